@@ -1,0 +1,234 @@
+"""A recording as a source: any container and codec that FFmpeg reads, placed in time by its own time stamps.
+
+Conventions
+    All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
+    stream may well begin at 1.4 s, a track may begin below zero): only the relation of the two tracks means anything.
+    A frame's time is its time stamp, as no file says where in it the exposure lay.
+    Frames keep their order and spacing, constant rate or not. Sound comes in blocks of 20 ms.
+
+Known residuals (measured with a flash and a click at the same time)
+    0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
+    6.5 ms is rounded; 0.4 ms in MPEG streams and FLV; 1 ms where an MP4 track begins late (edit lists count in ms).
+    AVI cannot say when a picture is shown: with B-frames the pictures come out one frame late, as FFmpeg reads them.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import stat
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import av
+from av.stream import Disposition, Stream
+
+from device.capture.tracks import AudioTrack, VideoTrack
+from device.errors import CaptureError, InputFormatError, InputMissingError, InputTrackError
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
+
+DEFAULT_MAX_HEIGHT = 480
+MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
+MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
+OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
+MAX_FAILURES_IN_A_ROW = 250
+MISSING_END_NS = 500 * NS_PER_MS
+
+T = TypeVar("T")
+
+CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac converted.mkv"
+RECORD_AGAIN = "Copy or record the file again"
+
+
+class FileSource:
+    """The frames and chunks of a recording, in order of time, streamed at bounded memory.
+
+    path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
+    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 480.
+    threads: decoder threads; more than one decodes several frames at once.
+    Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only
+    decoding shows that a track holds nothing. Damage in the middle is no error: see `damaged`.
+    """
+
+    def __init__(
+        self, path: str | Path, *, max_height: int | None = None, audio_rate_hz: int = 16_000, threads: int = 1
+    ) -> None:
+        self.path = Path(path)
+        self._trouble: Counter[str] = Counter()
+        self._missing: str | None = None
+        self._container = _open(self.path)
+        try:
+            self._video, self._audio = _choose_tracks(self._container, self.path)
+        except CaptureError:
+            self._container.close()
+            raise
+        for stream in (self._video, self._audio):
+            stream.codec_context.thread_count = threads
+            stream.codec_context.thread_type = "FRAME" if threads > 1 else "NONE"
+        length_us = self._container.duration
+        self.duration_s: float | None = length_us / 1e6 if length_us and length_us > 0 else None
+        rate = self._video.average_rate or self._video.guessed_rate
+        self.video_rate_hz: float | None = float(rate) if rate else None
+        aspect = self._video.sample_aspect_ratio
+        self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
+        self._chunks = AudioTrack(audio_rate_hz, self._trouble)
+        self._read = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._container.close()
+
+    @property
+    def damaged(self) -> str | None:
+        """What was wrong in what has been read so far, for a person; None when nothing was."""
+        found = [f"{count} × {what}" for what, count in self._trouble.items()]
+        return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
+
+    def __iter__(self) -> Iterator[Frame | Chunk]:
+        if self._read:
+            raise RuntimeError("a FileSource is read once: open the file again")
+        self._read = True
+        # Packets first: a file may keep its tracks seconds apart, and packets are small, pictures are not.
+        packets = _in_time_order(
+            self._packets(),
+            is_first=lambda packet: packet.stream is self._video,
+            time_of=_decoding_time_s,
+            bytes_of=lambda packet: packet.size + OBJECT_BYTES,
+        )
+        yield from _in_time_order(
+            self._decode(packets),
+            is_first=lambda item: isinstance(item, Frame),
+            time_of=lambda item: item.t_ns,
+            bytes_of=lambda item: (item.rgb if isinstance(item, Frame) else item.samples).nbytes + OBJECT_BYTES,
+        )
+        self._check_end()
+
+    def _decode(self, packets: Iterable[av.Packet[Stream]]) -> Iterator[Frame | Chunk]:
+        failures = 0
+        for packet in packets:
+            try:
+                decoded = packet.decode()
+                failures = 0
+            except (av.FFmpegError, ValueError):
+                decoded = []
+                failures += 1
+                self._trouble[f"{packet.stream.type} packet that cannot be decoded"] += 1
+            for frame in decoded:
+                yield from self._convert(frame)
+            if failures > MAX_FAILURES_IN_A_ROW:
+                self._missing = "nothing after that can be decoded"
+                break
+        yield from self._frames.flush()
+        yield from self._chunks.flush()
+
+    def _convert(self, frame: object) -> Iterator[Frame | Chunk]:
+        try:
+            if isinstance(frame, av.VideoFrame):
+                self._trouble["picture marked as damaged"] += frame.is_corrupt
+                yield from self._frames.feed(frame)
+            elif isinstance(frame, av.AudioFrame) and frame.sample_rate > 0:
+                yield from self._chunks.feed(frame)
+        except (av.FFmpegError, ValueError):
+            self._trouble["frame that cannot be converted"] += 1
+
+    def _packets(self) -> Iterator[av.Packet[Stream]]:
+        for _ in range(MAX_FAILURES_IN_A_ROW):
+            try:
+                # A new demuxing loop goes on after the damaged place, where there is more.
+                yield from self._container.demux(self._video, self._audio)
+                return
+            except av.FFmpegError:
+                self._trouble["damaged place in the container"] += 1
+
+    def _check_end(self) -> None:
+        self._trouble += Counter()  # drops the zeros
+        for track, name in ((self._frames, "picture"), (self._chunks, "sound")):
+            if track.seq == 0:
+                what = f"the {name} track is empty or none of it can be decoded"
+                raise InputFormatError(what, where=str(self.path), remedy=f"{RECORD_AGAIN}, or check it with ffprobe.")
+        ends_ns = [end for end in (self._frames.end_ns, self._chunks.end_ns) if end is not None]
+        if self.duration_s is not None and max(ends_ns) < self.duration_s * NS_PER_S - MISSING_END_NS:
+            self._missing = f"ends at {max(ends_ns) / NS_PER_S:.1f} s of the {self.duration_s:.1f} s that it declares"
+
+
+def _in_time_order(
+    items: Iterable[T], is_first: Callable[[T], bool], time_of: Callable[[T], float], bytes_of: Callable[[T], int]
+) -> Iterator[T]:
+    """Merge two tracks by time, holding back at most MAX_WAITING_BYTES; tracks further apart stay apart."""
+    queues: tuple[deque[T], deque[T]] = (deque(), deque())
+    held_bytes = 0
+    for item in items:
+        queues[not is_first(item)].append(item)
+        held_bytes += bytes_of(item)
+        while all(queues) or held_bytes > MAX_WAITING_BYTES:
+            earliest = min((queue for queue in queues if queue), key=lambda queue: time_of(queue[0])).popleft()
+            held_bytes -= bytes_of(earliest)
+            yield earliest
+    yield from heapq.merge(*queues, key=time_of)
+
+
+def _decoding_time_s(packet: av.Packet[Stream]) -> float:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    if stamp is None:  # the empty packet that drains a decoder comes last; any other is as early as it can be
+        return -math.inf if packet.size else math.inf
+    return float(stamp * packet.time_base)
+
+
+def _open(path: Path) -> av.container.InputContainer:
+    where = str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputMissingError(
+            f"cannot be read ({reason})", where=where, remedy="Check the path and its permissions."
+        ) from None
+    if empty:
+        raise InputFormatError("the file is empty", where=where, remedy=f"{RECORD_AGAIN}.")
+    try:
+        # `file:` and the white list keep a playlist, or a name that looks like an address, from reaching a network.
+        options = {"protocol_whitelist": "file", "fflags": "+genpts"}
+        return av.open(f"file:{path}", mode="r", container_options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise InputFormatError(
+            f"not a recording that FFmpeg can read, or cut off before its first frame ({error.__class__.__name__})",
+            where=where,
+            remedy=f"{RECORD_AGAIN}, or check it with ffprobe.",
+        ) from None
+
+
+def _choose_tracks(container: av.container.InputContainer, path: Path) -> tuple[av.VideoStream, av.AudioStream]:
+    where = str(path)
+    # The cover of a song is a video stream too, of one picture.
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    best = container.streams.best("video")
+    video = next((s for s in videos if best is not None and s.index == best.index), videos[0] if videos else None)
+    best = container.streams.best("audio", related=video)
+    audios = container.streams.audio
+    audio = next((s for s in audios if best is not None and s.index == best.index), audios[0] if audios else None)
+    if video is None:
+        raise InputTrackError("has no video track", where=where, remedy="Give a recording with picture and sound.")
+    if audio is None:
+        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with picture and sound.")
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            what = f"no decoder for its {stream.type} track"
+            raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    size = (video.codec_context.width, video.codec_context.height)
+    if not 0 < size[0] * size[1] <= MAX_PIXELS:
+        what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
+        raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    return video, audio

@@ -1,0 +1,31 @@
+"""What every source of pictures or sound offers, so that nothing after capture knows which one it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol, Self, TypeAlias, TypeVar
+
+from device.records import Chunk, Frame
+
+Item_co = TypeVar("Item_co", covariant=True)
+
+
+class Source(Protocol[Item_co]):
+    """Opened by `with`, read by `for`, once; raises CaptureError (a wrong input) and nothing else of its own.
+
+    Items carry rising times on one clock, in integer ns, and sequence numbers without holes.
+    """
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[Item_co]: ...
+
+
+FrameSource: TypeAlias = Source[Frame]
+ChunkSource: TypeAlias = Source[Chunk]
+RecordingSource: TypeAlias = Source[Frame | Chunk]

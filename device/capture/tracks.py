@@ -1,0 +1,181 @@
+"""From decoded audio and video frames to Chunks and Frames with clean times: one class for each kind of track.
+
+Time stamps are those of the container, in its own time base; here they become integer ns on the file's clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterator
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage
+
+CHUNK_MS = 20
+GAP_NS = 40 * NS_PER_MS
+CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short against any drift worth measuring
+REORDER_FRAMES = 4
+STRAY_NS = 2 * NS_PER_S  # no codec reorders over so long a time
+FALLBACK_RATE_HZ = 25
+GOING_BACK = "picture or block of sound left out because its time stamp goes back"
+
+
+class SampleClock:
+    """Places a track's samples in time: follows their count, and leans slowly towards the time stamps.
+
+    Container time stamps are rounded (1 ms in Matroska) or jitter; the count does not, but knows no gaps. The lean is
+    the mean of the differences at first, then a first-order loop of CLOCK_TIME_CONSTANT_S. Only a difference of more
+    than GAP_NS, a real gap or splice, begins a new run.
+    """
+
+    def __init__(self) -> None:
+        self.start_ns = 0
+        self.lean_ns = 0.0
+        self._rate_hz = 0
+        self._count = 0
+
+    def end_ns(self) -> int:
+        """Time at which the next sample is due."""
+        run_ns = self._count * NS_PER_S // self._rate_hz if self._rate_hz else 0
+        return self.start_ns + run_ns + round(self.lean_ns)
+
+    def differs(self, stamp_ns: int | None) -> bool:
+        return stamp_ns is not None and abs(stamp_ns - self.end_ns()) > GAP_NS
+
+    def restart(self, stamp_ns: int | None, rate_hz: int) -> None:
+        """Begin a run at `stamp_ns`, or where the last one ended."""
+        self.start_ns = self.end_ns() if stamp_ns is None else stamp_ns
+        self.lean_ns, self._rate_hz, self._count = 0.0, rate_hz, 0
+
+    def advance(self, stamp_ns: int | None, count: int) -> None:
+        """Take `count` samples, the first of which the file places at `stamp_ns`."""
+        error_ns = 0 if stamp_ns is None else stamp_ns - self.end_ns()
+        self._count += count
+        self.lean_ns += error_ns * count / min(self._count, CLOCK_TIME_CONSTANT_S * self._rate_hz)
+
+
+class AudioTrack:
+    """Decoded audio in, mono float32 chunks at `rate_hz` out; libswresample's own delay is already taken out by it."""
+
+    def __init__(self, rate_hz: int, trouble: Counter[str]) -> None:
+        self._rate_hz, self._trouble = rate_hz, trouble
+        self._clock = SampleClock()
+        self._resampler: av.AudioResampler | None = None
+        self._format: tuple[int, str, str] | None = None
+        self._run_count = 0  # samples given out in this run
+        self._going_back = False
+        self.seq = 0
+        self.end_ns: int | None = None
+
+    def feed(self, frame: av.AudioFrame) -> Iterator[Chunk]:
+        stamp_ns = time_ns(frame)
+        form = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if self._resampler is not None and (self._going_back or self._clock.differs(stamp_ns)):
+            # A splice that goes back overlaps what has been given out: leave out the second version.
+            self._going_back = stamp_ns is None or stamp_ns < self._clock.end_ns()
+            if self._going_back:
+                self._trouble[GOING_BACK] += 1
+                return
+            self._trouble["gap or splice in the sound"] += 1
+            yield from self._begin(stamp_ns, form)
+        elif form != self._format:
+            yield from self._begin(stamp_ns if self._resampler is None else None, form)
+        self._clock.advance(stamp_ns, frame.samples)
+        frame.pts = None  # the resampler must not act on it a second time
+        yield from self._resample(frame)
+
+    def flush(self) -> Iterator[Chunk]:
+        if self._resampler is not None:
+            yield from self._resample(None)
+            self._resampler = None
+
+    def _begin(self, stamp_ns: int | None, form: tuple[int, str, str]) -> Iterator[Chunk]:
+        yield from self.flush()
+        self._clock.restart(stamp_ns, form[0])
+        self._format, self._run_count = form, 0
+        size = self._rate_hz * CHUNK_MS // 1000
+        # Without the limit a float downmix of two equal channels comes out 3 dB too loud.
+        options = {"rematrix_maxval": "1"}
+        self._resampler = av.AudioResampler("flt", "mono", self._rate_hz, frame_size=size, options=options)
+
+    def _resample(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:
+        assert self._resampler is not None
+        for block in self._resampler.resample(frame):
+            samples = np.nan_to_num(block.to_ndarray()[0].astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+            run_ns = self._run_count * NS_PER_S // self._rate_hz
+            t_ns = self._clock.start_ns + run_ns + round(self._clock.lean_ns)
+            self._run_count += len(samples)
+            self.end_ns = t_ns + len(samples) * NS_PER_S // self._rate_hz
+            yield Chunk(self.seq, t_ns, self._rate_hz, samples)
+            self.seq += 1
+
+
+class VideoTrack:
+    """Decoded pictures in, upright RGB frames with square pixels and rising times out.
+
+    A decoder gives pictures in the order of presentation, but their time stamps may come in another one (H.264 in AVI:
+    FFmpeg then guesses them in the order of decoding). So the pictures keep their order, and get the stamps sorted.
+    """
+
+    def __init__(
+        self, rate_hz: float | None, pixel_aspect: Fraction | None, max_height: int, trouble: Counter[str]
+    ) -> None:
+        self._aspect = float(pixel_aspect) if pixel_aspect and Fraction(1, 4) <= pixel_aspect <= 4 else 1.0
+        self._period_ns = round(NS_PER_S / (rate_hz or FALLBACK_RATE_HZ))
+        self._max_height, self._trouble = max_height, trouble
+        self._reformatter = VideoReformatter()  # one for all frames keeps libswscale's tables
+        self._waiting: deque[av.VideoFrame] = deque()
+        self._stamps_ns: list[int] = []  # a heap, as long as _waiting
+        self._next_ns = 0
+        self._last_ns: int | None = None
+        self.seq = 0
+        self.end_ns: int | None = None
+
+    def feed(self, frame: av.VideoFrame) -> Iterator[Frame]:
+        stamp_ns = time_ns(frame)
+        t_ns = self._next_ns if stamp_ns is None else stamp_ns
+        self._next_ns = t_ns + self._period_ns
+        if self._stamps_ns and max(self._stamps_ns) > t_ns + STRAY_NS:
+            # One stamp from nowhere would give each later picture its successor's.
+            self._stamps_ns.remove(max(self._stamps_ns))
+            heapq.heapify(self._stamps_ns)
+            self._waiting.pop()
+            self._trouble[GOING_BACK] += 1
+        self._waiting.append(frame)
+        heapq.heappush(self._stamps_ns, t_ns)
+        if len(self._waiting) > REORDER_FRAMES:
+            yield from self._pop()
+
+    def flush(self) -> Iterator[Frame]:
+        while self._waiting:
+            yield from self._pop()
+
+    def _pop(self) -> Iterator[Frame]:
+        t_ns, frame = heapq.heappop(self._stamps_ns), self._waiting.popleft()
+        if self._last_ns is not None and t_ns <= self._last_ns:
+            self._trouble[GOING_BACK] += 1
+            return
+        self._last_ns, self.end_ns = t_ns, t_ns + self._period_ns
+        yield Frame(self.seq, t_ns, self._to_rgb(frame))
+        self.seq += 1
+
+    def _to_rgb(self, frame: av.VideoFrame) -> RgbImage:
+        square_width = frame.width * self._aspect
+        scale = min(1.0, self._max_height / min(frame.height, square_width))
+        width, height = max(2, round(square_width * scale)), max(2, round(frame.height * scale))
+        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
+        quarter_turns = round(frame.rotation / 90) % 4
+        rgb: RgbImage = np.ascontiguousarray(np.rot90(picture.to_ndarray().astype(np.uint8, copy=False), quarter_turns))
+        return rgb
+
+
+def time_ns(frame: av.VideoFrame | av.AudioFrame) -> int | None:
+    # AVI has decoding times only; for codecs without reordering they are the presentation times.
+    stamp = frame.pts if frame.pts is not None else frame.dts
+    base = frame.time_base
+    return None if stamp is None or not base else stamp * base.numerator * NS_PER_S // base.denominator

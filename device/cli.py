@@ -1,0 +1,165 @@
+"""The command `avdrift`. Exit codes: 0 done, 2 usage, 3 capture or input file, 4 model, 5 transport."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+
+from device import __version__
+from device.capture.file import FileSource
+from device.errors import AvdriftError, UsageError
+from device.features.fetch import fetch_face_model, require_face_model
+from device.records import Report
+from device.runtime.daemon import Daemon, Settings
+from device.runtime.measure import measure
+from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+from device.telemetry.log import Summary, as_json, as_text
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="avdrift", description="Measures how far sound and picture are apart.")
+    parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    bundle = argparse.ArgumentParser(add_help=False)
+    bundle.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    search = argparse.ArgumentParser(add_help=False)
+    search.add_argument("--search-ms", type=float, default=1000.0, help="largest offset to look for (default: 1000)")
+    daemon = argparse.ArgumentParser(add_help=False)
+    daemon.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds that one report looks back on")
+    daemon.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds from report to report")
+    daemon.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
+
+    run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
+    run.add_argument("--source", metavar="FILE", help="a recording instead of camera and microphone, at real-time pace")
+    replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
+    replay.add_argument("file", metavar="FILE")
+    replay.add_argument("--speed", choices=("max", "realtime"), default="max")
+    replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
+    measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
+    measured.add_argument("files", metavar="FILE", nargs="+")
+    measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
+    measured.add_argument("--json", action="store_true", help="one JSON object a file")
+    bench = commands.add_parser("bench", parents=[bundle], help="what each stage costs here, beside SyncNet")
+    bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
+    bench.add_argument("--json", action="store_true")
+    commands.add_parser("fetch-face", help="get the face detector's model, which is not part of avdrift")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
+    options = build_parser().parse_args(argv)
+    commands = {"run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "fetch-face": _fetch_face}
+    try:
+        return commands[options.command](options)
+    except AvdriftError as error:
+        print(f"avdrift: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    return Settings(options.window, options.every, options.search_ms, options.profile)
+
+
+@contextmanager
+def _stopping(daemon: Daemon) -> Iterator[None]:
+    """SIGTERM and SIGINT end the daemon cleanly."""
+    before = {number: signal.signal(number, lambda *_: daemon.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _run(options: argparse.Namespace) -> int:
+    if options.source is None:
+        raise UsageError(
+            "this version measures recordings only", where="avdrift run", remedy="Give --source FILE"
+        )
+    return _follow(options, options.source, realtime=True, as_lines=True)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    return _follow(options, options.file, realtime=options.speed == "realtime", as_lines=options.json)
+
+
+def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines: bool) -> int:
+    settings = _settings(options)
+    summary = Summary()
+
+    def publish(report: Report, t_s: float | None) -> None:
+        print(as_json(report) if as_lines else as_text(report, t_s), flush=True)
+        summary.add(report, t_s)
+
+    with FileSource(file) as source:
+        daemon = Daemon(load_bundle(options.bundle), require_face_model(), settings, publish)
+        with _stopping(daemon):
+            daemon.run(source, realtime=realtime)
+        if source.damaged:
+            print(f"avdrift: {file}: damaged: {source.damaged}", file=sys.stderr)
+    sys.stdout.flush()
+    summary.write(sys.stderr)
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> int:
+    bundle, face_model = load_bundle(options.bundle), require_face_model()
+    exit_code = 0
+    for file in options.files:
+        try:
+            found = measure(Path(file), bundle, face_model, window_s=options.window, search_ms=options.search_ms)
+        except AvdriftError as error:
+            if isinstance(error, UsageError):
+                raise
+            # One bad file must not keep the others from being measured.
+            print(f"avdrift: {error}", file=sys.stderr)
+            exit_code = exit_code or error.exit_code
+            continue
+        if options.json:
+            print(json.dumps(found, allow_nan=False), flush=True)
+        else:
+            _print_measured(found)
+    return exit_code
+
+
+def _print_measured(found: dict[str, object]) -> None:
+    windows = found.get("windows")
+    rows = [("", found), *[(f"  {w['t_s']:8.1f} s", w) for w in windows]] if isinstance(windows, list) else [("", found)]
+    for name, row in rows:
+        offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
+        confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
+        print(f"{name or str(found['file']) + ':'} {offset}, {row['state']}{confidence}")
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
+
+    bench(options.bundle, options.source, as_json=options.json)
+    return 0
+
+
+def _fetch_face(options: argparse.Namespace) -> int:
+    print(fetch_face_model())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

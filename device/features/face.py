@@ -1,0 +1,104 @@
+"""Faces in a picture: MediaPipe's BlazeFace (short range) in LiteRT.
+
+Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019.
+Key points are in pixels of the given picture, right and left as the person has them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from device.records import RgbImage
+from device.towers.litert import Model
+
+_INPUT_PX = 128
+_MIN_SCORE = 0.5
+_SAME_FACE_OVERLAP = 0.3
+
+Points = npt.NDArray[np.float32]  # [n, 2], x then y
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """One face: its box (x, y, width, height) and what the mouth crop needs, in pixels."""
+
+    score: float
+    box: tuple[float, float, float, float]
+    right_eye: tuple[float, float]
+    left_eye: tuple[float, float]
+    mouth: tuple[float, float]
+
+
+@cache
+def _anchors() -> Points:
+    """Anchor centres [896, 2] in units of the input's width: 16x16 cells with two each, then 8x8 with six."""
+    layers = []
+    for cells, per_cell in ((16, 2), (8, 6)):
+        y, x = np.mgrid[:cells, :cells]
+        centres = (np.stack([x, y], -1).reshape(-1, 2) + 0.5) / cells
+        layers.append(np.repeat(centres, per_cell, axis=0))
+    return np.concatenate(layers).astype(np.float32)
+
+
+class FaceDetector:
+    """BlazeFace on a whole picture or on a square region of it."""
+
+    def __init__(self, model_path: Path) -> None:
+        self._model = Model(model_path.read_bytes(), name="face detector")
+
+    def detect(self, rgb: RgbImage, region: tuple[float, float, float] | None = None) -> list[Face]:
+        """Faces, best first. `region` is a square (centre x, centre y, side) in pixels; default: the whole picture."""
+        height, width = rgb.shape[:2]
+        x, y, side = region or (width / 2, height / 2, float(max(width, height)))
+        to_input = _INPUT_PX / side
+        patch = _square(rgb, x - side / 2, y - side / 2, side)
+        boxes, logits = self._model(patch[None].astype(np.float32) / 127.5 - 1)
+        scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -60, 60)))
+        faces: list[Face] = []
+        for index in np.argsort(-scores):
+            if scores[index] < _MIN_SCORE:
+                break
+            face = _decode(boxes[0, index], _anchors()[index], scores[index], to_input, x - side / 2, y - side / 2)
+            if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
+                faces.append(face)
+        return faces
+
+
+def _square(rgb: RgbImage, left: float, top: float, side: float) -> RgbImage:
+    """The square region scaled to the detector's input, black beyond the picture's edge."""
+    scale = _INPUT_PX / side
+    if scale < 0.5:  # average before sampling, or a large picture aliases
+        shrink = 2 * scale
+        rgb = np.asarray(cv2.resize(rgb, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
+        left, top, scale = left * shrink, top * shrink, 0.5
+    matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
+    return np.asarray(cv2.warpAffine(rgb, matrix, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR), np.uint8)
+
+
+def _decode(
+    box: npt.NDArray[np.float32], anchor: Points, score: float, to_input: float, left: float, top: float
+) -> Face:
+    points = (box.reshape(8, 2) + np.where(np.arange(8)[:, None] == 1, 0, anchor * _INPUT_PX)) / to_input
+    (cx, cy), (w, h), right_eye, left_eye, _nose, mouth = points[:6].tolist()
+    return Face(
+        score=float(score),
+        box=(left + cx - w / 2, top + cy - h / 2, w, h),
+        right_eye=(left + right_eye[0], top + right_eye[1]),
+        left_eye=(left + left_eye[0], top + left_eye[1]),
+        mouth=(left + mouth[0], top + mouth[1]),
+    )
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Intersection over union of two boxes."""
+    wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
+    high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
+    if wide <= 0 or high <= 0:
+        return 0.0
+    return wide * high / (a[2] * a[3] + b[2] * b[3] - wide * high)

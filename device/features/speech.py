@@ -1,0 +1,51 @@
+"""Where somebody speaks: WebRTC's voice activity detector, on the 10 ms grid of the common clock.
+
+A tick counts as speech when the detector fires within 50 ms of it, since lips move just before and after their sound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import webrtcvad
+
+from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS
+from device.records import NS_PER_S, Chunk
+
+_BLOCK_SAMPLES = AUDIO_RATE_HZ * 30 // 1000
+_BLOCK_TICKS = 3
+_REACH_TICKS = 5
+_AGGRESSIVENESS = 2
+_MIN_LEVEL = 10 ** (-60 / 20)  # full scale is 1: below -60 dB there is no speech, whatever the detector thinks
+
+
+class SpeechStream:
+    """Chunks in, (first tick, speech flags) out; flags come one block (30 ms) at a time."""
+
+    def __init__(self) -> None:
+        self._vad = webrtcvad.Vad(_AGGRESSIVENESS)
+        self._samples = np.empty(0, np.float32)
+        self._next_tick = 0
+
+    def push(self, chunk: Chunk) -> tuple[int, npt.NDArray[np.bool_]]:
+        start = round((chunk.t_ns - len(self._samples) * NS_PER_S // chunk.rate_hz) / AUDIO_TICK_NS)
+        self._next_tick = max(start, self._next_tick)
+        self._samples = np.concatenate([self._samples, chunk.samples])
+        count = len(self._samples) // _BLOCK_SAMPLES
+        blocks = self._samples[: count * _BLOCK_SAMPLES].reshape(count, _BLOCK_SAMPLES)
+        self._samples = self._samples[count * _BLOCK_SAMPLES :]
+        first = self._next_tick
+        self._next_tick += count * _BLOCK_TICKS
+        return first, np.repeat(np.array([self._is_speech(block) for block in blocks], np.bool_), _BLOCK_TICKS)
+
+    def _is_speech(self, block: npt.NDArray[np.float32]) -> bool:
+        if float(np.sqrt(np.mean(block**2))) < _MIN_LEVEL:
+            return False
+        pcm = np.clip(np.rint(block * 32767), -32768, 32767).astype("<i2")
+        return bool(self._vad.is_speech(pcm.tobytes(), AUDIO_RATE_HZ))
+
+
+def widen(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Flags that also cover the ticks within 50 ms of one that is set."""
+    kernel = np.ones(2 * _REACH_TICKS + 1)
+    return np.convolve(flags, kernel, "same") > 0.5 if len(flags) >= len(kernel) else np.full_like(flags, flags.any())

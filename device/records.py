@@ -1,0 +1,104 @@
+"""The things that flow through avdrift, one frozen dataclass for each, in the order in which they appear.
+
+Times inside are integer nanoseconds on one monotonic clock (for a recording: its presentation time stamps).
+An offset is how far the audio is ahead of the video: positive is audio early, negative is audio late (ITU-R BT.1359-1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+GrayImage = npt.NDArray[np.uint8]  # [height, width]
+RgbImage = npt.NDArray[np.uint8]  # [height, width, 3]
+Samples = npt.NDArray[np.float32]  # [n], full scale is 1.0
+
+NS_PER_MS = 1_000_000
+NS_PER_S = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture, placed at the middle of its exposure."""
+
+    seq: int
+    t_ns: int
+    rgb: RgbImage
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A block of mono samples; `t_ns` is the capture time of the first one, already free of jitter."""
+
+    seq: int
+    t_ns: int
+    rate_hz: int
+    samples: Samples
+
+
+class State(StrEnum):
+    STARTING = "starting"
+    MEASURING = "measuring"
+    NO_FACE = "no_face"
+    NO_SPEECH = "no_speech"
+    UNCERTAIN = "uncertain"
+    STALLED = "stalled"
+
+
+class Direction(StrEnum):
+    AUDIO_EARLY = "audio_early"
+    AUDIO_LATE = "audio_late"
+    IN_SYNC = "in_sync"
+
+
+class Verdict(StrEnum):
+    IN_SYNC = "in_sync"
+    DETECTABLE = "detectable"
+    UNACCEPTABLE = "unacceptable"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The best offset that a stretch of audio-video supports, and how far to believe it."""
+
+    offset_ms: float
+    offset_std_ms: float
+    confidence: float  # probability that offset_ms is right to within 40 ms
+    at_edge: bool  # the best point lies at the end of the search range
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One line of the log, one message on the wire. Unknown is None, never 0."""
+
+    schema: int
+    seq: int
+    boot_id: str
+    uptime_s: float
+    t_unix_ms: int
+    clock_synced: bool | None
+    state: State
+    offset_ms: float | None
+    offset_std_ms: float | None
+    direction: Direction | None
+    confidence: float | None
+    drift_ppm: float | None
+    drift_std_ppm: float | None
+    step_ms: float | None
+    verdict: Verdict
+    profile: str
+    window_s: float
+    faces: int | None
+    speech_ratio: float | None
+    model: str
+    video_dropped: int
+    audio_dropped: int
+    latency_ms: float | None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)

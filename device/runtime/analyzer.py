@@ -1,0 +1,141 @@
+"""The whole numeric chain as one object without threads or clocks: frames and chunks in, evidence out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import UsageError
+from device.features.contract import FRONT_END
+from device.features.face import FaceDetector
+from device.features.lipgrid import LipGrid, normalize
+from device.features.logmel import LogMelStream
+from device.features.mouth import MouthCrop, MouthTracker
+from device.features.speech import SpeechStream, widen
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
+from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.track import EvidenceStream, LipEvidence
+from device.towers.blocks import BlockStream
+from device.towers.bundle import Bundle
+
+MEASURING_CONFIDENCE = 0.95
+_MIN_FACE_RATIO = 0.5
+_MIN_SPEECH_RATIO = 0.3
+_KEPT_SPEECH_TICKS = 100 * 120
+_HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
+
+
+def search_ticks(search_ms: float) -> int:
+    """The search range in audio ticks. Raises UsageError outside 100 to 5000 ms."""
+    if not 100 <= search_ms <= 5000:
+        raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy="Give 100 to 5000 ms")
+    return round(search_ms / TICK_MS)
+
+
+class Analyzer:
+    """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
+
+    def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = 1000.0) -> None:
+        self.calibration = bundle.calibration
+        self.faces = 0
+        self._mouth = MouthTracker(FaceDetector(face_model))
+        self._grid, self._mel, self._speech = LipGrid(), LogMelStream(), SpeechStream()
+        self._lips = BlockStream(bundle.lips, normalize)
+        self._audio = BlockStream(bundle.audio)
+        self._evidence = EvidenceStream(search_ticks(search_ms), bundle.calibration.logit_scale)
+        self._spoken: deque[tuple[int, bool]] = deque(maxlen=_KEPT_SPEECH_TICKS)
+
+    def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
+        """Take what a source gives; give the evidence that it completes."""
+        if isinstance(item, Frame):
+            for crop in self._mouth.push(item):
+                yield from self._push_crop(crop)
+            return
+        first, flags = self._speech.push(item)
+        self._spoken.extend((first + k, bool(flag)) for k, flag in enumerate(flags))
+        tick, rows = self._mel.push(item)
+        for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
+            yield from self._evidence.push_audio(part)
+
+    def finish(self) -> Iterator[LipEvidence]:
+        """What is left when the source has ended."""
+        for crop in self._mouth.finish():
+            yield from self._push_crop(crop)
+        for part in self._audio.finish():
+            yield from self._evidence.push_audio(part)
+        for part in self._lips.finish():
+            yield from self._evidence.push_lips(part)
+        yield from self._evidence.finish()
+
+    def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
+        """Share of the time in which somebody speaks; None where nothing was heard."""
+        tick_ns = FRONT_END.audio_tick_ms * NS_PER_MS
+        flags = np.array([flag for tick, flag in self._spoken if from_ns <= tick * tick_ns < to_ns], np.bool_)
+        return float(widen(flags).mean()) if len(flags) else None
+
+    def _push_crop(self, crop: MouthCrop) -> Iterator[LipEvidence]:
+        self.faces = crop.faces
+        first, crops, valid = self._grid.push(crop)
+        for part in self._lips.push(first, crops, valid):
+            yield from self._evidence.push_lips(part)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """One stretch of a recording: `best` is the best guess however low its confidence, `state` says whether to believe it."""
+
+    from_ns: int
+    to_ns: int
+    state: State
+    best: Estimate | None
+    speech_ratio: float | None
+
+    @property
+    def offset_ms(self) -> float | None:
+        return self.best.offset_ms if self.best and self.state is State.MEASURING else None
+
+
+def judge(
+    curve: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
+    calibration: Calibration,
+) -> WindowResult:  # fmt: skip
+    """From a window's summed evidence to what may be said of it."""
+    best = estimate(curve, calibration) if len(curve) else None
+    if face_ratio < _MIN_FACE_RATIO:
+        state = State.NO_FACE
+    elif speech_ratio is None or speech_ratio < _MIN_SPEECH_RATIO:
+        state = State.NO_SPEECH
+    elif best is None or best.at_edge or best.confidence < MEASURING_CONFIDENCE:
+        state = State.UNCERTAIN
+    else:
+        state = State.MEASURING
+    return WindowResult(from_ns, to_ns, state, best, speech_ratio)
+
+
+class SlidingWindow:
+    """The evidence of the last `window_s` seconds."""
+
+    def __init__(self, window_s: float) -> None:
+        self._length_ns = round(window_s * NS_PER_S)
+        self._rows: deque[LipEvidence] = deque()
+
+    def push(self, row: LipEvidence) -> None:
+        self._rows.append(row)
+        while self._rows[0].t_ns <= row.t_ns - self._length_ns:
+            self._rows.popleft()
+
+    def result(self, analyzer: Analyzer) -> WindowResult | None:
+        """What the window says now; None before there is anything."""
+        if not self._rows:
+            return None
+        # A lip window sees pictures on both sides of its middle.
+        from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
+        return judge(
+            np.sum([row.row for row in self._rows], axis=0), float(np.mean([row.face for row in self._rows])),
+            analyzer.speech_ratio(from_ns, to_ns), from_ns, to_ns, analyzer.calibration,
+        )  # fmt: skip

@@ -1,0 +1,196 @@
+"""The daemon: a source in one thread, the numeric chain in another, a report each second of what was captured.
+
+At real-time pace the queue between the two is bounded and drops the oldest, counted; at full speed it waits instead.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.errors import UsageError
+from device.records import NS_PER_S, Chunk, Frame, Report, State
+from device.runtime.analyzer import Analyzer, SlidingWindow
+from device.runtime.reporter import Reporter
+from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+from device.towers.bundle import Bundle
+
+QUEUE_ITEMS = 128  # about 2 s of 25 fps video and 20 ms blocks of sound
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a user may choose. Raises UsageError, naming every value that is out of range."""
+
+    window_s: float = 5.0
+    report_every_s: float = 1.0
+    search_ms: float = 1000.0
+    profile: str = DEFAULT_PROFILE
+    stalled_after_s: float = 3.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name} is {value:g}, allowed is {low:g} to {high:g}"
+            for name, value, low, high in (
+                ("window_s", self.window_s, 0.4, 60),
+                ("report_every_s", self.report_every_s, 0.2, 60),
+                ("search_ms", self.search_ms, 100, 5000),
+                ("stalled_after_s", self.stalled_after_s, 1, 60),
+            )
+            if not low <= value <= high
+        ]
+        if self.profile not in PROFILES:
+            wrong.append(f"profile is {self.profile!r}, allowed are {', '.join(PROFILES)}")
+        if wrong:
+            raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
+
+
+class Handover:
+    """A queue between two threads that never holds more than `size` items: drops the oldest, or makes the giver wait."""
+
+    def __init__(self, size: int, *, drop_oldest: bool) -> None:
+        self._items: deque[Frame | Chunk] = deque()
+        self._size, self._drop_oldest = size, drop_oldest
+        self._changed = threading.Condition()
+        self._closed = False
+        self.video_dropped = self.audio_dropped = 0
+
+    def put(self, item: Frame | Chunk) -> bool:
+        """Hand one over; False when nobody takes any more."""
+        with self._changed:
+            while len(self._items) >= self._size and not self._drop_oldest and not self._closed:
+                self._changed.wait()
+            if self._closed:
+                return False
+            if len(self._items) >= self._size:
+                if isinstance(self._items.popleft(), Frame):
+                    self.video_dropped += 1
+                else:
+                    self.audio_dropped += 1
+            self._items.append(item)
+            self._changed.notify_all()
+            return True
+
+    def get(self, timeout_s: float) -> Frame | Chunk | None:
+        """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._items or self._closed, timeout_s):
+                raise TimeoutError
+            if not self._items:
+                return None
+            item = self._items.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self, *, discard: bool = False) -> None:
+        with self._changed:
+            self._closed = True
+            if discard:
+                self._items.clear()
+            self._changed.notify_all()
+
+
+def paced(items: Iterable[Frame | Chunk], stopped: threading.Event) -> Iterator[Frame | Chunk]:
+    """The items of a recording, each when its time has come."""
+    start_ns: int | None = None
+    for item in items:
+        now_ns = time.monotonic_ns()
+        start_ns = now_ns - item.t_ns if start_ns is None else start_ns
+        if stopped.wait(max(start_ns + item.t_ns - now_ns, 0) / NS_PER_S):
+            return
+        yield item
+
+
+class Daemon:
+    """Runs one source to its end, or until `stop`."""
+
+    def __init__(
+        self, bundle: Bundle, face_model: Path, settings: Settings, publish: Callable[[Report, float | None], None]
+    ) -> None:
+        """`publish` takes each report and the time in the recording, in seconds from its first item."""
+        self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
+        self._window = SlidingWindow(settings.window_s)
+        self._reporter = Reporter(bundle.label, settings.profile, settings.window_s)
+        self._settings, self._publish = settings, publish
+        self._stopped = threading.Event()
+        self._next_report_ns: int | None = None
+        self._origin_ns: int | None = None
+        self._pace_ns: int | None = None  # monotonic time less the recording's time
+
+    def stop(self) -> None:
+        """End soon; safe in a signal handler."""
+        self._stopped.set()
+
+    def run(self, items: Iterable[Frame | Chunk], *, realtime: bool) -> None:
+        """Measure until the source ends. What the source raises is raised here, after the reports of what it gave."""
+        queue = Handover(QUEUE_ITEMS, drop_oldest=realtime)
+        failure: list[BaseException] = []
+
+        def read() -> None:
+            try:
+                for item in paced(items, self._stopped) if realtime else items:
+                    if self._stopped.is_set() or not queue.put(item):
+                        return
+            except BaseException as error:
+                failure.append(error)
+            finally:
+                queue.close()
+
+        reader = threading.Thread(target=read, name="source", daemon=True)
+        reader.start()
+        try:
+            self._analyze(queue, realtime)
+        finally:
+            self._stopped.set()
+            queue.close(discard=True)
+            with suppress(RuntimeError):
+                reader.join(timeout=2)
+        if failure:
+            raise failure[0]
+
+    def _analyze(self, queue: Handover, realtime: bool) -> None:
+        while not self._stopped.is_set():
+            try:
+                item = queue.get(self._settings.stalled_after_s if realtime else 3600.0)
+            except TimeoutError:
+                self._send(queue, state=State.STALLED)
+                continue
+            if item is None:
+                for row in self._analyzer.finish():
+                    self._window.push(row)
+                    self._report_when_due(queue, row.t_ns)
+                return
+            self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
+            if realtime and self._pace_ns is None:
+                self._pace_ns = time.monotonic_ns() - item.t_ns
+            for row in self._analyzer.push(item):
+                self._window.push(row)
+                self._report_when_due(queue, row.t_ns)
+
+    def _report_when_due(self, queue: Handover, t_ns: int) -> None:
+        every_ns = round(self._settings.report_every_s * NS_PER_S)
+        if self._next_report_ns is None:
+            self._next_report_ns = t_ns + every_ns
+        if t_ns < self._next_report_ns:
+            return
+        # After a jump in the recording's time the missed reports are not made up for.
+        self._next_report_ns = max(self._next_report_ns, t_ns - every_ns + 1) + every_ns
+        self._send(queue, t_ns=t_ns)
+
+    def _send(self, queue: Handover, *, state: State | None = None, t_ns: int | None = None) -> None:
+        result = self._window.result(self._analyzer) if state is None else None
+        filled = result is not None and result.to_ns - result.from_ns >= 0.8 * self._settings.window_s * NS_PER_S
+        if result is not None and not filled and result.state is not State.MEASURING:
+            state = State.STARTING
+        captured = self._pace_ns + result.to_ns if self._pace_ns is not None and result else None
+        report = self._reporter.report(
+            result, state=state, faces=self._analyzer.faces, video_dropped=queue.video_dropped,
+            audio_dropped=queue.audio_dropped, captured_ns=captured,
+        )  # fmt: skip
+        origin_ns = self._origin_ns or 0
+        self._publish(report, (t_ns - origin_ns) / NS_PER_S if t_ns is not None else None)

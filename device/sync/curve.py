@@ -1,0 +1,96 @@
+"""From two embedding tracks to an offset: evidence for each candidate, its sum over a window, its best point.
+
+Conventions: candidates run from -search to +search in audio ticks of 10 ms; the offset is how far the audio is ahead,
+so the sound of candidate d at lip tick i is audio tick 4 i - d.
+Method: the towers are trained by cross-entropy, so their scaled cosine estimates how much likelier this sound is with
+these lips than any sound (pointwise mutual information). Sums of it over a window are log-likelihoods of the candidates;
+sound that was not heard says nothing and counts 0.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK
+from device.records import NS_PER_MS, Estimate
+
+TICK_MS = AUDIO_TICK_NS / NS_PER_MS
+_TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How evidence becomes probability: fitted on speakers the towers were not trained on, kept in the manifest."""
+
+    logit_scale: float = 7.4  # of the cosine, learnt with the towers
+    temperature: float = 8.0  # overlapping windows repeat themselves: evidence is worth this many times less
+    null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
+    zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
+
+
+def evidence(
+    lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
+    search_ticks: int, logit_scale: float,
+) -> Floats:  # fmt: skip
+    """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
+
+    Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows, at the
+    middle of the windows that they see.
+    """
+    size = 2 * search_ticks + 1
+    if not len(lips) or not len(audio):
+        return np.zeros((len(lips), size), np.float32)
+    logits = np.float32(logit_scale) * (unit(lips) @ unit(audio).T)
+    centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
+    # Column k is offset k - search ticks, so the audio tick falls as the offset grows.
+    column = centre[:, None] + search_ticks - np.arange(size)[None, :]
+    inside = np.clip(column, 0, len(audio) - 1)
+    heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
+    rows = np.take_along_axis(logits, inside, axis=1)
+    weights = np.where(heard, np.exp(rows - logit_scale), 0)  # cosines are at most 1: cannot overflow
+    count = np.maximum(heard.sum(1, keepdims=True), 1)
+    baseline = np.log(np.maximum(weights.sum(1, keepdims=True), 1e-30) / count) + logit_scale
+    return np.where(heard, rows - baseline, 0).astype(np.float32)
+
+
+def unit(vectors: Floats) -> Floats:
+    """Vectors [..., size] at length 1."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6), np.float32)
+
+
+def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
+    """The best offset of a curve (evidence rows summed over a window); None where the curve says nothing at all."""
+    if not np.ptp(curve) > 1e-6:
+        return None
+    search_ticks = len(curve) // 2
+    log_odds = curve.astype(np.float64) / calibration.temperature
+    best = int(np.argmax(log_odds))
+    null = np.log(len(curve)) + calibration.null_log_odds
+    top = max(float(log_odds[best]), null)
+    mass = np.exp(log_odds - top)
+    near = slice(max(best - _TOLERANCE_TICKS, 0), best + _TOLERANCE_TICKS + 1)
+    position = best - search_ticks + _vertex(curve, best)
+    spread = mass[near] / mass[near].sum()
+    ticks = np.arange(len(curve))[near] - search_ticks
+    std = float(np.sqrt((spread * (ticks - position) ** 2).sum()))
+    return Estimate(
+        offset_ms=position * TICK_MS - calibration.zero_offset_ms,
+        offset_std_ms=max(std, 0.29) * TICK_MS,  # never below the rounding of one tick
+        confidence=float(mass[near].sum() / (mass.sum() + np.exp(null - top))),
+        at_edge=best < _TOLERANCE_TICKS or best >= len(curve) - _TOLERANCE_TICKS,
+    )
+
+
+def _vertex(curve: Floats, best: int) -> float:
+    """Where between the ticks the parabola through the best point and its neighbours peaks, within half a tick."""
+    if not 0 < best < len(curve) - 1:
+        return 0.0
+    left, middle, right = (float(value) for value in curve[best - 1 : best + 2])
+    bend = left - 2 * middle + right
+    return 0.0 if bend >= 0 else float(np.clip(0.5 * (left - right) / bend, -0.5, 0.5))

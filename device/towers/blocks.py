@@ -1,0 +1,72 @@
+"""Streams of ticks through a tower whose input has a fixed length: overlapping blocks in, one embedding a tick out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from device.towers.litert import Floats, Model
+
+Flags = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """A run of embeddings [ticks, size]; row k sees a window whose middle is tick `first_tick + k`."""
+
+    first_tick: int
+    vectors: Floats
+    valid: Flags
+
+
+class BlockStream:
+    """Front-end values of consecutive ticks in, embeddings out, whatever the pieces they come in.
+
+    An embedding is valid when all ticks of its window are. A jump in the ticks starts a new block.
+    """
+
+    def __init__(self, model: Model, prepare: Callable[[npt.NDArray[Any]], Floats] = np.asarray) -> None:
+        self._model = model
+        self._prepare = prepare
+        self._size = model.input_shape[1]
+        self._window = self._size - model.output_shapes[0][1] + 1
+        self._values: list[npt.NDArray[Any]] = []
+        self._valid: list[bool] = []
+        self._first_tick = 0
+
+    def push(self, first_tick: int, values: npt.NDArray[Any], valid: Flags) -> Iterator[Embeddings]:
+        """Take values [ticks, ...]; give the blocks that they complete."""
+        if not len(values):
+            return
+        if self._values and first_tick != self._first_tick + len(self._values):
+            yield from self.finish()
+        if not self._values:
+            self._first_tick = first_tick
+        self._values += list(values)
+        self._valid += valid.tolist()
+        while len(self._values) >= self._size:
+            yield self._run(self._size)
+            done = self._size - self._window + 1
+            del self._values[:done], self._valid[:done]
+            self._first_tick += done
+
+    def finish(self) -> Iterator[Embeddings]:
+        """The windows that lie wholly in what is left."""
+        if len(self._values) >= self._window:
+            yield self._run(len(self._values))
+        self._values, self._valid = [], []
+
+    def _run(self, count: int) -> Embeddings:
+        flags = np.array(self._valid[:count], np.bool_)
+        valid: Flags = np.lib.stride_tricks.sliding_window_view(flags, self._window).all(axis=1)
+        first = self._first_tick + self._window // 2
+        if not valid.any():  # nobody in the picture: spare the device the work
+            return Embeddings(first, np.zeros((len(valid), self._model.output_shapes[0][2]), np.float32), valid)
+        values = self._prepare(np.stack(self._values[:count]))
+        block = np.zeros(self._model.input_shape, np.float32)
+        block[0, :count] = values
+        return Embeddings(first, self._model(block)[0][0, : len(valid)], valid)

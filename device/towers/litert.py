@@ -1,0 +1,62 @@
+"""A .tflite model in LiteRT: float arrays in, float arrays out, whatever the model's own number format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+try:
+    from ai_edge_litert.interpreter import Interpreter
+except ImportError:  # the same interpreter under its old name, on systems that still carry it
+    from tflite_runtime.interpreter import Interpreter
+
+from device.errors import ModelCorruptError
+
+Floats = npt.NDArray[np.float32]
+
+_REMEDY = "Install the bundle or the package again"
+
+
+def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.NDArray[Any]:
+    """Real values to a model's integers: rounded to the nearest, clipped to the type's range."""
+    limits = np.iinfo(dtype)
+    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+
+
+def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Floats:
+    """A model's integers to real values."""
+    return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
+
+
+class Model:
+    """One loaded model with a single input. Raises ModelCorruptError when LiteRT rejects the bytes."""
+
+    def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
+        try:
+            self._interpreter = Interpreter(model_content=content, num_threads=threads)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            raise ModelCorruptError(f"LiteRT rejects it ({error})", where=name, remedy=_REMEDY) from error
+        inputs = self._interpreter.get_input_details()
+        if len(inputs) != 1:
+            raise ModelCorruptError(f"{len(inputs)} inputs instead of one", where=name, remedy=_REMEDY)
+        self._input = inputs[0]
+        self._outputs = self._interpreter.get_output_details()
+        self.input_shape: tuple[int, ...] = tuple(int(n) for n in self._input["shape"])
+        self.output_shapes: list[tuple[int, ...]] = [tuple(int(n) for n in o["shape"]) for o in self._outputs]
+
+    def __call__(self, values: Floats) -> list[Floats]:
+        """Run once on an array of the model's input shape; all outputs, as real numbers."""
+        scale, zero_point = self._input["quantization"]
+        if scale:
+            values = quantize(values, scale, zero_point, self._input["dtype"])
+        self._interpreter.set_tensor(self._input["index"], values)
+        self._interpreter.invoke()
+        return [self._read(output) for output in self._outputs]
+
+    def _read(self, output: dict[str, Any]) -> Floats:
+        values = self._interpreter.get_tensor(output["index"])
+        scale, zero_point = output["quantization"]
+        return dequantize(values, scale, zero_point) if scale else np.asarray(values, np.float32)

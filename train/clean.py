@@ -1,0 +1,99 @@
+"""`avdrift-train clean SHARDS… --out OFFSETS.json`: how far each training clip is off by itself.
+
+Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they are
+teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop what does not.
+A word-long clip says little by itself, so its offset is drawn towards its corpus' median.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from device.sync.curve import TICK_MS, Calibration, estimate
+from train.data import Clip
+from train.fit import FitConfig, fit, keras_towers
+from train.measure import Towers, track
+
+_SEARCH_TICKS = 60
+_PRIOR_STD_MS = 60.0  # of a clip around its corpus
+_MIN_GAIN_PER_WINDOW = 0.02  # nats of evidence a lip window must hold on average, or nothing fits
+_POOLS = 20  # a label that hides many speakers is split by clip when it has more clips than this
+
+Curve = npt.NDArray[np.float32]
+
+
+def fold_of(clip: Clip, clips_of_speaker: int) -> int:
+    """0 or 1, the same in every run; by speaker, or by clip where one label pools very many clips."""
+    key = clip.name if clips_of_speaker > _POOLS else clip.speaker
+    return zlib.crc32(key.encode()) & 1
+
+
+def curves(clips: list[Clip], towers: Towers) -> dict[str, tuple[Curve, int]]:
+    """For each clip, its evidence summed over all speaking windows, and how many those are."""
+    found = {}
+    for clip in clips:
+        t = track(clip, towers)
+        rows = t.evidence(_SEARCH_TICKS)[t.speech()]
+        found[clip.name] = (rows.sum(0), len(rows)) if len(rows) else (np.zeros(2 * _SEARCH_TICKS + 1, np.float32), 0)
+    return found
+
+
+def offsets(clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration) -> dict[str, dict[str, object]]:
+    """Per clip `{offset_ms, gain, dropped}`; the mean over all clips that stay is kept at 0."""
+    by_corpus: dict[str, list[float]] = defaultdict(list)
+    for clip in clips:
+        curve, count = curve_of[clip.name]
+        alone = estimate(curve, calibration)
+        if alone and count > 20 and curve.max() / count > _MIN_GAIN_PER_WINDOW:
+            by_corpus[clip.corpus].append(alone.offset_ms)
+    everything = [value for values in by_corpus.values() for value in values]
+    candidates_ms = (np.arange(2 * _SEARCH_TICKS + 1) - _SEARCH_TICKS) * TICK_MS
+    table: dict[str, dict[str, object]] = {}
+    for clip in clips:
+        curve, count = curve_of[clip.name]
+        values = by_corpus[clip.corpus]
+        centre = float(np.median(values if len(values) >= 5 else everything))
+        spread = max(_PRIOR_STD_MS, 1.5 * float(np.median(np.abs(np.array(values) - centre)))) if len(values) >= 5 else 120.0
+        prior = -0.5 * ((candidates_ms - centre) / spread) ** 2 * calibration.temperature
+        best = estimate((curve + prior).astype(np.float32), calibration)
+        gain = float(curve[round((best.offset_ms / TICK_MS)) + _SEARCH_TICKS] / max(count, 1)) if best else 0.0
+        table[clip.name] = {
+            "offset_ms": round(best.offset_ms, 1) if best else 0.0,
+            "gain": round(gain, 4),
+            "dropped": best is None or gain < _MIN_GAIN_PER_WINDOW,
+        }
+    kept = [float(str(row["offset_ms"])) for row in table.values() if not row["dropped"]]
+    mean = float(np.mean(kept)) if kept else 0.0
+    for row in table.values():
+        row["offset_ms"] = round(float(str(row["offset_ms"])) - mean, 1)
+    return table
+
+
+def clean(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path) -> None:
+    """Write the offsets of all clips; the two half-trained pairs are kept (and resumed) in `work`."""
+    count: dict[str, int] = defaultdict(int)
+    for clip in clips:
+        count[clip.speaker] += 1
+    halves: list[list[Clip]] = [[], []]
+    for clip in clips:
+        halves[fold_of(clip, count[clip.speaker])].append(clip)
+    curve_of: dict[str, tuple[Curve, int]] = {}
+    scale = 1.0
+    for half in (0, 1):
+        pair = fit(halves[half], validation, work / f"half{half}", replace(config, seed=config.seed + half))
+        towers = keras_towers(pair)
+        scale = towers.logit_scale
+        curve_of |= curves(halves[1 - half], towers)
+        keras.backend.clear_session()
+    table = offsets(clips, curve_of, Calibration(logit_scale=scale))
+    out.write_text(json.dumps(table, indent=0))
+    dropped = sum(bool(row["dropped"]) for row in table.values())
+    print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")

@@ -1,0 +1,267 @@
+"""Shards to training batches: random stretches of clips, augmented, through the device's own front end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from device.errors import InputFormatError, InputMissingError
+from device.features.contract import (
+    AUDIO_RATE_HZ,
+    AUDIO_TICK_NS,
+    AUDIO_TICKS_PER_LIP_TICK,
+    FRONT_END,
+    LIP_TICK_NS,
+)
+from device.features.lipgrid import normalize
+from device.features.logmel import LevelTracker, log_mel
+from device.records import NS_PER_S
+from train.prepare import MARGIN_PX
+
+Floats = npt.NDArray[np.float32]
+
+LIP_REACH = FRONT_END.lip_window_ticks // 2
+AUDIO_REACH = FRONT_END.audio_window_ticks // 2
+_PREROLL_TICKS = 150  # sound before the stretch, for the running mean
+_HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One prepared clip in memory. `shift_ms` is the clip's own offset as measured: its audio is early by so much."""
+
+    name: str
+    speaker: str
+    split: str
+    corpus: str
+    crops: npt.NDArray[np.uint8]
+    valid: npt.NDArray[np.bool_]
+    first_lip_tick: int
+    samples: npt.NDArray[np.int16]
+    samples_t_ns: int
+    speech: npt.NDArray[np.bool_]
+    speech_first_tick: int
+    shift_ms: float = 0.0
+
+    def audio(self, first_tick: int, ticks: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Samples for `ticks` log-mel rows from `first_tick` on, zero beyond the clip; and which rows are inside."""
+        half = FRONT_END.stft_window_samples // 2
+        start = round((first_tick * AUDIO_TICK_NS - self.samples_t_ns) * AUDIO_RATE_HZ / NS_PER_S) - half
+        count = (ticks - 1) * _HOP + 2 * half
+        out = np.zeros(count, np.float32)
+        low, high = max(start, 0), min(start + count, len(self.samples))
+        if high > low:
+            out[low - start : high - start] = self.samples[low:high] / np.float32(32767)
+        begins = start + np.arange(ticks) * _HOP
+        return out, (begins >= 0) & (begins + 2 * half <= len(self.samples))
+
+    def is_speech(self, ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        """Whether somebody speaks at each audio tick."""
+        index = ticks - self.speech_first_tick
+        inside = np.clip(index, 0, max(len(self.speech) - 1, 0))
+        return np.asarray(self.speech[inside] & (index == inside)) if len(self.speech) else np.zeros(len(ticks), bool)
+
+
+def load_clip(shard: Path) -> Clip:
+    """One shard. Raises InputFormatError when it is damaged or from another front end."""
+    try:
+        with np.load(shard) as arrays:
+            meta = json.loads(str(arrays["meta"]))
+            fields = {key: arrays[key] for key in ("crops", "valid", "samples", "speech")}
+            numbers = {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy="Delete it and prepare again") from error
+    if meta["front_end"] != FRONT_END.to_dict():
+        raise InputFormatError("made by another front end", where=str(shard), remedy="Delete it and prepare again")
+    return Clip(name=shard.stem, speaker=meta["speaker"], split=meta["split"], corpus=meta["corpus"], **fields, **numbers)
+
+
+def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
+    """All clips of some folders of shards; with `offsets` (from `clean`), shifted, and without those that it drops."""
+    shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
+    if not shards:
+        raise InputMissingError(
+            "no shards", where=", ".join(map(str, folders)), remedy="Run avdrift-train prepare CLIPS OUT first"
+        )
+    clips = [load_clip(shard) for shard in shards]
+    if offsets is None:
+        return clips
+    table = json.loads(offsets.read_text(encoding="utf-8"))
+    return [
+        replace(clip, shift_ms=table.get(clip.name, {}).get("offset_ms", 0.0))
+        for clip in clips
+        if not table.get(clip.name, {}).get("dropped", False)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Augmentation:
+    """How far training pictures and sound stray from the recorded ones; every amount is the end of a uniform range."""
+
+    shift_px: float = 5.0
+    log_scale: float = 0.16
+    rotation_deg: float = 8.0
+    gamma: float = 0.35
+    noise: float = 0.12
+    blur_share: float = 0.3
+    repeat_share: float = 0.3
+    gain_db: float = 12.0
+    noise_share: float = 0.6
+    snr_db: tuple[float, float] = (3.0, 30.0)
+    babble_share: float = 0.25
+    colour_db: float = 6.0
+
+
+class Batches:
+    """Endless training batches `(x, y)` for `TowerPair` from clips of at least the given number of lip ticks."""
+
+    def __init__(
+        self, clips: list[Clip], *, lip_ticks: int, batch_size: int, seed: int, augmentation: Augmentation | None
+    ) -> None:
+        self._clips = [clip for clip in clips if int(clip.valid.sum()) >= lip_ticks * 0.7 and len(clip.valid) >= lip_ticks]
+        if not self._clips:
+            raise InputFormatError(
+                f"no clip has {lip_ticks} lip ticks", where="training clips", remedy="Give longer clips or fewer ticks"
+            )
+        # Long clips offer more than short ones, but not in proportion: a speaker is a speaker.
+        weight = np.array([np.sqrt(len(clip.valid) / lip_ticks) for clip in self._clips])
+        per_speaker: dict[str, float] = {}
+        for clip, share in zip(self._clips, weight, strict=True):
+            per_speaker[clip.speaker] = per_speaker.get(clip.speaker, 0.0) + share
+        weight /= np.sqrt([per_speaker[clip.speaker] for clip in self._clips])
+        self._share = weight / weight.sum()
+        self._lip_ticks, self._batch_size = lip_ticks, batch_size
+        self._random = np.random.default_rng(seed)
+        self._augmentation = augmentation
+        noise = np.random.default_rng(seed + 1)
+        self._picture_noise = noise.standard_normal(1 << 22, np.float32)
+        self._sound_noise = [_coloured_noise(noise, 10 * AUDIO_RATE_HZ) for _ in range(64)] if augmentation else []
+
+    def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+        while True:
+            chosen = self._random.choice(len(self._clips), self._batch_size, p=self._share)
+            yield self._batch([self._clips[index] for index in chosen])
+
+    def _batch(self, clips: list[Clip]) -> tuple[dict[str, Any], dict[str, Any]]:
+        ticks = self._lip_ticks
+        windows = ticks - 2 * LIP_REACH
+        audio_windows = AUDIO_TICKS_PER_LIP_TICK * (windows - 1) + 1
+        rows_needed = audio_windows + 2 * AUDIO_REACH
+        crops = np.empty((len(clips), ticks, FRONT_END.crop_px, FRONT_END.crop_px), np.uint8)
+        sound = np.empty((len(clips), (_PREROLL_TICKS + rows_needed - 1) * _HOP + FRONT_END.stft_window_samples), np.float32)
+        inside = np.empty((len(clips), _PREROLL_TICKS + rows_needed), np.bool_)
+        lip_weight = np.empty((len(clips), windows), np.float32)
+        first_match = np.zeros(len(clips), np.float32)
+        for n, clip in enumerate(clips):
+            start = int(self._random.integers(0, len(clip.valid) - ticks + 1))
+            first_lip = clip.first_lip_tick + start
+            own = clip.shift_ms / FRONT_END.audio_tick_ms
+            first_audio = (first_lip + LIP_REACH) * AUDIO_TICKS_PER_LIP_TICK - round(own) - AUDIO_REACH
+            first_match[n] = round(own) - own
+            crops[n] = self._pictures(clip.crops[start : start + ticks])
+            sound[n], inside[n] = clip.audio(first_audio - _PREROLL_TICKS, _PREROLL_TICKS + rows_needed)
+            sound[n] = self._sound(sound[n])
+            seen = np.lib.stride_tricks.sliding_window_view(clip.valid[start : start + ticks], 2 * LIP_REACH + 1).all(1)
+            at = first_audio + AUDIO_REACH + AUDIO_TICKS_PER_LIP_TICK * np.arange(windows)
+            lip_weight[n] = seen & clip.is_speech(at)
+        rows = self._rows(sound, inside)
+        audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, _PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(2)
+        pictures = normalize(crops)
+        if self._augmentation:
+            for picture in pictures:
+                start = int(self._random.integers(len(self._picture_noise) - picture.size))
+                noise = self._picture_noise[start : start + picture.size].reshape(picture.shape)
+                picture += np.float32(self._random.uniform(0, self._augmentation.noise)) * noise
+        x = {"crops": pictures, "rows": rows}
+        return x, {"first_match": first_match, "lip_weight": lip_weight, "audio_valid": audio_valid.astype(np.float32)}
+
+    def _rows(self, sound: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
+        windows = np.lib.stride_tricks.sliding_window_view(sound, FRONT_END.stft_window_samples, 1)[:, ::_HOP]
+        rows = log_mel(windows)
+        if self._augmentation:
+            rows += self._colour(len(rows))
+        # Before the clip begins there was no stream: hold the level at the first row that is there.
+        first = np.argmax(inside, axis=1)
+        for n, tick in enumerate(first):
+            rows[n, :tick] = rows[n, tick]
+        return LevelTracker()(rows)[:, _PREROLL_TICKS:]
+
+    def _colour(self, count: int) -> Floats:
+        """A smooth random microphone response [count, 1, bands] in nats."""
+        assert self._augmentation
+        knots = self._random.uniform(-1, 1, (count, 5)) * self._augmentation.colour_db * np.log(10) / 10
+        at = np.linspace(0, 4, FRONT_END.mel_bands)
+        return np.stack([np.interp(at, np.arange(5), row) for row in knots])[:, None].astype(np.float32)
+
+    def _pictures(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        size, a, random = FRONT_END.crop_px, self._augmentation, self._random
+        if a is None:
+            return crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
+        scale = np.exp(random.uniform(-a.log_scale, a.log_scale))
+        stretch = np.exp(random.uniform(-a.log_scale, a.log_scale) / 2)
+        angle = np.deg2rad(random.uniform(-a.rotation_deg, a.rotation_deg))
+        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
+        turn = turn @ np.diag([stretch, 1 / stretch])
+        if random.random() < 0.5:
+            turn = turn @ np.diag([-1, 1])
+        middle = (crops.shape[1] - 1) / 2
+        matrix = np.column_stack([turn, (size - 1) / 2 - turn @ np.full(2, middle) + random.uniform(-a.shift_px, a.shift_px, 2)])
+        table = (255 * (np.arange(256) / 255) ** np.exp(random.uniform(-a.gamma, a.gamma))).astype(np.uint8)
+        sigma = random.uniform(0.3, 1.2) if random.random() < a.blur_share else 0.0
+        order = np.arange(len(crops))
+        if random.random() < a.repeat_share:  # a dropped frame shows the one before it again
+            dropped = random.random(len(crops)) < random.uniform(0, 0.15)
+            order = np.maximum.accumulate(np.where(dropped, 0, order))
+        out = np.empty((len(crops), size, size), np.uint8)
+        for n, index in enumerate(order):
+            picture = cv2.warpAffine(crops[index], matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
+            out[n] = cv2.LUT(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, table)
+        return out
+
+    def _sound(self, samples: Floats) -> Floats:
+        a, random = self._augmentation, self._random
+        if a is None:
+            return samples
+        level = float(np.sqrt(np.mean(samples**2))) + 1e-4
+        if random.random() < a.noise_share:
+            noise = self._sound_noise[int(random.integers(len(self._sound_noise)))]
+            start = int(random.integers(len(noise) - len(samples)))
+            noise = noise[start : start + len(samples)]
+            samples = samples + noise * level * 10 ** (-random.uniform(*a.snr_db) / 20)
+        if random.random() < a.babble_share:
+            other = self._clips[int(random.integers(len(self._clips)))].samples.astype(np.float32) / 32767
+            other = np.resize(np.roll(other, int(random.integers(len(other)))), len(samples))
+            loud = float(np.sqrt(np.mean(other**2))) + 1e-4
+            samples = samples + other * (level / loud * 10 ** (-random.uniform(8, 30) / 20))
+        return np.asarray(samples * 10 ** (random.uniform(-a.gain_db, a.gain_db) / 20), np.float32)
+
+
+def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
+    """Noise of unit power whose spectrum falls by 0 to 2 powers of frequency, swelling slowly half of the time."""
+    spectrum = np.fft.rfft(random.standard_normal(count))
+    spectrum *= np.maximum(np.arange(len(spectrum)), 20.0) ** (-random.uniform(0, 1))
+    noise = np.fft.irfft(spectrum, count)
+    if random.random() < 0.5:
+        noise *= 1 + 0.9 * np.sin(2 * np.pi * (random.uniform(0.1, 4) * np.arange(count) / AUDIO_RATE_HZ + random.random()))
+    return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
+
+
+def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:
+    """What the device would compute of a whole clip: normalised crops, their first tick and flags; rows, first tick."""
+    crops = normalize(clip.crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
+    half_ns = FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
+    first = -(-(clip.samples_t_ns + half_ns) // AUDIO_TICK_NS)
+    last = (clip.samples_t_ns + len(clip.samples) * NS_PER_S // AUDIO_RATE_HZ - half_ns) // AUDIO_TICK_NS
+    samples, _ = clip.audio(first, max(last - first + 1, 1))
+    windows = np.lib.stride_tricks.sliding_window_view(samples, FRONT_END.stft_window_samples)[::_HOP]
+    return crops, clip.first_lip_tick, clip.valid, LevelTracker()(log_mel(windows)), first
+
+
+__all__ = ["LIP_TICK_NS", "Augmentation", "Batches", "Clip", "front_end", "load_clip", "load_clips"]

@@ -1,0 +1,163 @@
+"""`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
+
+Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips can
+fill, long ones that hold more wrong answers), measure the validation speakers after each epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from queue import Full, Queue
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import Calibration
+from train.data import AUDIO_REACH, LIP_REACH, Augmentation, Batches, Clip
+from train.measure import Towers, accuracy, own_offset, track, windows
+from train.towers import TowerPair
+
+SHORT_TICKS, LONG_TICKS = 26, 60
+
+
+@dataclass(frozen=True, slots=True)
+class FitConfig:
+    """Everything that decides a training run; written beside its checkpoints."""
+
+    epochs: int = 40
+    steps_per_epoch: int = 100
+    frames_per_batch: int = 960
+    learning_rate: float = 1.5e-3
+    weight_decay: float = 0.02
+    warmup_steps: int = 200
+    dropout: float = 0.15
+    short_share: float = 0.35
+    seed: int = 1
+
+
+def build_pair(dropout: float = 0.0) -> TowerPair:
+    """A tower pair with its weights made."""
+    pair = TowerPair(dropout=dropout)
+    rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
+    size = FRONT_END.crop_px
+    pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
+          "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
+    return pair
+
+
+def keras_towers(pair: TowerPair) -> Towers:
+    """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
+
+    def encode(tower: keras.Model, window: int, piece: int) -> Any:
+        reach = window - 1
+
+        def run(values: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+            count = len(values) - reach
+            if count <= 0:
+                return np.empty((0, 1), np.float32)
+            pieces = -(-count // piece)
+            padded = np.zeros((pieces * piece + reach, *values.shape[1:]), np.float32)
+            padded[: len(values)] = values
+            batch = np.stack([padded[k * piece : (k + 1) * piece + reach] for k in range(pieces)])
+            return np.concatenate(list(tower.predict_on_batch(batch)))[:count]
+
+        return run
+
+    return Towers(
+        lips=encode(pair.lips, FRONT_END.lip_window_ticks, 50),
+        audio=encode(pair.audio, FRONT_END.audio_window_ticks, 200),
+        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(pair.log_scale)), 4.0))),
+    )
+
+
+def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:
+    """Accuracy by window length, each clip against its own offset over its whole length."""
+    calibration = Calibration(logit_scale=towers.logit_scale)
+    tracks = [track(clip, towers) for clip in clips]
+    truths = [own_offset(t, calibration)[0] for t in tracks]
+    result = {}
+    for window_s in (0.2, 0.6, 1.0, 2.0):
+        random = np.random.default_rng(seed)
+        measured = [
+            window
+            for t, truth in zip(tracks, truths, strict=True)
+            for window in windows(t, truth, window_s=window_s, search_ms=search_ms, calibration=calibration,
+                                  random=random, max_shift_ms=min(300.0, search_ms / 2))
+        ]  # fmt: skip
+        result[f"{window_s:g}s"] = accuracy(measured)
+    return result
+
+
+def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
+    """The same batches, made in a thread while the last one trains; set the event to end it."""
+    queue: Queue[Any] = Queue(depth)
+    stop = threading.Event()
+
+    def work() -> None:
+        for batch in batches:
+            while not stop.is_set():
+                try:
+                    queue.put(batch, timeout=0.5)
+                    break
+                except Full:
+                    continue
+            if stop.is_set():
+                return
+
+    threading.Thread(target=work, daemon=True).start()
+    return iter(queue.get, None), stop
+
+
+def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
+    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    keras.utils.set_random_seed(config.seed)
+    pair = build_pair(config.dropout)
+    steps = config.epochs * config.steps_per_epoch
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5, steps - config.warmup_steps, alpha=0.01, warmup_target=config.learning_rate, warmup_steps=config.warmup_steps
+    )
+    pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    done = 0
+    checkpoint, state = out / "last.weights.h5", out / "state.json"
+    if state.exists():
+        pair.load_weights(checkpoint)
+        done = json.loads(state.read_text())["epochs"]
+    kinds = [
+        iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
+                     seed=config.seed + done * 2 + k, augmentation=Augmentation()))
+        for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
+    ]  # fmt: skip
+    choose = np.random.default_rng(config.seed + done)
+
+    def mixed() -> Iterator[Any]:
+        while True:
+            yield next(kinds[int(choose.random() >= config.short_share)])
+
+    source, stop = _prefetch(mixed())
+    for epoch in range(done, config.epochs):
+        began, losses = time.monotonic(), []
+        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=None):
+            x, y = next(source)
+            losses.append(float(pair.train_on_batch(x, y)))
+        figures = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 4), "seconds": round(time.monotonic() - began)}
+        if validation and ((epoch + 1) % 2 == 0 or epoch + 1 == config.epochs):
+            figures |= {k: round(v, 4) for k, v in validate(keras_towers(pair), validation).items()}
+        print(json.dumps(figures), flush=True)
+        with (out / "log.jsonl").open("a") as log:
+            log.write(json.dumps(figures) + "\n")
+        partial = out / "next.weights.h5"
+        pair.save_weights(partial)
+        partial.replace(checkpoint)
+        state.write_text(json.dumps({"epochs": epoch + 1}))
+    stop.set()
+    return pair

@@ -1,0 +1,117 @@
+"""Offsets of prepared clips by a tower pair: evidence rows, each clip's own offset, and right or wrong per window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import TICK_MS, Calibration, estimate, evidence
+from train.data import AUDIO_REACH, LIP_REACH, Clip, front_end
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows, embedding]
+
+OWN_SEARCH_TICKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine."""
+
+    lips: Encode
+    audio: Encode
+    logit_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Embeddings of a whole clip at the ticks of their windows' middles."""
+
+    clip: Clip
+    lips: Floats
+    lips_valid: Flags
+    lips_first: int
+    audio: Floats
+    audio_first: int
+    logit_scale: float
+
+    def evidence(self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None) -> Floats:
+        """Evidence rows of all lip windows; with `sound_of`, against another clip's sound."""
+        other = sound_of or self
+        return evidence(
+            self.lips, self.lips_valid, self.lips_first, other.audio, np.ones(len(other.audio), np.bool_),
+            other.audio_first + audio_from, search_ticks, self.logit_scale,
+        )  # fmt: skip
+
+    def speech(self) -> Flags:
+        """Whether somebody speaks at each lip window."""
+        ticks = (self.lips_first + np.arange(len(self.lips))) * AUDIO_TICKS_PER_LIP_TICK
+        return self.clip.is_speech(ticks - round(self.clip.shift_ms / TICK_MS))
+
+
+def track(clip: Clip, towers: Towers) -> Track:
+    """Run both towers over a clip."""
+    crops, lips_first, valid, rows, audio_first = front_end(clip)
+    seen = np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1)
+    return Track(
+        clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
+        towers.logit_scale,
+    )  # fmt: skip
+
+
+def own_offset(clip_track: Track, calibration: Calibration) -> tuple[float, float]:
+    """A clip's own offset in ms over its whole length, and the confidence in it."""
+    rows = clip_track.evidence(OWN_SEARCH_TICKS)
+    found = estimate(rows[clip_track.speech()].sum(0), calibration) if len(rows) else None
+    return (found.offset_ms, found.confidence) if found else (0.0, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One measured window of a clip whose truth is known."""
+
+    clip: Clip
+    error_ms: float
+    confidence: float
+    speech_ratio: float
+    std_ms: float
+
+
+def windows(
+    clip_track: Track, truth_ms: float, *, window_s: float, search_ms: float, calibration: Calibration,
+    random: np.random.Generator, max_shift_ms: float,
+) -> Iterator[Window]:  # fmt: skip
+    """Consecutive windows of `window_s` (5 lip ticks at least), each sliced apart by its own random shift.
+
+    Slicing the sound earlier by u is a shift of its ticks, so the truth becomes truth_ms + u exactly.
+    """
+    length = round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1
+    speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
+    for start in range(0, len(clip_track.lips) - length + 1, length):
+        shift_ticks = round(float(random.uniform(-max_shift_ms, max_shift_ms)) / TICK_MS)
+        part = slice(start, start + length)
+        rows = evidence(
+            clip_track.lips[part], clip_track.lips_valid[part], clip_track.lips_first + start,
+            clip_track.audio, np.ones(len(clip_track.audio), np.bool_), clip_track.audio_first - shift_ticks,
+            search_ticks, clip_track.logit_scale,
+        )  # fmt: skip
+        found = estimate(rows.sum(0), calibration)
+        error = (found.offset_ms - truth_ms - shift_ticks * TICK_MS) if found else float("inf")
+        yield Window(
+            clip_track.clip, error, found.confidence if found else 0.0, float(speech[part].mean()),
+            found.offset_std_ms if found else 0.0,
+        )  # fmt: skip
+
+
+SPEECH_RATIO = 0.5
+
+
+def accuracy(measured: list[Window], tolerance_ms: float = 40.0) -> float:
+    """Share of the windows with speech whose offset is within one frame of the truth."""
+    with_speech = [w for w in measured if w.speech_ratio >= SPEECH_RATIO]
+    return float(np.mean([abs(w.error_ms) <= tolerance_ms for w in with_speech])) if with_speech else float("nan")

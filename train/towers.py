@@ -1,0 +1,146 @@
+"""The tower pair: one network makes an embedding of each lip window, another of each audio window.
+
+Both are convolutional over time, so overlapping windows share all encodings of single frames. Only layers that fold
+into int8 (convolution, batch normalisation, ReLU) are inside; L2 normalisation and correlation are outside.
+Written with `keras.ops`: trains on any Keras backend.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+
+EMBEDDING_SIZE = 128
+_FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
+
+
+def _conv(filters: int, kernel: Any, strides: Any = 1, *, dims: int, padding: str = "valid") -> list[Any]:
+    kind = layers.Conv2D if dims == 2 else layers.Conv1D
+    return [
+        kind(filters, kernel, strides=strides, padding=padding, use_bias=False),
+        layers.BatchNormalization(momentum=0.98),
+        layers.ReLU(),
+    ]
+
+
+class LipTower(keras.Model):  # type: ignore[misc]
+    """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        size = FRONT_END.crop_px
+        picture = [layer for filters in (16, 32, 64, 96) for layer in _conv(filters, 3, 2, dims=2, padding="same")]
+        self.frames = keras.Sequential(
+            [
+                keras.Input((size, size, _FRAMES_PER_ENCODING)),
+                *picture,
+                layers.SpatialDropout2D(dropout),
+                layers.Flatten(),
+                layers.Dense(128, use_bias=False),
+                layers.BatchNormalization(momentum=0.98),
+                layers.ReLU(),
+                layers.Dropout(dropout),
+            ],
+            name="frames",
+        )
+        self.windows = keras.Sequential(
+            [
+                keras.Input((None, 128)),
+                *_conv(192, FRONT_END.lip_window_ticks - _FRAMES_PER_ENCODING + 1, dims=1),
+                layers.Conv1D(EMBEDDING_SIZE, 1),
+            ],
+            name="windows",
+        )
+
+    def call(self, crops: Any, training: bool | None = None) -> Any:
+        ticks = ops.shape(crops)[1]
+        count = ticks - _FRAMES_PER_ENCODING + 1
+        stacked = ops.stack([crops[:, k : k + count] for k in range(_FRAMES_PER_ENCODING)], axis=-1)
+        size = FRONT_END.crop_px
+        encoded = self.frames(ops.reshape(stacked, (-1, size, size, _FRAMES_PER_ENCODING)), training=training)
+        return self.windows(ops.reshape(encoded, (-1, count, 128)), training=training)
+
+
+class AudioTower(keras.Model):  # type: ignore[misc]
+    """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 20, EMBEDDING_SIZE]."""
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        spectrum: list[Any] = []
+        for filters, bands in ((24, 5), (32, 3), (48, 3)):
+            spectrum.append(layers.ZeroPadding2D(((0, 0), (bands // 2, bands // 2))))
+            spectrum += _conv(filters, (5, bands), (1, 2), dims=2)
+        self.spectrum = keras.Sequential([keras.Input((None, FRONT_END.mel_bands, 1)), *spectrum], name="spectrum")
+        self.windows = keras.Sequential(
+            [
+                keras.Input((None, FRONT_END.mel_bands // 8 * 48)),
+                layers.Dropout(dropout),
+                *_conv(128, 5, dims=1),
+                *_conv(192, 5, dims=1),
+                layers.Conv1D(EMBEDDING_SIZE, 1),
+            ],
+            name="windows",
+        )
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        maps = self.spectrum(ops.expand_dims(rows, -1), training=training)
+        flat = ops.reshape(maps, (-1, ops.shape(rows)[1] - 12, FRONT_END.mel_bands // 8 * 48))
+        return self.windows(flat, training=training)
+
+
+class TowerPair(keras.Model):  # type: ignore[misc]
+    """Both towers and the scale of their cosine; its output is the matrix of logits of one clip's lips and sound."""
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lips = LipTower(dropout=dropout, name="lips")
+        self.audio = AudioTower(dropout=dropout, name="audio")
+        self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Logits [batch, lip windows, audio windows]."""
+        lips = ops.normalize(self.lips(inputs["crops"], training=training), axis=-1)
+        audio = ops.normalize(self.audio(inputs["rows"], training=training), axis=-1)
+        return ops.exp(ops.minimum(self.log_scale, 4.0)) * ops.matmul(lips, ops.transpose(audio, (0, 2, 1)))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Which audio window belongs to this lip window, and the reverse, over all times of the same clip."""
+        return matching_loss(y_pred, y["first_match"], y["lip_weight"], y["audio_valid"])
+
+
+_TARGET_SIGMA_TICKS = 2.4  # 0.6 of a lip tick: recordings are not exact to a frame, and neighbours are nearly right
+_ABSENT = -1e4
+
+
+def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: Any) -> Any:
+    """Cross-entropy of a softened match in both directions, silent and invalid windows left out.
+
+    logits [batch, n, m]; first_match [batch]: the (fractional) audio window of lip window 0, each further lip window
+    four ticks on; lip_weight [batch, n]; audio_valid [batch, m], both 0 or 1.
+    Source: multi-way matching of Chung et al., Perfect Match, 2019, made symmetric and with soft targets.
+    """
+    n, m = ops.shape(logits)[1], ops.shape(logits)[2]
+    position = ops.cast(first_match, logits.dtype)[:, None] + AUDIO_TICKS_PER_LIP_TICK * ops.arange(n, dtype=logits.dtype)
+    distance = (ops.arange(m, dtype=logits.dtype)[None, None] - position[..., None]) / _TARGET_SIGMA_TICKS
+    lip_weight = ops.cast(lip_weight, logits.dtype)
+    audio_valid = ops.cast(audio_valid, logits.dtype)
+    target = ops.exp(-0.5 * distance**2) * lip_weight[..., None] * audio_valid[:, None]
+    masked = logits + _ABSENT * (1 - audio_valid[:, None])
+    to_audio = _cross_entropy(target, masked, axis=2)
+    masked = logits + _ABSENT * (1 - lip_weight[..., None])
+    to_lips = _cross_entropy(target, masked, axis=1)
+    return to_audio + to_lips
+
+
+def _cross_entropy(target: Any, logits: Any, axis: int) -> Any:
+    mass = ops.sum(target, axis=axis)
+    log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
+    entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
+    weight = ops.cast(mass > 1.0, logits.dtype)  # at least about half of the soft target lies inside
+    return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
