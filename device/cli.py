@@ -31,7 +31,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     bundle = argparse.ArgumentParser(add_help=False)
-    bundle.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    bundle.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
     search = argparse.ArgumentParser(add_help=False)
     search.add_argument("--search-ms", type=float, default=1000.0, help="largest offset to look for (default: 1000)")
     daemon = argparse.ArgumentParser(add_help=False)
@@ -133,6 +133,9 @@ def _measure(options: argparse.Namespace) -> int:
             print(f"avdrift: {error}", file=sys.stderr)
             exit_code = exit_code or error.exit_code
             continue
+        damaged = found.pop("damaged")
+        if damaged:
+            print(f"avdrift: {file}: damaged: {damaged}", file=sys.stderr)
         if options.json:
             print(json.dumps(found, allow_nan=False), flush=True)
         else:
@@ -142,7 +145,9 @@ def _measure(options: argparse.Namespace) -> int:
 
 def _print_measured(found: dict[str, object]) -> None:
     windows = found.get("windows")
-    rows = [("", found), *[(f"  {w['t_s']:8.1f} s", w) for w in windows]] if isinstance(windows, list) else [("", found)]
+    rows = [("", found)]
+    if isinstance(windows, list):
+        rows += [(f"  {window['t_s']:8.1f} s", window) for window in windows]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""

@@ -15,6 +15,8 @@
 A message says what happened, where, and what to do about it.
 """
 
+from functools import partial
+
 
 class AvdriftError(Exception):
     """What all errors of this project have in common: a message for a person and an exit code."""
@@ -24,6 +26,9 @@ class AvdriftError(Exception):
     def __init__(self, what: str, *, where: str, remedy: str) -> None:
         super().__init__(f"{where}: {what}. {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
+
+    def __reduce__(self) -> tuple[object, ...]:  # so that a worker process can raise it
+        return partial(type(self), where=self.where, remedy=self.remedy), (self.what,)
 
 
 class UsageError(AvdriftError):

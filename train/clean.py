@@ -3,17 +3,19 @@
 Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they are
 teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop what does not.
 A word-long clip says little by itself, so its offset is drawn towards its corpus' median.
+
+Where zero is: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the corpora's
+medians, so that neither the largest corpus nor one bad source decides it.
 """
 
 from __future__ import annotations
 
 import json
 import zlib
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import keras
 import numpy as np
 import numpy.typing as npt
 
@@ -25,6 +27,7 @@ from train.measure import Towers, track
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
 _MIN_GAIN_PER_WINDOW = 0.02  # nats of evidence a lip window must hold on average, or nothing fits
+_LARGE_CORPUS = 20  # clips: below that a corpus says nothing of where zero is
 _POOLS = 20  # a label that hides many speakers is split by clip when it has more clips than this
 
 Curve = npt.NDArray[np.float32]
@@ -46,8 +49,10 @@ def curves(clips: list[Clip], towers: Towers) -> dict[str, tuple[Curve, int]]:
     return found
 
 
-def offsets(clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration) -> dict[str, dict[str, object]]:
-    """Per clip `{offset_ms, gain, dropped}`; the mean over all clips that stay is kept at 0."""
+def offsets(
+    clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration
+) -> dict[str, dict[str, object]]:
+    """Per clip `{offset_ms, gain, dropped}`, counted from the median of the corpora's medians."""
     by_corpus: dict[str, list[float]] = defaultdict(list)
     for clip in clips:
         curve, count = curve_of[clip.name]
@@ -60,7 +65,7 @@ def offsets(clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibrati
     for clip in clips:
         curve, count = curve_of[clip.name]
         values = by_corpus[clip.corpus]
-        centre = float(np.median(values if len(values) >= 5 else everything))
+        centre = float(np.median(values if len(values) >= 5 else everything)) if everything else 0.0
         spread = max(_PRIOR_STD_MS, 1.5 * float(np.median(np.abs(np.array(values) - centre)))) if len(values) >= 5 else 120.0
         prior = -0.5 * ((candidates_ms - centre) / spread) ** 2 * calibration.temperature
         best = estimate((curve + prior).astype(np.float32), calibration)
@@ -70,18 +75,16 @@ def offsets(clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibrati
             "gain": round(gain, 4),
             "dropped": best is None or gain < _MIN_GAIN_PER_WINDOW,
         }
-    kept = [float(str(row["offset_ms"])) for row in table.values() if not row["dropped"]]
-    mean = float(np.mean(kept)) if kept else 0.0
+    large = [float(np.median(values)) for values in by_corpus.values() if len(values) >= _LARGE_CORPUS]
+    origin = float(np.median(large or everything)) if everything else 0.0
     for row in table.values():
-        row["offset_ms"] = round(float(str(row["offset_ms"])) - mean, 1)
+        row["offset_ms"] = round(float(str(row["offset_ms"])) - origin, 1)
     return table
 
 
 def clean(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path) -> None:
     """Write the offsets of all clips; the two half-trained pairs are kept (and resumed) in `work`."""
-    count: dict[str, int] = defaultdict(int)
-    for clip in clips:
-        count[clip.speaker] += 1
+    count = Counter(clip.speaker for clip in clips)
     halves: list[list[Clip]] = [[], []]
     for clip in clips:
         halves[fold_of(clip, count[clip.speaker])].append(clip)
@@ -92,8 +95,7 @@ def clean(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfi
         towers = keras_towers(pair)
         scale = towers.logit_scale
         curve_of |= curves(halves[1 - half], towers)
-        keras.backend.clear_session()
     table = offsets(clips, curve_of, Calibration(logit_scale=scale))
-    out.write_text(json.dumps(table, indent=0))
+    out.write_text(json.dumps(table, indent=0), encoding="utf-8")
     dropped = sum(bool(row["dropped"]) for row in table.values())
     print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +32,7 @@ Floats = npt.NDArray[np.float32]
 LIP_REACH = FRONT_END.lip_window_ticks // 2
 AUDIO_REACH = FRONT_END.audio_window_ticks // 2
 _PREROLL_TICKS = 150  # sound before the stretch, for the running mean
+_SILENCE_SHARE = 0.3
 _HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
 
 
@@ -76,11 +79,13 @@ def load_clip(shard: Path) -> Clip:
             meta = json.loads(str(arrays["meta"]))
             fields = {key: arrays[key] for key in ("crops", "valid", "samples", "speech")}
             numbers = {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            names = {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
+            front_end_of_shard = meta["front_end"]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy="Delete it and prepare again") from error
-    if meta["front_end"] != FRONT_END.to_dict():
+    if front_end_of_shard != FRONT_END.to_dict():
         raise InputFormatError("made by another front end", where=str(shard), remedy="Delete it and prepare again")
-    return Clip(name=shard.stem, speaker=meta["speaker"], split=meta["split"], corpus=meta["corpus"], **fields, **numbers)
+    return Clip(name=shard.stem, **names, **fields, **numbers)
 
 
 def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
@@ -170,7 +175,8 @@ class Batches:
             sound[n] = self._sound(sound[n])
             seen = np.lib.stride_tricks.sliding_window_view(clip.valid[start : start + ticks], 2 * LIP_REACH + 1).all(1)
             at = first_audio + AUDIO_REACH + AUDIO_TICKS_PER_LIP_TICK * np.arange(windows)
-            lip_weight[n] = seen & clip.is_speech(at)
+            # Closed lips belong to any silence, which is worth knowing, but not as often as it occurs.
+            lip_weight[n] = seen & (clip.is_speech(at) | (self._random.random(windows) < _SILENCE_SHARE))
         rows = self._rows(sound, inside)
         audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, _PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(2)
         pictures = normalize(crops)

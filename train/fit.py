@@ -100,20 +100,33 @@ def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], th
     """The same batches, made in a thread while the last one trains; set the event to end it."""
     queue: Queue[Any] = Queue(depth)
     stop = threading.Event()
+    failures: list[Exception] = []
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                queue.put(item, timeout=0.5)
+                return
+            except Full:
+                continue
 
     def work() -> None:
-        for batch in batches:
-            while not stop.is_set():
-                try:
-                    queue.put(batch, timeout=0.5)
-                    break
-                except Full:
-                    continue
-            if stop.is_set():
-                return
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+        except Exception as error:  # raised again where the batches are taken, or the taker would wait for ever
+            failures.append(error)
+        put(None)
+
+    def taken() -> Iterator[Any]:
+        yield from iter(queue.get, None)
+        if failures:
+            raise failures[0]
 
     threading.Thread(target=work, daemon=True).start()
-    return iter(queue.get, None), stop
+    return taken(), stop
 
 
 def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
@@ -129,6 +142,7 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     done = 0
     checkpoint, state = out / "last.weights.h5", out / "state.json"
+    pair.optimizer.build(pair.trainable_variables)  # or its moments would be left out when weights are loaded
     if state.exists():
         pair.load_weights(checkpoint)
         done = json.loads(state.read_text())["epochs"]

@@ -10,6 +10,9 @@ import numpy.typing as npt
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS, Calibration, estimate, evidence
+from device.towers.blocks import BlockStream
+from device.towers.bundle import Bundle
+from device.towers.litert import Model
 from train.data import AUDIO_REACH, LIP_REACH, Clip, front_end
 
 Floats = npt.NDArray[np.float32]
@@ -26,6 +29,21 @@ class Towers:
     lips: Encode
     audio: Encode
     logit_scale: float
+
+
+def bundle_towers(bundle: Bundle) -> Towers:
+    """A bundle's models as encoders of whole clips, in the blocks and with the block edges that the device has."""
+
+    def encode(model: Model) -> Encode:
+        def run(values: Floats) -> Floats:
+            stream = BlockStream(model)
+            parts = [*stream.push(0, values, np.ones(len(values), np.bool_)), *stream.finish()]
+            size = model.output_shapes[0][2]
+            return np.concatenate([part.vectors for part in parts]) if parts else np.empty((0, size), np.float32)
+
+        return run
+
+    return Towers(encode(bundle.lips), encode(bundle.audio), bundle.calibration.logit_scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +75,7 @@ class Track:
 def track(clip: Clip, towers: Towers) -> Track:
     """Run both towers over a clip."""
     crops, lips_first, valid, rows, audio_first = front_end(clip)
-    seen = np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1)
+    seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
     return Track(
         clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
         towers.logit_scale,
@@ -80,6 +98,24 @@ class Window:
     confidence: float
     speech_ratio: float
     std_ms: float
+    true_ms: float
+    at_edge: bool
+
+
+def window_parts(clip_track: Track, window_s: float) -> Iterator[slice]:
+    """Consecutive stretches of lip windows that see `window_s` of picture each (0.2 s at least)."""
+    length = max(round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1, 1)
+    for start in range(0, len(clip_track.lips) - length + 1, length):
+        yield slice(start, start + length)
+
+
+def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
+    """The summed evidence of a stretch of lip windows, the sound sliced to be `shift_ticks` earlier."""
+    return evidence(
+        clip_track.lips[part], clip_track.lips_valid[part], clip_track.lips_first + part.start,
+        clip_track.audio, np.ones(len(clip_track.audio), np.bool_), clip_track.audio_first - shift_ticks,
+        search_ticks, clip_track.logit_scale,
+    ).sum(0)  # fmt: skip
 
 
 def windows(
@@ -90,22 +126,20 @@ def windows(
 
     Slicing the sound earlier by u is a shift of its ticks, so the truth becomes truth_ms + u exactly.
     """
-    length = round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1
     speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
-    for start in range(0, len(clip_track.lips) - length + 1, length):
+    for part in window_parts(clip_track, window_s):
         shift_ticks = round(float(random.uniform(-max_shift_ms, max_shift_ms)) / TICK_MS)
-        part = slice(start, start + length)
-        rows = evidence(
-            clip_track.lips[part], clip_track.lips_valid[part], clip_track.lips_first + start,
-            clip_track.audio, np.ones(len(clip_track.audio), np.bool_), clip_track.audio_first - shift_ticks,
-            search_ticks, clip_track.logit_scale,
-        )  # fmt: skip
-        found = estimate(rows.sum(0), calibration)
-        error = (found.offset_ms - truth_ms - shift_ticks * TICK_MS) if found else float("inf")
+        found = estimate(window_curve(clip_track, part, search_ticks, shift_ticks), calibration)
+        true_ms = truth_ms + shift_ticks * TICK_MS
         yield Window(
-            clip_track.clip, error, found.confidence if found else 0.0, float(speech[part].mean()),
+            clip_track.clip,
+            found.offset_ms - true_ms if found else float("inf"),
+            found.confidence if found else 0.0,
+            float(speech[part].mean()),
             found.offset_std_ms if found else 0.0,
-        )  # fmt: skip
+            true_ms,
+            found.at_edge if found else True,
+        )
 
 
 SPEECH_RATIO = 0.5

@@ -13,8 +13,9 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -69,13 +70,15 @@ def render_clip(
     voice: Voice | None = None,
     look: Look | None = None,
     script: Sequence[str] = (),
+    effort: float | None = None,
     encoding: Encoding | None = None,
     progress: bool = False,
 ) -> Truth:
     """Render one recording (.mkv) and its truth (.json beside it), frame by frame: no more than one picture in memory.
 
     `offset_schedule` holds (time in s, offset in ms) pairs; positive is audio early. `size` is (width, height) in px,
-    both even. Whatever is not given is drawn from `seed`. Raises UsageError for impossible arguments or paths.
+    both even. `effort` is how far the mouth opens (about 1). Whatever is not given is drawn from `seed`.
+    Raises UsageError for impossible arguments or paths.
     """
     path = Path(path)
     _check(duration_s, float(fps), size)
@@ -86,7 +89,7 @@ def render_clip(
     talk = plan_talk(rng, voice, segments, duration_s, script)
     truth = Truth(path.name, seed, duration_s, float(fps), voice, segments, talk.sentences, talk.phonemes)
     base = Pose(yaw=look.yaw, pitch=look.pitch, roll=look.roll)
-    effort = float(rng.uniform(0.9, 1.4))
+    effort = effort or float(rng.uniform(0.9, 1.4))
     performance = Performance(rng, talk, truth, effort=effort, base=base, restless=look.restless)
     encoding = encoding or Encoding(crf=int(rng.integers(18, 30)))
     sound = talk.samples if encoding.audio_codec == "libopus" else roughen_sound(rng, talk.samples, talk.rate_hz)
@@ -166,14 +169,18 @@ def _write(
 
 def render_sample(path: Path | str, *, seed: int = SAMPLE_SEED, progress: bool = True) -> Truth:
     """Render the recording that ships with the project: 48 s, three offsets, at most 450 kB with its truth."""
+    look = random_look(np.random.default_rng(seed), clean=True)
     return render_clip(
         path,
         seed=seed,
         duration_s=SAMPLE_DURATION_S,
         offset_schedule=SAMPLE_SCHEDULE,
         voice=SAMPLE_VOICE,
-        look=random_look(np.random.default_rng(seed), clean=True),
+        look=replace(
+            look, upper_lip=13.0, lower_lip=20.0, teeth_shown=6.0, teeth_white=1.0
+        ),  # a mouth that is easy to read
         script=SAMPLE,
+        effort=1.3,
         encoding=SAMPLE_ENCODING,
         progress=progress,
     )
@@ -201,7 +208,8 @@ def render_clips(folder: Path, *, clips: int, seed: int, duration_s: float, jobs
         with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, CSV_COLUMNS)
             writer.writeheader()
-            with ProcessPoolExecutor(max_workers=jobs) as pool:
+            # Spawned, not forked: espeak-ng and OpenCV hold threads that a forked process would wait for in vain.
+            with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
                 tasks = [pool.submit(_render_numbered, folder, index, seed, duration_s) for index in range(clips)]
                 for task in tqdm(tasks, desc="clips", unit="clip"):
                     writer.writerow(task.result())

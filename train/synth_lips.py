@@ -148,17 +148,17 @@ def _inside(look: Look, mouth: Mouth, edges: Edges, paint: LipPaint) -> Patch:
     edge = look.teeth_shown * 0.8 - 1.0 - 6.0 * mouth.rounded - 3.0 * u * u + 0.7 * np.cos(x * (2 * np.pi / 15.0))
     up = np.clip((edge - y) / 1.6 + 0.5, 0.0, 1.0) * reach
     gum = np.clip((edge - 19.0 - y) / 3.0 + 0.5, 0.0, 1.0)[..., None]
-    enamel = _TEETH * (dim * _gaps(x, 15.0) * (0.84 + 0.012 * (y - edge)))[..., None]
+    enamel = _TEETH * (dim * _gaps(x, 15.0) * (1.02 + 0.008 * (y - edge)))[..., None]
     out += up[..., None] * (enamel + gum * (_GUM * look.gain - enamel) - out)
     if mouth.tongue > 0.5:
         tip = (mouth.tongue - 0.5) * 2.0
         blade = np.exp(-((x / (edges.half_width * 0.55)) ** 4)) * np.clip((y - edge + 3.0) / 2.0, 0.0, 1.0)
         out += (0.8 * tip * blade)[..., None] * (_TONGUE * 0.85 * look.gain - out)
     # The lips throw shadow into the mouth, the upper one more, and the corners are dark.
-    shadow = 0.42 * np.exp(-np.maximum(y - edges.upper_in, 0.0) / 2.8) + 0.20 * np.exp(
+    shadow = 0.32 * np.exp(-np.maximum(y - edges.upper_in, 0.0) / 2.8) + 0.20 * np.exp(
         -np.maximum(edges.lower_in - y, 0.0) / 3.0
     )
-    lit = (1.0 - shadow) * np.clip(1.15 - 0.7 * u * u, 0.15, 1.0) * (0.30 + 0.75 * paint.light)
+    lit = (1.0 - shadow) * np.clip(1.2 - 0.7 * u * u, 0.15, 1.0) * (0.30 + 0.75 * paint.light)
     filled: Patch = out * lit[..., None]
     return filled
 
@@ -178,7 +178,7 @@ def _lips(look: Look, mouth: Mouth, edges: Edges, paint: LipPaint) -> tuple[Patc
     is_low = np.clip((y - middle) / 0.8 + 0.5, 0.0, 1.0)
     round_light = 0.10 * mouth.rounded
     up_light = 0.92 + round_light - (0.34 + round_light) * up_v
-    low_light = 0.70 + 0.52 * np.sin(np.pi * np.clip(0.12 + 0.78 * low_v, 0, 1)) - 0.18 * low_v
+    low_light = 0.62 + 0.46 * np.sin(np.pi * np.clip(0.12 + 0.78 * low_v, 0, 1)) - 0.18 * low_v
     # Where the lips turn inwards they get dark: this is the line between closed lips.
     seam = 0.55 * np.exp(-np.abs(edges.upper_in - y) / 2.2) * (1 - is_low)
     seam = seam + 0.42 * np.exp(-np.abs(y - edges.lower_in) / 1.8) * is_low

@@ -9,8 +9,10 @@ Source: speak_lib.h of espeak-ng (API revision 12); `espeak_Initialize` options 
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes
-import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,9 +99,13 @@ class _Event(ctypes.Structure):
 _Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.POINTER(_Event))
 
 
-@functools.cache
-def load_espeak(library: str = LIBRARY) -> tuple[Any, int]:
-    """Open espeak-ng once: the library and its sample rate in Hz. Raises UsageError when it is not installed."""
+@contextmanager
+def open_espeak(library: str = LIBRARY) -> Iterator[tuple[Any, int]]:
+    """A freshly loaded espeak-ng and its sample rate in Hz. Raises UsageError when it is not installed.
+
+    Loaded anew each time (some milliseconds): the library keeps the phase of its flutter and other state from one
+    sentence to the next, even across `espeak_Terminate`, so that a sentence would depend on everything said before.
+    """
     try:
         lib = ctypes.CDLL(library)
     except OSError as error:
@@ -115,13 +121,26 @@ def load_espeak(library: str = LIBRARY) -> tuple[Any, int]:
             where=library,
             remedy="Install it: apt install espeak-ng-data",
         )
-    return lib, rate_hz
+    try:
+        yield lib, rate_hz
+    finally:
+        lib.espeak_Terminate()
+        _ctypes.dlclose(lib._handle)
 
 
 def speak(text: str, voice: Voice) -> Utterance:
     """Say one sentence; equal text and voice always give equal samples. Raises UsageError for an unknown voice."""
-    lib, rate_hz = load_espeak()
-    blocks: list[npt.NDArray[np.int16]] = []
+    with open_espeak() as (lib, rate_hz):
+        pcm, marks = _synthesize(lib, text, voice)
+    if len(pcm) == 0 or not any(name for _, name in marks):
+        raise UsageError("nothing in it can be spoken", where=f"sentence {text!r}", remedy="Give words of the language")
+    samples = pcm.astype(np.float32) / 32768.0
+    return Utterance(samples, rate_hz, measure_closures(samples, rate_hz, marks))
+
+
+def _synthesize(lib: Any, text: str, voice: Voice) -> tuple[npt.NDArray[np.int16], list[tuple[int, str]]]:
+    """Samples, and (first sample, IPA name) of each phoneme."""
+    blocks: list[npt.NDArray[np.int16]] = [np.zeros(0, np.int16)]
     marks: list[tuple[int, str]] = []
 
     def collect(wav: Any, count: int, events: Any) -> int:
@@ -134,6 +153,7 @@ def speak(text: str, voice: Voice) -> Utterance:
             index += 1
         return 0
 
+    ctypes.CDLL(None).srand(1)  # breath noise comes from the C library's random numbers
     callback = _Callback(collect)
     lib.espeak_SetSynthCallback(callback)
     if lib.espeak_SetVoiceByName(voice.name.encode()) != 0:
@@ -143,10 +163,7 @@ def speak(text: str, voice: Voice) -> Utterance:
     data = text.encode() + b"\0"
     lib.espeak_Synth(data, ctypes.c_size_t(len(data)), 0, 1, 0, _UTF8, None, None)
     lib.espeak_Synchronize()
-    if not blocks or not any(name for _, name in marks):
-        raise UsageError("nothing in it can be spoken", where=f"sentence {text!r}", remedy="Give words of the language")
-    samples = np.concatenate(blocks).astype(np.float32) / 32768.0
-    return Utterance(samples, rate_hz, measure_closures(samples, rate_hz, marks))
+    return np.concatenate(blocks), marks
 
 
 def measure_closures(samples: Samples, rate_hz: int, marks: list[tuple[int, str]]) -> tuple[Phoneme, ...]:

@@ -75,6 +75,8 @@ def _square(rgb: RgbImage, left: float, top: float, side: float) -> RgbImage:
     scale = _INPUT_PX / side
     if scale < 0.5:  # average before sampling, or a large picture aliases
         shrink = 2 * scale
+        if min(rgb.shape[:2]) * shrink < 1:  # a strip in which nothing could be seen, and which OpenCV refuses
+            return np.zeros((_INPUT_PX, _INPUT_PX, 3), np.uint8)
         rgb = np.asarray(cv2.resize(rgb, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
         left, top, scale = left * shrink, top * shrink, 0.5
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])

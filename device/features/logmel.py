@@ -19,6 +19,7 @@ from device.records import NS_PER_S, Chunk
 Rows = npt.NDArray[np.float32]
 
 _MAX_JOIN_ERROR_NS = 20_000_000  # a chunk this far from where the last one ended is a gap, not jitter
+_HISTORY_SAMPLES = FRONT_END.audio_rate_hz * _MAX_JOIN_ERROR_NS // NS_PER_S  # a corrected clock may reach back so far
 
 
 @cache
@@ -92,16 +93,17 @@ class LogMelStream:
     def _drain(self, rate_hz: int) -> tuple[int, Rows]:
         assert self._next_tick is not None
         first, width = self._next_tick, FRONT_END.stft_window_samples
-        start = round((first * AUDIO_TICK_NS - self._t_ns) * rate_hz / NS_PER_S) - width // 2
-        start = max(start, 0)  # the clock's correction may have moved the first sample by a fraction of a tick
         hop = AUDIO_TICK_NS * rate_hz // NS_PER_S
-        count = (len(self._samples) - start - width) // hop + 1
-        if count <= 0:
-            return first, np.empty((0, FRONT_END.mel_bands), np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self._samples[start:], width)[: count * hop : hop]
-        rows = self._level(log_mel(windows))
-        used = start + count * hop
-        self._samples = self._samples[used:]
-        self._t_ns += round(used * NS_PER_S / rate_hz)
+        start = round((first * AUDIO_TICK_NS - self._t_ns) * rate_hz / NS_PER_S) - width // 2
+        missing = max(-(start // hop), 0)  # ticks before the first sample, after more correction than history covers
+        first, start = first + missing, start + missing * hop
+        count = max((len(self._samples) - start - width) // hop + 1, 0)
+        rows = np.empty((0, FRONT_END.mel_bands), np.float32)
+        if count:
+            windows = np.lib.stride_tricks.sliding_window_view(self._samples[start:], width)[: count * hop : hop]
+            rows = self._level(log_mel(windows))
+        spent = min(max(start + count * hop - _HISTORY_SAMPLES, 0), len(self._samples))
+        self._samples = self._samples[spent:]
+        self._t_ns += round(spent * NS_PER_S / rate_hz)
         self._next_tick = first + count
         return first, rows

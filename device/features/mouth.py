@@ -33,7 +33,7 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 
 @dataclass(frozen=True, slots=True)
 class MouthCrop:
-    """The mouth at one frame's time. `track` changes where a cut or another face begins; None where there is no face."""
+    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins."""
 
     t_ns: int
     crop: GrayImage | None
@@ -65,7 +65,7 @@ def cut(gray: GrayImage, points: KeyPoints, margin_px: int = 0) -> GrayImage:
     matrix[:, 2] += margin_px
     scale = float(np.hypot(matrix[0, 0], matrix[0, 1]))
     shrink = 1
-    while scale * shrink < 0.6:  # average before sampling, or a large face aliases
+    while scale * shrink < 0.6 and 2 * shrink <= min(gray.shape):  # average before sampling, or a large face aliases
         shrink *= 2
     if shrink > 1:
         gray = np.asarray(cv2.resize(gray, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA), np.uint8)
@@ -130,11 +130,12 @@ class MouthTracker:
 
     def _look(self, frame: Frame) -> list[Face]:
         if self._face is not None:
-            x, y, w, h = self._face.box
+            (x, y, w, h), here = self._face.box, self._face.mouth
             faces = self._detector.detect(frame.rgb, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
             if faces:
                 self._faces = max(self._faces, 1)
-                return faces
+                # Whoever stands beside this one must not take over, however clear that face is.
+                return sorted(faces, key=lambda face: np.hypot(face.mouth[0] - here[0], face.mouth[1] - here[1]))
             self._face = None
         faces = self._detector.detect(frame.rgb)
         self._faces = len(faces)

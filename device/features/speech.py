@@ -25,18 +25,26 @@ class SpeechStream:
     def __init__(self) -> None:
         self._vad = webrtcvad.Vad(_AGGRESSIVENESS)
         self._samples = np.empty(0, np.float32)
-        self._next_tick = 0
+        self._tick: int | None = None  # of the first buffered sample
+        self._given_to: int | None = None
 
     def push(self, chunk: Chunk) -> tuple[int, npt.NDArray[np.bool_]]:
-        start = round((chunk.t_ns - len(self._samples) * NS_PER_S // chunk.rate_hz) / AUDIO_TICK_NS)
-        self._next_tick = max(start, self._next_tick)
+        """Flags of the blocks that this chunk completes. A gap leaves out its ticks; no tick is given twice."""
+        t_ns = chunk.t_ns - len(self._samples) * NS_PER_S // chunk.rate_hz
+        # Within a tick it is rounding, or a clock that is off by ppm; beyond, a new block begins here.
+        if self._tick is None or abs(t_ns - self._tick * AUDIO_TICK_NS) > AUDIO_TICK_NS:
+            self._samples = np.empty(0, np.float32)
+            self._tick = round(chunk.t_ns / AUDIO_TICK_NS)
         self._samples = np.concatenate([self._samples, chunk.samples])
         count = len(self._samples) // _BLOCK_SAMPLES
         blocks = self._samples[: count * _BLOCK_SAMPLES].reshape(count, _BLOCK_SAMPLES)
         self._samples = self._samples[count * _BLOCK_SAMPLES :]
-        first = self._next_tick
-        self._next_tick += count * _BLOCK_TICKS
-        return first, np.repeat(np.array([self._is_speech(block) for block in blocks], np.bool_), _BLOCK_TICKS)
+        flags = np.repeat(np.array([self._is_speech(block) for block in blocks], np.bool_), _BLOCK_TICKS)
+        first = self._tick if self._given_to is None else max(self._tick, self._given_to)
+        flags = flags[first - self._tick :]
+        self._tick += count * _BLOCK_TICKS
+        self._given_to = first + len(flags)
+        return first, flags
 
     def _is_speech(self, block: npt.NDArray[np.float32]) -> bool:
         if float(np.sqrt(np.mean(block**2))) < _MIN_LEVEL:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.errors import UsageError
-from device.features.contract import FRONT_END
+from device.features.contract import AUDIO_TICK_NS, FRONT_END
 from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
@@ -42,7 +42,7 @@ class Analyzer:
 
     def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = 1000.0) -> None:
         self.calibration = bundle.calibration
-        self.faces = 0
+        self.faces: int | None = None
         self._mouth = MouthTracker(FaceDetector(face_model))
         self._grid, self._mel, self._speech = LipGrid(), LogMelStream(), SpeechStream()
         self._lips = BlockStream(bundle.lips, normalize)
@@ -74,9 +74,16 @@ class Analyzer:
 
     def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
         """Share of the time in which somebody speaks; None where nothing was heard."""
-        tick_ns = FRONT_END.audio_tick_ms * NS_PER_MS
-        flags = np.array([flag for tick, flag in self._spoken if from_ns <= tick * tick_ns < to_ns], np.bool_)
-        return float(widen(flags).mean()) if len(flags) else None
+        flags = self._speech_flags(from_ns, to_ns)
+        return float(flags.mean()) if len(flags) else None
+
+    def speech_ns(self, from_ns: int, to_ns: int) -> int:
+        """How long somebody speaks, within the last two minutes."""
+        return int(self._speech_flags(from_ns, to_ns).sum()) * AUDIO_TICK_NS
+
+    def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
+        first, end = (-(-t_ns // AUDIO_TICK_NS) for t_ns in (from_ns, to_ns))
+        return widen(np.array([flag for tick, flag in self._spoken if first <= tick < end], np.bool_))
 
     def _push_crop(self, crop: MouthCrop) -> Iterator[LipEvidence]:
         self.faces = crop.faces
@@ -87,7 +94,7 @@ class Analyzer:
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """One stretch of a recording: `best` is the best guess however low its confidence, `state` says whether to believe it."""
+    """A stretch of a recording: `best` is the best guess however low its confidence, `state` whether to believe it."""
 
     from_ns: int
     to_ns: int

@@ -17,10 +17,13 @@ from device.errors import UsageError
 from device.records import NS_PER_S, Chunk, Frame, Report, State
 from device.runtime.analyzer import Analyzer, SlidingWindow
 from device.runtime.reporter import Reporter
+from device.sync.track import LipEvidence
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.towers.bundle import Bundle
 
 QUEUE_ITEMS = 128  # about 2 s of 25 fps video and 20 ms blocks of sound
+_POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
+_CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Settings:
 
 
 class Handover:
-    """A queue between two threads that never holds more than `size` items: drops the oldest, or makes the giver wait."""
+    """A queue between two threads of at most `size` items: drops the oldest, counted, or makes the giver wait."""
 
     def __init__(self, size: int, *, drop_oldest: bool) -> None:
         self._items: deque[Frame | Chunk] = deque()
@@ -119,6 +122,8 @@ class Daemon:
         self._settings, self._publish = settings, publish
         self._stopped = threading.Event()
         self._next_report_ns: int | None = None
+        self._alarm_ns: int | None = None  # the recording's time by which evidence must have come
+        self._seen_ns = 0  # time of the newest item
         self._origin_ns: int | None = None
         self._pace_ns: int | None = None  # monotonic time less the recording's time
 
@@ -154,23 +159,45 @@ class Daemon:
             raise failure[0]
 
     def _analyze(self, queue: Handover, realtime: bool) -> None:
+        quiet_since_s = time.monotonic()
         while not self._stopped.is_set():
             try:
-                item = queue.get(self._settings.stalled_after_s if realtime else 3600.0)
+                item = queue.get(_POLL_S)
             except TimeoutError:
-                self._send(queue, state=State.STALLED)
+                if realtime and time.monotonic() - quiet_since_s >= self._settings.stalled_after_s:
+                    quiet_since_s = time.monotonic()
+                    self._send(queue, state=State.STALLED)
                 continue
             if item is None:
-                for row in self._analyzer.finish():
-                    self._window.push(row)
-                    self._report_when_due(queue, row.t_ns)
+                self._take(queue, self._analyzer.finish())
                 return
             self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
             if realtime and self._pace_ns is None:
                 self._pace_ns = time.monotonic_ns() - item.t_ns
-            for row in self._analyzer.push(item):
-                self._window.push(row)
-                self._report_when_due(queue, row.t_ns)
+            self._take(queue, self._analyzer.push(item))
+            self._watch(queue, item.t_ns)
+            quiet_since_s = time.monotonic()
+
+    def _take(self, queue: Handover, rows: Iterable[LipEvidence]) -> None:
+        for row in rows:
+            self._window.push(row)
+            self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
+            self._report_when_due(queue, row.t_ns)
+
+    def _watch(self, queue: Handover, t_ns: int) -> None:
+        """Say so when one of the two tracks goes on alone, which gives no evidence and so no other report."""
+        jumped = t_ns - self._seen_ns > NS_PER_S
+        self._seen_ns = t_ns
+        if self._alarm_ns is None or jumped:
+            self._alarm_ns = t_ns + self._patience_ns
+        if t_ns >= self._alarm_ns:
+            self._alarm_ns = t_ns + round(self._settings.stalled_after_s * NS_PER_S)
+            self._send(queue, state=State.STALLED, t_ns=t_ns)
+
+    @property
+    def _patience_ns(self) -> int:
+        settings = self._settings
+        return round((settings.stalled_after_s + settings.search_ms / 1000 + _CHAIN_S) * NS_PER_S)
 
     def _report_when_due(self, queue: Handover, t_ns: int) -> None:
         every_ns = round(self._settings.report_every_s * NS_PER_S)
@@ -178,9 +205,12 @@ class Daemon:
             self._next_report_ns = t_ns + every_ns
         if t_ns < self._next_report_ns:
             return
-        # After a jump in the recording's time the missed reports are not made up for.
-        self._next_report_ns = max(self._next_report_ns, t_ns - every_ns + 1) + every_ns
-        self._send(queue, t_ns=t_ns)
+        self._next_report_ns += every_ns
+        if self._next_report_ns <= t_ns:  # after a jump in time the missed reports are not made up for
+            self._next_report_ns = t_ns + every_ns
+        behind_ns = time.monotonic_ns() - self._pace_ns - t_ns if self._pace_ns is not None else 0
+        if behind_ns <= self._patience_ns:  # live, yesterday's offset helps nobody
+            self._send(queue, t_ns=t_ns)
 
     def _send(self, queue: Handover, *, state: State | None = None, t_ns: int | None = None) -> None:
         result = self._window.result(self._analyzer) if state is None else None
@@ -189,7 +219,7 @@ class Daemon:
             state = State.STARTING
         captured = self._pace_ns + result.to_ns if self._pace_ns is not None and result else None
         report = self._reporter.report(
-            result, state=state, faces=self._analyzer.faces, video_dropped=queue.video_dropped,
+            result, state=state, faces=self._analyzer.faces if result else None, video_dropped=queue.video_dropped,
             audio_dropped=queue.audio_dropped, captured_ns=captured,
         )  # fmt: skip
         origin_ns = self._origin_ns or 0

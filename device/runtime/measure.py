@@ -1,7 +1,8 @@
-"""`avdrift measure`: one recording, as fast as it can be read, at bounded memory; a result for the whole and each window."""
+"""`avdrift measure`: a recording, read as fast as it can be, at bounded memory; the whole and each window."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -9,118 +10,149 @@ import numpy as np
 
 from device.capture.file import FileSource
 from device.errors import UsageError
-from device.features.contract import FRONT_END
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
+from device.features.contract import FRONT_END, LIP_TICK_NS
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.runtime.analyzer import Analyzer, WindowResult, judge, search_ticks
 from device.sync.track import LipEvidence
 from device.towers.bundle import Bundle
 
-_LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * FRONT_END.lip_tick_ms * NS_PER_MS
+_LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
 _ENOUGH_MS = 600
+_SPEECH_STEP_NS = 10 * NS_PER_S
+MAX_WINDOW_S = 100  # the analyzer remembers two minutes of speech
 
 
 class _Stretch:
-    """Evidence summed up over a stretch of time."""
+    """Evidence summed up over a stretch of time; `to_ns` is where the pictures that it has seen end."""
 
     def __init__(self, size: int, from_ns: int) -> None:
         self.curve = np.zeros(size, np.float32)
-        self.from_ns, self.ticks, self.faces = from_ns, 0, 0
+        self.from_ns, self.to_ns, self.ticks, self.faces = from_ns, from_ns, 0, 0
 
     def add(self, row: LipEvidence) -> None:
         self.curve += row.row
+        self.to_ns = row.t_ns + _LIP_REACH_NS + LIP_TICK_NS
         self.ticks += 1
         self.faces += row.face
 
-    def result(self, to_ns: int, speech_ratio: float | None, analyzer: Analyzer) -> WindowResult:
+    def judge(self, to_ns: int, analyzer: Analyzer) -> WindowResult:
         face_ratio = self.faces / self.ticks if self.ticks else 0.0
-        return judge(self.curve, face_ratio, speech_ratio, self.from_ns, to_ns, analyzer.calibration)
+        spoken = analyzer.speech_ratio(self.from_ns, to_ns)
+        return judge(self.curve, face_ratio, spoken, self.from_ns, to_ns, analyzer.calibration)
+
+
+class _Windows:
+    """Consecutive windows from the first picture on, each as long as the others: the rest at the end makes none."""
+
+    def __init__(self, window_s: float, size: int, origin_ns: int, analyzer: Analyzer) -> None:
+        self._length_ns, self._size, self._origin_ns = round(window_s * NS_PER_S), size, origin_ns
+        self._analyzer = analyzer
+        self._current: _Stretch | None = None
+        self.found: list[dict[str, Any]] = []
+
+    def add(self, row: LipEvidence) -> None:
+        # A lip window counts where all of it lies inside.
+        first_ns, last_ns = row.t_ns - _LIP_REACH_NS, row.t_ns + _LIP_REACH_NS
+        begins_ns = first_ns - (first_ns - self._origin_ns) % self._length_ns
+        if begins_ns < self._origin_ns or last_ns > begins_ns + self._length_ns:
+            return
+        if self._current is None or self._current.from_ns != begins_ns:
+            self.close()
+            self._current = _Stretch(self._size, begins_ns)
+        self._current.add(row)
+
+    def close(self) -> None:
+        current, self._current = self._current, None
+        if current is None or current.to_ns < current.from_ns + self._length_ns:
+            return
+        result = current.judge(current.from_ns + self._length_ns, self._analyzer)
+        self.found.append(
+            {
+                "t_s": round((result.from_ns - self._origin_ns) / NS_PER_S, 3),
+                "offset_ms": _rounded(result.best.offset_ms) if result.best else None,
+                "confidence": round(result.best.confidence, 4) if result.best else None,
+                "state": result.state,
+            }
+        )
+
+
+class _Speech:
+    """How long somebody speaks, asked of the analyzer before it forgets."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._until_ns: int | None = None
+        self.total_ns = 0
+
+    def add(self, to_ns: int, *, last: bool = False) -> None:
+        self._until_ns = to_ns if self._until_ns is None else self._until_ns
+        if last or to_ns - self._until_ns >= _SPEECH_STEP_NS:
+            self.total_ns += self._analyzer.speech_ns(self._until_ns, to_ns)
+            self._until_ns = to_ns
 
 
 def measure(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None, search_ms: float = 1000.0
 ) -> dict[str, Any]:
-    """What design.md calls a measurement: one JSON object. Raises UsageError, CaptureError."""
-    if window_s is not None and not 0.2 <= window_s <= 3600:
-        raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy="Give 0.2 to 3600 s")
+    """What design.md calls a measurement: one JSON object, and `damaged`. Raises UsageError, CaptureError."""
+    if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
+        raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
     size = 2 * search_ticks(search_ms) + 1
-    windows: list[dict[str, Any]] = []
-    window_ns = round(window_s * NS_PER_S) if window_s else None
+    speech = _Speech(analyzer)
     whole: _Stretch | None = None
-    current: _Stretch | None = None
-    speech_ns, speech_until_ns, end_ns = 0.0, 0, 0
-
+    windows: _Windows | None = None
+    begin_ns = end_ns = None
     with FileSource(path) as source:
-
-        def take(row: LipEvidence) -> None:
-            nonlocal current
-            assert whole is not None
-            whole.add(row)
-            if window_ns is None:
-                return
-            # A lip window counts where all of it lies inside.
-            index = (row.t_ns - _LIP_REACH_NS - whole.from_ns) // window_ns
-            begins = whole.from_ns + index * window_ns
-            if row.t_ns + _LIP_REACH_NS > begins + window_ns or row.t_ns - _LIP_REACH_NS < whole.from_ns:
-                return
-            if current is None or current.from_ns != begins:
-                close()
-                current = _Stretch(size, begins)
-            current.add(row)
-
-        def close() -> None:
-            nonlocal current
-            if current is not None and window_ns is not None:
-                assert whole is not None
-                to_ns = current.from_ns + window_ns
-                spoken = analyzer.speech_ratio(current.from_ns, to_ns)
-                windows.append(_window(current.result(to_ns, spoken, analyzer), whole.from_ns))
-            current = None
-
         for item in source:
             if whole is None and isinstance(item, Frame):
                 whole = _Stretch(size, item.t_ns)
-            end_ns = max(end_ns, item.t_ns)
-            for row in analyzer.push(item):
-                take(row)
-            if isinstance(item, Chunk) and item.t_ns - speech_until_ns >= 10 * NS_PER_S:
-                speech_ns += (analyzer.speech_ratio(speech_until_ns, item.t_ns) or 0.0) * (item.t_ns - speech_until_ns)
-                speech_until_ns = item.t_ns
-        for row in analyzer.finish():
-            take(row)
-        close()
-        duration_s, damaged = source.duration_s, source.damaged
-    assert whole is not None  # a source without any frame raises
-    rest_ns = end_ns - speech_until_ns
-    speech_ns += (analyzer.speech_ratio(speech_until_ns, end_ns) or 0.0) * rest_ns
-    # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
-    enough_faces = whole.faces * FRONT_END.lip_tick_ms >= _ENOUGH_MS
-    result = judge(
-        whole.curve, float(enough_faces), float(speech_ns >= _ENOUGH_MS * NS_PER_MS), whole.from_ns, end_ns,
-        analyzer.calibration,
-    )  # fmt: skip
+                windows = _Windows(window_s, size, item.t_ns, analyzer) if window_s else None
+            begin_ns = item.t_ns if begin_ns is None else begin_ns
+            end_ns = _end_ns(item) if end_ns is None else max(end_ns, _end_ns(item))
+            _sum_up(analyzer.push(item), whole, windows)
+            if isinstance(item, Chunk):
+                speech.add(item.t_ns)
+        _sum_up(analyzer.finish(), whole, windows)
+        damaged = source.damaged
+    assert whole is not None and begin_ns is not None and end_ns is not None  # a source without any frame raises
+    speech.add(end_ns, last=True)
+    if windows:
+        windows.close()
+    result = _judge_whole(whole, speech.total_ns, analyzer, end_ns)
+    measuring, sure = result.state is State.MEASURING, result.state in (State.MEASURING, State.UNCERTAIN)
     found: dict[str, Any] = {
         "file": str(path),
         "state": result.state,
         "offset_ms": _rounded(result.offset_ms),
-        "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best and result.offset_ms is not None else None,
-        "confidence": round(result.best.confidence, 4) if result.best else None,
-        "duration_s": round(duration_s if duration_s else (end_ns - whole.from_ns) / NS_PER_S, 3),
-        "speech_s": round(speech_ns / NS_PER_S, 2),
+        "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best and measuring else None,
+        "confidence": round(result.best.confidence, 4) if result.best and sure else None,
+        "duration_s": round((end_ns - begin_ns) / NS_PER_S, 3),
+        "speech_s": round(speech.total_ns / NS_PER_S, 2),
         "damaged": damaged,
     }
-    if window_ns is not None:
-        found["windows"] = windows
-    return found
+    return found | ({"windows": windows.found} if windows else {})
 
 
-def _window(result: WindowResult, origin_ns: int) -> dict[str, Any]:
-    return {
-        "t_s": round((result.from_ns - origin_ns) / NS_PER_S, 3),
-        "offset_ms": _rounded(result.best.offset_ms) if result.best else None,
-        "confidence": round(result.best.confidence, 4) if result.best else None,
-        "state": result.state,
-    }
+def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, windows: _Windows | None) -> None:
+    for row in rows:
+        assert whole is not None  # lips come from pictures
+        whole.add(row)
+        if windows:
+            windows.add(row)
+
+
+def _judge_whole(whole: _Stretch, speech_ns: int, analyzer: Analyzer, end_ns: int) -> WindowResult:
+    # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
+    enough_faces = whole.faces * FRONT_END.lip_tick_ms >= _ENOUGH_MS
+    enough_speech = speech_ns >= _ENOUGH_MS * NS_PER_MS
+    return judge(
+        whole.curve, float(enough_faces), float(enough_speech), whole.from_ns, end_ns, analyzer.calibration
+    )
+
+
+def _end_ns(item: Frame | Chunk) -> int:
+    return item.t_ns + (len(item.samples) * NS_PER_S // item.rate_hz if isinstance(item, Chunk) else LIP_TICK_NS)
 
 
 def _rounded(value: float | None) -> float | None:

@@ -32,7 +32,7 @@ class Reporter:
         self, result: WindowResult | None, *, state: State | None = None, faces: int | None = None,
         video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
     ) -> Report:  # fmt: skip
-        """The next report. `state` overrides the result's; `captured_ns` is the monotonic time of the newest input used."""
+        """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured."""
         now_ns = time.monotonic_ns()
         self._seq += 1
         state = state or (result.state if result else State.STARTING)

@@ -3,8 +3,8 @@
 Conventions: candidates run from -search to +search in audio ticks of 10 ms; the offset is how far the audio is ahead,
 so the sound of candidate d at lip tick i is audio tick 4 i - d.
 Method: the towers are trained by cross-entropy, so their scaled cosine estimates how much likelier this sound is with
-these lips than any sound (pointwise mutual information). Sums of it over a window are log-likelihoods of the candidates;
-sound that was not heard says nothing and counts 0.
+these lips than any sound (pointwise mutual information). Sums of it over a window are log-likelihoods of the
+candidates; sound that was not heard says nothing and counts 0.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ def evidence(
 ) -> Floats:  # fmt: skip
     """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
 
-    Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows, at the
-    middle of the windows that they see.
+    Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows,
+    at the middle of the windows that they see.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -72,8 +72,9 @@ def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
     log_odds = curve.astype(np.float64) / calibration.temperature
     best = int(np.argmax(log_odds))
     null = np.log(len(curve)) + calibration.null_log_odds
-    top = max(float(log_odds[best]), null)
-    mass = np.exp(log_odds - top)
+    # Relative to the best point: the sum over a long hopeless stretch is far below what exp can hold.
+    mass = np.exp(log_odds - log_odds[best])
+    none = np.exp(min(null - log_odds[best], 700.0))
     near = slice(max(best - _TOLERANCE_TICKS, 0), best + _TOLERANCE_TICKS + 1)
     position = best - search_ticks + _vertex(curve, best)
     spread = mass[near] / mass[near].sum()
@@ -82,7 +83,7 @@ def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
     return Estimate(
         offset_ms=position * TICK_MS - calibration.zero_offset_ms,
         offset_std_ms=max(std, 0.29) * TICK_MS,  # never below the rounding of one tick
-        confidence=float(mass[near].sum() / (mass.sum() + np.exp(null - top))),
+        confidence=float(mass[near].sum() / (mass.sum() + none)),
         at_edge=best < _TOLERANCE_TICKS or best >= len(curve) - _TOLERANCE_TICKS,
     )
 

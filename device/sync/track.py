@@ -48,7 +48,8 @@ class EvidenceStream:
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
         self._lips += [
-            (part.first_tick + k, vector, bool(ok)) for k, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True))
+            (tick, vector, bool(ok))
+            for tick, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True), part.first_tick)
         ]
         overdue = (self._lips[-1][0] - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
         yield from self._emit(max(self._audio_end - self._search_ticks, overdue))

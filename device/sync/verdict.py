@@ -14,7 +14,7 @@ _IN_SYNC_MS = 20.0  # half of a 25 Hz frame: neither early nor late to any eye
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Limits in ms: how early (positive) and how late (negative) the audio may be before it shows, and before it is wrong."""
+    """Limits in ms for early (positive) and late (negative) audio: from where it shows, and from where it is wrong."""
 
     detectable_early_ms: float
     detectable_late_ms: float

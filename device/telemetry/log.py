@@ -9,6 +9,7 @@ from statistics import median
 from typing import TextIO
 
 from device.records import Direction, Report, State
+from device.sync.verdict import direction
 
 _WORDS = {
     Direction.AUDIO_EARLY: "audio early",
@@ -72,7 +73,7 @@ class Summary:
         out.write(f"\n{total} reports: {states or 'none'}\n")
         for run in self._runs:
             offset_ms = median(run.offsets_ms)
-            word = "audio early" if offset_ms > 0 else "audio late"
+            word = _WORDS[direction(offset_ms)]
             when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
             out.write(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports\n")
         if any(self._dropped):

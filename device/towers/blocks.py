@@ -62,7 +62,7 @@ class BlockStream:
 
     def _run(self, count: int) -> Embeddings:
         flags = np.array(self._valid[:count], np.bool_)
-        valid: Flags = np.lib.stride_tricks.sliding_window_view(flags, self._window).all(axis=1)
+        valid = np.asarray(np.lib.stride_tricks.sliding_window_view(flags, self._window).all(axis=1), np.bool_)
         first = self._first_tick + self._window // 2
         if not valid.any():  # nobody in the picture: spare the device the work
             return Embeddings(first, np.zeros((len(valid), self._model.output_shapes[0][2]), np.float32), valid)

@@ -1,7 +1,8 @@
 """A bundle: the folder with both towers, their manifest and golden vectors. Verified before anything of it is used.
 
-Checks, in this order, each with its own message: manifest readable and of this format; exact file set; size and SHA-256
-of each file; input contract equal to this front end's; LiteRT accepts the models and their shapes; golden vectors agree.
+Checks, in this order, each with its own message: manifest readable and of this format; exact file set; size and
+SHA-256 of each file; input contract equal to this front end's; LiteRT accepts the models and their shapes; golden
+vectors agree.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import zipfile
+import stat
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -29,13 +30,14 @@ DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
+_GOLDEN_ARRAYS = ("lips_in", "lips_out", "audio_in", "audio_out")
 _GOLDEN_TOLERANCE = 0.02  # of the expected vector's norm: well above int8 rounding, well below another model's answer
 _REINSTALL = "Install the bundle again"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle, its models loaded. `digest` names its manifest and so, through the hashes, everything in it."""
+    """A verified bundle, its models loaded. `digest` names its manifest and, through the hashes, everything in it."""
 
     name: str
     version: str
@@ -57,10 +59,12 @@ def load_bundle(folder: Path) -> Bundle:
     where = str(folder / MANIFEST)
     try:
         front_end, calibration = manifest["contract"]["front_end"], manifest["calibration"]
-        name, version = str(manifest["name"]), str(manifest["version"])
+        name, version = manifest["name"], manifest["version"]
         values = {f.name: float(calibration[f.name]) for f in fields(Calibration)}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
+    if not (isinstance(name, str) and isinstance(version, str)):
+        raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
     if not all(np.isfinite(value) for value in values.values()) or values["temperature"] <= 0:
         raise ModelCorruptError("the calibration is not finite and positive", where=where, remedy=_REINSTALL)
     _check_contract(front_end, where)
@@ -77,7 +81,10 @@ def load_bundle(folder: Path) -> Bundle:
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_MANIFEST_BYTES:
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ModelCorruptError("not a plain file", where=str(path), remedy=_REINSTALL)
+        if status.st_size > _MAX_MANIFEST_BYTES:
             raise ModelCorruptError("larger than a manifest can be", where=str(path), remedy=_REINSTALL)
         content = path.read_bytes()
     except OSError as error:
@@ -92,7 +99,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
     if manifest.get("format") != FORMAT:
         raise ModelContractError(
-            f"bundle format {manifest.get('format')!r}, this software reads {FORMAT}", where=str(path),
+            f"bundle format {_brief(manifest.get('format'))}, this software reads {FORMAT}", where=str(path),
             remedy="Update avdrift, or build the bundle with this version",
         )  # fmt: skip
     return manifest, hashlib.sha256(content).hexdigest()
@@ -104,7 +111,11 @@ def _read_files(folder: Path, manifest: dict[str, Any]) -> dict[str, bytes]:
         raise ModelCorruptError(
             f"the manifest must list exactly {', '.join(FILES)}", where=str(folder / MANIFEST), remedy=_REINSTALL
         )
-    extra = sorted({path.name for path in folder.iterdir()} - {*FILES, MANIFEST, MANIFEST + ".sig"})
+    try:
+        extra = sorted({path.name for path in folder.iterdir()} - {*FILES, MANIFEST, MANIFEST + ".sig"})
+    except OSError as error:
+        what = f"the folder cannot be listed ({error.strerror})"
+        raise ModelMissingError(what, where=str(folder), remedy="Give this user the right to read it") from error
     if extra:
         raise ModelCorruptError(
             f"files that the manifest does not list: {', '.join(extra)}", where=str(folder), remedy="Remove them"
@@ -132,9 +143,11 @@ def _check_contract(front_end: Any, where: str) -> None:
         raise ModelContractError("no front-end contract", where=where, remedy=_REINSTALL)
     differs = sorted(key for key in {*own, *front_end} if own.get(key) != front_end.get(key))
     if differs:
-        listed = ", ".join(f"{key} {front_end.get(key)!r} instead of {own.get(key)!r}" for key in differs)
+        listed = ", ".join(f"{key} {_brief(front_end.get(key))} instead of {own.get(key)!r}" for key in differs)
         raise ModelContractError(
-            f"made for another front end: {listed}", where=where, remedy="Use a bundle built for this version of avdrift"
+            f"made for another front end: {listed}",
+            where=where,
+            remedy="Use a bundle built for this version of avdrift",
         )
 
 
@@ -145,7 +158,7 @@ def _check_shapes(bundle: Bundle, folder: Path) -> None:
         (bundle.audio, folder / AUDIO, (bands,), FRONT_END.audio_window_ticks),
     ):
         shape, out = model.input_shape, model.output_shapes[0]
-        if shape[0] != 1 or shape[2:] != tail or len(out) != 3 or out[1] != shape[1] - window + 1 or out[1] < 1:
+        if shape[:1] != (1,) or shape[2:] != tail or len(out) != 3 or out[1] != shape[1] - window + 1 or out[1] < 1:
             raise ModelContractError(
                 f"input {shape} and output {out} do not fit the contract", where=str(path), remedy=_REINSTALL
             )
@@ -156,17 +169,28 @@ def _check_shapes(bundle: Bundle, folder: Path) -> None:
 def _check_golden(bundle: Bundle, content: bytes, where: str) -> None:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            pairs = [(bundle.lips, arrays["lips_in"], arrays["lips_out"]), (bundle.audio, arrays["audio_in"], arrays["audio_out"])]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            lips_in, lips_out, audio_in, audio_out = (np.asarray(arrays[name], np.float32) for name in _GOLDEN_ARRAYS)
+    except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
         raise ModelCorruptError(f"golden vectors cannot be read ({error})", where=where, remedy=_REINSTALL) from error
-    for model, given, expected in pairs:
+    for model, given, expected in ((bundle.lips, lips_in, lips_out), (bundle.audio, audio_in, audio_out)):
         if given.shape != model.input_shape or expected.shape != model.output_shapes[0]:
             raise ModelContractError("golden vectors do not fit the models", where=where, remedy=_REINSTALL)
-        error_share = distance(model(given.astype(np.float32))[0], expected.astype(np.float32))
+        try:
+            error_share = distance(model(given)[0], expected)
+        except (ValueError, RuntimeError) as failure:
+            what = f"the models cannot be run ({failure})"
+            raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from failure
         if not error_share < _GOLDEN_TOLERANCE:
             raise ModelCorruptError(
-                f"golden vectors differ by {error_share:.3f}, allowed is {_GOLDEN_TOLERANCE}", where=where, remedy=_REINSTALL
+                f"golden vectors differ by {error_share:.3f}, allowed is {_GOLDEN_TOLERANCE}",
+                where=where,
+                remedy=_REINSTALL,
             )
+
+
+def _brief(value: Any) -> str:
+    """A value of a manifest for a message; never a whole tree of them."""
+    return repr(value)[:60] if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def distance(answer: Floats, expected: Floats) -> float:

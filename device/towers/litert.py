@@ -44,6 +44,10 @@ class Model:
             raise ModelCorruptError(f"{len(inputs)} inputs instead of one", where=name, remedy=_REMEDY)
         self._input = inputs[0]
         self._outputs = self._interpreter.get_output_details()
+        if not self._outputs:
+            raise ModelCorruptError("no outputs", where=name, remedy=_REMEDY)
+        if not self._input["quantization"][0] and self._input["dtype"] is not np.float32:
+            raise ModelCorruptError("its input is neither float32 nor quantized", where=name, remedy=_REMEDY)
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in self._input["shape"])
         self.output_shapes: list[tuple[int, ...]] = [tuple(int(n) for n in o["shape"]) for o in self._outputs]
 

@@ -1,0 +1,58 @@
+"""Keras towers to TFLite: float32 as they are, int8 throughout with scales from representative data."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from typing import Literal
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+Floats = npt.NDArray[np.float32]
+Format = Literal["float32", "int8"]
+
+
+def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
+    """One tower as a .tflite file with batch size 1 and a fixed input length.
+
+    examples: [n, ticks, ...] real inputs of that length, silence and still pictures among them; int8 takes its scales
+    from them. int8 is full-integer, input and output too: nothing falls back to floating point.
+    """
+    inputs = keras.Input(batch_shape=(1, *examples.shape[1:]), name=f"{tower.name}_in")
+    with _quiet():
+        model = keras.Model(inputs, tower(inputs, training=False))
+        converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if fmt == "int8":
+
+            def representative() -> Iterator[list[Floats]]:
+                yield from ([example[None]] for example in examples)
+
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.representative_dataset = representative
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+            converter.inference_input_type = tf.int8
+            converter.inference_output_type = tf.int8
+        return bytes(converter.convert())
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The converter tells its progress on stdout and, past Python, on file descriptor 2; a failure still raises."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(nowhere)

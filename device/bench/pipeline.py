@@ -1,0 +1,153 @@
+"""`avdrift bench`: what each stage of the pipeline costs for one second of audio-video, beside SyncNet in the same run.
+
+Method: a stretch of a recording is decoded into memory; then each stage runs alone over what the stage before it gave,
+several times, and the median round counts, for SyncNet as well. One run of the whole chain on the file, decoding and
+all, is the check that the stages add up. Everything is on one thread. Multiply-accumulates are those of each model's
+file times the invocations that the stretch really took, so overlapping blocks count twice; None is not counted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+
+from device.bench.stages import SEARCH_MS, Chain, EverySecond
+from device.bench.syncnet import measure_syncnet
+from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
+from device.capture.file import FileSource
+from device.errors import InputFormatError
+from device.features.fetch import require_face_model
+from device.records import NS_PER_S, Chunk, Frame
+from device.runtime.analyzer import Analyzer
+from device.towers.bundle import Bundle, load_bundle
+
+SAMPLE: Final = Path(__file__).parents[1] / "models" / "sample.mkv"
+STRETCH_S: Final = 10.0
+STRETCH_BYTES: Final = 160_000_000  # of decoded pictures: a small computer must hold them
+TOWERS: Final = "both towers"
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineCosts:
+    """The stages, and the whole chain in one go over the same stretch of `stretch_s`."""
+
+    recording: str
+    model: str
+    stretch_s: float
+    costs: CostReport
+    whole_ms_per_s: float
+
+    @property
+    def realtime_factor(self) -> float:
+        """How many times faster than real time the whole pipeline runs, decoding included."""
+        return MS_PER_S / self.whole_ms_per_s
+
+    @property
+    def tower_share(self) -> float | None:
+        """Our towers' multiply-accumulates over SyncNet's: 0.02 is one fiftieth."""
+        base = self.costs.syncnet_total
+        ours = self.costs.subtotal(TOWERS).mmac_per_s
+        return ours / base.mmac_per_s if base and base.mmac_per_s and ours is not None else None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "recording": self.recording,
+            "model": self.model,
+            "threads": 1,
+            "stretch_s": round(self.stretch_s, 3),
+            **self.costs.to_dict(),
+            "tower_mac_share": self.tower_share,
+            "whole_ms_per_s": self.whole_ms_per_s,
+            "realtime_factor": self.realtime_factor,
+            "stages_of_whole": self.costs.total.ms_per_s / self.whole_ms_per_s,
+        }
+
+
+def bench(bundle_folder: Path, source: str | Path | None, *, as_json: bool) -> None:
+    """Measure and print. `source` None is the built-in sample. Raises CaptureError, ModelError."""
+    measured = measure_pipeline(bundle_folder, Path(source) if source else SAMPLE)
+    print(json.dumps(measured.to_dict(), allow_nan=False) if as_json else format_pipeline(measured))
+
+
+def format_pipeline(measured: PipelineCosts) -> str:
+    """The table, and what it amounts to, without a newline at its end."""
+    share = measured.tower_share
+    lines = [
+        f"{measured.recording}, {measured.stretch_s:.1f} s, bundle {measured.model}, one thread",
+        format_costs(measured.costs),
+        f"whole pipeline in one run: {measured.whole_ms_per_s:.1f} ms per second of audio-video, "
+        f"{measured.realtime_factor:.1f} times faster than real time "
+        f"(the stages alone add up to {measured.costs.total.ms_per_s / measured.whole_ms_per_s:.0%} of it)",
+    ]
+    if share:
+        lines.append(f"both towers need 1/{1 / share:.0f} of SyncNet's multiply-accumulates")
+    return "\n".join(lines)
+
+
+def measure_pipeline(
+    bundle_folder: Path, source: Path, *, repeat: int = 5, min_time_s: float = 0.2, stretch_s: float = STRETCH_S
+) -> PipelineCosts:
+    """Cost of every stage. Raises CaptureError where the stretch holds no face: half of the stages would rest."""
+    cv2.setNumThreads(1)
+    bundle, face_model = load_bundle(bundle_folder), require_face_model()
+    with FileSource(source) as opened:
+        items = list(_stretch(opened, stretch_s))
+    length_s = _length_s(items)
+    chain = Chain(bundle, bundle_folder, face_model, items)
+    if not any(part.valid.any() for part in chain.lip_parts):
+        raise InputFormatError(
+            f"no face in its first {length_s:.1f} s", where=str(source), remedy="Give a recording of somebody who talks"
+        )
+
+    def ms_per_s(work: Callable[[], object]) -> float:
+        return best_of(work, repeat, min_time_s).median_s * MS_PER_S / length_s
+
+    def decode() -> None:
+        with FileSource(source) as again:
+            for _ in _stretch(again, stretch_s):
+                pass
+
+    stages = [
+        StageCost("decode", ms_per_s(decode)),
+        StageCost("face", ms_per_s(chain.look), chain.face_macs / 1e6 / length_s),
+        StageCost("crop", ms_per_s(chain.crop)),
+        StageCost("features", ms_per_s(chain.features)),
+        StageCost("lip tower", ms_per_s(chain.see), chain.lip_macs / 1e6 / length_s),
+        StageCost("audio tower", ms_per_s(chain.hear), chain.audio_macs / 1e6 / length_s),
+        StageCost("curve", ms_per_s(chain.match), chain.curve_macs / 1e6 / length_s),
+    ]
+    whole_ms = ms_per_s(lambda: _run_whole(bundle, face_model, source, stretch_s))
+    syncnet = measure_syncnet(repeat=repeat, min_time_s=min_time_s)
+    costs = CostReport(stages, syncnet, {TOWERS: ["lip tower", "audio tower"]})
+    return PipelineCosts(str(source), bundle.label, length_s, costs, whole_ms)
+
+
+def _stretch(source: FileSource, stretch_s: float) -> Iterator[Frame | Chunk]:
+    """The first seconds of a recording, or less where its pictures are large."""
+    begin_ns: int | None = None
+    held_bytes = 0
+    for item in source:
+        begin_ns = item.t_ns if begin_ns is None else begin_ns
+        held_bytes += item.rgb.nbytes if isinstance(item, Frame) else 0
+        if item.t_ns - begin_ns >= stretch_s * NS_PER_S or held_bytes > STRETCH_BYTES:
+            return
+        yield item
+
+
+def _length_s(items: list[Frame | Chunk]) -> float:
+    last = items[-1]
+    return (last.t_ns - items[0].t_ns) / NS_PER_S + 0.02
+
+
+def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float) -> None:
+    analyzer = Analyzer(bundle, face_model, search_ms=SEARCH_MS)
+    reports = EverySecond(analyzer)
+    with FileSource(source) as opened:
+        for item in _stretch(opened, stretch_s):
+            reports.take(analyzer.push(item))
+        reports.take(analyzer.finish())

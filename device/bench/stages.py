@@ -1,0 +1,161 @@
+"""The stages of the pipeline as pieces of work that can be repeated alone, for `avdrift bench`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
+from device.features.face import Face, FaceDetector
+from device.features.lipgrid import LipGrid, normalize
+from device.features.logmel import LogMelStream
+from device.features.mouth import MouthTracker
+from device.features.speech import SpeechStream
+from device.records import NS_PER_S, Chunk, Frame, RgbImage
+from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
+from device.sync.track import EvidenceStream, LipEvidence
+from device.towers.blocks import BlockStream, Embeddings
+from device.towers.bundle import AUDIO, LIPS, Bundle
+from device.towers.litert import Floats, Model
+from device.towers.macs import count_macs
+
+SEARCH_MS: Final = 1000.0
+WINDOW_S: Final = 5.0
+
+Region = tuple[float, float, float] | None
+Ticks = tuple[int, Any, Any]  # first tick, values, valid
+
+
+class EverySecond:
+    """The daemon's work on evidence, without the reports."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer, self._window = analyzer, SlidingWindow(WINDOW_S)
+        self._due_ns: int | None = None
+
+    def take(self, rows: Iterable[LipEvidence]) -> None:
+        for row in rows:
+            self._window.push(row)
+            self._due_ns = row.t_ns + NS_PER_S if self._due_ns is None else self._due_ns
+            if row.t_ns >= self._due_ns:
+                self._due_ns += NS_PER_S
+                self._window.result(self._analyzer)
+
+
+class Chain:
+    """Every stage's input, kept from one run through all of them, and every stage as work that can be repeated."""
+
+    def __init__(self, bundle: Bundle, folder: Path, face_model: Path, items: list[Frame | Chunk]) -> None:
+        self._frames = [item for item in items if isinstance(item, Frame)]
+        self._chunks = [item for item in items if isinstance(item, Chunk)]
+        self._analyzer = Analyzer(bundle, face_model, search_ms=SEARCH_MS)  # only for its memory of speech
+        for chunk in self._chunks:
+            list(self._analyzer.push(chunk))
+        self._search_ticks, self._logit_scale = search_ticks(SEARCH_MS), bundle.calibration.logit_scale
+        self._detector = _RecordingDetector(face_model)
+        self._grid_parts = list(self._crop_with(self._detector))
+        self._lips, self._audio = (_CountedModel((folder / name).read_bytes(), name=name) for name in (LIPS, AUDIO))
+        self._mel_parts = self.features()
+        self.lip_parts, self._audio_parts = self.see(), self.hear()
+        self.face_macs = len(self._detector.looks) * count_macs(face_model.read_bytes())
+        self.lip_macs, self.audio_macs = self._lips.macs, self._audio.macs
+        self.curve_macs = self._count_curve()
+
+    def look(self) -> None:
+        for rgb, region in self._detector.looks:
+            FaceDetector.detect(self._detector, rgb, region)
+
+    def crop(self) -> None:
+        for _ in self._crop_with(_ReplayedDetector(self._detector.found)):
+            pass
+
+    def features(self) -> list[Ticks]:
+        mel, speech, parts = LogMelStream(), SpeechStream(), []
+        for chunk in self._chunks:
+            speech.push(chunk)
+            tick, rows = mel.push(chunk)
+            parts.append((tick, rows, np.ones(len(rows), np.bool_)))
+        return parts
+
+    def see(self) -> list[Embeddings]:
+        return _embed(BlockStream(self._lips, normalize), self._grid_parts)
+
+    def hear(self) -> list[Embeddings]:
+        return _embed(BlockStream(self._audio), self._mel_parts)
+
+    def match(self) -> None:
+        reports = EverySecond(self._analyzer)
+        for rows in self._evidence():
+            reports.take(rows)
+
+    def _evidence(self) -> Iterator[list[LipEvidence]]:
+        stream = EvidenceStream(self._search_ticks, self._logit_scale)
+        # By time, as they come from a live rig: the stream forgets sound that no lips have asked for.
+        timed = [((part.first_tick + len(part.valid)) * AUDIO_TICKS_PER_LIP_TICK, 1, part) for part in self.lip_parts]
+        timed += [(part.first_tick + len(part.valid), 0, part) for part in self._audio_parts]
+        for _, is_lips, part in sorted(timed, key=lambda entry: entry[:2]):
+            yield list(stream.push_lips(part) if is_lips else stream.push_audio(part))
+        yield list(stream.finish())
+
+    def _count_curve(self) -> int:
+        """Cosines of each run of lips with all the sound that any of its candidates needs."""
+        size = self._lips.output_shapes[0][2]
+        counts = [len(rows) for rows in self._evidence()]
+        heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]
+        return sum(lips * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
+
+    def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:
+        tracker, grid = MouthTracker(detector), LipGrid()
+        for frame in self._frames:
+            for crop in tracker.push(frame):
+                yield grid.push(crop)
+        for crop in tracker.finish():
+            yield grid.push(crop)
+
+
+class _RecordingDetector(FaceDetector):
+    """Remembers where it was asked to look and what it found."""
+
+    def __init__(self, model_path: Path) -> None:
+        super().__init__(model_path)
+        self.looks: list[tuple[RgbImage, Region]] = []
+        self.found: list[list[Face]] = []
+
+    def detect(self, rgb: RgbImage, region: Region = None) -> list[Face]:
+        faces = super().detect(rgb, region)
+        self.looks.append((rgb, region))
+        self.found.append(faces)
+        return faces
+
+
+class _ReplayedDetector(FaceDetector):
+    """Finds again what was found before, at no cost."""
+
+    def __init__(self, found: list[list[Face]]) -> None:
+        self._found = iter(found)
+
+    def detect(self, rgb: RgbImage, region: Region = None) -> list[Face]:
+        return next(self._found)
+
+
+class _CountedModel(Model):
+    """A model that counts what its invocations cost."""
+
+    def __init__(self, content: bytes, *, name: str) -> None:
+        super().__init__(content, name=name, threads=1)
+        self._macs_per_call = count_macs(content)
+        self.macs = 0
+
+    def __call__(self, values: Floats) -> list[Floats]:
+        self.macs += self._macs_per_call
+        return super().__call__(values)
+
+
+def _embed(stream: BlockStream, parts: list[Ticks]) -> list[Embeddings]:
+    found: list[Embeddings] = []
+    for first, values, valid in parts:
+        found += stream.push(first, values, valid)
+    return found + list(stream.finish())

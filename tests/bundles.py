@@ -1,0 +1,99 @@
+"""Writes a tiny valid bundle with random towers for tests, and changes it with the hashes kept true.
+
+The towers satisfy the contract of real ones: lips [1, T, 64, 64] to [1, T - 4, E], audio [1, T, 40] to [1, T - 20, E].
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema
+
+from device.bench.syncnet import Conv, Pool, Shape, _Graph
+from device.features.contract import FRONT_END
+from device.sync.curve import Calibration
+from device.towers.bundle import AUDIO, FILES, FORMAT, GOLDEN, LIPS, MANIFEST
+from device.towers.litert import Model
+
+EMBEDDING = 8
+LIP_TICKS, AUDIO_TICKS = 12, 40
+
+
+def reshape(graph: _Graph, shape: Shape) -> None:
+    target = graph._tensor(f"shape{len(graph._tensors)}", (len(shape),), np.array(shape, np.int32))
+    options = schema.ReshapeOptionsT(newShape=list(shape))
+    name = f"reshaped{len(graph._tensors)}"
+    graph._operator("RESHAPE", [target], name, shape, schema.BuiltinOptions.ReshapeOptions, options)
+
+
+def lip_tower(ticks: int = LIP_TICKS, size: int = EMBEDDING, seed: int = 1, crop_px: int = FRONT_END.crop_px) -> bytes:
+    """Each row of a crop counts as a pixel of `crop_px` channels: pooled, then one convolution over the window."""
+    window = FRONT_END.lip_window_ticks
+    graph = _Graph((1, ticks, crop_px, crop_px), np.random.default_rng(seed))
+    graph.add(Pool("pool", stride=(1, 8), kernel=(1, 8)))
+    graph.add(Conv("window", size, (window, crop_px // 8)))
+    reshape(graph, (1, ticks - window + 1, size))
+    return graph.pack()
+
+
+def audio_tower(ticks: int = AUDIO_TICKS, size: int = EMBEDDING, seed: int = 2) -> bytes:
+    window = FRONT_END.audio_window_ticks
+    graph = _Graph((1, ticks, FRONT_END.mel_bands), np.random.default_rng(seed))
+    reshape(graph, (1, ticks, 1, FRONT_END.mel_bands))
+    graph.add(Conv("window", size, (window, 1)))
+    reshape(graph, (1, ticks - window + 1, size))
+    return graph.pack()
+
+
+def identity_int8(scale: float, zero_point: int, values: int = 4) -> bytes:
+    """A model [1, values] that gives back its int8 input; what it answers is what quantization leaves of it."""
+    graph = _Graph((1, values), np.random.default_rng(0))
+    reshape(graph, (1, values))
+    for tensor in (graph._tensors[0], graph._tensors[graph._head]):
+        tensor.type = schema.TensorType.INT8
+        tensor.quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero_point])
+    return graph.pack()
+
+
+def golden_vectors(lips: bytes, audio: bytes, seed: int = 3) -> dict[str, Any]:
+    rng, arrays = np.random.default_rng(seed), {}
+    for name, content in (("lips", lips), ("audio", audio)):
+        model = Model(content, name=name)
+        arrays[f"{name}_in"] = rng.standard_normal(model.input_shape).astype(np.float32)
+        arrays[f"{name}_out"] = model(arrays[f"{name}_in"])[0]
+    return arrays
+
+
+def write_bundle(folder: Path, lips: bytes | None = None, audio: bytes | None = None) -> Path:
+    """A valid bundle in `folder`, which is made; towers other than the tiny ones may be given."""
+    folder.mkdir(parents=True)
+    lips, audio = lips or lip_tower(), audio or audio_tower()
+    (folder / LIPS).write_bytes(lips)
+    (folder / AUDIO).write_bytes(audio)
+    np.savez(folder / GOLDEN, **golden_vectors(lips, audio))
+    manifest = {
+        "format": FORMAT, "name": "tiny", "version": "0", "files": {}, "contract": {"front_end": FRONT_END.to_dict()},
+        "calibration": asdict(Calibration()),
+    }  # fmt: skip
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+    sign_off(folder)
+    return folder
+
+
+def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    change(manifest)
+    (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def sign_off(folder: Path) -> None:
+    """Make sizes and hashes in the manifest those of the files, as somebody who builds a bundle would."""
+    contents = {name: (folder / name).read_bytes() for name in FILES}
+    entries = {name: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
+    change_manifest(folder, lambda manifest: manifest.update(files=entries))

@@ -1,0 +1,222 @@
+"""A whole build: bundles that the device takes, a manifest that tells the truth, and what it refuses to begin with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from convert.build import build, examples, golden_input
+from device.errors import (
+    AvdriftError,
+    InputFormatError,
+    InputMissingError,
+    ModelCorruptError,
+    ModelMissingError,
+    UsageError,
+)
+from device.features.contract import FRONT_END
+from device.towers.bundle import FILES, MANIFEST, load_bundle
+from device.towers.macs import count_macs
+from tests.convert.conftest import SECRET, write_shard
+from train.data import Clip, front_end, load_clips
+from train.fit import keras_towers
+
+SYNCNET_MACS_PER_S = 25 * (1.56e9 + 0.24e9)  # as published
+FORMATS = ("float32", "int8")
+
+
+def manifest(built: Path, fmt: str = "int8") -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((built / fmt / MANIFEST).read_text(encoding="utf-8"))
+    return content
+
+
+def start(run: Path, shards: Path, out: Path, calibration: Path | None = None) -> None:
+    build(run, [shards], out, name="tiny", version="0", calibration=calibration, example_count=2, max_loss=1)
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_the_device_takes_both_bundles(fmt: str, built: Path) -> None:
+    bundle = load_bundle(built / fmt)
+    assert (bundle.name, bundle.version) == ("tiny", "7")
+    assert {path.name for path in (built / fmt).iterdir()} == {*FILES, MANIFEST}
+    assert bundle.manifest["number_format"] == fmt
+
+
+def test_int8_is_small(built: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in (built / "int8").iterdir()}
+    assert sizes["lips.tflite"] + sizes["audio.tflite"] < 1_000_000
+    assert sum(sizes.values()) < 2_000_000
+    assert sizes["golden.npz"] < 200_000
+
+
+def test_towers_need_less_than_a_fiftieth_of_syncnet(built: Path) -> None:
+    ours = sum(count_macs((built / "int8" / f"{tower}.tflite").read_bytes()) for tower in ("lips", "audio"))
+    assert ours < SYNCNET_MACS_PER_S / 50, "one run of each is one second"
+    assert ours < 200e6, "what this pair was designed for"
+
+
+@pytest.mark.parametrize("fmt", FORMATS)
+def test_manifest_tells_of_the_tensors(fmt: str, built: Path) -> None:
+    contract, bundle = manifest(built, fmt)["contract"], load_bundle(built / fmt)
+    assert contract["front_end"] == FRONT_END.to_dict()
+    assert contract["embedding_size"] == 128 and contract["offset_tick_ms"] == 10
+    for tower, model in (("lips", bundle.lips), ("audio", bundle.audio)):
+        told = contract["towers"][tower]
+        assert tuple(told["input"]["shape"]) == model.input_shape
+        assert tuple(told["output"]["shape"]) == model.output_shapes[0]
+        assert told["macs"] == count_macs((built / fmt / f"{tower}.tflite").read_bytes()) > 10_000_000
+        for side in ("input", "output"):
+            assert told[side]["dtype"] == fmt
+            assert (told[side]["scale"] > 0) == (fmt == "int8")
+            assert told[side]["name"]
+
+
+def test_parity_is_in_its_file_and_in_both_manifests(built: Path) -> None:
+    told = json.loads((built / "parity.json").read_text(encoding="utf-8"))
+    assert told == manifest(built, "float32")["parity"] == manifest(built, "int8")["parity"]
+    assert told["lips_cosine_mean"] > 0.98 and told["audio_cosine_mean"] > 0.98
+    assert set(told["reference_accuracy"]) == {"0.6", "1", "2"}, "the clips are four seconds long"
+
+
+def test_calibration_has_the_scale_of_these_towers(built: Path, pair: Any) -> None:
+    assert load_bundle(built / "int8").calibration.logit_scale == pytest.approx(keras_towers(pair).logit_scale)
+
+
+def test_training_is_summed_up_and_nobody_named(built: Path, shards: Path, run_folder: Path) -> None:
+    told = manifest(built)["training"]
+    assert told == {"corpora": {"made up": {"clips": 2, "speakers": 2, "minutes": 0.1}}, "config": {"epochs": 0}}
+    text = (built / "int8" / MANIFEST).read_text(encoding="utf-8")
+    for secret in (SECRET, str(shards), str(run_folder), "clip0"):
+        assert secret not in text
+
+
+def test_golden_vectors_show_nobody(built: Path, shards: Path) -> None:
+    """Whatever trained the towers, only made-up pictures and sounds are given away with them."""
+    with np.load(built / "int8" / "golden.npz") as golden:
+        for tower in ("lips", "audio"):
+            given = golden[f"{tower}_in"]
+            assert np.array_equal(given, golden_input(given.shape))
+            assert np.ptp(golden[f"{tower}_out"]) > 0.1
+
+
+@pytest.mark.parametrize("shape", [(1, 29, 64, 64), (1, 120, 40)])
+def test_golden_input(shape: tuple[int, ...]) -> None:
+    given = golden_input(shape)
+    assert given.shape == shape and given.dtype == np.float32
+    assert -1.5 <= given.min() < -1 and 1 < given.max() <= 1.5, "as far as real input mostly goes"
+    assert np.array_equal(given, golden_input(shape))
+    assert np.abs(np.diff(given, axis=1)).mean() > 0.3, "each tick is another"
+
+
+def clips_of(folder: Path, speakers: list[str], lip_ticks: int) -> list[Clip]:
+    for n, speaker in enumerate(speakers):
+        write_shard(folder, f"clip{n:02}", "train", speaker, seed=n, lip_ticks=lip_ticks)
+    return load_clips([folder])
+
+
+def test_examples_are_stretches_of_the_front_end_s_output(tmp_path: Path) -> None:
+    clip = clips_of(tmp_path, ["a"], 60)[0]
+    lips, audio = examples([clip], 3)
+    crops, _, _, rows, _ = front_end(clip)
+    assert lips.shape == (5, 29, 64, 64) and audio.shape == (4, 120, 40)
+    for given, whole in [*((stretch, crops) for stretch in lips[:3]), *((stretch, rows) for stretch in audio[:3])]:
+        starts = [k for k in range(len(whole) - len(given) + 1) if np.array_equal(whole[k], given[0])]
+        assert any(np.array_equal(whole[k : k + len(given)], given) for k in starts)
+    still, blank = lips[3:]
+    assert np.array_equal(still, np.repeat(lips[0][:1], 29, 0)) and not blank.any()
+    assert not audio[3].any()
+
+
+def test_examples_give_each_speaker_the_same_room(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path, ["many"] * 9 + ["one"], 30)
+    dark = replace(clips[-1], crops=np.zeros_like(clips[-1].crops))
+    lips, _ = examples([*clips[:-1], dark], 10)
+    assert sum(not stretch.any() for stretch in lips[:10]) == 5
+
+
+def test_examples_of_short_clips_go_on_with_their_last_tick(tmp_path: Path) -> None:
+    lips, audio = examples(clips_of(tmp_path, ["a"], 10), 1)
+    assert np.array_equal(lips[0][10:], np.repeat(lips[0][9:10], 19, 0))
+    assert np.array_equal(audio[0][60:], np.repeat(audio[0][59:60], 60, 0))
+
+
+def test_examples_are_the_same_every_time(tmp_path: Path) -> None:
+    clips = clips_of(tmp_path, ["a", "b"], 40)
+    for first, second in zip(examples(clips, 4), examples(clips, 4), strict=True):
+        assert np.array_equal(first, second)
+
+
+def with_weights(tmp_path: Path, content: bytes) -> Path:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "last.weights.h5").write_bytes(content)
+    return run
+
+
+def test_no_weights(tmp_path: Path, shards: Path) -> None:
+    with pytest.raises(ModelMissingError, match=r"last\.weights\.h5: no trained weights"):
+        start(tmp_path / "nowhere", shards, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_not_weights(tmp_path: Path, shards: Path) -> None:
+    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+        start(with_weights(tmp_path, b"hello" * 100), shards, tmp_path / "out")
+
+
+def test_weights_cut_short(tmp_path: Path, shards: Path, run_folder: Path) -> None:
+    content = (run_folder / "last.weights.h5").read_bytes()
+    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+        start(with_weights(tmp_path, content[: len(content) // 2]), shards, tmp_path / "out")
+
+
+def test_weights_of_another_network(tmp_path: Path, shards: Path, pair: Any) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    pair.audio.save_weights(run / "last.weights.h5")
+    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+        start(run, shards, tmp_path / "out")
+
+
+def test_no_shards(tmp_path: Path, run_folder: Path) -> None:
+    with pytest.raises(InputMissingError, match="no shards"):
+        start(run_folder, tmp_path, tmp_path / "out")
+
+
+def test_shards_of_one_split_only(tmp_path: Path, run_folder: Path, shards: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    shutil.copy(shards / "clip0.npz", tmp_path / "shards")
+    with pytest.raises(InputMissingError, match="1 training and 0 validation clips"):
+        start(run_folder, tmp_path / "shards", tmp_path / "out")
+
+
+def test_out_is_a_file(tmp_path: Path, run_folder: Path, shards: Path) -> None:
+    (tmp_path / "out").write_text("here first", encoding="utf-8")
+    with pytest.raises(UsageError, match="out: not a folder"):
+        start(run_folder, shards, tmp_path / "out")
+    assert (tmp_path / "out").read_text(encoding="utf-8") == "here first"
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (None, InputMissingError),
+        ("{", InputFormatError),
+        ("{}", InputFormatError),
+        ('{"temperature": 1}', InputFormatError),
+    ],
+)
+def test_calibration_that_is_none(
+    content: str | None, error: type[AvdriftError], tmp_path: Path, run_folder: Path, shards: Path
+) -> None:
+    path = tmp_path / "calibration.json"
+    if content is not None:
+        path.write_text(content, encoding="utf-8")
+    with pytest.raises(error, match=r"calibration\.json"):
+        start(run_folder, shards, tmp_path / "out", path)

@@ -1,0 +1,127 @@
+"""TFLite of the towers: float32 is the Keras tower, int8 is integers throughout and close to it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from convert.build import examples, golden_input
+from convert.quantize import to_tflite
+from device.sync.curve import unit
+from device.towers.litert import Model
+from train.data import load_clips
+
+Floats = npt.NDArray[np.float32]
+
+
+@pytest.fixture(scope="module")
+def inputs(shards: Path) -> dict[str, Floats]:
+    """Stretches that are not those of the build."""
+    lips, audio = examples([clip for clip in load_clips([shards]) if clip.split == "valid"], 4)
+    return {"lips": lips, "audio": audio}
+
+
+def load(built: Path, fmt: str, tower: str) -> Model:
+    return Model((built / fmt / f"{tower}.tflite").read_bytes(), name=tower)
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+def test_float32_is_the_keras_tower(tower: str, built: Path, pair: Any, inputs: dict[str, Floats]) -> None:
+    model = load(built, "float32", tower)
+    for example in inputs[tower]:
+        expected = np.asarray(getattr(pair, tower)(example[None], training=False))
+        np.testing.assert_allclose(model(example[None])[0], expected, atol=1e-4 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+def test_int8_points_where_float32_points(tower: str, built: Path, inputs: dict[str, Floats]) -> None:
+    reference, candidate = (load(built, fmt, tower) for fmt in ("float32", "int8"))
+    cosines = [
+        (unit(reference(example[None])[0][0]) * unit(candidate(example[None])[0][0])).sum(-1)
+        for example in inputs[tower]
+    ]
+    assert np.mean(cosines) > 0.99
+    assert np.min(cosines) > 0.9
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+def test_int8_holds_integers_only(tower: str, built: Path) -> None:
+    interpreter = Interpreter(model_path=str(built / "int8" / f"{tower}.tflite"))
+    interpreter.allocate_tensors()
+    assert interpreter.get_input_details()[0]["dtype"] is np.int8
+    assert interpreter.get_output_details()[0]["dtype"] is np.int8
+    kinds = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    assert kinds <= {"int8", "int32"}, "int32: biases and shapes"
+    operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    assert not operators & {"QUANTIZE", "DEQUANTIZE", "MUL", "ADD", "RSQRT", "SUB"}, "batch normalisation is folded"
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+def test_xnnpack_takes_all_the_arithmetic(tower: str, built: Path) -> None:
+    """What it leaves to the built-in kernels is several times slower; moving data is the only thing it may leave."""
+    interpreter = Interpreter(model_path=str(built / "int8" / f"{tower}.tflite"), num_threads=1)
+    interpreter.allocate_tensors()
+    operators = interpreter._get_ops_details()
+    delegates = [operator for operator in operators if operator["op_name"] == "DELEGATE"]
+    if not delegates:
+        pytest.skip("this LiteRT has no XNNPACK for this processor")
+    # What a delegate computes is only visible as its inputs: weights that it took over are among them.
+    taken = {int(index) for delegate in delegates for index in delegate["inputs"]}
+    for operator in operators:
+        if operator["op_name"] in {"CONV_2D", "FULLY_CONNECTED"}:
+            assert int(operator["inputs"][1]) in taken, operator["op_name"]
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+def test_int8_takes_its_input_scale_from_the_examples(tower: str, built: Path, shards: Path) -> None:
+    given = examples([clip for clip in load_clips([shards]) if clip.split == "train"], 12)[tower == "audio"]
+    interpreter = Interpreter(model_path=str(built / "int8" / f"{tower}.tflite"))
+    scale, zero_point = interpreter.get_input_details()[0]["quantization"]
+    low, high = (float((end - zero_point) * scale) for end in (-128, 127))
+    assert low == pytest.approx(float(given.min()), abs=2 * scale)
+    assert high == pytest.approx(float(given.max()), abs=2 * scale)
+
+
+def test_one_second_goes_in_and_one_batch(built: Path) -> None:
+    assert load(built, "int8", "lips").input_shape == (1, 29, 64, 64)
+    assert load(built, "int8", "lips").output_shapes == [(1, 25, 128)]
+    assert load(built, "int8", "audio").input_shape == (1, 120, 40)
+    assert load(built, "int8", "audio").output_shapes == [(1, 100, 128)]
+
+
+def test_both_formats_answer_the_golden_input_alike(built: Path) -> None:
+    for tower in ("lips", "audio"):
+        reference, candidate = (load(built, fmt, tower) for fmt in ("float32", "int8"))
+        given = golden_input(reference.input_shape)
+        a, b = reference(given)[0], candidate(given)[0]
+        assert np.linalg.norm(a - b) < 0.15 * np.linalg.norm(a)
+
+
+class Floating(keras.Model):  # type: ignore[misc]
+    """A tower that cannot be made of integers."""
+
+    def call(self, values: Any, training: bool | None = None) -> Any:
+        return tf.abs(tf.signal.rfft(values))
+
+
+def test_a_tower_that_needs_floating_point_is_refused_aloud(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(Exception, match=r"(?i)rfft|convert|quantiz"):
+        to_tflite(Floating(name="floating"), np.zeros((2, 4, 16), np.float32), "int8")
+    capfd.readouterr()
+    os.write(2, b"heard\n")
+    assert capfd.readouterr().err == "heard\n", "standard error is given back after a failure too"
+
+
+def test_the_converter_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    tower = keras.Sequential([keras.Input((3, 2)), keras.layers.Dense(2)], name="small")
+    to_tflite(tower, np.zeros((2, 3, 2), np.float32), "float32")
+    seen = capfd.readouterr()
+    assert seen.out == "" and "Saved" not in seen.err and "Converter" not in seen.err

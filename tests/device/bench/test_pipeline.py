@@ -1,0 +1,122 @@
+"""The benchmark of the pipeline: every stage is there, counts are those of the models, and no time is asserted."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from device.bench.pipeline import SAMPLE, PipelineCosts, bench, format_pipeline, measure_pipeline
+from device.bench.timing import CostReport, StageCost
+from device.errors import InputFormatError, InputMissingError, ModelMissingError
+from device.features.contract import FRONT_END
+from device.features.fetch import require_face_model
+from device.towers.macs import count_macs
+from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS
+from tests.recordings import Picture, Sound, write
+from tests.scenes import TALK_S, talking, tiny_bundle
+
+STAGES = ["decode", "face", "crop", "features", "lip tower", "audio tower", "curve"]
+STRETCH_S = 4.0
+
+
+@cache
+def measured() -> PipelineCosts:
+    return measure_pipeline(tiny_bundle(), talking(), repeat=1, min_time_s=0, stretch_s=STRETCH_S)
+
+
+def mmac(name: str) -> float | None:
+    (found,) = [stage.mmac_per_s for stage in measured().costs.stages if stage.name == name]
+    return found
+
+
+def invocations_per_s(ticks_per_s: float, block: int, window: int) -> float:
+    """Overlapping blocks: each gives only as many embeddings as windows fit into it."""
+    return ticks_per_s / (block - window + 1)
+
+
+def test_every_stage_and_both_networks_are_timed() -> None:
+    costs = measured().costs
+    assert [stage.name for stage in costs.stages] == STAGES
+    assert all(stage.ms_per_s > 0 for stage in [*costs.stages, *costs.syncnet])
+    assert measured().whole_ms_per_s > 0
+    assert measured().stretch_s == pytest.approx(STRETCH_S, abs=0.1)
+
+
+def test_tower_counts_are_those_of_overlapping_blocks() -> None:
+    lip_window, audio_window = FRONT_END.lip_window_ticks, FRONT_END.audio_window_ticks
+    # One convolution each: outputs x kernel x channels.
+    lips = (LIP_TICKS - lip_window + 1) * EMBEDDING * lip_window * (FRONT_END.crop_px // 8) * FRONT_END.crop_px
+    audio = (AUDIO_TICKS - audio_window + 1) * EMBEDDING * audio_window * FRONT_END.mel_bands
+    for name, macs, rate in (
+        ("lip tower", lips, invocations_per_s(25, LIP_TICKS, lip_window)),
+        ("audio tower", audio, invocations_per_s(100, AUDIO_TICKS, audio_window)),
+    ):
+        # The last block of the stretch may be a short one, which costs as much as a whole one.
+        found = mmac(name)
+        assert found is not None
+        assert macs * rate / 1e6 * 0.95 <= found <= macs * (rate + 1 / STRETCH_S) / 1e6
+
+
+def test_the_face_is_looked_for_at_the_trackers_cadence() -> None:
+    found = mmac("face")
+    assert found is not None
+    looks_per_s = found * 1e6 / count_macs(require_face_model().read_bytes())
+    assert 5 < looks_per_s < 10, "every third or fourth frame of 25, and the first look takes two"
+
+
+def test_the_curve_counts_its_cosines_and_a_codec_is_not_counted() -> None:
+    found = mmac("curve")
+    assert found is not None and found * 1e6 >= 0.9 * 25 * 201 * EMBEDDING
+    assert mmac("decode") is mmac("crop") is mmac("features") is None
+
+
+def test_tower_share_is_that_of_multiply_accumulates() -> None:
+    costs = CostReport(
+        [StageCost("lip tower", 1.0, 300.0), StageCost("audio tower", 1.0, 200.0), StageCost("decode", 8.0)],
+        [StageCost("SyncNet", 100.0, 40_000.0)], {"both towers": ["lip tower", "audio tower"]},
+    )  # fmt: skip
+    found = PipelineCosts("a.mkv", "tiny 0", 10.0, costs, 20.0)
+    assert found.tower_share == 1 / 80
+    assert found.realtime_factor == 50.0
+    assert "1/80 of SyncNet's" in format_pipeline(found)
+    assert "50.0 times faster" in format_pipeline(found) and "50% of it" in format_pipeline(found)
+    assert found.to_dict()["stages_of_whole"] == 0.5
+
+
+def test_dict_is_the_table_and_the_figures_beside_it() -> None:
+    found = json.loads(json.dumps(measured().to_dict(), allow_nan=False))
+    assert [row["name"] for row in found["stages"]] == STAGES
+    assert found["syncnet_total"]["mmac_per_s"] == pytest.approx(45_055, rel=0.01)
+    assert found["threads"] == 1
+    assert set(found) > {"recording", "model", "stretch_s", "tower_mac_share", "whole_ms_per_s", "realtime_factor"}
+
+
+def test_printed_as_table_or_as_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("device.bench.pipeline.measure_pipeline", lambda *_: measured())
+    bench(tiny_bundle(), talking(), as_json=True)
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(measured().to_dict()))
+    bench(tiny_bundle(), str(talking()), as_json=False)
+    table = capsys.readouterr().out
+    assert all(name in table for name in [*STAGES, "both towers", "SyncNet total", "whole pipeline"])
+
+
+def test_a_recording_shorter_than_the_stretch_is_taken_whole() -> None:
+    costs = measure_pipeline(tiny_bundle(), talking(), repeat=1, min_time_s=0, stretch_s=60)
+    assert costs.stretch_s == pytest.approx(TALK_S, abs=0.1)
+
+
+def test_wrong_input_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match=r"none\.mkv"):
+        measure_pipeline(tiny_bundle(), tmp_path / "none.mkv")
+    with pytest.raises(ModelMissingError):
+        measure_pipeline(tmp_path, talking())
+    faceless = write(tmp_path / "flashes.mkv", Picture(), Sound())
+    with pytest.raises(InputFormatError, match="no face"):
+        measure_pipeline(tiny_bundle(), faceless)
+
+
+def test_the_default_is_the_sample_that_ships() -> None:
+    assert SAMPLE.relative_to(Path(__file__).resolve().parents[3]).as_posix() == "device/models/sample.mkv"

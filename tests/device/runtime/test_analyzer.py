@@ -1,0 +1,149 @@
+"""The numeric chain: what comes out for what goes in, in whatever order it comes, and what may be said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from device.errors import UsageError
+from device.features.fetch import require_face_model
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
+from device.runtime.analyzer import Analyzer, SlidingWindow, judge, search_ticks
+from device.sync.curve import Calibration
+from device.sync.track import LipEvidence
+from device.towers.bundle import load_bundle
+from tests.scenes import talking_items, tiny_bundle
+
+SEARCH_MS = 300.0
+SIZE = 2 * search_ticks(SEARCH_MS) + 1
+EAGER = Calibration(temperature=1.0, null_log_odds=0.0)
+
+
+def analyze(items: Iterable[Frame | Chunk]) -> tuple[Analyzer, list[LipEvidence]]:
+    analyzer = Analyzer(load_bundle(tiny_bundle()), require_face_model(), search_ms=SEARCH_MS)
+    rows = [row for item in items for row in analyzer.push(item)]
+    return analyzer, [*rows, *analyzer.finish()]
+
+
+@cache
+def talked() -> tuple[Analyzer, list[LipEvidence]]:
+    return analyze(talking_items())
+
+
+def peak(offset_ms: float, height: float = 50.0) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
+    ticks = np.arange(SIZE) - SIZE // 2
+    return (height * np.exp(-0.5 * ((ticks - offset_ms / 10) / 3) ** 2)).astype(np.float32)
+
+
+@pytest.mark.parametrize("search_ms", [99, 5001, 0, -1, float("nan"), float("inf")])
+def test_search_range_has_limits(search_ms: float) -> None:
+    with pytest.raises(UsageError, match="100 to 5000"):
+        search_ticks(search_ms)
+
+
+def test_search_range_is_in_audio_ticks() -> None:
+    assert [search_ticks(ms) for ms in (100, 1000, 5000)] == [10, 100, 500]
+
+
+def test_every_lip_tick_gives_one_row_in_order() -> None:
+    analyzer, rows = talked()
+    ticks = [row.tick for row in rows]
+    assert ticks == list(range(ticks[0], ticks[0] + len(ticks)))
+    assert len(ticks) == 8 * 25 - 4  # a window of five at each end
+    assert all(row.row.shape == (SIZE,) and np.isfinite(row.row).all() for row in rows)
+    assert np.mean([row.face for row in rows]) > 0.95
+    assert rows[0].t_ns == rows[0].tick * 40 * NS_PER_MS
+    assert analyzer.faces == 1
+
+
+def test_sound_that_arrives_late_changes_nothing() -> None:
+    """The tracks' order in time of arrival is the network's or the driver's business, not the offset's."""
+    _, rows = talked()
+    frames = [item for item in talking_items() if isinstance(item, Frame)]
+    chunks = [item for item in talking_items() if isinstance(item, Chunk)]
+    items: list[Frame | Chunk] = [*frames, *chunks]
+    arrival = sorted(items, key=lambda item: item.t_ns + 700 * NS_PER_MS * isinstance(item, Chunk))
+    _, late = analyze(arrival)
+    assert [row.tick for row in late] == [row.tick for row in rows]
+    np.testing.assert_allclose([row.row for row in late], [row.row for row in rows], atol=1e-3)
+
+
+def test_moving_the_sound_moves_the_evidence_by_as_much_and_with_the_right_sign() -> None:
+    """Sound captured 80 ms earlier is 80 ms ahead of the picture: offsets grow by 80 ms."""
+    moved = [
+        replace(item, t_ns=item.t_ns - 80 * NS_PER_MS) if isinstance(item, Chunk) else item for item in talking_items()
+    ]
+    before, after = (np.sum([row.row for row in rows[50:150]], axis=0) for rows in (talked()[1], analyze(moved)[1]))
+    inner = slice(8, SIZE - 8)
+    shifted = np.roll(before, 8)
+    assert np.corrcoef(after[inner], shifted[inner])[0, 1] > 0.95
+    assert np.corrcoef(after[inner], shifted[inner])[0, 1] > np.corrcoef(after[inner], np.roll(before, -8)[inner])[0, 1]
+
+
+def test_speech_is_counted_within_the_asked_time() -> None:
+    analyzer, _ = talked()
+    ratio = analyzer.speech_ratio(2 * NS_PER_S, 6 * NS_PER_S)
+    assert ratio is not None and ratio > 0.8
+    assert analyzer.speech_ns(2 * NS_PER_S, 6 * NS_PER_S) == pytest.approx(ratio * 4 * NS_PER_S)
+
+
+def test_unheard_time_has_no_speech_ratio_rather_than_0() -> None:
+    analyzer, _ = talked()
+    assert analyzer.speech_ratio(100 * NS_PER_S, 101 * NS_PER_S) is None
+    assert analyzer.speech_ns(100 * NS_PER_S, 101 * NS_PER_S) == 0
+
+
+def test_faces_are_unknown_before_anybody_looked() -> None:
+    assert Analyzer(load_bundle(tiny_bundle()), require_face_model()).faces is None
+
+
+@pytest.mark.parametrize(
+    ("face", "speech", "state"),
+    [
+        (1.0, 1.0, State.MEASURING),
+        (0.49, 1.0, State.NO_FACE),
+        (0.0, None, State.NO_FACE),
+        (1.0, 0.29, State.NO_SPEECH),
+        (1.0, None, State.NO_SPEECH),
+    ],
+)
+def test_a_clear_curve_is_only_believed_with_face_and_speech(face: float, speech: float | None, state: State) -> None:
+    result = judge(peak(100), face, speech, 0, NS_PER_S, EAGER)
+    assert result.state is state
+    assert result.best is not None and result.best.offset_ms == pytest.approx(100, abs=1)
+    assert (result.offset_ms is not None) == (state is State.MEASURING)
+
+
+@pytest.mark.parametrize("curve", [peak(290), peak(-300), peak(0, 0.5), np.zeros(SIZE, np.float32)])
+def test_what_cannot_be_believed_is_uncertain(curve: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
+    result = judge(curve, 1.0, 1.0, 0, NS_PER_S, EAGER)
+    assert result.state is State.UNCERTAIN
+    assert result.offset_ms is None
+
+
+def test_window_holds_its_length_and_no_more() -> None:
+    analyzer, _ = talked()
+    window = SlidingWindow(1.0)
+    assert window.result(analyzer) is None
+    for tick in range(60):
+        # Only the first second speaks for 200 ms.
+        window.push(LipEvidence(tick, peak(200) if tick < 25 else peak(-100, 20), True))
+    result = window.result(analyzer)
+    assert result is not None and result.best is not None
+    assert result.best.offset_ms == pytest.approx(-100, abs=1)
+    assert result.to_ns - result.from_ns == 24 * 40 * NS_PER_MS + 200 * NS_PER_MS
+
+
+def test_window_forgets_all_before_a_jump_in_time() -> None:
+    analyzer, _ = talked()
+    window = SlidingWindow(1.0)
+    for tick in (*range(25), 100_000):
+        window.push(LipEvidence(tick, peak(200) if tick < 25 else peak(-100), True))
+    result = window.result(analyzer)
+    assert result is not None and result.best is not None
+    assert result.best.offset_ms == pytest.approx(-100, abs=1)
+    assert result.to_ns - result.from_ns == 200 * NS_PER_MS

@@ -1,0 +1,101 @@
+"""Reports: the documented schema, and nothing said that is not known."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from device.records import NS_PER_S, Estimate, Report, State
+from device.runtime.analyzer import WindowResult
+from device.runtime.reporter import Reporter
+from tests.scenes import REPORT_KEYS
+
+
+def result(state: State, offset_ms: float = 123.456, confidence: float = 0.98765) -> WindowResult:
+    best = Estimate(offset_ms=offset_ms, offset_std_ms=4.321, confidence=confidence, at_edge=False)
+    return WindowResult(0, 5 * NS_PER_S, state, best, 0.51234)
+
+
+def reporter(profile: str = "itu-r-bt1359") -> Reporter:
+    return Reporter("tiny 1 abc", profile, 5.0)
+
+
+def test_keys_are_the_documented_ones_in_their_order() -> None:
+    for report in (reporter().report(result(State.MEASURING)), reporter().report(None)):
+        assert list(report.to_dict()) == REPORT_KEYS.split()
+
+
+def test_a_measurement_says_everything() -> None:
+    report = reporter().report(result(State.MEASURING), faces=2, video_dropped=3, audio_dropped=4)
+    assert (report.offset_ms, report.offset_std_ms, report.confidence) == (123.5, 4.3, 0.9877)
+    assert (report.direction, report.verdict) == ("audio_early", "unacceptable")
+    assert (report.faces, report.speech_ratio, report.video_dropped, report.audio_dropped) == (2, 0.512, 3, 4)
+    assert (report.model, report.profile, report.window_s) == ("tiny 1 abc", "itu-r-bt1359", 5.0)
+
+
+@pytest.mark.parametrize(
+    ("offset_ms", "direction", "verdict"),
+    [(60.0, "audio_early", "detectable"), (-60.0, "audio_late", "in_sync"), (-20.0, "in_sync", "in_sync"),
+     (-186.0, "audio_late", "unacceptable")],
+)  # fmt: skip
+def test_positive_is_audio_early(offset_ms: float, direction: str, verdict: str) -> None:
+    report = reporter().report(result(State.MEASURING, offset_ms))
+    assert (report.direction, report.verdict) == (direction, verdict)
+
+
+def test_the_profile_decides_the_verdict() -> None:
+    assert reporter("atsc-is191").report(result(State.MEASURING, 30.0)).verdict == "unacceptable"
+    assert reporter("itu-r-bt1359").report(result(State.MEASURING, 30.0)).verdict == "in_sync"
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.MEASURING])
+def test_an_offset_is_a_number_only_while_measuring(state: State) -> None:
+    given = reporter().report(result(state))
+    overridden = reporter().report(result(State.MEASURING), state=state)
+    for report in (given, overridden):
+        assert report.state is state
+        assert {report.offset_ms, report.offset_std_ms, report.direction} == {None}
+        assert report.verdict == "unknown"
+        assert (report.confidence is not None) == (state is State.UNCERTAIN)
+
+
+def unknown(report: Report) -> set[str]:
+    return {key for key, value in report.to_dict().items() if value is None}
+
+
+def test_unknown_is_null_and_never_0() -> None:
+    report = reporter().report(None)
+    assert report.state is State.STARTING
+    assert unknown(report) >= {
+        "offset_ms", "offset_std_ms", "direction", "confidence", "drift_ppm", "drift_std_ppm", "step_ms", "faces",
+        "speech_ratio", "latency_ms",
+    }  # fmt: skip
+    assert report.clock_synced in (True, None)
+
+
+def test_not_yet_measured_drift_and_steps_are_null_in_a_measurement_too() -> None:
+    assert unknown(reporter().report(result(State.MEASURING))) >= {"drift_ppm", "drift_std_ppm", "step_ms"}
+
+
+def test_reports_are_numbered_and_placed_in_time() -> None:
+    maker = reporter()
+    before_ms = time.time_ns() // 1_000_000
+    reports = [maker.report(None) for _ in range(3)]
+    assert [report.seq for report in reports] == [1, 2, 3]
+    assert before_ms <= reports[0].t_unix_ms <= reports[2].t_unix_ms <= time.time_ns() // 1_000_000 + 1
+    assert 0 <= reports[0].uptime_s <= reports[2].uptime_s < 10
+    assert len({report.boot_id for report in reports}) == 1 and reports[0].boot_id
+
+
+def test_latency_is_from_capture_to_report() -> None:
+    captured_ns = time.monotonic_ns() - 1_500_000_000
+    report = reporter().report(result(State.MEASURING), captured_ns=captured_ns)
+    assert report.latency_ms is not None and 1500 <= report.latency_ms < 3000
+
+
+def test_reports_survive_json() -> None:
+    for state in State:
+        found = json.loads(json.dumps(reporter().report(result(state)).to_dict(), allow_nan=False))
+        assert found["state"] == state.value

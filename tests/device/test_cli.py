@@ -1,0 +1,165 @@
+"""The command line inside this process: options, exit codes, what goes to which stream."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from device import __version__
+from device.cli import main
+from device.features.fetch import SHARE_VARIABLE
+from tests.scenes import REPORT_KEYS, ROOT, rash_bundle, talking, tiny_bundle
+
+
+def lines_of(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["measure"], ["replay"], ["measure", "--window", "two", "x"], ["replay", "x", "--speed", "slow"],
+     ["run", "--profile", "loud"], ["measure", "--no-such-option", "x"]],
+)  # fmt: skip
+def test_options_that_cannot_be_understood(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and "usage: avdrift" in shown.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["--search-ms", "99"], "100 to 5000"),
+        (["--search-ms", "5001"], "100 to 5000"),
+        (["--search-ms", "nan"], "100 to 5000"),
+        (["--search-ms", "-300"], "100 to 5000"),
+        (["--window", "0"], "0.2 to 100"),
+        (["--window", "inf"], "0.2 to 100"),
+    ],
+)
+def test_values_out_of_range_of_measure(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["measure", str(talking()), "--bundle", str(tiny_bundle()), *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and named in shown.err
+
+
+@pytest.mark.parametrize("command", ["replay", "run"])
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(["--search-ms", "5001"], "search_ms"), (["--window", "0.1"], "window_s"), (["--every", "nan"], "report_every_s")],
+)
+def test_values_out_of_range_of_the_daemon(
+    command: str, arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = ["--source", str(talking())] if command == "run" else [str(talking())]
+    assert main([command, *source, "--bundle", str(tiny_bundle()), *arguments]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and named in shown.err
+
+
+def test_run_without_a_source_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run"]) == 2
+    assert "--source" in capsys.readouterr().err
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for option, shown in (("--version", __version__), ("--help", "measure")):
+        with pytest.raises(SystemExit) as ended:
+            main([option])
+        assert ended.value.code == 0
+        assert shown in capsys.readouterr().out
+
+
+def test_the_installed_command_is_this_one() -> None:
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    assert scripts["avdrift"] == "device.cli:main"
+
+
+def test_replay_prints_one_report_a_line_and_the_summary_beside(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(talking()), "--json", "--bundle", str(tiny_bundle())]) == 0
+    shown = capsys.readouterr()
+    reports = lines_of(shown.out)
+    assert len(reports) == 7
+    assert all(list(report) == REPORT_KEYS.split() for report in reports)
+    assert "7 reports:" in shown.err
+
+
+def test_replay_for_people_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["replay", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
+    shown = capsys.readouterr()
+    assert len(shown.out.splitlines()) == 7
+    assert "{" not in shown.out and "audio" in shown.out and "uncertain" in shown.out
+
+
+def test_run_and_replay_have_one_schema(capsys: pytest.CaptureFixture[str]) -> None:
+    short = ["--bundle", str(rash_bundle()), "--window", "2"]
+    assert main(["run", "--source", str(talking()), *short]) == 0
+    live = lines_of(capsys.readouterr().out)
+    assert main(["replay", str(talking()), "--json", *short]) == 0
+    replayed = lines_of(capsys.readouterr().out)
+    assert [list(report) for report in live] == [list(report) for report in replayed]
+    for key in ("state", "offset_ms", "direction", "confidence", "verdict", "faces", "speech_ratio", "video_dropped"):
+        assert [report[key] for report in live] == [report[key] for report in replayed], key
+    assert all(report["latency_ms"] is None for report in replayed)
+    assert all(isinstance(report["latency_ms"], int) for report in live)
+
+
+def test_measure_for_programs_has_exactly_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(talking()), "--json", "--bundle", str(tiny_bundle())]) == 0
+    (found,) = lines_of(capsys.readouterr().out)
+    keys = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
+    assert list(found) == keys
+    assert found["file"] == str(talking())
+    assert main(["measure", str(talking()), "--json", "--window", "2", "--bundle", str(tiny_bundle())]) == 0
+    (found,) = lines_of(capsys.readouterr().out)
+    assert list(found) == [*keys, "windows"]
+
+
+def test_measure_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 1 + 4
+    assert shown[0].startswith(f"{talking()}: no offset, uncertain")
+    assert "ms, measuring, confidence" in "".join(shown)
+
+
+def test_one_bad_file_does_not_keep_the_others_from_being_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bad.mkv").write_text("no recording")
+    files = [str(talking()), str(tmp_path / "bad.mkv"), str(tmp_path / "none.mkv"), str(talking())]
+    assert main(["measure", *files, "--json", "--bundle", str(tiny_bundle())]) == 3
+    shown = capsys.readouterr()
+    assert [found["file"] for found in lines_of(shown.out)] == [str(talking())] * 2
+    assert "bad.mkv" in shown.err and "none.mkv" in shown.err
+
+
+def test_a_face_detector_that_is_not_there_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(SHARE_VARIABLE, str(tmp_path))
+    assert main(["measure", str(talking()), "--bundle", str(tiny_bundle())]) == 4
+    assert main(["replay", str(talking()), "--bundle", str(tiny_bundle())]) == 4
+    shown = capsys.readouterr()
+    assert shown.out == "" and "device.features.fetch" in shown.err
+
+
+def test_signals_are_handled_as_before_once_the_daemon_has_ended() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    assert main(["replay", str(talking()), "--bundle", str(tiny_bundle())]) == 0
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_reading_only_ever_touches_the_given_folder(tmp_path: Path) -> None:
+    before = sorted(os.listdir(tmp_path))
+    assert main(["measure", str(talking()), "--bundle", str(tiny_bundle())]) == 0
+    assert sorted(os.listdir(tmp_path)) == before

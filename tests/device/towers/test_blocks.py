@@ -1,0 +1,135 @@
+"""Blocks through a tower: the same embeddings however the ticks are cut, validity, jumps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from device.towers.blocks import BlockStream, Embeddings
+from device.towers.litert import Floats, Model
+from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_tower, lip_tower
+
+WINDOW = 21
+AUDIO_MODEL = Model(audio_tower(), name="audio")
+LONG_MODEL = Model(audio_tower(ticks=400), name="audio in one go")
+
+
+class CountingModel(Model):
+    """The tiny audio tower, counting how often it runs."""
+
+    def __init__(self) -> None:
+        super().__init__(audio_tower(), name="counting")
+        self.runs = 0
+
+    def __call__(self, values: Floats) -> list[Floats]:
+        self.runs += 1
+        return super().__call__(values)
+
+
+def rows(count: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal((count, 40)).astype(np.float32)
+
+
+def all_true(count: int) -> npt.NDArray[np.bool_]:
+    return np.ones(count, np.bool_)
+
+
+def by_tick(parts: Iterable[Embeddings]) -> dict[int, tuple[Floats, bool]]:
+    found: dict[int, tuple[Floats, bool]] = {}
+    for part in parts:
+        for k, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True)):
+            assert part.first_tick + k not in found, "each tick once"
+            found[part.first_tick + k] = (vector, bool(ok))
+    return found
+
+
+def run(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], cuts: Iterable[int]) -> dict[int, tuple[Floats, bool]]:
+    stream, parts, at = BlockStream(AUDIO_MODEL), [], 0
+    for end in [*sorted(cuts), len(values)]:
+        parts += list(stream.push(1000 + at, values[at:end], valid[at:end]))
+        at = end
+    return by_tick([*parts, *stream.finish()])
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 200), st.lists(st.integers(0, 200), max_size=30), st.integers(0, 2**32 - 1))
+def test_the_pieces_do_not_matter(count: int, cuts: list[int], seed: int) -> None:
+    values = rows(count, seed % 1000)
+    valid = np.random.default_rng(seed).random(count) > 0.02
+    whole = run(values, valid, [])
+    cut = run(values, valid, [min(cut, count) for cut in cuts])
+    assert list(whole) == list(cut) == list(range(1010, 1010 + max(count - WINDOW + 1, 0)))
+    for tick, (vector, ok) in whole.items():
+        assert np.array_equal(vector, cut[tick][0]) and ok == cut[tick][1]
+
+
+def test_blocks_equal_one_long_run_of_the_tower() -> None:
+    values = rows(400)
+    expected = LONG_MODEL(values[None])[0][0]
+    found = run(values, all_true(400), [7, 150])
+    assert len(found) == len(expected) == 380
+    for k, vector in enumerate(expected):
+        np.testing.assert_allclose(found[1010 + k][0], vector, rtol=1e-5, atol=1e-5)
+
+
+def test_one_invalid_tick_spoils_exactly_the_windows_that_see_it() -> None:
+    valid = all_true(120)
+    valid[60] = False
+    found = run(rows(120), valid, [33])
+    assert [tick for tick, (_, ok) in found.items() if not ok] == list(range(1060 - 10, 1060 + 11))
+
+
+def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
+    stream = BlockStream(Model(lip_tower(), name="lips"))
+    crops = np.zeros((LIP_TICKS, 64, 64), np.float32)
+    (part,) = stream.push(100, crops, all_true(LIP_TICKS))
+    assert part.first_tick == 102 and part.vectors.shape == (LIP_TICKS - 4, EMBEDDING)
+
+
+def test_a_jump_starts_a_new_block_and_no_window_spans_it() -> None:
+    stream = BlockStream(AUDIO_MODEL)
+    parts = [*stream.push(0, rows(30), all_true(30)), *stream.push(500, rows(25, 1), all_true(25)), *stream.finish()]
+    assert list(by_tick(parts)) == [*range(10, 20), *range(510, 515)]
+
+
+def test_what_is_shorter_than_a_window_gives_nothing() -> None:
+    stream = BlockStream(AUDIO_MODEL)
+    assert not list(stream.push(0, rows(WINDOW - 1), all_true(WINDOW - 1)))
+    assert not list(stream.finish())
+    assert not list(stream.push(5, rows(0), all_true(0)))
+
+
+def test_after_finish_the_stream_begins_anew() -> None:
+    stream = BlockStream(AUDIO_MODEL)
+    first = by_tick([*stream.push(0, rows(30), all_true(30)), *stream.finish()])
+    again = by_tick([*stream.push(0, rows(30), all_true(30)), *stream.finish()])
+    assert list(first) == list(again)
+    assert all(np.array_equal(first[tick][0], again[tick][0]) for tick in first)
+
+
+def test_without_a_face_the_tower_rests() -> None:
+    model = CountingModel()
+    stream = BlockStream(model)
+    parts = [*stream.push(0, rows(400), ~all_true(400)), *stream.finish()]
+    assert model.runs == 0 and len(by_tick(parts)) == 380
+    assert not any(part.valid.any() or part.vectors.any() for part in parts)
+    list(stream.push(400, rows(AUDIO_TICKS), all_true(AUDIO_TICKS)))
+    assert model.runs > 0
+
+
+def test_values_are_prepared_before_the_tower_sees_them() -> None:
+    plain = by_tick(BlockStream(AUDIO_MODEL).push(0, rows(40) * 2, all_true(40)))
+    doubled = by_tick(BlockStream(AUDIO_MODEL, lambda values: values * 2).push(0, rows(40), all_true(40)))
+    assert all(np.array_equal(plain[tick][0], doubled[tick][0]) for tick in plain)
+
+
+def test_memory_does_not_grow_with_the_stream() -> None:
+    stream = BlockStream(CountingModel())
+    for start in range(0, 4000, 100):
+        list(stream.push(start, rows(100), ~all_true(100)))
+        assert len(stream._values) < AUDIO_TICKS and len(stream._values) == len(stream._valid)

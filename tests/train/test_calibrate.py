@@ -1,0 +1,110 @@
+"""train/calibrate.py: the fitted confidence is the device's own, holds what it promises, and does not believe hopeless input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from device.errors import InputFormatError
+from device.sync.curve import Calibration, estimate
+from tests.train.made import make_track
+from train.calibrate import BIN_EDGES, Fitted, collect, confidence, fit_calibration, fitted, reliability
+from train.measure import Track
+
+TRUTHS_MS = [20.0, -50.0, 0.0, 80.0, -30.0, 10.0]
+
+
+def noisy_tracks(noise: float, *, logit_scale: float = 8.0, seconds: float = 20.0, seed: int = 0) -> list[Track]:
+    return [
+        make_track(offset_ticks=round(truth / 10), seconds=seconds, noise=noise, seed=seed + k, speaker=f"speaker {k}",
+                   logit_scale=logit_scale)
+        for k, truth in enumerate(TRUTHS_MS)
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def hard() -> Fitted:
+    return fitted(noisy_tracks(3.0), TRUTHS_MS, np.random.default_rng(0))
+
+
+def test_the_search_computes_what_the_device_computes() -> None:
+    random = np.random.default_rng(3)
+    curves = random.standard_normal((40, 201)) * random.uniform(0.1, 30, (40, 1))
+    nulls = np.array([-3.0, 0.0, 6.0])
+    for temperature in (0.7, 8.0):
+        found = confidence(curves, temperature, nulls)
+        for k, null in enumerate(nulls):
+            calibration = Calibration(temperature=temperature, null_log_odds=float(null))
+            device = [estimate(curve.astype(np.float32), calibration) for curve in curves]
+            assert found[k] == pytest.approx([e.confidence for e in device if e], abs=1e-4)
+
+
+def test_confidence_of_huge_evidence_is_finite() -> None:
+    found = confidence(np.eye(201)[:3] * 1e5 - 1e5, 0.5, np.array([-6.0, 24.0]))
+    assert np.isfinite(found).all()
+
+
+def test_of_what_is_reported_nearly_all_is_right(hard: Fitted) -> None:
+    assert hard.windows > 300 and hard.hopeless_windows > 300
+    assert hard.right_of_reported is not None and hard.right_of_reported >= 0.99
+    assert hard.hopeless_reported is not None and hard.hopeless_reported <= 0.01
+    assert 0.02 < hard.reported < 0.98  # neither everything nor nothing
+
+
+def test_promises_hold_on_tracks_that_were_not_fitted(hard: Fitted) -> None:
+    fresh = collect(noisy_tracks(3.0, seed=100), TRUTHS_MS, np.random.default_rng(1))
+    c = hard.calibration
+    sure = confidence(fresh.summed, c.temperature, np.array([c.null_log_odds]))[0]
+    for bin_ in reliability(sure, fresh.right):
+        if bin_.windows > 60:
+            assert bin_.right == pytest.approx(bin_.confidence, abs=0.2)
+    believed = (sure >= 0.95) & ~fresh.edge
+    assert fresh.right[believed].mean() > 0.97
+    assert believed[fresh.hopeless].mean() < 0.02
+
+
+def test_the_calibration_is_that_of_the_towers_scale(hard: Fitted) -> None:
+    assert hard.calibration.logit_scale == 8.0
+    assert hard.calibration == fit_calibration(noisy_tracks(3.0), TRUTHS_MS, np.random.default_rng(0))
+
+
+def test_louder_evidence_of_the_same_towers_is_cooled(hard: Fitted) -> None:
+    loud = fit_calibration(noisy_tracks(3.0, logit_scale=16.0), TRUTHS_MS, np.random.default_rng(0))
+    assert loud.temperature > 1.5 * hard.calibration.temperature
+
+
+def test_clear_towers_report_nearly_everything() -> None:
+    clear = fitted(noisy_tracks(0.3), TRUTHS_MS, np.random.default_rng(0))
+    assert clear.reported > 0.9
+    assert clear.log_loss < 0.2
+
+
+def test_blind_towers_report_nearly_nothing() -> None:
+    blind = fitted(noisy_tracks(1000.0), TRUTHS_MS, np.random.default_rng(0))
+    assert blind.reported < 0.01
+
+
+def test_hopeless_windows_are_marked_and_never_right() -> None:
+    curves = collect(noisy_tracks(0.3, seconds=6), TRUTHS_MS, np.random.default_rng(0))
+    assert curves.right[~curves.hopeless].mean() > 0.95
+    assert not curves.right[curves.hopeless].any()
+    assert curves.summed.shape == (len(curves.right), 201)
+
+
+def test_silence_is_not_collected() -> None:
+    silent = noisy_tracks(0.3, seconds=6)
+    for t in silent:
+        t.clip.speech[:] = False
+    assert len(collect(silent, TRUTHS_MS, np.random.default_rng(0)).right) == 0
+    with pytest.raises(InputFormatError, match="calibration clips"):
+        fitted(silent, TRUTHS_MS, np.random.default_rng(0))
+
+
+def test_reliability_by_hand() -> None:
+    table = reliability(np.array([0.0, 0.05, 0.96, 1.0, 0.97]), np.array([False, True, True, True, False]))
+    assert [(b.low, b.high, b.windows, b.right) for b in table] == [
+        (0.0, 0.1, 2, 0.5), (0.95, 0.99, 2, 0.5), (0.99, 1.0, 1, 1.0)
+    ]  # fmt: skip
+    assert table[0].confidence == pytest.approx(0.025)
+    assert reliability(np.empty(0), np.empty(0, np.bool_)) == ()
+    assert list(BIN_EDGES) == sorted(BIN_EDGES)

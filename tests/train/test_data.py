@@ -1,0 +1,168 @@
+"""train/data.py: shards in, batches out; what the towers see is the device's front end, shifted by the clip's own offset."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device.errors import InputFormatError, InputMissingError
+from device.features.contract import FRONT_END
+from tests.train.made import make_clip, perfect_audio, perfect_lips, write_shard
+from train.data import Augmentation, Batches, front_end, load_clip, load_clips
+
+TICKS = 26
+
+
+def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
+    clip = make_clip("a clip", seconds=1, speaker="she", split="train", corpus="corpus")
+    again = load_clip(write_shard(clip, tmp_path))
+    assert (again.name, again.speaker, again.split, again.corpus, again.shift_ms) == ("a clip", "she", "train", "corpus", 0)
+    for name in ("crops", "valid", "samples", "speech"):
+        assert np.array_equal(getattr(again, name), getattr(clip, name))
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "noise", "pickle", "one array", "no meta", "other front end"])
+def test_a_damaged_shard_is_refused_by_name(tmp_path: Path, damage: str) -> None:
+    path = write_shard(make_clip("bad", seconds=1), tmp_path)
+    content = path.read_bytes()
+    if damage in ("cut", "empty", "noise"):
+        path.write_bytes({"cut": content[: len(content) // 2], "empty": b"", "noise": bytes(range(256)) * 9}[damage])
+    elif damage == "pickle":
+        np.savez(path, meta=np.array({"a": 1}, object))
+    elif damage == "one array":
+        with path.open("wb") as out:
+            np.save(out, np.zeros(3))
+    else:
+        with np.load(path) as arrays:
+            values = dict(arrays)
+        meta = json.loads(str(values["meta"]))
+        if damage == "no meta":
+            del meta["speaker"]
+        else:
+            meta["front_end"]["crop_px"] = 32
+        np.savez(path, **values | {"meta": json.dumps(meta)})
+    with pytest.raises(InputFormatError, match=r"bad\.npz.*prepare again"):
+        load_clip(path)
+
+
+def test_no_shards_is_said(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match="avdrift-train prepare"):
+        load_clips([tmp_path])
+
+
+def test_offsets_shift_clips_and_drop_clips(tmp_path: Path) -> None:
+    for name in "abc":
+        write_shard(make_clip(name, seconds=1), tmp_path / "shards")
+    table = tmp_path / "offsets.json"
+    table.write_text('{"a": {"offset_ms": 35.0, "dropped": false}, "b": {"offset_ms": 5, "dropped": true}}')
+    assert {clip.name: clip.shift_ms for clip in load_clips([tmp_path / "shards"], table)} == {"a": 35.0, "c": 0.0}
+
+
+def test_sound_is_zero_beyond_the_clip_and_says_so() -> None:
+    clip = make_clip(seconds=1)
+    samples, inside = clip.audio(-10, 130)
+    assert len(samples) == 129 * 160 + 400
+    # The first row that is wholly inside is centred on 20 ms, as its window reaches back 12.5 ms.
+    assert np.flatnonzero(inside)[[0, -1]].tolist() == [12, 10 + (len(clip.samples) - 200) // 160]
+    assert not samples[: 10 * 160 + 200].any()
+    later, _ = clip.audio(50, 3)
+    assert np.array_equal(later, samples[60 * 160 : 60 * 160 + len(later)])
+
+
+def test_speech_outside_of_what_was_heard_is_none() -> None:
+    clip = replace(make_clip(seconds=1), speech_first_tick=5)
+    assert clip.is_speech(np.array([4, 5, 104, 105])).tolist() == [False, True, True, False]
+    assert not replace(clip, speech=np.empty(0, np.bool_)).is_speech(np.array([5])).any()
+
+
+@pytest.mark.parametrize("shift_ticks", [0, 7, -12])
+def test_lip_window_0_matches_audio_window_0_whatever_the_clips_own_offset(shift_ticks: int) -> None:
+    made = [make_clip(f"{k}", seconds=4, seed=k, offset_ticks=shift_ticks) for k in range(3)]
+    clips = [replace(clip, shift_ms=10.0 * shift_ticks) for clip in made]
+    x, y = next(iter(Batches(clips, lip_ticks=TICKS, batch_size=8, seed=1, augmentation=None)))
+    assert not y["first_match"].any()
+    for crops, rows, weight, valid in zip(x["crops"], x["rows"], y["lip_weight"], y["audio_valid"], strict=True):
+        seen, heard = perfect_lips(crops), perfect_audio(rows)
+        told = (weight > 0) & (valid[::4] > 0)
+        assert told.sum() > 10
+        assert (seen == heard[::4])[told].all(1).mean() > 0.7  # one tick beside it is another letter
+
+
+def test_a_fraction_of_a_tick_goes_into_the_target() -> None:
+    clip = replace(make_clip(seconds=4), shift_ms=14.0)
+    _, y = next(iter(Batches([clip], lip_ticks=TICKS, batch_size=2, seed=1, augmentation=None)))
+    # Shifted by one whole tick: the match lies 0.4 ticks before audio window 0.
+    assert y["first_match"] == pytest.approx([-0.4, -0.4], abs=1e-6)
+
+
+@pytest.mark.parametrize("augmentation", [None, Augmentation()])
+def test_shapes_types_and_ranges(augmentation: Augmentation | None) -> None:
+    clips = [make_clip(f"{k}", seconds=2, seed=k) for k in range(2)]
+    x, y = next(iter(Batches(clips, lip_ticks=TICKS, batch_size=3, seed=1, augmentation=augmentation)))
+    size, windows = FRONT_END.crop_px, TICKS - 4
+    assert x["crops"].shape == (3, TICKS, size, size)
+    assert x["rows"].shape == (3, 4 * (windows - 1) + 1 + 20, FRONT_END.mel_bands)
+    assert y["lip_weight"].shape == (3, windows)
+    assert y["audio_valid"].shape == (3, 4 * (windows - 1) + 1)
+    assert y["first_match"].shape == (3,)
+    for array in (*x.values(), *y.values()):
+        assert array.dtype == np.float32
+        assert np.isfinite(array).all()
+    assert np.abs(x["rows"]).max() < 10
+
+
+def test_the_same_seed_gives_the_same_batch_and_another_one_another() -> None:
+    clips = [make_clip(f"{k}", seconds=2, seed=k) for k in range(3)]
+
+    def rows(seed: int) -> bytes:
+        batches = Batches(clips, lip_ticks=TICKS, batch_size=2, seed=seed, augmentation=None)
+        return bytes(next(iter(batches))[0]["rows"].tobytes())
+
+    assert rows(1) == rows(1) != rows(2)
+
+
+def test_augmentation_changes_both_picture_and_sound() -> None:
+    clip = make_clip(seconds=1.04)  # exactly one stretch, so that only augmentation can differ
+    plain, changed = (
+        next(iter(Batches([clip], lip_ticks=TICKS, batch_size=1, seed=1, augmentation=a)))[0]
+        for a in (None, Augmentation())
+    )
+    assert np.abs(plain["crops"] - changed["crops"]).mean() > 0.05
+    assert np.abs(plain["rows"] - changed["rows"]).mean() > 0.01
+
+
+def test_missing_pictures_weigh_nothing_and_silence_little() -> None:
+    clip = make_clip(seconds=1.04)
+    clip.valid[3] = False
+    clip.speech[60:] = False
+    _, y = next(iter(Batches([clip], lip_ticks=TICKS, batch_size=200, seed=1, augmentation=None)))
+    weight = y["lip_weight"].mean(0)
+    at = 8 + 4 * np.arange(TICKS - 4)
+    assert not weight[:4].any()
+    assert (weight[4:][at[4:] < 60] == 1).all()
+    assert (weight[at >= 60] < 0.6).all()
+
+
+def test_clips_that_are_too_short_are_refused_when_there_is_no_other() -> None:
+    with pytest.raises(InputFormatError, match="26 lip ticks"):
+        Batches([make_clip(seconds=0.8)], lip_ticks=TICKS, batch_size=1, seed=1, augmentation=None)
+    blank = make_clip(seconds=2)
+    blank.valid[:20] = False
+    Batches([blank], lip_ticks=TICKS, batch_size=1, seed=1, augmentation=None)
+    blank.valid[:] = False
+    with pytest.raises(InputFormatError):
+        Batches([blank], lip_ticks=TICKS, batch_size=1, seed=1, augmentation=None)
+
+
+def test_the_front_end_of_a_clip_starts_at_its_first_whole_row() -> None:
+    clip = replace(make_clip(seconds=2), samples_t_ns=1_004_000_000, first_lip_tick=26)
+    crops, first_lip, valid, rows, first_row = front_end(clip)
+    assert crops.shape == (50, 64, 64) and crops.dtype == np.float32
+    assert (first_lip, len(valid)) == (26, 50)
+    assert first_row == 102  # 1004 + 12.5 ms, up to the next 10 ms
+    # The first window begins 3.5 ms into the sound; the last one may end with it.
+    assert len(rows) == (len(clip.samples) - 56 - 400) // 160 + 1

@@ -1,0 +1,105 @@
+"""train/fit.py: a run of two steps; it resumes where it was, optimizer and all, and never leaves half a checkpoint."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.train.made import make_clip, perfect_towers
+from train.data import Clip
+
+keras = pytest.importorskip("keras")
+fit_module = pytest.importorskip("train.fit")
+
+CONFIG: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1, "learning_rate": 1e-3}
+
+
+def clips() -> list[Clip]:
+    return [make_clip(f"{k}", seconds=3, seed=k, speaker=f"{k % 2}", split="train") for k in range(3)]
+
+
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], Any]:
+    """A run of one epoch, continued to two: its folder, its weights after the first epoch, the pair at the end."""
+    run = tmp_path_factory.mktemp("run")
+    first = fit_module.fit(clips(), [], run, fit_module.FitConfig(**CONFIG))
+    weights = [np.array(w) for w in first.get_weights()]
+    again = fit_module.fit(clips(), [make_clip("valid", seconds=2)], run, fit_module.FitConfig(**CONFIG | {"epochs": 2}))
+    return run, weights, again
+
+
+@pytest.mark.slow
+def test_a_run_leaves_checkpoint_state_config_and_log(resumed: tuple[Path, list[Any], Any]) -> None:
+    run, _, _ = resumed
+    assert {path.name for path in run.iterdir()} == {"config.json", "last.weights.h5", "log.jsonl", "state.json"}
+    assert json.loads((run / "state.json").read_text())["epochs"] == 2
+    assert json.loads((run / "config.json").read_text())["epochs"] == 2
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in log] == [1, 2]
+    assert all(np.isfinite(line["loss"]) for line in log)
+    assert {"0.2s", "2s"} <= set(log[1])
+
+
+@pytest.mark.slow
+def test_the_second_call_goes_on_with_the_optimizer_where_it_was(resumed: tuple[Path, list[Any], Any]) -> None:
+    _, weights, again = resumed
+    assert int(again.optimizer.iterations) == 4
+    assert any(not np.array_equal(a, b) for a, b in zip(weights, again.get_weights(), strict=True))
+
+
+@pytest.mark.slow
+def test_a_finished_run_does_nothing_more(resumed: tuple[Path, list[Any], Any]) -> None:
+    run, _, again = resumed
+    before = (run / "last.weights.h5").read_bytes()
+    same = fit_module.fit(clips(), [], run, fit_module.FitConfig(**CONFIG | {"epochs": 2}))
+    assert (run / "last.weights.h5").read_bytes() == before
+    for a, b in zip(same.get_weights(), again.get_weights(), strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.slow
+def test_the_checkpoint_is_what_evaluation_loads(resumed: tuple[Path, list[Any], Any]) -> None:
+    run, _, again = resumed
+    from train.load_towers import towers_of_run
+
+    towers, calibration, name = towers_of_run(run)
+    crops = np.random.default_rng(0).standard_normal((7, 64, 64), np.float32)
+    expected = np.asarray(keras.ops.convert_to_numpy(again.lips(crops[None])))[0]
+    assert towers.lips(crops) == pytest.approx(expected, abs=1e-4)
+    assert calibration.logit_scale == towers.logit_scale == pytest.approx(np.exp(2), rel=0.1)
+    assert name == run.name
+
+
+def test_encoding_in_pieces_is_encoding_as_a_whole() -> None:
+    pair = fit_module.build_pair()
+    towers = fit_module.keras_towers(pair)
+    random = np.random.default_rng(0)
+    crops, rows = random.standard_normal((57, 64, 64), np.float32), random.standard_normal((230, 40), np.float32)
+    for run, tower, values, window in ((towers.lips, pair.lips, crops, 5), (towers.audio, pair.audio, rows, 21)):
+        whole = np.asarray(keras.ops.convert_to_numpy(tower(values[None])))[0]
+        assert run(values) == pytest.approx(whole, abs=1e-4)
+        assert len(run(values[: window - 1])) == 0
+        assert len(run(values[:window])) == 1
+
+
+def test_validation_of_perfect_towers() -> None:
+    found = fit_module.validate(perfect_towers(), [make_clip(f"{k}", seconds=6, seed=k, offset_ticks=4) for k in range(2)])
+    assert set(found) == {"0.2s", "0.6s", "1s", "2s"}
+    assert found["2s"] == found["1s"] == 1.0
+    assert found["0.2s"] < 1.0
+
+
+def test_an_error_while_making_batches_ends_the_run() -> None:
+    def broken() -> Any:
+        yield "batch"
+        raise ValueError("no more")
+
+    source, stop = fit_module._prefetch(broken())
+    assert next(source) == "batch"
+    with pytest.raises((ValueError, RuntimeError, StopIteration)):
+        next(source)
+    stop.set()

@@ -1,0 +1,233 @@
+"""The command `avdrift-train`: from recordings to trained towers, and how good they are.
+
+Exit codes as those of `avdrift`: 0 done, 2 usage, 3 input files, 4 model. TensorFlow is imported only where it is used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device import __version__
+from device.errors import AvdriftError, InputMissingError, UsageError
+from device.features.fetch import require_face_model
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from train.fit_options import add_fit_options, fit_config
+
+if TYPE_CHECKING:
+    from train.data import Clip
+
+_TRAINING = ("fit", "clean")
+_MIN_TRUTH_CONFIDENCE = 0.3
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser; the options of a training run are known only when `command` is one, as they need TensorFlow."""
+    parser = argparse.ArgumentParser(prog="avdrift-train", description="Makes the models of avdrift.")
+    parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    prepare = commands.add_parser("prepare", help="decode clips once, into shards")
+    prepare.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    prepare.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
+    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
+
+    shards = argparse.ArgumentParser(add_help=False)
+    shards.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="folder that prepare filled")
+    clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
+    clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
+    clean.add_argument("--work", type=Path, required=True, metavar="DIR", help="for the two half-trained pairs")
+    fit = commands.add_parser("fit", parents=[shards], help="train the tower pair; goes on where it was interrupted")
+    fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
+    fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    if command in _TRAINING:
+        add_fit_options(clean, fit)
+
+    calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a trained pair")
+    calibrate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
+    calibrate.add_argument("--split", default="valid", help="clips that the pair never saw (default: valid)")
+    calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
+
+    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a tower pair or a bundle is")
+    what = evaluate.add_mutually_exclusive_group()
+    what.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    what.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    evaluate.add_argument("--split", default="valid", help="which clips (default: valid)")
+    evaluate.add_argument("--calibration", type=Path, metavar="FILE.json", help="instead of the model's own")
+    evaluate.add_argument("--offsets", type=Path, metavar="FILE.json", help="truth made by another model")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the shifts")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+    check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
+    check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    check.add_argument("--split", default="valid", help="which clips (default: valid)")
+    check.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
+    check.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
+    check.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
+    check.add_argument("--seed", type=int, default=0, help="of the shifts")
+    check.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it talks
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    try:
+        if command == "synth":
+            from train import synth
+
+            return synth.main(arguments[arguments.index(command) + 1 :])
+        options = build_parser(command).parse_args(arguments)
+        return _COMMANDS[options.command](options)
+    except AvdriftError as error:
+        print(f"avdrift-train: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        # Whoever read our output is gone; Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from train.prepare import prepare
+
+    if options.jobs < 0:
+        raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
+    require_face_model()  # or each clip by itself would complain
+    _make_folder(options.out)
+    prepare(options.clips, options.out, jobs=options.jobs)
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    config = fit_config(options)
+    _check_parent(options.out)
+    _make_folder(options.work)
+    from train.clean import clean
+
+    train, validation = _splits(options.shards)
+    clean(train, validation, options.out, config, options.work)
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    config = fit_config(options)
+    _make_folder(options.out)
+    train, validation = _splits(options.shards, options.offsets)
+    from train.fit import fit
+
+    fit(train, validation, options.out, config)
+    return 0
+
+
+def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips. Raises CaptureError."""
+    from train.data import load_clips
+    from train.evaluate import read_offsets
+
+    if offsets is not None:
+        read_offsets(offsets)  # before the clips are loaded, and with a message
+    clips = load_clips(shards, offsets)
+    train = [clip for clip in clips if clip.split == "train"]
+    if not train:
+        where = ", ".join(map(str, shards))
+        raise InputMissingError("no clip of the split 'train'", where=where, remedy="Check the split in clips.csv")
+    return train, [clip for clip in clips if clip.split == "valid"]
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from train.calibrate import fitted
+    from train.evaluate import load_split
+    from train.load_towers import towers_of_run
+    from train.measure import own_offset, track
+
+    _check_parent(options.out)
+    towers, calibration, _ = towers_of_run(options.run)
+    tracks = [track(clip, towers) for clip in load_split(options.shards, options.split)]
+    # The truth of a clip that is itself unsure would teach doubt where there is none.
+    truths = [(t, *own_offset(t, calibration)) for t in tracks]
+    sure = [(t, offset_ms) for t, offset_ms, confidence in truths if confidence >= _MIN_TRUTH_CONFIDENCE]
+    found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
+    options.out.write_text(json.dumps(asdict(found.calibration), indent=1), encoding="utf-8")
+    print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(truths) - len(sure)}))
+    return 0
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from train.evaluate import evaluate, load_split, read_offsets
+    from train.load_towers import read_calibration, towers_of_bundle, towers_of_run
+    from train.tables import as_markdown, as_text
+
+    offsets_ms = read_offsets(options.offsets) if options.offsets else None
+    if options.out is not None:
+        _make_folder(options.out)
+    towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+    if options.calibration:
+        calibration = read_calibration(options.calibration, calibration.logit_scale)
+    found = evaluate(
+        load_split(options.shards, options.split), towers, calibration, model=model, offsets_ms=offsets_ms,
+        offsets_name=str(options.offsets), seed=options.seed,
+    )  # fmt: skip
+    as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
+    print(as_json if options.json else as_text(found))
+    if options.out is not None:
+        from train.plots import save
+
+        for name, content in (("json", as_json), ("md", as_markdown(found)), ("txt", as_text(found))):
+            (options.out / f"evaluation.{name}").write_text(content, encoding="utf-8")
+        save(found, options.out)
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from train.sliced import check
+
+    require_face_model()
+    load_bundle(options.bundle)  # here, or each clip by itself would complain
+    if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
+        raise UsageError(
+            "a value is out of range", where="avdrift-train check",
+            remedy="Give a window of 0.2 to 60 s, a shift of up to 950 ms and at least one copy",
+        )  # fmt: skip
+    print(json.dumps(check(
+        options.clips, options.bundle, split=options.split, window_s=options.window, max_shift_ms=options.max_shift_ms,
+        copies=options.copies, seed=options.seed, jobs=options.jobs,
+    ), indent=1))  # fmt: skip
+    return 0
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot be made ({error.strerror})", where=str(folder), remedy="Choose another") from error
+    if not os.access(folder, os.W_OK):
+        raise UsageError("cannot be written to", where=str(folder), remedy="Choose another folder")
+
+
+def _check_parent(file: Path) -> None:
+    if not os.access(file.parent, os.W_OK) or file.is_dir():
+        raise UsageError("cannot be written", where=str(file), remedy="Name a file in a folder that is there")
+
+
+_COMMANDS = {
+    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "check": _check,
+}  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

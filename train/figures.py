@@ -1,0 +1,81 @@
+"""Figures of measured windows: share within one frame with its interval, errors, and how far belief holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from device.features.contract import FRONT_END
+from device.runtime.analyzer import MEASURING_CONFIDENCE
+from train.measure import SPEECH_RATIO, Window
+
+FRAME_MS = float(FRONT_END.lip_tick_ms)
+
+_BOOTSTRAP_DRAWS = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is said of a set of windows; None where nothing can be said. `low` to `high`: 95 % over speakers."""
+
+    windows: int
+    within_frame: float | None = None
+    low: float | None = None
+    high: float | None = None
+    rmse_frames: float | None = None
+    median_error_ms: float | None = None
+    reported: float | None = None
+    right_of_reported: float | None = None
+
+
+def is_right(w: Window) -> bool:
+    """Within one frame of the truth."""
+    return abs(w.error_ms) <= FRAME_MS
+
+
+def is_reported(w: Window) -> bool:
+    """Whether its confidence would give it a number."""
+    return w.confidence >= MEASURING_CONFIDENCE and not w.at_edge
+
+
+def has_speech(w: Window) -> bool:
+    """Whether somebody speaks in enough of it to count."""
+    return w.speech_ratio >= SPEECH_RATIO
+
+
+def figures(measured: list[Window], seed: int = 0) -> Figures:
+    """Accuracy, error and trust of some windows."""
+    if not measured:
+        return Figures(0)
+    right = np.array([is_right(w) for w in measured])
+    # A window that says nothing at all is wrong, and off by as much as the answer 0 would be.
+    errors = np.array([w.error_ms if np.isfinite(w.error_ms) else -w.true_ms for w in measured])
+    believed = np.array([is_reported(w) for w in measured])
+    low, high = interval(right, [w.clip.speaker for w in measured], np.random.default_rng(seed))
+    return Figures(
+        windows=len(measured),
+        within_frame=float(right.mean()),
+        low=low,
+        high=high,
+        rmse_frames=float(np.sqrt(np.mean(errors**2)) / FRAME_MS),
+        median_error_ms=float(np.median(np.abs(errors))),
+        reported=float(believed.mean()),
+        right_of_reported=float(right[believed].mean()) if believed.any() else None,
+    )
+
+
+def interval(
+    right: npt.NDArray[np.bool_], speakers: Sequence[str], random: np.random.Generator
+) -> tuple[float, float] | tuple[None, None]:
+    """95 % bootstrap interval of the share that is right, drawing speakers; None for a single one."""
+    names, index = np.unique(speakers, return_inverse=True)
+    if len(names) < 2:
+        return None, None
+    total = np.bincount(index)
+    hits = np.bincount(index, weights=right)
+    draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS)
+    low, high = np.percentile(draws @ hits / (draws @ total), (2.5, 97.5))
+    return float(low), float(high)

@@ -1,0 +1,52 @@
+"""Towers of a training run or of a bundle, ready to encode clips, and the calibration that belongs to them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
+from device.sync.curve import Calibration
+from device.towers.bundle import load_bundle
+from train.fit_options import require_tensorflow
+from train.measure import Towers, bundle_towers
+
+
+def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
+    """A bundle's towers, its calibration and its label. Raises ModelError."""
+    bundle = load_bundle(folder)
+    return bundle_towers(bundle), bundle.calibration, bundle.label
+
+
+def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
+    """A training run's towers, the default calibration at their own scale, and its name. Raises ModelError."""
+    weights = run / "last.weights.h5"
+    if not weights.is_file():
+        raise ModelMissingError("no trained weights", where=str(weights), remedy="Give --run the folder that fit wrote")
+    require_tensorflow()
+    from train.fit import build_pair, keras_towers
+
+    pair = build_pair()
+    try:
+        pair.load_weights(weights)
+    except (OSError, ValueError, KeyError) as error:
+        remedy = "Train again with this version of avdrift"
+        raise ModelCorruptError(f"not the weights of this pair ({error})", where=str(weights), remedy=remedy) from error
+    towers = keras_towers(pair)
+    return towers, Calibration(logit_scale=towers.logit_scale), run.name
+
+
+def read_calibration(path: Path, logit_scale: float) -> Calibration:
+    """What calibrate wrote, at the scale of the towers at hand. Raises InputMissingError or InputFormatError."""
+    remedy = "Give the file that avdrift-train calibrate wrote"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        values = {field.name: float(table[field.name]) for field in fields(Calibration)}
+    except OSError as error:
+        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(path), remedy=remedy) from error
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputFormatError(f"not a calibration ({error!r})", where=str(path), remedy=remedy) from error
+    if not values["temperature"] > 0:
+        raise InputFormatError("the temperature is not positive", where=str(path), remedy=remedy)
+    return Calibration(**values | {"logit_scale": logit_scale})
