@@ -266,7 +266,7 @@ def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
     settled = [
         (report["offset_ms"], true_offset_ms(t_s))
         for t_s, report in zip(times_s, reports, strict=True)
-        if report["state"] == "measuring" and all(not 0 < t_s - at_s < 6.5 for at_s, _ in truth()[1:])
+        if report["state"] == "measuring" and all(not 0 < t_s - at_s < 5.3 for at_s, _ in truth()[1:])
     ]
     assert len(settled) >= 10
     assert not [pair for pair in settled if abs(pair[0] - pair[1]) > 40]

@@ -34,6 +34,8 @@ AUDIO_REACH = FRONT_END.audio_window_ticks // 2
 _PREROLL_TICKS = 150  # sound before the stretch, for the running mean
 _SILENCE_SHARE = 0.3
 _HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
+# What numpy raises for files that are cut, overwritten or something else.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +79,16 @@ def load_clip(shard: Path) -> Clip:
     try:
         with np.load(shard) as arrays:
             meta = json.loads(str(arrays["meta"]))
-            fields = {key: arrays[key] for key in ("crops", "valid", "samples", "speech")}
-            numbers = {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
-            names = {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
+            fields: dict[str, Any] = {key: arrays[key] for key in ("crops", "valid", "samples", "speech")}
+            fields |= {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
+            fields |= {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
             front_end_of_shard = meta["front_end"]
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy="Delete it and prepare again") from error
+    except _DAMAGED as error:
+        remedy = "Delete it and prepare again"
+        raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy=remedy) from error
     if front_end_of_shard != FRONT_END.to_dict():
         raise InputFormatError("made by another front end", where=str(shard), remedy="Delete it and prepare again")
-    return Clip(name=shard.stem, **names, **fields, **numbers)
+    return Clip(name=shard.stem, **fields)
 
 
 def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:

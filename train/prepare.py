@@ -13,6 +13,7 @@ import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -52,13 +53,18 @@ def read_rows(folder: Path) -> list[ClipRow]:
         raise InputMissingError(
             "no such file", where=str(table), remedy="Write one with the columns file, speaker, split, corpus"
         )
-    with table.open(newline="", encoding="utf-8") as lines:
-        try:
-            return [ClipRow(r["file"], r["speaker"], r["split"], r["corpus"]) for r in csv.DictReader(lines)]
-        except KeyError as missing:
-            raise InputFormatError(
-                f"column {missing} is missing", where=str(table), remedy="Add it; file, speaker, split, corpus are needed"
-            ) from missing
+    remedy = "Write it as UTF-8 with the columns file, speaker, split, corpus, all of them filled in each row"
+    try:
+        with table.open(newline="", encoding="utf-8") as lines:
+            rows = [ClipRow(r["file"], r["speaker"], r["split"], r["corpus"]) for r in csv.DictReader(lines)]
+    except KeyError as missing:
+        raise InputFormatError(f"column {missing} is missing", where=str(table), remedy=remedy) from missing
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
+    short = [number for number, row in enumerate(rows, 2) if None in (row.file, row.speaker, row.split, row.corpus)]
+    if short:
+        raise InputFormatError(f"row {short[0]} is too short", where=str(table), remedy=remedy)
+    return rows
 
 
 def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
@@ -138,7 +144,8 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0) -> int:
     todo = [(clips / r.file, r, out / f"{Path(r.file).stem}.npz") for r in rows]
     todo = [job for job in todo if not job[2].exists()]
     skipped = []
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+    # Spawned: a fork of a process whose libraries have threads may wait for ever.
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = {pool.submit(_work, job): job for job in todo}
         for done in tqdm(as_completed(running), total=len(running), unit="clip", desc="prepare", disable=None):
             problem = done.result()

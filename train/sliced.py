@@ -1,7 +1,7 @@
-"""`avdrift-train check CLIPS`: the device's own `measure` on real files whose truth is known, the way a user meets them.
+"""`avdrift-train check CLIPS`: the device's own `measure` on real files whose truth is known, as a user meets them.
 
-Truth is made by slicing: the file begins later in its sound (audio early) or in its picture (audio late). Nothing is padded
-or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of the whole
+Truth is made by slicing: the file begins later in its sound (audio early) or in its picture (audio late). Nothing is
+padded or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of the whole
 clip as it is.
 """
 
@@ -100,8 +100,7 @@ def check_clip(clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: l
     """All windows with speech of a clip's copies, one for each shift."""
     cv2.setNumThreads(1)
     towers, face_model = _bundle(bundle), require_face_model()
-    own = measure(clip, towers, face_model, window_s=3600)["windows"]
-    own_ms = own[0]["offset_ms"] if own and own[0]["offset_ms"] is not None else 0.0
+    own_ms = _own_offset_ms(clip, towers, face_model)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for shift_ms in shifts_ms:
@@ -114,6 +113,16 @@ def check_clip(clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: l
                 found.append(SlicedWindow(clip.name, corpus, speaker, window["t_s"], round(error_ms, 1),
                                           window["confidence"], window["state"]))  # fmt: skip
     return found
+
+
+def _own_offset_ms(clip: Path, towers: Bundle, face_model: Path) -> float:
+    """What `measure` says of the clip as it is: its offset, or its best guess where it is not sure."""
+    whole = measure(clip, towers, face_model)
+    if whole["offset_ms"] is not None:
+        return float(whole["offset_ms"])
+    length_s = min(whole["duration_s"] - 0.1, 100.0)
+    guesses = measure(clip, towers, face_model, window_s=length_s)["windows"] if length_s >= 0.2 else []
+    return float(guesses[0]["offset_ms"] or 0.0) if guesses else 0.0
 
 
 def _check_job(job: tuple[Path, str, str, Path, list[float], float]) -> list[SlicedWindow] | str:

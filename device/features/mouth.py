@@ -23,6 +23,7 @@ from device.records import NS_PER_MS, Frame, GrayImage
 DETECT_EVERY_NS = 120 * NS_PER_MS
 LOOK_AHEAD_NS = 400 * NS_PER_MS
 _SMOOTHING_NS = 160 * NS_PER_MS
+_SEEN_WITHIN_NS = 2 * DETECT_EVERY_NS  # further from any detection there is an empty room, not a mouth
 _LOST_AFTER_NS = 500 * NS_PER_MS
 _REGION_PER_BOX = 2.0
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
@@ -153,7 +154,7 @@ class MouthTracker:
             while len(self._detections) > 1 and self._detections[1].t_ns < t_ns - LOOK_AHEAD_NS:
                 self._detections.popleft()
             near = [d for d in self._detections if abs(d.t_ns - t_ns) <= LOOK_AHEAD_NS]
-            if not near:
+            if not any(abs(d.t_ns - t_ns) <= _SEEN_WITHIN_NS for d in near):
                 yield MouthCrop(t_ns, None, track, faces)
                 continue
             points = smooth(np.array([d.t_ns for d in near]), np.stack([d.points for d in near]), t_ns)

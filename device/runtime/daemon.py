@@ -154,7 +154,7 @@ class Daemon:
             self._stopped.set()
             queue.close(discard=True)
             with suppress(RuntimeError):
-                reader.join(timeout=2)
+                reader.join(timeout=1.5)
         if failure:
             raise failure[0]
 

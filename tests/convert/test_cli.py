@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from convert.cli import main
@@ -66,10 +67,10 @@ def test_verify_refuses_one_flipped_bit(
 def test_verify_refuses_other_weights_even_with_true_hashes(
     file: str, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    path = bundle / file
-    size = path.stat().st_size
-    for at in range(size // 3, 2 * size // 3):  # weights fill most of the file
-        flip(path, at, 0x40) if at % 3 == 0 else None
+    content = np.frombuffer((bundle / file).read_bytes(), np.uint8).copy()
+    third = len(content) // 3
+    content[third : 2 * third : 3] ^= 0x40  # weights fill most of the file
+    (bundle / file).write_bytes(content.tobytes())
     sign_off(bundle)
     assert "golden vectors differ" in refused(bundle, capsys)
 

@@ -147,6 +147,6 @@ def test_within_what_is_allowed(loss: float, allowed: float) -> None:
 
 @pytest.mark.parametrize(("loss", "allowed"), [(0.0101, 0.01), (1.0, 0.01), (0.0, -0.1), (float("nan"), 0.01)])
 def test_beyond_what_is_allowed(loss: float, allowed: float) -> None:
-    with pytest.raises(ModelError, match="^here: int8 loses") as raised:
+    with pytest.raises(ModelError, match=r"^here: int8 loses") as raised:
         require_parity(parity(loss), allowed, where="here")
     assert raised.value.exit_code == 4

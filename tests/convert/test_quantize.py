@@ -105,7 +105,7 @@ def test_both_formats_answer_the_golden_input_alike(built: Path) -> None:
         assert np.linalg.norm(a - b) < 0.15 * np.linalg.norm(a)
 
 
-class Floating(keras.Model):  # type: ignore[misc]
+class Floating(keras.Model):
     """A tower that cannot be made of integers."""
 
     def call(self, values: Any, training: bool | None = None) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import tomllib
 from pathlib import Path
@@ -157,9 +156,3 @@ def test_signals_are_handled_as_before_once_the_daemon_has_ended() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     assert main(["replay", str(talking()), "--bundle", str(tiny_bundle())]) == 0
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
-
-
-def test_reading_only_ever_touches_the_given_folder(tmp_path: Path) -> None:
-    before = sorted(os.listdir(tmp_path))
-    assert main(["measure", str(talking()), "--bundle", str(tiny_bundle())]) == 0
-    assert sorted(os.listdir(tmp_path)) == before

@@ -25,8 +25,8 @@ OFFSETS = {"a": 3, "b": -6, "c": 10}
 @pytest.fixture(scope="module")
 def perfect() -> Evaluation:
     clips = [
-        make_clip(name, seconds=12, seed=k, offset_ticks=OFFSETS[name], speaker=f"speaker {k}", corpus=f"corpus {k % 2}")
-        for k, name in enumerate(OFFSETS)
+        make_clip(name, seconds=12, seed=k, offset_ticks=ticks, speaker=f"speaker {k}", corpus=f"corpus {k % 2}")
+        for k, (name, ticks) in enumerate(OFFSETS.items())
     ]
     return evaluate(clips, perfect_towers(), CALIBRATION, model="perfect")
 
@@ -34,7 +34,8 @@ def perfect() -> Evaluation:
 @pytest.fixture(scope="module")
 def blind() -> Evaluation:
     clips = [make_clip(f"{k}", seconds=25, seed=k, speaker=f"speaker {k}") for k in range(2)]
-    return evaluate(clips, blind_towers(), CALIBRATION, model="blind", offsets_ms={"0": 0.0, "1": 0.0}, offsets_name="x")
+    truth_ms = {"0": 0.0, "1": 0.0}
+    return evaluate(clips, blind_towers(), CALIBRATION, model="blind", offsets_ms=truth_ms, offsets_name="x")
 
 
 def test_perfect_towers_are_right_at_every_length_that_can_tell(perfect: Evaluation) -> None:
@@ -183,7 +184,8 @@ def test_offsets_are_read_without_the_dropped(tmp_path: Path) -> None:
     path = tmp_path / "offsets.json"
     path.write_text('{"a": {"offset_ms": 12.5, "dropped": false}, "b": {"offset_ms": 0, "dropped": true}}')
     assert read_offsets(path) == {"a": 12.5}
-    for wrong in ("", "[1]", '{"a": 3}', '{"a": {"offset": 3}}', '{"a": {"offset_ms": "x"}}', '{"a": {"offset_ms": NaN}}'):
+    rows = ("3", '{"offset": 3}', '{"offset_ms": "x"}', '{"offset_ms": NaN}')
+    for wrong in ("", "[1]", *(f'{{"a": {row}}}' for row in rows)):
         path.write_text(wrong)
         with pytest.raises(InputFormatError, match=r"offsets\.json"):
             read_offsets(path)

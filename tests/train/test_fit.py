@@ -15,7 +15,7 @@ from train.data import Clip
 keras = pytest.importorskip("keras")
 fit_module = pytest.importorskip("train.fit")
 
-CONFIG: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1, "learning_rate": 1e-3}
+CONFIG: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1}
 
 
 def clips() -> list[Clip]:
@@ -28,7 +28,8 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], 
     run = tmp_path_factory.mktemp("run")
     first = fit_module.fit(clips(), [], run, fit_module.FitConfig(**CONFIG))
     weights = [np.array(w) for w in first.get_weights()]
-    again = fit_module.fit(clips(), [make_clip("valid", seconds=2)], run, fit_module.FitConfig(**CONFIG | {"epochs": 2}))
+    valid = [make_clip("valid", seconds=2)]
+    again = fit_module.fit(clips(), valid, run, fit_module.FitConfig(**CONFIG | {"epochs": 2}))
     return run, weights, again
 
 
@@ -87,7 +88,8 @@ def test_encoding_in_pieces_is_encoding_as_a_whole() -> None:
 
 
 def test_validation_of_perfect_towers() -> None:
-    found = fit_module.validate(perfect_towers(), [make_clip(f"{k}", seconds=6, seed=k, offset_ticks=4) for k in range(2)])
+    made = [make_clip(f"{k}", seconds=6, seed=k, offset_ticks=4) for k in range(2)]
+    found = fit_module.validate(perfect_towers(), made)
     assert set(found) == {"0.2s", "0.6s", "1s", "2s"}
     assert found["2s"] == found["1s"] == 1.0
     assert found["0.2s"] < 1.0
