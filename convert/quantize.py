@@ -13,6 +13,9 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from device.errors import ModelContractError
 
 Floats = npt.NDArray[np.float32]
 Format = Literal["float32", "int8"]
@@ -22,7 +25,8 @@ def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
     """One tower as a .tflite file with batch size 1 and a fixed input length.
 
     examples: [n, ticks, ...] real inputs of that length, silence and still pictures among them; int8 takes its scales
-    from them. int8 is full-integer, input and output too: nothing falls back to floating point.
+    from them. int8 is full-integer, input and output too; raises ModelContractError where something is left in
+    floating point, which the converter does without a word.
     """
     inputs = keras.Input(batch_shape=(1, *examples.shape[1:]), name=f"{tower.name}_in")
     with _quiet():
@@ -38,7 +42,20 @@ def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.int8
             converter.inference_output_type = tf.int8
-        return bytes(converter.convert())
+        content = bytes(converter.convert())
+    if fmt == "int8":
+        _require_integers(content, where=tower.name)
+    return content
+
+
+def _require_integers(content: bytes, *, where: str) -> None:
+    tensors = Interpreter(model_content=content).get_tensor_details()
+    others = sorted({np.dtype(tensor["dtype"]).name for tensor in tensors} - {"int8", "int32"})  # biases, shapes: int32
+    if others:
+        raise ModelContractError(
+            f"not integers: {', '.join(others)}", where=f"int8 of tower {where}",
+            remedy="Build the tower from layers that fold into int8 only",
+        )  # fmt: skip
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 
 from convert.cli import main
 from device.towers.bundle import FILES, MANIFEST
@@ -67,10 +68,14 @@ def test_verify_refuses_one_flipped_bit(
 def test_verify_refuses_other_weights_even_with_true_hashes(
     file: str, bundle: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = np.frombuffer((bundle / file).read_bytes(), np.uint8).copy()
-    third = len(content) // 3
-    content[third : 2 * third : 3] ^= 0x40  # weights fill most of the file
-    (bundle / file).write_bytes(content.tobytes())
+    content = bytearray((bundle / file).read_bytes())
+    model = schema.Model.GetRootAs(content, 0)
+    buffers = [model.Buffers(k).DataAsNumpy() for k in range(model.BuffersLength())]
+    weights = max(
+        (buffer for buffer in buffers if isinstance(buffer, np.ndarray)), key=len
+    )  # shares memory with content
+    weights ^= 0x40
+    (bundle / file).write_bytes(content)
     sign_off(bundle)
     assert "golden vectors differ" in refused(bundle, capsys)
 

@@ -1,4 +1,4 @@
-"""train/calibrate.py: the fitted confidence is the device's own, holds what it promises, and believes nothing hopeless."""
+"""train/calibrate.py: the confidence is the device's own, holds what it promises and believes nothing hopeless."""
 
 from __future__ import annotations
 

@@ -184,8 +184,8 @@ def test_offsets_are_read_without_the_dropped(tmp_path: Path) -> None:
     path = tmp_path / "offsets.json"
     path.write_text('{"a": {"offset_ms": 12.5, "dropped": false}, "b": {"offset_ms": 0, "dropped": true}}')
     assert read_offsets(path) == {"a": 12.5}
-    rows = ("3", '{"offset": 3}', '{"offset_ms": "x"}', '{"offset_ms": NaN}')
-    for wrong in ("", "[1]", *(f'{{"a": {row}}}' for row in rows)):
+    wrong_rows = ("3", '{"offset": 3}', '{"offset_ms": "x"}', '{"offset_ms": NaN}')
+    for wrong in ("", "[1]", *(f'{{"a": {wrong_row}}}' for wrong_row in wrong_rows)):
         path.write_text(wrong)
         with pytest.raises(InputFormatError, match=r"offsets\.json"):
             read_offsets(path)
