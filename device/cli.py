@@ -91,9 +91,7 @@ def _stopping(daemon: Daemon) -> Iterator[None]:
 
 def _run(options: argparse.Namespace) -> int:
     if options.source is None:
-        raise UsageError(
-            "this version measures recordings only", where="avdrift run", remedy="Give --source FILE"
-        )
+        raise UsageError("this version measures recordings only", where="avdrift run", remedy="Give --source FILE")
     return _follow(options, options.source, realtime=True, as_lines=True)
 
 

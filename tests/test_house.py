@@ -101,8 +101,12 @@ def test_every_device_module_imports_without_tensorflow() -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["import tensorflow", "from keras import layers", "import train.cli",
-     "try:\n    import tensorflow\nexcept ImportError:\n    tensorflow = None"],
+    [
+        "import tensorflow",
+        "from keras import layers",
+        "import train.cli",
+        "try:\n    import tensorflow\nexcept ImportError:\n    tensorflow = None",
+    ],
 )
 def test_the_import_test_fails_when_somebody_does(tmp_path: Path, line: str) -> None:
     (tmp_path / "gadget" / "deep").mkdir(parents=True)
@@ -137,7 +141,9 @@ def test_tensorflow_is_never_a_base_dependency() -> None:
 def test_the_commands_are_the_documented_ones() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {
-        "avdrift": "device.cli:main", "avdrift-train": "train.cli:main", "avdrift-convert": "convert.cli:main"
+        "avdrift": "device.cli:main",
+        "avdrift-train": "train.cli:main",
+        "avdrift-convert": "convert.cli:main",
     }
 
 

@@ -1,11 +1,13 @@
 """`avdrift-train clean SHARDS… --out OFFSETS.json`: how far each training clip is off by itself.
 
-Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they are
-teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop what does not.
-A word-long clip says little by itself, so its offset is drawn towards its corpus' median.
+Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they
+are teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop
+what does not. A word-long clip says little by itself, so its offset is drawn towards its corpus' median.
 
-Where zero is: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the corpora's
-medians, so that neither the largest corpus nor one bad source decides it.
+Where zero is: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the
+corpora's medians, so that neither the largest corpus nor one bad source decides it.
+
+The confidence is fitted here as well: only here are there clips in plenty that a pair has not been trained on.
 """
 
 from __future__ import annotations
@@ -13,21 +15,24 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter, defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from tqdm import tqdm
 
 from device.sync.curve import TICK_MS, Calibration, estimate
+from train.calibrate import Fitted, fitted
 from train.data import Clip
 from train.fit import FitConfig, fit, keras_towers
-from train.measure import Towers, track
+from train.measure import Track, own_offset, track
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
 _MIN_GAIN_PER_WINDOW = 0.02  # nats of evidence a lip window must hold on average, or nothing fits
 _LARGE_CORPUS = 20  # clips: below that a corpus says nothing of where zero is
+_CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not know their own offset well enough
 _POOLS = 20  # a label that hides many speakers is split by clip when it has more clips than this
 
 Curve = npt.NDArray[np.float32]
@@ -39,13 +44,12 @@ def fold_of(clip: Clip, clips_of_speaker: int) -> int:
     return zlib.crc32(key.encode()) & 1
 
 
-def curves(clips: list[Clip], towers: Towers) -> dict[str, tuple[Curve, int]]:
+def curves(tracks: list[Track]) -> dict[str, tuple[Curve, int]]:
     """For each clip, its evidence summed over all speaking windows, and how many those are."""
     found = {}
-    for clip in clips:
-        t = track(clip, towers)
+    for t in tracks:
         rows = t.evidence(_SEARCH_TICKS)[t.speech()]
-        found[clip.name] = (rows.sum(0), len(rows)) if len(rows) else (np.zeros(2 * _SEARCH_TICKS + 1, np.float32), 0)
+        found[t.clip.name] = (rows.sum(0), len(rows)) if len(rows) else (np.zeros(2 * _SEARCH_TICKS + 1, np.float32), 0)
     return found
 
 
@@ -66,10 +70,12 @@ def offsets(
         curve, count = curve_of[clip.name]
         values = by_corpus[clip.corpus]
         centre = float(np.median(values if len(values) >= 5 else everything)) if everything else 0.0
-        spread = max(_PRIOR_STD_MS, 1.5 * float(np.median(np.abs(np.array(values) - centre)))) if len(values) >= 5 else 120.0
+        spread = (
+            max(_PRIOR_STD_MS, 1.5 * float(np.median(np.abs(np.array(values) - centre)))) if len(values) >= 5 else 120.0
+        )
         prior = -0.5 * ((candidates_ms - centre) / spread) ** 2 * calibration.temperature
         best = estimate((curve + prior).astype(np.float32), calibration)
-        gain = float(curve[round((best.offset_ms / TICK_MS)) + _SEARCH_TICKS] / max(count, 1)) if best else 0.0
+        gain = float(curve[round(best.offset_ms / TICK_MS) + _SEARCH_TICKS] / max(count, 1)) if best else 0.0
         table[clip.name] = {
             "offset_ms": round(best.offset_ms, 1) if best else 0.0,
             "gain": round(gain, 4),
@@ -82,20 +88,36 @@ def offsets(
     return table
 
 
-def clean(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path) -> None:
-    """Write the offsets of all clips; the two half-trained pairs are kept (and resumed) in `work`."""
+def confidence(tracks: list[Track], table: dict[str, dict[str, object]]) -> Fitted:
+    """The calibration that unseen clips of some length support. Raises InputFormatError where they are too few."""
+    usable = [t for t in tracks if len(t.lips) >= _CALIBRATION_LIP_TICKS and not table[t.clip.name]["dropped"]]
+    calibration = Calibration(logit_scale=usable[0].logit_scale) if usable else Calibration()
+    truths_ms = [own_offset(t, calibration)[0] for t in usable]
+    return fitted(usable, truths_ms, np.random.default_rng(0))
+
+
+def clean(
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path, calibration_out: Path | None
+) -> None:
+    """Write the offsets of all clips, and the confidence if asked; both half-trained pairs stay (and resume) in `work`.
+
+    Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
+    """
     count = Counter(clip.speaker for clip in clips)
     halves: list[list[Clip]] = [[], []]
     for clip in clips:
         halves[fold_of(clip, count[clip.speaker])].append(clip)
-    curve_of: dict[str, tuple[Curve, int]] = {}
-    scale = 1.0
+    tracks: list[Track] = []
     for half in (0, 1):
         pair = fit(halves[half], validation, work / f"half{half}", replace(config, seed=config.seed + half))
         towers = keras_towers(pair)
-        scale = towers.logit_scale
-        curve_of |= curves(halves[1 - half], towers)
-    table = offsets(clips, curve_of, Calibration(logit_scale=scale))
+        unseen = halves[1 - half]
+        tracks += [track(clip, towers) for clip in tqdm(unseen, desc="measure", unit="clip", disable=None)]
+    table = offsets(clips, curves(tracks), Calibration())
     out.write_text(json.dumps(table, indent=0), encoding="utf-8")
     dropped = sum(bool(row["dropped"]) for row in table.values())
     print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")
+    if calibration_out:
+        found = confidence(tracks, table)
+        calibration_out.write_text(json.dumps(asdict(found.calibration), indent=1), encoding="utf-8")
+        print(json.dumps(found.to_dict()))

@@ -42,6 +42,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     shards.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="folder that prepare filled")
     clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
+    clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
     clean.add_argument("--work", type=Path, required=True, metavar="DIR", help="for the two half-trained pairs")
     fit = commands.add_parser("fit", parents=[shards], help="train the tower pair; goes on where it was interrupted")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
@@ -114,11 +115,13 @@ def _prepare(options: argparse.Namespace) -> int:
 def _clean(options: argparse.Namespace) -> int:
     config = fit_config(options)
     _check_parent(options.out)
+    if options.calibration:
+        _check_parent(options.calibration)
     _make_folder(options.work)
     from train.clean import clean
 
     train, validation = _splits(options.shards)
-    clean(train, validation, options.out, config, options.work)
+    clean(train, validation, options.out, config, options.work, options.calibration)
     return 0
 
 

@@ -133,7 +133,9 @@ class Batches:
     def __init__(
         self, clips: list[Clip], *, lip_ticks: int, batch_size: int, seed: int, augmentation: Augmentation | None
     ) -> None:
-        self._clips = [clip for clip in clips if int(clip.valid.sum()) >= lip_ticks * 0.7 and len(clip.valid) >= lip_ticks]
+        self._clips = [
+            clip for clip in clips if int(clip.valid.sum()) >= lip_ticks * 0.7 and len(clip.valid) >= lip_ticks
+        ]
         if not self._clips:
             raise InputFormatError(
                 f"no clip has {lip_ticks} lip ticks", where="training clips", remedy="Give longer clips or fewer ticks"
@@ -163,7 +165,9 @@ class Batches:
         audio_windows = AUDIO_TICKS_PER_LIP_TICK * (windows - 1) + 1
         rows_needed = audio_windows + 2 * AUDIO_REACH
         crops = np.empty((len(clips), ticks, FRONT_END.crop_px, FRONT_END.crop_px), np.uint8)
-        sound = np.empty((len(clips), (_PREROLL_TICKS + rows_needed - 1) * _HOP + FRONT_END.stft_window_samples), np.float32)
+        sound = np.empty(
+            (len(clips), (_PREROLL_TICKS + rows_needed - 1) * _HOP + FRONT_END.stft_window_samples), np.float32
+        )
         inside = np.empty((len(clips), _PREROLL_TICKS + rows_needed), np.bool_)
         lip_weight = np.empty((len(clips), windows), np.float32)
         first_match = np.zeros(len(clips), np.float32)
@@ -181,7 +185,9 @@ class Batches:
             # Closed lips belong to any silence, which is worth knowing, but not as often as it occurs.
             lip_weight[n] = seen & (clip.is_speech(at) | (self._random.random(windows) < _SILENCE_SHARE))
         rows = self._rows(sound, inside)
-        audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, _PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(2)
+        audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, _PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(
+            2
+        )
         pictures = normalize(crops)
         if self._augmentation:
             for picture in pictures:
@@ -196,10 +202,10 @@ class Batches:
         rows = log_mel(windows)
         if self._augmentation:
             rows += self._colour(len(rows))
-        # Before the clip begins there was no stream: hold the level at the first row that is there.
+        # Before the clip begins there was no stream: the device starts from the prior, and so does this.
         first = np.argmax(inside, axis=1)
         for n, tick in enumerate(first):
-            rows[n, :tick] = rows[n, tick]
+            rows[n, :tick] = FRONT_END.level_prior_log
         return LevelTracker()(rows)[:, _PREROLL_TICKS:]
 
     def _colour(self, count: int) -> Floats:
@@ -221,7 +227,9 @@ class Batches:
         if random.random() < 0.5:
             turn = turn @ np.diag([-1, 1])
         middle = (crops.shape[1] - 1) / 2
-        matrix = np.column_stack([turn, (size - 1) / 2 - turn @ np.full(2, middle) + random.uniform(-a.shift_px, a.shift_px, 2)])
+        matrix = np.column_stack(
+            [turn, (size - 1) / 2 - turn @ np.full(2, middle) + random.uniform(-a.shift_px, a.shift_px, 2)]
+        )
         table = (255 * (np.arange(256) / 255) ** np.exp(random.uniform(-a.gamma, a.gamma))).astype(np.uint8)
         sigma = random.uniform(0.3, 1.2) if random.random() < a.blur_share else 0.0
         order = np.arange(len(crops))
@@ -242,13 +250,13 @@ class Batches:
         if random.random() < a.noise_share:
             noise = self._sound_noise[int(random.integers(len(self._sound_noise)))]
             start = int(random.integers(len(noise) - len(samples)))
-            noise = noise[start : start + len(samples)]
-            samples = samples + noise * level * 10 ** (-random.uniform(*a.snr_db) / 20)
+            samples = samples + noise[start : start + len(samples)] * level * 10 ** (-random.uniform(*a.snr_db) / 20)
         if random.random() < a.babble_share:
             other = self._clips[int(random.integers(len(self._clips)))].samples.astype(np.float32) / 32767
-            other = np.resize(np.roll(other, int(random.integers(len(other)))), len(samples))
+            other = np.resize(np.roll(other, int(random.integers(len(other)))), len(samples)).astype(np.float32)
             loud = float(np.sqrt(np.mean(other**2))) + 1e-4
-            samples = samples + other * (level / loud * 10 ** (-random.uniform(8, 30) / 20))
+            gain = level / loud * 10 ** (-random.uniform(8, 30) / 20)
+            samples = np.asarray(samples + other * gain, np.float32)
         return np.asarray(samples * 10 ** (random.uniform(-a.gain_db, a.gain_db) / 20), np.float32)
 
 
@@ -258,7 +266,9 @@ def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
     spectrum *= np.maximum(np.arange(len(spectrum)), 20.0) ** (-random.uniform(0, 1))
     noise = np.fft.irfft(spectrum, count)
     if random.random() < 0.5:
-        noise *= 1 + 0.9 * np.sin(2 * np.pi * (random.uniform(0.1, 4) * np.arange(count) / AUDIO_RATE_HZ + random.random()))
+        noise *= 1 + 0.9 * np.sin(
+            2 * np.pi * (random.uniform(0.1, 4) * np.arange(count) / AUDIO_RATE_HZ + random.random())
+        )
     return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
 
 

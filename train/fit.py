@@ -1,7 +1,7 @@
 """`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
 
-Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips can
-fill, long ones that hold more wrong answers), measure the validation speakers after each epoch.
+Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
+can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.
 """
 
 from __future__ import annotations
@@ -137,7 +137,11 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     pair = build_pair(config.dropout)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
-        1e-5, steps - config.warmup_steps, alpha=0.01, warmup_target=config.learning_rate, warmup_steps=config.warmup_steps
+        1e-5,
+        steps - config.warmup_steps,
+        alpha=0.01,
+        warmup_target=config.learning_rate,
+        warmup_steps=config.warmup_steps,
     )
     pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     done = 0
@@ -163,7 +167,11 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
         for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=None):
             x, y = next(source)
             losses.append(float(pair.train_on_batch(x, y)))
-        figures = {"epoch": epoch + 1, "loss": round(float(np.mean(losses)), 4), "seconds": round(time.monotonic() - began)}
+        figures = {
+            "epoch": epoch + 1,
+            "loss": round(float(np.mean(losses)), 4),
+            "seconds": round(time.monotonic() - began),
+        }
         if validation and ((epoch + 1) % 2 == 0 or epoch + 1 == config.epochs):
             figures |= {k: round(v, 4) for k, v in validate(keras_towers(pair), validation).items()}
         print(json.dumps(figures), flush=True)

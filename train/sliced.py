@@ -1,8 +1,8 @@
 """`avdrift-train check CLIPS`: the device's own `measure` on real files whose truth is known, as a user meets them.
 
 Truth is made by slicing: the file begins later in its sound (audio early) or in its picture (audio late). Nothing is
-padded or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of the whole
-clip as it is.
+padded or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of
+the whole clip as it is.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,9 @@ def slice_file(source: Path, target: Path, shift_ms: float) -> None:
         for frame in frames:
             if frame.t_ns < video_from_ns:
                 continue
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.rgb[: video.height, : video.width]), "rgb24")
+            picture = av.VideoFrame.from_ndarray(
+                np.ascontiguousarray(frame.rgb[: video.height, : video.width]), "rgb24"
+            )
             picture.pts = (frame.t_ns - video_from_ns) // 1000
             picture.time_base = video.codec_context.time_base
             out.mux(video.encode(picture))
@@ -96,7 +99,9 @@ def _bundle(folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def check_clip(clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: list[float], window_s: float) -> list[SlicedWindow]:
+def check_clip(
+    clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: list[float], window_s: float
+) -> list[SlicedWindow]:
     """All windows with speech of a clip's copies, one for each shift."""
     cv2.setNumThreads(1)
     towers, face_model = _bundle(bundle), require_face_model()
@@ -133,7 +138,15 @@ def _check_job(job: tuple[Path, str, str, Path, list[float], float]) -> list[Sli
 
 
 def check(
-    clips: Path, bundle: Path, *, split: str, window_s: float, max_shift_ms: float, copies: int, seed: int, jobs: int = 0
+    clips: Path,
+    bundle: Path,
+    *,
+    split: str,
+    window_s: float,
+    max_shift_ms: float,
+    copies: int,
+    seed: int,
+    jobs: int = 0,
 ) -> dict[str, Any]:
     """Accuracy of `measure` on sliced copies of a folder's clips; also what a model that always says 0 would score."""
     random = np.random.default_rng(seed)
@@ -144,7 +157,7 @@ def check(
         for row in rows
     ]  # fmt: skip
     windows: list[SlicedWindow] = []
-    with ProcessPoolExecutor(jobs or os.cpu_count()) as pool:
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for result in tqdm(pool.map(_check_job, work), total=len(work), unit="clip", desc="check", disable=None):
             if isinstance(result, str):
                 tqdm.write(f"skipped: {result}")

@@ -27,7 +27,7 @@ def _conv(filters: int, kernel: Any, strides: Any = 1, *, dims: int, padding: st
     ]
 
 
-class LipTower(keras.Model):  # type: ignore[misc]
+class LipTower(keras.Model):
     """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -67,7 +67,7 @@ class LipTower(keras.Model):  # type: ignore[misc]
         return self.windows(ops.reshape(encoded, (-1, count, 128)), training=training)
 
 
-class AudioTower(keras.Model):  # type: ignore[misc]
+class AudioTower(keras.Model):
     """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 20, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -94,7 +94,7 @@ class AudioTower(keras.Model):  # type: ignore[misc]
         return self.windows(flat, training=training)
 
 
-class TowerPair(keras.Model):  # type: ignore[misc]
+class TowerPair(keras.Model):
     """Both towers and the scale of their cosine; its output is the matrix of logits of one clip's lips and sound."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -128,7 +128,9 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
     Source: multi-way matching of Chung et al., Perfect Match, 2019, made symmetric and with soft targets.
     """
     n, m = ops.shape(logits)[1], ops.shape(logits)[2]
-    position = ops.cast(first_match, logits.dtype)[:, None] + AUDIO_TICKS_PER_LIP_TICK * ops.arange(n, dtype=logits.dtype)
+    position = ops.cast(first_match, logits.dtype)[:, None] + AUDIO_TICKS_PER_LIP_TICK * ops.arange(
+        n, dtype=logits.dtype
+    )
     distance = (ops.arange(m, dtype=logits.dtype)[None, None] - position[..., None]) / _TARGET_SIGMA_TICKS
     lip_weight = ops.cast(lip_weight, logits.dtype)
     audio_valid = ops.cast(audio_valid, logits.dtype)
@@ -144,5 +146,5 @@ def _cross_entropy(target: Any, logits: Any, axis: int) -> Any:
     mass = ops.sum(target, axis=axis)
     log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
-    weight = ops.cast(mass > 1.0, logits.dtype)  # at least about half of the soft target lies inside
+    weight = ops.cast(mass > 1.0, logits.dtype)  # the match itself, not only the skirt of its soft target, is inside
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)

@@ -146,9 +146,7 @@ def _judge_whole(whole: _Stretch, speech_ns: int, analyzer: Analyzer, end_ns: in
     # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
     enough_faces = whole.faces * FRONT_END.lip_tick_ms >= _ENOUGH_MS
     enough_speech = speech_ns >= _ENOUGH_MS * NS_PER_MS
-    return judge(
-        whole.curve, float(enough_faces), float(enough_speech), whole.from_ns, end_ns, analyzer.calibration
-    )
+    return judge(whole.curve, float(enough_faces), float(enough_speech), whole.from_ns, end_ns, analyzer.calibration)
 
 
 def _end_ns(item: Frame | Chunk) -> int:

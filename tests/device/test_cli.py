@@ -43,9 +43,7 @@ def test_options_that_cannot_be_understood(arguments: list[str], capsys: pytest.
         (["--window", "inf"], "0.2 to 100"),
     ],
 )
-def test_values_out_of_range_of_measure(
-    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_values_out_of_range_of_measure(arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(talking()), "--bundle", str(tiny_bundle()), *arguments]) == 2
     shown = capsys.readouterr()
     assert shown.out == "" and named in shown.err

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device.errors import InputFormatError
 from device.sync.curve import Calibration
 from tests.train.made import make_clip, perfect_towers
 from train.data import Clip
+from train.measure import track
 
 pytest.importorskip("keras")
 clean = pytest.importorskip("train.clean")
@@ -28,8 +30,13 @@ def clips_with_offsets(offsets_ticks: list[int], corpus: str = "corpus") -> list
     ]
 
 
+def curves_of(clips: list[Clip]) -> dict[str, Any]:
+    found: dict[str, Any] = clean.curves([track(clip, perfect_towers()) for clip in clips])
+    return found
+
+
 def table_of(clips: list[Clip]) -> dict[str, Any]:
-    table: dict[str, Any] = clean.offsets(clips, clean.curves(clips, perfect_towers()), CALIBRATION)
+    table: dict[str, Any] = clean.offsets(clips, curves_of(clips), CALIBRATION)
     return table
 
 
@@ -58,12 +65,12 @@ def test_what_fits_nothing_is_dropped() -> None:
 def test_only_speaking_windows_are_summed() -> None:
     clip = make_clip(seconds=4)
     clip.speech[200:] = False
-    half = clean.curves([clip], perfect_towers())[clip.name]
-    whole = clean.curves([make_clip(seconds=4)], perfect_towers())["made"]
+    half = curves_of([clip])[clip.name]
+    whole = curves_of([make_clip(seconds=4)])["made"]
     assert half[1] == 48 and whole[1] == 96
     assert half[0].max() == pytest.approx(whole[0].max() / 2, rel=0.2)
     silent = replace(clip, speech=np.zeros_like(clip.speech))
-    curve, count = clean.curves([silent], perfect_towers())[clip.name]
+    curve, count = curves_of([silent])[clip.name]
     assert count == 0 and not curve.any()
 
 
@@ -81,12 +88,28 @@ def test_a_speaker_is_in_one_half_and_a_pool_of_many_is_split_by_clip() -> None:
     assert {clean.fold_of(replace(clip, speaker=clip.name), 1) for clip in clips} == {0, 1}
 
 
+def test_the_confidence_is_fitted_on_what_was_kept_and_is_long_enough() -> None:
+    clips = clips_with_offsets([0, 2, -2, 1, -1, 0])
+    tracks = [track(clip, perfect_towers()) for clip in clips]
+    table = clean.offsets(clips, clean.curves(tracks), CALIBRATION)
+    dropped = {name: row | {"dropped": True} for name, row in table.items()}
+    with pytest.raises(InputFormatError, match="fewer than 20 windows"):
+        clean.confidence(tracks, dropped)
+    long_enough = [track(replace(clip, name=f"{k}"), perfect_towers()) for k, clip in enumerate(long_clips(6))]
+    found = clean.confidence(long_enough, {str(k): {"dropped": False} for k in range(6)})
+    assert found.calibration.temperature > 0 and found.right_of_reported == 1.0
+
+
+def long_clips(count: int) -> list[Clip]:
+    return [make_clip(f"{k}", seconds=6, seed=k, speaker=f"speaker {k}") for k in range(count)]
+
+
 @pytest.mark.slow
 def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> None:
     clips = [make_clip(f"{k}", seconds=3, seed=k, speaker="s" * (k + 1), split="train") for k in range(4)]
     assert {clean.fold_of(clip, 1) for clip in clips} == {0, 1}
     config = fit_module.FitConfig(epochs=1, steps_per_epoch=1, frames_per_batch=60, warmup_steps=0)
-    clean.clean(clips, [], tmp_path / "offsets.json", config, tmp_path / "work")
+    clean.clean(clips, [], tmp_path / "offsets.json", config, tmp_path / "work", None)
     table = json.loads((tmp_path / "offsets.json").read_text())
     assert set(table) == {clip.name for clip in clips}
     assert all(set(row) == {"offset_ms", "gain", "dropped"} for row in table.values())

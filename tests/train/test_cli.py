@@ -190,7 +190,12 @@ def test_evaluate_prints_tables_or_json_and_writes_all_files(
     assert main(command) == 0
     assert "made 1.0: 2 clips of 2 speakers" in capsys.readouterr().out
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "evaluation.json", "evaluation.md", "evaluation.txt", "accuracy.png", "errors.png", "reliability.png"
+        "evaluation.json",
+        "evaluation.md",
+        "evaluation.txt",
+        "accuracy.png",
+        "errors.png",
+        "reliability.png",
     }
     assert main([*command, "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)

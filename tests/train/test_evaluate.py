@@ -58,7 +58,11 @@ def test_perfect_towers_are_believed_and_hopeless_input_is_not(perfect: Evaluati
     trusted = next(r.speech for r in perfect.rows if (r.window_s, r.search_frames) == (5, 25))
     assert (trusted.reported, trusted.right_of_reported) == (1.0, 1.0)
     assert {h.kind for h in perfect.hopeless} == {
-        "another speaker's voice", "still picture", "silence", "empty room", "music"
+        "another speaker's voice",
+        "still picture",
+        "silence",
+        "empty room",
+        "music",
     }
     assert all(h.windows and h.numbered == 0 for h in perfect.hopeless)
 

@@ -49,7 +49,11 @@ def test_every_kind_is_there_and_counts_as_speech() -> None:
     found = list(cases(tracks, perfect_towers(), np.random.default_rng(0)))
     kinds = [kind for kind, _ in found]
     assert {kind: kinds.count(kind) for kind in kinds} == {
-        "another speaker's voice": 2, "still picture": 2, "silence": 2, "empty room": 2, "music": 2
+        "another speaker's voice": 2,
+        "still picture": 2,
+        "silence": 2,
+        "empty room": 2,
+        "music": 2,
     }
     assert all(t.speech().mean() > 0.9 for _, t in found)
     still = next(t for kind, t in found if kind == "still picture")

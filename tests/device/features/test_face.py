@@ -189,9 +189,7 @@ def test_a_face_that_moves_takes_its_points_along(
 
 @needs_model
 @pytest.mark.parametrize("factor", [0.5, 3.0])
-def test_a_picture_of_another_size_has_the_same_face(
-    detector: FaceDetector, portrait: RgbImage, factor: float
-) -> None:
+def test_a_picture_of_another_size_has_the_same_face(detector: FaceDetector, portrait: RgbImage, factor: float) -> None:
     (still,) = detector.detect(portrait)
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = np.asarray(cv2.resize(portrait, None, fx=factor, fy=factor, interpolation=method), np.uint8)

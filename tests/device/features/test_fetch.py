@@ -182,8 +182,10 @@ def test_the_real_pip_takes_an_x86_wheel_on_every_machine(
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr(fetch.FACE_MODEL.member, CONTENT)
         archive.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\nName: mediapipe\nVersion: 0.10.21\n")
-        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\n"
-                                          "Tag: cp311-cp311-manylinux_2_28_x86_64\n")
+        archive.writestr(
+            f"{info}/WHEEL",
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: false\nTag: cp311-cp311-manylinux_2_28_x86_64\n",
+        )
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -205,5 +207,11 @@ def test_the_command_ends_with_the_errors_code(
 def test_the_notice_names_what_is_fetched() -> None:
     notice = (Path(fetch.__file__).parents[2] / "NOTICE").read_text(encoding="utf-8")
     pin = fetch.FACE_MODEL
-    for told in (pin.name, pin.sha256, pin.licence, f"{pin.size_bytes:,} bytes", "https://github.com/google-ai-edge/mediapipe"):
+    for told in (
+        pin.name,
+        pin.sha256,
+        pin.licence,
+        f"{pin.size_bytes:,} bytes",
+        "https://github.com/google-ai-edge/mediapipe",
+    ):
         assert told in notice

@@ -50,9 +50,7 @@ def test_json_without_nan() -> None:
 
 
 def test_text_carries_the_word_beside_the_number() -> None:
-    assert as_text(MEASURED, 12.0) == (
-        "    12.0 s     +124 ms  audio early  ±4 ms  confidence 0.98  unacceptable"
-    )
+    assert as_text(MEASURED, 12.0) == ("    12.0 s     +124 ms  audio early  ±4 ms  confidence 0.98  unacceptable")
     late = replace(measured(-80.0), direction=Direction.AUDIO_LATE, verdict=Verdict.IN_SYNC)
     assert "-80 ms  audio late" in as_text(late, None) and "in sync" in as_text(late, None)
 
