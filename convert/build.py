@@ -18,17 +18,16 @@ from ai_edge_litert.interpreter import Interpreter
 from convert.parity import Parity, compare, require_parity
 from convert.quantize import Format, to_tflite
 from device import __version__
-from device.errors import InputMissingError, ModelCorruptError, ModelMissingError, UsageError
+from device.errors import InputMissingError, UsageError
 from device.features.contract import FRONT_END
 from device.sync.curve import TICK_MS, Calibration
 from device.towers.bundle import AUDIO, FILES, FORMAT, GOLDEN, LIPS, MANIFEST, load_bundle
 from device.towers.litert import Model
 from device.towers.macs import count_macs
 from train.data import Clip, front_end, load_clips
-from train.fit import build_pair, keras_towers
-from train.load_towers import read_calibration
+from train.fit import keras_towers
+from train.load_towers import load_pair, read_calibration
 from train.measure import bundle_towers
-from train.towers import TowerPair
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,7 +41,7 @@ def build(
     max_loss: float,
 ) -> Parity:  # fmt: skip
     """Convert, pack, compare. Raises ModelError when int8 loses more than `max_loss`; the bundles stay for a look."""
-    pair = _load_pair(run)
+    pair = load_pair(run)
     scale = keras_towers(pair).logit_scale
     settings = read_calibration(calibration, scale) if calibration else Calibration(logit_scale=scale)
     clips = load_clips(shards)
@@ -59,7 +58,7 @@ def build(
         raise UsageError(f"not a folder ({error.strerror})", where=str(out), remedy="Give another --out") from error
     about = {
         "format": FORMAT, "min_software": __version__, "name": name, "version": version,
-        "calibration": asdict(settings), "training": _describe(run, training),
+        "calibration": asdict(settings), "training": _describe(run),
     }  # fmt: skip
     lips, audio = examples(training, example_count)
     bundles = {}
@@ -73,19 +72,6 @@ def build(
         _write_json(out / fmt / MANIFEST, bundle.manifest | {"parity": asdict(parity)})
     require_parity(parity, max_loss, where=str(out))
     return parity
-
-
-def _load_pair(run: Path) -> TowerPair:
-    weights = run / "last.weights.h5"
-    if not weights.is_file():
-        raise ModelMissingError("no trained weights", where=str(weights), remedy="Give the folder that fit wrote")
-    pair = build_pair()
-    try:
-        pair.load_weights(weights)
-    except (OSError, ValueError, KeyError) as error:
-        remedy = "Train again with this version of avdrift"
-        raise ModelCorruptError(f"not the weights of this pair ({error})", where=str(weights), remedy=remedy) from error
-    return pair
 
 
 def examples(clips: list[Clip], count: int) -> tuple[Floats, Floats]:
@@ -172,15 +158,10 @@ def _entry(path: Path) -> dict[str, Any]:
     return {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
-def _describe(run: Path, clips: list[Clip]) -> dict[str, Any]:
-    """For the manifest: the corpora trained on, with clips, speakers and minutes; the configuration of the run."""
-    corpora = {}
-    for corpus in sorted({clip.corpus for clip in clips}):
-        own = [clip for clip in clips if clip.corpus == corpus]
-        corpora[corpus] = {
-            "clips": len(own),
-            "speakers": len({clip.speaker for clip in own}),
-            "minutes": round(sum(len(clip.valid) for clip in own) * FRONT_END.lip_tick_ms / 60_000, 1),
-        }
-    config = run / "config.json"
-    return {"corpora": corpora, "config": json.loads(config.read_text(encoding="utf-8")) if config.is_file() else None}
+def _describe(run: Path) -> dict[str, Any]:
+    """For the manifest: what `fit` wrote down of its data and its configuration."""
+    found = {}
+    for key in ("data", "config"):
+        path = run / f"{key}.json"
+        found[key] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return found

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from device import __version__
-from device.errors import AvdriftError
+from device.command import guarded
 from device.towers.bundle import load_bundle
 from train.fit_options import require_tensorflow
 
@@ -50,18 +50,15 @@ def _share(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = build_parser().parse_args(argv)
-    try:
-        if options.command == "verify":
-            print(f"{options.bundle}: {load_bundle(options.bundle).label}, all checks passed")
-        else:
-            _build(options)
-    except AvdriftError as error:
-        print(f"avdrift-convert: {error}", file=sys.stderr)
-        return error.exit_code
+    return guarded("avdrift-convert", lambda: _verify(options) if options.command == "verify" else _build(options))
+
+
+def _verify(options: argparse.Namespace) -> int:
+    print(f"{options.bundle}: {load_bundle(options.bundle).label}, all checks passed")
     return 0
 
 
-def _build(options: argparse.Namespace) -> None:
+def _build(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     require_tensorflow()
     from convert.build import build  # TensorFlow takes seconds to load, and verify does without
@@ -71,6 +68,7 @@ def _build(options: argparse.Namespace) -> None:
         calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss,
     )  # fmt: skip
     print(json.dumps(asdict(parity)))
+    return 0
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ import cv2
 
 from device import __version__
 from device.capture.file import FileSource
+from device.command import guarded
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
 from device.records import Report
@@ -61,17 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
     options = build_parser().parse_args(argv)
     commands = {"run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "fetch-face": _fetch_face}
-    try:
-        return commands[options.command](options)
-    except AvdriftError as error:
-        print(f"avdrift: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone; Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    return guarded("avdrift", lambda: commands[options.command](options))
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device import __version__
-from device.errors import AvdriftError, InputMissingError, UsageError
+from device.command import guarded
+from device.errors import InputMissingError, UsageError
 from device.features.fetch import require_face_model
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from train.fit_options import add_fit_options, fit_config
@@ -83,22 +84,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it talks
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
-    try:
-        if command == "synth":
-            from train import synth
+    return guarded("avdrift-train", lambda: _run(command, arguments))
 
-            return synth.main(arguments[arguments.index(command) + 1 :])
-        options = build_parser(command).parse_args(arguments)
-        return _COMMANDS[options.command](options)
-    except AvdriftError as error:
-        print(f"avdrift-train: {error}", file=sys.stderr)
-        return error.exit_code
-    except BrokenPipeError:
-        # Whoever read our output is gone; Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        return 130
+
+def _run(command: str | None, arguments: list[str]) -> int:
+    if command == "synth":
+        from train import synth
+
+        return synth.main(arguments[arguments.index(command) + 1 :])
+    options = build_parser(command).parse_args(arguments)
+    return _COMMANDS[options.command](options)
 
 
 def _prepare(options: argparse.Namespace) -> int:

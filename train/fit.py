@@ -96,6 +96,19 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
     return result
 
 
+def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
+    """Per corpus, what is trained on: clips, speaker labels and minutes."""
+    corpora = {}
+    for corpus in sorted({clip.corpus for clip in clips}):
+        own = [clip for clip in clips if clip.corpus == corpus]
+        corpora[corpus] = {
+            "clips": len(own),
+            "speakers": len({clip.speaker for clip in own}),
+            "minutes": round(sum(len(clip.valid) for clip in own) * FRONT_END.lip_tick_ms / 60_000, 1),
+        }
+    return corpora
+
+
 def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
     """The same batches, made in a thread while the last one trains; set the event to end it."""
     queue: Queue[Any] = Queue(depth)
@@ -133,6 +146,7 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
+    (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
     keras.utils.set_random_seed(config.seed)
     pair = build_pair(config.dropout)
     steps = config.epochs * config.steps_per_epoch

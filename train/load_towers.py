@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from dataclasses import fields
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
 from device.sync.curve import Calibration
 from device.towers.bundle import load_bundle
 from train.fit_options import require_tensorflow
 from train.measure import Towers, bundle_towers
+
+if TYPE_CHECKING:
+    from train.towers import TowerPair
 
 
 def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
@@ -21,11 +25,20 @@ def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
 
 def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
     """A training run's towers, the default calibration at their own scale, and its name. Raises ModelError."""
+    pair = load_pair(run)
+    from train.fit import keras_towers
+
+    towers = keras_towers(pair)
+    return towers, Calibration(logit_scale=towers.logit_scale), run.name
+
+
+def load_pair(run: Path) -> TowerPair:
+    """The Keras pair of a training run. Raises ModelMissingError, ModelCorruptError."""
     weights = run / "last.weights.h5"
     if not weights.is_file():
-        raise ModelMissingError("no trained weights", where=str(weights), remedy="Give --run the folder that fit wrote")
+        raise ModelMissingError("no trained weights", where=str(weights), remedy="Give the folder that fit wrote")
     require_tensorflow()
-    from train.fit import build_pair, keras_towers
+    from train.fit import build_pair
 
     pair = build_pair()
     try:
@@ -33,8 +46,7 @@ def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
     except (OSError, ValueError, KeyError) as error:
         remedy = "Train again with this version of avdrift"
         raise ModelCorruptError(f"not the weights of this pair ({error})", where=str(weights), remedy=remedy) from error
-    towers = keras_towers(pair)
-    return towers, Calibration(logit_scale=towers.logit_scale), run.name
+    return pair
 
 
 def read_calibration(path: Path, logit_scale: float) -> Calibration:

@@ -12,7 +12,8 @@ import pytest
 
 from convert.cli import main
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from train.fit import build_pair
+from train.data import load_clips
+from train.fit import build_pair, training_data
 from train.prepare import MARGIN_PX
 
 LIP_TICKS = 100
@@ -56,9 +57,11 @@ def pair() -> Any:
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, pair: Any) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, pair: Any, shards: Path) -> Path:
     folder = tmp_path_factory.mktemp("run")
     pair.save_weights(folder / "last.weights.h5")
+    clips = [clip for clip in load_clips([shards]) if clip.split == "train"]
+    (folder / "data.json").write_text(json.dumps(training_data(clips)), encoding="utf-8")
     (folder / "config.json").write_text('{"epochs": 0}', encoding="utf-8")
     return folder
 
