@@ -18,6 +18,7 @@ from device.command import guarded
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
 from device.records import Report
+from device.runtime.analyzer import DEFAULT_SEARCH_MS
 from device.runtime.daemon import Daemon, Settings
 from device.runtime.measure import measure
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
@@ -33,7 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     bundle = argparse.ArgumentParser(add_help=False)
     bundle.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
     search = argparse.ArgumentParser(add_help=False)
-    search.add_argument("--search-ms", type=float, default=1000.0, help="largest offset to look for (default: 1000)")
+    search.add_argument(
+        "--search-ms", type=float, default=DEFAULT_SEARCH_MS, help="largest offset to look for (default: %(default)g)"
+    )
     daemon = argparse.ArgumentParser(add_help=False)
     daemon.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds that one report looks back on")
     daemon.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds from report to report")

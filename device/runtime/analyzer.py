@@ -24,6 +24,7 @@ from device.towers.blocks import BlockStream
 from device.towers.bundle import Bundle
 
 MEASURING_CONFIDENCE = 0.95
+DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
@@ -40,7 +41,7 @@ def search_ticks(search_ms: float) -> int:
 class Analyzer:
     """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
 
-    def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = 1000.0) -> None:
+    def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
         self.calibration = bundle.calibration
         self.faces: int | None = None
         self._mouth = MouthTracker(FaceDetector(face_model))

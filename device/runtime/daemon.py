@@ -15,7 +15,7 @@ from pathlib import Path
 
 from device.errors import UsageError
 from device.records import NS_PER_S, Chunk, Frame, Report, State
-from device.runtime.analyzer import Analyzer, SlidingWindow
+from device.runtime.analyzer import DEFAULT_SEARCH_MS, Analyzer, SlidingWindow
 from device.runtime.reporter import Reporter
 from device.sync.track import LipEvidence
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
@@ -32,7 +32,7 @@ class Settings:
 
     window_s: float = 5.0
     report_every_s: float = 1.0
-    search_ms: float = 1000.0
+    search_ms: float = DEFAULT_SEARCH_MS
     profile: str = DEFAULT_PROFILE
     stalled_after_s: float = 3.0
 

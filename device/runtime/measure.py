@@ -12,7 +12,7 @@ from device.capture.file import FileSource
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
-from device.runtime.analyzer import Analyzer, WindowResult, judge, search_ticks
+from device.runtime.analyzer import DEFAULT_SEARCH_MS, Analyzer, WindowResult, judge, search_ticks
 from device.sync.track import LipEvidence
 from device.towers.bundle import Bundle
 
@@ -92,7 +92,7 @@ class _Speech:
 
 
 def measure(
-    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None, search_ms: float = 1000.0
+    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None, search_ms: float = DEFAULT_SEARCH_MS
 ) -> dict[str, Any]:
     """What design.md calls a measurement: one JSON object, and `damaged`. Raises UsageError, CaptureError."""
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
