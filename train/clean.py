@@ -97,10 +97,13 @@ def confidence(tracks: list[Track], table: dict[str, dict[str, object]]) -> Fitt
 
 
 def clean(
-    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path, calibration_out: Path | None
-) -> None:
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path,
+    calibration_out: Path | None = None, earlier: dict[str, dict[str, object]] | None = None,
+) -> None:  # fmt: skip
     """Write the offsets of all clips, and the confidence if asked; both half-trained pairs stay (and resume) in `work`.
 
+    `earlier` is the table of a first round whose offsets `clips` already carry: trained on sounder clips, the halves see
+    more sharply. What that round dropped stays dropped.
     Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
     """
     count = Counter(clip.speaker for clip in clips)
@@ -114,7 +117,7 @@ def clean(
         unseen = halves[1 - half]
         tracks += [track(clip, towers) for clip in tqdm(unseen, desc="measure", unit="clip", disable=None)]
     table = offsets(clips, curves(tracks), Calibration())
-    out.write_text(json.dumps(table, indent=0), encoding="utf-8")
+    out.write_text(json.dumps((earlier or {}) | table, indent=0), encoding="utf-8")
     dropped = sum(bool(row["dropped"]) for row in table.values())
     print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")
     if calibration_out:

@@ -44,6 +44,7 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
     clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
+    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
     clean.add_argument("--work", type=Path, required=True, metavar="DIR", help="for the two half-trained pairs")
     fit = commands.add_parser("fit", parents=[shards], help="train the tower pair; goes on where it was interrupted")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
@@ -115,8 +116,9 @@ def _clean(options: argparse.Namespace) -> int:
     _make_folder(options.work)
     from train.clean import clean
 
-    train, validation = _splits(options.shards)
-    clean(train, validation, options.out, config, options.work, options.calibration)
+    train, validation = _splits(options.shards, options.offsets)
+    earlier = json.loads(options.offsets.read_text(encoding="utf-8")) if options.offsets else None
+    clean(train, validation, options.out, config, options.work, options.calibration, earlier)
     return 0
 
 

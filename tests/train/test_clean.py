@@ -109,8 +109,13 @@ def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> N
     clips = [make_clip(f"{k}", seconds=3, seed=k, speaker="s" * (k + 1), split="train") for k in range(4)]
     assert {clean.fold_of(clip, 1) for clip in clips} == {0, 1}
     config = fit_module.FitConfig(epochs=1, steps_per_epoch=1, frames_per_batch=60, warmup_steps=0)
-    clean.clean(clips, [], tmp_path / "offsets.json", config, tmp_path / "work", None)
+    earlier = {
+        "0": {"offset_ms": 7.0, "gain": 1.0, "dropped": False},
+        "9": {"offset_ms": 0, "gain": 0, "dropped": True},
+    }
+    clean.clean(clips, [], tmp_path / "offsets.json", config, tmp_path / "work", earlier=earlier)
     table = json.loads((tmp_path / "offsets.json").read_text())
-    assert set(table) == {clip.name for clip in clips}
+    assert set(table) == {clip.name for clip in clips} | {"9"}
+    assert table["9"]["dropped"] and table["0"] != earlier["0"], "what is measured again is replaced"
     assert all(set(row) == {"offset_ms", "gain", "dropped"} for row in table.values())
     assert all((tmp_path / "work" / f"half{half}" / "last.weights.h5").is_file() for half in (0, 1))

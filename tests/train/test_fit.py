@@ -36,7 +36,13 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any], 
 @pytest.mark.slow
 def test_a_run_leaves_checkpoint_state_config_and_log(resumed: tuple[Path, list[Any], Any]) -> None:
     run, _, _ = resumed
-    assert {path.name for path in run.iterdir()} == {"config.json", "last.weights.h5", "log.jsonl", "state.json"}
+    assert {path.name for path in run.iterdir()} == {
+        "config.json",
+        "data.json",
+        "last.weights.h5",
+        "log.jsonl",
+        "state.json",
+    }
     assert json.loads((run / "state.json").read_text())["epochs"] == 2
     assert json.loads((run / "config.json").read_text())["epochs"] == 2
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
