@@ -102,8 +102,8 @@ def clean(
 ) -> None:  # fmt: skip
     """Write the offsets of all clips, and the confidence if asked; both half-trained pairs stay (and resume) in `work`.
 
-    `earlier` is the table of a first round whose offsets `clips` already carry: trained on sounder clips, the halves see
-    more sharply. What that round dropped stays dropped.
+    `earlier` is the table of a first round whose offsets `clips` already carry: trained on sounder clips, the halves
+    see more sharply. What that round dropped stays dropped.
     Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
     """
     count = Counter(clip.speaker for clip in clips)
