@@ -17,8 +17,9 @@ MADE     := $(VENV)/.made
 RUN_SET  := $(VENV)/.installed-run-$(SUM)
 TEST_SET := $(VENV)/.installed-test-$(SUM)
 
-# The speech synthesizer of the synthetic clips has no wheel.
+# The speech synthesizer of the synthetic clips and the signing of bundles have no wheels.
 ESPEAK_FOUND = $(PY) -c 'import ctypes; ctypes.CDLL("libespeak-ng.so.1")' 2>/dev/null
+SSH_KEYGEN_FOUND = command -v ssh-keygen >/dev/null
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -80,6 +81,7 @@ $(TEST_SET): $(RUN_SET)
 
 test-packages: $(TEST_SET)
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
+	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
 
 # $(call apt_install,PACKAGES): as root, through sudo, or a sentence that says what to do.
 define apt_install

@@ -17,13 +17,14 @@ from device.capture.file import FileSource
 from device.command import guarded
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
+from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
 from device.records import Report
 from device.runtime.analyzer import DEFAULT_SEARCH_MS
 from device.runtime.daemon import Daemon, Settings
 from device.runtime.measure import measure
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.telemetry.log import Summary, as_json, as_text
-from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from device.towers.bundle import DEFAULT_BUNDLE
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,7 +33,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     bundle = argparse.ArgumentParser(add_help=False)
-    bundle.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
+    bundle.add_argument("--bundle", type=Path, help="folder with the models (default: the installed or built-in ones)")
+    add_store_option(bundle)
     search = argparse.ArgumentParser(add_help=False)
     search.add_argument(
         "--search-ms", type=float, default=DEFAULT_SEARCH_MS, help="largest offset to look for (default: %(default)g)"
@@ -52,9 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("files", metavar="FILE", nargs="+")
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
-    bench = commands.add_parser("bench", parents=[bundle], help="what each stage costs here, beside SyncNet")
+    bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
+    bench.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument("--json", action="store_true")
+    add_model_commands(commands)
     commands.add_parser("fetch-face", help="get the face detector's model, which is not part of avdrift")
     return parser
 
@@ -63,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
     options = build_parser().parse_args(argv)
-    commands = {"run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "fetch-face": _fetch_face}
+    commands = {"run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "fetch-face": _fetch_face,
+                "model": model_command}  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
 
 
@@ -101,7 +106,7 @@ def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines:
         summary.add(report, t_s)
 
     with FileSource(file) as source:
-        daemon = Daemon(load_bundle(options.bundle), require_face_model(), settings, publish)
+        daemon = Daemon(chosen_bundle(options.bundle, options.store), require_face_model(), settings, publish)
         with _stopping(daemon):
             daemon.run(source, realtime=realtime)
         if source.damaged:
@@ -112,7 +117,7 @@ def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines:
 
 
 def _measure(options: argparse.Namespace) -> int:
-    bundle, face_model = load_bundle(options.bundle), require_face_model()
+    bundle, face_model = chosen_bundle(options.bundle, options.store), require_face_model()
     exit_code = 0
     for file in options.files:
         try:

@@ -1,25 +1,25 @@
 """Every error that avdrift raises on purpose, and the exit code that the command line turns it into.
 
-    AvdriftError                    1  never raised itself
-    ├── UsageError                  2  an option or a setting that cannot be right
-    ├── CaptureError                3  a camera, a microphone or an input file
-    │   ├── InputMissingError       3  no such file, or not readable
-    │   ├── InputFormatError        3  not a recording, or damaged before the first frame
-    │   └── InputTrackError         3  a recording without picture or without sound
-    ├── ModelError                  4  a bundle or a model file
-    │   ├── ModelMissingError       4  nothing there
-    │   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
-    │   └── ModelContractError      4  made for another version or another front end
-    └── TransportError              5  a broker or another receiver of reports
-
-A message says what happened, where, and what to do about it.
+AvdriftError                    1  never raised itself
+├── UsageError                  2  an option or a setting that cannot be right
+├── CaptureError                3  a camera, a microphone or an input file
+│   ├── InputMissingError       3  no such file, or not readable
+│   ├── InputFormatError        3  not a recording, or damaged before the first frame
+│   └── InputTrackError         3  a recording without picture or without sound
+├── ModelError                  4  a bundle or a model file
+│   ├── ModelMissingError       4  nothing there
+│   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
+│   ├── ModelContractError      4  made for another version or another front end
+│   ├── ModelSignatureError     4  not signed, not by a trusted key, or not for this bundle
+│   └── ModelStoreError         4  the store on the device cannot be changed
+└── TransportError              5  a broker or another receiver of reports
 """
 
 from functools import partial
 
 
 class AvdriftError(Exception):
-    """What all errors of this project have in common: a message for a person and an exit code."""
+    """What all errors here have in common: an exit code, and a message that says what, where, and what to do."""
 
     exit_code = 1
 
@@ -64,6 +64,14 @@ class ModelCorruptError(ModelError):
 
 
 class ModelContractError(ModelError):
+    pass
+
+
+class ModelSignatureError(ModelError):
+    pass
+
+
+class ModelStoreError(ModelError):
     pass
 
 

@@ -78,8 +78,8 @@ def write_bundle(folder: Path, lips: bytes | None = None, audio: bytes | None = 
     (folder / AUDIO).write_bytes(audio)
     np.savez(folder / GOLDEN, **golden_vectors(lips, audio))
     manifest = {
-        "format": FORMAT, "name": "tiny", "version": "0", "files": {}, "contract": {"front_end": FRONT_END.to_dict()},
-        "calibration": asdict(Calibration()),
+        "format": FORMAT, "min_software": "0", "name": "tiny", "version": "0", "files": {},
+        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": asdict(Calibration()),
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     sign_off(folder)

@@ -1,8 +1,8 @@
 """A bundle: the folder with both towers, their manifest and golden vectors. Verified before anything of it is used.
 
 Checks, in this order, each with its own message: manifest readable and of this format; exact file set; size and
-SHA-256 of each file; input contract equal to this front end's; LiteRT accepts the models and their shapes; golden
-vectors agree.
+SHA-256 of each file; software new enough; input contract equal to this front end's; LiteRT accepts the models and
+their shapes; golden vectors agree.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from device.errors import ModelContractError, ModelCorruptError, ModelMissingErr
 from device.features.contract import FRONT_END
 from device.sync.curve import Calibration
 from device.towers.litert import Floats, Model
+from device.towers.version import brief, check_software
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -59,12 +60,13 @@ def load_bundle(folder: Path) -> Bundle:
     where = str(folder / MANIFEST)
     try:
         front_end, calibration = manifest["contract"]["front_end"], manifest["calibration"]
-        name, version = manifest["name"], manifest["version"]
+        name, version, min_software = manifest["name"], manifest["version"], manifest["min_software"]
         values = {f.name: float(calibration[f.name]) for f in fields(Calibration)}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
     if not (isinstance(name, str) and isinstance(version, str)):
         raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
+    check_software(min_software, where)
     if not all(np.isfinite(value) for value in values.values()) or values["temperature"] <= 0:
         raise ModelCorruptError("the calibration is not finite and positive", where=where, remedy=_REINSTALL)
     _check_contract(front_end, where)
@@ -99,7 +101,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
     if manifest.get("format") != FORMAT:
         raise ModelContractError(
-            f"bundle format {_brief(manifest.get('format'))}, this software reads {FORMAT}", where=str(path),
+            f"bundle format {brief(manifest.get('format'))}, this software reads {FORMAT}", where=str(path),
             remedy="Update avdrift, or build the bundle with this version",
         )  # fmt: skip
     return manifest, hashlib.sha256(content).hexdigest()
@@ -143,7 +145,7 @@ def _check_contract(front_end: Any, where: str) -> None:
         raise ModelContractError("no front-end contract", where=where, remedy=_REINSTALL)
     differs = sorted(key for key in {*own, *front_end} if own.get(key) != front_end.get(key))
     if differs:
-        listed = ", ".join(f"{key} {_brief(front_end.get(key))} instead of {own.get(key)!r}" for key in differs)
+        listed = ", ".join(f"{key} {brief(front_end.get(key))} instead of {own.get(key)!r}" for key in differs)
         raise ModelContractError(
             f"made for another front end: {listed}",
             where=where,
@@ -186,11 +188,6 @@ def _check_golden(bundle: Bundle, content: bytes, where: str) -> None:
                 where=where,
                 remedy=_REINSTALL,
             )
-
-
-def _brief(value: Any) -> str:
-    """A value of a manifest for a message; never a whole tree of them."""
-    return repr(value)[:60] if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"
 
 
 def distance(answer: Floats, expected: Floats) -> float:

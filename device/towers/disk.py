@@ -1,0 +1,65 @@
+"""The steps by which the model store reads and changes a disk, each small enough to fail on its own in a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from device.errors import ModelCorruptError
+
+
+def read_plain(path: Path, limit_bytes: int) -> bytes:
+    """Content of a plain file: no link is followed, no pipe waited for, no device opened.
+
+    Raises OSError, and ModelCorruptError for anything else than a plain file of at most `limit_bytes`.
+    """
+    if not stat.S_ISREG(path.lstat().st_mode):
+        raise ModelCorruptError("not a plain file", where=str(path), remedy="Build or copy the bundle again")
+    # The flags are for the moment between the two looks.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        content = file.read(limit_bytes + 1)
+    if len(content) > limit_bytes:
+        raise ModelCorruptError(f"larger than {limit_bytes} bytes", where=str(path), remedy="Build the bundle again")
+    return content
+
+
+class Disk:
+    """What changes a disk; each method raises OSError.
+
+    Names that were made or replaced are sure to survive a power cut once the folder above them was synced.
+    """
+
+    def make_folder(self, path: Path) -> None:
+        path.mkdir()
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        """A new file, its content on the disk before this returns."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def sync_folder(self, path: Path) -> None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def symlink(self, path: Path, target: str) -> None:
+        path.symlink_to(target)
+
+    def replace(self, source: Path, target: Path) -> None:
+        """`target` is from now on what `source` was, with no moment in between."""
+        source.replace(target)
+
+    def remove(self, path: Path) -> None:
+        """A file, a link (never what it points at), or a folder with all that is in it."""
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()

@@ -1,0 +1,178 @@
+"""For tests of the model store: keys, signed bundles, disks that fail at a chosen step, and a child to be killed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from device.towers.disk import Disk
+from device.towers.signature import IDENTITY, NAMESPACE, SIGNERS, sign
+from device.towers.store import CURRENT, Store
+from tests.bundles import audio_tower, change_manifest, write_bundle
+
+needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+
+
+class KilledHere(BaseException):
+    """The process ends at this step: no handler of errors runs."""
+
+
+class RecordingDisk(Disk):
+    """A real disk that remembers its steps as (method, name of the path last given)."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[str, str]] = []
+
+    def _step(self, method: str, *arguments: Any) -> None:
+        paths = [argument.name for argument in arguments if isinstance(argument, Path)]
+        self.steps.append((method, paths[-1]))
+        getattr(super(), method)(*arguments)
+
+    def make_folder(self, path: Path) -> None:
+        self._step("make_folder", path)
+
+    def write_file(self, path: Path, content: bytes) -> None:
+        self._step("write_file", path, content)
+
+    def sync_folder(self, path: Path) -> None:
+        self._step("sync_folder", path)
+
+    def symlink(self, path: Path, target: str) -> None:
+        self._step("symlink", path, target)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._step("replace", source, target)
+
+    def remove(self, path: Path) -> None:
+        self._step("remove", path)
+
+
+class FailingDisk(RecordingDisk):
+    """Fails at step number `at`, in one of the ways of FAILURES; every later step of a full disk fails as well."""
+
+    def __init__(self, at: int, way: str) -> None:
+        super().__init__()
+        self._at, self._way = at, way
+
+    def _step(self, method: str, *arguments: Any) -> None:
+        number = len(self.steps)
+        if number == self._at and self._way == "killed halfway" and method == "write_file":
+            arguments[0].write_bytes(arguments[1][: len(arguments[1]) // 2])
+            raise KilledHere
+        if number == self._at and self._way == "killed before":
+            raise KilledHere
+        if number >= self._at and self._way == "full" and method in ("make_folder", "write_file", "symlink"):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(arguments[0]))
+        if number == self._at and self._way == "fails":
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(arguments[0]))
+        super()._step(method, *arguments)
+        if number == self._at and self._way == "killed after":
+            raise KilledHere
+
+
+FAILURES = ("fails", "full", "killed before", "killed halfway", "killed after")
+
+
+def versioned(folder: Path, version: str, **changes: Any) -> Path:
+    """A tiny bundle of that version, with an audio tower of its own."""
+    seed = sum(version.encode())
+    write_bundle(folder, audio=audio_tower(seed=seed))
+    change_manifest(folder, lambda manifest: manifest.update(version=version, **changes))
+    return folder
+
+
+def make_key(path: Path, kind: str = "ed25519", passphrase: str = "") -> Path:
+    subprocess.run(
+        ["ssh-keygen", "-q", "-t", kind, "-N", passphrase, "-f", str(path)],
+        check=True, stdin=subprocess.DEVNULL, timeout=60,
+    )  # fmt: skip
+    return path
+
+
+def signers_line(key: Path) -> str:
+    return f"{IDENTITY} {key.with_suffix('.pub').read_text(encoding='utf-8')}"
+
+
+def trust(store: Path, *keys: Path) -> Path:
+    """An allowed-signers file in a state folder, as the README tells."""
+    store.mkdir(parents=True, exist_ok=True)
+    (store / SIGNERS).write_text("".join(map(signers_line, keys)), encoding="utf-8")
+    return store / SIGNERS
+
+
+def sign_raw(folder: Path, key: Path, namespace: str = NAMESPACE) -> None:
+    """A signature as ssh-keygen makes it by itself, of any namespace and kind of key."""
+    sig = folder / "manifest.json.sig"
+    sig.unlink(missing_ok=True)
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(key), "-n", namespace, str(folder / "manifest.json")]
+    subprocess.run(command, check=True, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+
+
+def signed(folder: Path, key: Path) -> Path:
+    sign(folder, key)
+    return folder
+
+
+def current_version(store: Path) -> str:
+    """What a device would measure with now; fails the test where there is nothing, or nothing whole."""
+    bundle = Store(store).load_current()
+    assert bundle is not None
+    return bundle.version
+
+
+def leftovers(store: Path) -> list[str]:
+    return sorted(path.name for path in (store / "models").iterdir() if path.name[0] == "." and path.name != ".lock")
+
+
+def _change_for_ever(store: Path, bundles: list[Path]) -> None:
+    """Put each bundle in anew and in use, in turn, never stopping."""
+    changed = Store(store)
+    while True:
+        for source in bundles:
+            bundle = Store(store).load_current()
+            for path in (store / "models").iterdir():
+                if path.name[0] != "." and not path.is_symlink() and (bundle is None or path.name != bundle.digest):
+                    shutil.rmtree(path)
+            changed.activate(
+                changed.install(source, allow_unsigned=True, allow_downgrade=True).digest, allow_downgrade=True
+            )
+
+
+def _in_a_child(work: Callable[[], None]) -> int:
+    child = os.fork()
+    if not child:
+        try:
+            work()
+        finally:
+            os._exit(1)
+    return child
+
+
+def kill_often(store: Path, bundles: list[Path], times: int, seed: int) -> None:
+    """Kill a child that changes the store at random moments; prints how it went. `current` must stay whole."""
+    dice, interrupted, seen = random.Random(seed), 0, set()
+    for _ in range(times):
+        child = _in_a_child(lambda: _change_for_ever(store, bundles))
+        time.sleep(dice.uniform(0.0, 0.15))
+        os.kill(child, signal.SIGKILL)
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status), "the child ended before it was killed"
+        interrupted += bool(leftovers(store))
+        seen.add(current_version(store))
+        assert Store(store).linked(CURRENT) in {path.name for path in (store / "models").iterdir()}
+    print(f"killed {times}, interrupted {interrupted}, versions {len(seen)}")
+
+
+if __name__ == "__main__":  # forks, so in a process that has no threads
+    kill_often(Path(sys.argv[1]), [Path(name) for name in sys.argv[4:]], int(sys.argv[2]), int(sys.argv[3]))
