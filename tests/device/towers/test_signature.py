@@ -149,8 +149,8 @@ def armoured(text: bytes) -> bytes:
 
 @pytest.mark.parametrize(
     "content",
-    [b"", bytes(50), b"later", armoured(b"")[:30], armoured(b"")[-30:], armoured(b""), armoured(b"%%%"), armoured(b"U1"),
-     armoured(b"U1NIU0lHAAAAAf////8="), armoured(b"U1NIU0lHAAAAAg==")],
+    [b"", bytes(50), b"later", armoured(b"")[:30], armoured(b"")[-30:], armoured(b""), armoured(b"%%%"),
+     armoured(b"U1"), armoured(b"U1NIU0lHAAAAAf////8="), armoured(b"U1NIU0lHAAAAAg==")],
     ids=range(10),
 )  # fmt: skip
 def test_a_malformed_signature(content: bytes, folder: Path, signers: Path) -> None:

@@ -27,8 +27,19 @@ from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off
 from tests.scenes import ROOT
 from tests.stores import (
-    FAILURES, FailingDisk, KilledHere, RecordingDisk, current_version, kill_often, leftovers, make_key, needs_ssh_keygen,
-    sign_raw, signed, trust, versioned,
+    FAILURES,
+    FailingDisk,
+    KilledHere,
+    RecordingDisk,
+    current_version,
+    kill_often,
+    leftovers,
+    make_key,
+    needs_ssh_keygen,
+    sign_raw,
+    signed,
+    trust,
+    versioned,
 )  # fmt: skip
 
 
@@ -87,7 +98,7 @@ def test_install_changes_no_link(store: Store, made: Path) -> None:
     bundle = store.install(made / "2", allow_unsigned=True)
     assert versions(store) == {CURRENT: "1", PREVIOUS: None}
     assert load_bundle(store.path_of(bundle.digest)).digest == bundle.digest
-    assert sorted(os.listdir(store.path_of(bundle.digest))) == sorted((*FILES, MANIFEST))
+    assert sorted(path.name for path in store.path_of(bundle.digest).iterdir()) == sorted((*FILES, MANIFEST))
     assert leftovers(store.folder) == []
 
 
@@ -146,10 +157,12 @@ def test_a_lower_version_needs_permission(store: Store, made: Path) -> None:
     two = put(store, made / "2")
     one = store.linked(PREVIOUS)
     assert one
-    for refused in (lambda: store.install(made / "1", allow_unsigned=True), lambda: store.activate(one)):
-        with pytest.raises(ModelContractError, match=r"version 1 is lower than 2.*--allow-downgrade"):
-            refused()
-        assert store.linked(CURRENT) == two
+    words = r"version 1 is lower than 2.*--allow-downgrade"
+    with pytest.raises(ModelContractError, match=words):
+        store.install(made / "1", allow_unsigned=True)
+    with pytest.raises(ModelContractError, match=words):
+        store.activate(one)
+    assert store.linked(CURRENT) == two
     store.install(made / "1", allow_unsigned=True, allow_downgrade=True)
     assert store.activate(one, allow_downgrade=True).version == "1"
 
@@ -197,11 +210,11 @@ def climbing(folder: Path) -> None:
 
 
 FAULTS: list[tuple[Callable[[Path], object], type[ModelError], str]] = [
-    *((lambda f, n=n: flip(f / n), ModelCorruptError, "SHA-256 differs") for n in FILES),  # type: ignore[misc]
-    *((lambda f, n=n: os.truncate(f / n, 99), ModelCorruptError, "SHA-256 differs") for n in FILES),  # type: ignore[misc]
-    *((lambda f, n=n: link_away(f / n), ModelCorruptError, "not a plain file") for n in (*FILES, MANIFEST)),  # type: ignore[misc]
-    *((lambda f, n=n: pipe(f / n), ModelCorruptError, "not a plain file") for n in (*FILES, MANIFEST)),  # type: ignore[misc]
-    *((lambda f, n=n: (f / n).unlink(), ModelError, "") for n in (*FILES, MANIFEST)),  # type: ignore[misc]
+    *((lambda f, n=n: flip(f / n), ModelCorruptError, "SHA-256 differs") for n in FILES),
+    *((lambda f, n=n: os.truncate(f / n, 99), ModelCorruptError, "SHA-256 differs") for n in FILES),
+    *((lambda f, n=n: link_away(f / n), ModelCorruptError, "not a plain file") for n in (*FILES, MANIFEST)),
+    *((lambda f, n=n: pipe(f / n), ModelCorruptError, "not a plain file") for n in (*FILES, MANIFEST)),
+    *((lambda f, n=n: (f / n).unlink(), ModelError, "") for n in (*FILES, MANIFEST)),
     (lambda f: (f / "evil.so").touch(), ModelCorruptError, "evil.so"),
     (lambda f: (f / "loop").symlink_to("."), ModelCorruptError, "loop"),
     (lambda f: (f / "deep").mkdir(), ModelCorruptError, "deep"),
@@ -414,9 +427,11 @@ def test_everything_is_on_the_disk_before_it_is_named(made: Path, folder: Path) 
 def test_a_failure_at_any_step_leaves_a_working_device(way: str, made: Path, tmp_path: Path) -> None:
     folder = tmp_path / "counted"
     shutil.copytree(made / "store", folder, symlinks=True)
-    count = len(recorded_steps(folder, made / "2"))
-    assert count > 20
-    for at in range(count):
+    steps = recorded_steps(folder, made / "2")
+    assert len(steps) > 20
+    for at, (method, _) in enumerate(steps):
+        if way == "killed halfway" and method != "write_file":
+            continue  # nothing else has a middle
         folder = Path(shutil.copytree(made / "store", tmp_path / f"store{at}", symlinks=True))
         disk = FailingDisk(at, way)
         try:
@@ -429,7 +444,6 @@ def test_a_failure_at_any_step_leaves_a_working_device(way: str, made: Path, tmp
         assert current_version(folder) in (("1", "2") if linked else ("1",))
         put(Store(folder), made / "2")
         assert current_version(folder) == "2" and leftovers(folder) == []
-        Store(folder).install(made / "3", allow_unsigned=True)
 
 
 @pytest.mark.parametrize("way", FAILURES)
