@@ -82,8 +82,8 @@ def _read(file: Path) -> str | Problem:
         return Problem(None, None, f"nothing to read ({error.strerror})", "a file that this user may read")
     if len(content) > MAX_BYTES:
         return Problem(None, None, "a larger file", f"at most {MAX_BYTES} bytes")
-    for number, line in enumerate(content.split(b"\n"), start=1):
-        if len(line) > MAX_LINE_BYTES:
+    for number, row in enumerate(content.split(b"\n"), start=1):
+        if len(row) > MAX_LINE_BYTES:
             return Problem(number, None, "a longer line", f"at most {MAX_LINE_BYTES} bytes in a line")
     content = content.removeprefix(b"\xef\xbb\xbf")  # some editors' mark for UTF-8
     try:
