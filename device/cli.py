@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 
 import cv2
@@ -15,16 +16,17 @@ import cv2
 from device import __version__
 from device.capture.file import FileSource
 from device.command import guarded
+from device.config import DEFAULT_SEARCH_MS, Config, MeasureSettings
+from device.config_file import DEFAULT_FILE, load_config, read_config
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
 from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
 from device.records import Report
-from device.runtime.analyzer import DEFAULT_SEARCH_MS
-from device.runtime.daemon import Daemon, Settings
+from device.runtime.daemon import Daemon
 from device.runtime.measure import measure
-from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+from device.sync.verdict import PROFILES
 from device.telemetry.log import Summary, as_json, as_text
-from device.towers.bundle import DEFAULT_BUNDLE
+from device.towers.bundle import DEFAULT_BUNDLE, Bundle
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -32,20 +34,22 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
+    # None is what was not given, and leaves it to the configuration.
     bundle = argparse.ArgumentParser(add_help=False)
     bundle.add_argument("--bundle", type=Path, help="folder with the models (default: the installed or built-in ones)")
     add_store_option(bundle)
     search = argparse.ArgumentParser(add_help=False)
-    search.add_argument(
-        "--search-ms", type=float, default=DEFAULT_SEARCH_MS, help="largest offset to look for (default: %(default)g)"
-    )
+    search.add_argument("--search-ms", type=float, help=f"largest offset to look for (default: {DEFAULT_SEARCH_MS:g})")
     daemon = argparse.ArgumentParser(add_help=False)
-    daemon.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds that one report looks back on")
-    daemon.add_argument("--every", type=float, default=1.0, metavar="S", help="seconds from report to report")
-    daemon.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
+    daemon.add_argument(
+        "--window", dest="window_s", type=float, metavar="S", help="seconds that one report looks back on"
+    )
+    daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds from report to report")
+    daemon.add_argument("--profile", choices=PROFILES, help="limits for the verdict")
 
     run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
     run.add_argument("--source", metavar="FILE", help="a recording instead of camera and microphone, at real-time pace")
+    run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
     replay.add_argument("--speed", choices=("max", "realtime"), default="max")
@@ -59,6 +63,11 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument("--json", action="store_true")
     add_model_commands(commands)
+    checked = commands.add_parser("check-config", help="every problem of a configuration file")
+    checked.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
+    )
+    checked.add_argument("--json", action="store_true", help="one JSON object")
     commands.add_parser("fetch-face", help="get the face detector's model, which is not part of avdrift")
     return parser
 
@@ -67,13 +76,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
     options = build_parser().parse_args(argv)
-    commands = {"run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "fetch-face": _fetch_face,
-                "model": model_command}  # fmt: skip
+    commands = {
+        "run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
+        "fetch-face": _fetch_face, "model": model_command,
+    }  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
 
 
-def _settings(options: argparse.Namespace) -> Settings:
-    return Settings(options.window, options.every, options.search_ms, options.profile)
+def _settings(options: argparse.Namespace, configured: MeasureSettings) -> MeasureSettings:
+    """What is configured, with what was given on the command line put over it."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    return replace(configured, **{key.name: given[key.name] for key in fields(configured) if key.name in given})
 
 
 @contextmanager
@@ -88,17 +101,25 @@ def _stopping(daemon: Daemon) -> Iterator[None]:
 
 
 def _run(options: argparse.Namespace) -> int:
-    if options.source is None:
-        raise UsageError("this version measures recordings only", where="avdrift run", remedy="Give --source FILE")
-    return _follow(options, options.source, realtime=True, as_lines=True)
+    config, folder = (load_config(options.config), options.config.parent) if options.config else (Config(), Path())
+    file, bundle = options.source, options.bundle
+    if file is None and config.source.file:
+        file = str(folder / config.source.file)
+    if bundle is None and config.model.bundle:
+        bundle = folder / config.model.bundle
+    if file is None:
+        remedy = "Give --source FILE, or file under [source] in a configuration"
+        raise UsageError("this version measures recordings only", where="avdrift run", remedy=remedy)
+    settings, towers = _settings(options, config.measure), chosen_bundle(bundle, options.store)
+    return _follow(settings, towers, file, realtime=True, as_lines=True)
 
 
 def _replay(options: argparse.Namespace) -> int:
-    return _follow(options, options.file, realtime=options.speed == "realtime", as_lines=options.json)
+    settings, bundle = _settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
+    return _follow(settings, bundle, options.file, realtime=options.speed == "realtime", as_lines=options.json)
 
 
-def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines: bool) -> int:
-    settings = _settings(options)
+def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: bool, as_lines: bool) -> int:
     summary = Summary()
 
     def publish(report: Report, t_s: float | None) -> None:
@@ -106,7 +127,7 @@ def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines:
         summary.add(report, t_s)
 
     with FileSource(file) as source:
-        daemon = Daemon(chosen_bundle(options.bundle, options.store), require_face_model(), settings, publish)
+        daemon = Daemon(bundle, require_face_model(), settings, publish)
         with _stopping(daemon):
             daemon.run(source, realtime=realtime)
         if source.damaged:
@@ -118,10 +139,11 @@ def _follow(options: argparse.Namespace, file: str, *, realtime: bool, as_lines:
 
 def _measure(options: argparse.Namespace) -> int:
     bundle, face_model = chosen_bundle(options.bundle, options.store), require_face_model()
+    search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code = 0
     for file in options.files:
         try:
-            found = measure(Path(file), bundle, face_model, window_s=options.window, search_ms=options.search_ms)
+            found = measure(Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms)
         except AvdriftError as error:
             if isinstance(error, UsageError):
                 raise
@@ -153,8 +175,20 @@ def _print_measured(found: dict[str, object]) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
 
-    bench(options.bundle, options.source, as_json=options.json)
+    bench(options.bundle or DEFAULT_BUNDLE, options.source, as_json=options.json)
     return 0
+
+
+def _check_config(options: argparse.Namespace) -> int:
+    _, problems = read_config(options.file)
+    if options.json:
+        found = [asdict(problem) for problem in problems]
+        print(json.dumps({"file": str(options.file), "correct": not problems, "problems": found}))
+    else:
+        text = "\n".join(problem.text(options.file) for problem in problems) or f"{options.file}: correct"
+        # A file's name may hold bytes that no encoding can write.
+        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+    return UsageError.exit_code if problems else 0
 
 
 def _fetch_face(options: argparse.Namespace) -> int:

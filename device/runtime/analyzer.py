@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.config import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import AUDIO_TICK_NS, FRONT_END
 from device.features.face import FaceDetector
@@ -24,7 +25,6 @@ from device.towers.blocks import BlockStream
 from device.towers.bundle import Bundle
 
 MEASURING_CONFIDENCE = 0.95
-DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
@@ -32,9 +32,9 @@ _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PE
 
 
 def search_ticks(search_ms: float) -> int:
-    """The search range in audio ticks. Raises UsageError outside 100 to 5000 ms."""
-    if not 100 <= search_ms <= 5000:
-        raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy="Give 100 to 5000 ms")
+    """The search range in audio ticks. Raises UsageError outside what the configuration allows."""
+    if not SEARCH_MS.takes(search_ms):
+        raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy=f"Give {SEARCH_MS} ms")
     return round(search_ms / TICK_MS)
 
 

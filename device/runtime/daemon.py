@@ -10,47 +10,18 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
-from device.errors import UsageError
+from device.config import MeasureSettings
 from device.records import NS_PER_S, Chunk, Frame, Report, State
-from device.runtime.analyzer import DEFAULT_SEARCH_MS, Analyzer, SlidingWindow
+from device.runtime.analyzer import Analyzer, SlidingWindow
 from device.runtime.reporter import Reporter
 from device.sync.track import LipEvidence
-from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.towers.bundle import Bundle
 
 QUEUE_ITEMS = 128  # about 2 s of 25 fps video and 20 ms blocks of sound
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a user may choose. Raises UsageError, naming every value that is out of range."""
-
-    window_s: float = 5.0
-    report_every_s: float = 1.0
-    search_ms: float = DEFAULT_SEARCH_MS
-    profile: str = DEFAULT_PROFILE
-    stalled_after_s: float = 3.0
-
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{name} is {value:g}, allowed is {low:g} to {high:g}"
-            for name, value, low, high in (
-                ("window_s", self.window_s, 0.4, 60),
-                ("report_every_s", self.report_every_s, 0.2, 60),
-                ("search_ms", self.search_ms, 100, 5000),
-                ("stalled_after_s", self.stalled_after_s, 1, 60),
-            )
-            if not low <= value <= high
-        ]
-        if self.profile not in PROFILES:
-            wrong.append(f"profile is {self.profile!r}, allowed are {', '.join(PROFILES)}")
-        if wrong:
-            raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
 
 
 class Handover:
@@ -113,7 +84,11 @@ class Daemon:
     """Runs one source to its end, or until `stop`."""
 
     def __init__(
-        self, bundle: Bundle, face_model: Path, settings: Settings, publish: Callable[[Report, float | None], None]
+        self,
+        bundle: Bundle,
+        face_model: Path,
+        settings: MeasureSettings,
+        publish: Callable[[Report, float | None], None],
     ) -> None:
         """`publish` takes each report and the time in the recording, in seconds from its first item."""
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)

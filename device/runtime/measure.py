@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from device.capture.file import FileSource
+from device.config import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
-from device.runtime.analyzer import DEFAULT_SEARCH_MS, Analyzer, WindowResult, judge, search_ticks
+from device.runtime.analyzer import Analyzer, WindowResult, judge, search_ticks
 from device.sync.track import LipEvidence
 from device.towers.bundle import Bundle
 

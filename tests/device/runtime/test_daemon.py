@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device.config import MeasureSettings
 from device.errors import CaptureError, UsageError
 from device.features.fetch import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Report, State
-from device.runtime.daemon import Daemon, Handover, Settings, paced
+from device.runtime.daemon import Daemon, Handover, paced
 from device.towers.bundle import load_bundle
 from tests.scenes import REPORT_KEYS, rash_bundle, talking_items, tiny_bundle
 
@@ -64,7 +65,7 @@ def failing(items: Iterable[Frame | Chunk]) -> Iterator[Frame | Chunk]:
 
 
 def daemon(collector: Callable[[Report, float | None], None], **settings: float) -> Daemon:
-    return Daemon(load_bundle(tiny_bundle()), require_face_model(), Settings(**settings), collector)  # type: ignore[arg-type]
+    return Daemon(load_bundle(tiny_bundle()), require_face_model(), MeasureSettings(**settings), collector)  # type: ignore[arg-type]
 
 
 def replayed(items: Iterable[Frame | Chunk], **settings: float) -> Collector:
@@ -84,14 +85,14 @@ def running(target: Daemon, items: Iterable[Frame | Chunk], *, realtime: bool) -
 
 def test_all_wrong_settings_are_named_at_once() -> None:
     with pytest.raises(UsageError) as caught:
-        Settings(window_s=0, report_every_s=float("nan"), search_ms=99, profile="loud")
+        MeasureSettings(window_s=0, report_every_s=float("nan"), search_ms=99, profile="loud")
     for name in ("window_s", "report_every_s", "search_ms", "profile", "itu-r-bt1359"):
         assert name in str(caught.value)
 
 
 def test_the_defaults_and_the_limits_are_allowed() -> None:
-    Settings()
-    Settings(window_s=60, report_every_s=0.2, search_ms=5000, profile="ebu-r37")
+    MeasureSettings()
+    MeasureSettings(window_s=60, report_every_s=0.2, search_ms=5000, profile="ebu-r37")
 
 
 # Handover
@@ -245,7 +246,7 @@ def test_reports_begin_with_starting_and_count_one_face() -> None:
 
 def test_an_offset_is_a_number_in_measuring_only() -> None:
     collector = Collector()
-    settings = Settings(window_s=2.0, report_every_s=0.2)
+    settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
     Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector).run(talking_items(), realtime=False)
     assert State.MEASURING in collector.states
     for report in collector.reports:

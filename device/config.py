@@ -1,0 +1,180 @@
+"""What a user may configure: one frozen dataclass per section, each key with its default, what is allowed, and why.
+
+This is the only place where ranges stand: the command line, the configuration file (`device.config_file`) and the
+annotated default file take them from here. `python -m device.config` prints that file.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import Field, dataclass, field, fields
+from typing import ClassVar, Protocol
+
+from device.errors import UsageError
+from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+
+CONFIG_VERSION = 1
+DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
+_MAX_PATH_BYTES = 4095  # Linux's own limit
+
+
+class Allowed(Protocol):
+    """What a key may hold; as text, in words for a user."""
+
+    def takes(self, value: object) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A finite number from `low` to `high`, both included. True and false are no numbers."""
+
+    low: float
+    high: float
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """One of some names."""
+
+    names: tuple[str, ...]
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and value in self.names
+
+    def __str__(self) -> str:
+        return ", ".join(self.names)
+
+
+@dataclass(frozen=True, slots=True)
+class PathText:
+    """A path as text, seen from the file's folder, or nothing; whether something is there shows when it is opened."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str) or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
+            return False
+        return len(value.encode(errors="replace")) <= _MAX_PATH_BYTES
+
+    def __str__(self) -> str:
+        return f"text of at most {_MAX_PATH_BYTES} bytes, without control characters"
+
+
+SEARCH_MS = Range(100, 5000)
+
+
+def _number(default: float, allowed: Range, about: str) -> float:
+    return field(default=default, metadata={"allowed": allowed, "about": about})
+
+
+def _text(default: str, allowed: Names | PathText, about: str) -> str:
+    return field(default=default, metadata={"allowed": allowed, "about": about})
+
+
+def allowed_of(key: Field[object]) -> Allowed:
+    """What the key of a section may hold."""
+    allowed: Allowed = key.metadata["allowed"]
+    return allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What all sections have in common. Raises UsageError, naming every value that is not allowed."""
+
+    about: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
+            for key in fields(self)
+            if not allowed_of(key).takes(value := getattr(self, key.name))
+        ]
+        if wrong:
+            raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSettings(Section):
+    about = "What is measured, and how it is reported."
+
+    window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
+    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.")
+    search_ms: float = _number(
+        DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
+    )
+    profile: str = _text(DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.")
+    stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings(Section):
+    about = "The models."
+
+    bundle: str = _text("", PathText(), "Folder with a bundle, relative to this file. Empty: the built-in one.")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings(Section):
+    about = "What is listened to and watched."
+
+    file: str = _text("", PathText(), "A recording to measure at real-time pace, relative to this file. Empty: none.")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration: one attribute per section of the file."""
+
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    source: SourceSettings = field(default_factory=SourceSettings)
+
+
+SECTIONS: dict[str, type[Section]] = {"measure": MeasureSettings, "model": ModelSettings, "source": SourceSettings}
+
+
+def shown(value: object) -> str:
+    """A value as a user wrote it, more or less, on one short line without control characters."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
+            return "a huge number"
+        case int() | float() | str():
+            text = repr(value)
+            return text if len(text) <= 60 else text[:57] + "..."
+        case dict():
+            return "a table"
+        case list():
+            return "an array"
+        case _:
+            return "a date or a time"  # all that is left in TOML
+
+
+def default_text() -> str:
+    """The annotated default file."""
+    return "\n".join(_default_lines()) + "\n"
+
+
+def _default_lines() -> Iterator[str]:
+    yield "# The configuration of avdrift, in TOML. Every key shows its default; one that is left out keeps it."
+    yield "# After a change: avdrift check-config"
+    yield "# This file is made by: python -m device.config"
+    yield ""
+    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield f"config_version = {CONFIG_VERSION}"
+    for name, section in SECTIONS.items():
+        yield from ("", f"# {section.about}", f"[{name}]")
+        for key in fields(section):
+            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.")
+            # A JSON text or number is a TOML one as well.
+            yield f"{key.name} = {json.dumps(key.default)}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(default_text())
