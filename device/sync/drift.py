@@ -29,7 +29,8 @@ _MIN_BLOCKS = 9
 _MAX_STD_PPM = 50.0  # a slope that is less sure means nothing
 _MAX_GAP_S = 300.0  # over a longer one, drift and step look the same
 _RECENT = 120
-_NEWEST = 12  # may be the first of another level, so they do not say how many reports are wrong
+_NEWEST = 12  # and those of this many windows may be the first of another level: they do not say
+_NEWEST_WINDOWS = 2.4  # how much noise there is, nor how many reports are wrong
 _MIN_LEVEL = 10
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
@@ -202,7 +203,9 @@ def _looks(t_s: Doubles, window_s: float) -> Doubles:
 def _onset(state: DriftState, window_s: float) -> int | None:
     """Index of the first recent report at a new level; None while the old one is as good an explanation."""
     recent = state.recent
-    noise_ms = _noise_ms(recent[:-_NEWEST] if len(recent) >= _NEWEST + _MIN_LEVEL // 2 else recent)
+    newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
+    settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
+    noise_ms = _noise_ms(recent[:settled] if settled >= _MIN_LEVEL // 2 else recent)
     least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
     if abs(recent[-1].surprise_ms) < least_ms / 2:
         return None
@@ -211,7 +214,7 @@ def _onset(state: DriftState, window_s: float) -> int | None:
     shifts = shifts[np.abs(shifts) >= least_ms]
     if not len(shifts):
         return None
-    past = np.abs(surprise[:-_NEWEST])
+    past = np.abs(surprise[: max(settled, 0)])
     wrong = (np.count_nonzero(past > 3.5 * noise_ms) + 1) / (len(past) + 20)
     gains = _log_density(surprise[:, None] - shifts, noise_ms, wrong) - _log_density(surprise, noise_ms, wrong)[:, None]
     new = _looks(t_s, window_s)[:, None]
