@@ -21,11 +21,11 @@ import numpy as np
 from device.sync.robust import Doubles, Line, centre, line, spread
 
 PPM_PER_MS_PER_S = 1000.0
-CALL_SIGMA = 3.0
+CALL_SIGMA = 3.7  # and not 3: there is a new look every 20 s, all day
 
 _BLOCK_S = 20.0
 _MAX_BLOCKS = 360  # two hours: a drift that changes with the temperature is followed
-_MIN_BLOCKS = 9
+_MIN_BLOCKS = 12
 _MAX_STD_PPM = 50.0  # a slope that is less sure means nothing
 _MAX_GAP_S = 300.0  # over a longer one, drift and step look the same
 _RECENT = 120
@@ -180,7 +180,7 @@ def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
     looks = _looks(np.array([entry.t_s for entry in full]), window_s).sum()
     block = Block(float(np.mean([entry.t_s for entry in full])), centre(_offsets(full), noise_ms), float(looks))
     blocks = (*state.blocks, block)[-_MAX_BLOCKS:]
-    found = _line(blocks)
+    found = _line(blocks, noise_ms)
     known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
     return replace(
         state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and known else 0.0,
@@ -188,11 +188,12 @@ def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
     )  # fmt: skip
 
 
-def _line(blocks: tuple[Block, ...]) -> Line | None:
+def _line(blocks: tuple[Block, ...], noise_ms: float) -> Line | None:
     if len(blocks) < _MIN_BLOCKS:
         return None
     t_s, offsets_ms, looks = np.array([(block.t_s, block.offset_ms, block.looks) for block in blocks]).T
-    return line(t_s, offsets_ms, looks, _MIN_NOISE_MS / float(np.sqrt(looks.max())))
+    # A dozen blocks may lie on a line by luck; they cannot be better than their reports.
+    return line(t_s, offsets_ms, looks, 0.9 * noise_ms / float(np.sqrt(looks.max())))
 
 
 def _looks(t_s: Doubles, window_s: float) -> Doubles:
@@ -205,7 +206,9 @@ def _onset(state: DriftState, window_s: float) -> int | None:
     recent = state.recent
     newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
     settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
-    noise_ms = _noise_ms(recent[:settled] if settled >= _MIN_LEVEL // 2 else recent)
+    past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent
+    looks = _looks(np.array([entry.t_s for entry in past_seen]), window_s).sum()
+    noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # what few looks call noise may be too little
     least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
     if abs(recent[-1].surprise_ms) < least_ms / 2:
         return None

@@ -73,7 +73,7 @@ def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | N
     if bend < 0.2:  # hardly a point in the bulk: no line at all
         return None
     # Where most residuals are below `least_scale`, psi would call the line better than its points can be.
-    variance = scale**2 * max((psi**2).sum() / degrees, 0.5 if scale == least_scale else 0.0) / bend**2
+    variance = scale**2 * max((psi**2).sum() / degrees, 1.0 if scale == least_scale else 0.0) / bend**2
     slope_std = float(np.sqrt(variance * np.linalg.inv(x.T @ x)[1, 1]))
     widened = slope_std * _shared(psi) * (1 + 2.5 / degrees + 5.75 / degrees**2)  # Abramowitz and Stegun 26.7.5 at 3
     return Line(t_mid, float(fit[0]), float(fit[1]), widened)
