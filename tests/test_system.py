@@ -273,6 +273,18 @@ def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
     assert {true for _, true in settled} == {offset_ms for _, offset_ms in truth()}, "every stretch was measured"
 
 
+def test_the_samples_two_steps_are_each_reported_once_before_the_next() -> None:
+    done = avdrift("replay", SAMPLE, "--json")
+    assert done.returncode == 0, done.stderr
+    reports = objects(done)
+    steps = [(number, report["step_ms"]) for number, report in enumerate(reports, 1) if report["step_ms"] is not None]
+    assert [step_ms for _, step_ms in steps] == [pytest.approx(-240, abs=20), pytest.approx(400, abs=20)]
+    for (number, _), (at_s, _) in zip(steps, truth()[1:], strict=True):
+        assert at_s < number + 0.1 <= at_s + 12  # two reports in five seconds' window cannot decide
+    assert {report["drift_ppm"] for report in reports} == {None}, "48 s are too little for a drift"
+    assert done.stderr.count("step of ") == 2
+
+
 def test_the_samples_windows_follow_its_offset() -> None:
     done = avdrift("measure", SAMPLE, "--json", "--window", 2)
     assert done.returncode == 0, done.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from device.records import NS_PER_MS, NS_PER_S, Report, State
 from device.runtime.analyzer import WindowResult
+from device.sync.drift import Drift, DriftState, known, update
 from device.sync.verdict import PROFILES, direction, verdict
 
 SCHEMA = 1
@@ -19,6 +20,10 @@ def _boot_id() -> str:
     return _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.is_file() else "unknown"
 
 
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
 class Reporter:
     """Makes consecutive reports of one run."""
 
@@ -27,6 +32,7 @@ class Reporter:
         self._boot_id = _boot_id()
         self._started_ns = time.monotonic_ns()
         self._seq = 0
+        self._drift = DriftState()
 
     def report(
         self, result: WindowResult | None, *, state: State | None = None, faces: int | None = None,
@@ -38,6 +44,7 @@ class Reporter:
         state = state or (result.state if result else State.STARTING)
         best = result.best if result and state is State.MEASURING else None
         offset_ms = round(best.offset_ms, 1) if best else None
+        drift = self._follow(result, measured=best is not None)
         sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
         return Report(
             schema=SCHEMA,
@@ -51,9 +58,9 @@ class Reporter:
             offset_std_ms=round(best.offset_std_ms, 1) if best else None,
             direction=direction(offset_ms) if offset_ms is not None else None,
             confidence=round(sure.confidence, 4) if sure else None,
-            drift_ppm=None,
-            drift_std_ppm=None,
-            step_ms=None,
+            drift_ppm=_rounded(drift.drift_ppm, 2),
+            drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
+            step_ms=_rounded(drift.step_ms, 1),
             verdict=verdict(offset_ms, PROFILES[self._profile]),
             profile=self._profile,
             window_s=self._window_s,
@@ -64,3 +71,12 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round((now_ns - captured_ns) / NS_PER_MS) if captured_ns is not None else None,
         )
+
+    def _follow(self, result: WindowResult | None, *, measured: bool) -> Drift:
+        """Drift and steps on the stream's own clock, from measurements only."""
+        if result is None or result.best is None or not measured:
+            return known(self._drift, result.to_ns / NS_PER_S if result else None)
+        t_s = result.to_ns / NS_PER_S
+        best = result.best
+        self._drift, drift = update(self._drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
+        return drift

@@ -31,6 +31,7 @@ def as_text(report: Report, t_s: float | None) -> str:
     return (
         f"{at}{report.offset_ms:+7.0f} ms  {_WORDS[report.direction]:<11}  ±{report.offset_std_ms:.0f} ms  "
         f"confidence {report.confidence:.2f}  {report.verdict.value.replace('_', ' ')}"
+        f"{f'  step of {report.step_ms:+.0f} ms' if report.step_ms is not None else ''}"
     )
 
 
@@ -51,6 +52,8 @@ class Summary:
     def __init__(self) -> None:
         self._states: Counter[State] = Counter()
         self._runs: list[_Run] = []
+        self._steps: list[str] = []
+        self._drift_ppm: tuple[float, float] | None = None
         self._dropped = (0, 0)
         self._profile = ""
 
@@ -58,6 +61,11 @@ class Summary:
         self._states[report.state] += 1
         self._dropped = (report.video_dropped, report.audio_dropped)
         self._profile = report.profile
+        if report.drift_ppm is not None and report.drift_std_ppm is not None:
+            self._drift_ppm = report.drift_ppm, report.drift_std_ppm
+        if report.step_ms is not None:
+            seen = f", seen at {t_s:.1f} s" if t_s is not None else ""
+            self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}\n"]
         if report.offset_ms is None:
             return
         last = self._runs[-1] if self._runs else None
@@ -76,5 +84,8 @@ class Summary:
             word = _WORDS[direction(offset_ms)]
             when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
             out.write(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports\n")
+        out.writelines(self._steps)
+        if self._drift_ppm is not None:
+            out.write(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm\n")
         if any(self._dropped):
             out.write(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -99,3 +100,43 @@ def test_reports_survive_json() -> None:
     for state in State:
         found = json.loads(json.dumps(reporter().report(result(state)).to_dict(), allow_nan=False))
         assert found["state"] == state.value
+
+
+def told(maker: Reporter, t_s: int, offset_ms: float, state: State = State.MEASURING) -> Report:
+    return maker.report(replace(result(state, offset_ms), from_ns=(t_s - 5) * NS_PER_S, to_ns=t_s * NS_PER_S))
+
+
+def test_a_step_is_in_one_report_only() -> None:
+    maker = reporter()
+    reports = [told(maker, 10 + k, 80.0 if k < 20 else -160.0) for k in range(40)]
+    assert [report.step_ms for report in reports if report.step_ms is not None] == [-240.0]
+
+
+def test_drift_is_in_every_report_once_it_is_known() -> None:
+    maker = reporter()
+    reports = [told(maker, 10 + k, 80.0 + 0.1 * k) for k in range(300)]
+    assert reports[100].drift_ppm is reports[100].drift_std_ppm is None
+    assert reports[-1].drift_ppm == pytest.approx(100, abs=1) and reports[-1].drift_std_ppm
+    blind = (told(maker, 320, 0.0, State.NO_FACE), maker.report(None, state=State.STALLED))
+    assert {report.drift_ppm for report in blind} == {reports[-1].drift_ppm}
+    assert told(maker, 2000, 0.0, State.NO_FACE).drift_ppm is None, "of half an hour ago"
+
+
+def test_what_is_not_believed_feeds_neither_drift_nor_steps() -> None:
+    maker = reporter()
+    for k in range(20):
+        told(maker, 10 + k, 80.0)
+    unsure = [told(maker, 30 + k, -400.0, State.UNCERTAIN) for k in range(20)]
+    overridden = [
+        maker.report(replace(result(State.MEASURING, -400.0), to_ns=(50 + k) * NS_PER_S), state=State.STARTING)
+        for k in range(20)
+    ]
+    after = [told(maker, 70 + k, 80.0) for k in range(20)]
+    assert {report.step_ms for report in (*unsure, *overridden, *after)} == {None}
+
+
+def test_time_that_stands_still_or_goes_back_breaks_nothing() -> None:
+    maker = reporter()
+    reports = [told(maker, t_s, 80.0) for t_s in (10, 11, 11, 11, 9, 10, 5000, 5000, 5001)]
+    assert {report.state for report in reports} == {State.MEASURING}
+    assert {report.step_ms for report in reports} == {report.drift_ppm for report in reports} == {None}

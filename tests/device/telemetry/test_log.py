@@ -92,3 +92,26 @@ def test_summary_speaks_of_losses_only_where_there_are_some() -> None:
 def test_summary_of_a_long_run_stays_small() -> None:
     said = summary_of(*[(measured(500.0 * (-1) ** k), float(k)) for k in range(2000)])
     assert len(said.splitlines()) < 30
+
+
+def test_a_step_is_in_its_line_and_in_the_summary() -> None:
+    stepped = replace(measured(-160.0), step_ms=-241.6)
+    assert as_text(stepped, 26.1).endswith("step of -242 ms")
+    said = summary_of((MEASURED, 25.1), (stepped, 26.1), (measured(-160.0), 27.1))
+    assert said.count("step of") == 1 and "step of -242 ms, seen at 26.1 s" in said
+    assert "step of -242 ms\n" in summary_of((stepped, None))
+
+
+def test_summary_is_silent_about_steps_and_drift_where_none_are_known() -> None:
+    said = summary_of((MEASURED, 0.0), (BLIND, 1.0))
+    assert "step" not in said and "drift" not in said
+
+
+def test_summary_gives_the_latest_drift() -> None:
+    drifting = [replace(MEASURED, drift_ppm=ppm, drift_std_ppm=4.0) for ppm in (30.0, 48.26)]
+    assert "drift: +48.3 ±4.0 ppm" in summary_of(*[(report, None) for report in drifting], (BLIND, None))
+
+
+def test_summary_of_many_steps_stays_small() -> None:
+    said = summary_of(*[(replace(MEASURED, step_ms=100.0), float(k)) for k in range(500)])
+    assert len(said.splitlines()) < 30 and "seen at 499.0 s" in said

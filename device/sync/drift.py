@@ -1,0 +1,237 @@
+"""From measured offsets to drift and steps: one report at a time, bounded memory, no clock.
+
+Conventions: t_s is the end of a report's window on the stream's clock; 1 ppm is 0.001 ms/s; a step is new less old.
+Method, drift: reports are joined to blocks of 20 s, each with a robust mean; a robust line through the blocks of the
+last two hours is the drift. Its error comes from how the blocks scatter, so what overlapping windows share within a
+block is counted once, and what blocks share is seen in their residuals.
+Method, steps: a sequential likelihood-ratio test (Page, "Continuous inspection schemes", Biometrika 41, 1954; for an
+unknown size Lorden, Annals of Mathematical Statistics 42, 1971) of "shifted by d since report k" against "as before".
+Each report is normal noise or, with the share that was lately seen, a wrong number from anywhere in the search range;
+so wrong numbers count only where they agree with each other. A report adds only the part of its window that is new.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from device.sync.robust import Doubles, Line, centre, line, spread
+
+PPM_PER_MS_PER_S = 1000.0
+CALL_SIGMA = 3.7  # and not 3: there is a new look every 20 s, all day
+
+_BLOCK_S = 20.0
+_MAX_BLOCKS = 360  # two hours: a drift that changes with the temperature is followed
+_MIN_BLOCKS = 12
+_MAX_STD_PPM = 50.0  # a slope that is less sure means nothing
+_MAX_GAP_S = 300.0  # over a longer one, drift and step look the same
+_RECENT = 120
+_NEWEST = 12  # and those of this many windows may be the first of another level: they do not say
+_NEWEST_WINDOWS = 2.4  # how much noise there is, nor how many reports are wrong
+_MIN_LEVEL = 10
+_MIN_STEP_MS = 25.0
+_MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
+_OUTLIER_RANGE_MS = 2400.0
+_STEP_EVIDENCE = 13.0  # nats, for a step as small as the noise: e^-13 a report is below one false step a day
+
+
+class DriftClass(StrEnum):
+    STEADY = "steady"
+    DRIFTING = "drifting"
+    STEPPED = "stepped"  # a step was seen, and since then too little for a drift
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What is known after a report. Unknown is None; the step only in answer to the report that decided it."""
+
+    kind: DriftClass = DriftClass.UNKNOWN
+    drift_ppm: float | None = None
+    drift_std_ppm: float | None = None
+    step_ms: float | None = None
+    step_t_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One report: when, what, and how far from what was expected (0 while nothing was)."""
+
+    t_s: float
+    offset_ms: float
+    offset_std_ms: float
+    surprise_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some seconds of reports in one number."""
+
+    t_s: float
+    offset_ms: float
+    looks: float
+
+
+@dataclass(frozen=True, slots=True)
+class DriftState:
+    """All that has to be kept between reports, and over a restart."""
+
+    recent: tuple[Seen, ...] = ()
+    filling: tuple[Seen, ...] = ()  # of the block that is not full yet
+    blocks: tuple[Block, ...] = ()
+    slope_ms_per_s: float = 0.0
+    slope_std_ms_per_s: float | None = None  # None: no slope is known
+    stepped: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> DriftState:
+        """The inverse of `to_dict`, also of its way through JSON. Raises KeyError or TypeError for anything else."""
+        return cls(
+            recent=tuple(Seen(**seen) for seen in found["recent"]),
+            filling=tuple(Seen(**seen) for seen in found["filling"]),
+            blocks=tuple(Block(**block) for block in found["blocks"]),
+            slope_ms_per_s=found["slope_ms_per_s"],
+            slope_std_ms_per_s=found["slope_std_ms_per_s"],
+            stepped=found["stepped"],
+        )
+
+
+def update(
+    state: DriftState, t_s: float, offset_ms: float, offset_std_ms: float, *, window_s: float
+) -> tuple[DriftState, Drift]:
+    """Take one measured offset, found in the `window_s` seconds before `t_s`.
+
+    A time that repeats is ignored; one that goes back, or a gap of more than five minutes, begins anew. Raises
+    ValueError for numbers that are not finite.
+    """
+    if not np.isfinite([t_s, offset_ms, offset_std_ms]).all():
+        raise ValueError("an offset and its time must be finite")
+    if state.recent:
+        passed_s = t_s - state.recent[-1].t_s
+        if passed_s == 0:
+            return state, known(state)
+        if not 0 < passed_s <= _MAX_GAP_S:
+            state = DriftState()
+    level_ms = _level_ms(state, t_s)
+    seen = Seen(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
+    state = _add(state, seen, window_s)
+    onset = _onset(state, window_s)
+    if onset is None:
+        return state, known(state)
+    since = state.recent[onset:]
+    new_ms = centre(_offsets(since), _noise_ms(state.recent[:onset]))
+    old_ms = since[-1].offset_ms - since[-1].surprise_ms
+    fresh = DriftState(stepped=True)
+    for entry in since:
+        fresh = _add(fresh, replace(entry, surprise_ms=entry.offset_ms - new_ms), window_s)
+    # The old level's last window and the new one's first are both half in the past.
+    step_t_s = (state.recent[onset - 1].t_s + since[0].t_s - window_s) / 2
+    return fresh, replace(known(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
+
+
+def known(state: DriftState, t_s: float | None = None) -> Drift:
+    """What the reports so far say at a time; nothing once the last of them is more than five minutes old."""
+    if t_s is not None and state.recent and not 0 <= t_s - state.recent[-1].t_s <= _MAX_GAP_S:
+        return Drift()
+    if state.slope_std_ms_per_s is None:
+        return Drift(DriftClass.STEPPED if state.stepped else DriftClass.UNKNOWN)
+    moves = abs(state.slope_ms_per_s) >= CALL_SIGMA * state.slope_std_ms_per_s
+    return Drift(
+        DriftClass.DRIFTING if moves else DriftClass.STEADY,
+        state.slope_ms_per_s * PPM_PER_MS_PER_S,
+        state.slope_std_ms_per_s * PPM_PER_MS_PER_S,
+    )
+
+
+def _offsets(seen: tuple[Seen, ...]) -> Doubles:
+    return np.array([entry.offset_ms for entry in seen], np.float64)
+
+
+def _level_ms(state: DriftState, t_s: float) -> float | None:
+    """What is expected at a time; None after too few reports."""
+    if len(state.recent) < _MIN_LEVEL:
+        return None
+    ages_s = t_s - np.array([entry.t_s for entry in state.recent])
+    return float(np.median(_offsets(state.recent) + state.slope_ms_per_s * ages_s))
+
+
+def _noise_ms(seen: tuple[Seen, ...]) -> float:
+    """Of one report: what the reports say of themselves, or how far they scatter, whichever is more."""
+    told_ms = float(np.median([entry.offset_std_ms for entry in seen])) if seen else 0.0
+    offsets_ms = _offsets(seen)
+    rough_ms = max(spread(offsets_ms), _MIN_NOISE_MS)
+    # Wrong numbers widen the first guess: look again without them.
+    near = offsets_ms[np.abs(offsets_ms - np.median(offsets_ms)) <= 3 * rough_ms] if len(seen) else offsets_ms
+    return max(spread(near), told_ms, _MIN_NOISE_MS)
+
+
+def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
+    state = replace(state, recent=(*state.recent, seen)[-_RECENT:])
+    if not state.filling or seen.t_s - state.filling[0].t_s < _BLOCK_S:
+        return replace(state, filling=(*state.filling, seen))
+    full = state.filling
+    noise_ms = _noise_ms(state.recent)
+    looks = _looks(np.array([entry.t_s for entry in full]), window_s).sum()
+    block = Block(float(np.mean([entry.t_s for entry in full])), centre(_offsets(full), noise_ms), float(looks))
+    blocks = (*state.blocks, block)[-_MAX_BLOCKS:]
+    found = _line(blocks, noise_ms)
+    known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
+    return replace(
+        state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and known else 0.0,
+        slope_std_ms_per_s=found.slope_std if found and known else None,
+    )  # fmt: skip
+
+
+def _line(blocks: tuple[Block, ...], noise_ms: float) -> Line | None:
+    if len(blocks) < _MIN_BLOCKS:
+        return None
+    t_s, offsets_ms, looks = np.array([(block.t_s, block.offset_ms, block.looks) for block in blocks]).T
+    # A dozen blocks may lie on a line by luck; they cannot be better than their reports.
+    return line(t_s, offsets_ms, looks, 0.9 * noise_ms / float(np.sqrt(looks.max())))
+
+
+def _looks(t_s: Doubles, window_s: float) -> Doubles:
+    """The part of each report's window that no earlier one of these reports has seen."""
+    return np.minimum(np.diff(t_s, prepend=-np.inf) / window_s, 1.0)
+
+
+def _onset(state: DriftState, window_s: float) -> int | None:
+    """Index of the first recent report at a new level; None while the old one is as good an explanation."""
+    recent = state.recent
+    newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
+    settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
+    past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent
+    looks = _looks(np.array([entry.t_s for entry in past_seen]), window_s).sum()
+    noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # what few looks call noise may be too little
+    least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
+    if abs(recent[-1].surprise_ms) < least_ms / 2:
+        return None
+    surprise, t_s = np.array([(entry.surprise_ms, entry.t_s) for entry in recent], np.float64).T
+    shifts = surprise[-2 * _NEWEST :]
+    shifts = shifts[np.abs(shifts) >= least_ms]
+    if not len(shifts):
+        return None
+    past = np.abs(surprise[: max(settled, 0)])
+    wrong = (np.count_nonzero(past > 3.5 * noise_ms) + 1) / (len(past) + 20)
+    gains = _log_density(surprise[:, None] - shifts, noise_ms, wrong) - _log_density(surprise, noise_ms, wrong)[:, None]
+    new = _looks(t_s, window_s)[:, None]
+    later = np.cumsum((new * gains)[::-1], axis=0)[::-1] - new * gains
+    evidence = gains + later  # [since report k, shift d]: the first window of a new level is all new
+    # One wrong window is in several reports: believe only windows that have no second in common.
+    evidence[t_s > t_s[-1] - window_s] = -np.inf
+    evidence[:, gains[-1] < 1] = -np.inf  # nor a level that the newest report does not clearly share
+    # The larger a step, the more sizes there are at which wrong numbers may happen to agree.
+    evidence -= np.log(np.maximum(np.abs(shifts) / noise_ms, 1.0))
+    onset = int(np.argmax(evidence.max(axis=1)))
+    return onset if evidence[onset].max() >= _STEP_EVIDENCE and onset > 0 else None
+
+
+def _log_density(surprise_ms: Doubles, noise_ms: float, wrong: float) -> Doubles:
+    normal = (1 - wrong) * np.exp(-0.5 * (surprise_ms / noise_ms) ** 2) / (noise_ms * np.sqrt(2 * np.pi))
+    return np.asarray(np.log(normal + wrong / _OUTLIER_RANGE_MS), np.float64)
