@@ -126,6 +126,7 @@ def open_espeak(library: str = LIBRARY) -> Iterator[tuple[Any, int]]:
     finally:
         lib.espeak_Terminate()
         _ctypes.dlclose(lib._handle)
+        ctypes.CDLL(None).fflush(None)  # what it complains of waits in C's buffer, and would come after everything else
 
 
 def speak(text: str, voice: Voice) -> Utterance:
