@@ -175,7 +175,7 @@ def _print_measured(found: dict[str, object]) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
 
-    bench(options.bundle or DEFAULT_BUNDLE, options.source, as_json=options.json)
+    bench(options.bundle, options.source, as_json=options.json)
     return 0
 
 

@@ -79,11 +79,6 @@ class Curves:
     hopeless: Flags
 
 
-def fit_calibration(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Calibration:
-    """The calibration of the towers that made `tracks`, whose own offsets are `truths_ms`. See `fitted`."""
-    return fitted(tracks, truths_ms, random).calibration
-
-
 def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Fitted:
     """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing is known to be hopeless.
 

@@ -20,7 +20,6 @@ from train.synth_speech import Phoneme
 
 STEP_S = 0.001
 LABIAL_CLOSURES = frozenset("pbm")
-LABIODENTALS = frozenset("fvɱʋ")
 MODIFIERS = frozenset("ːˑˈˌʰʲʷˤ̩̯̃̊̚.ˠ- \u0361")
 
 # Seconds over which each articulator's pull fades to 1/e before and after its sound.

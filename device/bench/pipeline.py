@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import cv2
 
-from device.bench.stages import SEARCH_MS, Chain, EverySecond
+from device.bench.stages import Chain, EverySecond
 from device.bench.syncnet import measure_syncnet
 from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
 from device.capture.file import FileSource
@@ -145,7 +145,7 @@ def _length_s(items: list[Frame | Chunk]) -> float:
 
 
 def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float) -> None:
-    analyzer = Analyzer(bundle, face_model, search_ms=SEARCH_MS)
+    analyzer = Analyzer(bundle, face_model)
     reports = EverySecond(analyzer)
     with FileSource(source) as opened:
         for item in _stretch(opened, stretch_s):

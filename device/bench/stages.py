@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from device.config import DEFAULT_SEARCH_MS
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from device.features.face import Face, FaceDetector
 from device.features.lipgrid import LipGrid, normalize
@@ -22,7 +23,6 @@ from device.towers.bundle import AUDIO, LIPS, Bundle
 from device.towers.litert import Floats, Model
 from device.towers.macs import count_macs
 
-SEARCH_MS: Final = 1000.0
 WINDOW_S: Final = 5.0
 
 Region = tuple[float, float, float] | None
@@ -51,10 +51,10 @@ class Chain:
     def __init__(self, bundle: Bundle, folder: Path, face_model: Path, items: list[Frame | Chunk]) -> None:
         self._frames = [item for item in items if isinstance(item, Frame)]
         self._chunks = [item for item in items if isinstance(item, Chunk)]
-        self._analyzer = Analyzer(bundle, face_model, search_ms=SEARCH_MS)  # only for its memory of speech
+        self._analyzer = Analyzer(bundle, face_model)  # only for its memory of speech
         for chunk in self._chunks:
             list(self._analyzer.push(chunk))
-        self._search_ticks, self._logit_scale = search_ticks(SEARCH_MS), bundle.calibration.logit_scale
+        self._search_ticks, self._logit_scale = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration.logit_scale
         self._detector = _RecordingDetector(face_model)
         self._grid_parts = list(self._crop_with(self._detector))
         self._lips, self._audio = (_CountedModel((folder / name).read_bytes(), name=name) for name in (LIPS, AUDIO))

@@ -8,7 +8,7 @@ import pytest
 from device.errors import InputFormatError
 from device.sync.curve import Calibration, estimate
 from tests.train.made import make_track
-from train.calibrate import BIN_EDGES, Fitted, collect, confidence, fit_calibration, fitted, reliability
+from train.calibrate import BIN_EDGES, Fitted, collect, confidence, fitted, reliability
 from train.measure import Track
 
 TRUTHS_MS = [20.0, -50.0, 0.0, 80.0, -30.0, 10.0]
@@ -65,11 +65,11 @@ def test_promises_hold_on_tracks_that_were_not_fitted(hard: Fitted) -> None:
 
 def test_the_calibration_is_that_of_the_towers_scale(hard: Fitted) -> None:
     assert hard.calibration.logit_scale == 8.0
-    assert hard.calibration == fit_calibration(noisy_tracks(3.0), TRUTHS_MS, np.random.default_rng(0))
+    assert hard.calibration == fitted(noisy_tracks(3.0), TRUTHS_MS, np.random.default_rng(0)).calibration
 
 
 def test_louder_evidence_of_the_same_towers_is_cooled(hard: Fitted) -> None:
-    loud = fit_calibration(noisy_tracks(3.0, logit_scale=16.0), TRUTHS_MS, np.random.default_rng(0))
+    loud = fitted(noisy_tracks(3.0, logit_scale=16.0), TRUTHS_MS, np.random.default_rng(0)).calibration
     assert loud.temperature > 1.5 * hard.calibration.temperature
 
 
