@@ -54,6 +54,43 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """One of some numbers."""
+
+    numbers: tuple[float, ...]
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, int | float) and not isinstance(value, bool) and value in self.numbers
+
+    def __str__(self) -> str:
+        return ", ".join(f"{number:g}" for number in self.numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """Yes or no."""
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, bool)
+
+    def __str__(self) -> str:
+        return "true, false"
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Printable text of at most so many characters."""
+
+    longest: int
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and len(value) <= self.longest and (value.isprintable() or not value)
+
+    def __str__(self) -> str:
+        return f"text of at most {self.longest} characters, without control characters"
+
+
+@dataclass(frozen=True, slots=True)
 class PathText:
     """A path as text, seen from the file's folder, or nothing; whether something is there shows when it is opened."""
 
@@ -69,11 +106,15 @@ class PathText:
 SEARCH_MS = Range(100, 5000)
 
 
-def _number(default: float, allowed: Range, about: str) -> float:
+def _number(default: float, allowed: Range | Choice, about: str) -> float:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
-def _text(default: str, allowed: Names | PathText, about: str) -> str:
+def _flag(default: bool, about: str) -> bool:
+    return field(default=default, metadata={"allowed": Flag(), "about": about})
+
+
+def _text(default: str, allowed: Names | PathText | Text, about: str) -> str:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
@@ -123,7 +164,30 @@ class ModelSettings(Section):
 class SourceSettings(Section):
     about = "What is listened to and watched."
 
-    file: str = _text("", PathText(), "A recording to measure at real-time pace, relative to this file. Empty: none.")
+    file: str = _text(
+        "",
+        PathText(),
+        "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSettings(Section):
+    about = "The camera."
+
+    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
+    rate_hz: float = _number(25.0, Range(10, 60), "Pictures a second to ask the camera for.")
+    width_px: float = _number(640, Range(160, 1920), "Width of the pictures to ask for. A face needs 60 pixels of it.")
+    height_px: float = _number(480, Range(120, 1080), "Height of the pictures to ask for.")
+    rotation_deg: float = _number(0, Choice((0, 180)), "180 where the camera hangs upside down.")
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneSettings(Section):
+    about = "The microphone."
+
+    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
+    force: bool = _flag(False, "Also take a device whose clock cannot be told exactly, such as pulse or default.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +197,17 @@ class Config:
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     source: SourceSettings = field(default_factory=SourceSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
 
 
-SECTIONS: dict[str, type[Section]] = {"measure": MeasureSettings, "model": ModelSettings, "source": SourceSettings}
+SECTIONS: dict[str, type[Section]] = {
+    "measure": MeasureSettings,
+    "model": ModelSettings,
+    "source": SourceSettings,
+    "camera": CameraSettings,
+    "microphone": MicrophoneSettings,
+}
 
 
 def shown(value: object) -> str:

@@ -190,6 +190,6 @@ def _config(document: dict[str, Any]) -> Config:
         values = document.get(name, {})
         # TOML tells 5 from 5.0; all numbers here are of the second kind.
         made[name] = section(
-            **{key: float(value) if isinstance(value, int) else value for key, value in values.items()}
+            **{key: float(value) if type(value) is int else value for key, value in values.items()}
         )
     return Config(**made)

@@ -5,7 +5,11 @@ AvdriftError                    1  never raised itself
 ├── CaptureError                3  a camera, a microphone or an input file
 │   ├── InputMissingError       3  no such file, or not readable
 │   ├── InputFormatError        3  not a recording, or damaged before the first frame
-│   └── InputTrackError         3  a recording without picture or without sound
+│   ├── InputTrackError         3  a recording without picture or without sound
+│   ├── DeviceMissingError      3  no such camera or microphone, or not yet
+│   ├── DeviceBusyError         3  another process holds it
+│   ├── DevicePermissionError   3  this user may not open it
+│   └── DeviceLostError         3  it went away, or stopped giving, while it was open
 ├── ModelError                  4  a bundle or a model file
 │   ├── ModelMissingError       4  nothing there
 │   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
@@ -39,40 +43,24 @@ class CaptureError(AvdriftError):
     exit_code = 3
 
 
-class InputMissingError(CaptureError):
-    pass
-
-
-class InputFormatError(CaptureError):
-    pass
-
-
-class InputTrackError(CaptureError):
-    pass
+class InputMissingError(CaptureError): ...
+class InputFormatError(CaptureError): ...
+class InputTrackError(CaptureError): ...
+class DeviceMissingError(CaptureError): ...
+class DeviceBusyError(CaptureError): ...
+class DevicePermissionError(CaptureError): ...
+class DeviceLostError(CaptureError): ...
 
 
 class ModelError(AvdriftError):
     exit_code = 4
 
 
-class ModelMissingError(ModelError):
-    pass
-
-
-class ModelCorruptError(ModelError):
-    pass
-
-
-class ModelContractError(ModelError):
-    pass
-
-
-class ModelSignatureError(ModelError):
-    pass
-
-
-class ModelStoreError(ModelError):
-    pass
+class ModelMissingError(ModelError): ...
+class ModelCorruptError(ModelError): ...
+class ModelContractError(ModelError): ...
+class ModelSignatureError(ModelError): ...
+class ModelStoreError(ModelError): ...
 
 
 class TransportError(AvdriftError):

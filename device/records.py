@@ -99,6 +99,82 @@ class Report:
     video_dropped: int
     audio_dropped: int
     latency_ms: float | None
+    fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class EventKind(StrEnum):
+    VERDICT = "verdict"  # a limit of the profile was crossed, for long enough to be meant
+    STEP = "step"
+    FACE = "face"  # lost, returned
+    SPEECH = "speech"
+    FAULT = "fault"  # began, ended
+    MODEL = "model"  # another bundle, or back to the one before
+    PROFILE = "profile"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened once, with what was before it and after it."""
+
+    schema: int
+    seq: int
+    boot_id: str
+    uptime_s: float
+    t_unix_ms: int
+    clock_synced: bool | None
+    kind: EventKind
+    before: str | float | None
+    after: str | float | None
+    about: str  # one sentence for a person
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the computer and the daemon are, once a minute. Unknown is None."""
+
+    schema: int
+    boot_id: str
+    uptime_s: float
+    t_unix_ms: int
+    clock_synced: bool | None
+    cpu_ratio: float | None  # of one core, since the last one
+    memory_mb: float | None
+    threads: int
+    open_files: int | None
+    temperature_c: float | None
+    undervoltage: bool | None
+    disk_free_mb: float | None
+    video_rate_hz: float | None
+    microphone_ppm: float | None  # its sample clock against the computer's
+    video_dropped: int
+    audio_dropped: int
+    sources_reopened: int
+    events_lost: int
+    load_step: int  # back-pressure: 0 none, 1 fewer face detections, 2 also every second lip window
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Info:
+    """What is running, said at the start and whenever it changes."""
+
+    schema: int
+    version: str
+    model: str
+    model_digest: str
+    profile: str
+    camera: str | None
+    microphone: str | None
+    bias_ms: float | None  # the rig's own offset, already taken off every report
+    bias_std_ms: float | None
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

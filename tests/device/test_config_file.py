@@ -279,12 +279,30 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60)}
 
 
+SECTION_NAMES = {"measure", "model", "source", "camera", "microphone"}
+
+
+def live_correct(camera: dict[str, Any], microphone: dict[str, Any]) -> bool:
+    sides = {"rate_hz": (10, 60), "width_px": (160, 1920), "height_px": (120, 1080), "rotation_deg": (0, 180)}
+    devices = [camera.pop("device", "auto"), microphone.pop("device", "auto")]
+    return (
+        set(camera) <= set(sides)
+        and set(microphone) <= {"force"}
+        and type(microphone.get("force", False)) is bool
+        and all(type(value) in (int, float) and math.isfinite(value) for value in camera.values())
+        and all(sides[key][0] <= value <= sides[key][1] for key, value in camera.items())
+        and camera.get("rotation_deg", 0) in (0, 180)
+        and all(type(device) is str and len(device) <= 200 for device in devices)
+        and not any(ord(c) < 32 or ord(c) == 127 or (c != " " and not c.isprintable()) for d in devices for c in d)
+    )
+
+
 def correct(content: bytes) -> bool:
     try:
         document: dict[str, Any] = tomllib.loads(content.decode())
     except (ValueError, RecursionError):
         return False
-    if type(document.pop("config_version", None)) is not int or not set(document) <= {"measure", "model", "source"}:
+    if type(document.pop("config_version", None)) is not int or not set(document) <= SECTION_NAMES:
         return False
     if not all(type(values) is dict for values in document.values()):
         return False
@@ -298,6 +316,7 @@ def correct(content: bytes) -> bool:
         and profile in ("itu-r-bt1359", "atsc-is191", "ebu-r37")
         and set(document.get("model", {})) <= {"bundle"}
         and set(document.get("source", {})) <= {"file"}
+        and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and all(type(path) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path) for path in paths.values())
     )
 

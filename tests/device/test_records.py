@@ -13,7 +13,7 @@ from device.records import Chunk, Direction, Estimate, Frame, Report, State, Ver
 KEYS = [
     "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "clock_synced", "state", "offset_ms", "offset_std_ms",
     "direction", "confidence", "drift_ppm", "drift_std_ppm", "step_ms", "verdict", "profile", "window_s", "faces",
-    "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms",
+    "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms", "fault",
 ]  # fmt: skip
 
 
