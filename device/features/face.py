@@ -60,11 +60,11 @@ class FaceDetector:
         patch = _square(rgb, x - side / 2, y - side / 2, side)
         boxes, logits = self._model(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -60, 60)))
+        likely = np.flatnonzero(scores >= _MIN_SCORE)
+        likely = likely[np.argsort(-scores[likely])]
+        found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []
-        for index in np.argsort(-scores):
-            if scores[index] < _MIN_SCORE:
-                break
-            face = _decode(boxes[0, index], _anchors()[index], scores[index], to_input, x - side / 2, y - side / 2)
+        for face in found:
             if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
                 faces.append(face)
         return faces
@@ -84,17 +84,21 @@ def _square(rgb: RgbImage, left: float, top: float, side: float) -> RgbImage:
 
 
 def _decode(
-    box: npt.NDArray[np.float32], anchor: Points, score: float, to_input: float, left: float, top: float
-) -> Face:
-    points = (box.reshape(8, 2) + np.where(np.arange(8)[:, None] == 1, 0, anchor * _INPUT_PX)) / to_input
-    (cx, cy), (w, h), right_eye, left_eye, _nose, mouth = points[:6].tolist()
-    return Face(
-        score=float(score),
-        box=(left + cx - w / 2, top + cy - h / 2, w, h),
-        right_eye=(left + right_eye[0], top + right_eye[1]),
-        left_eye=(left + left_eye[0], top + left_eye[1]),
-        mouth=(left + mouth[0], top + mouth[1]),
-    )
+    boxes: npt.NDArray[np.float32], anchors: Points, scores: npt.NDArray[np.floating], to_input: float,
+    left: float, top: float,
+) -> list[Face]:  # fmt: skip
+    """Rows of the detector's output (centre, size, six key points, all but the size from the anchor) to pixels."""
+    points = boxes.reshape(-1, 8, 2).astype(np.float64) / to_input
+    sizes = points[:, 1].copy()
+    points += anchors[:, None] * (_INPUT_PX / to_input) + (left, top)
+    corners = points[:, 0] - sizes / 2
+    return [
+        Face(score, (*corner, *size), right_eye=(*eyes[0],), left_eye=(*eyes[1],), mouth=(*mouth,))
+        for score, corner, size, eyes, mouth in zip(
+            scores.tolist(), corners.tolist(), sizes.tolist(), points[:, 2:4].tolist(), points[:, 5].tolist(),
+            strict=True,
+        )
+    ]
 
 
 def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:

@@ -84,10 +84,11 @@ def smooth(times_ns: npt.NDArray[np.int64], points: npt.NDArray[np.float64], t_n
     weights = np.exp(-0.5 * x**2)
     total = weights.sum()
     mean_x = (weights * x).sum() / total
-    mean_points = np.tensordot(weights, points, 1) / total
+    flat = points.reshape(len(points), -1)
     variance = (weights * (x - mean_x) ** 2).sum() / total
-    slope = np.tensordot(weights * (x - mean_x), points, 1) / total / (variance + 0.1)  # shrunk where data are few
-    return np.asarray(mean_points - slope * mean_x)
+    mean_points = weights @ flat / total
+    slope = (weights * (x - mean_x)) @ flat / total / (variance + 0.1)  # shrunk where data are few
+    return np.asarray((mean_points - slope * mean_x).reshape(points.shape[1:]))
 
 
 class MouthTracker:

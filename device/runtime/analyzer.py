@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from device.config import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
-from device.features.contract import AUDIO_TICK_NS, FRONT_END
+from device.features.chunks import ChunkJoiner
+from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
@@ -28,6 +29,7 @@ MEASURING_CONFIDENCE = 0.95
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
+_SOUND_STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
 _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
 
 
@@ -46,9 +48,12 @@ class Analyzer:
         self.faces: int | None = None
         self._mouth = MouthTracker(FaceDetector(face_model))
         self._grid, self._mel, self._speech = LipGrid(), LogMelStream(), SpeechStream()
-        self._lips = BlockStream(bundle.lips, normalize)
+        reach_ticks = search_ticks(search_ms)
+        # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
+        self._lips = BlockStream(bundle.lips, normalize, ends_at=-(reach_ticks // AUDIO_TICKS_PER_LIP_TICK))
         self._audio = BlockStream(bundle.audio)
-        self._evidence = EvidenceStream(search_ticks(search_ms), bundle.calibration.logit_scale)
+        self._evidence = EvidenceStream(reach_ticks, bundle.calibration.logit_scale)
+        self._sound = ChunkJoiner(_SOUND_STEP_NS)
         self._spoken: deque[tuple[int, bool]] = deque(maxlen=_KEPT_SPEECH_TICKS)
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
@@ -57,14 +62,13 @@ class Analyzer:
             for crop in self._mouth.push(item):
                 yield from self._push_crop(crop)
             return
-        first, flags = self._speech.push(item)
-        self._spoken.extend((first + k, bool(flag)) for k, flag in enumerate(flags))
-        tick, rows = self._mel.push(item)
-        for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
-            yield from self._evidence.push_audio(part)
+        for chunk in self._sound.push(item):
+            yield from self._push_sound(chunk)
 
     def finish(self) -> Iterator[LipEvidence]:
         """What is left when the source has ended."""
+        for chunk in self._sound.finish():
+            yield from self._push_sound(chunk)
         for crop in self._mouth.finish():
             yield from self._push_crop(crop)
         for part in self._audio.finish():
@@ -85,6 +89,13 @@ class Analyzer:
     def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
         first, end = (-(-t_ns // AUDIO_TICK_NS) for t_ns in (from_ns, to_ns))
         return widen(np.array([flag for tick, flag in self._spoken if first <= tick < end], np.bool_))
+
+    def _push_sound(self, chunk: Chunk) -> Iterator[LipEvidence]:
+        first, flags = self._speech.push(chunk)
+        self._spoken.extend((first + k, bool(flag)) for k, flag in enumerate(flags))
+        tick, rows = self._mel.push(chunk)
+        for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
+            yield from self._evidence.push_audio(part)
 
     def _push_crop(self, crop: MouthCrop) -> Iterator[LipEvidence]:
         self.faces = crop.faces

@@ -27,13 +27,18 @@ class BlockStream:
     """Front-end values of consecutive ticks in, embeddings out, whatever the pieces they come in.
 
     An embedding is valid when all ticks of its window are. A jump in the ticks starts a new block.
+    A block ends before each tick that is `ends_at` more than a multiple of the tower's output length: so two streams
+    can be made to answer at the same time, instead of one waiting for the other.
     """
 
-    def __init__(self, model: Model, prepare: Callable[[npt.NDArray[Any]], Floats] = np.asarray) -> None:
+    def __init__(
+        self, model: Model, prepare: Callable[[npt.NDArray[Any]], Floats] = np.asarray, *, ends_at: int = 0
+    ) -> None:
         self._model = model
         self._prepare = prepare
-        self._size = model.input_shape[1]
-        self._window = self._size - model.output_shapes[0][1] + 1
+        self._ends_at = ends_at
+        self._stride = model.output_shapes[0][1]
+        self._window = model.input_shape[1] - self._stride + 1
         self._values: list[npt.NDArray[Any]] = []
         self._valid: list[bool] = []
         self._first_tick = 0
@@ -48,17 +53,20 @@ class BlockStream:
             self._first_tick = first_tick
         self._values += list(values)
         self._valid += valid.tolist()
-        while len(self._values) >= self._size:
-            yield self._run(self._size)
-            done = self._size - self._window + 1
-            del self._values[:done], self._valid[:done]
-            self._first_tick += done
+        while len(self._values) >= self._window - 1 + (count := self._until_end()):
+            yield self._run(self._window - 1 + count)
+            del self._values[:count], self._valid[:count]
+            self._first_tick += count
 
     def finish(self) -> Iterator[Embeddings]:
         """The windows that lie wholly in what is left."""
         if len(self._values) >= self._window:
             yield self._run(len(self._values))
         self._values, self._valid = [], []
+
+    def _until_end(self) -> int:
+        """How many embeddings this block will have."""
+        return self._stride - (self._first_tick + self._window // 2 - self._ends_at) % self._stride
 
     def _run(self, count: int) -> Embeddings:
         flags = np.array(self._valid[:count], np.bool_)

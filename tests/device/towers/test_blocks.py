@@ -85,10 +85,22 @@ def test_one_invalid_tick_spoils_exactly_the_windows_that_see_it() -> None:
 
 
 def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
-    stream = BlockStream(Model(lip_tower(), name="lips"))
+    stream = BlockStream(Model(lip_tower(), name="lips"), ends_at=102)
     crops = np.zeros((LIP_TICKS, 64, 64), np.float32)
     (part,) = stream.push(100, crops, all_true(LIP_TICKS))
     assert part.first_tick == 102 and part.vectors.shape == (LIP_TICKS - 4, EMBEDDING)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 300), st.integers(-50, 50), st.lists(st.integers(1, 30), max_size=20))
+def test_all_blocks_but_the_last_end_where_they_were_told_to(first: int, ends_at: int, pieces: list[int]) -> None:
+    stream, tick, stride = BlockStream(AUDIO_MODEL, ends_at=ends_at), first, AUDIO_TICKS - WINDOW + 1
+    for piece in pieces:
+        for part in stream.push(tick, rows(piece), all_true(piece)):
+            end = part.first_tick + len(part.valid)
+            assert (end - ends_at) % stride == 0 and len(part.valid) <= stride
+            assert end + WINDOW // 2 <= tick + piece < end + WINDOW // 2 + piece, "as soon as its last tick has come"
+        tick += piece
 
 
 def test_a_jump_starts_a_new_block_and_no_window_spans_it() -> None:
