@@ -6,6 +6,7 @@ Key points are in pixels of the given picture, right and left as the person has 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from device.features.shrink import shrunk
 from device.records import RgbImage
 from device.towers.litert import Model
 
@@ -74,11 +76,10 @@ def _square(rgb: RgbImage, left: float, top: float, side: float) -> RgbImage:
     """The square region scaled to the detector's input, black beyond the picture's edge."""
     scale = _INPUT_PX / side
     if scale < 0.5:  # average before sampling, or a large picture aliases
-        shrink = 2 * scale
-        if min(rgb.shape[:2]) * shrink < 1:  # a strip in which nothing could be seen, and which OpenCV refuses
-            return np.zeros((_INPUT_PX, _INPUT_PX, 3), np.uint8)
-        rgb = np.asarray(cv2.resize(rgb, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA), np.uint8)
-        left, top, scale = left * shrink, top * shrink, 0.5
+        factor = math.ceil(0.5 / scale)
+        rgb, corner = shrunk(rgb, np.array([left, top]), np.array([left, top]) + side, factor)
+        left, top = (np.array([left, top]) - corner - (factor - 1) / 2) / factor
+        scale *= factor
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
     return np.asarray(cv2.warpAffine(rgb, matrix, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR), np.uint8)
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from device.features.contract import FRONT_END
 from device.features.face import Face, FaceDetector
+from device.features.shrink import shrunk
 from device.records import NS_PER_MS, Frame, GrayImage
 
 DETECT_EVERY_NS = 120 * NS_PER_MS
@@ -69,8 +70,9 @@ def cut(gray: GrayImage, points: KeyPoints, margin_px: int = 0) -> GrayImage:
     while scale * shrink < 0.6 and 2 * shrink <= min(gray.shape):  # average before sampling, or a large face aliases
         shrink *= 2
     if shrink > 1:
-        gray = np.asarray(cv2.resize(gray, None, fx=1 / shrink, fy=1 / shrink, interpolation=cv2.INTER_AREA), np.uint8)
-        matrix[:, 2] += matrix[:, :2].sum(1) * (shrink - 1) / 2  # pixel centres: x = shrink * x' + (shrink - 1) / 2
+        reach_px = (FRONT_END.crop_px / 2 + margin_px) / scale * 2**0.5  # the square may be rotated
+        gray, corner = shrunk(gray, points[2] - reach_px, points[2] + reach_px, shrink)
+        matrix[:, 2] += matrix[:, :2] @ (corner + (shrink - 1) / 2)
         matrix[:, :2] *= shrink
     size = FRONT_END.crop_px + 2 * margin_px
     return np.asarray(
