@@ -10,9 +10,6 @@ Method
 
 from __future__ import annotations
 
-import atexit
-import logging
-import os
 import threading
 import time
 from collections import deque
@@ -27,7 +24,16 @@ from device.capture.exposure import (
     middle_of_exposure_ns,
     readout_ns,
 )
-from device.capture.holders import closed_nodes, nodes, permission_error, why
+from device.capture.picamera import (
+    CLOSE_WITHIN_S,
+    PREFIX,
+    choose,
+    configure,
+    error_of,
+    load_library,
+    open_camera,
+    release,
+)
 from device.capture.pixels import FORMATS, to_rgb
 from device.capture.settle import Settling
 from device.config import CameraSettings
@@ -35,25 +41,8 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError
 from device.records import NS_PER_S, Frame
 
 LOST_AFTER_S = 2.0
-CLOSE_WITHIN_S = 1.5
-PREFIX = "libcamera:"  # of the strings that name such a camera in the configuration
-INSTALL = "sudo apt install python3-picamera2, and a virtual environment made with --system-site-packages"
-_BUFFERS = 6
 _MAX_WAITING = 2  # pictures; the other buffers are the camera's to fill
 _LOOK_AT_EVERY_PX = 16
-_log = logging.getLogger(__name__)
-
-
-def load_library() -> Any:
-    """The picamera2 module. Raises DeviceMissingError where it, or what it needs, is not installed."""
-    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")  # it would tell of each opening on stderr
-    try:
-        import picamera2
-    # A numpy that is newer than the system's packages makes them fail with a ValueError or an AttributeError.
-    except (ImportError, ValueError, AttributeError) as error:
-        what = f"picamera2 cannot be imported ({error})"
-        raise DeviceMissingError(what, where="camera", remedy=f"Install it: {INSTALL}.") from None
-    return picamera2
 
 
 class CameraSource:
@@ -70,7 +59,7 @@ class CameraSource:
     ) -> None:
         settings = settings or CameraSettings()
         library = library or load_library()
-        number, info = _choose(library, settings.device)
+        number, info = choose(library, settings.device)
         self.device, self.name = PREFIX + str(info["Id"]), str(info.get("Model", "camera"))
         self.dropped = 0
         self._library, self._lost_after_s = library, lost_after_s
@@ -79,18 +68,18 @@ class CameraSource:
         self._reading = threading.Lock()  # held while a picture's buffer is looked at
         self._closed = False
         self._read = False
-        self._camera = _open(library, number, self.device)
+        self._camera = open_camera(library, number, self.device)
         try:
             self._start(settings)
         except Exception as error:
-            _release(self._camera)
+            release(self._camera)
             if isinstance(error, CaptureError):
                 raise
-            raise _cannot_open(error, self.device) from error
+            raise error_of(error, self.device) from error
 
     def _start(self, settings: CameraSettings) -> None:
         camera = self._camera
-        _configure(self._library, camera, settings)
+        configure(self._library, camera, settings)
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
@@ -143,7 +132,7 @@ class CameraSource:
         for request in waiting:
             request.release()
         held = self._reading.acquire(timeout=CLOSE_WITHIN_S / 3)
-        _release(self._camera)
+        release(self._camera)
         if held:
             self._reading.release()
 
@@ -175,13 +164,13 @@ class CameraSource:
     def _frame(self, request: Any, seq: int) -> Frame | None:
         metadata = request.get_metadata()
         stamp_ns = metadata.get("SensorTimestamp") or 0
-        if stamp_ns <= 0:  # cannot be placed in time, so it is as good as missing
+        stamp_ns = self._clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
+        if stamp_ns is None:  # cannot be placed in time, so it is as good as missing
             return None
         with self._library.MappedArray(request, "main", reshape=False, write=False) as mapped:
             rgb = to_rgb(mapped.array, self._format, self._size, self._stride)
         if rgb is None:  # a damaged JPEG, as USB cameras send now and then
             return None
-        stamp_ns = self._clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
         brightness = float(rgb[::_LOOK_AT_EVERY_PX, ::_LOOK_AT_EVERY_PX, 1].mean())
         if controls := self._settling.see(t_ns, metadata, brightness):
@@ -197,83 +186,3 @@ class CameraSource:
         what = f"no usable picture for {self._lost_after_s:g} s" if here else "the camera has gone"
         remedy = "Check its cable and its power; `dmesg` may say more."
         return DeviceLostError(what, where=self.device, remedy=remedy)
-
-
-def _choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
-    """Number and description of the wanted camera."""
-    found = library.Picamera2.global_camera_info()
-    wanted = [(n, info) for n, info in enumerate(found) if device in ("auto", PREFIX + info["Id"], info["Id"])]
-    if len(wanted) == 1:
-        return wanted[0]
-    if closed := closed_nodes(nodes()):
-        raise permission_error(device, closed)
-    names = ", ".join(PREFIX + info["Id"] for info in found)
-    if wanted:
-        what, remedy = f"there are {len(wanted)} cameras", f"Choose one as [camera] device: {names}."
-    elif found:
-        what, remedy = "no such camera", f"Those that are here: {names}."
-    else:
-        what, remedy = "no camera is connected", "Check its cable; rpicam-hello --list-cameras must show it."
-    raise DeviceMissingError(what, where=f"camera {device}", remedy=remedy)
-
-
-def _open(library: Any, number: int, where: str) -> Any:
-    camera = library.Picamera2.__new__(library.Picamera2)  # in two steps: a failure must leave something to release
-    try:
-        camera.__init__(number)
-    except Exception as error:
-        _release(camera)
-        if not camera.notifymeread.closed:  # picamera2 forgets this pipe; in weeks of trying that adds up
-            camera.notifymeread.close()
-            os.close(camera.notifyme_w)
-        raise _cannot_open(error, where) from error
-    return camera
-
-
-def _cannot_open(error: Exception, where: str) -> CaptureError:
-    # picamera2 and libcamera raise bare RuntimeErrors for nearly everything.
-    known = why(error, where, nodes())
-    what = f"cannot be started ({error})"
-    return known or DeviceMissingError(what, where=where, remedy="Check its cable and rpicam-hello; `dmesg` may say more.")
-
-
-def _configure(library: Any, camera: Any, settings: CameraSettings) -> None:
-    upside_down = int(settings.rotation_deg == 180)
-    size = (round(settings.width_px) // 2 * 2, round(settings.height_px) // 2 * 2)
-    # Half the sensor's rows and columns: its whole view, read fast. Left to itself a small picture gets a small cut-out.
-    array = camera.camera_properties.get("PixelArraySize", size)
-    limits = camera.camera_controls
-    controls = {}
-    if "FrameDurationLimits" in limits:
-        lowest_us, highest_us = limits["FrameDurationLimits"][:2]
-        period_us = round(min(max(1e6 / settings.rate_hz, lowest_us), highest_us))
-        controls["FrameDurationLimits"] = (period_us, period_us)
-    configuration = camera.create_video_configuration(
-        main={"size": size, "format": "YUV420"},
-        raw=None,
-        sensor={"output_size": (array[0] // 2, array[1] // 2)},
-        transform=library.libcamera.Transform(hflip=upside_down, vflip=upside_down),
-        buffer_count=_BUFFERS,
-        queue=False,  # picamera2 would keep one buffer more
-        display=None,
-        encode=None,
-        controls=controls,
-    )
-    camera.configure(configuration)
-
-
-def _release(camera: Any) -> None:
-    """Close within CLOSE_WITHIN_S, or leave it: a driver that hangs must not hang us, now or at exit."""
-
-    def work() -> None:
-        try:
-            camera.close()
-        except Exception as error:  # whatever it is, the camera is of no use any more
-            _log.warning("closing the camera: %s", error)
-
-    thread = threading.Thread(target=work, name="close camera", daemon=True)
-    thread.start()
-    thread.join(CLOSE_WITHIN_S)
-    if thread.is_alive():
-        atexit.unregister(camera.close)
-        _log.error("the camera's driver does not stop; the camera stays unusable until this process ends")

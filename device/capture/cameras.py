@@ -1,7 +1,7 @@
 """Which cameras are connected, and opening the one that the configuration names.
 
-    list_cameras() -> list[FoundCamera]                  never raises; empty where there is none
-    open_camera(settings) -> CameraSource | V4l2Source   a Source[Frame] with `device`, `name`, `dropped` and `close()`
+list_cameras() -> list[FoundCamera]                  never raises; empty where there is none
+open_camera(settings) -> CameraSource | V4l2Source   a Source[Frame] with `device`, `name`, `dropped` and `close()`
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from device.capture.camera import PREFIX as LIBCAMERA
-from device.capture.camera import CameraSource, load_library
+from device.capture.camera import CameraSource
+from device.capture.picamera import PREFIX as LIBCAMERA
+from device.capture.picamera import load_library
 from device.capture.v4l2 import PREFIX as V4L2
 from device.capture.v4l2 import V4l2Source
 from device.config import CameraSettings
@@ -34,7 +35,7 @@ class FoundCamera:
 def list_cameras(library: Any = None, *, sys: Path = _SYS, dev: Path = _DEV) -> list[FoundCamera]:
     """Every camera that avdrift can open, those of libcamera first; a USB camera that both know is named once.
 
-    Never raises: without picamera2 only USB cameras are found, and `device.capture.camera.load_library` says why.
+    Never raises: without picamera2 only USB cameras are found, and `device.capture.picamera.load_library` says why.
     library: the picamera2 module; given by tests.
     """
     try:

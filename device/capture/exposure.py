@@ -7,10 +7,10 @@ Conventions
     and half an exposure earlier:  t = SensorTimestamp + read-out / 2 - ExposureTime / 2.
 
 Which clock
-    libcamera's manual puts SensorTimestamp on CLOCK_BOOTTIME, but all its drivers pass on the kernel's video time stamps,
-    which are CLOCK_MONOTONIC. The two differ by the time that the computer was suspended. A picture cannot come from the
-    future: a stamp that lies ahead of CLOCK_MONOTONIC is on the boot clock, and the difference of this moment is taken
-    off (not that of the start: each suspend adds to it). Where there was no suspend the two clocks are the same.
+    libcamera's manual puts SensorTimestamp on CLOCK_BOOTTIME, but its drivers pass on the kernel's video time stamps,
+    which are CLOCK_MONOTONIC. The two differ by the time that the computer was suspended. A picture cannot come from
+    the future: a stamp that lies ahead of CLOCK_MONOTONIC is on the boot clock, and the difference of this moment is
+    taken off (not that of the start: each suspend adds to it). Where there was no suspend the two clocks are the same.
 
 Known residuals
     A sensor does not say how long its read-out takes: the shortest frame duration of its mode is taken for it, which
@@ -31,6 +31,8 @@ from device.records import NS_PER_S
 GLOBAL_SHUTTER_SENSORS = ("ar0144", "ar0234", "imx296", "ov2311", "ov7251", "ov9281", "ov9282", "ov9782")
 _INTERVALS = 9
 _LONGEST_INTERVAL_NS = NS_PER_S
+_OLDEST_NS = 10 * NS_PER_S
+_EARLIEST_NS = NS_PER_S // 10  # a stamp may be guessed by a driver, and a little ahead
 
 
 def boot_minus_monotonic_ns() -> int:
@@ -44,10 +46,14 @@ class SensorClock:
     def __init__(self) -> None:
         self._is_boot_clock = False
 
-    def monotonic_ns(self, stamp_ns: int, now_ns: int, boot_ahead_ns: int) -> int:
-        """The stamp on CLOCK_MONOTONIC, on which it is `now_ns`; the boot clock is `boot_ahead_ns` ahead of it."""
-        self._is_boot_clock |= stamp_ns > now_ns and boot_ahead_ns > 0
-        return stamp_ns - boot_ahead_ns if self._is_boot_clock else stamp_ns
+    def monotonic_ns(self, stamp_ns: int, now_ns: int, boot_ahead_ns: int) -> int | None:
+        """The stamp on CLOCK_MONOTONIC, on which it is `now_ns`; the boot clock is `boot_ahead_ns` ahead of it.
+
+        None for a stamp that cannot be a picture's of the last seconds: none at all, or one of yet another clock.
+        """
+        self._is_boot_clock |= now_ns < stamp_ns <= now_ns + boot_ahead_ns
+        t_ns = stamp_ns - boot_ahead_ns if self._is_boot_clock else stamp_ns
+        return t_ns if t_ns > 0 and -_EARLIEST_NS < now_ns - t_ns < _OLDEST_NS else None
 
 
 def readout_ns(model: str, shortest_frame_us: float | None) -> int:

@@ -1,9 +1,10 @@
 """Keeps exposure, white balance and focus from hunting: the camera settles them, then they are held.
 
-While a camera adjusts itself, brightness, blur and the size of the face change, and a network that reads lips takes that
-for movement. So the automatics run for a moment after the start, then their values are held, the exposure cut to
-MAX_EXPOSURE_US, for a long one blurs the mouth. When what the camera sees has become much brighter, darker or less sharp
-for more than a second, they run once more. A camera that does not say its values (most USB cameras) keeps its automatics.
+While a camera adjusts itself, brightness, blur and the size of the face change, and a network that reads lips takes
+that for movement. So the automatics run for a moment after the start, then their values are held, the exposure cut to
+MAX_EXPOSURE_US, for a long one blurs the mouth. When what the camera sees has become much brighter, darker or less
+sharp for more than a second, they run once more. A camera that does not say its values (most USB cameras) keeps its
+automatics.
 
 Control names and numbers are libcamera's.
 """
@@ -46,7 +47,7 @@ class Settling:
         return {name: value for name, value in wanted.items() if name in self._limits}
 
     def see(self, t_ns: int, metadata: Mapping[str, object], brightness: float) -> Controls:
-        """Take one picture's time, metadata and mean brightness (0 to 255); give the controls to set now, often none."""
+        """Take one picture's time, metadata and mean brightness (0 to 255); give the controls to set, often none."""
         if self._since_ns is None:
             self._since_ns = t_ns
         sharpness = _number(metadata, "FocusFoM")

@@ -1,12 +1,12 @@
 """A USB camera through Video4Linux and FFmpeg, for cameras (or systems) that libcamera does not serve.
 
 Times
-    FFmpeg passes the kernel's time stamps on as they are (option timestamps=default): µs on CLOCK_MONOTONIC, taken when
-    the first data of a picture arrived. They say nothing of the exposure, nor of the camera's own delay: that part is
-    fixed for a camera and a format, belongs to the rig's bias, and is measured by calibration.
-    The stamps are not smoothed. They jitter by a USB frame or so (1 ms; up to 8 ms in bursts where a hub is busy), which
-    each lip window averages over five pictures and each report over more than a hundred; and a smoother that followed
-    the count of pictures would be wrong at each change of rate, which is what such cameras do in the dark.
+    FFmpeg passes the kernel's time stamps on as they are (option timestamps=default): µs on CLOCK_MONOTONIC, taken
+    when the first data of a picture arrived. They say nothing of the exposure, nor of the camera's own delay: that part
+    is fixed for a camera and a format, belongs to the rig's bias, and is measured by calibration.
+    The stamps are not smoothed. They are late by 0 to 4 ms, by how the driver bundles USB packets; what is constant of
+    that is bias too, and the rest is averaged over the hundred pictures of a report. A smoother would have to follow
+    the count of pictures, and be wrong at each change of rate, which is what such cameras do in the dark.
 
 A read cannot be interrupted while the driver has no picture, so a thread reads, and is left behind if it never returns.
 """
@@ -30,7 +30,7 @@ from device.capture.exposure import GapCounter, SensorClock, boot_minus_monotoni
 from device.capture.holders import busy_error, permission_error
 from device.config import CameraSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError
-from device.records import NS_PER_S, Frame
+from device.records import NS_PER_S, Frame, RgbImage
 
 LOST_AFTER_S = 2.0
 CLOSE_WITHIN_S = 1.5
@@ -58,18 +58,23 @@ class V4l2Source:
         self._settings, self._opener, self._lost_after_s = settings, opener, lost_after_s
         self._turn = settings.rotation_deg == 180
         self._changed = threading.Condition()
-        self._waiting: deque[tuple[int, Any]] = deque()  # time stamp and decoded picture
-        self._opened = self._closed = self._ended = False
-        self._error: BaseException | None = None
+        self._waiting: deque[tuple[int, RgbImage]] = deque()  # with their times
+        self._opened = False
+        self._closed = False
+        self._ended = False
+        self._error: Exception | None = None
         self._read = False
         self._thread = threading.Thread(target=self._work, name="v4l2 camera", daemon=True)
         self._thread.start()
+        self._wait_for_first()
+
+    def _wait_for_first(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._opened or self._ended, OPEN_WITHIN_S)
-            error = self._error if self._ended else None if self._opened else TimeoutError("does not answer")
-        if error is not None:
+            opened, error = self._opened, self._error
+        if not opened:
             self.close()
-            raise self._cannot_open(error) from error
+            raise self._cannot_open(error or TimeoutError(f"no picture within {OPEN_WITHIN_S:g} s")) from error
 
     def __enter__(self) -> Self:
         return self
@@ -83,18 +88,15 @@ class V4l2Source:
         if self._read:
             raise RuntimeError("a V4l2Source is read once: open the camera again")
         self._read = True
-        clock, gaps = SensorClock(), GapCounter(round(NS_PER_S / self._settings.rate_hz))
-        reformatter = VideoReformatter()
+        gaps = GapCounter(round(NS_PER_S / self._settings.rate_hz))
         seq, last_ns, alive_s = 0, 0, time.monotonic()
         while (item := self._next(alive_s + self._lost_after_s)) is not None:
-            stamp_ns, picture = item
-            t_ns = clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
+            t_ns, rgb = item
             if t_ns <= last_ns:
                 continue
-            rgb = reformatter.reformat(picture, format="rgb24", threads=1).to_ndarray()
             gaps.see(t_ns)
             self.dropped = gaps.missing
-            yield Frame(seq, t_ns, np.ascontiguousarray(rgb[::-1, ::-1]) if self._turn else rgb)
+            yield Frame(seq, t_ns, rgb)
             seq, last_ns, alive_s = seq + 1, t_ns, time.monotonic()
 
     def close(self) -> None:
@@ -107,7 +109,7 @@ class V4l2Source:
         if first and self._thread.is_alive():
             _log.error("the driver of %s does not stop; it stays unusable until this process ends", self.device)
 
-    def _next(self, until_s: float) -> tuple[int, Any] | None:
+    def _next(self, until_s: float) -> tuple[int, RgbImage] | None:
         with self._changed:
             enough = max(0.0, until_s - time.monotonic())
             self._changed.wait_for(lambda: self._waiting or self._closed or self._ended, enough)
@@ -122,22 +124,46 @@ class V4l2Source:
 
     def _work(self) -> None:
         """The reading thread: opens, reads until closed, closes."""
-        error: BaseException | None = None
+        error: Exception | None
         try:
-            with self._open() as container:
-                for stamp_ns, picture in _pictures(container):
-                    with self._changed:
-                        if self._closed:
-                            break
-                        self._opened = True
-                        if len(self._waiting) == _MAX_WAITING:
-                            self._waiting.popleft()
-                        self._waiting.append((stamp_ns, picture))
-                        self._changed.notify_all()
-        except Exception as found:  # goes to the reader
+            container = self._open()
+        except Exception as found:  # goes to whoever opens
             error = found
+        else:
+            error = self._read_all(container)
+            container.close()
         with self._changed:
             self._ended, self._error = True, error
+            self._changed.notify_all()
+
+    def _read_all(self, container: Any) -> Exception | None:
+        """Read until closed; the error that ended it.
+
+        Undecoded pictures lie in the driver's memory, and letting go of them after the container was closed would
+        crash: none outlives this function, not even in the traceback of an error.
+        """
+        stream, clock, reformatter = container.streams.video[0], SensorClock(), VideoReformatter()
+        try:
+            for packet in container.demux(stream):
+                for picture in _decode(packet):
+                    stamp_ns = picture.pts * stream.time_base.numerator * NS_PER_S // stream.time_base.denominator
+                    t_ns = clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
+                    if t_ns is not None:
+                        self._put(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
+                if self._closed:
+                    return None
+        except Exception as found:  # goes to the reader
+            return found.with_traceback(None)
+        return None
+
+    def _put(self, t_ns: int, picture: av.VideoFrame) -> None:
+        rgb = np.asarray(picture.to_ndarray(), np.uint8)
+        rgb = np.ascontiguousarray(rgb[::-1, ::-1]) if self._turn else rgb
+        with self._changed:
+            self._opened = True
+            if len(self._waiting) == _MAX_WAITING:
+                self._waiting.popleft()
+            self._waiting.append((t_ns, rgb))
             self._changed.notify_all()
 
     def _open(self) -> Any:
@@ -148,7 +174,6 @@ class V4l2Source:
             "framerate": f"{wanted.rate_hz:g}",
             "video_size": f"{wanted.width_px:.0f}x{wanted.height_px:.0f}",
         }
-        # The first picture tells all there is to know about the stream.
         return self._opener(path, format="v4l2", options=options, container_options={"fflags": "nobuffer"})
 
     def _cannot_open(self, error: BaseException) -> CaptureError:
@@ -165,15 +190,8 @@ class V4l2Source:
         return DeviceMissingError(what, where=self.device, remedy=remedy)
 
 
-def _pictures(container: Any) -> Iterator[tuple[int, Any]]:
-    """Time stamp in ns, and picture, of each frame that can be decoded."""
-    stream = container.streams.video[0]
-    for packet in container.demux(stream):
-        try:
-            decoded = packet.decode()
-        except (av.FFmpegError, ValueError):  # a damaged JPEG, as USB cameras send now and then
-            continue
-        for picture in decoded:
-            if picture.pts is not None:
-                base = stream.time_base
-                yield picture.pts * base.numerator * NS_PER_S // base.denominator, picture
+def _decode(packet: Any) -> list[Any]:
+    try:
+        return [picture for picture in packet.decode() if picture.pts is not None]
+    except (av.FFmpegError, ValueError):  # a damaged JPEG, as USB cameras send now and then
+        return []

@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import cv2
-import numpy as np
 
 from device.capture.file import FileSource
 from device.records import NS_PER_S, Frame
@@ -70,6 +69,7 @@ def install() -> Any:
     formats = "RGB888 BGR888 XRGB8888 XBGR8888 YUV420 YVU420 NV12 NV21 YUYV YVYU UYVY VYUY ARGB8888 ABGR8888 MJPEG"
     kms.PixelFormat = types.SimpleNamespace(**{name: name for name in formats.split()})  # type: ignore[attr-defined]
     sys.modules.setdefault("pykms", kms)
+    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")
     import libcamera
     import picamera2
     from picamera2.allocators import LibcameraAllocator
@@ -78,6 +78,7 @@ def install() -> Any:
         """One at a time. `pace` is that of the last one that was started."""
 
         pace: ClassVar[Pace | None] = None
+        camera: Any
 
         def __init__(self, camera_num: int = 0) -> None:
             super().__init__(camera_num, allocator=object())
@@ -101,26 +102,29 @@ def install() -> Any:
                 self.camera = self.camera.real
             return super().stop_(request)
 
-    inherited = picamera2.picamera2.CompletedRequest
+    class Completed(picamera2.CompletedRequest):
+        """Stamped with the moment at which its picture was due: a sensor is not late because the computer is busy."""
 
-    def completed(request: Any, camera: Any) -> Any:
-        return inherited(request, camera)
+        def __init__(self, request: Any, camera: Any) -> None:
+            super().__init__(request, camera)
+            self.due_ns = camera._pace.due_ns
+
+        def get_metadata(self) -> dict[str, Any]:
+            metadata: dict[str, Any] = super().get_metadata()
+            self.picam2.pace.late_ns = max(self.picam2.pace.late_ns, metadata["SensorTimestamp"] - self.due_ns)
+            return metadata | {"SensorTimestamp": self.due_ns}
 
     def handle(manager: Any, flushid: Any = None) -> None:
         """As picamera2's, but a request whose picture is not the one that is due goes round once more."""
         with manager._lock:
-            cameras = set()
             for request in manager.cms.get_ready_requests():
                 if request.status != libcamera.Request.Status.Complete or request.cookie == flushid:
                     continue
                 camera = manager.cameras[request.cookie]
-                if not camera._pace.is_due(request):
-                    continue
-                cameras.add(request.cookie)
-                with camera._requestslock:
-                    camera._requests += [completed(request, camera)]
-            for number in cameras:
-                os.write(manager.cameras[number].notifyme_w, b"\0")
+                if camera._pace.is_due(request):
+                    with camera._requestslock:
+                        camera._requests.append(Completed(request, camera))
+                    os.write(camera.notifyme_w, b"\0")
 
     type(picamera2.Picamera2._cm).handle_request = handle
     picamera2.Picamera2 = VirtualPicamera2
@@ -139,10 +143,12 @@ class Pace:
         self._changed = threading.Condition()
         self._stopped = False
         self._wanted = -1
+        self.due_ns = 0  # of the picture that is on its way
         self.skip: set[int] = set()
         self.frozen = False
         self.start_ns = 0
         self.missed = 0  # pictures for which no buffer was free
+        self.late_ns = 0  # the most by which a picture came later than it was due
         self._thread = threading.Thread(target=self._run, name="pace", daemon=True)
 
     def put(self, request: Any) -> None:
@@ -167,7 +173,7 @@ class Pace:
                     self.missed += 1
                     continue
                 request = self._free.popleft()
-                self._wanted = number
+                self._wanted, self.due_ns = number, due_ns
             self._queue(request)
 
     def is_due(self, request: Any) -> bool:
@@ -198,7 +204,3 @@ class _Paced:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
-
-
-def mean_of(frame: Frame) -> float:
-    return float(np.mean(frame.rgb))
