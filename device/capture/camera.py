@@ -38,7 +38,7 @@ from device.capture.pixels import FORMATS, to_rgb
 from device.capture.settle import Settling
 from device.config import CameraSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError
-from device.records import NS_PER_S, Frame
+from device.records import Frame
 
 LOST_AFTER_S = 2.0
 _MAX_WAITING = 2  # pictures; the other buffers are the camera's to fill
@@ -89,7 +89,7 @@ class CameraSource:
         shortest_us = limits["FrameDurationLimits"][0] if "FrameDurationLimits" in limits else None
         has_sensor = "ColorFilterArrangement" in camera.camera_properties  # no USB camera tells about its sensor
         self._readout_ns = readout_ns(self.name, shortest_us) if has_sensor else 0
-        self._clock, self._gaps = SensorClock(), GapCounter(round(NS_PER_S / settings.rate_hz))
+        self._clock, self._gaps = SensorClock(), GapCounter()
         self._settling = Settling(limits)
         camera.set_controls(self._settling.automatic())
         camera.post_callback = self._take

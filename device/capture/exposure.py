@@ -72,12 +72,12 @@ class GapCounter:
     """Counts the pictures that are missing between those that came, by their times.
 
     By time and not by the driver's sequence numbers: on a Raspberry Pi those number the image processor's jobs, and
-    know nothing of a picture that never got there. A camera may change its rate (USB cameras do in the dark), so what
-    the usual interval is follows the last few pictures.
+    know nothing of a picture that never got there. A camera may have another rate than the one asked for, or change it
+    (USB cameras do in the dark), so the usual interval is that of the last few pictures, and the first few tell nothing.
     """
 
-    def __init__(self, period_ns: int) -> None:
-        self._intervals_ns: deque[int] = deque([period_ns], maxlen=_INTERVALS)
+    def __init__(self) -> None:
+        self._intervals_ns: deque[int] = deque(maxlen=_INTERVALS)
         self._last_ns: int | None = None
         self.missing = 0
 
@@ -85,7 +85,8 @@ class GapCounter:
         """Take the time of the next picture; times rise."""
         if self._last_ns is not None:
             interval_ns = t_ns - self._last_ns
-            usual_ns = statistics.median_low(self._intervals_ns)
-            self.missing += max(0, round(interval_ns / usual_ns) - 1)
+            if len(self._intervals_ns) > _INTERVALS // 2:
+                usual_ns = statistics.median_low(self._intervals_ns)
+                self.missing += max(0, round(interval_ns / usual_ns) - 1)
             self._intervals_ns.append(min(interval_ns, _LONGEST_INTERVAL_NS))
         self._last_ns = t_ns

@@ -88,7 +88,7 @@ class V4l2Source:
         if self._read:
             raise RuntimeError("a V4l2Source is read once: open the camera again")
         self._read = True
-        gaps = GapCounter(round(NS_PER_S / self._settings.rate_hz))
+        gaps = GapCounter()
         seq, last_ns, alive_s = 0, 0, time.monotonic()
         while (item := self._next(alive_s + self._lost_after_s)) is not None:
             t_ns, rgb = item
