@@ -73,7 +73,7 @@ class GapCounter:
 
     By time and not by the driver's sequence numbers: on a Raspberry Pi those number the image processor's jobs, and
     know nothing of a picture that never got there. A camera may have another rate than the one asked for, or change it
-    (USB cameras do in the dark), so the usual interval is that of the last few pictures, and the first few tell nothing.
+    (USB cameras do in the dark), so the usual interval is that of the last few pictures; the first few tell nothing.
     """
 
     def __init__(self) -> None:

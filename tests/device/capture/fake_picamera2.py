@@ -13,8 +13,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-IMX219 = {"Id": "/base/soc/i2c0mux/i2c@1/imx219@10", "Model": "imx219", "Num": 0}
-USB = {"Id": "/base/scb/pcie@7d500000/usb@0,0-1:1.0-046d:0825", "Model": "C270 HD WEBCAM", "Num": 0}
+IMX219: dict[str, Any] = {"Id": "/base/soc/i2c0mux/i2c@1/imx219@10", "Model": "imx219", "Num": 0}
+USB: dict[str, Any] = {"Id": "/base/scb/pcie@7d500000/usb@0,0-1:1.0-046d:0825", "Model": "C270 HD WEBCAM", "Num": 0}
 PI_LIMITS: dict[str, tuple[Any, Any, Any]] = {
     "AeEnable": (False, True, True),
     "AeExposureMode": (0, 3, 0),

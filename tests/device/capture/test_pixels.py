@@ -85,5 +85,7 @@ def test_the_picture_stays_when_the_camera_writes_the_next_one(form: str) -> Non
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut to its head"])
 def test_a_damaged_jpeg_is_none(damage: str) -> None:
     flat, _ = buffer("MJPEG", 0)
-    flat = {"empty": np.zeros(100, np.uint8), "noise": np.arange(250, dtype=np.uint8), "cut to its head": flat[:20]}[damage]
+    flat = {"empty": np.zeros(100, np.uint8), "noise": np.arange(250, dtype=np.uint8), "cut to its head": flat[:20]}[
+        damage
+    ]
     assert to_rgb(flat, "MJPEG", (WIDTH, HEIGHT), 0) is None
