@@ -10,6 +10,7 @@ Method
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections import deque
@@ -133,8 +134,11 @@ class CameraSource:
             request.release()
         held = self._reading.acquire(timeout=CLOSE_WITHIN_S / 3)
         release(self._camera)
+        self._camera = None
         if held:
             self._reading.release()
+        # picamera2's objects refer to each other, and keep their buffers, which the next opening needs, until then.
+        gc.collect()
 
     def _take(self, request: Any) -> None:
         """Called in picamera2's thread, with its locks held: must be quick and must not raise."""
