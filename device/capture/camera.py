@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+import numpy as np
+
 from device.capture.exposure import (
     GapCounter,
     SensorClock,
@@ -80,7 +82,7 @@ class CameraSource:
 
     def _start(self, settings: CameraSettings) -> None:
         camera = self._camera
-        configure(self._library, camera, settings)
+        self._turn = configure(self._library, camera, settings)
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
@@ -175,6 +177,8 @@ class CameraSource:
             rgb = to_rgb(mapped.array, self._format, self._size, self._stride)
         if rgb is None:  # a damaged JPEG, as USB cameras send now and then
             return None
+        if self._turn:
+            rgb = np.ascontiguousarray(rgb[::-1, ::-1])
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
         brightness = float(rgb[::_LOOK_AT_EVERY_PX, ::_LOOK_AT_EVERY_PX, 1].mean())
         if controls := self._settling.see(t_ns, metadata, brightness):

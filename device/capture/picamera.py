@@ -33,8 +33,10 @@ def load_library() -> Any:
 
 def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
     """Number and description of the wanted camera."""
-    found = library.Picamera2.global_camera_info()
-    wanted = [(n, info) for n, info in enumerate(found) if device in ("auto", PREFIX + info["Id"], info["Id"])]
+    found, wanted = _look(library, device)
+    if not wanted:  # libcamera may not be told of cameras that come after it first looked
+        library.Picamera2._cm.reset()
+        found, wanted = _look(library, device)
     if len(wanted) == 1:
         return wanted[0]
     if closed := closed_nodes(nodes()):
@@ -47,6 +49,11 @@ def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
     else:
         what, remedy = "no camera is connected", "Check its cable; rpicam-hello --list-cameras must show it."
     raise DeviceMissingError(what, where=f"camera {device}", remedy=remedy)
+
+
+def _look(library: Any, device: str) -> tuple[list[dict[str, Any]], list[tuple[int, dict[str, Any]]]]:
+    found = library.Picamera2.global_camera_info()
+    return found, [(n, info) for n, info in enumerate(found) if device in ("auto", PREFIX + info["Id"], info["Id"])]
 
 
 def open_camera(library: Any, number: int, where: str) -> Any:
@@ -71,8 +78,11 @@ def error_of(error: Exception, where: str) -> CaptureError:
     return known or DeviceMissingError(what, where=where, remedy=remedy)
 
 
-def configure(library: Any, camera: Any, settings: CameraSettings) -> None:
-    """Ask for small YUV pictures of the sensor's whole view, at the rate wanted as far as the camera can."""
+def configure(library: Any, camera: Any, settings: CameraSettings) -> bool:
+    """Ask for small YUV pictures of the sensor's whole view, at the rate wanted as far as the camera can.
+
+    Whether pictures still have to be turned upside down: USB cameras cannot.
+    """
     upside_down = int(settings.rotation_deg == 180)
     size = (round(settings.width_px) // 2 * 2, round(settings.height_px) // 2 * 2)
     # Half the sensor's rows and columns: its whole view, read fast. Otherwise a small picture gets a small cut-out.
@@ -95,6 +105,7 @@ def configure(library: Any, camera: Any, settings: CameraSettings) -> None:
         controls=controls,
     )
     camera.configure(configuration)
+    return bool(upside_down and not camera.camera_configuration()["transform"].vflip)
 
 
 def release(camera: Any) -> None:

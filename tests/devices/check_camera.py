@@ -39,7 +39,7 @@ def played() -> int:
     return prepare(ROOT / "device" / "models" / "sample.mkv", FRAMES, until_s=8)
 
 
-def run(code: str) -> tuple[dict[str, Any], float]:
+def run(code: str) -> tuple[Any, float]:
     """What the code prints as its last line, and how long the process took to end after that, in s."""
     assert played() == 201
     command = [sys.executable, "-c", BEGIN + code]

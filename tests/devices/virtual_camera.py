@@ -9,6 +9,7 @@ Four things differ from a camera on a Raspberry Pi, and are made up for here:
       whatever is missed, picture k is given at `start_ns + k * period`, or not at all.
 
 Run inside tests/devices/tree.sh, with LD_PRELOAD=/opt/dma_shim.so, after `prepare` has written what is played.
+    python -m tests.devices.virtual_camera CLIP ARGUMENTS...      avdrift with these arguments and CLIP as its camera
 """
 
 from __future__ import annotations
@@ -204,3 +205,11 @@ class _Paced:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.real, name)
+
+
+if __name__ == "__main__":
+    from device.cli import main
+
+    prepare(Path(sys.argv[1]), Path("/run/avdrift/frames"))
+    install()
+    sys.exit(main(sys.argv[2:]))

@@ -78,6 +78,8 @@ class FakeLibrary:
         library = self
 
         class Picamera2(FakePicamera2):
+            _cm = SimpleNamespace(reset=lambda: library.infos.extend(library.comes_late))
+
             @staticmethod
             def global_camera_info() -> list[dict[str, Any]]:
                 return list(library.infos)
@@ -87,7 +89,9 @@ class FakeLibrary:
 
         self.Picamera2 = Picamera2
         self.MappedArray = FakeMappedArray
-        self.libcamera = SimpleNamespace(Transform=lambda hflip=0, vflip=0: (hflip, vflip))
+        self.libcamera = SimpleNamespace(Transform=lambda **flips: SimpleNamespace(**flips))
+        self.can_turn = True
+        self.comes_late: list[dict[str, Any]] = []  # seen only after libcamera looked anew
 
     @property
     def camera(self) -> Any:
@@ -132,7 +136,8 @@ class FakePicamera2:
         }
 
     def camera_configuration(self) -> dict[str, Any]:
-        return {"main": self._main}
+        turned = self.asked["transform"] if self._library.can_turn else SimpleNamespace(hflip=0, vflip=0)
+        return {"main": self._main, "transform": turned}
 
     def set_controls(self, controls: dict[str, Any]) -> None:
         assert not self.started or self.request_lock.locked(), "picamera2 would lose these controls"
@@ -156,6 +161,7 @@ class FakePicamera2:
         rows = self._main["size"][1] * 3 // 2
         buffer = np.full(rows * self._main["stride"], 128, np.uint8)
         buffer[: self._main["size"][1] * self._main["stride"]] = level
+        buffer[: self._main["stride"]] = 235  # a white line at the top
         stamp_ns = time.monotonic_ns() if stamp_ns is None else stamp_ns
         request = FakeRequest({"SensorTimestamp": stamp_ns, **metadata}, buffer)
         self.requests.append(request)
