@@ -24,7 +24,7 @@ SSH_KEYGEN_FOUND = command -v ssh-keygen >/dev/null
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test setup-test lint test-packages clean
+.PHONY: help run setup test test-devices setup-test lint test-packages clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 20
@@ -42,6 +42,11 @@ test: setup-test ## lint, type check and all tests (PYTEST_ARGS="-m 'not slow'" 
 	$(PY) -m mypy || status=1; \
 	$(PY) -m pytest $(PYTEST_ARGS) || status=$$?; \
 	exit $$status
+
+# Each check runs in a Debian tree of its own, with a virtual camera and a null sink; the first call makes that tree.
+test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 5 minutes)
+	@tests/devices/tree.sh env LD_PRELOAD=/opt/dma_shim.so \
+		python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/devices/check_*.py
 
 lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m ruff check .
