@@ -54,13 +54,17 @@ class Domain(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What is known of a block when it arrives. `adc_ns` is the driver's time of its first sample, 0 where unknown."""
+    """What is known of a block when it arrives. `adc_ns` is the driver's time of its first sample, 0 where unknown.
+
+    `skipped` samples were taken before it, after the block before, but never got here.
+    """
 
     count: int
     adc_ns: int
     mono_ns: int
     boot_ns: int
     real_ns: int
+    skipped: int = 0
 
     def lag_ns(self, domain: Domain) -> int:
         """How long ago the driver's time was when the block arrived."""
@@ -107,7 +111,7 @@ class AudioClock:
 
     def __init__(self, rate_hz: int) -> None:
         self.domain = Domain.ARRIVAL
-        self.lost_samples = 0  # that the clock saw go by, but the microphone did not give
+        self.lost_samples = 0  # that were skipped, or that the clock saw go by and nobody gave
         self.moves = 0  # of the line, after the first
         self._rate_hz = rate_hz
         self._loop: SampleLoop | None = None
@@ -134,7 +138,9 @@ class AudioClock:
     def push(self, stamp: Stamp) -> list[Placed | None]:
         """Take the next block; give the places of the oldest ones that have none yet."""
         placed = self._notice_suspend(stamp)
-        n, self._n = self._n, self._n + stamp.count
+        n = self._n + stamp.skipped
+        self._n = n + stamp.count
+        self.lost_samples += stamp.skipped
         self._held.append(_Held(n, stamp))
         error_ns = self._error_ns(n, stamp) if self._sure else None
         if error_ns is not None:
@@ -178,7 +184,8 @@ class AudioClock:
         self._loop.correct(n, max(-limit_ns, min(limit_ns, centre_ns)), _CORRELATED * self._scale_ns)
         self._group = []
         self._centres.append(centre_ns)
-        if len(self._centres) == SMALL_LOSS_GROUPS and _all_beyond(self._centres, SMALL_LOSS_NS + 3 * self._loop.std_ns):
+        least_ns = SMALL_LOSS_NS + 3 * self._loop.std_ns
+        if len(self._centres) == SMALL_LOSS_GROUPS and _all_beyond(self._centres, least_ns):
             shift_ns = median(self._centres)
             self._loop.shift(n, shift_ns, SMALL_LOSS_NS / 4)
             self._count_lost(shift_ns)
@@ -226,19 +233,20 @@ class AudioClock:
         self._centres.clear()
 
     def _release(self) -> list[Placed | None]:
-        placed = [self._place(held.n, held.stamp.count) for held in self._held]
+        placed = [self._place(held.n, held.stamp) for held in self._held]
         self._held.clear()
         return placed
 
-    def _place(self, n: int, count: int) -> Placed | None:
+    def _place(self, n: int, stamp: Stamp) -> Placed | None:
         assert self._loop is not None
+        self._run += stamp.skipped > 0
         t_ns = self._loop.time_ns(n)
         if t_ns < self._resume_ns:
             return None
         # Corrections are a small part of a block; should one ever not be, order comes first.
         t_ns = max(t_ns, (self._last_ns + self._end_ns) / 2)
         self._resume_ns, self._last_ns = 0.0, t_ns
-        self._end_ns = t_ns + count * NS_PER_S / self._rate_hz
+        self._end_ns = t_ns + stamp.count * NS_PER_S / self._rate_hz
         return Placed(round(t_ns), self._run)
 
 

@@ -44,8 +44,9 @@ def find_microphone(device: str, root: Path = _ROOT) -> Microphone:
     here = list_microphones(root)
     if device == "auto":
         if len(here) > 1:
-            what = f"there are {len(here)} microphones: {_listed(here)}"
-            raise UsageError(what, where="microphone", remedy="Write one of them into [microphone], device")
+            # Not a UsageError: a second one may be plugged in while the first is in use.
+            what = f"there are {len(here)} to choose from: {_listed(here)}"
+            raise DeviceMissingError(what, where="microphone", remedy="Write one of them into [microphone], device.")
         wanted = here[0].device if here else "auto"
     else:
         wanted = canonical(device)
@@ -62,7 +63,7 @@ def find_microphone(device: str, root: Path = _ROOT) -> Microphone:
 
 
 def canonical(device: str) -> str:
-    """`hw:Device`, `hw:CARD=Device` and `hw:Device,0` as `hw:CARD=Device,DEV=0`. Raises UsageError for a card number."""
+    """`hw:Device`, `hw:CARD=Device`, `hw:Device,0` as `hw:CARD=Device,DEV=0`. Raises UsageError for anything else."""
     match = _NAME.fullmatch(device)
     if match is None:
         what = f"{device!r} is not the name of a sound card's device"
