@@ -77,7 +77,7 @@ def place(clock: AudioClock, given: Iterable[Stamp]) -> list[Placed | None]:
             out.append(placed)
             if placed is None:
                 continue
-            assert last is None or placed.t_ns > last.t_ns and placed.run - last.run in (0, 1)
+            assert last is None or (placed.t_ns > last.t_ns and placed.run - last.run in (0, 1))
             last = placed
     return out
 

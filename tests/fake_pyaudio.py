@@ -139,7 +139,9 @@ def add_card(root: Path, number: int, card_id: str, name: str, *, dev: int = 0, 
     asound, folder = root / "proc/asound", root / f"proc/asound/card{number}"
     (folder / f"pcm{dev}c/sub0").mkdir(parents=True)
     (folder / "id").write_text(card_id + "\n")
-    (folder / f"pcm{dev}c/info").write_text(f"card: {number}\ndevice: {dev}\nstream: CAPTURE\nid: USB Audio\nname: USB Audio\n")
+    (folder / f"pcm{dev}c/info").write_text(
+        f"card: {number}\ndevice: {dev}\nstream: CAPTURE\nid: USB Audio\nname: USB Audio\n"
+    )
     status = "closed\n" if owner is None else f"state: RUNNING\nowner_pid   : {owner}\ntrigger_time: 12.5\n"
     (folder / f"pcm{dev}c/sub0/status").write_text(status)
     with (asound / "cards").open("a") as cards:

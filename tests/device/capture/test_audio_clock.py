@@ -1,4 +1,4 @@
-"""The audio clock on simulated ones: which clock it is, small errors for hours, and what was lost told from what was late."""
+"""The audio clock on simulated ones: which clock it is, small errors for hours, lost told from late."""
 
 from __future__ import annotations
 
@@ -46,7 +46,9 @@ def test_the_drivers_clock_is_found_whichever_it_is(domain: str) -> None:
 
 
 def test_a_clock_that_was_never_suspended_has_one_name() -> None:
-    given = [Stamp(COUNT, t, t + BLOCK_NS, t + BLOCK_NS, t + BLOCK_NS + EPOCH_NS) for t in range(10**9, 2 * 10**9, 10**8)]
+    given = [
+        Stamp(COUNT, t, t + BLOCK_NS, t + BLOCK_NS, t + BLOCK_NS + EPOCH_NS) for t in range(10**9, 2 * 10**9, 10**8)
+    ]
     assert find_domain(given) is Domain.MONOTONIC
 
 
@@ -79,7 +81,9 @@ def test_times_on_no_clock_are_not_used(told: object) -> None:
 def test_zeros_at_the_start_and_times_that_settle_are_waited_for() -> None:
     true, adc, arrival = microphone(30)
     seconds = (true - true[0]) / NS_PER_S
-    told = np.where(seconds < 0.2, -EPOCH_NS - SUSPENDED_NS, adc + (400 * NS_PER_MS * np.clip(1 - seconds, 0, 1)).astype(int))
+    told = np.where(
+        seconds < 0.2, -EPOCH_NS - SUSPENDED_NS, adc + (400 * NS_PER_MS * np.clip(1 - seconds, 0, 1)).astype(int)
+    )
     clock = AudioClock(RATE_HZ)
     error = errors_ms(place(clock, stamps(told, arrival + 2 * NS_PER_S, COUNT, domain="realtime")), true)
     assert clock.domain is Domain.REALTIME and clock.lost_samples == 0
@@ -93,7 +97,9 @@ def test_a_wall_clock_that_is_set_is_no_lost_sound(step_h: int) -> None:
     told = list(stamps(adc, arrival, COUNT, domain="realtime", real_step_ns=step))
     at = int(np.argmax(step != 0))
     # The clock is set between the driver's look at it and ours.
-    told[at] = Stamp(COUNT, told[at].adc_ns - step_h * HOUR_NS, *(getattr(told[at], k) for k in ("mono_ns", "boot_ns", "real_ns")))
+    told[at] = Stamp(
+        COUNT, told[at].adc_ns - step_h * HOUR_NS, *(getattr(told[at], k) for k in ("mono_ns", "boot_ns", "real_ns"))
+    )
     clock = AudioClock(RATE_HZ)
     placed = place(clock, told)
     assert (clock.domain, clock.lost_samples, clock.moves) == (Domain.REALTIME, 0, 0)
@@ -102,7 +108,9 @@ def test_a_wall_clock_that_is_set_is_no_lost_sound(step_h: int) -> None:
 
 @pytest.mark.parametrize("domain", ["monotonic", "boottime", "realtime", "none"])
 def test_a_suspend_is_no_lost_sound_and_the_line_is_found_again(domain: str) -> None:
-    true, adc, arrival = lose(microphone(60), 30, 350)  # the driver's wake-up takes time that the monotonic clock counts
+    true, adc, arrival = lose(
+        microphone(60), 30, 350
+    )  # the driver's wake-up takes time that the monotonic clock counts
     asleep = np.where(true - true[0] >= 30 * NS_PER_S, 8 * HOUR_NS, 0)
     clock = AudioClock(RATE_HZ)
     placed = place(clock, stamps(adc, arrival, COUNT, domain=domain, suspended_ns=asleep))
@@ -208,7 +216,7 @@ def test_blocks_of_any_length_follow_each_other_without_holes() -> None:
 @pytest.mark.parametrize("ppm", [200, -200])
 def test_the_rate_is_known_with_an_honest_standard_error(domain: str, ppm: float) -> None:
     off: list[float] = []
-    true, adc, arrival = microphone(3 * 3600, ppm, block_s=0.1)
+    _, adc, arrival = microphone(3 * 3600, ppm, block_s=0.1)
     clock = AudioClock(RATE_HZ)
     for k, stamp in enumerate(stamps(adc, arrival, 10 * COUNT // 2, domain=domain)):
         clock.push(stamp)
@@ -248,5 +256,7 @@ def test_the_loop_alone_finds_a_line_and_says_how_well_it_knows_it() -> None:
         for n in range(100, 20_000, 100):
             loop.correct(n, n * 1e6 * (1 + 100e-6) + rng.normal(0, 1e6) - loop.time_ns(n), 1e6)
         assert loop.rate_ppm == pytest.approx(-100, abs=6 * loop.rate_std_ppm)
-        off.append([(loop.time_ns(n) - n * 1e6 * (1 + 100e-6)) / loop.std_ns, (loop.rate_ppm + 100) / loop.rate_std_ppm])
+        off.append(
+            [(loop.time_ns(n) - n * 1e6 * (1 + 100e-6)) / loop.std_ns, (loop.rate_ppm + 100) / loop.rate_std_ppm]
+        )
     assert np.all(np.std(off, axis=0) < 1.3)

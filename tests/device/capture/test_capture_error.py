@@ -32,7 +32,7 @@ DITHER = np.linspace(-8, 8, CROP_PX * CROP_PX)
 
 @cache
 def audio_error_ms(ppm: float, block_s: float, domain: str) -> tuple[Times, Errors]:
-    """True time of each block, and by how much later the audio clock puts it; small arrays, as the caller keeps them."""
+    """True time of each block, and by how much later the audio clock puts it."""
     rng = np.random.default_rng(7)
     count = round(RATE_HZ * block_s)
     true = Crystal(ppm).times_ns(round(HOURS * 3600 / block_s), block_s)
