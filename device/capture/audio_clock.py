@@ -27,7 +27,7 @@ from device.capture.sample_loop import SampleLoop
 from device.records import NS_PER_MS, NS_PER_S
 
 DECIDE_NS = NS_PER_S  # what stays off so long is off
-GIVE_UP_NS = 3 * NS_PER_S  # times that fit no clock for so long, at the start, never will
+GIVE_UP_NS = 5 * NS_PER_S // 2  # times that fit no clock for so long, at the start, never will
 SETTLED_NS = 5 * NS_PER_S  # sound servers correct themselves by up to 0.5 s in the beginning: nothing was lost there
 LEAST_GATE_NS = 10 * NS_PER_MS  # more than a burst of jitter makes, less than an overrun loses
 SUSPEND_NS = NS_PER_S // 2  # the boot clock running ahead by more than any pause between two readings
