@@ -27,7 +27,7 @@ IMPORT_NAMES = {
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.
-LIVE_IMPORT_NAMES = {"picamera2": {"picamera2", "libcamera"}}
+LIVE_IMPORT_NAMES = {"picamera2": {"picamera2", "libcamera"}, "pyaudio": {"pyaudio"}}
 
 # Runs in an interpreter of its own: imports every module under the package named by its argument, refuses the forbidden
 # ones, and reports those that were asked for even where somebody caught the refusal.
