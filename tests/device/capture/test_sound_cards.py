@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from device.capture import sound_cards
 from device.capture.sound_cards import Microphone, canonical, find_microphone, list_microphones
 from device.errors import DeviceBusyError, DeviceMissingError, DevicePermissionError, UsageError
 from tests.fake_pyaudio import add_card
@@ -98,6 +97,6 @@ def test_a_second_substream_that_is_free_makes_it_free(tmp_path: Path) -> None:
 
 def test_permission_is_told_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_card(tmp_path, 1, "Device", "USB", owner=815)
-    monkeypatch.setattr(sound_cards.os, "access", lambda path, mode: mode != os.R_OK | os.W_OK)
+    monkeypatch.setattr("os.access", lambda path, mode: mode != os.R_OK | os.W_OK)
     with pytest.raises(DevicePermissionError, match="group audio"):
         find_microphone("hw:Device", tmp_path)
