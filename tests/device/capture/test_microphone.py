@@ -211,8 +211,7 @@ def test_an_overflow_is_counted_and_what_it_lost_too(root: Path) -> None:
     assert source.overflows == 1 and source.dropped == 25
     lost = (START_NS + 10 * NS_PER_S, START_NS + 10.5 * NS_PER_S)
     assert not [chunk for chunk in chunks if lost[0] + 20 * NS_PER_MS < chunk.t_ns < lost[1] - 20 * NS_PER_MS]
-    heard = click_times_s(chunks)
-    assert heard == pytest.approx([k / 2 for k in range(1, 32) if k != 20 or k / 2 in np.round(heard, 2)], abs=2e-3)
+    assert click_times_s(chunks) == pytest.approx([k / 2 for k in range(1, 32) if k != 20], abs=2e-3)
 
 
 def test_sound_that_nobody_fetched_in_time_is_counted_as_lost(root: Path) -> None:
