@@ -16,7 +16,7 @@ from device.sync import pattern
 from device.sync.robust import centre, spread
 from device.towers.bundle import Bundle
 
-WINDOW_S = 5.0
+WINDOW_S = 3.0
 MIN_WINDOWS = 4
 MAX_SPREAD_MS = 40.0
 # Standard errors that no longer looking makes smaller. A person shows what the daemon will make of people, but of one
