@@ -18,7 +18,7 @@ from device.towers.bundle import Bundle
 
 WINDOW_S = 3.0
 MIN_WINDOWS = 4
-MAX_SPREAD_MS = 40.0
+MAX_AWAY_MS, MAX_AWAY_SHARE = 40.0, 0.25
 # Standard errors that no longer looking makes smaller. A person shows what the daemon will make of people, but of one
 # person only; the pattern shows the rig alone, and says nothing of where the models have their zero.
 PERSON_STD_MS = 10.0
@@ -57,7 +57,7 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
     seen_s = np.array(times_s)
     if recorded and len(times_s) > 1:
         seen_s += 0.5 * np.append(np.diff(seen_s), np.diff(seen_s)[-1])
-    flashes = pattern.find_flashes(seen_s, np.array(lights).reshape(len(lights), -1))
+    flashes = pattern.find_flashes(seen_s, np.array(lights) if lights else np.zeros((0, 1)))
     found = pattern.match(flashes, sound.beeps_s())
     if (doubt := pattern.doubt(found)) or found is None:
         remedy = (
@@ -90,13 +90,14 @@ def from_person(items: Iterable[Frame | Chunk], bundle: Bundle, face_model: Path
         remedy = "Let one person look at the camera and speak without pauses, or give a longer --seconds"
         raise CaptureError(what, where=_WHERE, remedy=remedy)
     offsets = np.array(offsets_ms)
-    scatter_ms = spread(offsets)
-    if scatter_ms > MAX_SPREAD_MS:
-        what = f"the offset is not steady: it scatters by {scatter_ms:.0f} ms, allowed is {MAX_SPREAD_MS:g}"
+    single_ms = max(spread(offsets), float(np.median(stds_ms)))
+    middle_ms = centre(offsets, single_ms)
+    away = int((np.abs(offsets - middle_ms) > MAX_AWAY_MS).sum())
+    if away > MAX_AWAY_SHARE * len(offsets):
+        what = f"the offset is not steady: {away} of {len(offsets)} windows are more than {MAX_AWAY_MS:g} ms away"
         raise CaptureError(what, where=_WHERE, remedy="Let one person alone speak, in a quiet and well-lit room")
-    single_ms = max(scatter_ms, float(np.median(stds_ms)))
     std_ms = math.hypot(single_ms / math.sqrt(len(offsets)), PERSON_STD_MS)
-    return Bias(centre(offsets, single_ms), std_ms, scatter_ms, len(offsets))
+    return Bias(middle_ms, std_ms, spread(offsets), len(offsets))
 
 
 def _windows(items: Iterable[Frame | Chunk], analyzer: Analyzer) -> Iterator[tuple[State, float, float]]:

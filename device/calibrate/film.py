@@ -22,12 +22,12 @@ RATE_HZ = 48_000
 DEFAULT_FPS = 30.0
 DEFAULT_SECONDS = 60.0
 
-_SIZE = (1280, 720)
+_SIZE = (640, 360)  # a player makes it as large as the screen
 _DARK, _BRIGHT, _BORDER = 16, 235, 100  # the grey border keeps a camera's exposure from hunting
 _LEVEL = 0.5
 _BLOCK = 1024
 _NTSC_HZ = (24, 30, 60)  # 23.976, 29.97 and 59.94 are these by 1000/1001
-_SECONDS, _FPS = Range(5, 3600), Range(20, 120)
+_SECONDS, _FPS = Range(12, 3600), Range(20, 120)
 
 
 @dataclass(frozen=True, slots=True)

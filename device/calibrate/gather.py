@@ -56,6 +56,7 @@ class Live:
         self._feeds, self._seconds = feeds, seconds
         self._given: queue.Queue[Frame | Chunk | BaseException] = queue.Queue(_WAITING_ITEMS)
         self._stopped = threading.Event()
+        self._open: list[Source[Frame | Chunk]] = []
         self.devices: dict[str, str] = {}
 
     def items(self) -> Iterator[Frame | Chunk]:
@@ -67,6 +68,9 @@ class Live:
             yield from self._until_the_end()
         finally:
             self._stopped.set()
+            for source in self._open:  # it may wait for its next item
+                close: Callable[[], None] = getattr(source, "close", lambda: None)
+                close()
             with suppress(queue.Empty):
                 while True:  # a thread that waits for room must see that it is over
                     self._given.get_nowait()
@@ -95,6 +99,7 @@ class Live:
     def _read(self, feed: Feed) -> None:
         try:
             with feed.open() as source:
+                self._open.append(source)
                 self.devices[feed.part] = str(getattr(source, "device", None) or feed.part)
                 for item in source:
                     if self._stopped.is_set():
