@@ -68,7 +68,7 @@ def test_the_shift_of_a_cut_film_is_found(
 
 
 def test_films_that_were_shown_at_another_rate(tmp_path: Path) -> None:
-    """The rate of the film and that of its pictures may run in step: then the standard error says how little is known."""
+    """Where both rates run in step, the standard error says how little is known."""
     errors_ms = []
     for made_fps, shown_fps in ((24, 29.97), (25, 24), (25, 30), (29.97, 25), (30, 24), (30, 29.97)):
         path = cut(film(".mkv", made_fps), tmp_path / f"{made_fps}-{shown_fps}.mkv", sound_s=0.25, fps=shown_fps)
