@@ -13,11 +13,11 @@ from pathlib import Path
 from device.errors import CaptureError
 
 CAMERA_LIBRARY = (
-    "the Raspberry Pi's own cameras need picamera2: sudo apt install python3-picamera2, and a virtual environment made "
-    "with --system-site-packages"
+    "For the Raspberry Pi's own cameras install picamera2: sudo apt install python3-picamera2, and make the virtual "
+    "environment with --system-site-packages"
 )
 MICROPHONE_LIBRARY = (
-    "microphones need PyAudio: sudo apt install python3-pyaudio, or portaudio19-dev and pip install pyaudio"
+    "For microphones install PyAudio: sudo apt install python3-pyaudio; or portaudio19-dev, then pip install pyaudio"
 )
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 from device.config import Config
+from device.devices import is_installed
 from device.doctor.finding import Look, ok, warning
 from device.errors import TransportError
 
@@ -25,19 +27,16 @@ def broker(config: Config, folder: Path) -> Look:
     access = mqtt_access.access(settings, f"{mqtt_access.node_name(settings)}-doctor", folder)
     try:
         version = _reach(access)
+        what = f"{access.where} can be reached" + (f" with {version}" if version else "")
+        if not is_installed("paho"):
+            remedy = f"Install it: {sys.executable} -m pip install paho-mqtt"
+            return warning(f"{what}; without paho-mqtt nothing can be sent", remedy)
+        answer = _let_in(access)
     except (OSError, TransportError) as error:
         raise mqtt_access.explained(error, access).error from error
-    what = f"{access.where} can be reached" + (f" with {version}" if version else "")
-    try:
-        import paho.mqtt.client as paho
-    except ImportError:
-        return warning(f"{what}; whether it lets us in was not tried", "Install paho-mqtt: pip install paho-mqtt")
-    answer = _let_in(paho, access)
     if answer is None:
-        remedy = "Look into the broker's log"
-        raise TransportError(
-            f"took the connection, but gave no answer in {TIMEOUT_S:g} s", where=access.where, remedy=remedy
-        )
+        what = f"took the connection, but gave no answer in {TIMEOUT_S:g} s"
+        raise TransportError(what, where=access.where, remedy="Check that this port is an MQTT broker's, and its log")
     if answer != "Success":
         raise mqtt_access.told_by_broker(answer, access).error
     return ok(f"{what}, and lets {access.username or 'us without a name'} in")
@@ -53,8 +52,10 @@ def _reach(access: Any) -> str | None:
             return wrapped.version()
 
 
-def _let_in(paho: Any, access: Any) -> str | None:
+def _let_in(access: Any) -> str | None:
     """The broker's answer to our name and password; None without one."""
+    import paho.mqtt.client as paho
+
     answered = threading.Event()
     answers: list[str] = []
 

@@ -15,14 +15,14 @@ def camera(wanted: str, find: Callable[[], list[Found]], installed: Callable[[st
     """The configured camera, or the only one."""
     found = find()
     if not found and not installed("picamera2"):
-        return failed("no USB camera is here, and picamera2 is not installed", f"Install it: {CAMERA_LIBRARY}")
+        return failed("no USB camera is here, and picamera2 is not installed", CAMERA_LIBRARY)
     return _chosen("camera", wanted, found, "Check its cable; rpicam-hello --list-cameras must show it")
 
 
 def microphone(wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed) -> Look:
     """The configured microphone, or the only one."""
     if not installed("pyaudio"):
-        return failed("PyAudio is not installed", f"Install it: {MICROPHONE_LIBRARY}")
+        return failed("PyAudio is not installed", MICROPHONE_LIBRARY)
     return _chosen("microphone", wanted, find(), "Plug it in; arecord -l must show it")
 
 
