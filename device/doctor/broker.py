@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
 import ssl
 import sys
@@ -54,8 +55,7 @@ def _reach(access: Any) -> str | None:
 
 def _let_in(access: Any) -> str | None:
     """The broker's answer to our name and password; None without one."""
-    import paho.mqtt.client as paho
-
+    paho: Any = importlib.import_module("paho.mqtt.client")
     answered = threading.Event()
     answers: list[str] = []
 

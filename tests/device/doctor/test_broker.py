@@ -102,8 +102,8 @@ def certificates(folder: Path) -> tuple[str, ...]:
     )  # fmt: skip
     (folder / "names").write_text("subjectAltName=DNS:localhost\n")
     _openssl(
-        folder, "x509", "-req", "-in", "broker.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2",
-        "-extfile", "names", "-out", "broker.crt",
+        folder, "x509", "-req", "-in", "broker.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days",
+        "2", "-extfile", "names", "-out", "broker.crt",
     )  # fmt: skip
     return f"certfile {folder / 'broker.crt'}", f"keyfile {folder / 'broker.key'}"
 
@@ -150,13 +150,13 @@ def test_tls(tmp_path: Path) -> None:
         assert level is Level.OK and "TLSv1" in found
         with pytest.raises(TransportError, match="not trusted"):
             broker(configured(port, tls=True, ca_file="other.crt"), tmp_path)
-        with pytest.raises(TransportError, match="none.crt"):
+        with pytest.raises(TransportError, match=r"none\.crt"):
             broker(configured(port, tls=True, ca_file="none.crt"), tmp_path)
 
 
 @needs_mosquitto
 def test_tls_where_there_is_none(tmp_path: Path) -> None:
-    with mosquitto(tmp_path, "allow_anonymous true") as port, pytest.raises(TransportError, match="TLS"):
+    with mosquitto(tmp_path, "allow_anonymous true") as port, pytest.raises(TransportError, match="TLS|reset"):
         broker(configured(port, tls=True), tmp_path)
 
 
