@@ -43,7 +43,6 @@ _H264 = "libx264"
 _OPTIONS = {
     _H264: {"preset": "veryfast", "crf": "18"},
     "mjpeg": {"q": "3"},
-    "libvpx": {"deadline": "realtime", "cpu-used": "8", "b": "2M"},
 }
 CONTAINERS = {
     ".mp4": Codecs(_H264, "aac", "fltp"),
@@ -52,7 +51,6 @@ CONTAINERS = {
     ".mkv": Codecs(_H264, "flac", "s16"),
     ".avi": Codecs("mjpeg", "pcm_s16le", "s16"),  # AVI has no time stamps, H.264 in it comes out a picture late
     ".ts": Codecs(_H264, "aac", "fltp"),
-    ".webm": Codecs("libvpx", "libopus", "flt"),
 }
 
 

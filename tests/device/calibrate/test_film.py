@@ -85,7 +85,7 @@ def test_another_film_is_never_written_over(tmp_path: Path) -> None:
 
 
 def test_every_container_is_written(tmp_path: Path) -> None:
-    for suffix in CONTAINERS.keys() - {".webm"}:  # minutes of VP8
+    for suffix in CONTAINERS:
         assert write_film(tmp_path / f"film{suffix}", 12) == 11
 
 

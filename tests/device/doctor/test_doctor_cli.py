@@ -14,6 +14,9 @@ from device.doctor.cli import all_checks, doctor_command
 from device.doctor.finding import Level
 from tests.hosts import PC, PI_4, PI_5_WEAK, host
 
+pytest.importorskip("device.capture.cameras")
+pytest.importorskip("device.capture.sound_cards")
+
 NAMES = [
     "config", "software", "state folder", "memory", "power", "throttling", "temperature", "clock source", "wall clock",
     "permissions", "camera", "microphone", "bundle", "face model", "speed", "broker", "service",
