@@ -14,10 +14,13 @@ from pathlib import Path
 import cv2
 
 from device import __version__
+from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
 from device.capture.file import FileSource
 from device.command import guarded
 from device.config import DEFAULT_SEARCH_MS, Config, MeasureSettings
 from device.config_file import DEFAULT_FILE, load_config, read_config
+from device.devices import add_devices_command, devices_command
+from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
 from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
@@ -62,6 +65,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument("--json", action="store_true")
+    add_devices_command(commands)
+    add_doctor_command(commands)
+    add_calibrate_commands(commands)
     add_model_commands(commands)
     checked = commands.add_parser("check-config", help="every problem of a configuration file")
     checked.add_argument(
@@ -78,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = build_parser().parse_args(argv)
     commands = {
         "run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
-        "fetch-face": _fetch_face, "model": model_command,
+        "fetch-face": _fetch_face, "model": model_command, "devices": devices_command, "doctor": doctor_command,
+        "pattern": pattern_command, "calibrate": calibrate_command,
     }  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
 

@@ -1,0 +1,117 @@
+"""What a camera and a microphone give in so many seconds, in one row; or what a recording holds."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Protocol
+
+from device.capture.file import FileSource
+from device.capture.source import Source
+from device.config import Config
+from device.errors import AvdriftError, DeviceLostError
+from device.records import NS_PER_S, Chunk, Frame
+
+_WAITING_ITEMS = 256  # about four seconds of both
+_PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, the sources themselves notice silence
+_GOODBYE_S = 1.5
+
+
+class Feed(Protocol):
+    """A part's name, and how to open it."""
+
+    @property
+    def part(self) -> str: ...
+
+    @property
+    def open(self) -> Callable[[], Source[Frame | Chunk]]: ...
+
+
+def live_feeds(config: Config) -> Sequence[Feed]:
+    """The configured camera and microphone."""
+    from device.runtime import live  # type: ignore[attr-defined,unused-ignore]
+
+    feeds: Sequence[Feed] = live.live_feeds(config)
+    return feeds
+
+
+def recorded(path: Path, seconds: float | None) -> Iterator[Frame | Chunk]:
+    """A recording, or its first seconds. Raises CaptureError."""
+    with FileSource(path) as source:
+        begun_ns: int | None = None
+        for item in source:
+            begun_ns = item.t_ns if begun_ns is None else begun_ns
+            if seconds is not None and item.t_ns - begun_ns > seconds * NS_PER_S:
+                return
+            yield item
+
+
+class Live:
+    """Reads each feed in a thread of its own. `devices` tells what each part is called, once it is open."""
+
+    def __init__(self, feeds: Sequence[Feed], seconds: float) -> None:
+        self._feeds, self._seconds = feeds, seconds
+        self._given: queue.Queue[Frame | Chunk | BaseException] = queue.Queue(_WAITING_ITEMS)
+        self._stopped = threading.Event()
+        self._open: list[Source[Frame | Chunk]] = []
+        self.devices: dict[str, str] = {}
+
+    def items(self) -> Iterator[Frame | Chunk]:
+        """Frames and chunks in the order in which they come, for the time since both came. Raises CaptureError."""
+        threads = [threading.Thread(target=self._read, args=(feed,), daemon=True) for feed in self._feeds]
+        for thread in threads:
+            thread.start()
+        try:
+            yield from self._until_the_end()
+        finally:
+            self._stopped.set()
+            for source in self._open:  # it may wait for its next item
+                close: Callable[[], None] = getattr(source, "close", lambda: None)
+                close()
+            with suppress(queue.Empty):
+                while True:  # a thread that waits for room must see that it is over
+                    self._given.get_nowait()
+            for thread in threads:
+                thread.join(_GOODBYE_S)
+
+    def _until_the_end(self) -> Iterator[Frame | Chunk]:
+        begun: dict[type, int] = {}
+        while True:
+            try:
+                item = self._given.get(timeout=_PATIENCE_S)
+            except queue.Empty:
+                missing = [feed.part for feed in self._feeds if feed.part not in self.devices]
+                what = f"nothing came for {_PATIENCE_S:g} s"
+                remedy = "See what `avdrift doctor` says"
+                where = " and ".join(missing) or "camera and microphone"
+                raise DeviceLostError(what, where=where, remedy=remedy) from None
+            if isinstance(item, BaseException):
+                raise item
+            begun.setdefault(type(item), item.t_ns)
+            both = len(begun) == len(self._feeds)
+            if both and item.t_ns - max(begun.values()) > self._seconds * NS_PER_S:
+                return
+            yield item
+
+    def _read(self, feed: Feed) -> None:
+        try:
+            with feed.open() as source:
+                self._open.append(source)
+                self.devices[feed.part] = str(getattr(source, "device", None) or feed.part)
+                for item in source:
+                    if self._stopped.is_set():
+                        return
+                    self._given.put(item)
+            raise DeviceLostError("ended", where=feed.part, remedy="See what `avdrift doctor` says")
+        except AvdriftError as error:
+            self._fail(error)
+        except Exception as error:  # drivers raise what they like
+            what = f"{type(error).__name__}: {error}"
+            self._fail(DeviceLostError(what, where=feed.part, remedy="See what `avdrift doctor` says"))
+
+    def _fail(self, error: AvdriftError) -> None:
+        if not self._stopped.is_set():
+            self._given.put(error)

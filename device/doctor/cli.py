@@ -1,0 +1,93 @@
+"""`avdrift doctor`: everything that measuring live needs, looked at one after the other, each with what to do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from device.config import Config
+from device.config_file import DEFAULT_FILE, Problem, read_config
+from device.devices import find_cameras, find_microphones
+from device.doctor import broker, capture, clock, models, power, system
+from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
+from device.doctor.host import Host, this_host
+from device.model_cli import add_store_option, default_store
+from device.towers.bundle import load_bundle
+from device.towers.store import Store
+
+_SPEED_LIMIT_S = 60.0
+_REACH_LIMIT_S = 25.0
+
+
+def add_doctor_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    doctor = commands.add_parser("doctor", help="what works here, what does not, and what to do about it")
+    doctor.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
+    doctor.add_argument("--user", metavar="NAME", help="the user that avdrift runs as (default: this one)")
+    add_store_option(doctor)
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int:
+    """Look at everything; 0 when nothing has failed, else the code of what has."""
+    file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    config, problems = read_config(file) if file else (Config(), [])
+    state_dir = options.store or default_store()
+    checks = all_checks(host or this_host(options.user), config, problems, file, state_dir)
+    findings = []
+    for finding in examine(checks):
+        findings.append(finding)
+        if not options.json:
+            print(f"{finding.level:8} {finding.check:13} {finding.found}", flush=True)
+            if finding.remedy:
+                print(f"{'':22} -> {finding.remedy}", flush=True)
+    code = exit_code(checks, findings)
+    if options.json:
+        levels = [finding.level for finding in findings]
+        worst = next((level for level in (Level.FAILED, Level.WARNING) if level in levels), Level.OK)
+        checked = [asdict(finding) for finding in findings]
+        print(json.dumps({"level": worst, "exit_code": code, "checks": checked}))
+    return code
+
+
+def all_checks(host: Host, config: Config, problems: list[Problem], file: Path | None, state_dir: Path) -> list[Check]:
+    """In the order in which one thing may explain the next."""
+    folder = file.parent if file else Path()
+    store = Store(state_dir)
+    given = folder / config.model.bundle if config.model.bundle else None
+
+    return [
+        Check("config", CONFIG, partial(_config, file, problems)),
+        Check("software", CONFIG, system.software),
+        Check("state folder", CONFIG, partial(system.state_folder, state_dir)),
+        Check("memory", CONFIG, partial(system.memory, host)),
+        Check("power", CONFIG, partial(power.power_supply, host)),
+        Check("throttling", CONFIG, partial(power.throttling, host)),
+        Check("temperature", CONFIG, partial(power.temperature, host)),
+        Check("clock source", CONFIG, partial(clock.clock_source, host)),
+        Check("wall clock", CONFIG, partial(clock.wall_clock, host)),
+        Check("permissions", CAPTURE, partial(capture.permissions, host)),
+        Check("camera", CAPTURE, partial(capture.camera, config.camera.device, partial(find_cameras, host.root))),
+        Check(
+            "microphone", CAPTURE,
+            partial(capture.microphone, config.microphone.device, partial(find_microphones, host.root)),
+        ),
+        Check("bundle", MODEL, partial(models.bundle, given, store)),
+        Check("face model", MODEL, models.face_model),
+        Check("speed", MODEL, lambda: models.speed(load_bundle(models.chosen(given, store)[0])), _SPEED_LIMIT_S),
+        Check("broker", TRANSPORT, partial(broker.broker, config, folder), _REACH_LIMIT_S),
+        Check("service", CONFIG, partial(system.service, host)),
+    ]  # fmt: skip
+
+
+def _config(file: Path | None, problems: list[Problem]) -> Look:
+    if file is None:
+        return ok(f"none given, and no {DEFAULT_FILE}: the defaults")
+    if not problems:
+        return ok(f"{file}: correct")
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return failed(
+        f"{problems[0].text(file)}{more}", f"avdrift check-config {file} lists all; the defaults were used here"
+    )

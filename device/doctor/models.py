@@ -1,0 +1,81 @@
+"""The models: verified, signed, and run fast enough here."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from device.capture.file import FileSource
+from device.doctor.finding import Look, failed, ok, warning
+from device.features.fetch import require_face_model
+from device.records import NS_PER_S, Chunk, Frame
+from device.runtime.analyzer import Analyzer
+from device.towers import signature
+from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.towers.store import CURRENT, Store, verify_bundle
+
+SAMPLE = Path(__file__).parents[1] / "models" / "sample.mkv"
+COMFORTABLE = 1.7  # times real time: 60 % of a core
+_SAMPLE_S = 3.0
+
+ReadItems = Callable[[], list[Frame | Chunk]]
+
+
+def bundle(given: Path | None, store: Store) -> Look:
+    """The bundle that would be used: hashes, contract and golden vectors, and its signature. Raises ModelError."""
+    folder, source = chosen(given, store)
+    if not signature.is_signed(folder):
+        loaded = load_bundle(folder)
+        if folder == DEFAULT_BUNDLE:
+            return ok(f"{loaded.label}, {source}: hashes, contract and golden vectors are right")
+        return warning(f"{loaded.label}, {source}, is whole but not signed", "Sign it: avdrift-convert sign")
+    if not store.signers.exists():
+        loaded = load_bundle(folder)
+        what = f"{loaded.label}, {source}, is whole; it is signed, but nobody here is trusted to sign"
+        return warning(what, f"Put the public key into {store.signers}, as the README tells")
+    loaded = verify_bundle(folder, store.signers)
+    return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are right")
+
+
+def chosen(given: Path | None, store: Store) -> tuple[Path, str]:
+    """Folder and origin of the bundle that avdrift would use. Raises ModelError for a broken link."""
+    if given is not None:
+        return given, "configured"
+    digest = store.linked(CURRENT)
+    return (store.path_of(digest), "installed") if digest else (DEFAULT_BUNDLE, "built in")
+
+
+def face_model() -> Look:
+    """The face detector's file. Raises ModelError."""
+    return ok(f"{require_face_model()}: the pinned bytes")
+
+
+def speed(loaded: Bundle, read: ReadItems | None = None, clock_s: Callable[[], float] = time.thread_time) -> Look:
+    """How many times faster than real time faces, mouths and towers are, in processor time on one core."""
+    items = (read or _sample)()
+    analyzer = Analyzer(loaded, require_face_model())
+    length_s = (max(item.t_ns for item in items) - min(item.t_ns for item in items)) / NS_PER_S
+    begun_s = clock_s()
+    _run(analyzer, items)
+    factor = length_s / max(clock_s() - begun_s, 1e-6)
+    what = f"the whole chain without decoding runs at {factor:.1f} times real time on one core"
+    if factor < 1:
+        return failed(what, "This computer is too slow for these models: use a Raspberry Pi 4 or newer, or cool it")
+    if factor < COMFORTABLE:
+        return warning(f"{what}, {COMFORTABLE:g} is comfortable", "End other programs, cool it, or use a faster one")
+    return ok(what)
+
+
+def _sample() -> list[Frame | Chunk]:
+    with FileSource(SAMPLE) as source:
+        return list(itertools.takewhile(lambda item: item.t_ns < _SAMPLE_S * NS_PER_S, source))
+
+
+def _run(analyzer: Analyzer, items: Iterable[Frame | Chunk]) -> None:
+    for item in items:
+        for _ in analyzer.push(item):
+            continue
+    for _ in analyzer.finish():
+        continue
