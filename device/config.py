@@ -191,6 +191,19 @@ class MicrophoneSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class EventSettings(Section):
+    about = "Events: when a change of what is reported is told as one."
+
+    hysteresis_ms: float = _number(
+        5.0, Range(0, 25), "How far beyond a limit of the profile the offset must be, in ms, to have crossed it."
+    )
+    min_s: float = _number(10.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.")
+    absent_s: float = _number(
+        30.0, Range(1, 3600), "Seconds without a face, or without speech, until it is gone: longer than any pause."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -199,6 +212,7 @@ class Config:
     source: SourceSettings = field(default_factory=SourceSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
+    events: EventSettings = field(default_factory=EventSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -207,6 +221,7 @@ SECTIONS: dict[str, type[Section]] = {
     "source": SourceSettings,
     "camera": CameraSettings,
     "microphone": MicrophoneSettings,
+    "events": EventSettings,
 }
 
 
