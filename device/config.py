@@ -195,9 +195,9 @@ class EventSettings(Section):
     about = "Events: when a change of what is reported is told as one."
 
     hysteresis_ms: float = _number(
-        5.0, Range(0, 25), "How far beyond a limit of the profile the offset must be, in ms, to have crossed it."
+        10.0, Range(0, 25), "How far beyond a limit of the profile the offset must be, in ms, to have crossed it."
     )
-    min_s: float = _number(10.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.")
+    min_s: float = _number(15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.")
     absent_s: float = _number(
         30.0, Range(1, 3600), "Seconds without a face, or without speech, until it is gone: longer than any pause."
     )

@@ -2,10 +2,10 @@
 
 Pure: a state and a report in, a state and events out; no clock but the reports' own.
 
-Conventions: whatever has levels (verdict, face, speech, fault) holds one of them until reports have said another one for
-long enough; so each event's `before` is the `after` of the one before it of its kind, and the two always differ. Time
-counts from one report that knows to the next, and as much of it as a report looks back on: reports that do not know
-(`uncertain` for a verdict, anything for a face while the camera is broken) neither add to it nor set it back.
+Conventions: whatever has levels (verdict, face, speech, fault) holds one of them until reports have said another one
+for long enough; so each event's `before` is the `after` of the one before it of its kind, and the two always differ.
+Time counts from one report that knows to the next, and as much of it as a report looks back on: reports that do not
+know (`uncertain` for a verdict, anything for a face while the camera is broken) neither add to it nor set it back.
 """
 
 from __future__ import annotations
