@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 
 from device.errors import UsageError
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+from device.telemetry.levels import LEVELS, parse_levels
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
@@ -103,6 +104,17 @@ class PathText:
         return f"text of at most {_MAX_PATH_BYTES} bytes, without control characters"
 
 
+@dataclass(frozen=True, slots=True)
+class LevelList:
+    """Levels of the log for single modules, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and parse_levels(value) is not None
+
+    def __str__(self) -> str:
+        return f"modules with their levels ({', '.join(LEVELS)}), such as device.capture=debug, device.telemetry=error"
+
+
 SEARCH_MS = Range(100, 5000)
 
 
@@ -114,7 +126,7 @@ def _flag(default: bool, about: str) -> bool:
     return field(default=default, metadata={"allowed": Flag(), "about": about})
 
 
-def _text(default: str, allowed: Names | PathText | Text, about: str) -> str:
+def _text(default: str, allowed: LevelList | Names | PathText | Text, about: str) -> str:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
@@ -204,6 +216,20 @@ class EventSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class LogSettings(Section):
+    about = "The log: what is written to standard error, which the service sends to the journal."
+
+    level: str = _text("info", Names(LEVELS), "The least important lines to write.")
+    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.")
+    json: bool = _flag(False, "Lines are JSON objects, for programs.")
+    reports: str = _text(
+        "changes",
+        Names(("none", "changes", "minute", "all")),
+        "Reports in the log. changes: when they say something new, once a minute at most.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -213,6 +239,7 @@ class Config:
     camera: CameraSettings = field(default_factory=CameraSettings)
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
     events: EventSettings = field(default_factory=EventSettings)
+    log: LogSettings = field(default_factory=LogSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -222,6 +249,7 @@ SECTIONS: dict[str, type[Section]] = {
     "camera": CameraSettings,
     "microphone": MicrophoneSettings,
     "events": EventSettings,
+    "log": LogSettings,
 }
 
 
