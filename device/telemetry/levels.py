@@ -9,7 +9,7 @@ LEVELS = ("debug", "info", "warning", "error")
 PACKAGE = "device"
 
 _FOLDER = Path(__file__).resolve().parents[1]
-_MODULE = re.compile(PACKAGE + r"(\.[a-z0-9_]{1,40}){1,4}")
+_MODULE = re.compile(PACKAGE + r"(\.[a-z][a-z0-9_]{0,40}){1,4}")
 _LONGEST = 1000
 
 

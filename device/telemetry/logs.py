@@ -30,11 +30,11 @@ _PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, 
 def set_up(
     settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ, clock: Clock | None = None
 ) -> LogHandler:
-    """Send everything that is logged in this process to `fd`, in place of whatever was set up before."""
+    """Send everything that is logged in this process to `fd`, until the handler is closed."""
     journal = is_journal(fd, environment)
     form = JsonForm(journal=journal) if settings.json else TextForm(journal=journal)
     handler = LogHandler(LineWriter(fd).write, form, Repeats((clock or SystemClock()).now_ns))
-    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.root.addHandler(handler)
     logging.captureWarnings(True)
     set_levels(settings)
     return handler
@@ -107,8 +107,8 @@ def _key(record: logging.LogRecord) -> tuple[object, ...]:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError, KeyError):  # words and arguments that do not fit must not end the daemon
-        return f"{record.msg!r} {record.args!r}"
+    except Exception as error:  # words and arguments that do not fit together must not end the daemon
+        return f"{record.msg!r}, with something that cannot be shown ({type(error).__name__})"
 
 
 class TextForm:
@@ -177,6 +177,7 @@ class LogHandler(logging.Handler):
 
     def close(self) -> None:
         self._write_all(self._repeats.due(all_of_them=True))
+        logging.root.removeHandler(self)
         super().close()
 
     def _write_all(self, records: list[logging.LogRecord]) -> None:
