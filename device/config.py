@@ -7,9 +7,11 @@ annotated default file take them from here. `python -m device.config` prints tha
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Protocol
 
 from device.errors import UsageError
@@ -19,6 +21,7 @@ from device.telemetry.levels import LEVELS, parse_levels
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 _MAX_PATH_BYTES = 4095  # Linux's own limit
+_LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 class Allowed(Protocol):
@@ -105,6 +108,29 @@ class PathText:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenText:
+    """An address of this computer with a port, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and (not value or parse_listen(value) is not None)
+
+    def __str__(self) -> str:
+        return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
+
+
+def parse_listen(text: str) -> tuple[str, int] | None:
+    """Address and port; None where it is not both."""
+    match = _LISTEN.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        return None
+    try:
+        address = IPv6Address(match["six"]) if match["six"] else IPv4Address(match["four"])
+    except ValueError:
+        return None
+    return str(address), int(match["port"])
+
+
+@dataclass(frozen=True, slots=True)
 class LevelList:
     """Levels of the log for single modules, as text; or nothing."""
 
@@ -126,7 +152,7 @@ def _flag(default: bool, about: str) -> bool:
     return field(default=default, metadata={"allowed": Flag(), "about": about})
 
 
-def _text(default: str, allowed: LevelList | Names | PathText | Text, about: str) -> str:
+def _text(default: str, allowed: LevelList | ListenText | Names | PathText | Text, about: str) -> str:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
@@ -230,6 +256,19 @@ class LogSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class MetricsSettings(Section):
+    about = "Metrics for Prometheus."
+
+    file: str = _text(
+        "", PathText(), "File for node_exporter's textfile collector, relative to /run/avdrift, in memory. Empty: none."
+    )
+    every_s: float = _number(15.0, Range(1, 3600), "Seconds from one such file to the next.")
+    listen: str = _text(
+        "", ListenText(), "Where to answer HTTP, for whoever gets there: there is no password. Empty: nowhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -240,6 +279,7 @@ class Config:
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
     events: EventSettings = field(default_factory=EventSettings)
     log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -250,6 +290,7 @@ SECTIONS: dict[str, type[Section]] = {
     "microphone": MicrophoneSettings,
     "events": EventSettings,
     "log": LogSettings,
+    "metrics": MetricsSettings,
 }
 
 

@@ -189,7 +189,5 @@ def _config(document: dict[str, Any]) -> Config:
     for name, section in SECTIONS.items():
         values = document.get(name, {})
         # TOML tells 5 from 5.0; all numbers here are of the second kind.
-        made[name] = section(
-            **{key: float(value) if type(value) is int else value for key, value in values.items()}
-        )
+        made[name] = section(**{key: float(value) if type(value) is int else value for key, value in values.items()})
     return Config(**made)

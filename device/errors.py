@@ -44,11 +44,23 @@ class CaptureError(AvdriftError):
 
 
 class InputMissingError(CaptureError): ...
+
+
 class InputFormatError(CaptureError): ...
+
+
 class InputTrackError(CaptureError): ...
+
+
 class DeviceMissingError(CaptureError): ...
+
+
 class DeviceBusyError(CaptureError): ...
+
+
 class DevicePermissionError(CaptureError): ...
+
+
 class DeviceLostError(CaptureError): ...
 
 
@@ -57,9 +69,17 @@ class ModelError(AvdriftError):
 
 
 class ModelMissingError(ModelError): ...
+
+
 class ModelCorruptError(ModelError): ...
+
+
 class ModelContractError(ModelError): ...
+
+
 class ModelSignatureError(ModelError): ...
+
+
 class ModelStoreError(ModelError): ...
 
 
