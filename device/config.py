@@ -138,28 +138,36 @@ class LevelList:
         return isinstance(value, str) and parse_levels(value) is not None
 
     def __str__(self) -> str:
-        return f"modules with their levels ({', '.join(LEVELS)}), such as device.capture=debug, device.telemetry=error"
+        return "modules with their levels, such as device.capture=debug, device.telemetry=error; or nothing"
 
 
 SEARCH_MS = Range(100, 5000)
 
 
-def _number(default: float, allowed: Range | Choice, about: str) -> float:
-    return field(default=default, metadata={"allowed": allowed, "about": about})
+def _number(default: float, allowed: Range | Choice, about: str, *, live: bool = False) -> float:
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
-def _flag(default: bool, about: str) -> bool:
-    return field(default=default, metadata={"allowed": Flag(), "about": about})
+def _flag(default: bool, about: str, *, live: bool = False) -> bool:
+    return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
 
 
-def _text(default: str, allowed: LevelList | ListenText | Names | PathText | Text, about: str) -> str:
-    return field(default=default, metadata={"allowed": allowed, "about": about})
+def _text(
+    default: str, allowed: LevelList | ListenText | Names | PathText | Text, about: str, *, live: bool = False
+) -> str:
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
 def allowed_of(key: Field[object]) -> Allowed:
     """What the key of a section may hold."""
     allowed: Allowed = key.metadata["allowed"]
     return allowed
+
+
+def is_live(key: Field[object]) -> bool:
+    """Whether a running daemon takes a change of this key over."""
+    live: bool = key.metadata["live"]
+    return live
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +191,13 @@ class MeasureSettings(Section):
     about = "What is measured, and how it is reported."
 
     window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
-    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.")
+    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.", live=True)
     search_ms: float = _number(
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
-    profile: str = _text(DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.")
+    profile: str = _text(
+        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+    )
     stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
 
 
@@ -233,11 +243,13 @@ class EventSettings(Section):
     about = "Events: when a change of what is reported is told as one."
 
     hysteresis_ms: float = _number(
-        10.0, Range(0, 25), "How far beyond a limit of the profile the offset must be, in ms, to have crossed it."
+        10.0, Range(0, 25), "How far beyond a limit of the profile, in ms, the offset has crossed it.", live=True
     )
-    min_s: float = _number(15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.")
+    min_s: float = _number(
+        15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.", live=True
+    )
     absent_s: float = _number(
-        30.0, Range(1, 3600), "Seconds without a face, or without speech, until it is gone: longer than any pause."
+        30.0, Range(1, 3600), "Seconds without a face, or speech, until it is gone: longer than any pause.", live=True
     )
 
 
@@ -245,13 +257,14 @@ class EventSettings(Section):
 class LogSettings(Section):
     about = "The log: what is written to standard error, which the service sends to the journal."
 
-    level: str = _text("info", Names(LEVELS), "The least important lines to write.")
-    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.")
-    json: bool = _flag(False, "Lines are JSON objects, for programs.")
+    level: str = _text("info", Names(LEVELS), "The least important lines to write.", live=True)
+    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.", live=True)
+    json: bool = _flag(False, "Lines are JSON objects, for programs.", live=True)
     reports: str = _text(
         "changes",
         Names(("none", "changes", "minute", "all")),
         "Reports in the log. changes: when they say something new, once a minute at most.",
+        live=True,
     )
 
 
@@ -312,24 +325,25 @@ def shown(value: object) -> str:
             return "a date or a time"  # all that is left in TOML
 
 
-def default_text() -> str:
-    """The annotated default file."""
-    return "\n".join(_default_lines()) + "\n"
+def default_text(config: Config | None = None) -> str:
+    """The annotated file, with the defaults or with the values of a configuration."""
+    return "\n".join(_lines(config or Config())) + "\n"
 
 
-def _default_lines() -> Iterator[str]:
-    yield "# The configuration of avdrift, in TOML. Every key shows its default; one that is left out keeps it."
-    yield "# After a change: avdrift check-config"
-    yield "# This file is made by: python -m device.config"
+def _lines(config: Config) -> Iterator[str]:
+    yield "# The configuration of avdrift, in TOML. A key that is left out keeps its default."
+    yield "# After a change: avdrift check-config, and then systemctl reload avdrift where it says so, or else restart."
+    yield "# The annotated default file is made by: python -m device.config"
     yield ""
     yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
     yield f"config_version = {CONFIG_VERSION}"
     for name, section in SECTIONS.items():
         yield from ("", f"# {section.about}", f"[{name}]")
         for key in fields(section):
-            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.")
-            # A JSON text or number is a TOML one as well.
-            yield f"{key.name} = {json.dumps(key.default)}"
+            reload = " A reload takes it over." if is_live(key) else ""
+            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
+            # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
+            yield f"{key.name} = {json.dumps(getattr(getattr(config, name), key.name), ensure_ascii=False)}"
 
 
 if __name__ == "__main__":
