@@ -138,7 +138,7 @@ class LevelList:
         return isinstance(value, str) and parse_levels(value) is not None
 
     def __str__(self) -> str:
-        return "modules with their levels, such as device.capture=debug, device.telemetry=error; or nothing"
+        return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
 SEARCH_MS = Range(100, 5000)
