@@ -7,6 +7,7 @@ import select
 from collections.abc import Mapping
 
 JOURNAL_VARIABLE = "JOURNAL_STREAM"
+ERROR_MARK = "<3>"  # the journal takes it as the priority of a line (sd-daemon(3))
 _PIECE_BYTES = 4096  # PIPE_BUF: as much as a pipe takes at once when it says that it takes something
 
 

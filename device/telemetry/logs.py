@@ -18,13 +18,13 @@ from device.config import LogSettings
 from device.records import NS_PER_S
 from device.runtime.clock import Clock, SystemClock
 from device.telemetry.levels import PACKAGE, parse_levels
-from device.telemetry.lines import LineWriter, is_journal
+from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 
 REPEATS_EVERY_S = 60.0
 _MOST_KEYS = 500
 _STDERR = 2
 # The journal's priorities, in front of a line (sd-daemon(3)).
-_PRIORITIES = ((logging.ERROR, "<3>"), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
+_PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
 
 
 def set_up(
