@@ -44,23 +44,11 @@ class CaptureError(AvdriftError):
 
 
 class InputMissingError(CaptureError): ...
-
-
 class InputFormatError(CaptureError): ...
-
-
 class InputTrackError(CaptureError): ...
-
-
 class DeviceMissingError(CaptureError): ...
-
-
 class DeviceBusyError(CaptureError): ...
-
-
 class DevicePermissionError(CaptureError): ...
-
-
 class DeviceLostError(CaptureError): ...
 
 
@@ -69,17 +57,9 @@ class ModelError(AvdriftError):
 
 
 class ModelMissingError(ModelError): ...
-
-
 class ModelCorruptError(ModelError): ...
-
-
 class ModelContractError(ModelError): ...
-
-
 class ModelSignatureError(ModelError): ...
-
-
 class ModelStoreError(ModelError): ...
 
 
