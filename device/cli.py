@@ -18,7 +18,7 @@ from device.calibrate.cli import add_calibrate_commands, calibrate_command, patt
 from device.capture.file import FileSource
 from device.command import guarded
 from device.config import DEFAULT_SEARCH_MS, Config, MeasureSettings
-from device.config_file import DEFAULT_FILE, load_config, read_config
+from device.config_file import DEFAULT_FILE, load_config, older_version, read_config, write_migrated
 from device.devices import add_devices_command, devices_command
 from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import AvdriftError, UsageError
@@ -75,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
     )
     checked.add_argument("--json", action="store_true", help="one JSON object")
+    checked.add_argument("--migrate", action="store_true", help="write an older file in today's form, as FILE.new")
     commands.add_parser("fetch-face", help="get the face detector's model, which is not part of avdrift")
     return parser
 
@@ -197,14 +198,23 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _check_config(options: argparse.Namespace) -> int:
-    _, problems = read_config(options.file)
+    file = options.file
+    _, problems = read_config(file)
+    older = older_version(file)
+    new = write_migrated(file) if options.migrate and older is not None else None
     if options.json:
-        found = [asdict(problem) for problem in problems]
-        print(json.dumps({"file": str(options.file), "correct": not problems, "problems": found}))
-    else:
-        text = "\n".join(problem.text(options.file) for problem in problems) or f"{options.file}: correct"
-        # A file's name may hold bytes that no encoding can write.
-        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        found = {"file": str(file), "correct": not problems, "problems": [asdict(problem) for problem in problems]}
+        print(json.dumps({**found, "migrated": new and str(new)} if options.migrate else found))
+        return UsageError.exit_code if problems else 0
+    lines = [problem.text(file) for problem in problems] or [f"{file}: correct"]
+    if new is not None:
+        lines.append(f"{new}: the same settings in today's form; without your comments, which are still in {file}")
+    elif older is not None:
+        lines.append(f"{file}: in the older form {older}; --migrate writes it in today's")
+    elif options.migrate and not problems:
+        lines.append(f"{file}: in today's form already; nothing was written")
+    # A file's name may hold bytes that no encoding can write.
+    print("\n".join(lines).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
     return UsageError.exit_code if problems else 0
 
 

@@ -7,7 +7,9 @@ import sys
 from collections.abc import Callable
 
 from device.errors import AvdriftError
+from device.telemetry.lines import ERROR_MARK, is_journal
 
+_STDERR = 2
 INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
 
 
@@ -16,7 +18,9 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     try:
         return work()
     except AvdriftError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        # In the journal it is an error, and so is each of its lines.
+        mark = ERROR_MARK if is_journal(_STDERR) else ""
+        print(mark + f"{name}: {error}".replace("\n", f"\n{mark}"), file=sys.stderr)
         return error.exit_code
     except BrokenPipeError:
         # Whoever read our output is gone; Python would complain once more when it closes stdout.

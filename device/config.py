@@ -7,17 +7,21 @@ annotated default file take them from here. `python -m device.config` prints tha
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import Field, dataclass, field, fields
+from ipaddress import IPv4Address, IPv6Address
 from typing import ClassVar, Protocol
 
 from device.errors import UsageError
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
+from device.telemetry.levels import LEVELS, parse_levels
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 _MAX_PATH_BYTES = 4095  # Linux's own limit
+_LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 class Allowed(Protocol):
@@ -103,25 +107,67 @@ class PathText:
         return f"text of at most {_MAX_PATH_BYTES} bytes, without control characters"
 
 
+@dataclass(frozen=True, slots=True)
+class ListenText:
+    """An address of this computer with a port, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and (not value or parse_listen(value) is not None)
+
+    def __str__(self) -> str:
+        return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
+
+
+def parse_listen(text: str) -> tuple[str, int] | None:
+    """Address and port; None where it is not both."""
+    match = _LISTEN.fullmatch(text)
+    if match is None or not 1 <= int(match["port"]) <= 65535:
+        return None
+    try:
+        address = IPv6Address(match["six"]) if match["six"] else IPv4Address(match["four"])
+    except ValueError:
+        return None
+    return str(address), int(match["port"])
+
+
+@dataclass(frozen=True, slots=True)
+class LevelList:
+    """Levels of the log for single modules, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        return isinstance(value, str) and parse_levels(value) is not None
+
+    def __str__(self) -> str:
+        return "modules with their levels, such as device.capture=debug, device.cli=error"
+
+
 SEARCH_MS = Range(100, 5000)
 
 
-def _number(default: float, allowed: Range | Choice, about: str) -> float:
-    return field(default=default, metadata={"allowed": allowed, "about": about})
+def _number(default: float, allowed: Range | Choice, about: str, *, live: bool = False) -> float:
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
-def _flag(default: bool, about: str) -> bool:
-    return field(default=default, metadata={"allowed": Flag(), "about": about})
+def _flag(default: bool, about: str, *, live: bool = False) -> bool:
+    return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
 
 
-def _text(default: str, allowed: Names | PathText | Text, about: str) -> str:
-    return field(default=default, metadata={"allowed": allowed, "about": about})
+def _text(
+    default: str, allowed: LevelList | ListenText | Names | PathText | Text, about: str, *, live: bool = False
+) -> str:
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
 def allowed_of(key: Field[object]) -> Allowed:
     """What the key of a section may hold."""
     allowed: Allowed = key.metadata["allowed"]
     return allowed
+
+
+def is_live(key: Field[object]) -> bool:
+    """Whether a running daemon takes a change of this key over."""
+    live: bool = key.metadata["live"]
+    return live
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +191,13 @@ class MeasureSettings(Section):
     about = "What is measured, and how it is reported."
 
     window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
-    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.")
+    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.", live=True)
     search_ms: float = _number(
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
-    profile: str = _text(DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.")
+    profile: str = _text(
+        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+    )
     stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
 
 
@@ -191,6 +239,49 @@ class MicrophoneSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class EventSettings(Section):
+    about = "Events: when a change of what is reported is told as one."
+
+    hysteresis_ms: float = _number(
+        10.0, Range(0, 25), "How far beyond a limit of the profile, in ms, the offset has crossed it.", live=True
+    )
+    min_s: float = _number(
+        15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.", live=True
+    )
+    absent_s: float = _number(
+        30.0, Range(1, 3600), "Seconds without a face, or speech, until it is gone: longer than any pause.", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings(Section):
+    about = "The log: what is written to standard error, which the service sends to the journal."
+
+    level: str = _text("info", Names(LEVELS), "The least important lines to write.", live=True)
+    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.", live=True)
+    json: bool = _flag(False, "Lines are JSON objects, for programs.", live=True)
+    reports: str = _text(
+        "changes",
+        Names(("none", "changes", "minute", "all")),
+        "Reports in the log. changes: when they say something new, once a minute at most.",
+        live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings(Section):
+    about = "Metrics for Prometheus."
+
+    file: str = _text(
+        "", PathText(), "File for node_exporter's textfile collector, relative to /run/avdrift, in memory. Empty: none."
+    )
+    every_s: float = _number(15.0, Range(1, 3600), "Seconds from one such file to the next.")
+    listen: str = _text(
+        "", ListenText(), "Where to answer HTTP, for whoever gets there: there is no password. Empty: nowhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -199,6 +290,9 @@ class Config:
     source: SourceSettings = field(default_factory=SourceSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -207,6 +301,9 @@ SECTIONS: dict[str, type[Section]] = {
     "source": SourceSettings,
     "camera": CameraSettings,
     "microphone": MicrophoneSettings,
+    "events": EventSettings,
+    "log": LogSettings,
+    "metrics": MetricsSettings,
 }
 
 
@@ -228,24 +325,25 @@ def shown(value: object) -> str:
             return "a date or a time"  # all that is left in TOML
 
 
-def default_text() -> str:
-    """The annotated default file."""
-    return "\n".join(_default_lines()) + "\n"
+def default_text(config: Config | None = None) -> str:
+    """The annotated file, with the defaults or with the values of a configuration."""
+    return "\n".join(_lines(config or Config())) + "\n"
 
 
-def _default_lines() -> Iterator[str]:
-    yield "# The configuration of avdrift, in TOML. Every key shows its default; one that is left out keeps it."
-    yield "# After a change: avdrift check-config"
-    yield "# This file is made by: python -m device.config"
+def _lines(config: Config) -> Iterator[str]:
+    yield "# The configuration of avdrift, in TOML. A key that is left out keeps its default."
+    yield "# After a change: avdrift check-config, and then systemctl reload avdrift where it says so, or else restart."
+    yield "# The annotated default file is made by: python -m device.config"
     yield ""
     yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
     yield f"config_version = {CONFIG_VERSION}"
     for name, section in SECTIONS.items():
         yield from ("", f"# {section.about}", f"[{name}]")
         for key in fields(section):
-            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.")
-            # A JSON text or number is a TOML one as well.
-            yield f"{key.name} = {json.dumps(key.default)}"
+            reload = " A reload takes it over." if is_live(key) else ""
+            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
+            # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
+            yield f"{key.name} = {json.dumps(getattr(getattr(config, name), key.name), ensure_ascii=False)}"
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ and sections are problems, because a misspelt key would otherwise be a default t
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 import tomllib
@@ -15,14 +16,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from device.config import CONFIG_VERSION, SECTIONS, Config, allowed_of, shown
+from device.config import CONFIG_VERSION, SECTIONS, Config, allowed_of, default_text, shown
+from device.config_migrate import VERSION_KEY, migrated, version_of
 from device.errors import UsageError
 
 DEFAULT_FILE = Path("/etc/avdrift/avdrift.toml")
 MAX_BYTES = 65_536  # fifty times the annotated default
 MAX_LINE_BYTES = 5_000  # holds the longest path; a line of 65,000 with `a.a.a…` keeps tomllib busy for minutes
 _MAX_STATEMENT_LINES = 50  # for finding lines only
-_VERSION = "config_version"
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$| \(at end of document\)$")
 
@@ -63,12 +64,39 @@ def read_config(file: Path) -> tuple[Config, list[Problem]]:
     document = _parse(text)
     if isinstance(document, Problem):
         return Config(), [document]
+    document = migrated(document)
     problems = list(_problems(document))
     if problems:
         lines = _lines(text)
         located = [replace(problem, line=lines.get(path)) for path, problem in problems]
         return Config(), sorted(located, key=lambda problem: problem.line or 0)
     return _config(document), []
+
+
+def older_version(file: Path) -> int | None:
+    """The form of a file that is right, but in an older form than today's; None for any other file."""
+    text = _read(file)
+    document = _parse(text) if isinstance(text, str) else text
+    version = version_of(document) if isinstance(document, dict) else None
+    return version if version is not None and version < CONFIG_VERSION and not read_config(file)[1] else None
+
+
+def write_migrated(file: Path) -> Path:
+    """Write a correct file's settings in today's form beside it, as FILE.new; the annotations are the default file's.
+
+    The file itself stays as it is, and with it its owner's comments. Raises UsageError for a file with problems, or
+    where nothing new can be written.
+    """
+    new = file.with_name(f"{file.name}.new")
+    text = default_text(load_config(file))
+    try:
+        mode = stat.S_IMODE(file.stat().st_mode)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode), "w") as stream:
+            stream.write(text)
+    except OSError as error:
+        remedy = f"Make {file.parent} writable, or remove an older {new.name}"
+        raise UsageError(f"nothing was written ({error.strerror})", where=str(new), remedy=remedy) from error
+    return new
 
 
 def _read(file: Path) -> str | Problem:
@@ -109,21 +137,21 @@ def _parse(text: str) -> dict[str, Any] | Problem:
 
 def _problems(document: dict[str, Any]) -> Iterator[tuple[KeyPath, Problem]]:
     """What is wrong, with the path of the key to blame."""
-    version = document.get(_VERSION)
+    version = document.get(VERSION_KEY)
     if version is None:
-        hint = f"write {_VERSION} = {CONFIG_VERSION} above all sections"
-        yield (), Problem(None, _VERSION, "nothing", str(CONFIG_VERSION), hint)
+        hint = f"write {VERSION_KEY} = {CONFIG_VERSION} above all sections"
+        yield (), Problem(None, VERSION_KEY, "nothing", str(CONFIG_VERSION), hint)
     elif not isinstance(version, int) or isinstance(version, bool) or version != CONFIG_VERSION:
         newer = isinstance(version, int) and version > CONFIG_VERSION
         hint = "the file is for a newer avdrift: update avdrift" if newer else ""
-        yield (_VERSION,), Problem(None, _VERSION, shown(version), str(CONFIG_VERSION), hint)
+        yield (VERSION_KEY,), Problem(None, VERSION_KEY, shown(version), str(CONFIG_VERSION), hint)
         if newer:
             return  # its keys may well be right there
     for name, values in document.items():
-        if name == _VERSION:
+        if name == VERSION_KEY:
             continue
         if name not in SECTIONS:
-            yield (name,), _unknown((name,), [_VERSION, *SECTIONS])
+            yield (name,), _unknown((name,), [VERSION_KEY, *SECTIONS])
         elif not isinstance(values, dict):
             yield (name,), Problem(None, name, shown(values), f"one section [{name}]")
         else:
@@ -189,7 +217,5 @@ def _config(document: dict[str, Any]) -> Config:
     for name, section in SECTIONS.items():
         values = document.get(name, {})
         # TOML tells 5 from 5.0; all numbers here are of the second kind.
-        made[name] = section(
-            **{key: float(value) if type(value) is int else value for key, value in values.items()}
-        )
+        made[name] = section(**{key: float(value) if type(value) is int else value for key, value in values.items()})
     return Config(**made)

@@ -11,13 +11,13 @@ from device.records import NS_PER_MS, NS_PER_S, Report, State
 from device.runtime.analyzer import WindowResult
 from device.runtime.clock import Clock, SystemClock
 from device.runtime.rig import Rig
+from device.runtime.timesync import clock_synced
 from device.sync.drift import Drift, DriftState, known, update
 from device.sync.verdict import PROFILES, direction, verdict
 
 SCHEMA = 1
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_TIMESYNC = Path("/run/systemd/timesync/synchronized")  # systemd-timesyncd makes it once the clock was set
 
 
 def _boot_id() -> str:
@@ -51,7 +51,7 @@ class Reporter:
             "boot_id": self._boot_id,
             "uptime_s": round((self._clock.now_ns() - self._started_ns) / NS_PER_S, 3),
             "t_unix_ms": time.time_ns() // NS_PER_MS,
-            "clock_synced": _TIMESYNC.exists() or None,
+            "clock_synced": clock_synced(),
         }
 
     def report(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
@@ -33,6 +34,12 @@ def as_text(report: Report, t_s: float | None) -> str:
         f"confidence {report.confidence:.2f}  {report.verdict.value.replace('_', ' ')}"
         f"{f'  step of {report.step_ms:+.0f} ms' if report.step_ms is not None else ''}"
     )
+
+
+def in_words(report: Report) -> str:
+    """One short line without a time: commas instead of columns, and the fault where there is one."""
+    words = re.sub(r"\s{2,}", ", ", as_text(report, None).strip())
+    return f"{words} ({report.fault.replace('_', ' ')})" if report.fault else words
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import FrozenInstanceError, fields
+from ipaddress import ip_address
 
 import pytest
 
@@ -15,7 +16,10 @@ from device.config import (
     SEARCH_MS,
     SECTIONS,
     Config,
+    ListenText,
+    LogSettings,
     MeasureSettings,
+    MetricsSettings,
     ModelSettings,
     Names,
     PathText,
@@ -23,6 +27,7 @@ from device.config import (
     SourceSettings,
     allowed_of,
     default_text,
+    parse_listen,
     shown,
 )
 from device.errors import UsageError
@@ -100,6 +105,38 @@ def test_a_path_may_not_be_what_no_file_system_or_terminal_bears(value: object) 
     for section in (ModelSettings, SourceSettings):
         with pytest.raises(UsageError, match="allowed is text"):
             section(value)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("127.0.0.1:9753", ("127.0.0.1", 9753)), ("0.0.0.0:1", ("0.0.0.0", 1)), ("[::1]:65535", ("::1", 65535)),
+        ("[FE80::0:1]:80", ("fe80::1", 80)), ("[::ffff:1.2.3.4]:80", ("::ffff:102:304", 80)),
+    ],
+)  # fmt: skip
+def test_an_address_to_listen_at(text: str, address: tuple[str, int]) -> None:
+    host, port = parse_listen(text) or ("", 0)
+    assert (ip_address(host), port) == (ip_address(address[0]), address[1])
+    assert MetricsSettings(listen=text).listen == text
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["9753", ":9753", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "127.0.0.1:+80", "127.0.0.1: 80", "localhost:80",
+     "::1:80", "[::1]", "[::1]80", "[::g]:80", "[127.0.0.1]:80", "256.0.0.1:80", "1.2.3:8080", "127.0.0.1:80\n",
+     "fe80::1%eth0:80", "127.0.0.1:٨٠", 9753, None, True],
+)  # fmt: skip
+def test_what_is_no_address_to_listen_at(value: object) -> None:
+    assert not ListenText().takes(value)
+    with pytest.raises(UsageError, match="listen is"):
+        MetricsSettings(listen=value)  # type: ignore[arg-type]
+
+
+def test_levels_of_modules_are_judged_where_they_are_configured() -> None:
+    assert LogSettings(levels="device.capture=debug").levels == "device.capture=debug"
+    for value in ("device.captre=debug", "device.capture=loud", 7, None):
+        with pytest.raises(UsageError, match=r"levels is .* such as device\.capture=debug"):
+            LogSettings(levels=value)  # type: ignore[arg-type]
 
 
 def test_the_search_range_is_the_analyzers() -> None:

@@ -279,7 +279,27 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60)}
 
 
-SECTION_NAMES = {"measure", "model", "source", "camera", "microphone"}
+SECTION_NAMES = {"measure", "model", "source", "camera", "microphone", "events", "log", "metrics"}
+WORDS = {"level": ("debug", "info", "warning", "error"), "reports": ("none", "changes", "minute", "all")}
+
+
+def words_correct(events: dict[str, Any], log: dict[str, Any], metrics: dict[str, Any]) -> bool:
+    sides = {"hysteresis_ms": (0, 25), "min_s": (0, 600), "absent_s": (1, 3600), "every_s": (1, 3600)}
+    file, listen, levels = metrics.pop("file", ""), metrics.pop("listen", ""), log.pop("levels", "")
+    flag, numbers = log.pop("json", False), {**events, **metrics}
+    return (
+        set(events) <= {"hysteresis_ms", "min_s", "absent_s"}
+        and set(metrics) <= {"every_s"}
+        and all(type(value) in (int, float) and math.isfinite(value) for value in numbers.values())
+        and all(sides[key][0] <= value <= sides[key][1] for key, value in numbers.items())
+        and type(flag) is bool
+        and all(key in WORDS and type(value) is str and value in WORDS[key] for key, value in log.items())
+        and type(file) is str
+        and not any(ord(c) < 32 or ord(c) == 127 for c in file)
+        and (listen == "" or listen in ("127.0.0.1:9753", "[::1]:9753"))
+        and type(levels) is str
+        and (levels.strip(" ") == "" or levels in ("device.capture=debug", "device.cli=error , device.sync=info"))
+    )
 
 
 def live_correct(camera: dict[str, Any], microphone: dict[str, Any]) -> bool:
@@ -317,6 +337,7 @@ def correct(content: bytes) -> bool:
         and set(document.get("model", {})) <= {"bundle"}
         and set(document.get("source", {})) <= {"file"}
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
+        and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
         and all(type(path) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path) for path in paths.values())
     )
 
@@ -352,6 +373,30 @@ file = 1979-05-27
 file.x = 1
 measure.window_s = 4
 measure = {window_s = 5}
+[events]
+[log]
+[metrics]
+hysteresis_ms = 25.01
+min_s = 0
+absent_s = 0
+level = "debug"
+level = "DEBUG"
+levels = "device.capture=debug"
+levels = "device.cli=error , device.sync=info"
+levels = "device.captre=debug"
+levels = ["device.capture=debug"]
+json = true
+json = "true"
+reports = "minute"
+reports = "never"
+every_s = 3_600
+listen = "127.0.0.1:9753"
+listen = "[::1]:9753"
+listen = "127.0.0.1"
+listen = "127.0.0.1:65536"
+listen = "localhost:9753"
+listen = "[::g]:9753"
+listen = 9753
 "" = 0
 '''
 [

@@ -1,0 +1,84 @@
+"""What the daemon says, in the log: each event, and as many of the reports as were asked for."""
+
+from __future__ import annotations
+
+import logging
+
+from device.config import LogSettings
+from device.records import Event, EventKind, Health, Info, Report, Verdict
+from device.sync.events import NO_FAULT
+from device.telemetry.log import in_words
+from device.telemetry.logs import LogHandler
+
+# How often a report is logged, by its own time. `changes` of every year must leave room on a small card.
+_MINUTE_S, _SIGN_OF_LIFE_S = 60.0, 3600.0
+_SAME_MS = 20.0  # as far as an offset may go without being another one
+
+_log = logging.getLogger(__name__)
+
+
+class LogSink:
+    """A Sink that logs. With the log's own handler, held back repeats are told of in time."""
+
+    def __init__(self, settings: LogSettings, handler: LogHandler | None = None) -> None:
+        self._settings, self._handler = settings, handler
+        self._said: Report | None = None
+
+    def take_settings(self, settings: LogSettings) -> None:
+        """From the next report on."""
+        self._settings = settings
+
+    def report(self, report: Report) -> None:
+        if self._handler is not None:
+            self._handler.tick()
+        if not worth_saying(report, self._said, self._settings.reports):
+            return
+        self._said = report
+        _log.info("report: %s", in_words(report), extra={"fields": {"report": report.to_dict()}, "always": True})
+
+    def event(self, event: Event) -> None:
+        fields = {"event": event.to_dict()}
+        _log.log(_level(event), "event: %s", event.about, extra={"fields": fields, "always": True})
+
+    def health(self, health: Health) -> None:
+        _log.debug("health", extra={"fields": {"health": health.to_dict()}, "always": True})
+
+    def info(self, info: Info) -> None:
+        sources = f"camera {info.camera or 'none yet'}, microphone {info.microphone or 'none yet'}"
+        bias = f", bias {info.bias_ms:+.1f} ms taken off" if info.bias_ms is not None else ""
+        words = f"avdrift {info.version}, models {info.model}, limits {info.profile}, {sources}{bias}"
+        _log.info("%s", words, extra={"fields": {"info": info.to_dict()}, "always": True})
+
+    def close(self) -> None:
+        _log.info("measuring has ended")
+
+
+def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
+    """Whether to log a report, after the one that was logged last.
+
+    `changes` is at most one a minute, and only if it says something else than the last one, or nothing was said for an
+    hour: somebody who looks into the log wants to see that it lives.
+    """
+    if reports in ("all", "none"):
+        return reports == "all"
+    if said is None:
+        return True
+    passed_s = report.uptime_s - said.uptime_s
+    if passed_s < _MINUTE_S:
+        return False
+    return reports == "minute" or passed_s >= _SIGN_OF_LIFE_S or _differ(report, said)
+
+
+def _differ(report: Report, said: Report) -> bool:
+    if (report.state, report.verdict, report.fault) != (said.state, said.verdict, said.fault):
+        return True
+    return (
+        report.offset_ms is not None
+        and said.offset_ms is not None
+        and (abs(report.offset_ms - said.offset_ms) > _SAME_MS)
+    )
+
+
+def _level(event: Event) -> int:
+    bad = event.after == Verdict.UNACCEPTABLE or (event.kind is EventKind.FAULT and event.after != NO_FAULT)
+    return logging.WARNING if bad else logging.INFO
