@@ -4,33 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
-import signal
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 
 from device import __version__
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
-from device.capture.file import FileSource
 from device.command import guarded
-from device.config import DEFAULT_SEARCH_MS, Config, MeasureSettings
-from device.config_file import DEFAULT_FILE, load_config, older_version, read_config, write_migrated
+from device.config import DEFAULT_SEARCH_MS, MeasureSettings
+from device.config_file import DEFAULT_FILE, older_version, read_config, write_migrated
 from device.devices import add_devices_command, devices_command
 from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
-from device.model_cli import add_model_commands, add_store_option, chosen_bundle, default_store, model_command
+from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
+from device.run_cli import add_run_options, measure_settings, run_command, run_recording, signals
 from device.runtime.daemon import Daemon
-from device.runtime.live import Lines, live_feeds, recording_feed, sinks
+from device.runtime.live import Lines
 from device.runtime.measure import measure
-from device.runtime.rig import load_rig
 from device.sync.verdict import PROFILES
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
-from device.towers.store import Store
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -52,8 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
     daemon.add_argument("--profile", choices=PROFILES, help="limits for the verdict")
 
     run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
-    run.add_argument("--source", metavar="FILE", help="a recording instead of camera and microphone, at real-time pace")
-    run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
+    add_run_options(run)
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
     replay.add_argument("--speed", choices=("max", "realtime"), default="max")
@@ -85,71 +80,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
     options = build_parser().parse_args(argv)
     commands = {
-        "run": _run, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
+        "run": run_command, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
         "fetch-face": _fetch_face, "model": model_command, "devices": devices_command, "doctor": doctor_command,
         "pattern": pattern_command, "calibrate": calibrate_command,
     }  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
 
 
-def _settings(options: argparse.Namespace, configured: MeasureSettings) -> MeasureSettings:
-    """What is configured, with what was given on the command line put over it."""
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    return replace(configured, **{key.name: given[key.name] for key in fields(configured) if key.name in given})
-
-
-@contextmanager
-def _stopping(daemon: Daemon) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon cleanly."""
-    before = {number: signal.signal(number, lambda *_: daemon.stop()) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _run(options: argparse.Namespace) -> int:
-    config, folder = (load_config(options.config), options.config.parent) if options.config else (Config(), Path())
-    file, bundle = options.source, options.bundle
-    if file is None and config.source.file:
-        file = str(folder / config.source.file)
-    if bundle is None and config.model.bundle:
-        bundle = folder / config.model.bundle
-    settings, towers = _settings(options, config.measure), chosen_bundle(bundle, options.store)
-    if file is not None:
-        return _follow(settings, towers, file, realtime=True, as_lines=True)
-    lines = Lines(sys.stdout, as_json=True)
-    hub = sinks(config, lines)
-    state_dir = options.store or default_store()
-    store = Store(state_dir) if bundle is None else None
-    daemon = Daemon(
-        towers, require_face_model(), settings, hub, rig=load_rig(state_dir), store=store, state_dir=state_dir
-    )
-    try:
-        with _stopping(daemon):
-            daemon.run(live_feeds(config))
-    finally:
-        hub.close()
-    lines.summary.write(sys.stderr)
-    return 0
-
-
 def _replay(options: argparse.Namespace) -> int:
-    settings, bundle = _settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
+    settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     return _follow(settings, bundle, options.file, realtime=options.speed == "realtime", as_lines=options.json)
 
 
 def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: bool, as_lines: bool) -> int:
     """The daemon on a recording."""
     lines = Lines(sys.stdout, as_json=as_lines)
-    with FileSource(file) as source:
-        daemon = Daemon(bundle, require_face_model(), settings, lines)
-        lines.position_s = lambda: daemon.position_s
-        with _stopping(daemon):
-            daemon.run([recording_feed(source)], realtime=realtime)
-        if source.damaged:
-            print(f"avdrift: {file}: damaged: {source.damaged}", file=sys.stderr)
+    daemon = Daemon(bundle, require_face_model(), settings, lines)
+    lines.position_s = lambda: daemon.position_s
+    with signals(daemon):
+        run_recording(daemon, file, realtime=realtime)
     sys.stdout.flush()
     lines.summary.write(sys.stderr)
     return 0

@@ -1,4 +1,4 @@
-"""Composition: from a configuration to the feeds and the sinks of a daemon that runs on a camera and a microphone."""
+"""Composition: the feeds of a daemon that runs on a camera and a microphone, and its reports as plain lines."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from device.config import Config
 from device.records import Chunk, Event, Frame, Health, Info, Report
 from device.runtime.feed import Feed
 from device.telemetry.log import Summary, as_json, as_text
-from device.telemetry.sink import Hub, Sink
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
@@ -56,9 +55,3 @@ class Lines:
     def info(self, info: Info) -> None: ...
 
     def close(self) -> None: ...
-
-
-def sinks(config: Config, lines: Lines) -> Hub:
-    """Everything that takes what the daemon says, in one place."""
-    all_sinks: list[Sink] = [lines]
-    return Hub(all_sinks)

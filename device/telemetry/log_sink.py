@@ -23,6 +23,7 @@ class LogSink:
     def __init__(self, settings: LogSettings, handler: LogHandler | None = None) -> None:
         self._settings, self._handler = settings, handler
         self._said: Report | None = None
+        self._info: Info | None = None
 
     def take_settings(self, settings: LogSettings) -> None:
         """From the next report on."""
@@ -44,10 +45,13 @@ class LogSink:
         _log.debug("health", extra={"fields": {"health": health.to_dict()}, "always": True})
 
     def info(self, info: Info) -> None:
-        sources = f"camera {info.camera or 'none yet'}, microphone {info.microphone or 'none yet'}"
-        bias = f", bias {info.bias_ms:+.1f} ms taken off" if info.bias_ms is not None else ""
-        words = f"avdrift {info.version}, models {info.model}, limits {info.profile}, {sources}{bias}"
-        _log.info("%s", words, extra={"fields": {"info": info.to_dict()}, "always": True})
+        if info == self._info:
+            return
+        self._info = info
+        known = {"models": info.model, "limits": info.profile, "camera": info.camera, "microphone": info.microphone}
+        words = [f"avdrift {info.version}", *(f"{name} {what}" for name, what in known.items() if what)]
+        words += [f"bias {info.bias_ms:+.1f} ms taken off"] if info.bias_ms is not None else []
+        _log.info("%s", ", ".join(words), extra={"fields": {"info": info.to_dict()}, "always": True})
 
     def close(self) -> None:
         _log.info("measuring has ended")

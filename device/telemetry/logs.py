@@ -31,9 +31,8 @@ def set_up(
     settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ, clock: Clock | None = None
 ) -> LogHandler:
     """Send everything that is logged in this process to `fd`, until the handler is closed."""
-    journal = is_journal(fd, environment)
-    form = JsonForm(journal=journal) if settings.json else TextForm(journal=journal)
-    handler = LogHandler(LineWriter(fd).write, form, Repeats((clock or SystemClock()).now_ns))
+    repeats = Repeats((clock or SystemClock()).now_ns)
+    handler = LogHandler(LineWriter(fd).write, repeats, settings, journal=is_journal(fd, environment))
     logging.root.addHandler(handler)
     logging.captureWarnings(True)
     set_levels(settings)
@@ -156,13 +155,23 @@ def _printable(line: str) -> str:
     return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
+def _form(settings: LogSettings, journal: bool) -> TextForm | JsonForm:
+    return JsonForm(journal=journal) if settings.json else TextForm(journal=journal)
+
+
 class LogHandler(logging.Handler):
     """From records to lines."""
 
-    def __init__(self, write: Callable[[str], bool], form: TextForm | JsonForm, repeats: Repeats) -> None:
+    def __init__(self, write: Callable[[str], bool], repeats: Repeats, settings: LogSettings, *, journal: bool) -> None:
         super().__init__()
-        self._write, self._form, self._repeats = write, form, repeats
+        self._write, self._repeats, self._journal = write, repeats, journal
+        self._form = _form(settings, journal)
         self._lost = 0  # lines that nobody took, since somebody did
+
+    def take_settings(self, settings: LogSettings) -> None:
+        """From the next line on."""
+        self._form = _form(settings, self._journal)
+        set_levels(settings)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._write_all(self._repeats.admit(record))

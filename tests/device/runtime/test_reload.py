@@ -13,7 +13,7 @@ from device.runtime.reload import Change, plan_reload, taken_over
 
 # Written down a second time on purpose: a key becomes live only when somebody has built that.
 LIVE = {
-    "measure.report_every_s", "measure.profile", "events.hysteresis_ms", "events.min_s", "events.absent_s",
+    "measure.profile", "events.hysteresis_ms", "events.min_s", "events.absent_s",
     "log.level", "log.levels", "log.json", "log.reports",
 }  # fmt: skip
 

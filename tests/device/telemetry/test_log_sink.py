@@ -118,8 +118,12 @@ def test_what_is_running_is_logged_and_health_only_for_those_who_search(caplog: 
     with caplog.at_level(logging.INFO, "device"):
         sink.info(INFO)
         sink.health(health)
-    words = "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, microphone none yet, bias +12.3 ms taken off"
-    assert logged(caplog) == [(logging.INFO, words)]
+        sink.info(INFO)
+        sink.info(replace(INFO, microphone="USB", bias_ms=None))
+    assert logged(caplog) == [
+        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, bias +12.3 ms taken off"),
+        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, microphone USB"),
+    ]
 
 
 def test_other_settings_hold_from_the_next_report_on(caplog: pytest.LogCaptureFixture) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from device.config import LogSettings
 from device.records import NS_PER_S
-from device.telemetry.logs import JsonForm, LogHandler, Repeats, TextForm, set_levels, set_up
+from device.telemetry.logs import LogHandler, Repeats, set_levels, set_up
 from tests.scenes import ROOT
 
 
@@ -33,9 +33,10 @@ class Time:
 class Rig:
     """A handler of its own, on a logger of its own, and what it has written."""
 
-    def __init__(self, form: TextForm | JsonForm | None = None) -> None:
+    def __init__(self, *, json: bool = False, journal: bool = True) -> None:
         self.time, self.lines, self.takes = Time(), list[str](), True
-        self.handler = LogHandler(self._write, form or TextForm(journal=True), Repeats(self.time.now_ns))
+        settings = LogSettings(json=json)
+        self.handler = LogHandler(self._write, Repeats(self.time.now_ns), settings, journal=journal)
         self.log = logging.Logger("device.capture.file")
         self.log.addHandler(self.handler)
 
@@ -66,7 +67,7 @@ def test_in_the_journal_the_priority_comes_first_and_the_time_is_the_journals(ri
 
 
 def test_elsewhere_the_time_and_the_level_come_first() -> None:
-    rig = Rig(TextForm(journal=False))
+    rig = Rig(journal=False)
     rig.log.warning("gone")
     pattern = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}[+-]\d\d:\d\d warning device\.capture\.file: gone"
     assert re.fullmatch(pattern, rig.lines[0]), rig.lines
@@ -82,7 +83,7 @@ def test_every_line_of_a_traceback_has_its_priority(rig: Rig) -> None:
 
 
 def test_json_lines_have_units_and_whatever_else_the_record_carries() -> None:
-    rig = Rig(JsonForm(journal=False))
+    rig = Rig(json=True, journal=False)
     rig.log.warning("%s is gone", "mic", extra={"fields": {"silence_s": 2.5}})
     found = json.loads(rig.lines[0])
     assert found.pop("t_unix_ms") > 1_600_000_000_000
@@ -92,7 +93,7 @@ def test_json_lines_have_units_and_whatever_else_the_record_carries() -> None:
 
 
 def test_json_in_the_journal_is_json_after_the_priority() -> None:
-    rig = Rig(JsonForm(journal=True))
+    rig = Rig(json=True)
     try:
         raise ValueError("two\nlines")
     except ValueError:
@@ -103,7 +104,7 @@ def test_json_in_the_journal_is_json_after_the_priority() -> None:
 
 @pytest.mark.parametrize("journal", [True, False])
 def test_what_strangers_put_into_names_steers_no_terminal_and_begins_no_line(journal: bool) -> None:
-    rig = Rig(TextForm(journal=journal))
+    rig = Rig(journal=journal)
     rig.log.warning("%s", "\x1b[2J\r\x07\x9b<0>\u202eolleh\x00")
     (line,) = rig.lines
     assert line.isprintable() and r"\x1b[2J\r\x07\x9b<0>\u202eolleh\x00" in line
