@@ -1,0 +1,124 @@
+"""What is wrong with pictures and sound that do come: frozen, black, silent or clipped.
+
+A sensor's noise makes no two pictures and no two blocks of sound the same, so what repeats exactly comes from a driver
+that hangs, a capture card without a signal or a muted microphone. Each finding must hold for a while, by the items' own
+times, and be absent for a while before it is over. A pause in the items begins the waiting anew.
+Costs well below a millisecond an item: pictures are looked at in a coarse grid of their green channel.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+
+CAMERA_FROZEN, CAMERA_BLACK = "camera_frozen", "camera_black"
+MICROPHONE_SILENT, MICROPHONE_CLIPPED = "microphone_silent", "microphone_clipped"
+# Clipped sound says less, but what it says is right: the confidence takes care of it.
+SPOILS_NUMBERS = frozenset({CAMERA_FROZEN, CAMERA_BLACK, MICROPHONE_SILENT})
+
+_PAUSE_NS = NS_PER_S
+_GRID_POINTS = 160  # along the longer side
+_KEPT_PICTURES = 4  # a driver that hangs may hand out its few buffers in turn
+_SAME_SHARE = 0.0002  # of the grid's points may differ, by noise of a lossy transport
+_STILL_NS = 400 * NS_PER_MS  # some sources repeat single pictures to keep up a rate
+_FROZEN_AFTER_NS = 2 * NS_PER_S - _STILL_NS
+_BLACK_AFTER_NS = NS_PER_S
+_SILENT_AFTER_NS = 2 * NS_PER_S
+_OVER_AFTER_NS = NS_PER_S // 2
+_BLACK_MEAN, _BLACK_STD = 28.0, 7.0  # video's black is 16, and a covered sensor adds noise
+_SILENT_RANGE = 1e-5  # a third of the smallest step of 16 bits
+_CLIPPED_LEVEL = 0.985  # resampling rounds the corners off
+_CLIPPED_SHARE, _UNCLIPPED_SHARE = 0.02, 0.004
+_CLIPPING_S = 1.0  # time constant of the mean
+
+
+class _Held:
+    """A condition that counts once it has held for `on_ns`, until it has not held for `off_ns`."""
+
+    def __init__(self, on_ns: int, off_ns: int = _OVER_AFTER_NS) -> None:
+        self._on_ns, self._off_ns = on_ns, off_ns
+        self.on = False
+        self._since_ns = self._last_ns = 0  # since when it has been otherwise than `on` says
+
+    def update(self, t_ns: int, holds: bool) -> None:
+        if holds is self.on or not 0 <= t_ns - self._last_ns <= _PAUSE_NS:
+            self._since_ns = t_ns
+        elif t_ns - self._since_ns >= (self._off_ns if self.on else self._on_ns):
+            self.on, self._since_ns = holds, t_ns
+        self._last_ns = t_ns
+
+
+class PictureMonitor:
+    """Frozen and black pictures."""
+
+    def __init__(self) -> None:
+        self._frozen, self._black = _Held(_FROZEN_AFTER_NS), _Held(_BLACK_AFTER_NS)
+        self._kept: list[GrayImage] = []
+        self._new_ns = 0
+
+    @property
+    def fault(self) -> str | None:
+        # A black picture is often a repeated one as well: the darkness says more.
+        return CAMERA_BLACK if self._black.on else CAMERA_FROZEN if self._frozen.on else None
+
+    def push(self, frame: Frame) -> None:
+        grid = _grid(frame.rgb)
+        black = float(grid.mean()) < _BLACK_MEAN and float(grid.std()) < _BLACK_STD
+        if self._is_new(grid) or frame.t_ns < self._new_ns:
+            self._new_ns = frame.t_ns
+        self._black.update(frame.t_ns, black)
+        self._frozen.update(frame.t_ns, frame.t_ns - self._new_ns > _STILL_NS)
+
+    def _is_new(self, grid: GrayImage) -> bool:
+        most = _SAME_SHARE * grid.size
+        if any(kept.shape == grid.shape and np.count_nonzero(kept != grid) <= most for kept in self._kept):
+            return False
+        self._kept = [*self._kept[1 - _KEPT_PICTURES :], grid]
+        return True
+
+
+class SoundMonitor:
+    """Sound that is nothing but one constant, and sound beyond full scale."""
+
+    def __init__(self) -> None:
+        self._silent = _Held(_SILENT_AFTER_NS)
+        self._clipped = False
+        self._clipped_share = 0.0
+
+    @property
+    def fault(self) -> str | None:
+        return MICROPHONE_SILENT if self._silent.on else MICROPHONE_CLIPPED if self._clipped else None
+
+    def push(self, chunk: Chunk) -> None:
+        if not len(chunk.samples):
+            return
+        self._silent.update(chunk.t_ns, float(np.ptp(chunk.samples)) < _SILENT_RANGE)
+        share = float(np.count_nonzero(np.abs(chunk.samples) >= _CLIPPED_LEVEL)) / len(chunk.samples)
+        kept = float(np.exp(-len(chunk.samples) / chunk.rate_hz / _CLIPPING_S))
+        self._clipped_share = kept * self._clipped_share + (1 - kept) * share
+        self._clipped = self._clipped_share > (_UNCLIPPED_SHARE if self._clipped else _CLIPPED_SHARE)
+
+
+class QualityMonitor:
+    """Both: take everything that the sources give, in any order; `fault` is what is wrong now, or None."""
+
+    def __init__(self) -> None:
+        self.pictures, self.sound = PictureMonitor(), SoundMonitor()
+
+    @property
+    def fault(self) -> str | None:
+        """A fault word; one in SPOILS_NUMBERS comes first."""
+        found = [fault for fault in (self.pictures.fault, self.sound.fault) if fault]
+        return next((fault for fault in found if fault in SPOILS_NUMBERS), found[0] if found else None)
+
+    def push(self, item: Frame | Chunk) -> None:
+        if isinstance(item, Frame):
+            self.pictures.push(item)
+        else:
+            self.sound.push(item)
+
+
+def _grid(rgb: RgbImage) -> GrayImage:
+    step = max(1, max(rgb.shape[:2]) // _GRID_POINTS)
+    return rgb[step // 2 :: step, step // 2 :: step, 1].copy()
