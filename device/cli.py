@@ -20,12 +20,12 @@ from device.config import DEFAULT_SEARCH_MS, Config, MeasureSettings
 from device.config_file import DEFAULT_FILE, load_config, read_config
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
-from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
-from device.records import Report
+from device.model_cli import add_model_commands, add_store_option, chosen_bundle, default_store, model_command
 from device.runtime.daemon import Daemon
+from device.runtime.live import Lines, live_feeds, recording_feed, sinks
 from device.runtime.measure import measure
+from device.runtime.rig import load_rig
 from device.sync.verdict import PROFILES
-from device.telemetry.log import Summary, as_json, as_text
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
 
 
@@ -107,11 +107,19 @@ def _run(options: argparse.Namespace) -> int:
         file = str(folder / config.source.file)
     if bundle is None and config.model.bundle:
         bundle = folder / config.model.bundle
-    if file is None:
-        remedy = "Give --source FILE, or file under [source] in a configuration"
-        raise UsageError("this version measures recordings only", where="avdrift run", remedy=remedy)
     settings, towers = _settings(options, config.measure), chosen_bundle(bundle, options.store)
-    return _follow(settings, towers, file, realtime=True, as_lines=True)
+    if file is not None:
+        return _follow(settings, towers, file, realtime=True, as_lines=True)
+    lines = Lines(sys.stdout, as_json=True)
+    hub = sinks(config, lines)
+    daemon = Daemon(towers, require_face_model(), settings, hub, rig=load_rig(options.store or default_store()))
+    try:
+        with _stopping(daemon):
+            daemon.run(live_feeds(config))
+    finally:
+        hub.close()
+    lines.summary.write(sys.stderr)
+    return 0
 
 
 def _replay(options: argparse.Namespace) -> int:
@@ -120,20 +128,17 @@ def _replay(options: argparse.Namespace) -> int:
 
 
 def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: bool, as_lines: bool) -> int:
-    summary = Summary()
-
-    def publish(report: Report, t_s: float | None) -> None:
-        print(as_json(report) if as_lines else as_text(report, t_s), flush=True)
-        summary.add(report, t_s)
-
+    """The daemon on a recording."""
+    lines = Lines(sys.stdout, as_json=as_lines)
     with FileSource(file) as source:
-        daemon = Daemon(bundle, require_face_model(), settings, publish)
+        daemon = Daemon(bundle, require_face_model(), settings, lines)
+        lines.position_s = lambda: daemon.position_s
         with _stopping(daemon):
-            daemon.run(source, realtime=realtime)
+            daemon.run([recording_feed(source)], realtime=realtime)
         if source.damaged:
             print(f"avdrift: {file}: damaged: {source.damaged}", file=sys.stderr)
     sys.stdout.flush()
-    summary.write(sys.stderr)
+    lines.summary.write(sys.stderr)
     return 0
 
 

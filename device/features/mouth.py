@@ -99,6 +99,7 @@ class MouthTracker:
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0) -> None:
         self._detector = detector
         self._margin_px = margin_px
+        self.detect_every_ns = DETECT_EVERY_NS  # up to three times that, and the crops stay where they were
         self._frames: deque[tuple[int, GrayImage, int, int]] = deque()  # time, picture, track, faces
         self._detections: deque[_Detection] = deque()
         self._face: Face | None = None
@@ -108,7 +109,7 @@ class MouthTracker:
 
     def push(self, frame: Frame) -> Iterator[MouthCrop]:
         """Take one frame; give the crops that it completes."""
-        if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= DETECT_EVERY_NS:
+        if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
             yield from self._detect(frame)
         gray = np.asarray(cv2.cvtColor(frame.rgb, cv2.COLOR_RGB2GRAY), np.uint8)

@@ -17,7 +17,7 @@ from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FR
 from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
-from device.features.mouth import MouthCrop, MouthTracker
+from device.features.mouth import DETECT_EVERY_NS, MouthCrop, MouthTracker
 from device.features.speech import SpeechStream, widen
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
 from device.sync.curve import TICK_MS, Calibration, estimate
@@ -45,16 +45,29 @@ class Analyzer:
 
     def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
         self.calibration = bundle.calibration
+        self._bundle, self._detector, self._reach_ticks = bundle, FaceDetector(face_model), search_ticks(search_ms)
+        self._load = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that came: what comes next has nothing to do with it."""
+        bundle = self._bundle
         self.faces: int | None = None
-        self._mouth = MouthTracker(FaceDetector(face_model))
+        self._mouth = MouthTracker(self._detector)
         self._grid, self._mel, self._speech = LipGrid(), LogMelStream(), SpeechStream()
-        reach_ticks = search_ticks(search_ms)
         # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
-        self._lips = BlockStream(bundle.lips, normalize, ends_at=-(reach_ticks // AUDIO_TICKS_PER_LIP_TICK))
+        self._lips = BlockStream(bundle.lips, normalize, ends_at=-(self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK))
         self._audio = BlockStream(bundle.audio)
-        self._evidence = EvidenceStream(reach_ticks, bundle.calibration.logit_scale)
+        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration.logit_scale)
         self._sound = ChunkJoiner(_SOUND_STEP_NS)
         self._spoken: deque[tuple[int, bool]] = deque(maxlen=_KEPT_SPEECH_TICKS)
+        self.set_load(self._load)
+
+    def set_load(self, step: int) -> None:
+        """How much to leave out: 0 nothing; 1 face detections, two of three; 2 also every second block of lips."""
+        self._load = step
+        self._mouth.detect_every_ns = DETECT_EVERY_NS * (3 if step else 1)
+        self._lips.skips = step > 1
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         """Take what a source gives; give the evidence that it completes."""

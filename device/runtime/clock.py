@@ -37,3 +37,8 @@ class SystemClock:
         thread = threading.Thread(target=work, name=name, daemon=True)
         thread.start()
         return thread
+
+
+def asleep_ns() -> int:
+    """How long the computer has been suspended since it was started: CLOCK_MONOTONIC stands still meanwhile."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
+from typing import Any
 
 from device.records import NS_PER_MS, NS_PER_S, Report, State
 from device.runtime.analyzer import WindowResult
+from device.runtime.clock import Clock, SystemClock
+from device.runtime.rig import Rig
 from device.sync.drift import Drift, DriftState, known, update
 from device.sync.verdict import PROFILES, direction, verdict
 
@@ -27,49 +31,63 @@ def _rounded(value: float | None, digits: int) -> float | None:
 class Reporter:
     """Makes consecutive reports of one run."""
 
-    def __init__(self, model: str, profile: str, window_s: float) -> None:
-        self._model, self._profile, self._window_s = model, profile, window_s
+    def __init__(self, model: str, profile: str, window_s: float, clock: Clock | None = None) -> None:
+        self.model, self.profile = model, profile  # these and the rig may be changed at any time
+        self.rig: Rig | None = None
+        self._window_s, self._clock = window_s, clock or SystemClock()
         self._boot_id = _boot_id()
-        self._started_ns = time.monotonic_ns()
+        self._started_ns = self._clock.now_ns()
         self._seq = 0
         self._drift = DriftState()
 
+    def forget_drift(self) -> None:
+        """The stream's clock is not what it was."""
+        self._drift = DriftState()
+
+    def stamp(self) -> dict[str, Any]:
+        """What everything that is published begins with."""
+        return {
+            "schema": SCHEMA,
+            "boot_id": self._boot_id,
+            "uptime_s": round((self._clock.now_ns() - self._started_ns) / NS_PER_S, 3),
+            "t_unix_ms": time.time_ns() // NS_PER_MS,
+            "clock_synced": _TIMESYNC.exists() or None,
+        }
+
     def report(
-        self, result: WindowResult | None, *, state: State | None = None, faces: int | None = None,
-        video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
+        self, result: WindowResult | None, *, state: State | None = None, fault: str | None = None,
+        faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
     ) -> Report:  # fmt: skip
         """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured."""
-        now_ns = time.monotonic_ns()
         self._seq += 1
         state = state or (result.state if result else State.STARTING)
         best = result.best if result and state is State.MEASURING else None
-        offset_ms = round(best.offset_ms, 1) if best else None
+        bias_ms, bias_std_ms = (self.rig.bias_ms, self.rig.bias_std_ms) if self.rig else (0.0, 0.0)
+        offset_ms = round(best.offset_ms - bias_ms, 1) if best else None
         drift = self._follow(result, measured=best is not None)
         sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
+        latency_ns = self._clock.now_ns() - captured_ns if captured_ns is not None else None
         return Report(
-            schema=SCHEMA,
+            **self.stamp(),
             seq=self._seq,
-            boot_id=self._boot_id,
-            uptime_s=round((now_ns - self._started_ns) / NS_PER_S, 3),
-            t_unix_ms=time.time_ns() // NS_PER_MS,
-            clock_synced=_TIMESYNC.exists() or None,
             state=state,
             offset_ms=offset_ms,
-            offset_std_ms=round(best.offset_std_ms, 1) if best else None,
+            offset_std_ms=round(math.hypot(best.offset_std_ms, bias_std_ms), 1) if best else None,
             direction=direction(offset_ms) if offset_ms is not None else None,
             confidence=round(sure.confidence, 4) if sure else None,
             drift_ppm=_rounded(drift.drift_ppm, 2),
             drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
             step_ms=_rounded(drift.step_ms, 1),
-            verdict=verdict(offset_ms, PROFILES[self._profile]),
-            profile=self._profile,
+            verdict=verdict(offset_ms, PROFILES[self.profile]),
+            profile=self.profile,
             window_s=self._window_s,
             faces=faces,
             speech_ratio=round(result.speech_ratio, 3) if result and result.speech_ratio is not None else None,
-            model=self._model,
+            model=self.model,
             video_dropped=video_dropped,
             audio_dropped=audio_dropped,
-            latency_ms=round((now_ns - captured_ns) / NS_PER_MS) if captured_ns is not None else None,
+            latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
+            fault=fault,
         )
 
     def _follow(self, result: WindowResult | None, *, measured: bool) -> Drift:

@@ -36,6 +36,8 @@ class BlockStream:
     ) -> None:
         self._model = model
         self._prepare = prepare
+        self.skips = False  # every second block is left out, to save work; its ticks are never given
+        self._skipped = False
         self._ends_at = ends_at
         self._stride = model.output_shapes[0][1]
         self._window = model.input_shape[1] - self._stride + 1
@@ -54,7 +56,9 @@ class BlockStream:
         self._values += list(values)
         self._valid += valid.tolist()
         while len(self._values) >= self._window - 1 + (count := self._until_end()):
-            yield self._run(self._window - 1 + count)
+            self._skipped = self.skips and not self._skipped
+            if not self._skipped:
+                yield self._run(self._window - 1 + count)
             del self._values[:count], self._valid[:count]
             self._first_tick += count
 

@@ -1,0 +1,239 @@
+"""The daemon without its threads: items, faults and the time go in, reports come out to the sink.
+
+A recording is reported on by its own time, at any speed. Live, reports keep the clock's time and never stop: each says
+what the evidence supports now, or which fault keeps it from saying anything. What was measured before a fault, or
+before a jump of a stream's time, is forgotten: afterwards sound and picture may lie otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.config import MeasureSettings
+from device.features.quality import SPOILS_NUMBERS, QualityMonitor
+from device.records import NS_PER_S, Chunk, Frame, Report, State
+from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.runtime.clock import Clock
+from device.runtime.handover import Given
+from device.runtime.load import Load
+from device.runtime.reporter import Reporter
+from device.sync.track import LipEvidence
+from device.telemetry.sink import Sink
+from device.towers.bundle import Bundle
+
+OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
+_CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
+_NO_PROGRESS_S = 30.0
+_JUMP_SHOWN_NS = 2 * NS_PER_S
+
+_SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Losses:
+    """Items lost on the way, so far."""
+
+    video: int = 0
+    audio: int = 0
+
+
+class Core:
+    """Measures what it is given. Not for more than one thread."""
+
+    def __init__(
+        self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock
+    ) -> None:
+        self.reporter, self.load, self.losses = reporter, Load(), Losses()
+        self.position_s: float | None = None  # how far into a recording the report now given is
+        self.bundle = bundle
+        self.last: Report | None = None
+        self._face_model, self._settings, self._sink, self._clock = face_model, settings, sink, clock
+        self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
+        self._window = SlidingWindow(settings.window_s)
+        self._every_ns = round(settings.report_every_s * NS_PER_S)
+        self._quality = QualityMonitor()
+        self._live = self._realtime = False
+        self._source_fault: str | None = None  # a source gives nothing
+        self._model_fault: str | None = None
+        self._quality_fault: str | None = None
+        self._next_report_ns: int | None = None  # on the recording's time, or live on the clock
+        self._alarm_ns: int | None = None  # the recording's time by which evidence must have come
+        self._seen_ns = 0  # time of the newest item
+        self._origin_ns: int | None = None
+        self._pace_ns: int | None = None  # the clock less the recording's time
+        self._jumped_ns: int | None = None  # when the time of a stream last jumped
+        self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
+
+    # What happens to it
+
+    def begin(self, *, live: bool, realtime: bool) -> None:
+        """Before the first item: whether times are the clock's own, and whether they come at the clock's pace."""
+        self._live, self._realtime = live, realtime
+        self._heard_ns = self._evidence_ns = self._clock.now_ns()
+        if live:
+            self._pace_ns, self._next_report_ns = 0, self._heard_ns + self._every_ns
+
+    def take(self, given: Given) -> None:
+        """The next item."""
+        item, now_ns = given.item, self._clock.now_ns()
+        self._heard_ns = now_ns
+        self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
+        if self._realtime:
+            self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
+            step = self.load.update(now_ns, now_ns - given.given_ns, self.losses.video + self.losses.audio)
+            self._analyzer.set_load(step)
+        if self._live:
+            self._watch_quality(item)
+            self._add_live(item)
+        else:
+            self._add(self._analyzer.push(item))
+            self._watch_tracks(item.t_ns)
+
+    def finish(self) -> None:
+        """The recording has ended."""
+        self._add(self._analyzer.finish())
+
+    def tick(self) -> None:
+        """To be called a few times a second: something must be said also while nothing comes."""
+        now_ns = self._clock.now_ns()
+        if self._live:
+            # A little late is better than without the evidence that is just being made.
+            self._report_if_due(now_ns - self._every_ns // 2)
+        elif self._realtime and now_ns - self._heard_ns >= self._settings.stalled_after_s * NS_PER_S:
+            self._heard_ns = now_ns
+            self._send(state=State.STALLED)
+
+    def set_source_fault(self, fault: str | None) -> None:
+        """What keeps a source from giving, said at once when it begins; None when it gives again."""
+        changed, self._source_fault = fault != self._source_fault, fault
+        if changed and fault:
+            self._send()
+
+    def jump(self, *, suspended: bool = False) -> None:
+        """The time of a stream has jumped, or that of all of them has stood still."""
+        self._jumped_ns = self._clock.now_ns()
+        self.restart()
+        if suspended:
+            self.reporter.forget_drift()
+        self._send()
+
+    def restart(self) -> None:
+        """Forget the evidence; drift and steps go on."""
+        self._analyzer.reset()
+        self._window = SlidingWindow(self._settings.window_s)
+        self._evidence_ns = self._clock.now_ns()
+
+    def swap(self, bundle: Bundle) -> None:
+        """Measure with other models from now on. Raises ModelError, and then goes on as before."""
+        analyzer = Analyzer(bundle, self._face_model, search_ms=self._settings.search_ms)
+        self.bundle, self._analyzer, self.reporter.model = bundle, analyzer, bundle.label
+        self.restart()
+
+    @property
+    def fault(self) -> str | None:
+        """The fault that matters most; None where all is well."""
+        now_ns = self._clock.now_ns()
+        jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
+        lesser = CLOCK_JUMPED if jumped else OVERLOADED if self.load.overloaded(now_ns) else None
+        return self._source_fault or self._model_fault or self._quality_fault or lesser
+
+    @property
+    def progressing(self) -> bool:
+        """Whether it measures, or knows why it cannot. Models that fail may work in a new process."""
+        waiting = self._source_fault is not None or not self._realtime
+        return waiting or self._clock.now_ns() - self._evidence_ns < _NO_PROGRESS_S * NS_PER_S
+
+    # Evidence
+
+    def _add(self, rows: Iterable[LipEvidence]) -> None:
+        for row in rows:
+            self._window.push(row)
+            self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
+            self._report_if_due(row.t_ns)
+
+    def _add_live(self, item: Frame | Chunk) -> None:
+        try:
+            rows = list(self._analyzer.push(item))
+        except (ValueError, RuntimeError) as error:  # LiteRT's own, or a source that breaks its contract
+            if self._model_fault is None:
+                _log.error("the analysis fails: %s: %s", type(error).__name__, error)
+            self._model_fault = MODEL_FAILED
+            self._analyzer.reset()
+            return
+        for row in rows:
+            self._window.push(row)
+        if rows:
+            self._model_fault, self._evidence_ns = None, self._clock.now_ns()
+            self._report_if_due(self._evidence_ns)
+
+    def _watch_quality(self, item: Frame | Chunk) -> None:
+        before = self._quality_fault
+        self._quality.push(item)
+        self._quality_fault = self._quality.fault
+        if self._quality_fault == before:
+            return
+        if {self._quality_fault, before} & SPOILS_NUMBERS:
+            self.restart()
+        if self._quality_fault:
+            self._send()
+
+    def _watch_tracks(self, t_ns: int) -> None:
+        """Say so when one of the two tracks goes on alone, which gives no evidence and so no other report."""
+        jumped = t_ns - self._seen_ns > NS_PER_S
+        self._seen_ns = t_ns
+        if self._alarm_ns is None or jumped:
+            self._alarm_ns = t_ns + self._patience_ns
+        if t_ns >= self._alarm_ns:
+            self._alarm_ns = t_ns + round(self._settings.stalled_after_s * NS_PER_S)
+            self._send(state=State.STALLED, t_ns=t_ns)
+
+    # Reports
+
+    @property
+    def _patience_ns(self) -> int:
+        settings = self._settings
+        return round((settings.stalled_after_s + settings.search_ms / 1000 + _CHAIN_S) * NS_PER_S)
+
+    def _report_if_due(self, t_ns: int) -> None:
+        """By the time of the evidence in a recording, by the clock's live."""
+        if self._next_report_ns is None:
+            self._next_report_ns = t_ns + self._every_ns
+        if t_ns < self._next_report_ns:
+            return
+        self._next_report_ns += self._every_ns
+        if self._next_report_ns <= t_ns:  # after a jump in time the missed reports are not made up for
+            self._next_report_ns = t_ns + self._every_ns
+        behind_ns = self._clock.now_ns() - self._pace_ns - t_ns if self._pace_ns is not None else 0
+        if behind_ns <= self._patience_ns:  # at real-time pace, yesterday's offset helps nobody
+            self._send(t_ns=t_ns)
+
+    def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
+        fault = self.fault
+        result = self._window.result(self._analyzer) if state is None else None
+        captured_ns = self._pace_ns + result.to_ns if self._pace_ns is not None and result else None
+        if self._live and state is None:
+            old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
+            if self._source_fault or old:
+                state, result = State.STALLED, None
+        state = state or self._unfilled(result)
+        if result and result.state is State.MEASURING and fault in _SPOILS:
+            state = State.UNCERTAIN
+        report = self.reporter.report(
+            result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
+            video_dropped=self.losses.video, audio_dropped=self.losses.audio, captured_ns=captured_ns,
+        )  # fmt: skip
+        self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
+        self.last = report
+        self._sink.report(report)
+
+    def _unfilled(self, result: WindowResult | None) -> State | None:
+        """STARTING where the window has seen too little to say what is missing."""
+        if result is None or result.state is State.MEASURING:
+            return None
+        filled = result.to_ns - result.from_ns >= 0.8 * self._settings.window_s * NS_PER_S
+        return None if filled else State.STARTING

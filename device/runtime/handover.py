@@ -1,0 +1,97 @@
+"""The bounded queue from the threads that read to the one that measures.
+
+Pictures and sound have a limit each, so that a slow consumer never loses one of them for the other. They are taken in
+the order in which they were given; which ones belong together only their time stamps say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from device.records import Chunk, Frame
+from device.runtime.clock import Clock
+
+MAX_FRAMES = 40  # 1.6 s at 25 fps; a picture is up to a megabyte
+MAX_CHUNKS = 100  # 2 s of 20 ms blocks
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An item, which life of which source it comes from, and when it was given, as the how manieth."""
+
+    item: Frame | Chunk
+    part: str
+    session: int
+    given_ns: int
+    number: int
+
+
+class Handover:
+    """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
+
+    `changed` guards it, and whatever else its users want to change together with it.
+    """
+
+    def __init__(
+        self, clock: Clock, *, drop_oldest: bool, max_frames: int = MAX_FRAMES, max_chunks: int = MAX_CHUNKS
+    ) -> None:
+        self.changed = threading.Condition()
+        self.video_dropped = self.audio_dropped = 0
+        self._clock, self._drop_oldest = clock, drop_oldest
+        self._max_frames, self._max_chunks = max_frames, max_chunks
+        self._frames: deque[Given] = deque()
+        self._chunks: deque[Given] = deque()
+        self._count = 0
+        self._closed = False
+
+    def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
+        """Hand one over; False when nobody takes any more."""
+        with self.changed:
+            is_frame = isinstance(item, Frame)
+            lane, limit = (self._frames, self._max_frames) if is_frame else (self._chunks, self._max_chunks)
+            if not self._drop_oldest:
+                self._clock.wait_for(self.changed, lambda: len(lane) < limit or self._closed)
+            if self._closed:
+                return False
+            if len(lane) >= limit:
+                lane.popleft()
+                self.count_dropped(item)
+            self._count += 1
+            lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
+            self.changed.notify_all()
+            return True
+
+    def count_dropped(self, item: Frame | Chunk) -> None:
+        """One of this kind is lost."""
+        with self.changed:
+            if isinstance(item, Frame):
+                self.video_dropped += 1
+            else:
+                self.audio_dropped += 1
+
+    def get(self, timeout_s: float) -> Given | None:
+        """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
+        with self.changed:
+            if not self._clock.wait_for(
+                self.changed, lambda: bool(self._frames or self._chunks or self._closed), timeout_s
+            ):
+                raise TimeoutError
+            lanes = [lane for lane in (self._frames, self._chunks) if lane]
+            if not lanes:
+                return None
+            self.changed.notify_all()
+            return min(lanes, key=lambda lane: lane[0].number).popleft()
+
+    def fill(self) -> float:
+        """Of the fuller lane: 0 is empty, 1 is full."""
+        return max(len(self._frames) / self._max_frames, len(self._chunks) / self._max_chunks)
+
+    def close(self, *, discard: bool = False) -> None:
+        with self.changed:
+            self._closed = True
+            if discard:
+                self._frames.clear()
+                self._chunks.clear()
+            self.changed.notify_all()

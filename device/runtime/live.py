@@ -1,0 +1,64 @@
+"""Composition: from a configuration to the feeds and the sinks of a daemon that runs on a camera and a microphone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TextIO
+
+from device.capture.file import FileSource
+from device.capture.source import Source
+from device.config import Config
+from device.records import Chunk, Event, Frame, Health, Info, Report
+from device.runtime.feed import Feed
+from device.telemetry.log import Summary, as_json, as_text
+from device.telemetry.sink import Hub, Sink
+
+
+def live_feeds(config: Config) -> tuple[Feed, ...]:
+    """The configured camera and microphone. What they need of the system is looked for when they are opened."""
+
+    def camera() -> Source[Frame | Chunk]:
+        from device.capture.camera import CameraSource  # type: ignore[import-not-found,unused-ignore]
+
+        return CameraSource(config.camera)
+
+    def microphone() -> Source[Frame | Chunk]:
+        from device.capture.microphone import MicrophoneSource  # type: ignore[import-not-found,unused-ignore]
+
+        return MicrophoneSource(config.microphone)
+
+    return Feed("camera", camera), Feed("microphone", microphone)
+
+
+def recording_feed(source: FileSource) -> Feed:
+    """A recording, read once."""
+    return Feed("recording", lambda: source, live=False)
+
+
+class Lines:
+    """Reports as lines of JSON or of text, and what they amount to at the end."""
+
+    def __init__(self, out: TextIO, *, as_json: bool) -> None:
+        self.summary = Summary()
+        self.position_s: Callable[[], float | None] = lambda: None  # of the report that is given, in a recording
+        self._out, self._as_json = out, as_json
+
+    def report(self, report: Report) -> None:
+        t_s = self.position_s()
+        print(as_json(report) if self._as_json else as_text(report, t_s), file=self._out, flush=True)
+        self.summary.add(report, t_s)
+
+    def event(self, event: Event) -> None:
+        """Reports say it already."""
+
+    def health(self, health: Health) -> None: ...
+
+    def info(self, info: Info) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def sinks(config: Config, lines: Lines) -> Hub:
+    """Everything that takes what the daemon says, in one place."""
+    all_sinks: list[Sink] = [lines]
+    return Hub(all_sinks)

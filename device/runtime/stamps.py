@@ -1,0 +1,43 @@
+"""Whether the capture times of a live source can be believed: no I/O, no clock of its own."""
+
+from __future__ import annotations
+
+from device.records import NS_PER_MS, NS_PER_S
+
+_FUTURE_NS = 500 * NS_PER_MS  # a sound server's times are off by so much at the start
+_PAST_NS = 5 * NS_PER_S
+_JUMP_NS = 80 * NS_PER_MS  # well above what blocks and pictures come early, below what changes a verdict
+
+
+class Stamps:
+    """Judges the times of one open source, one by one.
+
+    Refused are times that do not rise, lie in the future or long ago (a driver's 0), or leap forward against the time
+    at which they come. What is refused twice in a row for the same leap is not a slip but another clock: `epoch` counts
+    those, and nothing measured before one may be joined with what comes after it.
+    """
+
+    def __init__(self, now_ns: int) -> None:
+        self.epoch = 0
+        self.believed_ns = now_ns  # when the last item came whose time was believed
+        self._last_ns: int | None = None
+        self._least_lag_ns: int | None = None  # from capture to arrival
+        self._leaps = 0  # in a row
+
+    def accept(self, t_ns: int, now_ns: int) -> bool:
+        """Whether to use an item of this time that comes now."""
+        lag_ns = now_ns - t_ns
+        if not -_FUTURE_NS <= lag_ns <= _PAST_NS or t_ns == self._last_ns:
+            return False
+        backward = self._last_ns is not None and t_ns < self._last_ns
+        forward = self._least_lag_ns is not None and lag_ns < self._least_lag_ns - _JUMP_NS
+        if backward or forward:
+            self._leaps += 1
+            if self._leaps < 2:
+                return False
+            self.epoch += 1
+            self._least_lag_ns = None
+        self._leaps = 0
+        self._last_ns, self.believed_ns = t_ns, now_ns
+        self._least_lag_ns = lag_ns if self._least_lag_ns is None else min(self._least_lag_ns, lag_ns)
+        return True
