@@ -27,6 +27,7 @@ from device.runtime.measure import measure
 from device.runtime.rig import load_rig
 from device.sync.verdict import PROFILES
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
+from device.towers.store import Store
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -112,7 +113,11 @@ def _run(options: argparse.Namespace) -> int:
         return _follow(settings, towers, file, realtime=True, as_lines=True)
     lines = Lines(sys.stdout, as_json=True)
     hub = sinks(config, lines)
-    daemon = Daemon(towers, require_face_model(), settings, hub, rig=load_rig(options.store or default_store()))
+    state_dir = options.store or default_store()
+    store = Store(state_dir) if bundle is None else None
+    daemon = Daemon(
+        towers, require_face_model(), settings, hub, rig=load_rig(state_dir), store=store, state_dir=state_dir
+    )
     try:
         with _stopping(daemon):
             daemon.run(live_feeds(config))

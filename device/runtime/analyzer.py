@@ -44,9 +44,12 @@ class Analyzer:
     """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
 
     def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
-        self.calibration = bundle.calibration
-        self._bundle, self._detector, self._reach_ticks = bundle, FaceDetector(face_model), search_ticks(search_ms)
-        self._load = 0
+        self._detector, self._reach_ticks, self._load = FaceDetector(face_model), search_ticks(search_ms), 0
+        self.use(bundle)
+
+    def use(self, bundle: Bundle) -> None:
+        """Begin anew, with these models."""
+        self._bundle, self.calibration = bundle, bundle.calibration
         self.reset()
 
     def reset(self) -> None:

@@ -8,8 +8,8 @@ before a jump of a stream's time, is forgotten: afterwards sound and picture may
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from device.config import MeasureSettings
@@ -17,7 +17,7 @@ from device.features.quality import SPOILS_NUMBERS, QualityMonitor
 from device.records import NS_PER_S, Chunk, Frame, Report, State
 from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
 from device.runtime.clock import Clock
-from device.runtime.handover import Given
+from device.runtime.handover import Given, Handover
 from device.runtime.load import Load
 from device.runtime.reporter import Reporter
 from device.sync.track import LipEvidence
@@ -34,30 +34,25 @@ _SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED}
 _log = logging.getLogger(__name__)
 
 
-@dataclass(slots=True)
-class Losses:
-    """Items lost on the way, so far."""
-
-    video: int = 0
-    audio: int = 0
-
-
 class Core:
     """Measures what it is given. Not for more than one thread."""
 
     def __init__(
         self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock
     ) -> None:
-        self.reporter, self.load, self.losses = reporter, Load(), Losses()
+        self.settings, self.reporter, self.load = settings, reporter, Load()
+        self.queue = Handover(clock, drop_oldest=False)  # until it begins
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
         self.last: Report | None = None
-        self._face_model, self._settings, self._sink, self._clock = face_model, settings, sink, clock
+        self._sink, self._clock = sink, clock
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._window = SlidingWindow(settings.window_s)
         self._every_ns = round(settings.report_every_s * NS_PER_S)
         self._quality = QualityMonitor()
         self._live = self._realtime = False
+        self._awaited: set[str] = set()  # sources that have given nothing yet
+        self._frames: deque[int] = deque(maxlen=1500)  # times of the pictures since the last look at their rate
         self._source_fault: str | None = None  # a source gives nothing
         self._model_fault: str | None = None
         self._quality_fault: str | None = None
@@ -71,9 +66,12 @@ class Core:
 
     # What happens to it
 
-    def begin(self, *, live: bool, realtime: bool) -> None:
-        """Before the first item: whether times are the clock's own, and whether they come at the clock's pace."""
-        self._live, self._realtime = live, realtime
+    def begin(self, queue: Handover, awaited: set[str], *, live: bool, realtime: bool) -> None:
+        """Before the first item. Live: its times are the clock's own, and `awaited` the sources that must come first.
+
+        realtime: items come at the clock's pace.
+        """
+        self.queue, self._awaited, self._live, self._realtime = queue, awaited, live, realtime
         self._heard_ns = self._evidence_ns = self._clock.now_ns()
         if live:
             self._pace_ns, self._next_report_ns = 0, self._heard_ns + self._every_ns
@@ -83,11 +81,15 @@ class Core:
         item, now_ns = given.item, self._clock.now_ns()
         self._heard_ns = now_ns
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
+        if isinstance(item, Frame):
+            self._frames.append(item.t_ns)
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
-            step = self.load.update(now_ns, now_ns - given.given_ns, self.losses.video + self.losses.audio)
+            lost = self.queue.video_dropped + self.queue.audio_dropped
+            step = self.load.update(now_ns, now_ns - given.given_ns, lost)
             self._analyzer.set_load(step)
         if self._live:
+            self._awaited.discard(given.part)
             self._watch_quality(item)
             self._add_live(item)
         else:
@@ -101,10 +103,10 @@ class Core:
     def tick(self) -> None:
         """To be called a few times a second: something must be said also while nothing comes."""
         now_ns = self._clock.now_ns()
-        if self._live:
+        if self._live and not (self._awaited and self.fault is None):
             # A little late is better than without the evidence that is just being made.
             self._report_if_due(now_ns - self._every_ns // 2)
-        elif self._realtime and now_ns - self._heard_ns >= self._settings.stalled_after_s * NS_PER_S:
+        elif self._realtime and not self._live and now_ns - self._heard_ns >= self.settings.stalled_after_s * NS_PER_S:
             self._heard_ns = now_ns
             self._send(state=State.STALLED)
 
@@ -125,14 +127,21 @@ class Core:
     def restart(self) -> None:
         """Forget the evidence; drift and steps go on."""
         self._analyzer.reset()
-        self._window = SlidingWindow(self._settings.window_s)
+        self._window = SlidingWindow(self.settings.window_s)
         self._evidence_ns = self._clock.now_ns()
 
     def swap(self, bundle: Bundle) -> None:
-        """Measure with other models from now on. Raises ModelError, and then goes on as before."""
-        analyzer = Analyzer(bundle, self._face_model, search_ms=self._settings.search_ms)
-        self.bundle, self._analyzer, self.reporter.model = bundle, analyzer, bundle.label
+        """Measure with other models from now on."""
+        self.bundle, self.reporter.model = bundle, bundle.label
+        self._analyzer.use(bundle)
         self.restart()
+
+    def take_video_rate_hz(self) -> float | None:
+        """How many pictures a second came since the last time that somebody asked; gaps count."""
+        times_ns = list(self._frames)
+        self._frames.clear()
+        passed_ns = times_ns[-1] - times_ns[0] if times_ns else 0
+        return round((len(times_ns) - 1) * NS_PER_S / passed_ns, 2) if passed_ns > 0 else None
 
     @property
     def fault(self) -> str | None:
@@ -189,14 +198,14 @@ class Core:
         if self._alarm_ns is None or jumped:
             self._alarm_ns = t_ns + self._patience_ns
         if t_ns >= self._alarm_ns:
-            self._alarm_ns = t_ns + round(self._settings.stalled_after_s * NS_PER_S)
+            self._alarm_ns = t_ns + round(self.settings.stalled_after_s * NS_PER_S)
             self._send(state=State.STALLED, t_ns=t_ns)
 
     # Reports
 
     @property
     def _patience_ns(self) -> int:
-        settings = self._settings
+        settings = self.settings
         return round((settings.stalled_after_s + settings.search_ms / 1000 + _CHAIN_S) * NS_PER_S)
 
     def _report_if_due(self, t_ns: int) -> None:
@@ -225,7 +234,7 @@ class Core:
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
-            video_dropped=self.losses.video, audio_dropped=self.losses.audio, captured_ns=captured_ns,
+            video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped, captured_ns=captured_ns,
         )  # fmt: skip
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
@@ -235,5 +244,5 @@ class Core:
         """STARTING where the window has seen too little to say what is missing."""
         if result is None or result.state is State.MEASURING:
             return None
-        filled = result.to_ns - result.from_ns >= 0.8 * self._settings.window_s * NS_PER_S
+        filled = result.to_ns - result.from_ns >= 0.8 * self.settings.window_s * NS_PER_S
         return None if filled else State.STARTING

@@ -7,21 +7,24 @@ counted; at full speed it makes the source wait. `device.runtime.core` decides w
 from __future__ import annotations
 
 import logging
-import queue
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from device.config import MeasureSettings
 from device.records import NS_PER_S
 from device.runtime.clock import Clock, SystemClock, asleep_ns
-from device.runtime.commands import Command
+from device.runtime.commands import Command, Operator
 from device.runtime.core import Core
 from device.runtime.feed import Feed, Reader
 from device.runtime.handover import Handover
+from device.runtime.health import HealthMeter
 from device.runtime.reporter import Reporter
-from device.runtime.rig import Rig
+from device.runtime.rig import Rig, store_rig
+from device.runtime.status import Status
 from device.telemetry.sink import Sink
 from device.towers.bundle import Bundle
+from device.towers.store import Store
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _GOODBYE_S = 1.5  # for sources that close slowly
@@ -44,17 +47,24 @@ class Daemon:
         clock: Clock | None = None,
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
+        store: Store | None = None,
+        state_dir: Path | None = None,
+        events_lost: Callable[[], int] = lambda: 0,
         asleep_ns: Callable[[], int] = asleep_ns,
     ) -> None:
-        """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it."""
+        """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
+
+        store: where the bundle comes from, if it can be rolled back; state_dir: where a recalibrated rig is kept.
+        """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
         self._core = Core(
             bundle, face_model, settings, sink,
             Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
         )  # fmt: skip
-        self._core.reporter.rig = rig
-        self._commands: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        meter = HealthMeter(self._clock, state_dir or Path())
+        self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
+        self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
         self._stopped = False
         self._readers: list[Reader] = []
         self._sessions: dict[str, int] = {}
@@ -72,7 +82,7 @@ class Daemon:
 
     def submit(self, command: Command) -> None:
         """Have a command carried out soon; safe from any thread."""
-        self._commands.put(command)
+        self._operator.submit(command)
 
     def run(self, feeds: Sequence[Feed], *, realtime: bool = True) -> None:
         """Measure: one feed with a recording, or two live ones. Returns when a recording has ended, or after `stop`.
@@ -83,7 +93,9 @@ class Daemon:
         handover = Handover(self._clock, drop_oldest=realtime)
         self._readers = [Reader(feed, handover, self._clock, paced=realtime and not feed.live) for feed in feeds]
         self._sessions = {reader.part: 0 for reader in self._readers}
-        self._core.begin(live=live, realtime=realtime)
+        self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)
+        self._status.begin(self._readers)
+        self._operator.readers = self._readers
         for reader in self._readers:
             reader.start()
         try:
@@ -98,8 +110,9 @@ class Daemon:
         while not self._stopped:
             self._look_at_clocks()
             self._look_after_sources()
-            self._core.losses.video, self._core.losses.audio = handover.video_dropped, handover.audio_dropped
+            self._operator.work()
             self._core.tick()
+            self._status.look()
             self._beat()
             try:
                 given = handover.get(_POLL_S)
@@ -143,8 +156,14 @@ class Daemon:
 
     def _end(self, handover: Handover) -> None:
         self._stopped = True
+        self._operator.close()
         handover.close(discard=True)
         for reader in self._readers:
             reader.stop()
         with handover.changed:
             self._clock.wait_for(handover.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
+
+
+def _keep_rig(state_dir: Path | None, rig: Rig) -> None:
+    if state_dir is not None:
+        store_rig(state_dir, rig)

@@ -97,6 +97,11 @@ class Reader:
             self._changed.notify_all()
         self._wake()
 
+    @property
+    def ppm(self) -> float | None:
+        """How far the open source's own clock is off, where it knows."""
+        return getattr(self._source, "ppm", None)
+
     def supervise(self) -> None:
         """Looks after a thread that shows no sign of life; to be called a few times a second."""
         with self._changed:

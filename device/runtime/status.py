@@ -1,0 +1,93 @@
+"""What the daemon says beside its reports: what is running, whenever that changes, and once a minute how it is."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from device import __version__
+from device.records import NS_PER_S, Info
+from device.runtime.clock import Clock
+from device.runtime.core import Core
+from device.runtime.feed import Reader
+from device.runtime.health import EVERY_S, HealthMeter
+from device.runtime.reporter import SCHEMA
+from device.runtime.rig import Rig, applies
+from device.telemetry.sink import Sink
+
+_log = logging.getLogger(__name__)
+
+
+class Status:
+    """Looks at the sources and the computer now and then. The rig's offset counts only for the rig it was found on."""
+
+    def __init__(
+        self, core: Core, sink: Sink, clock: Clock, meter: HealthMeter, rig: Rig | None, events_lost: Callable[[], int]
+    ) -> None:
+        self._core, self._sink, self._clock, self._meter = core, sink, clock, meter
+        self._rig, self._events_lost = rig, events_lost
+        self._readers: Sequence[Reader] = ()
+        self._devices: dict[str, str | None] = {}
+        self._next_ns = clock.now_ns()
+
+    def begin(self, readers: Sequence[Reader]) -> None:
+        self._readers, self._next_ns = readers, self._clock.now_ns() + round(EVERY_S * NS_PER_S)
+        self._core.reporter.rig = self._rig
+        self.say_info()
+
+    def look(self) -> None:
+        """To be called a few times a second."""
+        devices = {reader.part: reader.device for reader in self._readers}
+        if devices != self._devices:
+            self._devices = devices
+            self.take_rig(self._rig)
+        now_ns = self._clock.now_ns()
+        if now_ns >= self._next_ns:
+            self._next_ns = now_ns + round(EVERY_S * NS_PER_S)
+            self._say_health()
+
+    def take_rig(self, rig: Rig | None) -> None:
+        """Take this rig's own offset off the reports, if these are its camera and its microphone."""
+        self._rig = rig
+        camera, microphone = self._devices.get("camera"), self._devices.get("microphone")
+        fits = rig is not None and applies(rig, camera or rig.camera, microphone or rig.microphone)
+        if rig is not None and not fits:
+            _log.warning(
+                "%s with %s is not the rig that was calibrated (%s with %s): its own offset stays in the reports",
+                camera, microphone, rig.camera, rig.microphone,
+            )  # fmt: skip
+        self._core.reporter.rig = rig if fits else None
+        self.say_info()
+
+    def say_info(self) -> None:
+        core, rig = self._core, self._core.reporter.rig
+        self._sink.info(
+            Info(
+                schema=SCHEMA,
+                version=__version__,
+                model=core.bundle.label,
+                model_digest=core.bundle.digest,
+                profile=core.reporter.profile,
+                camera=self._devices.get("camera"),
+                microphone=self._devices.get("microphone"),
+                bias_ms=rig.bias_ms if rig else None,
+                bias_std_ms=rig.bias_std_ms if rig else None,
+            )
+        )
+
+    def _say_health(self) -> None:
+        core = self._core
+        known = {reader.part: reader for reader in self._readers}
+        microphone = known.get("microphone")
+        self._sink.health(
+            self._meter.read(
+                **core.reporter.stamp(),
+                video_rate_hz=core.take_video_rate_hz(),
+                microphone_ppm=microphone.ppm if microphone else None,
+                video_dropped=core.queue.video_dropped,
+                audio_dropped=core.queue.audio_dropped,
+                sources_reopened=sum(reader.reopened for reader in self._readers),
+                events_lost=self._events_lost(),
+                load_step=core.load.step,
+            )
+        )
