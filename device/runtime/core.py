@@ -85,8 +85,7 @@ class Core:
             self._frames.append(item.t_ns)
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
-            lost = self.queue.video_dropped + self.queue.audio_dropped
-            step = self.load.update(now_ns, now_ns - given.given_ns, lost)
+            step = self.load.update(now_ns, now_ns - given.given_ns, self.queue.overflowed)
             self._analyzer.set_load(step)
         if self._live:
             self._awaited.discard(given.part)
@@ -118,11 +117,12 @@ class Core:
 
     def jump(self, *, suspended: bool = False) -> None:
         """The time of a stream has jumped, or that of all of them has stood still."""
-        self._jumped_ns = self._clock.now_ns()
+        known, self._jumped_ns = self.fault == CLOCK_JUMPED, self._clock.now_ns()
         self.restart()
         if suspended:
             self.reporter.forget_drift()
-        self._send()
+        if not known:
+            self._send()
 
     def restart(self) -> None:
         """Forget the evidence; drift and steps go on."""
@@ -168,7 +168,7 @@ class Core:
     def _add_live(self, item: Frame | Chunk) -> None:
         try:
             rows = list(self._analyzer.push(item))
-        except (ValueError, RuntimeError) as error:  # LiteRT's own, or a source that breaks its contract
+        except Exception as error:  # of LiteRT, OpenCV or our own: tried again with what comes next
             if self._model_fault is None:
                 _log.error("the analysis fails: %s: %s", type(error).__name__, error)
             self._model_fault = MODEL_FAILED

@@ -18,7 +18,7 @@ from device.errors import AvdriftError, CaptureError, DeviceBusyError, DeviceMis
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.clock import Clock
 from device.runtime.handover import Handover
-from device.runtime.stamps import Stamps
+from device.runtime.stamps import Stamps, usable
 
 FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 2.0
@@ -27,7 +27,7 @@ ABANDONED_AFTER_S = 15.0
 MAX_ORPHANS = 4  # threads that hang and cannot be ended
 ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device keeps its successor out: only a new process helps
 _STEADY_S = 5.0  # a source that lived so long is opened again at once when it fails
-_UNBELIEVED_S = 2.0
+_NOTHING_GOOD_S = 2.0
 _NO_GAP_S = 1.0
 
 CLOCK_JUMPED = "clock_jumped"
@@ -39,7 +39,10 @@ _log = logging.getLogger(__name__)
 
 
 class Closable(Protocol):
-    """What a live source can beside a Source: `close`, from any thread and any number of times, ends its iteration."""
+    """What a live source can beside a Source: `close`, from any thread and any number of times, ends its iteration.
+
+    It may also have `device` (as `avdrift devices` prints it), `dropped` (items lost in it so far) and `rate_ppm`.
+    """
 
     def close(self) -> None: ...
 
@@ -100,7 +103,7 @@ class Reader:
     @property
     def ppm(self) -> float | None:
         """How far the open source's own clock is off, where it knows."""
-        return getattr(self._source, "ppm", None)
+        return getattr(self._source, "rate_ppm", None)
 
     def supervise(self) -> None:
         """Looks after a thread that shows no sign of life; to be called a few times a second."""
@@ -205,25 +208,26 @@ class Reader:
             if not self._in_charge(turn):
                 return ""
             self._source, self.device = source, getattr(source, "device", None)
-            self._alive_ns = self._clock.now_ns()
-        stamps = Stamps(self._clock.now_ns())
+            self._alive_ns, self._woken = self._clock.now_ns(), False
+        stamps, good_ns, missed = Stamps(), self._clock.now_ns(), 0
         for item in source:
-            now_ns = self._clock.now_ns()
-            epoch, believed = stamps.epoch, stamps.accept(item.t_ns, now_ns)
+            now_ns, epoch = self._clock.now_ns(), stamps.epoch
+            whole = usable(item)
+            good = whole and stamps.accept(item.t_ns, now_ns)
             with self._changed:
                 if not self._in_charge(turn) or self._restarting or self._woken:
                     break
                 self._alive_ns = now_ns
-                if believed:
+                before, missed = missed, getattr(source, "dropped", 0)
+                self._handover.count_dropped(item, missed - before + (not good))
+                if good:
+                    good_ns, self.fault = now_ns, None
                     self.session += stamps.epoch - epoch
                     self.jumps += stamps.epoch - epoch
-                    self.fault = None
                     self._handover.put(item, self.part, self.session)
-                    continue
-                self._handover.count_dropped(item)
-            if now_ns - stamps.believed_ns > _UNBELIEVED_S * NS_PER_S:
-                self._say("%s tells impossible capture times", self.part)
-                return CLOCK_JUMPED
+            if now_ns - good_ns > _NOTHING_GOOD_S * NS_PER_S:
+                self._say("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
+                return CLOCK_JUMPED if whole else f"{self.part}_lost"
         return f"{self.part}_lost"
 
     # Shared

@@ -39,6 +39,7 @@ class Handover:
     ) -> None:
         self.changed = threading.Condition()
         self.video_dropped = self.audio_dropped = 0
+        self.overflowed = 0  # the part of both that was dropped here
         self._clock, self._drop_oldest = clock, drop_oldest
         self._max_frames, self._max_chunks = max_frames, max_chunks
         self._frames: deque[Given] = deque()
@@ -57,19 +58,20 @@ class Handover:
                 return False
             if len(lane) >= limit:
                 lane.popleft()
+                self.overflowed += 1
                 self.count_dropped(item)
             self._count += 1
             lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
             return True
 
-    def count_dropped(self, item: Frame | Chunk) -> None:
-        """One of this kind is lost."""
+    def count_dropped(self, like: Frame | Chunk, count: int = 1) -> None:
+        """So many of this kind are lost."""
         with self.changed:
-            if isinstance(item, Frame):
-                self.video_dropped += 1
+            if isinstance(like, Frame):
+                self.video_dropped += count
             else:
-                self.audio_dropped += 1
+                self.audio_dropped += count
 
     def get(self, timeout_s: float) -> Given | None:
         """The next item; None at the end. Raises TimeoutError when nothing comes in time."""

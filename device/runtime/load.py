@@ -28,8 +28,8 @@ class Load:
         self._down_after_ns = _DOWN_AFTER_NS
 
     def update(self, now_ns: int, waited_ns: int, dropped: int) -> int:
-        """The step to use from now on. waited_ns: of the item now taken; dropped: how many were until now."""
-        if dropped > self._dropped and self.step == MAX_STEP:
+        """The step to use from now on. waited_ns: of the item now taken; dropped: how many the queue has until now."""
+        if dropped > self._dropped:
             self._dropped_ns = now_ns
         late = waited_ns > _LATE_NS or dropped > self._dropped
         self._dropped = dropped
@@ -47,5 +47,5 @@ class Load:
         return self.step
 
     def overloaded(self, now_ns: int) -> bool:
-        """Whether items are lost although nothing more can be left out."""
+        """Whether items have lately been lost because there was no time for them."""
         return self._dropped_ns is not None and now_ns - self._dropped_ns < _OVERLOADED_NS

@@ -1,12 +1,26 @@
-"""Whether the capture times of a live source can be believed: no I/O, no clock of its own."""
+"""What to refuse of what a live source gives: impossible times, and what is no picture and no sound. Pure."""
 
 from __future__ import annotations
 
-from device.records import NS_PER_MS, NS_PER_S
+import numpy as np
+
+from device.features.contract import AUDIO_RATE_HZ
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 _FUTURE_NS = 500 * NS_PER_MS  # a sound server's times are off by so much at the start
 _PAST_NS = 5 * NS_PER_S
 _JUMP_NS = 80 * NS_PER_MS  # well above what blocks and pictures come early, below what changes a verdict
+_LEAST_PX = 16
+
+
+def usable(item: Frame | Chunk) -> bool:
+    """Whether it is what the records promise: an RGB picture, or finite mono sound at the front end's rate."""
+    if isinstance(item, Frame):
+        rgb = item.rgb
+        return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape[:2]) >= _LEAST_PX
+    samples = item.samples
+    right = item.rate_hz == AUDIO_RATE_HZ and samples.dtype == np.float32 and samples.ndim == 1
+    return bool(right and np.isfinite(samples).all())
 
 
 class Stamps:
@@ -17,9 +31,8 @@ class Stamps:
     those, and nothing measured before one may be joined with what comes after it.
     """
 
-    def __init__(self, now_ns: int) -> None:
+    def __init__(self) -> None:
         self.epoch = 0
-        self.believed_ns = now_ns  # when the last item came whose time was believed
         self._last_ns: int | None = None
         self._least_lag_ns: int | None = None  # from capture to arrival
         self._leaps = 0  # in a row
@@ -38,6 +51,6 @@ class Stamps:
             self.epoch += 1
             self._least_lag_ns = None
         self._leaps = 0
-        self._last_ns, self.believed_ns = t_ns, now_ns
+        self._last_ns = t_ns
         self._least_lag_ns = lag_ns if self._least_lag_ns is None else min(self._least_lag_ns, lag_ns)
         return True
