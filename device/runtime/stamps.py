@@ -19,7 +19,7 @@ def usable(item: Frame | Chunk) -> bool:
         rgb = item.rgb
         return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape[:2]) >= _LEAST_PX
     samples = item.samples
-    right = item.rate_hz == AUDIO_RATE_HZ and samples.dtype == np.float32 and samples.ndim == 1
+    right = item.rate_hz == AUDIO_RATE_HZ and samples.dtype == np.float32 and samples.ndim == 1 and len(samples)
     return bool(right and np.isfinite(samples).all())
 
 
