@@ -209,7 +209,8 @@ class Reader:
                 return ""
             self._source, self.device = source, getattr(source, "device", None)
             self._alive_ns, self._woken = self._clock.now_ns(), False
-        stamps, good_ns, missed = Stamps(), self._clock.now_ns(), 0
+        stamps, missed = Stamps(), 0
+        bad_ns: int | None = None  # since when there was nothing good
         for item in source:
             now_ns, epoch = self._clock.now_ns(), stamps.epoch
             whole = usable(item)
@@ -221,11 +222,14 @@ class Reader:
                 before, missed = missed, getattr(source, "dropped", 0)
                 self._handover.count_dropped(item, missed - before + (not good))
                 if good:
-                    good_ns, self.fault = now_ns, None
+                    self.fault = bad_ns = None
                     self.session += stamps.epoch - epoch
                     self.jumps += stamps.epoch - epoch
                     self._handover.put(item, self.part, self.session)
-            if now_ns - good_ns > _NOTHING_GOOD_S * NS_PER_S:
+            if good:
+                continue
+            bad_ns = now_ns if bad_ns is None else bad_ns
+            if now_ns - bad_ns > _NOTHING_GOOD_S * NS_PER_S:
                 self._say("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
                 return CLOCK_JUMPED if whole else f"{self.part}_lost"
         return f"{self.part}_lost"
