@@ -79,7 +79,6 @@ class Core:
     def take(self, given: Given) -> None:
         """The next item."""
         item, now_ns = given.item, self._clock.now_ns()
-        self._heard_ns = now_ns
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
@@ -90,10 +89,12 @@ class Core:
         if self._live:
             self._awaited.discard(given.part)
             self._watch_quality(item)
-            self._add_live(item)
+            if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
+                self._add_live(item)
         else:
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
+        self._heard_ns = self._clock.now_ns()
 
     def finish(self) -> None:
         """The recording has ended."""

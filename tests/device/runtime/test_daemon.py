@@ -1,83 +1,39 @@
-"""The daemon against scripted sources: reports on time, losses counted, stops, stalls and failures told."""
+"""The daemon on recordings and on live sources: reports on time, losses counted, stops, stalls and failures told."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from device.config import MeasureSettings
-from device.errors import CaptureError, UsageError
+from device.errors import CaptureError, DeviceLostError, DeviceMissingError, UsageError
 from device.features.fetch import require_face_model
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Report, State
-from device.runtime.daemon import Daemon, Handover, paced
-from device.towers.bundle import load_bundle
+from device.records import NS_PER_S, Chunk, Frame, State
+from device.runtime.daemon import Daemon
+from device.runtime.feed import ORPHAN_PATIENCE_S, Feed
+from device.runtime.rig import Rig
+from device.towers.bundle import Bundle, load_bundle
+from tests.live import Collector, Item, Opener, Tape, chunk, talk
 from tests.scenes import REPORT_KEYS, rash_bundle, talking_items, tiny_bundle
+from tests.scripted.simclock import SimClock
 
-FRAME = Frame(0, 0, np.zeros((2, 2, 3), np.uint8))
 SLACK_S = 2.0  # for a machine that is busy with something else
 BROKEN = CaptureError("it fell off", where="camera", remedy="Put it back")
+LOST = DeviceLostError("unplugged", where="camera", remedy="Plug it in")
+MISSING = DeviceMissingError("not there", where="camera", remedy="Plug it in")
 
 
-def chunk(seq: int) -> Chunk:
-    return Chunk(seq, seq * 20 * NS_PER_MS, 16_000, np.zeros(320, np.float32))
-
-
-class Collector:
-    """Where reports go; may be slow."""
-
-    def __init__(self, slow_s: float = 0.0) -> None:
-        self.reports: list[Report] = []
-        self.times_s: list[float | None] = []
-        self._slow_s = slow_s
-
-    def __call__(self, report: Report, t_s: float | None) -> None:
-        self.reports.append(report)
-        self.times_s.append(t_s)
-        time.sleep(self._slow_s)
-
-    @property
-    def states(self) -> set[State]:
-        return {report.state for report in self.reports}
-
-
-class Hanging:
-    """A live source that gives some items and then nothing, until it is released."""
-
-    def __init__(self, items: Iterable[Frame | Chunk] = ()) -> None:
-        self._items = items
-        self.released = threading.Event()
-
-    def __iter__(self) -> Iterator[Frame | Chunk]:
-        yield from self._items
-        self.released.wait(30)
-
-
-def failing(items: Iterable[Frame | Chunk]) -> Iterator[Frame | Chunk]:
-    yield from items
-    raise BROKEN
-
-
-def daemon(collector: Callable[[Report, float | None], None], **settings: float) -> Daemon:
-    return Daemon(load_bundle(tiny_bundle()), require_face_model(), MeasureSettings(**settings), collector)  # type: ignore[arg-type]
-
-
-def replayed(items: Iterable[Frame | Chunk], **settings: float) -> Collector:
-    collector = Collector()
-    daemon(collector, **settings).run(items, realtime=False)
-    return collector
-
-
-def running(target: Daemon, items: Iterable[Frame | Chunk], *, realtime: bool) -> threading.Thread:
-    thread = threading.Thread(target=target.run, args=(items,), kwargs={"realtime": realtime}, daemon=True)
-    thread.start()
-    return thread
+def daemon(collector: Collector, **settings: Any) -> Daemon:
+    made = Daemon(load_bundle(tiny_bundle()), require_face_model(), MeasureSettings(**settings), collector)
+    collector.position_s = lambda: made.position_s
+    return made
 
 
 # Settings
@@ -95,132 +51,43 @@ def test_the_defaults_and_the_limits_are_allowed() -> None:
     MeasureSettings(window_s=60, report_every_s=0.2, search_ms=5000, profile="ebu-r37")
 
 
-# Handover
+# Recordings
 
 
-@given(st.integers(1, 5), st.lists(st.sampled_from("fcg"), max_size=60))
-def test_handover_drops_the_oldest_and_counts_by_kind(size: int, actions: list[str]) -> None:
-    queue = Handover(size, drop_oldest=True)
-    model: list[Frame | Chunk] = []
-    lost: list[Frame | Chunk] = []
-    for number, action in enumerate(actions):
-        if action == "g":
-            if model:
-                assert queue.get(1) is model.pop(0)
-            continue
-        item = FRAME if action == "f" else chunk(number)
-        assert queue.put(item)
-        model.append(item)
-        if len(model) > size:
-            lost.append(model.pop(0))
-    queue.close()
-    rest = []
-    while (item_or_end := queue.get(1)) is not None:
-        rest.append(item_or_end)
-    assert len(rest) <= size
-    assert all(a is b for a, b in zip(rest, model, strict=True))
-    assert queue.video_dropped == sum(isinstance(item, Frame) for item in lost)
-    assert queue.audio_dropped == sum(isinstance(item, Chunk) for item in lost)
+class Recording:
+    """A recording by hand: some items, then an error, or a wait until it is released, or the end."""
+
+    def __init__(
+        self, items: Iterable[Item], then: Exception | None = None, hangs: threading.Event | None = None
+    ) -> None:
+        self._items, self._then, self._hangs = items, then, hangs
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def __iter__(self) -> Iterator[Item]:
+        yield from self._items
+        if self._then:
+            raise self._then
+        if self._hangs:
+            self._hangs.wait(30)
+
+    def feed(self) -> Feed:
+        return Feed("recording", lambda: self, live=False)
 
 
-@pytest.mark.parametrize("drop_oldest", [True, False])
-def test_handover_between_threads_loses_only_what_it_counts(drop_oldest: bool) -> None:
-    queue = Handover(3, drop_oldest=drop_oldest)
-
-    def give() -> None:
-        for number in range(2000):
-            queue.put(chunk(number))
-        queue.close()
-
-    giver = threading.Thread(target=give)
-    giver.start()
-    taken: list[int] = []
-    while (item := queue.get(10)) is not None:
-        taken.append(item.seq)
-        if len(taken) % 100 == 0:
-            time.sleep(0.001)
-    giver.join(10)
-    assert all(a < b for a, b in pairwise(taken)), "in order, none twice"
-    assert len(taken) + queue.audio_dropped == 2000
-    assert drop_oldest or queue.audio_dropped == 0
+def replayed(items: Iterable[Item], **settings: Any) -> Collector:
+    collector = Collector()
+    daemon(collector, **settings).run([Recording(items).feed()], realtime=False)
+    return collector
 
 
-def test_waiting_handover_lets_the_giver_wait() -> None:
-    queue = Handover(1, drop_oldest=False)
-    queue.put(chunk(0))
-    done = threading.Event()
-
-    def give() -> None:
-        queue.put(chunk(1))
-        done.set()
-
-    threading.Thread(target=give, daemon=True).start()
-    assert not done.wait(0.1)
-    assert queue.get(1) is not None
-    assert done.wait(5)
-
-
-def test_empty_handover_times_out() -> None:
-    with pytest.raises(TimeoutError):
-        Handover(1, drop_oldest=True).get(0.01)
-
-
-def test_closing_wakes_the_giver() -> None:
-    queue = Handover(1, drop_oldest=False)
-    queue.put(chunk(0))
-    answers: list[bool] = []
-    giver = threading.Thread(target=lambda: answers.append(queue.put(chunk(1))), daemon=True)
-    giver.start()
-    time.sleep(0.05)
-    queue.close(discard=True)
-    giver.join(5)
-    assert answers == [False]
-    assert queue.get(1) is None
-
-
-def test_closing_wakes_the_taker() -> None:
-    queue = Handover(1, drop_oldest=False)
-    answers: list[Frame | Chunk | None] = []
-    taker = threading.Thread(target=lambda: answers.append(queue.get(30)), daemon=True)
-    taker.start()
-    time.sleep(0.05)
-    queue.close()
-    taker.join(5)
-    assert answers == [None]
-
-
-def test_what_was_given_before_closing_can_still_be_taken() -> None:
-    queue = Handover(4, drop_oldest=True)
-    queue.put(chunk(0))
-    queue.close()
-    assert not queue.put(chunk(1))
-    taken = queue.get(1)
-    assert taken is not None and taken.seq == 0
-    assert queue.get(1) is None
-
-
-# Pace
-
-
-def test_items_come_when_their_time_has_come_whatever_their_clock() -> None:
-    later = [Chunk(k, 10**15 + k * 50 * NS_PER_MS, 16_000, np.zeros(1, np.float32)) for k in range(5)]
-    start_s = time.monotonic()
-    came_s = [time.monotonic() - start_s for _ in paced(later, threading.Event())]
-    assert all(came >= 0.05 * k - 0.002 for k, came in enumerate(came_s))
-    assert came_s[-1] < 1
-
-
-def test_pacing_ends_when_stopped() -> None:
-    stopped = threading.Event()
-    items = paced([chunk(0), Chunk(1, 60 * NS_PER_S, 16_000, np.zeros(1, np.float32))], stopped)
-    assert next(items).seq == 0
-    threading.Timer(0.05, stopped.set).start()
-    start_s = time.monotonic()
-    assert list(items) == []
-    assert time.monotonic() - start_s < 5
-
-
-# Reports
+def running(target: Daemon, feed: Feed, *, realtime: bool) -> threading.Thread:
+    thread = threading.Thread(target=target.run, args=([feed],), kwargs={"realtime": realtime}, daemon=True)
+    thread.start()
+    return thread
 
 
 def test_a_report_each_second_of_the_recording() -> None:
@@ -242,60 +109,60 @@ def test_reports_begin_with_starting_and_count_one_face() -> None:
     assert found.states <= {State.STARTING, State.UNCERTAIN}
     assert {report.faces for report in found.reports} == {1}
     assert {report.latency_ms for report in found.reports} == {None}, "a recording at full speed has no latency"
+    assert {report.fault for report in found.reports} == {None}
 
 
 def test_an_offset_is_a_number_in_measuring_only() -> None:
     collector = Collector()
     settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
-    Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector).run(talking_items(), realtime=False)
+    Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector).run(
+        [Recording(talking_items()).feed()], realtime=False
+    )
     assert State.MEASURING in collector.states
     for report in collector.reports:
         assert (report.offset_ms is not None) == (report.state is State.MEASURING)
 
 
 def test_after_a_jump_in_time_missed_reports_are_not_made_up_for() -> None:
-    jump_ns = 1000 * NS_PER_S
-    later = [
-        Frame(item.seq, item.t_ns + jump_ns, item.rgb)
-        if isinstance(item, Frame)
-        else Chunk(item.seq, item.t_ns + jump_ns, item.rate_hz, item.samples)
-        for item in talking_items()
-    ]
+    later = [replace(item, t_ns=item.t_ns + 1000 * NS_PER_S) for item in talking_items()]
     times_s = [t_s for t_s in replayed([*talking_items(), *later]).times_s if t_s is not None]
     assert 12 <= len(times_s) <= 18
     assert all(b - a > 0.9 for a, b in pairwise(times_s))
 
 
 def test_when_one_track_goes_on_alone_that_is_reported() -> None:
-    sound = [chunk(number) for number in range(50 * 30)]
-    found = replayed(sound)
+    found = replayed([chunk(number * NS_PER_S // 50) for number in range(50 * 30)])
     assert found.states == {State.STALLED}
     assert 4 <= len(found.reports) <= 10
     assert {report.faces for report in found.reports} == {None}
 
 
-def test_what_a_source_raises_comes_after_the_reports_of_what_it_gave() -> None:
+def test_what_a_recording_raises_comes_after_the_reports_of_what_it_gave() -> None:
     for realtime in (False, True):
         collector = Collector()
         half = [item for item in talking_items() if item.t_ns < 2.5 * NS_PER_S]
         with pytest.raises(CaptureError, match="fell off"):
-            daemon(collector, report_every_s=0.5).run(failing(half), realtime=realtime)
+            daemon(collector, report_every_s=0.5).run([Recording(half, BROKEN).feed()], realtime=realtime)
         assert len(collector.reports) >= 3
 
 
-def test_a_source_that_raises_at_once_gives_no_report() -> None:
+def test_a_recording_that_cannot_be_opened_gives_no_report() -> None:
+    def refuse() -> Recording:
+        raise BROKEN
+
     collector = Collector()
     with pytest.raises(CaptureError, match="fell off"):
-        daemon(collector).run(failing(()), realtime=False)
+        daemon(collector).run([Feed("recording", refuse, live=False)], realtime=False)
     assert collector.reports == []
 
 
 @pytest.mark.parametrize("realtime", [True, False])
 @pytest.mark.parametrize("given_s", [0.0, 1.0])
-def test_stop_ends_soon_even_when_the_source_hangs(realtime: bool, given_s: float) -> None:
-    source = Hanging([item for item in talking_items() if item.t_ns < given_s * NS_PER_S])
+def test_stop_ends_soon_even_when_a_recording_hangs(realtime: bool, given_s: float) -> None:
+    released = threading.Event()
+    items = [item for item in talking_items() if item.t_ns < given_s * NS_PER_S]
     target = daemon(Collector(), stalled_after_s=60)
-    thread = running(target, source, realtime=realtime)
+    thread = running(target, Recording(items, hangs=released).feed(), realtime=realtime)
     time.sleep(0.3)
     assert thread.is_alive()
     start_s = time.monotonic()
@@ -304,12 +171,12 @@ def test_stop_ends_soon_even_when_the_source_hangs(realtime: bool, given_s: floa
     thread.join(10)
     assert not thread.is_alive()
     assert time.monotonic() - start_s < 2 + SLACK_S
-    source.released.set()
+    released.set()
 
 
 def test_stop_in_the_middle_of_a_recording_ends_soon() -> None:
     target = daemon(Collector())
-    thread = running(target, talking_items(), realtime=True)
+    thread = running(target, Recording(talking_items()).feed(), realtime=True)
     time.sleep(0.5)
     start_s = time.monotonic()
     target.stop()
@@ -317,13 +184,13 @@ def test_stop_in_the_middle_of_a_recording_ends_soon() -> None:
     assert not thread.is_alive() and time.monotonic() - start_s < 1 + SLACK_S
 
 
-def test_a_live_source_that_falls_silent_is_stalled() -> None:
-    collector, source = Collector(), Hanging()
+def test_a_recording_at_real_time_pace_that_falls_silent_is_stalled() -> None:
+    collector, released = Collector(), threading.Event()
     target = daemon(collector, stalled_after_s=1)
-    thread = running(target, source, realtime=True)
+    thread = running(target, Recording([], hangs=released).feed(), realtime=True)
     time.sleep(2.7)
     target.stop()
-    source.released.set()
+    released.set()
     thread.join(5)
     assert len(collector.reports) == 2
     assert collector.states == {State.STALLED}
@@ -333,12 +200,13 @@ def test_a_live_source_that_falls_silent_is_stalled() -> None:
 
 
 def test_a_slow_consumer_drops_and_counts_and_does_not_fall_behind() -> None:
-    collector = Collector(slow_s=1.5)
+    collector = Collector(lambda: time.sleep(1.5))
     daemon(collector, report_every_s=0.5, window_s=1.0, search_ms=100, stalled_after_s=1).run(
-        talking_items(), realtime=True
+        [Recording(talking_items()).feed()], realtime=True
     )
     last = collector.reports[-1]
     assert last.video_dropped > 10 and last.audio_dropped > 20
+    assert "overloaded" in collector.faults
     # Three times too slow: 16 reports would be 16 s late. The queue holds 2 s, and what is 4 s old is not said.
     assert len(collector.reports) < 10
     latest_ms = 4000 + 1000 * SLACK_S
@@ -349,8 +217,337 @@ def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
     collector = Collector()
     items = [item for item in talking_items() if item.t_ns < 4.5 * NS_PER_S]
     start_s = time.monotonic()
-    daemon(collector, report_every_s=0.5, window_s=1.0, search_ms=100).run(items, realtime=True)
+    daemon(collector, report_every_s=0.5, window_s=1.0, search_ms=100).run([Recording(items).feed()], realtime=True)
     assert 4.3 < time.monotonic() - start_s < 9 + SLACK_S
     # A busy machine may well sleep through more than the queue holds, but not through much of it.
     assert collector.reports[-1].video_dropped + collector.reports[-1].audio_dropped < len(items) / 4
     assert all(report.latency_ms is not None and report.latency_ms > 0 for report in collector.reports)
+
+
+# Live
+
+
+Script = Callable[[SimClock], list[Callable[[], Tape] | Exception]]
+
+
+def talking(kind: type[Frame] | type[Chunk], then: Exception | None = None, for_s: float = 1e6) -> Script:
+    """A device that sees or hears a talking face from when it is opened, and fails after a while."""
+
+    def make(clock: SimClock) -> Tape:
+        begun_ns = clock.now_ns()
+        items: Iterable[Item] = talk(kind, begun_ns)
+        if then is not None:
+            end_ns = begun_ns + round(for_s * NS_PER_S)
+            items = _until(items, end_ns)
+        return Tape(clock, items, then=then, device=f"the {kind.__name__}")
+
+    return lambda clock: [lambda: make(clock)]
+
+
+def _until(items: Iterable[Item], end_ns: int) -> Iterator[Item]:
+    for item in items:
+        if item.t_ns >= end_ns:
+            return
+        yield item
+
+
+def after(first: Script, *then: Exception | Script) -> Script:
+    def script(clock: SimClock) -> list[Callable[[], Tape] | Exception]:
+        return [act for part in (first, *then) for act in ([part] if isinstance(part, Exception) else part(clock))]
+
+    return script
+
+
+CAMERA, MICROPHONE = talking(Frame), talking(Chunk)
+RASH = MeasureSettings(window_s=2.0, search_ms=300.0)
+
+
+@dataclass
+class Live:
+    """A daemon that runs on scripted devices; the test holds the time."""
+
+    clock: SimClock
+    daemon: Daemon
+    collector: Collector
+    thread: threading.Thread
+    beats: list[int]
+    asleep: list[int]
+
+    def stop(self) -> float:
+        """How long it took, in s."""
+        begun_ns = self.clock.now_ns()
+        self.daemon.stop()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        return (self.clock.now_ns() - begun_ns) / NS_PER_S
+
+
+@contextmanager
+def live(
+    camera: Script = CAMERA, microphone: Script = MICROPHONE, *, settings: MeasureSettings = RASH,
+    bundle: Bundle | None = None, slowly: Callable[[SimClock], None] | None = None, **more: Any,
+) -> Iterator[Live]:  # fmt: skip
+    with SimClock() as clock, clock.taking_part():
+        collector = Collector((lambda: slowly(clock)) if slowly else lambda: None)
+        beats: list[int] = []
+        asleep = [0]
+        made = Daemon(
+            bundle or load_bundle(rash_bundle()), require_face_model(), settings, collector, clock=clock,
+            heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: asleep[0], **more,
+        )  # fmt: skip
+        feeds = [Feed("camera", Opener(clock, camera(clock))), Feed("microphone", Opener(clock, microphone(clock)))]
+        thread = clock.start(lambda: made.run(feeds), "daemon")
+        found = Live(clock, made, collector, thread, beats, asleep)
+        yield found
+        found.stop()
+        clock.sleep(1)
+
+
+def test_live_there_is_a_report_each_second_once_both_sources_are_open() -> None:
+    with live() as on:
+        on.clock.sleep(20)
+    times_s = [report.uptime_s for report in on.collector.reports]
+    assert 18 <= len(times_s) <= 20
+    assert all(b - a == pytest.approx(1.0, abs=0.6) for a, b in pairwise(times_s))
+    assert State.MEASURING in on.collector.states and on.collector.faults == [None]
+    assert set(on.collector.times_s) == {None}
+    measuring = [report for report in on.collector.reports if report.state is State.MEASURING]
+    assert all(report.latency_ms is not None and 0 < report.latency_ms < 3000 for report in measuring)
+
+
+def test_nothing_is_said_before_it_is_known_whether_the_sources_work() -> None:
+    def slow(clock: SimClock) -> list[Callable[[], Tape] | Exception]:
+        def make() -> Tape:
+            clock.sleep(3)
+            return Tape(clock, talk(Frame, clock.now_ns()))
+
+        return [make]
+
+    with live(slow) as on:
+        on.clock.sleep(2.9)
+        assert on.collector.reports == []
+        on.clock.sleep(2)
+        assert on.collector.reports and on.collector.faults == [None]
+
+
+@pytest.mark.parametrize("part", ["camera", "microphone"])
+def test_a_lost_source_is_named_at_once_and_no_number_is_given_until_it_is_back(part: str) -> None:
+    kind = Frame if part == "camera" else Chunk
+    broken = after(talking(kind, LOST, for_s=8), MISSING, MISSING, MISSING, talking(kind))
+    with live(**{part: broken}) as on:
+        on.clock.sleep(7.5)
+        count = len(on.collector.reports)
+        on.clock.sleep(12)
+    before, reports = on.collector.reports[:count], on.collector.reports[count:]
+    assert before[-1].offset_ms is not None
+    named = [report for report in reports if report.fault]
+    assert {report.fault for report in named} == {f"{part}_lost", f"{part}_missing"}
+    assert {report.state for report in named} == {State.STALLED} and {report.offset_ms for report in named} == {None}
+    assert 7.9 < named[0].uptime_s < 8.3 and len(named) >= 3, "named at once, and again each second"
+    back = [report for report in reports if report.uptime_s > named[-1].uptime_s]
+    assert back[0].state is State.STARTING
+    assert next(r.uptime_s for r in back if r.offset_ms is not None) - named[-1].uptime_s < 6
+
+
+def test_evidence_from_before_a_fault_is_not_used_after_it() -> None:
+    """A long window would hold plenty of it."""
+    broken = after(talking(Frame, LOST, for_s=16), CAMERA)
+    settings = MeasureSettings(window_s=8, search_ms=300)
+    with live(broken, settings=settings, bundle=load_bundle(tiny_bundle())) as on:
+        on.clock.sleep(22)
+    states = [report.state for report in on.collector.reports if report.fault is None]
+    full = states.index(State.UNCERTAIN)
+    assert set(states[:full]) == {State.STARTING} and State.STARTING not in states[full : full + 4]
+    assert states[-3:] == [State.STARTING] * 3, "the window fills anew"
+
+
+def test_both_sources_may_fail_and_the_camera_is_told_of_first() -> None:
+    with live(lambda clock: [MISSING], lambda clock: [MISSING]) as on:
+        on.clock.sleep(30)
+    assert on.collector.faults in (["camera_missing"], ["microphone_missing", "camera_missing"])
+    assert on.collector.states == {State.STALLED}
+    assert 28 <= len(on.collector.reports) <= 34
+
+
+def test_a_computer_that_slept_forgets_and_says_so() -> None:
+    with live() as on:
+        on.clock.sleep(10)
+        on.asleep[0] = 3600 * NS_PER_S
+        on.clock.sleep(10)
+    jumped = [report for report in on.collector.reports if report.fault == "clock_jumped"]
+    assert jumped and {report.offset_ms for report in jumped} == {None}
+    assert 9.9 < jumped[0].uptime_s < 10.5 and jumped[-1].uptime_s < 12.5
+    assert State.MEASURING in {report.state for report in on.collector.reports if report.uptime_s > 13}
+
+
+def test_what_a_source_cannot_mend_is_raised_here() -> None:
+    wrong = UsageError("no such device", where="avdrift.toml", remedy="Correct it")
+    with SimClock() as clock, clock.taking_part():
+        target = Daemon(load_bundle(tiny_bundle()), require_face_model(), RASH, Collector(), clock=clock)
+        feeds = [
+            Feed("camera", Opener(clock, [wrong])),
+            Feed("microphone", Opener(clock, MICROPHONE(clock))),
+        ]
+        with pytest.raises(UsageError, match="no such device"):
+            target.run(feeds)
+
+
+def test_models_that_fail_are_a_fault_and_tried_again() -> None:
+    class Failing:
+        """A tower that fails for a while."""
+
+        def __init__(self, model: Any, clock_s: Callable[[], float]) -> None:
+            self._model, self._clock_s = model, clock_s
+            self.input_shape, self.output_shapes = model.input_shape, model.output_shapes
+
+        def __call__(self, values: Any) -> Any:
+            if 8 < self._clock_s() < 14:
+                raise RuntimeError("Invoke failed")
+            return self._model(values)
+
+    whole = load_bundle(rash_bundle())
+    now_s = [0.0]
+    with live(bundle=replace(whole, lips=Failing(whole.lips, lambda: now_s[0]))) as on:  # type: ignore[arg-type]
+        for _ in range(240):
+            on.clock.sleep(0.1)
+            now_s[0] += 0.1
+    assert on.collector.faults == [None, "model_failed", None]
+    assert {r.offset_ms for r in on.collector.reports if r.fault} == {None}
+    assert on.collector.reports[-1].state is State.MEASURING
+
+
+# The heartbeat
+
+
+def longest_gap_s(beats_ns: list[int], to_ns: int) -> float:
+    return max(b - a for a, b in pairwise([*beats_ns, to_ns])) / NS_PER_S
+
+
+@pytest.mark.parametrize("camera", [CAMERA, lambda clock: [MISSING], talking(Frame, LOST, for_s=0.5)])
+def test_the_heart_beats_while_it_measures_and_while_it_knows_why_it_cannot(camera: Script) -> None:
+    with live(camera) as on:
+        on.clock.sleep(20)
+        assert longest_gap_s(on.beats, on.clock.now_ns()) < 2
+
+
+def test_the_heart_stops_when_only_a_new_process_can_help() -> None:
+    released = threading.Event()
+
+    def hanging(clock: SimClock) -> list[Callable[[], Tape] | Exception]:
+        class Hanging(Tape):
+            def __iter__(self) -> Iterator[Item]:
+                clock.hang(released)
+                return iter(())
+
+        return [lambda: Hanging(clock, ()), MISSING]
+
+    with live(hanging) as on:
+        on.clock.sleep(ORPHAN_PATIENCE_S + 10)
+        assert longest_gap_s(on.beats, on.clock.now_ns()) < 2
+        on.clock.sleep(20)
+        assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 10
+        assert on.stop() < 2, "a hanging driver does not keep it from ending"
+        on.clock.release(released)
+
+
+def test_the_heart_stops_when_nothing_comes_of_what_the_sources_give() -> None:
+    """Models that fail for long may work in a new process."""
+
+    class Broken:
+        def __init__(self, model: Any) -> None:
+            self.input_shape, self.output_shapes = model.input_shape, model.output_shapes
+
+        def __call__(self, values: Any) -> Any:
+            raise RuntimeError("Invoke failed")
+
+    whole = load_bundle(rash_bundle())
+    with live(bundle=replace(whole, lips=Broken(whole.lips))) as on:  # type: ignore[arg-type]
+        on.clock.sleep(60)
+        assert 20 < (on.clock.now_ns() - on.beats[-1]) / NS_PER_S < 40
+        assert on.collector.reports[-1].fault == "model_failed"
+
+
+# Stopping
+
+
+@pytest.mark.parametrize(
+    "camera", [CAMERA, lambda clock: [MISSING], lambda clock: [lambda: Tape(clock, (), silent=True)]]
+)
+@pytest.mark.parametrize("for_s", [0.0, 0.1, 5.0])
+def test_it_stops_within_two_seconds_from_any_state(camera: Script, for_s: float) -> None:
+    with live(camera) as on:
+        on.clock.sleep(for_s)
+        assert on.stop() < 2
+
+
+def test_it_stops_with_full_queues() -> None:
+    with live(slowly=lambda clock: clock.sleep(1.0)) as on:
+        on.clock.sleep(20)
+        assert on.stop() < 2 + 1
+
+
+# Too slow
+
+
+def test_a_slow_analysis_never_falls_behind_for_long_and_loses_of_both() -> None:
+    with live(slowly=lambda clock: clock.sleep(3.0), settings=replace(RASH, report_every_s=0.5)) as on:
+        on.clock.sleep(60)
+    last = on.collector.reports[-1]
+    assert last.video_dropped > 200 and last.audio_dropped > 400
+    assert last.fault == "overloaded"
+    assert all(report.latency_ms is None or report.latency_ms < 9000 for report in on.collector.reports)
+
+
+# The rig's own offset
+
+
+RIG = Rig(30.0, 40.0, 1, "the Frame", "the Chunk")
+
+
+def offsets(found: Live) -> list[tuple[float, float]]:
+    return [
+        (report.offset_ms, report.offset_std_ms or 0.0)
+        for report in found.collector.reports
+        if report.offset_ms is not None
+    ]
+
+
+def test_the_offset_of_the_calibrated_rig_is_taken_off_and_its_uncertainty_added() -> None:
+    with live() as plain:
+        plain.clock.sleep(8)
+    with live(rig=RIG) as on:
+        on.clock.sleep(8)
+    assert [ms for ms, _ in offsets(on)] == pytest.approx([ms - 30 for ms, _ in offsets(plain)], abs=0.11)
+    assert [std for _, std in offsets(on)] == pytest.approx([(std**2 + 1600) ** 0.5 for _, std in offsets(plain)], 0.01)
+    assert on.collector.infos[-1].bias_ms == 30.0
+
+
+def test_the_offset_of_another_rig_is_left_alone() -> None:
+    with live() as plain:
+        plain.clock.sleep(8)
+    with live(rig=replace(RIG, camera="another")) as on:
+        on.clock.sleep(8)
+    assert offsets(on) == offsets(plain) and on.collector.infos[-1].bias_ms is None
+
+
+# Info and health
+
+
+def test_info_comes_first_and_again_when_the_devices_are_known() -> None:
+    with live() as on:
+        on.clock.sleep(5)
+    first, last = on.collector.infos[0], on.collector.infos[-1]
+    assert (first.camera, first.microphone, first.model) == (None, None, load_bundle(rash_bundle()).label)
+    assert (last.camera, last.microphone) == ("the Frame", "the Chunk")
+    assert len(on.collector.infos) <= 3
+
+
+def test_health_comes_once_a_minute_and_counts() -> None:
+    broken = after(talking(Frame, LOST, for_s=5), CAMERA)
+    with live(broken, events_lost=lambda: 7) as on:
+        on.clock.sleep(121)
+    first, second = on.collector.healths
+    assert second.uptime_s - first.uptime_s == pytest.approx(60, abs=0.5)
+    assert (first.sources_reopened, first.events_lost, first.load_step) == (1, 7, 0)
+    assert second.video_rate_hz == pytest.approx(25, abs=0.3)
+    assert second.memory_mb and second.memory_mb > 10 and second.threads >= 3 and second.open_files
