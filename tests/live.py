@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
+from device.config import MeasureSettings
+from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.clock import Clock
-from tests.scenes import TALK_S, talking_items
+from device.runtime.daemon import Daemon
+from device.runtime.feed import Feed
+from device.towers.bundle import Bundle, load_bundle
+from tests.scenes import TALK_S, rash_bundle, talking_items
+from tests.scripted.simclock import SimClock
 
 Item = Frame | Chunk
 PICTURE = np.zeros((32, 32, 3), np.uint8)
@@ -143,3 +150,82 @@ class Collector:
             if not found or found[-1] != report.fault:
                 found.append(report.fault)
         return found
+
+
+# A whole daemon on such devices
+
+
+Script = Callable[[SimClock], list[Callable[[], Tape] | Exception]]
+
+
+def talking(kind: type[Frame] | type[Chunk], then: Exception | None = None, for_s: float = 1e6) -> Script:
+    """A device that sees or hears a talking face from when it is opened, and fails after a while."""
+
+    def make(clock: SimClock) -> Tape:
+        begun_ns = clock.now_ns()
+        items: Iterable[Item] = talk(kind, begun_ns)
+        if then is not None:
+            end_ns = begun_ns + round(for_s * NS_PER_S)
+            items = _until(items, end_ns)
+        return Tape(clock, items, then=then, device=f"the {kind.__name__}")
+
+    return lambda clock: [lambda: make(clock)]
+
+
+def _until(items: Iterable[Item], end_ns: int) -> Iterator[Item]:
+    for item in items:
+        if item.t_ns >= end_ns:
+            return
+        yield item
+
+
+def after(first: Script, *then: Exception | Script) -> Script:
+    def script(clock: SimClock) -> list[Callable[[], Tape] | Exception]:
+        return [act for part in (first, *then) for act in ([part] if isinstance(part, Exception) else part(clock))]
+
+    return script
+
+
+CAMERA, MICROPHONE = talking(Frame), talking(Chunk)
+RASH = MeasureSettings(window_s=2.0, search_ms=300.0)
+
+
+@dataclass
+class Live:
+    """A daemon that runs on scripted devices; the test holds the time."""
+
+    clock: SimClock
+    daemon: Daemon
+    collector: Collector
+    thread: threading.Thread
+    beats: list[int]
+    asleep: list[int]
+
+    def stop(self) -> float:
+        """How long it took, in s."""
+        begun_ns = self.clock.now_ns()
+        self.daemon.stop()
+        self.thread.join(60)
+        assert not self.thread.is_alive()
+        return (self.clock.now_ns() - begun_ns) / NS_PER_S
+
+
+@contextmanager
+def live(
+    camera: Script = CAMERA, microphone: Script = MICROPHONE, *, settings: MeasureSettings = RASH,
+    bundle: Bundle | None = None, slowly: Callable[[SimClock], None] | None = None, **more: Any,
+) -> Iterator[Live]:  # fmt: skip
+    with SimClock() as clock, clock.taking_part():
+        collector = Collector((lambda: slowly(clock)) if slowly else lambda: None)
+        beats: list[int] = []
+        asleep = [0]
+        made = Daemon(
+            bundle or load_bundle(rash_bundle()), require_face_model(), settings, collector, clock=clock,
+            heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: asleep[0], **more,
+        )  # fmt: skip
+        feeds = [Feed("camera", Opener(clock, camera(clock))), Feed("microphone", Opener(clock, microphone(clock)))]
+        thread = clock.start(lambda: made.run(feeds), "daemon")
+        found = Live(clock, made, collector, thread, beats, asleep)
+        yield found
+        found.stop()
+        clock.sleep(1)

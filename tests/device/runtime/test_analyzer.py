@@ -16,7 +16,7 @@ from device.runtime.analyzer import Analyzer, SlidingWindow, judge, search_ticks
 from device.sync.curve import Calibration
 from device.sync.track import LipEvidence
 from device.towers.bundle import load_bundle
-from tests.scenes import talking_items, tiny_bundle
+from tests.scenes import rash_bundle, talking_items, tiny_bundle
 
 SEARCH_MS = 300.0
 SIZE = 2 * search_ticks(SEARCH_MS) + 1
@@ -147,3 +147,71 @@ def test_window_forgets_all_before_a_jump_in_time() -> None:
     assert result is not None and result.best is not None
     assert result.best.offset_ms == pytest.approx(-100, abs=1)
     assert result.to_ns - result.from_ns == 200 * NS_PER_MS
+
+
+# What the daemon asks of it
+
+
+def fresh() -> Analyzer:
+    return Analyzer(load_bundle(tiny_bundle()), require_face_model(), search_ms=SEARCH_MS)
+
+
+def all_rows(analyzer: Analyzer, items: Iterable[Frame | Chunk]) -> list[LipEvidence]:
+    return [*(row for item in items for row in analyzer.push(item)), *analyzer.finish()]
+
+
+def test_after_a_reset_it_is_as_new() -> None:
+    analyzer = fresh()
+    for item in talking_items():
+        if item.t_ns < 3 * NS_PER_S:
+            list(analyzer.push(item))
+    analyzer.reset()
+    assert analyzer.faces is None and analyzer.speech_ratio(0, 3 * NS_PER_S) is None
+    rows, expected = all_rows(analyzer, talking_items()), talked()[1]
+    assert [row.tick for row in rows] == [row.tick for row in expected]
+    np.testing.assert_array_equal([row.row for row in rows], [row.row for row in expected])
+
+
+def test_other_models_begin_anew_with_their_own_calibration() -> None:
+    analyzer = fresh()
+    list(analyzer.push(talking_items()[0]))
+    rash = load_bundle(rash_bundle())
+    analyzer.use(rash)
+    assert analyzer.calibration == rash.calibration
+    ticks = [row.tick for row in all_rows(analyzer, talking_items())]
+    assert ticks == [row.tick for row in talked()[1]]
+
+
+def test_with_fewer_detections_every_lip_tick_is_still_there_and_much_the_same() -> None:
+    analyzer = fresh()
+    analyzer.set_load(1)
+    rows, expected = all_rows(analyzer, talking_items()), talked()[1]
+    assert [row.tick for row in rows] == [row.tick for row in expected]
+    assert np.mean([row.face for row in rows]) > 0.95
+    both = np.corrcoef(np.sum([row.row for row in rows], 0), np.sum([row.row for row in expected], 0))
+    assert both[0, 1] > 0.8
+
+
+def test_under_heavy_load_half_of_the_lips_are_missing_and_not_thought_to_be_gone() -> None:
+    analyzer = fresh()
+    analyzer.set_load(2)
+    rows = all_rows(analyzer, talking_items())
+    expected = {row.tick: row for row in talked()[1]}
+    assert 0.4 * len(expected) < len(rows) < 0.7 * len(expected)
+    assert np.mean([row.face for row in rows]) > 0.95, "what was not looked at is no empty room"
+    assert all(row.row.any() for row in rows if row.face)
+    window = SlidingWindow(5.0)
+    for row in rows:
+        window.push(row)
+    found = window.result(analyzer)
+    assert found is not None and found.state is not State.NO_FACE
+
+
+def test_the_load_outlives_a_reset_and_ends_when_it_is_taken_back() -> None:
+    analyzer = fresh()
+    analyzer.set_load(2)
+    analyzer.reset()
+    assert len(all_rows(analyzer, talking_items())) < 0.7 * len(talked()[1])
+    analyzer.reset()
+    analyzer.set_load(0)
+    assert len(all_rows(analyzer, talking_items())) == len(talked()[1])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -19,8 +18,23 @@ from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
 from device.runtime.feed import ORPHAN_PATIENCE_S, Feed
 from device.runtime.rig import Rig
-from device.towers.bundle import Bundle, load_bundle
-from tests.live import Collector, Item, Opener, Tape, chunk, talk
+from device.towers.bundle import load_bundle
+from tests.live import (
+    CAMERA,
+    MICROPHONE,
+    RASH,
+    Collector,
+    Item,
+    Live,
+    Opener,
+    Script,
+    Tape,
+    after,
+    chunk,
+    live,
+    talk,
+    talking,
+)  # fmt: skip
 from tests.scenes import REPORT_KEYS, rash_bundle, talking_items, tiny_bundle
 from tests.scripted.simclock import SimClock
 
@@ -227,82 +241,6 @@ def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
 # Live
 
 
-Script = Callable[[SimClock], list[Callable[[], Tape] | Exception]]
-
-
-def talking(kind: type[Frame] | type[Chunk], then: Exception | None = None, for_s: float = 1e6) -> Script:
-    """A device that sees or hears a talking face from when it is opened, and fails after a while."""
-
-    def make(clock: SimClock) -> Tape:
-        begun_ns = clock.now_ns()
-        items: Iterable[Item] = talk(kind, begun_ns)
-        if then is not None:
-            end_ns = begun_ns + round(for_s * NS_PER_S)
-            items = _until(items, end_ns)
-        return Tape(clock, items, then=then, device=f"the {kind.__name__}")
-
-    return lambda clock: [lambda: make(clock)]
-
-
-def _until(items: Iterable[Item], end_ns: int) -> Iterator[Item]:
-    for item in items:
-        if item.t_ns >= end_ns:
-            return
-        yield item
-
-
-def after(first: Script, *then: Exception | Script) -> Script:
-    def script(clock: SimClock) -> list[Callable[[], Tape] | Exception]:
-        return [act for part in (first, *then) for act in ([part] if isinstance(part, Exception) else part(clock))]
-
-    return script
-
-
-CAMERA, MICROPHONE = talking(Frame), talking(Chunk)
-RASH = MeasureSettings(window_s=2.0, search_ms=300.0)
-
-
-@dataclass
-class Live:
-    """A daemon that runs on scripted devices; the test holds the time."""
-
-    clock: SimClock
-    daemon: Daemon
-    collector: Collector
-    thread: threading.Thread
-    beats: list[int]
-    asleep: list[int]
-
-    def stop(self) -> float:
-        """How long it took, in s."""
-        begun_ns = self.clock.now_ns()
-        self.daemon.stop()
-        self.thread.join(60)
-        assert not self.thread.is_alive()
-        return (self.clock.now_ns() - begun_ns) / NS_PER_S
-
-
-@contextmanager
-def live(
-    camera: Script = CAMERA, microphone: Script = MICROPHONE, *, settings: MeasureSettings = RASH,
-    bundle: Bundle | None = None, slowly: Callable[[SimClock], None] | None = None, **more: Any,
-) -> Iterator[Live]:  # fmt: skip
-    with SimClock() as clock, clock.taking_part():
-        collector = Collector((lambda: slowly(clock)) if slowly else lambda: None)
-        beats: list[int] = []
-        asleep = [0]
-        made = Daemon(
-            bundle or load_bundle(rash_bundle()), require_face_model(), settings, collector, clock=clock,
-            heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: asleep[0], **more,
-        )  # fmt: skip
-        feeds = [Feed("camera", Opener(clock, camera(clock))), Feed("microphone", Opener(clock, microphone(clock)))]
-        thread = clock.start(lambda: made.run(feeds), "daemon")
-        found = Live(clock, made, collector, thread, beats, asleep)
-        yield found
-        found.stop()
-        clock.sleep(1)
-
-
 def test_live_there_is_a_report_each_second_once_both_sources_are_open() -> None:
     with live() as on:
         on.clock.sleep(20)
@@ -334,7 +272,8 @@ def test_nothing_is_said_before_it_is_known_whether_the_sources_work() -> None:
 def test_a_lost_source_is_named_at_once_and_no_number_is_given_until_it_is_back(part: str) -> None:
     kind = Frame if part == "camera" else Chunk
     broken = after(talking(kind, LOST, for_s=8), MISSING, MISSING, MISSING, talking(kind))
-    with live(**{part: broken}) as on:
+    camera, microphone = (broken, MICROPHONE) if part == "camera" else (CAMERA, broken)
+    with live(camera, microphone) as on:
         on.clock.sleep(7.5)
         count = len(on.collector.reports)
         on.clock.sleep(12)

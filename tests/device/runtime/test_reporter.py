@@ -8,15 +8,20 @@ from dataclasses import replace
 
 import pytest
 
-from device.records import NS_PER_S, Estimate, Report, State
+from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.runtime.analyzer import WindowResult
 from device.runtime.reporter import Reporter
+from device.runtime.rig import Rig
 from tests.scenes import REPORT_KEYS
+from tests.scripted.simclock import SimClock
 
 
 def result(state: State, offset_ms: float = 123.456, confidence: float = 0.98765) -> WindowResult:
     best = Estimate(offset_ms=offset_ms, offset_std_ms=4.321, confidence=confidence, at_edge=False)
     return WindowResult(0, 5 * NS_PER_S, state, best, 0.51234)
+
+
+RIG = Rig(bias_ms=-40.0, bias_std_ms=3.0, made_unix_ms=1, camera="a", microphone="b")
 
 
 def reporter(profile: str = "itu-r-bt1359") -> Reporter:
@@ -140,3 +145,52 @@ def test_time_that_stands_still_or_goes_back_breaks_nothing() -> None:
     reports = [told(maker, t_s, 80.0) for t_s in (10, 11, 11, 11, 9, 10, 5000, 5000, 5001)]
     assert {report.state for report in reports} == {State.MEASURING}
     assert {report.step_ms for report in reports} == {report.drift_ppm for report in reports} == {None}
+
+
+# The rig's own offset, faults, and what may change on the way
+
+
+def test_the_rigs_own_offset_is_taken_off_before_anything_is_said_of_it() -> None:
+    maker = reporter()
+    maker.rig = RIG
+    report = maker.report(result(State.MEASURING, 10.0))
+    assert (report.offset_ms, report.direction, report.verdict) == (50.0, "audio_early", "detectable")
+    assert report.offset_std_ms == 5.3, "4.321 and 3 together"
+
+
+def test_another_rig_is_no_step_of_the_stream() -> None:
+    maker = reporter()
+    for k in range(20):
+        told(maker, 10 + k, 80.0)
+    maker.rig = replace(RIG, bias_ms=200.0)
+    assert {told(maker, 30 + k, 80.0).step_ms for k in range(20)} == {None}
+
+
+def test_a_fault_is_carried() -> None:
+    assert reporter().report(None, state=State.STALLED, fault="camera_lost").fault == "camera_lost"
+    assert reporter().report(result(State.MEASURING)).fault is None
+
+
+def test_profile_and_model_may_change_from_one_report_to_the_next() -> None:
+    maker = reporter("itu-r-bt1359")
+    assert maker.report(result(State.MEASURING, 30.0)).verdict == "in_sync"
+    maker.profile, maker.model = "atsc-is191", "tiny 2 def"
+    report = maker.report(result(State.MEASURING, 30.0))
+    assert (report.verdict, report.profile, report.model) == ("unacceptable", "atsc-is191", "tiny 2 def")
+
+
+def test_drift_can_be_forgotten() -> None:
+    maker = reporter()
+    for k in range(300):
+        told(maker, 10 + k, 80.0 + 0.1 * k)
+    assert told(maker, 310, 110.0).drift_ppm is not None
+    maker.forget_drift()
+    assert told(maker, 311, 110.0).drift_ppm is None
+
+
+def test_uptime_and_latency_are_on_the_given_clock() -> None:
+    with SimClock() as clock, clock.taking_part():
+        maker = Reporter("tiny 1 abc", "itu-r-bt1359", 5.0, clock)
+        clock.sleep(100)
+        report = maker.report(result(State.MEASURING), captured_ns=clock.now_ns() - 250 * NS_PER_MS)
+    assert (report.uptime_s, report.latency_ms) == (100.0, 250)
