@@ -215,6 +215,7 @@ def live(
     camera: Script = CAMERA, microphone: Script = MICROPHONE, *, settings: MeasureSettings = RASH,
     bundle: Bundle | None = None, slowly: Callable[[SimClock], None] | None = None, **more: Any,
 ) -> Iterator[Live]:  # fmt: skip
+    talking_items()  # rendered here, and not by two threads at once
     with SimClock() as clock, clock.taking_part():
         collector = Collector((lambda: slowly(clock)) if slowly else lambda: None)
         beats: list[int] = []

@@ -9,9 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from device import __version__
+from device import __version__, cli
+from device.capture.source import Source
 from device.cli import main
+from device.config import Config
+from device.errors import UsageError
 from device.features.fetch import SHARE_VARIABLE
+from device.records import Chunk, Frame
+from device.runtime.feed import Feed
+from device.runtime.live import live_feeds
 from tests.scenes import REPORT_KEYS, ROOT, rash_bundle, talking, tiny_bundle
 
 
@@ -63,9 +69,21 @@ def test_values_out_of_range_of_the_daemon(
     assert shown.out == "" and named in shown.err
 
 
-def test_run_without_a_source_says_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run"]) == 2
-    assert "--source" in capsys.readouterr().err
+def test_run_without_a_recording_measures_camera_and_microphone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What cannot be mended by trying again ends it, with the exit code of that error."""
+
+    def refuse() -> Source[Frame | Chunk]:
+        raise UsageError("no such camera", where="avdrift.toml", remedy="Correct it")
+
+    monkeypatch.setattr(cli, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
+    assert main(["run", "--bundle", str(tiny_bundle()), "--store", str(tmp_path)]) == 2
+    assert "no such camera" in capsys.readouterr().err
+
+
+def test_live_feeds_are_named_after_their_parts_and_open_nothing_yet() -> None:
+    assert [(feed.part, feed.live) for feed in live_feeds(Config())] == [("camera", True), ("microphone", True)]
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

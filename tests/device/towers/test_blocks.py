@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,22 @@ def test_memory_does_not_grow_with_the_stream() -> None:
     for start in range(0, 4000, 100):
         list(stream.push(start, rows(100), ~all_true(100)))
         assert len(stream._values) < AUDIO_TICKS and len(stream._values) == len(stream._valid)
+
+
+def test_one_that_skips_gives_every_second_block_whole_and_the_others_not_at_all() -> None:
+    whole = by_tick(BlockStream(AUDIO_MODEL).push(0, rows(400), all_true(400)))
+    stream = BlockStream(AUDIO_MODEL)
+    stream.skips = True
+    parts = list(stream.push(0, rows(400), all_true(400)))
+    assert [a.first_tick + 2 * len(a.valid) == b.first_tick for a, b in pairwise(parts)] == [True] * (len(parts) - 1)
+    assert 0.4 < len(by_tick(parts)) / len(whole) < 0.6
+    assert all(np.array_equal(vector, whole[tick][0]) for tick, (vector, _) in by_tick(parts).items())
+
+
+def test_what_is_skipped_costs_nothing() -> None:
+    model, all_of_it = CountingModel(), CountingModel()
+    stream = BlockStream(model)
+    stream.skips = True
+    list(stream.push(0, rows(400), all_true(400)))
+    list(BlockStream(all_of_it).push(0, rows(400), all_true(400)))
+    assert 2 * model.runs <= all_of_it.runs + 1
