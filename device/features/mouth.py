@@ -99,7 +99,7 @@ class MouthTracker:
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0) -> None:
         self._detector = detector
         self._margin_px = margin_px
-        self.detect_every_ns = DETECT_EVERY_NS  # up to three times that, and the crops stay where they were
+        self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
         self._frames: deque[tuple[int, GrayImage, int, int]] = deque()  # time, picture, track, faces
         self._detections: deque[_Detection] = deque()
         self._face: Face | None = None

@@ -67,9 +67,9 @@ class Analyzer:
         self.set_load(self._load)
 
     def set_load(self, step: int) -> None:
-        """How much to leave out: 0 nothing; 1 face detections, two of three; 2 also every second block of lips."""
+        """How much to leave out: 0 nothing; 1 every second face detection; 2 also every second block of lips."""
         self._load = step
-        self._mouth.detect_every_ns = DETECT_EVERY_NS * (3 if step else 1)
+        self._mouth.detect_every_ns = DETECT_EVERY_NS * (2 if step else 1)
         self._lips.skips = step > 1
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:

@@ -85,8 +85,8 @@ class Core:
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
             step = self.load.update(now_ns, now_ns - given.given_ns, self.queue.overflowed)
-            self._analyzer.set_load(step)
         if self._live:
+            self._analyzer.set_load(step)
             self._awaited.discard(given.part)
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait

@@ -18,9 +18,9 @@ def live_feeds(config: Config) -> tuple[Feed, ...]:
     """The configured camera and microphone. What they need of the system is looked for when they are opened."""
 
     def camera() -> Source[Frame | Chunk]:
-        from device.capture.camera import CameraSource  # type: ignore[import-not-found,unused-ignore]
+        from device.capture.cameras import open_camera
 
-        return CameraSource(config.camera)
+        return open_camera(config.camera)
 
     def microphone() -> Source[Frame | Chunk]:
         from device.capture.microphone import MicrophoneSource  # type: ignore[import-not-found,unused-ignore]
