@@ -220,7 +220,7 @@ class Reader:
                     break
                 self._alive_ns = now_ns
                 before, missed = missed, getattr(source, "dropped", 0)
-                self._handover.count_dropped(item, missed - before + (not good))
+                self._handover.count_dropped(item, max(missed - before, 0) + (not good))
                 if good:
                     self.fault = bad_ns = None
                     self.session += stamps.epoch - epoch
