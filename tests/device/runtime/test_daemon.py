@@ -228,14 +228,16 @@ def test_a_slow_consumer_drops_and_counts_and_does_not_fall_behind() -> None:
 
 
 def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
-    collector = Collector()
     items = [item for item in talking_items() if item.t_ns < 4.5 * NS_PER_S]
-    start_s = time.monotonic()
-    daemon(collector, report_every_s=0.5, window_s=1.0, search_ms=100).run([Recording(items).feed()], realtime=True)
-    assert 4.3 < time.monotonic() - start_s < 9 + SLACK_S
-    # A busy machine may well sleep through more than the queue holds, but not through much of it.
-    assert collector.reports[-1].video_dropped + collector.reports[-1].audio_dropped < len(items) / 4
-    assert all(report.latency_ms is not None and report.latency_ms > 0 for report in collector.reports)
+    settings = MeasureSettings(report_every_s=0.5, window_s=1.0, search_ms=100)
+    collector = Collector()
+    with SimClock() as clock, clock.taking_part():
+        begun_ns = clock.now_ns()
+        target = Daemon(load_bundle(tiny_bundle()), require_face_model(), settings, collector, clock=clock)
+        target.run([Recording(items).feed()], realtime=True)
+        assert clock.now_ns() - begun_ns == pytest.approx(items[-1].t_ns, abs=NS_PER_S // 50)
+    assert collector.reports[-1].video_dropped == collector.reports[-1].audio_dropped == 0
+    assert all(report.latency_ms is not None and 0 < report.latency_ms < 3000 for report in collector.reports)
 
 
 # Live
@@ -284,7 +286,6 @@ def test_a_lost_source_is_named_at_once_and_no_number_is_given_until_it_is_back(
     assert {report.state for report in named} == {State.STALLED} and {report.offset_ms for report in named} == {None}
     assert 7.9 < named[0].uptime_s < 8.3 and len(named) >= 3, "named at once, and again each second"
     back = [report for report in reports if report.uptime_s > named[-1].uptime_s]
-    assert back[0].state is State.STARTING
     assert next(r.uptime_s for r in back if r.offset_ms is not None) - named[-1].uptime_s < 6
 
 
@@ -352,7 +353,7 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
             now_s[0] += 0.1
     assert on.collector.faults == [None, "model_failed", None]
     assert {r.offset_ms for r in on.collector.reports if r.fault} == {None}
-    assert on.collector.reports[-1].state is State.MEASURING
+    assert State.MEASURING in {report.state for report in on.collector.reports if report.uptime_s > 14}
 
 
 # The heartbeat
