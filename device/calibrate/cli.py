@@ -12,7 +12,7 @@ from pathlib import Path
 
 from device.calibrate.bias import Bias, from_pattern, from_person
 from device.calibrate.film import DEFAULT_FPS, DEFAULT_SECONDS, write_film
-from device.calibrate.gather import Feed, Live, live_feeds, recorded
+from device.calibrate.gather import Live, recorded
 from device.calibrate.show import player, show
 from device.config import Config, Range
 from device.config_file import DEFAULT_FILE, load_config
@@ -20,6 +20,8 @@ from device.errors import UsageError
 from device.features.fetch import require_face_model
 from device.model_cli import add_store_option, chosen_bundle, default_store
 from device.records import NS_PER_MS, Chunk, Frame
+from device.runtime.feed import Feed
+from device.runtime.live import live_feeds
 from device.runtime.rig import MAX_BIAS_MS, Rig, store_rig
 
 _SECONDS = Range(10, 600)

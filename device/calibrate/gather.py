@@ -7,35 +7,16 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
 from device.capture.file import FileSource
 from device.capture.source import Source
-from device.config import Config
 from device.errors import AvdriftError, DeviceLostError
 from device.records import NS_PER_S, Chunk, Frame
+from device.runtime.feed import Feed
 
 _WAITING_ITEMS = 256  # about four seconds of both
 _PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, the sources themselves notice silence
 _GOODBYE_S = 1.5
-
-
-class Feed(Protocol):
-    """A part's name, and how to open it."""
-
-    @property
-    def part(self) -> str: ...
-
-    @property
-    def open(self) -> Callable[[], Source[Frame | Chunk]]: ...
-
-
-def live_feeds(config: Config) -> Sequence[Feed]:
-    """The configured camera and microphone."""
-    from device.runtime import live  # type: ignore[attr-defined,unused-ignore]
-
-    feeds: Sequence[Feed] = live.live_feeds(config)
-    return feeds
 
 
 def recorded(path: Path, seconds: float | None) -> Iterator[Frame | Chunk]:

@@ -22,7 +22,7 @@ def live_feeds(config: Config) -> tuple[Feed, ...]:
         return open_camera(config.camera)
 
     def microphone() -> Source[Frame | Chunk]:
-        from device.capture.microphone import MicrophoneSource  # type: ignore[import-not-found,unused-ignore]
+        from device.capture.microphone import MicrophoneSource
 
         return MicrophoneSource(config.microphone)
 

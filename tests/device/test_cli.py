@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device import __version__, cli
+from device import __version__, run_cli
 from device.capture.source import Source
 from device.cli import main
 from device.config import Config
@@ -77,7 +77,7 @@ def test_run_without_a_recording_measures_camera_and_microphone(
     def refuse() -> Source[Frame | Chunk]:
         raise UsageError("no such camera", where="avdrift.toml", remedy="Correct it")
 
-    monkeypatch.setattr(cli, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
+    monkeypatch.setattr(run_cli, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
     assert main(["run", "--bundle", str(tiny_bundle()), "--store", str(tmp_path)]) == 2
     assert "no such camera" in capsys.readouterr().err
 

@@ -480,11 +480,6 @@ def test_run_refuses_a_file_with_problems_before_it_opens_anything(
     assert shown.out == "" and shown.err.count(f"{file}:") == 11
 
 
-def test_run_without_a_source_in_the_file_says_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["run", "--config", str(written(tmp_path, default_text()))]) == 2
-    assert "[source]" in capsys.readouterr().err
-
-
 def test_options_win_over_the_file_and_the_file_over_the_defaults(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,8 +7,7 @@ import math
 import threading
 import time
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,12 +17,14 @@ import pytest
 
 from device.calibrate.bias import MODEL_ZERO_STD_MS, PERSON_STD_MS, from_pattern
 from device.calibrate.cli import calibrate_command
-from device.calibrate.gather import Feed, Live, recorded
+from device.calibrate.gather import Live, recorded
 from device.cli import main
 from device.config import Config
 from device.doctor.models import SAMPLE
 from device.errors import CaptureError, DeviceBusyError, DeviceLostError, UsageError
 from device.records import NS_PER_S, Chunk, Frame
+from device.runtime.feed import Feed
+from device.runtime.live import live_feeds
 from device.runtime.rig import load_rig
 from tests.films import cut, film
 from tests.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
@@ -198,12 +199,6 @@ class Scripted:
         self.closed.wait(30)
 
 
-@dataclass
-class ScriptedFeed:
-    part: str
-    open: Callable[[], Any]
-
-
 def scene(offset_s: float, duration_s: float = 30.0) -> tuple[list[Frame], list[Chunk]]:
     begins = shown_s(duration_s, 30, 60) + 1.0
     times, lights = seen(begins, duration_s + 2, Camera())
@@ -230,7 +225,7 @@ def rig_of(offset_s: float) -> tuple[list[Feed], list[Scripted]]:
         Scripted("hw:CARD=Device,DEV=0", chunks, together=together),
     ]
     return [
-        ScriptedFeed("camera", lambda: sources[0]), ScriptedFeed("microphone", lambda: sources[1])
+        Feed("camera", lambda: sources[0]), Feed("microphone", lambda: sources[1])
     ], sources  # fmt: skip
 
 
@@ -271,8 +266,8 @@ def test_it_looks_no_longer_than_it_was_asked_to(tmp_path: Path) -> None:
 )
 def test_what_goes_wrong_with_a_source_is_told(error: Exception, kind: type[Exception]) -> None:
     feeds = [
-        ScriptedFeed("camera", lambda: Scripted("c", [], error)),
-        ScriptedFeed("microphone", lambda: Scripted("m", scene(0.0, 12)[1])),
+        Feed("camera", lambda: Scripted("c", [], error)),
+        Feed("microphone", lambda: Scripted("m", scene(0.0, 12)[1])),
     ]
     before = threading.active_count()
     with pytest.raises(kind):
@@ -286,7 +281,7 @@ def test_a_source_that_ends_is_lost() -> None:
             yield from self.items
 
     with pytest.raises(DeviceLostError, match="camera: ended"):
-        list(Live([ScriptedFeed("camera", lambda: Ending("c", [])), *rig_of(0.0)[0][1:]], 60).items())
+        list(Live([Feed("camera", lambda: Ending("c", [])), *rig_of(0.0)[0][1:]], 60).items())
 
 
 def test_nothing_is_stored_where_there_is_no_pattern(tmp_path: Path) -> None:
@@ -319,5 +314,5 @@ def test_the_first_seconds_of_a_recording() -> None:
 
 
 def test_the_default_configuration_has_feeds() -> None:
-    live = pytest.importorskip("device.runtime.live")
-    assert [feed.part for feed in live.live_feeds(Config())] == ["camera", "microphone"]
+
+    assert [feed.part for feed in live_feeds(Config())] == ["camera", "microphone"]
