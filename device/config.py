@@ -7,8 +7,9 @@ annotated default file take them from here. `python -m device.config` prints tha
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import ClassVar, Protocol
 
@@ -18,6 +19,8 @@ from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 _MAX_PATH_BYTES = 4095  # Linux's own limit
+_MAX_TOPIC_CHARACTERS = 64
+_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # what MQTT, Home Assistant and every shell take without quotes
 
 
 class Allowed(Protocol):
@@ -67,6 +70,20 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole number from `low` to `high`, both included."""
+
+    low: int
+    high: int
+
+    def takes(self, value: object) -> bool:
+        return Range(self.low, self.high).takes(value) and value == int(value)  # type: ignore[call-overload]
+
+    def __str__(self) -> str:
+        return f"a whole number from {self.low} to {self.high}"
+
+
+@dataclass(frozen=True, slots=True)
 class Flag:
     """Yes or no."""
 
@@ -91,6 +108,23 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class TopicText:
+    """Levels of an MQTT topic, with `/` between them where there may be several; or nothing."""
+
+    levels: int
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str) or len(value) > _MAX_TOPIC_CHARACTERS:
+            return False
+        levels = value.split("/")
+        return not value or (len(levels) <= self.levels and all(_TOPIC_LEVEL.fullmatch(level) for level in levels))
+
+    def __str__(self) -> str:
+        between = ", and / between them" if self.levels > 1 else ""
+        return f"letters a to z, digits, - and _{between}, at most {_MAX_TOPIC_CHARACTERS} characters"
+
+
+@dataclass(frozen=True, slots=True)
 class PathText:
     """A path as text, seen from the file's folder, or nothing; whether something is there shows when it is opened."""
 
@@ -106,7 +140,7 @@ class PathText:
 SEARCH_MS = Range(100, 5000)
 
 
-def _number(default: float, allowed: Range | Choice, about: str) -> float:
+def _number(default: float, allowed: Range | Choice | Whole, about: str) -> float:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
@@ -114,7 +148,7 @@ def _flag(default: bool, about: str) -> bool:
     return field(default=default, metadata={"allowed": Flag(), "about": about})
 
 
-def _text(default: str, allowed: Names | PathText | Text, about: str) -> str:
+def _text(default: str, allowed: Names | PathText | Text | TopicText, about: str) -> str:
     return field(default=default, metadata={"allowed": allowed, "about": about})
 
 
@@ -130,12 +164,21 @@ class Section:
 
     about: ClassVar[str]
 
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        """Keys that do not go with the others, and what is allowed; `values` has all keys, each one right alone."""
+        yield from ()
+
     def __post_init__(self) -> None:
         wrong = [
             f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
             for key in fields(self)
             if not allowed_of(key).takes(value := getattr(self, key.name))
         ]
+        values = {key.name: getattr(self, key.name) for key in fields(self)}
+        if not wrong:
+            clashes = self.clashes(values)
+            wrong = [f"{name} is {shown(values[name])}, allowed is {allowed}" for name, allowed in clashes]
         if wrong:
             raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
 
@@ -191,6 +234,42 @@ class MicrophoneSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class MqttSettings(Section):
+    about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
+
+    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
+    tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    client_cert_file: str = _text("", PathText(), "Certificate to show to the broker, where it asks for one.")
+    client_key_file: str = _text("", PathText(), "The key of that certificate.")
+    username: str = _text("", Text(200), "Name to give to the broker. Empty: none.")
+    password_file: str = _text(
+        "", PathText(), "File with the password and nothing else. Empty: the credential mqtt-password of the service."
+    )
+    node: str = _text("", TopicText(1), "This device's name in all topics, unlike any other's. Empty: the host's name.")
+    topic_prefix: str = _text("avdrift", TopicText(8), "What all topics begin with. Empty: avdrift.")
+    discovery_prefix: str = _text("homeassistant", TopicText(8), "Home Assistant's own. Empty: do not announce to it.")
+    queue_events: float = _number(
+        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
+    )
+    keepalive_s: float = _number(
+        30, Whole(5, 3600), "Seconds without any answer after which the broker counts as gone, and avdrift to it."
+    )
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for name in ("ca_file", "client_cert_file", "client_key_file"):
+            if values[name] and not values["tls"]:
+                yield name, "nothing, unless tls = true"
+        for name, other in (("client_cert_file", "client_key_file"), ("client_key_file", "client_cert_file")):
+            if values[name] and not values[other]:
+                yield name, f"nothing, unless {other} is given too"
+        if values["password_file"] and not values["username"]:
+            yield "password_file", "nothing, unless username is given too"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -199,6 +278,7 @@ class Config:
     source: SourceSettings = field(default_factory=SourceSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -207,6 +287,7 @@ SECTIONS: dict[str, type[Section]] = {
     "source": SourceSettings,
     "camera": CameraSettings,
     "microphone": MicrophoneSettings,
+    "mqtt": MqttSettings,
 }
 
 

@@ -132,12 +132,18 @@ def _problems(document: dict[str, Any]) -> Iterator[tuple[KeyPath, Problem]]:
 
 def _section_problems(name: str, values: dict[str, Any]) -> Iterator[tuple[KeyPath, Problem]]:
     known = {key.name: key for key in fields(SECTIONS[name])}
+    wrong = False
     for key, value in values.items():
         path = (name, key)
         if key not in known:
             yield path, _unknown(path, list(known))
         elif not allowed_of(known[key]).takes(value):
+            wrong = True
             yield path, Problem(None, f"{name}.{key}", shown(value), str(allowed_of(known[key])))
+    if not wrong:
+        together = {key: values.get(key, field.default) for key, field in known.items()}
+        for key, allowed in SECTIONS[name].clashes(together):
+            yield (name, key), Problem(None, f"{name}.{key}", shown(together[key]), allowed)
 
 
 def _unknown(path: KeyPath, known: list[str]) -> Problem:

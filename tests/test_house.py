@@ -24,6 +24,7 @@ IMPORT_NAMES = {
     "flatbuffers": {"flatbuffers"},
     "numpy": {"numpy"},
     "opencv-python-headless": {"cv2"},
+    "paho-mqtt": {"paho"},
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.
