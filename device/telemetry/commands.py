@@ -85,16 +85,16 @@ class Commands:
 
     def _answer(self, verb: str, request_id: str | int | None, result: dict[str, object]) -> None:
         known = verb if _VERB.fullmatch(verb) else UNKNOWN
-        head = {"verb": known} | ({"id": request_id} if request_id is not None else {})
+        head: dict[str, object] = {"verb": known} | ({"id": request_id} if request_id is not None else {})
         try:
-            text = json.dumps({"error": None} | result | head, default=str, allow_nan=False)
+            text = json.dumps(head | {"ok": False, "error": None} | result | head, default=str, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            text = json.dumps({"ok": False, "error": f"{known}: the result cannot be written ({error})"} | head)
+            text = json.dumps(head | {"ok": False, "error": f"{known}: the result cannot be written ({error})"})
         self._publish(known, text.encode())
 
 
 def _wrong(what: str, verb: str, remedy: str) -> UsageError:
-    return UsageError(what, where=f"command {shown(verb)}", remedy=remedy)
+    return UsageError(what, where=f"command {shown(str(verb))}", remedy=remedy)
 
 
 def _content(payload: bytes) -> dict[str, Any]:
