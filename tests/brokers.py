@@ -120,7 +120,10 @@ class Reader:
 
     def __init__(self, port: int, topics: str = "#", options: tuple[str, ...] = ()) -> None:
         self.lines: list[Read] = []
-        command = ["mosquitto_sub", "-p", str(port), "-t", topics, "-q", "1", "-c", "-i", "reader", "-F", "%r %t %p"]
+        command = [
+            "mosquitto_sub", "-p", str(port), "-t", topics, "-t", "ready", "-q", "1", "-c", "-i", "reader",
+            "-F", "%r %t %p",
+        ]  # fmt: skip
         self._process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._read, daemon=True)
         self._thread.start()
@@ -159,7 +162,8 @@ class Reader:
 
 
 def settings(port: int, **more: Any) -> MqttSettings:
-    return MqttSettings(**{"host": "127.0.0.1", "port": port, "node": NODE} | more)
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": port, "node": NODE}
+    return MqttSettings(**values | more)
 
 
 def report(seq: int = 1, **more: Any) -> Report:
