@@ -34,12 +34,14 @@ needs_mosquitto = pytest.mark.skipif(
 )
 
 
-def wait_until(done: Callable[[], object], what: str = "it", within_s: float = PATIENCE_S) -> None:
+def wait_until(
+    done: Callable[[], object], what: str = "it", within_s: float = PATIENCE_S, every_s: float = 0.01
+) -> None:
     """Returns soon after `done()` is true; fails the test when that takes too long."""
     until_s = time.monotonic() + within_s
     while not done():
         assert time.monotonic() < until_s, f"{what} did not happen within {within_s:g} s"
-        time.sleep(0.01)
+        time.sleep(every_s)
 
 
 def free_port() -> int:
@@ -140,7 +142,10 @@ class Reader:
         assert self._process.stdout
         for line in self._process.stdout:
             retained, topic, payload = (line.decode().rstrip("\n") + "  ").split(" ", 2)
-            self.lines.append(Read(topic, payload.strip(), retained == "1"))
+            self._keep(Read(topic, payload.strip(), retained == "1"))
+
+    def _keep(self, read: Read) -> None:
+        self.lines.append(read)
 
     def of(self, name: str) -> list[str]:
         """Payloads of a topic below the node's."""

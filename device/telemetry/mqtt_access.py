@@ -137,7 +137,10 @@ def explained(error: Exception, access: Access) -> Ended:
     if isinstance(error, socket.gaierror):
         what = f"the name {access.host} leads nowhere ({error.strerror})"
         return Ended(False, _fault(access, what, "Check host under [mqtt], and the network"))
-    reason = "no answer" if isinstance(error, TimeoutError) else getattr(error, "strerror", None) or str(error)
+    if not isinstance(error, OSError):
+        what = f"said something that is not MQTT 5 ({type(error).__name__})"
+        return Ended(False, _fault(access, what, "Check that host and port under [mqtt] are a broker's"))
+    reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
     remedy = "Check that the broker runs and that host and port under [mqtt] are right"
     return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
 

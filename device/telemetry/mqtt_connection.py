@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from device.errors import TransportError
 from device.telemetry.mqtt_access import Access, Ended
 from device.telemetry.mqtt_outbox import Outbox
 from device.telemetry.mqtt_session import Bell, Listener, Presence, Session
@@ -29,6 +30,7 @@ from device.telemetry.mqtt_session import Bell, Listener, Presence, Session
 _LOG = logging.getLogger(__name__)
 _STOP_S = 0.9  # a sink may take a second to close
 _MAX_SAID = 50
+_SUSPICIOUS = 3
 
 
 class Phase(StrEnum):
@@ -82,6 +84,7 @@ class Connection:
         self._problem: str | None = None
         self._said: set[str] = set()
         self._failures = 0
+        self._short = 0  # connections in a row that did not hold
         self._online_s = 0.0
 
     @property
@@ -137,14 +140,25 @@ class Connection:
 
     def _give_way(self, ended: Ended, chance: float) -> float:
         """Note and say why there is no connection any more; how long to wait."""
-        if self._phase is Phase.ONLINE and time.monotonic() - self._online_s >= self._pace.steady_s:
-            self._failures = 0
-            self._said.clear()
+        if self._phase is Phase.ONLINE:
+            steady = time.monotonic() - self._online_s >= self._pace.steady_s
+            self._short = 0 if steady else self._short + 1
+            if steady:
+                self._failures = 0
+                self._said.clear()
+        if self._short >= _SUSPICIOUS and not ended.refused:
+            ended = Ended(False, self._suspicion(ended.error))
         self._failures += 1
         self._problem = str(ended.error)
         self._enter(Phase.REFUSED if ended.refused else Phase.WAITING)
         self._say_once(self._problem, logging.ERROR if ended.refused else logging.WARNING)
         return self._pace.delay_s(self._failures, refused=ended.refused, chance=chance)
+
+    def _suspicion(self, error: TransportError) -> TransportError:
+        """Not every broker (mosquitto 2.0.11, for one) says that another client has taken our place."""
+        what = f"{error.what}, again and again, as soon as it was made"
+        remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
+        return TransportError(what, where=error.where, remedy=remedy)
 
     def _say_once(self, text: str, level: int = logging.WARNING) -> None:
         if text not in self._said and len(self._said) < _MAX_SAID:

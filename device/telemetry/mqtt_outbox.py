@@ -3,6 +3,9 @@
 Of what is retained (the state, for instance) only the newest counts, and one of a topic is on its way at a time. Events
 wait in their order. What is on its way stays here until the broker has acknowledged it; when the connection is lost, it
 goes again, so that an event may arrive twice (with the same payload and so the same `seq`), but is never lost.
+
+A topic that the broker refuses rests for a while, for one refused message must not hold up all others: mosquitto 2.0.11
+says that it refuses, and hangs up. The other events of such a topic wait.
 """
 
 from __future__ import annotations
@@ -14,6 +17,7 @@ from enum import Enum, auto
 
 WINDOW = 20  # messages on their way at once: what a broker allows if it does not say so
 _MAX_RESULTS = 64
+_REST_S = 600.0
 
 
 class Kind(Enum):
@@ -47,6 +51,7 @@ class Outbox:
         self._events: deque[Message] = deque()
         self._sent: dict[int, _Sent] = {}  # by message id, in the order in which they went
         self._events_lost = 0
+        self._resting: dict[str, float] = {}  # topics that were refused, and until when
 
     @property
     def events_lost(self) -> int:
@@ -92,31 +97,44 @@ class Outbox:
             if last in self._retained:
                 self._due[last] = None
 
-    def take(self, window: int) -> Message | None:
+    def take(self, window: int, now_s: float) -> Message | None:
         """The next one to send, or None while `window` are on their way or nothing waits."""
         with self._lock:
             if len(self._sent) >= window:
                 return None
+            self._resting = {topic: until_s for topic, until_s in self._resting.items() if now_s < until_s}
             going = {sent.message.topic for sent in self._sent.values() if sent.message.kind is Kind.RETAINED}
             for topic in self._due:
-                if topic not in going:
+                if topic not in going and topic not in self._resting:
                     del self._due[topic]
                     return Message(topic, self._retained[topic], Kind.RETAINED)
-            queue = self._results or self._events
-            return queue.popleft() if queue else None
+            for queue in (self._results, self._events):
+                if queue and queue[0].topic not in self._resting:
+                    return queue.popleft()
+            return None
 
     def sent(self, message_id: int, message: Message, now_s: float) -> None:
         """`message`, as taken, is on its way."""
         with self._lock:
             self._sent[message_id] = _Sent(message, now_s)
 
-    def acknowledged(self, message_id: int, *, refused: bool = False) -> Message | None:
-        """The broker has it, or will not have it; None if nobody sent that."""
+    def acknowledged(self, message_id: int) -> Message | None:
+        """The broker has it; None if nobody sent that."""
         with self._lock:
             sent = self._sent.pop(message_id, None)
-            if sent and refused and sent.message.kind is Kind.EVENT:
-                self._events_lost += 1
             return sent.message if sent else None
+
+    def refused(self, message_id: int, now_s: float, *, rest: bool = True) -> Message | None:
+        """The broker will not have it, nor others of its topic if that is to `rest`; None if nobody sent that."""
+        with self._lock:
+            sent = self._sent.pop(message_id, None)
+            if sent is None:
+                return None
+            if sent.message.kind is Kind.EVENT:
+                self._events_lost += 1
+            if rest and sent.message.kind is not Kind.RESULT:
+                self._resting[sent.message.topic] = now_s + _REST_S
+            return sent.message
 
     def oldest_sent_s(self) -> float | None:
         """When the longest unacknowledged one went."""

@@ -140,10 +140,19 @@ class Session:
         return client
 
     def _turn(self, client: _Client, timeout_s: float) -> None:
-        """Send what waits, take what came, and see that the broker is still there."""
-        if self._online:
-            while self._ended is None and (message := self._outbox.take(self._window)):
-                self._send(client, message)
+        """Take what came, send what waits, and see that the broker is still there."""
+        self._read(client, 0.0)  # why it hangs up, before a write finds out that it did
+        while self._online and self._ended is None and (message := self._outbox.take(self._window, time.monotonic())):
+            self._send(client, message)
+        self._read(client, timeout_s)
+        if client.want_write() and self._ended is None:
+            client.loop_write()
+        if self._ended is None:
+            client.loop_misc()
+        if self._ended is None:
+            self._check_patience()
+
+    def _read(self, client: _Client, timeout_s: float) -> None:
         sock = client.socket()
         if sock is None or self._ended:
             self._ended = self._ended or self._lost()
@@ -153,12 +162,6 @@ class Session:
         while readable and self._ended is None:
             client.loop_read()
             readable = isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending() > 0
-        if client.want_write() and self._ended is None:
-            client.loop_write()
-        if self._ended is None:
-            client.loop_misc()
-        if self._ended is None:
-            self._check_patience()
 
     def _check_patience(self) -> None:
         now_s, oldest_s = time.monotonic(), self._outbox.oldest_sent_s()
@@ -172,7 +175,7 @@ class Session:
         size = len(message.topic.encode()) + len(message.payload) + _PACKET_HEAD_BYTES
         if size > self._max_packet_bytes:
             self._outbox.sent(0, message, now_s)
-            self._outbox.acknowledged(0, refused=True)
+            self._outbox.refused(0, now_s, rest=False)
             self._listener.say_once(f"the broker takes no {size} bytes, so nothing for {message.topic}")
             return
         message_id = 0  # no real one: if paho raises, the message still waits for an acknowledgement, and so goes again
@@ -219,8 +222,9 @@ class Session:
             self._ended = told_by_broker(reason.getName(), self._access) if by_broker else self._lost()
 
     def _on_publish(self, _: paho.Client, __: Any, message_id: int, reason: ReasonCode, ___: Any) -> None:
-        message = self._outbox.acknowledged(message_id, refused=reason.is_failure)
-        if message and reason.is_failure:
+        if not reason.is_failure:
+            self._outbox.acknowledged(message_id)
+        elif message := self._outbox.refused(message_id, time.monotonic()):
             remedy = "Let this user write there"
             self._listener.say_once(f"the broker refuses {message.topic} ({reason.getName().lower()}). {remedy}")
 
