@@ -146,8 +146,8 @@ class Soak:
             f"{name}: {time.monotonic() - began_s:.0f} s, {found['seq'] - first} events, {len(missing)} missing, "
             f"{len(seqs) - len(firsts)} twice, {'in' if firsts == sorted(firsts) else 'out of'} order, "
             f"{found['lost']} counted as lost; longest call {self._calls_ms:.1f} ms of processor, latest tick "
-            f"{self._late_ms:.0f} ms (a thread without work: {self._idle_ms:.0f} ms); {found['mb']:.1f} MB, {found['threads']} threads, "
-            f"{found['files']} files",
+            f"{self._late_ms:.0f} ms (a thread without work: {self._idle_ms:.0f} ms); {found['mb']:.1f} MB, "
+            f"{found['threads']} threads, {found['files']} files",
             flush=True,
         )
         if missing:
