@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -87,10 +88,13 @@ class Way:
 
 
 class Babbler:
-    """A server that is no broker: `answer` gets what a client said first and gives what to say to it."""
+    """A server that is no broker: `answer` gets what a client says and gives what to say to it, so many times."""
 
-    def __init__(self, answer: Callable[[bytes], bytes], *, times: int = 1, hang_up: bool = False) -> None:
-        self._answer, self._times, self._hang_up = answer, times, hang_up
+    def __init__(
+        self, answer: Callable[[bytes], bytes], *, times: int = 1, hang_up: bool = False,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:  # fmt: skip
+        self._answer, self._times, self._hang_up, self._tls = answer, times, hang_up, tls
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = int(self._server.getsockname()[1])
         self.visits = 0
@@ -116,14 +120,16 @@ class Babbler:
             threading.Thread(target=self._talk, args=(sock,), daemon=True).start()
 
     def _talk(self, sock: socket.socket) -> None:
-        try:
-            said = sock.recv(_CHUNK_BYTES)
-            for _ in range(self._times):
-                sock.sendall(self._answer(said))
-        except OSError:
-            _shut(sock)
-        if self._hang_up:
-            _shut(sock)
+        with suppress(OSError):  # it hung up
+            if self._tls:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+                self._open.append(sock)
+            while said := sock.recv(_CHUNK_BYTES):
+                for _ in range(self._times):
+                    sock.sendall(self._answer(said))
+                if self._hang_up:
+                    break
+        _shut(sock)
 
 
 def _shut(sock: socket.socket) -> None:

@@ -29,7 +29,7 @@ _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64
 _MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
 _MAX_OPEN = 8
-_FORGOTTEN_S = 60.0
+_FORGOTTEN_S = 60.0  # after which a request without a result no longer keeps others out
 
 
 class Commands:
@@ -75,11 +75,15 @@ class Commands:
                 raise _wrong(f"{_MAX_OPEN} commands wait for their results", verb, "Send it again later")
             self._open[request] = now_s
 
+        replied = threading.Event()
+
         def reply(result: dict[str, object]) -> None:
             with self._lock:
-                if self._open.pop(request, None) is None:
-                    return
-            self._answer(verb, request_id, result)
+                self._open.pop(request, None)
+                first = not replied.is_set()
+                replied.set()
+            if first:
+                self._answer(verb, request_id, result)
 
         self._submit(Command(verb, args, reply))
 

@@ -132,8 +132,9 @@ def test_a_flood_is_answered_and_does_not_reach_the_daemon() -> None:
     rig.now_s = 100.0
     rig.send("diagnostics")
     assert len(rig.taken) == 10, "requests that the daemon never answered block others for ever"
-    rig.taken[1].reply({"ok": True})
-    assert len(rig.results) == 93, "a reply after its request was forgotten"
+    for _ in range(2):
+        rig.taken[1].reply({"ok": True})
+    assert len(rig.results) == 94, "a late reply is one all the same"
 
 
 VALUES = st.recursive(
