@@ -67,6 +67,10 @@ class MqttSink:
     def events_lost(self) -> int:
         return self._outbox.events_lost
 
+    @property
+    def events_waiting(self) -> int:
+        return self._outbox.events_waiting
+
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Who carries commands out, from now on; `submit` must not wait."""
         self._commands.submit_to(submit)

@@ -97,18 +97,18 @@ class Outbox:
             if last in self._retained:
                 self._due[last] = None
 
-    def take(self, window: int, now_s: float) -> Message | None:
-        """The next one to send, or None while `window` are on their way or nothing waits."""
+    def take(self, window: int, now_s: float, *, only: str | None = None) -> Message | None:
+        """The next one to send, or None while `window` are on their way or nothing waits; `only`: of that topic."""
         with self._lock:
             if len(self._sent) >= window:
                 return None
             self._resting = {topic: until_s for topic, until_s in self._resting.items() if now_s < until_s}
             going = {sent.message.topic for sent in self._sent.values() if sent.message.kind is Kind.RETAINED}
             for topic in self._due:
-                if topic not in going and topic not in self._resting:
+                if topic not in going and topic not in self._resting and only in (None, topic):
                     del self._due[topic]
                     return Message(topic, self._retained[topic], Kind.RETAINED)
-            for queue in (self._results, self._events):
+            for queue in () if only else (self._results, self._events):
                 if queue and queue[0].topic not in self._resting:
                     return queue.popleft()
             return None
@@ -135,6 +135,11 @@ class Outbox:
             if rest and sent.message.kind is not Kind.RESULT:
                 self._resting[sent.message.topic] = now_s + _REST_S
             return sent.message
+
+    def is_done(self, topic: str) -> bool:
+        """Nothing of that retained topic waits, and nothing at all is on its way."""
+        with self._lock:
+            return topic not in self._due and not self._sent
 
     def oldest_sent_s(self) -> float | None:
         """When the longest unacknowledged one went."""

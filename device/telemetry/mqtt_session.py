@@ -25,7 +25,7 @@ from device.telemetry.mqtt_outbox import WINDOW, Kind, Message, Outbox
 MAX_PACKET_BYTES = 65_536  # of what a broker may send; a longer one is no command
 _ANSWER_S = 15.0  # from the socket to the broker's word that we are in
 _TURN_S = 1.0
-_EVENTS_FIRST_S, _GOODBYE_S = 0.4, 0.3  # together less than a sink may take to close
+_EVENTS_FIRST_S, _GOODBYE_S = 0.35, 0.45  # together less than a sink may take to close
 _PACKET_HEAD_BYTES = 16
 _QOS = 1
 
@@ -98,6 +98,7 @@ class Session:
         self._access, self._outbox, self._presence = access, outbox, presence
         self._topics, self._listener, self._bell = topics, listener, bell
         self._online = False
+        self._only: str | None = None  # the topic that may still be written to
         self._ended: Ended | None = None
         self._window, self._max_packet_bytes = WINDOW, MAX_PACKET_BYTES * 4
         self._last_error = ""  # of paho's own log: the only place where a TLS alert shows
@@ -142,7 +143,10 @@ class Session:
     def _turn(self, client: _Client, timeout_s: float) -> None:
         """Take what came, send what waits, and see that the broker is still there."""
         self._read(client, 0.0)  # why it hangs up, before a write finds out that it did
-        while self._online and self._ended is None and (message := self._outbox.take(self._window, time.monotonic())):
+        while self._online and self._ended is None:
+            message = self._outbox.take(self._window, time.monotonic(), only=self._only)
+            if message is None:
+                break
             self._send(client, message)
         self._read(client, timeout_s)
         if client.want_write() and self._ended is None:
@@ -192,14 +196,14 @@ class Session:
         until_s = time.monotonic() + _EVENTS_FIRST_S
         while self._ended is None and self._outbox.events_waiting and time.monotonic() < until_s:
             self._turn(client, 0.05)
+        self._only = self._presence.topic
         self._outbox.retain(self._presence.topic, self._presence.stopped)
-        client.publish(self._presence.topic, self._presence.stopped, qos=_QOS, retain=True)
-        client.disconnect()
         until_s = time.monotonic() + _GOODBYE_S
-        # A disconnection that is not out before the socket closes leaves the last will to the broker: `offline`.
-        while client.socket() and client.want_write() and time.monotonic() < until_s:
-            self._bell.wait(0.05, client.socket(), writing=True)
-            client.loop_write()
+        # Closing a socket with something unread in it resets the connection, and what we wrote last is thrown away.
+        while self._ended is None and not self._outbox.is_done(self._presence.topic) and time.monotonic() < until_s:
+            self._turn(client, 0.02)
+        if self._ended is None:
+            client.disconnect()
 
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:

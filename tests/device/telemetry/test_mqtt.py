@@ -167,6 +167,20 @@ def test_stopped_after_a_clean_stop_offline_after_a_kill(broker: Mosquitto, read
     assert broker.retained("avdrift/#")[f"{ROOT_TOPIC}/availability"] == "offline"
 
 
+def test_a_clean_stop_in_the_middle_of_many_events_is_one_all_the_same(broker: Mosquitto, reader: Reader) -> None:
+    made = lost = 0
+    for _ in range(5):
+        with sink_on(broker.port) as sink:
+            online(sink)
+            for _ in range(60):
+                sink.event(event(made))
+                made += 1
+        lost += sink.events_waiting
+        wait_until(lambda: reader.of("availability")[-1:] != ["online"])
+    assert reader.of("availability") == ["online", "stopped"] * 5
+    assert made - lost <= len(set(reader.seqs())) <= made, "neither read nor said to be lost"
+
+
 def test_two_devices_of_one_name_are_told(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
     with sink_on(broker.port) as first:
         online(first)

@@ -142,6 +142,18 @@ def test_a_refused_result_is_forgotten() -> None:
     assert drained(outbox) == ["r 2"] and outbox.events_lost == 0
 
 
+def test_at_the_end_only_one_topic_is_taken() -> None:
+    outbox = filled(1)
+    for topic in ("state", "here"):
+        outbox.retain(topic, b"x")
+    message = outbox.take(WINDOW, 0.0, only="here")
+    assert message == Message("here", b"x", Kind.RETAINED) and outbox.take(WINDOW, 0.0, only="here") is None
+    outbox.sent(1, message, 0.0)
+    assert not outbox.is_done("here")
+    outbox.acknowledged(1)
+    assert outbox.is_done("here") and not outbox.is_done("state") and outbox.events_waiting == 1
+
+
 def test_results_are_bounded() -> None:
     outbox = Outbox(5)
     for number in range(1000):
