@@ -9,6 +9,7 @@ PYTHON   ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 VENV     ?= .venv
 SOURCE   ?= device/models/sample.mkv
 PYTEST_ARGS ?=
+HA_PYTHON ?= python3.13
 
 PY       := $(VENV)/bin/python
 PIP      := $(PY) -m pip --disable-pip-version-check --no-input
@@ -17,17 +18,19 @@ MADE     := $(VENV)/.made
 RUN_SET  := $(VENV)/.installed-run-$(SUM)
 TEST_SET := $(VENV)/.installed-test-$(SUM)
 
-# The speech synthesizer of the synthetic clips and the signing of bundles have no wheels.
+# The speech synthesizer of the synthetic clips, the signing of bundles and the broker have no wheels.
 ESPEAK_FOUND = $(PY) -c 'import ctypes; ctypes.CDLL("libespeak-ng.so.1")' 2>/dev/null
 SSH_KEYGEN_FOUND = command -v ssh-keygen >/dev/null
+# A broker as users have it; Debian puts it where not everybody looks.
+MOSQUITTO_FOUND = (PATH="$$PATH:/usr/sbin"; command -v mosquitto && command -v mosquitto_sub && command -v openssl) >/dev/null
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-devices setup-test lint test-packages clean
+.PHONY: help run setup test test-devices test-homeassistant setup-test lint test-packages clean
 
 help: ## say what there is
-	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 20
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 28
 
 run: setup ## set up the device side and measure the built-in sample at real-time pace (SOURCE=FILE for another)
 	@$(VENV)/bin/avdrift run --source $(SOURCE)
@@ -47,6 +50,9 @@ test: setup-test ## lint, type check and all tests (PYTEST_ARGS="-m 'not slow'" 
 test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 5 minutes)
 	@tests/devices/tree.sh env LD_PRELOAD=/opt/dma_shim.so \
 		python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/devices/check_*.py
+
+test-homeassistant: setup-test ## ask Home Assistant itself what it reads (needs Python 3.13: HA_PYTHON=/path/to/it)
+	@$(PY) -m tests.homeassistant.check --python $(HA_PYTHON)
 
 lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m ruff check .
@@ -87,6 +93,7 @@ $(TEST_SET): $(RUN_SET)
 test-packages: $(TEST_SET)
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
+	@$(MOSQUITTO_FOUND) || { $(call apt_install,mosquitto mosquitto-clients openssl); }
 
 # $(call apt_install,PACKAGES): as root, through sudo, or a sentence that says what to do.
 define apt_install

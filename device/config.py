@@ -7,144 +7,36 @@ annotated default file take them from here. `python -m device.config` prints tha
 from __future__ import annotations
 
 import json
-import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
-from ipaddress import IPv4Address, IPv6Address
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
+from device.config_kinds import (
+    Allowed,
+    Choice,
+    Flag,
+    LevelList,
+    ListenText,
+    Names,
+    PathText,
+    Range,
+    Text,
+    TextKind,
+    TopicText,
+    Whole,
+    shown,
+)
 from device.errors import UsageError
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
-from device.telemetry.levels import LEVELS, parse_levels
+from device.telemetry.levels import LEVELS
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
-_MAX_PATH_BYTES = 4095  # Linux's own limit
-_LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
-
-
-class Allowed(Protocol):
-    """What a key may hold; as text, in words for a user."""
-
-    def takes(self, value: object) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """A finite number from `low` to `high`, both included. True and false are no numbers."""
-
-    low: float
-    high: float
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
-
-    def __str__(self) -> str:
-        return f"{self.low:g} to {self.high:g}"
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """One of some names."""
-
-    names: tuple[str, ...]
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, str) and value in self.names
-
-    def __str__(self) -> str:
-        return ", ".join(self.names)
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of some numbers."""
-
-    numbers: tuple[float, ...]
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, int | float) and not isinstance(value, bool) and value in self.numbers
-
-    def __str__(self) -> str:
-        return ", ".join(f"{number:g}" for number in self.numbers)
-
-
-@dataclass(frozen=True, slots=True)
-class Flag:
-    """Yes or no."""
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, bool)
-
-    def __str__(self) -> str:
-        return "true, false"
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """Printable text of at most so many characters."""
-
-    longest: int
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, str) and len(value) <= self.longest and (value.isprintable() or not value)
-
-    def __str__(self) -> str:
-        return f"text of at most {self.longest} characters, without control characters"
-
-
-@dataclass(frozen=True, slots=True)
-class PathText:
-    """A path as text, seen from the file's folder, or nothing; whether something is there shows when it is opened."""
-
-    def takes(self, value: object) -> bool:
-        if not isinstance(value, str) or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
-            return False
-        return len(value.encode(errors="replace")) <= _MAX_PATH_BYTES
-
-    def __str__(self) -> str:
-        return f"text of at most {_MAX_PATH_BYTES} bytes, without control characters"
-
-
-@dataclass(frozen=True, slots=True)
-class ListenText:
-    """An address of this computer with a port, as text; or nothing."""
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, str) and (not value or parse_listen(value) is not None)
-
-    def __str__(self) -> str:
-        return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
-
-
-def parse_listen(text: str) -> tuple[str, int] | None:
-    """Address and port; None where it is not both."""
-    match = _LISTEN.fullmatch(text)
-    if match is None or not 1 <= int(match["port"]) <= 65535:
-        return None
-    try:
-        address = IPv6Address(match["six"]) if match["six"] else IPv4Address(match["four"])
-    except ValueError:
-        return None
-    return str(address), int(match["port"])
-
-
-@dataclass(frozen=True, slots=True)
-class LevelList:
-    """Levels of the log for single modules, as text; or nothing."""
-
-    def takes(self, value: object) -> bool:
-        return isinstance(value, str) and parse_levels(value) is not None
-
-    def __str__(self) -> str:
-        return "modules with their levels, such as device.capture=debug, device.cli=error"
-
-
 SEARCH_MS = Range(100, 5000)
 
 
-def _number(default: float, allowed: Range | Choice, about: str, *, live: bool = False) -> float:
+def _number(default: float, allowed: Range | Choice | Whole, about: str, *, live: bool = False) -> float:
     return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
@@ -152,9 +44,7 @@ def _flag(default: bool, about: str, *, live: bool = False) -> bool:
     return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
 
 
-def _text(
-    default: str, allowed: LevelList | ListenText | Names | PathText | Text, about: str, *, live: bool = False
-) -> str:
+def _text(default: str, allowed: TextKind, about: str, *, live: bool = False) -> str:
     return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
@@ -176,12 +66,21 @@ class Section:
 
     about: ClassVar[str]
 
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        """Keys that do not go with the others, and what is allowed; `values` has all keys, each one right alone."""
+        yield from ()
+
     def __post_init__(self) -> None:
         wrong = [
             f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
             for key in fields(self)
             if not allowed_of(key).takes(value := getattr(self, key.name))
         ]
+        values = {key.name: getattr(self, key.name) for key in fields(self)}
+        if not wrong:
+            clashes = self.clashes(values)
+            wrong = [f"{name} is {shown(values[name])}, allowed is {allowed}" for name, allowed in clashes]
         if wrong:
             raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
 
@@ -282,6 +181,42 @@ class MetricsSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class MqttSettings(Section):
+    about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
+
+    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
+    tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    client_cert_file: str = _text("", PathText(), "Certificate to show to the broker, where it asks for one.")
+    client_key_file: str = _text("", PathText(), "The key of that certificate.")
+    username: str = _text("", Text(200), "Name to give to the broker. Empty: none.")
+    password_file: str = _text(
+        "", PathText(), "File with the password and nothing else. Empty: the credential mqtt-password of the service."
+    )
+    node: str = _text("", TopicText(1), "This device's name in all topics, unlike any other's. Empty: the host's name.")
+    topic_prefix: str = _text("avdrift", TopicText(8), "What all topics begin with. Empty: avdrift.")
+    discovery_prefix: str = _text("homeassistant", TopicText(8), "Home Assistant's own. Empty: do not announce to it.")
+    queue_events: float = _number(
+        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
+    )
+    keepalive_s: float = _number(
+        30, Whole(5, 3600), "Seconds without any answer after which the broker counts as gone, and avdrift to it."
+    )
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for name in ("ca_file", "client_cert_file", "client_key_file"):
+            if values[name] and not values["tls"]:
+                yield name, "nothing, unless tls = true"
+        for name, other in (("client_cert_file", "client_key_file"), ("client_key_file", "client_cert_file")):
+            if values[name] and not values[other]:
+                yield name, f"nothing, unless {other} is given too"
+        if values["password_file"] and not values["username"]:
+            yield "password_file", "nothing, unless username is given too"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -293,6 +228,7 @@ class Config:
     events: EventSettings = field(default_factory=EventSettings)
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -304,25 +240,8 @@ SECTIONS: dict[str, type[Section]] = {
     "events": EventSettings,
     "log": LogSettings,
     "metrics": MetricsSettings,
+    "mqtt": MqttSettings,
 }
-
-
-def shown(value: object) -> str:
-    """A value as a user wrote it, more or less, on one short line without control characters."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
-            return "a huge number"
-        case int() | float() | str():
-            text = repr(value)
-            return text if len(text) <= 60 else text[:57] + "..."
-        case dict():
-            return "a table"
-        case list():
-            return "an array"
-        case _:
-            return "a date or a time"  # all that is left in TOML
 
 
 def default_text(config: Config | None = None) -> str:

@@ -16,7 +16,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from device.config import CONFIG_VERSION, SECTIONS, Config, allowed_of, default_text, shown
+from device.config import CONFIG_VERSION, SECTIONS, Config, allowed_of, default_text
+from device.config_kinds import shown
 from device.config_migrate import VERSION_KEY, migrated, version_of
 from device.errors import UsageError
 
@@ -160,12 +161,18 @@ def _problems(document: dict[str, Any]) -> Iterator[tuple[KeyPath, Problem]]:
 
 def _section_problems(name: str, values: dict[str, Any]) -> Iterator[tuple[KeyPath, Problem]]:
     known = {key.name: key for key in fields(SECTIONS[name])}
+    wrong = False
     for key, value in values.items():
         path = (name, key)
         if key not in known:
             yield path, _unknown(path, list(known))
         elif not allowed_of(known[key]).takes(value):
+            wrong = True
             yield path, Problem(None, f"{name}.{key}", shown(value), str(allowed_of(known[key])))
+    if not wrong:
+        together = {key: values.get(key, field.default) for key, field in known.items()}
+        for key, allowed in SECTIONS[name].clashes(together):
+            yield (name, key), Problem(None, f"{name}.{key}", shown(together[key]), allowed)
 
 
 def _unknown(path: KeyPath, known: list[str]) -> Problem:

@@ -14,8 +14,9 @@ from device.calibrate.bias import Bias, from_pattern, from_person
 from device.calibrate.film import DEFAULT_FPS, DEFAULT_SECONDS, write_film
 from device.calibrate.gather import Live, recorded
 from device.calibrate.show import player, show
-from device.config import Config, Range
+from device.config import Config
 from device.config_file import DEFAULT_FILE, load_config
+from device.config_kinds import Range
 from device.errors import UsageError
 from device.features.fetch import require_face_model
 from device.model_cli import add_store_option, chosen_bundle, default_store

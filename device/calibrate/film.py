@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Stream
 
-from device.config import Range
+from device.config_kinds import Range
 from device.errors import UsageError
 from device.sync.pattern import FLASH_S, beep, event_times_s
 

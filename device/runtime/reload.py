@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from device.config import SECTIONS, Config, is_live, shown
+from device.config import SECTIONS, Config, is_live
+from device.config_kinds import shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from device.config import Range, Text
+from device.config_kinds import Range, Text
 from device.errors import ModelCorruptError, UsageError
 from device.towers.disk import Disk, read_plain
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from device.config import MetricsSettings, parse_listen
+from device.config import MetricsSettings
+from device.config_kinds import parse_listen
 from device.records import Event, Health, Info, Report
 from device.runtime.clock import Clock, SystemClock
 from device.telemetry.metrics import Metrics

@@ -16,20 +16,15 @@ from device.config import (
     SEARCH_MS,
     SECTIONS,
     Config,
-    ListenText,
     LogSettings,
     MeasureSettings,
     MetricsSettings,
     ModelSettings,
-    Names,
-    PathText,
-    Range,
     SourceSettings,
     allowed_of,
     default_text,
-    parse_listen,
-    shown,
 )
+from device.config_kinds import ListenText, Names, PathText, Range, parse_listen, shown
 from device.errors import UsageError
 from device.runtime.analyzer import search_ticks
 from tests.scenes import ROOT

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import os
+import re
 import signal
 import tomllib
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device.cli import main
-from device.config import Config, MeasureSettings, ModelSettings, SourceSettings, default_text
+from device.config import Config, MeasureSettings, ModelSettings, MqttSettings, SourceSettings, default_text
 from device.config_file import MAX_BYTES, MAX_LINE_BYTES, Problem, load_config, read_config
 from device.errors import UsageError
 from tests.scenes import avdrift, talking, tiny_bundle
@@ -166,6 +167,35 @@ def test_lines_are_found_in_every_spelling(tmp_path: Path, content: str, line: i
 
 
 @pytest.mark.parametrize(
+    ("content", "line", "key", "allowed"),
+    [
+        ("host = 'b'\nca_file = 'ca.pem'", 4, "ca_file", "nothing, unless tls = true"),
+        ("ca_file = 'ca.pem'\ntls = false", 3, "ca_file", "nothing, unless tls = true"),
+        ("tls = true\nclient_cert_file = 'a'", 4, "client_cert_file", "nothing, unless client_key_file is given too"),
+        ("tls = true\nclient_key_file = 'a'", 4, "client_key_file", "nothing, unless client_cert_file is given too"),
+        ("password_file = 'p'", 3, "password_file", "nothing, unless username is given too"),
+        ("port = 1883.5", 3, "port", "a whole number from 0 to 65535"),
+        ("node = 'a/b'", 3, "node", "letters a to z, digits, - and _, at most 64 characters"),
+        ("node = 'a+b'", 3, "node", "letters a to z, digits, - and _, at most 64 characters"),
+        ("topic_prefix = 'a//b'", 3, "topic_prefix", "letters a to z, digits, - and _, and / between them, at most 64"),
+    ],
+)
+def test_mqtt_keys_that_are_wrong_alone_or_together(
+    tmp_path: Path, content: str, line: int, key: str, allowed: str
+) -> None:
+    problem = only(problems_of(tmp_path, f"{HEAD}[mqtt]\n{content}\n"))
+    assert (problem.line, problem.key) == (line, f"mqtt.{key}") and problem.allowed.startswith(allowed)
+
+
+def test_mqtt_keys_that_go_together(tmp_path: Path) -> None:
+    keys = "tls = true\nca_file = 'a'\nclient_cert_file = 'b'\nclient_key_file = 'c'\nport = 8883\n"
+    config = load_config(written(tmp_path, f"{HEAD}[mqtt]\n{keys}username = 'u'\npassword_file = 'p'\nnode = 'a-1_B'"))
+    assert config.mqtt.tls and config.mqtt.port == 8883 and config.mqtt.node == "a-1_B"
+    with pytest.raises(UsageError, match=r"ca_file is 'a', allowed is nothing, unless tls = true"):
+        MqttSettings(ca_file="a")
+
+
+@pytest.mark.parametrize(
     ("content", "line", "word"),
     [
         (HEAD + "[measure\n", 2, "']'"),
@@ -279,7 +309,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60)}
 
 
-SECTION_NAMES = {"measure", "model", "source", "camera", "microphone", "events", "log", "metrics"}
+SECTION_NAMES = {"measure", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt"}
 WORDS = {"level": ("debug", "info", "warning", "error"), "reports": ("none", "changes", "minute", "all")}
 
 
@@ -299,6 +329,43 @@ def words_correct(events: dict[str, Any], log: dict[str, Any], metrics: dict[str
         and (listen == "" or listen in ("127.0.0.1:9753", "[::1]:9753"))
         and type(levels) is str
         and (levels.strip(" ") == "" or levels in ("device.capture=debug", "device.cli=error , device.sync=info"))
+    )
+
+
+TOPIC = re.compile(r"(?:[A-Za-z0-9_-]+(?:/[A-Za-z0-9_-]+)*)?")
+MQTT_FILES = ("ca_file", "client_cert_file", "client_key_file", "password_file")
+
+
+def plain(text: Any, longest: int) -> bool:
+    return (
+        type(text) is str
+        and len(text) <= longest
+        and not any(ord(c) < 32 or ord(c) == 127 or (c != " " and not c.isprintable()) for c in text)
+    )
+
+
+def mqtt_correct(mqtt: dict[str, Any]) -> bool:
+    whole = {"port": (0, 65535), "queue_events": (1, 100_000), "keepalive_s": (5, 3600)}
+    given = {name for name in MQTT_FILES if mqtt.get(name)}
+    return (
+        set(mqtt) <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix"}
+        and type(mqtt.get("tls", False)) is bool
+        and all(type(mqtt[key]) in (int, float) and math.isfinite(mqtt[key]) for key in whole if key in mqtt)
+        and all(mqtt[key] % 1 == 0 and low <= mqtt[key] <= high for key, (low, high) in whole.items() if key in mqtt)
+        and all(
+            type(path := mqtt.get(name, "")) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path)
+            for name in MQTT_FILES
+        )
+        and plain(mqtt.get("host", ""), 253)
+        and plain(mqtt.get("username", ""), 200)
+        and all(
+            type(topic := mqtt.get(name, "")) is str and len(topic) <= 64 and bool(TOPIC.fullmatch(topic))
+            for name in ("node", "topic_prefix", "discovery_prefix")
+        )
+        and "/" not in mqtt.get("node", "")
+        and (mqtt.get("tls", False) or given <= {"password_file"})
+        and ("client_cert_file" in given) == ("client_key_file" in given)
+        and ("password_file" not in given or bool(mqtt.get("username", "")))
     )
 
 
@@ -338,6 +405,7 @@ def correct(content: bytes) -> bool:
         and set(document.get("source", {})) <= {"file"}
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
+        and mqtt_correct(document.get("mqtt", {}))
         and all(type(path) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path) for path in paths.values())
     )
 
@@ -365,6 +433,12 @@ stalled_after_s = []
 profile = "ebu-r37"
 profile = "EBU-R37"
 profile = 7
+[mqtt]
+tls = true
+ca_file = "ca.pem"
+client_key_file = "key.pem"
+port = 1883.5
+node = "a/b"
 bundle = ""
 bundle = "\u0000"
 bundle = {a = 1}

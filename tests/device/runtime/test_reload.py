@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config import SECTIONS, Choice, Config, Flag, Names, PathText, Range, allowed_of, is_live
+from device.config import SECTIONS, Config, allowed_of, is_live
+from device.config_kinds import Choice, Flag, Names, PathText, Range
 from device.runtime.reload import Change, plan_reload, taken_over
 
 # Written down a second time on purpose: a key becomes live only when somebody has built that.

@@ -1,0 +1,158 @@
+"""What waits to be sent over MQTT: bounded whatever happens, and nothing is lost without being counted. No sockets.
+
+Of what is retained (the state, for instance) only the newest counts, and one of a topic is on its way at a time. Events
+wait in their order. What is on its way stays here until the broker has acknowledged it; when the connection is lost, it
+goes again, so that an event may arrive twice (with the same payload and so the same `seq`), but is never lost.
+
+A topic that the broker refuses rests for a while, for one refused message must not hold up all others: mosquitto 2.0.11
+says that it refuses, and hangs up. The other events of such a topic wait.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from enum import Enum, auto
+
+WINDOW = 20  # messages on their way at once: what a broker allows if it does not say so
+_MAX_RESULTS = 64
+_REST_S = 600.0
+
+
+class Kind(Enum):
+    RETAINED = auto()
+    EVENT = auto()
+    RESULT = auto()  # of a command
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    topic: str
+    payload: bytes
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    message: Message
+    at_s: float
+
+
+class Outbox:
+    """Filled by any thread, emptied by the one that has the connection. No method waits for anything."""
+
+    def __init__(self, max_events: int) -> None:
+        self._lock = threading.Lock()
+        self._max_events = max_events
+        self._retained: dict[str, bytes] = {}
+        self._due: dict[str, None] = {}  # topics of `_retained`, in the order in which they go
+        self._results: deque[Message] = deque(maxlen=_MAX_RESULTS)
+        self._events: deque[Message] = deque()
+        self._sent: dict[int, _Sent] = {}  # by message id, in the order in which they went
+        self._events_lost = 0
+        self._resting: dict[str, float] = {}  # topics that were refused, and until when
+
+    @property
+    def events_lost(self) -> int:
+        """Events that no broker will see: the queue was full, or the broker refused them."""
+        with self._lock:
+            return self._events_lost
+
+    @property
+    def events_waiting(self) -> int:
+        """Events that no broker has acknowledged yet."""
+        with self._lock:
+            return len(self._events) + self._events_sent()
+
+    def _events_sent(self) -> int:
+        return sum(sent.message.kind is Kind.EVENT for sent in self._sent.values())
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        """The newest of a topic; an older one that waits is forgotten."""
+        with self._lock:
+            self._retained[topic] = payload
+            self._due[topic] = None
+
+    def event(self, topic: str, payload: bytes) -> None:
+        """Queue an event; the oldest one that is not on its way makes room for it."""
+        with self._lock:
+            self._events.append(Message(topic, payload, Kind.EVENT))
+            self._trim()
+
+    def _trim(self) -> None:
+        while self._events and len(self._events) + self._events_sent() > self._max_events:
+            self._events.popleft()
+            self._events_lost += 1
+
+    def result(self, topic: str, payload: bytes) -> None:
+        """Queue the result of a command; the oldest one makes room, for whoever asked has long stopped waiting."""
+        with self._lock:
+            self._results.append(Message(topic, payload, Kind.RESULT))
+
+    def due_again(self, last: str) -> None:
+        """Everything retained goes once more, `last` as the last."""
+        with self._lock:
+            self._due = dict.fromkeys(topic for topic in self._retained if topic != last)
+            if last in self._retained:
+                self._due[last] = None
+
+    def take(self, window: int, now_s: float, *, only: str | None = None) -> Message | None:
+        """The next one to send, or None while `window` are on their way or nothing waits; `only`: of that topic."""
+        with self._lock:
+            if len(self._sent) >= window:
+                return None
+            self._resting = {topic: until_s for topic, until_s in self._resting.items() if now_s < until_s}
+            going = {sent.message.topic for sent in self._sent.values() if sent.message.kind is Kind.RETAINED}
+            for topic in self._due:
+                if topic not in going and topic not in self._resting and only in (None, topic):
+                    del self._due[topic]
+                    return Message(topic, self._retained[topic], Kind.RETAINED)
+            for queue in () if only else (self._results, self._events):
+                if queue and queue[0].topic not in self._resting:
+                    return queue.popleft()
+            return None
+
+    def sent(self, message_id: int, message: Message, now_s: float) -> None:
+        """`message`, as taken, is on its way."""
+        with self._lock:
+            self._sent[message_id] = _Sent(message, now_s)
+
+    def acknowledged(self, message_id: int) -> Message | None:
+        """The broker has it; None if nobody sent that."""
+        with self._lock:
+            sent = self._sent.pop(message_id, None)
+            return sent.message if sent else None
+
+    def refused(self, message_id: int, now_s: float, *, rest: bool = True) -> Message | None:
+        """The broker will not have it, nor others of its topic if that is to `rest`; None if nobody sent that."""
+        with self._lock:
+            sent = self._sent.pop(message_id, None)
+            if sent is None:
+                return None
+            if sent.message.kind is Kind.EVENT:
+                self._events_lost += 1
+            if rest and sent.message.kind is not Kind.RESULT:
+                self._resting[sent.message.topic] = now_s + _REST_S
+            return sent.message
+
+    def is_done(self, topic: str) -> bool:
+        """Nothing of that retained topic waits, and nothing at all is on its way."""
+        with self._lock:
+            return topic not in self._due and not self._sent
+
+    def oldest_sent_s(self) -> float | None:
+        """When the longest unacknowledged one went."""
+        with self._lock:
+            return next((sent.at_s for sent in self._sent.values()), None)
+
+    def connection_lost(self) -> None:
+        """What was on its way waits again, before everything else of its kind."""
+        with self._lock:
+            for sent in reversed(self._sent.values()):
+                if sent.message.kind is Kind.EVENT:
+                    self._events.appendleft(sent.message)
+                elif sent.message.kind is Kind.RESULT and len(self._results) < _MAX_RESULTS:
+                    self._results.appendleft(sent.message)
+            self._sent.clear()
+            self._trim()
