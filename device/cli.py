@@ -7,7 +7,7 @@ import json
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from device.runtime.daemon import Daemon
 from device.runtime.measure import measure
 from device.sync.verdict import PROFILES
 from device.telemetry.log import Summary, as_json, as_text
+from device.telemetry.systemd import Notifier
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
 
 
@@ -125,8 +126,10 @@ def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: b
     def publish(report: Report, t_s: float | None) -> None:
         print(as_json(report) if as_lines else as_text(report, t_s), flush=True)
         summary.add(report, t_s)
+        systemd.report(report)
+        systemd.heartbeat()
 
-    with FileSource(file) as source:
+    with closing(Notifier()) as systemd, FileSource(file) as source:
         daemon = Daemon(bundle, require_face_model(), settings, publish)
         with _stopping(daemon):
             daemon.run(source, realtime=realtime)

@@ -85,9 +85,9 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     quietly "pip could not install avdrift" "Check the network, then run it again" \
         "${pip[@]}" install --quiet --no-warn-script-location "$sources"
     if installed "${camera_packages[0]}"; then
-        # Debian 12 built these against NumPy 1; avdrift brings NumPy 2, which does not take them.
-        quietly "pip could not install what the camera needs" "Check the network, then run it again" \
-            "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg pidng
+        # Debian 12 built its own against NumPy 1; avdrift brings NumPy 2, which does not take it.
+        quietly "pip could not install simplejpeg, which the camera needs" "Check the network, then run it again" \
+            "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg
         "$release/bin/python" -c 'import picamera2' 2>/dev/null ||
             say "picamera2 cannot be imported: only USB cameras will work. See why: $release/bin/python -c 'import picamera2'"
     fi

@@ -1,12 +1,12 @@
 """What systemd is told: ready, status, still alive, reloading, stopping. Without $NOTIFY_SOCKET nothing is said.
 
-The protocol is one datagram per message (sd_notify(3)), so that a library saves nothing: sdnotify waits for systemd where
-it is busy, which measuring must not, and cannot write a ± in its status.
+The protocol is one datagram per message (sd_notify(3)), so that a library saves nothing: sdnotify waits for systemd
+where it is busy, which measuring must not, and cannot write a ± in its status.
 
 Ready is the first report, whatever its state. The daemon's first report comes when its sources are open, or when it can
-name what keeps one closed. A missing camera is therefore a service that runs, that says so, and that waits for the camera:
-a restart would not plug it in, and a start that never ends would only be killed. What hangs before the first report, in a
-driver for example, is ended by the unit's TimeoutStartSec, and what hangs after it by its WatchdogSec.
+name what keeps one closed. A missing camera is therefore a service that runs, that says so, and that waits for the
+camera: a restart would not plug it in, and a start that never ends would only be killed. What hangs before the first
+report, in a driver for example, is ended by the unit's TimeoutStartSec, and what hangs after it by its WatchdogSec.
 """
 
 from __future__ import annotations
