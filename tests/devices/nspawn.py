@@ -56,7 +56,7 @@ class Machine:
 
     def _boot(self) -> None:
         nspawn = f"systemd-nspawn --register=no --keep-unit -D {self._merged} -M avdrift-{os.getpid()} --boot"
-        nspawn += " --system-call-filter='adjtimex clock_adjtime'"  # a container may not even ask for the time otherwise
+        nspawn += " --system-call-filter='adjtimex clock_adjtime'"  # else a container may not ask for the time
         # Without a terminal it prints nothing, and systemd inside takes offence.
         self._boot_log = (self._work / "boot.log").open("wb")
         self._process = subprocess.Popen(
