@@ -80,7 +80,7 @@ def test_the_verification_can_fail(tmp_path: Path, line: str) -> None:
 @needs_analyze
 def test_the_exposure_is_below_2_5() -> None:
     def passes(threshold: int) -> bool:
-        command = ["systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", "--no-pager", UNIT]
+        command = ["systemd-analyze", "security", "--offline=true", f"--threshold={threshold}", "--no-pager", str(UNIT)]
         return subprocess.run(command, capture_output=True, timeout=120, check=False).returncode == 0
 
     assert passes(25)
@@ -139,9 +139,8 @@ def test_no_environment_is_given_twice(unit: dict[str, list[str]]) -> None:
 
 
 def installer(*words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [INSTALLER, *words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, user=user
-    )
+    command = [INSTALLER, *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, user=user)
 
 
 def test_the_installer_says_how_it_is_used() -> None:
