@@ -139,7 +139,7 @@ def test_no_environment_is_given_twice(unit: dict[str, list[str]]) -> None:
 
 
 def installer(*words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
-    command = [INSTALLER, *words]
+    command = [str(INSTALLER), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, user=user)
 
 
