@@ -91,6 +91,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
         "$release/bin/python" -c 'import picamera2' 2>/dev/null ||
             say "picamera2 cannot be imported: only USB cameras will work. See why: $release/bin/python -c 'import picamera2'"
     fi
+    quietly "what was installed does not run" "Report this, with these lines" "$release/bin/avdrift" --version
     mkdir -p "$release/share/avdrift"
     cp -f "$clone"/systemd/avdrift.{toml,service} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
     cp -f "$venv"/share/avdrift/*.tflite "$release/share/avdrift/" 2>/dev/null || : # the face model of the version before

@@ -88,18 +88,24 @@ def refuses(m: Machine, exit_code: int, *words: str) -> str:
 
 def settle(m: Machine) -> None:
     """What a failed check may have left must not make the next one fail."""
-    m.write(CONFIG, SETTINGS)
+    m.run("mount", "-o", "remount,bind,rw", "/")
     m.path(CONFIG).chmod(0o644)
-    if shown(m, "ActiveState") != "active":
-        m.run("mount", "-o", "remount,bind,rw", "/")
+    if shown(m, "ActiveState") != "active" or m.path(CONFIG).read_text() != SETTINGS:
+        m.write(CONFIG, SETTINGS)
         restart(m)
     measuring(m)
 
 
 def check_install(m: Machine) -> str:
+    # The system's own NumPy, an older one, must not get in the way.
+    m.run("apt-get", "update", "-qq")
+    m.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", "python3-numpy", timeout_s=600)
     began_s = time.monotonic()
     said = m.run(f"{CLONE}/systemd/install.sh", timeout_s=1500).stdout
     took_s = time.monotonic() - began_s
+    libraries = "import cv2, numpy, pyaudio; print(numpy.__file__, cv2.__file__)"
+    found = m.run("/opt/avdrift/venv/bin/python", "-c", libraries).stdout.split()
+    assert all(file.startswith(RELEASES) for file in found), found
     assert "journalctl -u avdrift -f" in said, said
     assert m.path(CONFIG).read_text() == SETTINGS
     assert m.run("systemctl", "is-enabled", "avdrift").stdout.strip() == "enabled"
@@ -291,6 +297,19 @@ def check_models(m: Machine) -> str:
     return f"{refused}; {within_limit(took_s, 'damaged installed model: the built-in one is used')}"
 
 
+def check_without_devices(m: Machine) -> str:
+    """No camera and no microphone: ready, with the fault's name, and neither watchdog nor restart until they come."""
+    m.write(CONFIG, "config_version = 1\n")
+    began_s = time.monotonic()
+    m.run("systemctl", "restart", "avdrift")
+    took_s = time.monotonic() - began_s
+    before, status = pid(m), shown(m, "StatusText")
+    assert re.search(r"\((camera|microphone) \w+\)", status), status
+    time.sleep(30)  # more than WatchdogSec
+    assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
+    return f"ready after {took_s:.1f} s with STATUS {status!r}, and so for 30 s"
+
+
 def check_upgrade(m: Machine) -> str:
     default = m.path(f"{CLONE}/systemd/avdrift.toml")
     text = default.read_text()
@@ -305,6 +324,14 @@ def check_upgrade(m: Machine) -> str:
     return f"{took_s:.0f} s; configuration kept, the new defaults beside it; {within_limit(measuring(m), 'then')}"
 
 
+BROKEN = """
+def broken(*_: object, **__: object) -> None:
+    raise SystemExit(70)
+
+Daemon.run = broken
+"""
+
+
 def check_failed_upgrades(m: Machine) -> str:
     """What cannot be installed is not switched to; what does not start is switched back."""
     before = pid(m)
@@ -317,12 +344,11 @@ def check_failed_upgrades(m: Machine) -> str:
     assert pid(m) == before and bool(NUMBER.search(shown(m, "StatusText")))
     program = m.path(f"{CLONE}/device/runtime/daemon.py")
     text = program.read_text()
-    program.write_text(text + "\nraise SystemExit(70)\n")
+    program.write_text(text + BROKEN)
     done = m.run(f"{CLONE}/systemd/install.sh", check=False, timeout_s=1500)
     program.write_text(text)
     assert done.returncode == 1 and m.path("/opt/avdrift/venv").readlink().name == "2", done.stderr
-    measuring(m, besides=before)
-    return f"the version before goes on: {done.stderr.splitlines()[-1]}"
+    return f"{done.stderr.splitlines()[-1]}; {within_limit(measuring(m, besides=before), 'then')}"
 
 
 def check_removed(m: Machine) -> str:
@@ -357,8 +383,8 @@ def _ours(m: Machine) -> list[str]:
 
 CHECKS: tuple[Callable[[Machine], str], ...] = (
     check_install, check_running, check_hardened, check_sandbox, check_killed, check_stopped, check_memory,
-    check_full_disk, check_read_only, check_permissions, check_configuration, check_models, check_upgrade,
-    check_failed_upgrades, check_removed,
+    check_full_disk, check_read_only, check_permissions, check_configuration, check_models,
+    check_without_devices, check_upgrade, check_failed_upgrades, check_removed,
 )  # fmt: skip
 
 
