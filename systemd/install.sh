@@ -19,7 +19,7 @@ units=/usr/local/lib/systemd/system
 command=/usr/local/bin/avdrift
 user=avdrift
 packages=(python3-venv openssh-client libportaudio2 python3-pyaudio)
-camera_packages=(python3-picamera2)
+camera_package=python3-picamera2 # Raspberry Pi OS has it. Elsewhere USB cameras are read without it.
 need_mb=1500
 
 say() { printf 'avdrift: %s\n' "$*"; }
@@ -43,6 +43,7 @@ check_machine() {
     command -v apt-get >/dev/null || fail "there is no apt-get" "This installer is for Debian and Raspberry Pi OS"
     python3 -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null ||
         fail "python3 is missing or not 3.11 to 3.13" "Debian 12 and 13 and Raspberry Pi OS of the same names have it"
+    [[ $(getconf LONG_BIT) == 64 ]] || fail "this system has 32 bits" "Use a 64-bit one: LiteRT, which runs the models, has no other"
     local free_mb
     free_mb=$(df --output=avail -BM /opt | tail -n 1 | tr -dc 0-9)
     ((free_mb >= need_mb)) || fail "/opt has $free_mb MB free and $need_mb MB are needed" "Make room and run it again"
@@ -55,13 +56,10 @@ installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == i
 install_packages() {
     local wanted=() package
     for package in "${packages[@]}"; do installed "$package" || wanted+=("$package"); done
-    if ((${#wanted[@]})) || ! installed "${camera_packages[0]}"; then
+    if ((${#wanted[@]})) || [[ ! -e $venv ]]; then
         quietly "the lists of packages cannot be fetched" "Check the network and the time of this machine" apt-get update -qq
     fi
-    # Raspberry Pi OS has it. Elsewhere USB cameras are read without it.
-    for package in "${camera_packages[@]}"; do
-        installed "$package" || [[ -z $(apt-cache madison "$package") ]] || wanted+=("$package")
-    done
+    installed "$camera_package" || [[ -z $(apt-cache madison "$camera_package") ]] || wanted+=("$camera_package")
     ((${#wanted[@]})) || return 0
     say "installing Debian packages: ${wanted[*]}"
     quietly "packages cannot be installed" "Run the same command by hand to see why" \
@@ -84,7 +82,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
         python3 -m venv --clear --system-site-packages "$release"
     quietly "pip could not install avdrift" "Check the network, then run it again" \
         "${pip[@]}" install --quiet --no-warn-script-location "$sources"
-    if installed "${camera_packages[0]}"; then
+    if installed "$camera_package"; then
         # Debian 12 built its own against NumPy 1; avdrift brings NumPy 2, which does not take it.
         quietly "pip could not install simplejpeg, which the camera needs" "Check the network, then run it again" \
             "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg
@@ -193,7 +191,7 @@ uninstall() { # yes | no: purge
     else
         say "removed. These stay: $(dirname "$config"), $state, /etc/credstore/avdrift.*, the user $user (--purge removes them)"
     fi
-    say "the Debian packages stay as well: ${packages[*]} ${camera_packages[*]}; and the journal keeps its lines for its usual time"
+    say "the Debian packages stay as well: ${packages[*]} $camera_package; and the journal keeps its lines for its usual time"
 }
 
 case "$*" in
