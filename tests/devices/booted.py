@@ -121,7 +121,7 @@ def check_install(m: Machine) -> str:
     began_s = time.monotonic()
     said = m.run(f"{CLONE}/systemd/install.sh", timeout_s=1500).stdout
     took_s = time.monotonic() - began_s
-    libraries = "import cv2, numpy, pyaudio, picamera2; print(numpy.__file__, cv2.__file__, picamera2.simplejpeg.__file__)"
+    libraries = "import cv2, numpy, pyaudio, picamera2 as p; print(numpy.__file__, cv2.__file__, p.simplejpeg.__file__)"
     found = m.run("/opt/avdrift/venv/bin/python", "-c", libraries).stdout.split()
     assert all(file.startswith("/opt/avdrift/") for file in found), found
     assert "journalctl -u avdrift -f" in said, said
