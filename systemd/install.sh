@@ -59,7 +59,11 @@ install_packages() {
     if ((${#wanted[@]})) || [[ ! -e $venv ]]; then
         quietly "the lists of packages cannot be fetched" "Check the network and the time of this machine" apt-get update -qq
     fi
-    installed "$camera_package" || [[ -z $(apt-cache madison "$camera_package") ]] || wanted+=("$camera_package")
+    if ! installed "$camera_package"; then
+        if [[ -n $(apt-cache madison "$camera_package") ]]; then wanted+=("$camera_package"); else
+            say "$camera_package is not in this system's archive: USB cameras only"
+        fi
+    fi
     ((${#wanted[@]})) || return 0
     say "installing Debian packages: ${wanted[*]}"
     quietly "packages cannot be installed" "Run the same command by hand to see why" \

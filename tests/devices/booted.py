@@ -162,7 +162,9 @@ def check_hardened(m: Machine) -> str:
     verified = m.run("systemd-analyze", "verify", unit)
     assert not verified.stderr.strip(), verified.stderr
     scored = m.run("systemd-analyze", "security", "--threshold=25", "--no-pager", "avdrift").stdout
-    return scored.splitlines()[-1].strip()
+    version = int(m.run("systemctl", "--version").stdout.split()[1])
+    assert shown(m, "RestartSteps") == ("5" if version >= 254 else ""), "the back-off, where systemd knows it"
+    return f"systemd {version}: {scored.splitlines()[-1].strip()}"
 
 
 PROBE = """
