@@ -394,11 +394,15 @@ def _ours(m: Machine) -> list[str]:
         r"|etc/(machine-id|ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|subuid-?|subgid-?|mailcap|\.pwd\.lock"
         r"|\.updated|alternatives|ssl|ssh|ca-certificates.*)|var/\.updated|usr/share/(info|mime|applications)|usr/lib/udev"
     )
-    found = (str(path.relative_to(m.changed)) for path in m.changed.rglob("*") if not path.is_dir())
-    return sorted(
-        name for name in found
-        if not aside.match(name) and not {f"/{name}", f"/{name.removeprefix('usr/')}"} & packaged
-    )  # fmt: skip
+    found = []
+    for path in m.changed.rglob("*"):
+        name = str(path.relative_to(m.changed))
+        target = str(path.readlink()) if path.is_symlink() else ""
+        names = {target, f"/{name}", f"/{name.removeprefix('usr/')}"}
+        of_package = target.startswith("/etc/alternatives/") or names & packaged
+        if not (path.is_dir() or aside.match(name) or of_package):
+            found.append(name)
+    return sorted(found)
 
 
 CHECKS: tuple[Callable[[Machine], str], ...] = (
