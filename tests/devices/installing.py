@@ -15,7 +15,7 @@ def offer_picamera2(m: Machine) -> None:
     package = "Package: python3-picamera2\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: stand-in\n"
     m.write("/srv/deb/DEBIAN/control", package)
     libraries = "/srv/deb/usr/lib/python3/dist-packages"
-    m.write(f"{libraries}/picamera2.py", "import simplejpeg\n")
+    m.write(f"{libraries}/picamera2.py", "import simplejpeg\nclass Picamera2:\n    global_camera_info = list\n")
     m.write(f"{libraries}/simplejpeg.py", "")
     about = "Metadata-Version: 2.1\nName: simplejpeg\nVersion: 1.6.6\n"
     m.write(f"{libraries}/simplejpeg-1.6.6.dist-info/METADATA", about)
