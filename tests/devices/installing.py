@@ -107,7 +107,7 @@ def _ours(m: Machine) -> list[str]:
     packaged = set(m.run("bash", "-c", "sort -u /var/lib/dpkg/info/*.list").stdout.splitlines())
     aside = re.compile(
         r"srv|root|run|tmp|var/(tmp|log|cache)|var/lib/(apt|dpkg|systemd|dbus|ucf|private|python)|.*__pycache__|dev"
-        r"|etc/(machine-id|ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|subuid-?|subgid-?|mailcap|\.pwd\.lock"
+        r"|etc/(machine-id|apt/|ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|subuid-?|subgid-?|mailcap|\.pwd\.lock"
         r"|\.updated|alternatives|ssl|ssh|ca-certificates.*)|var/\.updated|usr/share/(info|mime|applications)|usr/lib/udev"
     )
     found = []
