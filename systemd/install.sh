@@ -161,8 +161,10 @@ install_all() { # yes | no: start it
     configure "$release"
     use "$release"
     quietly "the service cannot be enabled" "See: systemctl status avdrift" systemctl enable avdrift.service
-    if [[ $1 == yes ]]; then start "$before"; fi
-    remove_other_releases "$release"
+    if [[ $1 == yes ]]; then
+        start "$before"
+        remove_other_releases "$release"
+    fi
     tell
 }
 

@@ -131,3 +131,8 @@ def check_without_devices(m: Machine) -> str:
     time.sleep(30)  # more than WatchdogSec
     assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
     return f"ready after {took_s:.1f} s with STATUS {status!r}, and so for 30 s"
+
+
+def check_reboot(m: Machine) -> str:
+    m.reboot()
+    return within_limit(measuring(m), "after a reboot")

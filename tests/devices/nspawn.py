@@ -86,18 +86,26 @@ class Machine:
                 return True
         return False
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def reboot(self) -> None:
+        self._shut_down()
+        self._boot()
+
+    def _shut_down(self) -> None:
         if self._leader:
             self.run("systemctl", "poweroff", check=False)
+        self._leader = 0
         try:
             self._process.wait(timeout=40)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, 9)
             self._process.wait()
-        subprocess.run(["umount", "--lazy", self._merged], check=False)
         self._boot_log.close()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._shut_down()
+        subprocess.run(["umount", "--lazy", self._merged], check=False)
         shutil.rmtree(self._work, ignore_errors=True)
 
     def run(self, *command: str, check: bool = True, timeout_s: float = 120) -> Done:
