@@ -95,7 +95,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     fi
     quietly "what was installed does not run" "Report this, with these lines" "$release/bin/avdrift" --version
     mkdir -p "$release/share/avdrift"
-    cp -f "$clone"/systemd/avdrift.{toml,service} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
+    cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
     cp -f "$venv"/share/avdrift/*.tflite "$release/share/avdrift/" 2>/dev/null || : # the face model of the version before
     quietly "the face detector's model is missing" "Check the network, then run it again" "$release/bin/avdrift" fetch-face
     rm -rf "$sources"
@@ -126,7 +126,7 @@ use() { # RELEASE: from now on
     if (($(systemctl --version | awk 'NR == 1 { print int($2) }') >= 254)); then
         install -D -m 644 "$1/share/avdrift/backoff.conf" "$units/avdrift.service.d/backoff.conf"
     fi
-    mkdir -p "$(dirname "$command")" && ln -sfn "$venv/bin/avdrift" "$command"
+    install -D -m 755 "$1/share/avdrift/avdrift.sh" "$command"
     systemctl daemon-reload
 }
 
@@ -186,7 +186,7 @@ uninstall() { # yes | no: purge
     ((EUID == 0)) || fail "this needs root" "Run: sudo $0 --uninstall"
     systemctl disable --now avdrift.service &>/dev/null || :
     rm -rf "$units/avdrift.service" "$units/avdrift.service.d" "$home" /run/avdrift-install.lock
-    [[ $(readlink "$command") != "$venv"/* ]] || rm -f "$command"
+    rm -f "$command"
     systemctl daemon-reload
     systemctl reset-failed avdrift.service &>/dev/null || :
     if [[ $1 == yes ]]; then

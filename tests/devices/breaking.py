@@ -108,8 +108,11 @@ def check_models(m: Machine) -> str:
     refused = refuses(m, 4, face.name, "SHA-256")
     face.write_bytes(content)
     built_in = next(m.path(release).glob("lib/python3*/site-packages/device/models/default"))
-    store = ("runuser", "-u", "avdrift", "--", "avdrift", "model", "install", "--store", STATE, "--allow-unsigned")
-    m.run(*store, "--activate", f"/{built_in.relative_to(m.path('/'))}")
+    bundle = f"/{built_in.relative_to(m.path('/'))}"
+    m.run("avdrift", "model", "install", "--allow-unsigned", "--activate", bundle)
+    assert not m.run("find", STATE, "!", "-user", "avdrift").stdout, "the service may replace all of it"
+    listed = m.run("runuser", "-u", "avdrift", "--", "avdrift", "model", "list").stdout
+    assert " current " in listed, listed
     for tower in m.path(STATE).glob("models/*/*.tflite"):
         tower.chmod(0o644)
         tower.write_bytes(b"not a model")

@@ -170,10 +170,13 @@ def test_installer_and_unit_mean_the_same_folders(unit: dict[str, list[str]]) ->
     set_to = dict(re.findall(r"^(\w+)=(/\S+|\$home\S*|avdrift)$", text, re.MULTILINE))
     assert set_to["venv"].replace("$home", set_to["home"]) + "/bin/avdrift" == unit["ExecStart"][0].split()[0]
     assert set_to["config"] == str(DEFAULT_FILE)
+    command = (ROOT / "systemd" / "avdrift.sh").read_text()
+    assert f"program={unit['ExecStart'][0].split()[0]}\n" in command and f"state={set_to['state']}\n" in command
     assert set_to["state"] == "/var/lib/" + unit["StateDirectory"][0] and set_to["user"] == unit["User"][0]
 
 
 @pytest.mark.skipif(not shutil.which("shellcheck"), reason="no shellcheck here")
 def test_shellcheck_finds_nothing() -> None:
-    done = subprocess.run(["shellcheck", INSTALLER], capture_output=True, text=True, timeout=120, check=False)
+    files = [INSTALLER, ROOT / "systemd" / "avdrift.sh"]
+    done = subprocess.run(["shellcheck", *files], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout
