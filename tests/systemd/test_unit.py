@@ -156,7 +156,10 @@ def test_the_installer_does_nothing_that_it_does_not_understand(words: list[str]
 
 @pytest.mark.parametrize("words", [[], ["--uninstall"]])
 def test_the_installer_asks_for_root(words: list[str]) -> None:
-    done = installer(*words, user=65534 if os.geteuid() == 0 else None)
+    try:
+        done = installer(*words, user=65534 if os.geteuid() == 0 else None)
+    except PermissionError:
+        pytest.skip("this clone is closed to other users")
     assert done.returncode == 1
     assert done.stderr == f"avdrift: this needs root. Run: sudo {' '.join([str(INSTALLER), *words])}\n"
 
