@@ -41,6 +41,7 @@ class Machine:
         self.changed = self._work / "changed"  # what is not as in the tree
         self._merged = self._work / "merged"
         self._leader = 0
+        self.booted_s = 0.0  # monotonic time of the last boot
 
     def __enter__(self) -> Self:
         for folder in (self.changed, self._merged, self._work / "overlay"):
@@ -63,6 +64,7 @@ class Machine:
             ["script", "-qec", nspawn, "/dev/null"], stdin=subprocess.DEVNULL, stdout=self._boot_log,
             stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+        self.booted_s = time.monotonic()
         wait_until(self._find_leader, 30, "the container's first process")
         wait_until(lambda: self.run("true", check=False).returncode == 0, 30, "a way into the container")
         state = ("systemctl", "is-system-running")
