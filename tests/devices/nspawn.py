@@ -12,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -32,8 +33,24 @@ def wait_until(true: Callable[[], bool], timeout_s: float, what: str) -> float:
     return time.monotonic() - began_s
 
 
+def _remove_groups() -> None:
+    """What the container's systemd has left below our own control groups."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, names, ours = line.split(":", 2)
+        if names not in CONTROLLERS:
+            continue
+        for made in ("init.scope", "system.slice", "user.slice"):
+            top = Path("/sys/fs/cgroup") / names / ours.lstrip("/") / made
+            for folder in sorted([*top.rglob("*/"), top], reverse=True):
+                with suppress(OSError):  # in use, or never made
+                    folder.rmdir()
+
+
 class Machine:
-    """A context: boots, runs commands inside as root, powers off and forgets what has changed."""
+    """A context: boots, runs commands inside as root, powers off and forgets what has changed. One at a time.
+
+    All of them would have the same control groups.
+    """
 
     def __init__(self, tree: Path) -> None:
         self.tree = tree.resolve()
@@ -102,6 +119,7 @@ class Machine:
             os.killpg(self._process.pid, 9)
             self._process.wait()
         self._boot_log.close()
+        _remove_groups()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
