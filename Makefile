@@ -27,7 +27,7 @@ MOSQUITTO_FOUND = (PATH="$$PATH:/usr/sbin"; command -v mosquitto && command -v m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-devices test-homeassistant setup-test lint test-packages clean
+.PHONY: help run setup test test-devices test-homeassistant setup-test lint test-packages install uninstall clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 28
@@ -59,6 +59,12 @@ lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m mypy
 
 setup-test: setup $(TEST_SET) test-packages ## only what the tests need
+
+install: ## install or upgrade the service (as root: sudo make install)
+	@./systemd/install.sh
+
+uninstall: ## remove the service; configuration and models stay (as root)
+	@./systemd/install.sh --uninstall
 
 clean: ## remove everything that was made here
 	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

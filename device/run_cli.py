@@ -59,8 +59,10 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
     daemon = Daemon(
         towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir),
-        store=None if bundle or file else Store(state_dir), state_dir=state_dir,
+        store=None if bundle or file else Store(state_dir), state_dir=state_dir, events_lost=outlets.events_lost,
+        heartbeat=outlets.notifier.heartbeat,
     )  # fmt: skip
+    outlets.submit_to(daemon.submit)
     with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
         if file is None:
             daemon.run(live_feeds(config))
@@ -108,7 +110,14 @@ def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outle
         if now.measure.profile != before.measure.profile:
             daemon.submit(Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None))
 
-    return Reloader(config, lambda: configured(options), take).ask
+    def again() -> Config:
+        outlets.notifier.reloading()
+        try:
+            return configured(options)
+        finally:
+            outlets.notifier.reloaded()
+
+    return Reloader(config, again, take).ask
 
 
 @contextmanager

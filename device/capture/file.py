@@ -91,7 +91,7 @@ class FileSource:
     @property
     def damaged(self) -> str | None:
         """What was wrong in what has been read so far, for a person; None when nothing was."""
-        found = [f"{count} × {what}" for what, count in self._trouble.items()]
+        found = [f"{count} × {what}" for what, count in self._trouble.items() if count]
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
 
     def __iter__(self) -> Iterator[Frame | Chunk]:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.config import Config, LogSettings
 from device.runtime.announcer import Announcer
 from device.runtime.clock import Clock, SystemClock
+from device.runtime.commands import Command
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logs import LogHandler
 from device.telemetry.sink import Hub, Sink
+from device.telemetry.systemd import Notifier
+
+if TYPE_CHECKING:
+    from device.telemetry.mqtt import MqttSink
 
 
 class Outlets:
@@ -25,13 +31,29 @@ class Outlets:
         self._handler, self._quiet = handler, quiet
         clock = clock or SystemClock()
         self._log = LogSink(self._log_settings(config), handler)
-        sinks: list[Sink] = [*more, self._log]
+        self.notifier = Notifier()
+        sinks: list[Sink] = [self.notifier, *more, self._log]
         if config.metrics.file or config.metrics.listen:
             from device.telemetry.metrics_sink import MetricsSink  # a library that most need not load
 
             every_s = config.measure.report_every_s
             sinks.append(MetricsSink(config.metrics, report_every_s=every_s, folder=folder, clock=clock))
+        self._mqtt: MqttSink | None = None
+        if config.mqtt.host:
+            from device.telemetry.mqtt import MqttSink  # likewise
+
+            self._mqtt = MqttSink(config.mqtt, report_every_s=config.measure.report_every_s, folder=folder)
+            sinks.append(self._mqtt)
         self.sink = Announcer(Hub(sinks), config.events, clock)
+
+    def submit_to(self, submit: Callable[[Command], None]) -> None:
+        """Where commands from outside go."""
+        if self._mqtt:
+            self._mqtt.submit_to(submit)
+
+    def events_lost(self) -> int:
+        """How many events found no room while nobody took them."""
+        return self._mqtt.events_lost if self._mqtt else 0
 
     def take_settings(self, config: Config) -> None:
         """What a reload may change; safe from any thread."""

@@ -246,6 +246,12 @@ def test_truncated_mp4_with_its_index_in_front(tmp_path: Path) -> None:
     assert damaged is not None
 
 
+def test_a_whole_file_is_not_damaged_when_reading_stops_early(tmp_path: Path) -> None:
+    with FileSource(write(tmp_path / "whole.mkv", Picture(), Sound())) as source:
+        assert isinstance(next(item for item in source if isinstance(item, Frame)), Frame)
+        assert source.damaged is None
+
+
 def test_damage_in_the_middle_is_reported_and_the_rest_delivered(tmp_path: Path) -> None:
     picture = Picture(noise=True, options={"g": "10"}, flashes_s=(0.4, 2.8))
     # After damage a Matroska reader goes on at the next cluster, of which three seconds otherwise have but one.
