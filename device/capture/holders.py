@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from device.errors import CaptureError, DeviceBusyError, DevicePermissionError
+from device.errors import CaptureError, DeviceBusyError, DeviceHungError, DevicePermissionError
 
 CAMERA_NODES = ("video*", "media*", "dma_heap/vidbuf_cached", "dma_heap/linux,cma")
 _MAX_NAMED = 3
@@ -52,7 +52,7 @@ def _name(process: Path) -> str:
         return "a process"
 
 
-def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceBusyError:
+def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceBusyError | DeviceHungError:
     """The error that says who holds the camera."""
     found = holders(among, proc)
     own = found.pop(os.getpid(), None)
@@ -62,7 +62,7 @@ def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceB
         return DeviceBusyError(f"held by {who}", where=where, remedy="Stop that one: a camera serves one at a time.")
     if own:
         remedy = "It is open already, or a driver that hangs does not let go: restart this process."
-        return DeviceBusyError(f"held by this process itself ({own})", where=where, remedy=remedy)
+        return DeviceHungError(f"held by this process itself ({own})", where=where, remedy=remedy)
     what = "held by another process, which this user may not see"
     remedy = "To see which: sudo fuser -v /dev/video* /dev/media*"
     return DeviceBusyError(what, where=where, remedy=remedy)

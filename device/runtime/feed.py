@@ -14,7 +14,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from device.capture.source import Source
-from device.errors import AvdriftError, CaptureError, DeviceBusyError, DeviceMissingError, DevicePermissionError
+from device.errors import (
+    AvdriftError,
+    CaptureError,
+    DeviceBusyError,
+    DeviceHungError,
+    DeviceMissingError,
+    DevicePermissionError,
+)
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.clock import Clock
 from device.runtime.handover import Handover
@@ -33,6 +40,7 @@ _NO_GAP_S = 1.0
 CLOCK_JUMPED = "clock_jumped"
 _WORDS: dict[type[CaptureError], str] = {
     DeviceMissingError: "missing", DeviceBusyError: "busy", DevicePermissionError: "permission",
+    DeviceHungError: "stalled",
 }  # fmt: skip
 
 _log = logging.getLogger(__name__)
@@ -77,6 +85,7 @@ class Reader:
         self._stopped = self._restarting = self._woken = False
         self._thread: threading.Thread | None = None
         self._orphans: list[tuple[threading.Thread, int]] = []  # of the measuring thread alone
+        self._hung_ns: int | None = None  # since when a driver of our own process holds the device
         self._said = ""
 
     # For the thread that measures
@@ -139,7 +148,8 @@ class Reader:
     def hopeless(self) -> bool:
         """Whether only a new process can help."""
         oldest_ns = self._orphans[0][1] if self.orphans() else self._clock.now_ns()
-        waited_s = (self._clock.now_ns() - oldest_ns) / NS_PER_S
+        since_ns = min(oldest_ns, self._hung_ns or oldest_ns)
+        waited_s = (self._clock.now_ns() - since_ns) / NS_PER_S
         return len(self._orphans) >= MAX_ORPHANS or (self.fault is not None and waited_s > ORPHAN_PATIENCE_S)
 
     # The thread's own
@@ -195,6 +205,8 @@ class Reader:
                 self._is_alive(turn)
             return word
         except CaptureError as error:
+            # It may let go a moment later; while it does not, no attempt can succeed.
+            self._hung_ns = (self._hung_ns or self._clock.now_ns()) if isinstance(error, DeviceHungError) else None
             self._say("%s", error)
             return f"{self.part}_{_WORDS.get(type(error), 'lost')}"
         except AvdriftError:  # a setting or an installation that cannot work: trying again does not help
@@ -208,7 +220,7 @@ class Reader:
             if not self._in_charge(turn):
                 return ""
             self._source, self.device = source, getattr(source, "device", None)
-            self._alive_ns, self._woken = self._clock.now_ns(), False
+            self._alive_ns, self._woken, self._hung_ns = self._clock.now_ns(), False, None
         stamps, missed = Stamps(), 0
         bad_ns: int | None = None  # since when there was nothing good
         for item in source:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device.capture.holders import busy_error, closed_nodes, holders, nodes, permission_error, why
-from device.errors import DeviceBusyError, DevicePermissionError
+from device.errors import DeviceBusyError, DeviceHungError, DevicePermissionError
 
 MINE = os.getpid()
 
@@ -52,7 +52,8 @@ def test_the_others_are_named_and_not_ourselves(tmp_path: Path, node: Path) -> N
 
 def test_ourselves_where_there_is_nobody_else(tmp_path: Path, node: Path) -> None:
     proc = make_proc(tmp_path / "proc", {MINE: ("avdrift", [node])})
-    assert "this process itself" in str(busy_error("camera", [node], proc))
+    found = busy_error("camera", [node], proc)
+    assert isinstance(found, DeviceHungError) and "this process itself" in str(found)
 
 
 def test_processes_that_may_not_be_looked_into(tmp_path: Path, node: Path) -> None:

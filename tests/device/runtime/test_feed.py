@@ -14,6 +14,7 @@ import pytest
 from device.errors import (
     CaptureError,
     DeviceBusyError,
+    DeviceHungError,
     DeviceLostError,
     DeviceMissingError,
     DevicePermissionError,
@@ -351,6 +352,20 @@ def test_what_only_a_new_process_can_mend_is_hopeless() -> None:
         on.clock.sleep(1)
         on.reader.supervise()
         assert not on.reader.hopeless
+
+
+def test_a_device_that_our_own_driver_holds_is_hopeless_only_if_it_does_not_let_go() -> None:
+    def script(clock: SimClock) -> Opener:
+        held = [error(DeviceHungError)] * 30
+        return Opener(clock, [error(DeviceHungError), tape(clock, 10), *held])
+
+    with bench(script) as on:
+        assert on.until_fault("camera_stalled") < 1
+        on.until_fault(None)
+        assert not on.reader.hopeless
+        on.until_fault("camera_stalled", within_s=200)
+        on.pass_s(ORPHAN_PATIENCE_S + 3)
+        assert on.reader.hopeless
 
 
 def test_threads_that_hang_are_bounded() -> None:
