@@ -101,6 +101,23 @@ def check_configuration(m: Machine) -> str:
     return f"{said}; {within_limit(restart(m), 'corrected and started')}"
 
 
+def check_reload(m: Machine) -> str:
+    """The same process takes over what it can, and keeps all it has where the new file is wrong."""
+    before, since_s = pid(m), time.time()
+    m.write(CONFIG, SETTINGS.replace("[measure]", '[measure]\nprofile = "ebu-r37"').replace("4.0", "5.0"))
+    m.run("systemctl", "reload", "avdrift")
+    wait_until(lambda: "needs a restart: measure.window_s" in journal(m, since_s), 10, "the reload's words")
+    assert "taken over: measure.profile" in journal(m, since_s), journal(m, since_s)
+    m.write(CONFIG, "config_version = 1\n[measure]\nwindow_s = 400\n")
+    m.run("systemctl", "reload", "avdrift")
+    wait_until(lambda: "the settings stay as they are" in journal(m, since_s), 10, "the refusal")
+    m.write(CONFIG, SETTINGS)
+    m.run("systemctl", "reload", "avdrift")
+    measuring(m)
+    assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
+    return "another profile taken over, a wrong file refused, by the same process"
+
+
 def check_models(m: Machine) -> str:
     release = m.run("readlink", "-f", "/opt/avdrift/venv").stdout.strip()
     face = m.path(f"{release}/share/avdrift/face_detection_short_range.tflite")

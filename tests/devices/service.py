@@ -13,7 +13,15 @@ CONFIG = "/etc/avdrift/avdrift.toml"
 STATE = "/var/lib/avdrift"
 RELEASES = "/opt/avdrift/releases"
 DROP_IN = "/etc/systemd/system/avdrift.service.d/test.conf"
-SETTINGS = f'config_version = 1\n# mine\n[source]\nfile = "{RECORDING}"\n[measure]\nwindow_s = 4.0\n'
+SETTINGS = f"""config_version = 1
+# mine
+[source]
+file = "{RECORDING}"
+[measure]
+window_s = 4.0
+[log]
+reports = "all"
+"""
 NUMBER = re.compile(r"[+-]\d+ ms, ")  # in the status, while measuring
 LIMIT_S = 10.0  # from the end of the cause to measuring
 
