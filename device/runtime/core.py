@@ -92,6 +92,8 @@ class Core:
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)
         else:
+            self._quality.push(item)
+            self._quality_fault = self._quality.fault  # explains a recording, and spoils nothing of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
         self._heard_ns = self._clock.now_ns()
@@ -231,7 +233,7 @@ class Core:
             if self._source_fault or old:
                 state, result = State.STALLED, None
         state = state or self._unfilled(result)
-        if result and result.state is State.MEASURING and fault in _SPOILS:
+        if self._live and result and result.state is State.MEASURING and fault in _SPOILS:
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
