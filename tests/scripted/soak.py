@@ -27,8 +27,8 @@ from tqdm import tqdm
 from tests.scripted.faults import FAULTS, Fault
 from tests.scripted.stage import STOPPED_WITHIN_S, Outcome, stage
 
-WARM_ROUNDS = 3  # of which the figures of the process are not judged
-MOST_GROWTH_MB = 30.0
+WARM_SHARE = 0.2  # of the rounds, after which memory has found its level
+MOST_GROWTH_MB = 15.0
 
 
 def process_figures() -> dict[str, float]:
@@ -73,7 +73,7 @@ def summary(
     for outcome in outcomes:
         by_name[outcome.name].append(outcome)
     rows = {fault.name: _row(fault, by_name[fault.name]) for fault in FAULTS if fault.name in by_name}
-    judged = figures[min(WARM_ROUNDS, len(figures)) - 1 :]
+    judged = figures[int(WARM_SHARE * len(figures)) :]
     growth = {key: round(judged[-1][key] - judged[0][key], 1) for key in judged[0]}
     flat = growth["memory_mb"] <= MOST_GROWTH_MB and growth["threads"] <= 0 and growth["open_files"] <= 0
     wrong = sum(row["problems"] for row in rows.values())
@@ -89,8 +89,8 @@ def _row(fault: Fault, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     recovered = [outcome.recovered_s for outcome in outcomes if outcome.recovered_s is not None]
     return {
         "times": len(outcomes), "words": sorted({outcome.word for outcome in outcomes if outcome.word}),
-        "named_s": [median(named), max(named)] if named else None,
-        "recovered_s": [median(recovered), max(recovered)] if recovered else None,
+        "named_s": [round(median(named), 2), max(named)] if named else None,
+        "recovered_s": [round(median(recovered), 2), max(recovered)] if recovered else None,
         "numbers_meanwhile": 0 if fault.numbers else sum(outcome.numbers_meanwhile for outcome in outcomes),
         "wrong_numbers": sum(outcome.wrong_numbers for outcome in outcomes),
         "false_steps": sum(outcome.false_steps for outcome in outcomes),

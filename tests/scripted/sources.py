@@ -35,6 +35,7 @@ PICTURE_NS = 40 * NS_PER_MS
 _SCENE_FROM_S, _SCENE_TO_S = 0.4, 15.6  # whole pictures, well inside the part with one offset
 _SAME_PICTURE = 0.02
 _CAMERA_DELAY_NS = 30 * NS_PER_MS
+_MICROPHONE_SETTLES_S = 1.2  # until its audio clock is sure of the times
 _MICROPHONE_DELAY_NS = 10 * NS_PER_MS
 
 Item = Frame | Chunk
@@ -100,6 +101,7 @@ class Device:
     part: str
     make: Callable[[int], tuple[int, Item]]
     number_at: Callable[[int], int]  # of the first item after a time
+    settles_s: float = 0.0  # after opening, until it gives all that came since
     trouble: Trouble = field(default_factory=Trouble)
     begun_ns: int = 0  # of the trouble
     opened: int = 0
@@ -165,8 +167,9 @@ class Session:
 
     def __iter__(self) -> Iterator[Item]:
         device, clock = self._device, self._device.clock
-        number = device.number_at(clock.now_ns())
-        given_ns = clock.now_ns()
+        opened_ns = given_ns = clock.now_ns()
+        number = device.number_at(opened_ns)
+        held: list[Item] = []
         while True:
             ready_ns, item = device.make(number)
             number += 1
@@ -177,9 +180,12 @@ class Session:
             if ready_ns < clock.now_ns() - NS_PER_S:  # a device keeps about a second, and loses what is older
                 number = device.number_at(clock.now_ns())
                 continue
-            for given in device.trouble.giving(device, item) if device.trouble.giving else (item,):
-                yield given
-                given_ns = clock.now_ns()
+            held += device.trouble.giving(device, item) if device.trouble.giving else (item,)
+            if clock.now_ns() - opened_ns >= device.settles_s * NS_PER_S:
+                for given in held:
+                    yield given
+                    given_ns = clock.now_ns()
+                held = []
             if clock.now_ns() - given_ns >= LOST_AFTER_S * NS_PER_S:
                 raise DeviceLostError("gives nothing", where=device.part, remedy="Check its cable")
 
@@ -205,4 +211,6 @@ def microphone(clock: SimClock, *, ppm: float = 0.0) -> Device:
         samples = scene().samples(t_ns, BLOCK_SAMPLES, rate_hz)
         return t_ns + round(period_ns) + _MICROPHONE_DELAY_NS, Chunk(number, t_ns, RATE_HZ, samples)
 
-    return Device(clock, "microphone", make, lambda t_ns: int((t_ns - START_NS) / period_ns) + 1)
+    return Device(
+        clock, "microphone", make, lambda t_ns: int((t_ns - START_NS) / period_ns) + 1, settles_s=_MICROPHONE_SETTLES_S
+    )

@@ -187,7 +187,7 @@ def stage(
 
 @contextmanager
 def _changed(owner: object, name: str, value: object) -> Iterator[None]:
-    """What the daemon reaches by its name only."""
+    """Something replaced for a while that the daemon reaches by its name only."""
     before = getattr(owner, name)
     setattr(owner, name, value)
     try:

@@ -72,6 +72,7 @@ def rig(rate_hz: float, camera_ppm: float, microphone_ppm: float, lost: float = 
         world.microphone = microphone(world.clock, ppm=microphone_ppm)
         world.camera.begin(losing(lost)(world.rng))
         world.microphone.begin(driven(world.rng))
+        world.microphone.settles_s = 0.0  # as the audio clock itself waits
 
     return prepare
 

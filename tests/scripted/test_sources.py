@@ -93,6 +93,17 @@ def test_blocks_follow_each_other_in_true_time_whatever_the_microphones_rate(clo
     assert clock.now_ns() >= got[-1].t_ns + 20 * NS_PER_MS, "nothing is heard before it was said"
 
 
+def test_a_microphone_gives_nothing_until_its_times_are_known_and_then_all_of_it(clock: SimClock) -> None:
+    with microphone(clock).open() as session:
+        items = iter(session)
+        first = next(items)
+        assert clock.now_ns() - START_NS == pytest.approx(1.2 * NS_PER_S, abs=0.05 * NS_PER_S)
+        burst_ns = clock.now_ns()
+        rest = [item.t_ns for item in islice(items, 50)]
+    assert first.t_ns < START_NS + 50 * NS_PER_MS and clock.now_ns() == burst_ns
+    assert all(b - a == 20 * NS_PER_MS for a, b in pairwise([first.t_ns, *rest]))
+
+
 def test_a_device_is_held_by_one_at_a_time(clock: SimClock) -> None:
     device = camera(clock)
     with device.open(), pytest.raises(DeviceBusyError):
