@@ -27,6 +27,7 @@ from device.towers.bundle import Bundle
 OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
 _CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
 _NO_PROGRESS_S = 30.0
+_QUIET_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
 
 _SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED}
@@ -62,6 +63,7 @@ class Core:
         self._origin_ns: int | None = None
         self._pace_ns: int | None = None  # the clock less the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
+        self._taken_ns: dict[str, int] = {}  # when each live source last gave something
         self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
 
     # What happens to it
@@ -88,6 +90,7 @@ class Core:
         if self._live:
             self._analyzer.set_load(step)
             self._awaited.discard(given.part)
+            self._taken_ns[given.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)
@@ -233,7 +236,7 @@ class Core:
             if self._source_fault or old:
                 state, result = State.STALLED, None
         state = state or self._unfilled(result)
-        if self._live and result and result.state is State.MEASURING and fault in _SPOILS:
+        if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
@@ -242,6 +245,11 @@ class Core:
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
         self._sink.report(report)
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether a live source gives nothing, though it may be too early to say why: nothing is known of now."""
+        return self._clock.now_ns() - min(self._taken_ns.values(), default=0) > _QUIET_NS
 
     def _unfilled(self, result: WindowResult | None) -> State | None:
         """STARTING where the window has seen too little to say what is missing."""

@@ -145,6 +145,19 @@ def test_a_thread_that_never_comes_back_from_its_driver_stops_the_heartbeat() ->
         assert running.stop() < STOPPED_WITHIN_S
 
 
+@pytest.mark.parametrize("name", ["camera stalls", "camera hangs", "microphone hangs", "microphone's times are zero"])
+def test_a_source_that_gives_nothing_ends_the_numbers_before_it_is_named(name: str) -> None:
+    fault, begun_ns = BY_NAME[name], 0
+    with stage(seed=11) as running:
+        running.wait_measuring()
+        begun_ns = running.clock.now_ns()
+        fault.begin(running.world)
+        running.clock.sleep(NAMED_WITHIN_S)
+        meanwhile = [(t_ns, r) for t_ns, r in running.sink.reports if t_ns > begun_ns + 1.1 * NS_PER_S]
+    assert all(report.offset_ms is None for _, report in meanwhile)
+    assert {report.fault for _, report in meanwhile} & fault.words
+
+
 @pytest.mark.parametrize("name", ["camera hangs", "camera hangs, and when closed", "microphone hangs when opened"])
 def test_what_hangs_for_long_and_comes_back_is_measured_again(name: str) -> None:
     fault = BY_NAME[name]
