@@ -109,6 +109,8 @@ class Device:
     _holder: Session | None = None
 
     def begin(self, trouble: Trouble) -> None:
+        """From now on; what hung because of another trouble goes on."""
+        self.clock.release(self.released)
         self.begun_ns, self.released = self.clock.now_ns(), threading.Event()
         self.trouble = trouble
 
