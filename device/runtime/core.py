@@ -155,7 +155,9 @@ class Core:
         now_ns = self._clock.now_ns()
         jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
         lesser = CLOCK_JUMPED if jumped else OVERLOADED if self.load.overloaded(now_ns) else None
-        return self._source_fault or self._model_fault or self._quality_fault or lesser
+        if self._quality_fault in SPOILS_NUMBERS:
+            return self._source_fault or self._model_fault or self._quality_fault
+        return self._source_fault or self._model_fault or lesser or self._quality_fault
 
     @property
     def progressing(self) -> bool:

@@ -119,6 +119,18 @@ def test_faults_that_overlap_in_any_way_leave_no_wrong_number_behind() -> None:
     assert all(abs(number - TRUTH_MS) < RIGHT_WITHIN_MS for number in numbers_ms(running))
 
 
+@pytest.mark.parametrize("name", ["computer suspended", "processor too slow", "camera freezes"])
+def test_clipped_sound_hides_no_fault_that_matters_more(name: str) -> None:
+    fault = BY_NAME[name]
+    with stage(seed=13) as running:
+        running.wait_measuring()
+        BY_NAME["microphone clips"].begin(running.world)
+        running.clock.sleep(2)
+        assert running.sink.reports[-1][1].fault == "microphone_clipped"
+        outcome = running.suffer(fault)
+    assert outcome.word in fault.words
+
+
 def test_a_source_that_is_away_for_an_hour_is_measured_again_soon_after_it_is_back() -> None:
     with stage(seed=3) as running:
         running.wait_measuring()
