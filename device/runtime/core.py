@@ -27,6 +27,7 @@ from device.towers.bundle import Bundle
 OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
 _CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
 _NO_PROGRESS_S = 30.0
+_QUIET_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
 
 _SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED}
@@ -62,6 +63,7 @@ class Core:
         self._origin_ns: int | None = None
         self._pace_ns: int | None = None  # the clock less the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
+        self._taken_ns: dict[str, int] = {}  # when each live source last gave something
         self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
 
     # What happens to it
@@ -88,10 +90,13 @@ class Core:
         if self._live:
             self._analyzer.set_load(step)
             self._awaited.discard(given.part)
+            self._taken_ns[given.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)
         else:
+            self._quality.push(item)
+            self._quality_fault = self._quality.fault  # explains a recording, and spoils nothing of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
         self._heard_ns = self._clock.now_ns()
@@ -150,7 +155,9 @@ class Core:
         now_ns = self._clock.now_ns()
         jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
         lesser = CLOCK_JUMPED if jumped else OVERLOADED if self.load.overloaded(now_ns) else None
-        return self._source_fault or self._model_fault or self._quality_fault or lesser
+        if self._quality_fault in SPOILS_NUMBERS:
+            return self._source_fault or self._model_fault or self._quality_fault
+        return self._source_fault or self._model_fault or lesser or self._quality_fault
 
     @property
     def progressing(self) -> bool:
@@ -231,7 +238,7 @@ class Core:
             if self._source_fault or old:
                 state, result = State.STALLED, None
         state = state or self._unfilled(result)
-        if result and result.state is State.MEASURING and fault in _SPOILS:
+        if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
@@ -240,6 +247,11 @@ class Core:
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
         self._sink.report(report)
+
+    @property
+    def _quiet(self) -> bool:
+        """Whether a live source gives nothing, though it may be too early to say why: nothing is known of now."""
+        return self._clock.now_ns() - min(self._taken_ns.values(), default=0) > _QUIET_NS
 
     def _unfilled(self, result: WindowResult | None) -> State | None:
         """STARTING where the window has seen too little to say what is missing."""

@@ -247,7 +247,7 @@ class SimClock:
             with waiter.changed:
                 if waiter.woken:
                     any_done = True
-                elif waiter.done():
+                elif _is_done(waiter):
                     any_done = True
                     with self._lock:
                         self._wake(waiter)
@@ -290,6 +290,13 @@ class SimClock:
                 how = "hangs" if ident in self._hung else "runs or blocks outside of the clock"
                 lines.append(f"{thread.name} {how} at\n{_place(thread)}")
         return "\n".join(lines)
+
+
+def _is_done(waiter: _Waiter) -> bool:
+    try:
+        return waiter.done()
+    except Exception:
+        return True  # let its own thread meet the error
 
 
 def _place(thread: threading.Thread) -> str:

@@ -133,6 +133,19 @@ def test_a_change_that_nobody_was_told_of_is_seen_all_the_same(clock: SimClock) 
     thread.join()
 
 
+def test_a_question_that_raises_does_so_in_the_thread_that_asked(clock: SimClock) -> None:
+    changed, answers = threading.Condition(), iter([False])
+
+    def ask() -> None:
+        with changed, pytest.raises(StopIteration):
+            clock.wait_for(changed, lambda: next(answers))
+
+    thread = clock.start(ask, "asker")
+    clock.sleep(1)
+    thread.join(1)
+    assert not thread.is_alive()
+
+
 def test_joining_lets_time_go_on_and_may_time_out(clock: SimClock) -> None:
     thread = clock.start(lambda: clock.sleep(3), "sleeper")
     thread.join(1)
