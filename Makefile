@@ -27,7 +27,7 @@ MOSQUITTO_FOUND = (PATH="$$PATH:/usr/sbin"; command -v mosquitto && command -v m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-devices test-homeassistant setup-test lint test-packages install uninstall clean
+.PHONY: help run setup test test-devices test-homeassistant soak setup-test lint test-packages install uninstall clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 28
@@ -57,6 +57,9 @@ test-homeassistant: setup-test ## ask Home Assistant itself what it reads (needs
 lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
+
+soak: setup-test ## 2,000 scripted faults through the whole daemon on simulated time (12 minutes)
+	@$(PY) -m tests.scripted.soak --times 50
 
 setup-test: setup $(TEST_SET) test-packages ## only what the tests need
 
