@@ -131,6 +131,7 @@ def test_rates_and_clocks_that_are_off_do_not_move_the_offset(prepare: Prepare) 
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 def test_nothing_grows_in_ten_minutes() -> None:
     numbers_ms, share = measured(rig(25, 100, 200), 600)
     assert share > 0.8

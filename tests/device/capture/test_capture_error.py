@@ -111,6 +111,7 @@ def test_a_day_of_capture_adds_less_than_a_millisecond_to_the_offset(camera: str
 
 
 @pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.parametrize("domain", ["monotonic", "realtime", "none"])
 @pytest.mark.parametrize("sign", [1, -1])
 @pytest.mark.parametrize("camera", CAMERAS)
