@@ -218,7 +218,9 @@ class Core:
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
         result = self._window.result(self._analyzer) if state is None else None
-        captured_ns = self._pace_ns + result.to_ns if self._pace_ns is not None and result else None
+        captured_ns = None
+        if self._pace_ns is not None and result:  # the window goes on for a little after its last picture's time
+            captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
             if self._source_fault or old:
