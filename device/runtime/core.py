@@ -1,6 +1,6 @@
 """The daemon without its threads: items, faults and the time go in, reports come out to the sink.
 
-A recording is reported on by its own time, at any speed. Live, reports keep the clock's time and never stop: each says
+A recording is reported on by its own time, at any speed. Live, reports keep to the clock and never stop: each says
 what the evidence supports now, or which fault keeps it from saying anything. What was measured before a fault, or
 before a jump of a stream's time, is forgotten: afterwards sound and picture may lie otherwise.
 """
@@ -20,6 +20,7 @@ from device.runtime.clock import Clock
 from device.runtime.handover import Given, Handover
 from device.runtime.load import Load
 from device.runtime.reporter import Reporter
+from device.runtime.schedule import Schedule
 from device.sync.track import LipEvidence
 from device.telemetry.sink import Sink
 from device.towers.bundle import Bundle
@@ -49,7 +50,7 @@ class Core:
         self._sink, self._clock = sink, clock
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._window = SlidingWindow(settings.window_s)
-        self._every_ns = round(settings.report_every_s * NS_PER_S)
+        self._schedule = Schedule(round(settings.report_every_s * NS_PER_S))
         self._quality = QualityMonitor()
         self._live = self._realtime = False
         self._awaited: set[str] = set()  # sources that have given nothing yet
@@ -57,7 +58,6 @@ class Core:
         self._source_fault: str | None = None  # a source gives nothing
         self._model_fault: str | None = None
         self._quality_fault: str | None = None
-        self._next_report_ns: int | None = None  # on the recording's time, or live on the clock
         self._alarm_ns: int | None = None  # the recording's time by which evidence must have come
         self._seen_ns = 0  # time of the newest item
         self._origin_ns: int | None = None
@@ -76,7 +76,8 @@ class Core:
         self.queue, self._awaited, self._live, self._realtime = queue, awaited, live, realtime
         self._heard_ns = self._evidence_ns = self._clock.now_ns()
         if live:
-            self._pace_ns, self._next_report_ns = 0, self._heard_ns + self._every_ns
+            self._pace_ns = 0
+            self._schedule.begin(self._heard_ns)
 
     def take(self, given: Given) -> None:
         """The next item."""
@@ -109,8 +110,8 @@ class Core:
         """To be called a few times a second: something must be said also while nothing comes."""
         now_ns = self._clock.now_ns()
         if self._live and not (self._awaited and self.fault is None):
-            # A little late is better than without the evidence that is just being made.
-            self._report_if_due(now_ns - self._every_ns // 2)
+            if self._schedule.due_live(now_ns, evidence=False):
+                self._send()
         elif self._realtime and not self._live and now_ns - self._heard_ns >= self.settings.stalled_after_s * NS_PER_S:
             self._heard_ns = now_ns
             self._send(state=State.STALLED)
@@ -168,10 +169,14 @@ class Core:
     # Evidence
 
     def _add(self, rows: Iterable[LipEvidence]) -> None:
-        for row in rows:
+        batch = list(rows)
+        for row in batch:
             self._window.push(row)
             self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
-            self._report_if_due(row.t_ns)
+            if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
+                behind_ns = self._clock.now_ns() - self._pace_ns - row.t_ns if self._pace_ns is not None else 0
+                if behind_ns <= self._patience_ns:  # at real-time pace, yesterday's offset helps nobody
+                    self._send(t_ns=row.t_ns)
 
     def _add_live(self, item: Frame | Chunk) -> None:
         try:
@@ -186,7 +191,8 @@ class Core:
             self._window.push(row)
         if rows:
             self._model_fault, self._evidence_ns = None, self._clock.now_ns()
-            self._report_if_due(self._evidence_ns)
+            if self._schedule.due_live(self._evidence_ns, evidence=True):
+                self._send()
 
     def _watch_quality(self, item: Frame | Chunk) -> None:
         before = self._quality_fault
@@ -216,23 +222,12 @@ class Core:
         settings = self.settings
         return round((settings.stalled_after_s + settings.search_ms / 1000 + _CHAIN_S) * NS_PER_S)
 
-    def _report_if_due(self, t_ns: int) -> None:
-        """By the time of the evidence in a recording, by the clock's live."""
-        if self._next_report_ns is None:
-            self._next_report_ns = t_ns + self._every_ns
-        if t_ns < self._next_report_ns:
-            return
-        self._next_report_ns += self._every_ns
-        if self._next_report_ns <= t_ns:  # after a jump in time the missed reports are not made up for
-            self._next_report_ns = t_ns + self._every_ns
-        behind_ns = self._clock.now_ns() - self._pace_ns - t_ns if self._pace_ns is not None else 0
-        if behind_ns <= self._patience_ns:  # at real-time pace, yesterday's offset helps nobody
-            self._send(t_ns=t_ns)
-
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
         result = self._window.result(self._analyzer) if state is None else None
-        captured_ns = self._pace_ns + result.to_ns if self._pace_ns is not None and result else None
+        captured_ns = None
+        if self._pace_ns is not None and result:  # the window goes on for a little after its last picture's time
+            captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
             if self._source_fault or old:

@@ -108,7 +108,8 @@ def test_a_report_each_second_of_the_recording() -> None:
     found = replayed(talking_items())
     times_s = [t_s for t_s in found.times_s if t_s is not None]
     assert len(times_s) == len(found.reports) == 6 + 1
-    assert all(b - a == pytest.approx(1.0, abs=0.05) for a, b in pairwise(times_s))
+    assert all(b - a == pytest.approx(1.0, abs=0.05) for a, b in pairwise(times_s[:-1]))
+    assert 1 <= times_s[-1] - times_s[-2] < 2, "the last one comes when the recording ends"
     assert [report.seq for report in found.reports] == list(range(1, 8))
 
 
@@ -237,7 +238,7 @@ def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
         target.run([Recording(items).feed()], realtime=True)
         assert clock.now_ns() - begun_ns == pytest.approx(items[-1].t_ns, abs=NS_PER_S // 50)
     assert collector.reports[-1].video_dropped == collector.reports[-1].audio_dropped == 0
-    assert all(report.latency_ms is not None and 0 < report.latency_ms < 3000 for report in collector.reports)
+    assert all(report.latency_ms is not None and 0 <= report.latency_ms < 700 for report in collector.reports)
 
 
 # Live
@@ -247,12 +248,13 @@ def test_live_there_is_a_report_each_second_once_both_sources_are_open() -> None
     with live() as on:
         on.clock.sleep(20)
     times_s = [report.uptime_s for report in on.collector.reports]
-    assert 18 <= len(times_s) <= 20
-    assert all(b - a == pytest.approx(1.0, abs=0.6) for a, b in pairwise(times_s))
+    # This bundle's evidence comes each 0.4 s, and each second report right after some.
+    assert 16 <= len(times_s) <= 26
+    assert all(b - a == pytest.approx(1.0, abs=0.3) for a, b in pairwise(times_s))
     assert State.MEASURING in on.collector.states and on.collector.faults == [None]
     assert set(on.collector.times_s) == {None}
     measuring = [report for report in on.collector.reports if report.state is State.MEASURING]
-    assert all(report.latency_ms is not None and 0 < report.latency_ms < 3000 for report in measuring)
+    assert all(report.latency_ms is not None and 0 < report.latency_ms < 700 for report in measuring)
 
 
 def test_nothing_is_said_before_it_is_known_whether_the_sources_work() -> None:
