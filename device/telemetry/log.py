@@ -38,7 +38,8 @@ def as_text(report: Report, t_s: float | None) -> str:
 
 def in_words(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault where there is one."""
-    words = re.sub(r"\s{2,}", ", ", as_text(report, None).strip())
+    columns = re.split(r"\s{2,}", as_text(report, None).strip())
+    words = ", ".join(dict.fromkeys(columns))  # in sync is both the direction and the verdict
     return f"{words} ({report.fault.replace('_', ' ')})" if report.fault else words
 
 
