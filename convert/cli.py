@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.remote import SERVICE, Access
 from device import __version__
 from device.command import guarded
 from device.towers.bundle import load_bundle
@@ -34,7 +38,35 @@ def build_parser() -> argparse.ArgumentParser:
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
     signed.add_argument("bundle", type=Path)
     signed.add_argument("--key", type=Path, required=True, help="private key that ssh-keygen -t ed25519 has made")
+    _add_deploy(commands)
     return parser
+
+
+def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    sent = commands.add_parser("deploy", help="a bundle to devices, over ssh and rsync, until its trial is over there")
+    sent.add_argument("hosts", metavar="HOST", nargs="*", help="as for ssh: NAME or USER@NAME")
+    sent.add_argument("--bundle", type=Path, required=True)
+    sent.add_argument("--inventory", type=Path, metavar="FILE", help="more hosts, one a line")
+    sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
+    sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
+    called = sent.add_mutually_exclusive_group()
+    called.add_argument("--remote", metavar="COMMAND", default="avdrift", help="avdrift there (default: avdrift)")
+    called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
+    sent.add_argument(
+        "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
+        help=f"how long to wait for the trials' verdict; 0: not at all ({TIMEOUT_S:g})",
+    )  # fmt: skip
+    sent.add_argument("--allow-unsigned", action="store_true", help="as of avdrift model install")
+    sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
+    sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
+    sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1e6:
+        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1000000")
+    return value
 
 
 def _count(text: str) -> int:
@@ -54,7 +86,7 @@ def _share(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = build_parser().parse_args(argv)
-    commands = {"build": _build, "verify": _verify, "sign": _sign}
+    commands = {"build": _build, "verify": _verify, "sign": _sign, "deploy": _deploy}
     return guarded("avdrift-convert", lambda: commands[options.command](options))
 
 
@@ -67,6 +99,23 @@ def _sign(options: argparse.Namespace) -> int:
     load_bundle(options.bundle)  # nobody should vouch for what no device would load
     print(sign(options.bundle, options.key))
     return 0
+
+
+def _deploy(options: argparse.Namespace) -> int:
+    hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
+    command = SERVICE if options.service else tuple(shlex.split(options.remote))
+    job = plan(
+        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
+        timeout_s=options.timeout, dry_run=options.dry_run,
+    )  # fmt: skip
+
+    def tell(host: str, words: str) -> None:
+        with turn:
+            print(f"{host}: {words}", file=sys.stderr, flush=True)
+
+    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), tell)
+    print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
+    return exit_code(outcomes)
 
 
 def _build(options: argparse.Namespace) -> int:

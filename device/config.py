@@ -105,6 +105,14 @@ class ModelSettings(Section):
     about = "The models."
 
     bundle: str = _text("", PathText(), "Folder with a bundle, relative to this file. Empty: the built-in one.")
+    trial_reports: float = _number(
+        20, Range(1, 10_000), "Reports with an offset until new models have passed their trial and stay."
+    )
+    trial_speech_min: float = _number(
+        10.0,
+        Range(0.1, 1440),
+        "Minutes of speech with a face, without one such report, until the models before them are back.",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,14 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.runtime.trial import standing
+from device.runtime.trial_file import TrialFile
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from device.towers.signature import is_signed
 from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
@@ -87,15 +91,27 @@ def _store(folder: Path | None) -> Store:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
+    stands = _standings(store)
     for entry in store.entries():
+        trial, about = stands(entry.digest)
         if options.json:
-            print(json.dumps(asdict(entry)))
+            print(json.dumps(asdict(entry) | {"trial": trial or None, "trial_about": about or None}))
             continue
         state = CURRENT if entry.current else PREVIOUS if entry.previous else ""
         signed = "signed" if entry.signed else "unsigned"
         what = f"broken: {entry.problem}" if entry.problem else f"{entry.name} {entry.version}"
-        print(f"{entry.digest[:12]}  {state:8}  {signed:8}  {what}")
+        print(f"{entry.digest[:12]}  {state:8}  {signed:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
     return 0
+
+
+def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
+    """Of each digest, how its trial stands and why; two empty texts where there is nothing to say."""
+    file = TrialFile(store.folder)
+    trials, activation = file.read(), None
+    measured = file.is_held()
+    with suppress(ModelError):  # a broken link is told of where models are loaded
+        activation = store.activation()
+    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
 
 
 def _install(store: Store, options: argparse.Namespace) -> int:
@@ -130,19 +146,16 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
         store.load(digest)  # its name must be its digest
     unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
     bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
-    signed = is_signed(folder)
-    _tell(
-        store, bundle, f"all checks passed, {'signed' if signed else 'unsigned'}", as_json=options.json, signed=signed
-    )
+    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
+    words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
+    _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
 
 
-def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, signed: bool | None = None) -> None:
+def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
     if not as_json:
         print(f"{bundle.label}: {what}")
         return
-    told: dict[str, str | bool | None] = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
-    if signed is not None:
-        told |= {"signed": signed}
+    told = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
     links = {CURRENT: store.linked(CURRENT), PREVIOUS: store.linked(PREVIOUS)}
-    print(json.dumps(told | links))
+    print(json.dumps(told | more | links))

@@ -19,6 +19,7 @@ from device.model_cli import chosen_bundle, default_store
 from device.runtime.commands import Command, Verb
 from device.runtime.daemon import Daemon
 from device.runtime.live import Lines, live_feeds, recording_feed
+from device.runtime.models import following
 from device.runtime.outlets import Outlets
 from device.runtime.reloader import Reloader
 from device.runtime.rig import load_rig
@@ -53,22 +54,23 @@ def run_command(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, config: Config, folder: Path, handler: LogHandler) -> int:
     file = options.source or (str(folder / config.source.file) if config.source.file else None)
     bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
-    towers, face_model = chosen_bundle(bundle, options.store), require_face_model()
-    state_dir = options.store or default_store()
-    lines, journal = Lines(sys.stdout, as_json=True), is_journal(_STDOUT)
-    outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
-    daemon = Daemon(
-        towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir),
-        store=None if bundle or file else Store(state_dir), state_dir=state_dir, events_lost=outlets.events_lost,
-        heartbeat=outlets.notifier.heartbeat,
-    )  # fmt: skip
-    outlets.submit_to(daemon.submit)
-    with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
-        if file is None:
-            daemon.run(live_feeds(config))
-        else:
-            lines.position_s = lambda: daemon.position_s
-            run_recording(daemon, file, realtime=True)
+    face_model, state_dir = require_face_model(), options.store or default_store()
+    store = Store(state_dir) if bundle is None else None
+    with following(store, config.model) as models:
+        towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
+        lines, journal = Lines(sys.stdout, as_json=True), is_journal(_STDOUT)
+        outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
+        daemon = Daemon(
+            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
+            models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
+        )  # fmt: skip
+        outlets.submit_to(daemon.submit)
+        with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
+            if file is None:
+                daemon.run(live_feeds(config))
+            else:
+                lines.position_s = lambda: daemon.position_s
+                run_recording(daemon, file, realtime=True)
     if not journal:
         sys.stdout.flush()
         lines.summary.write(sys.stderr)

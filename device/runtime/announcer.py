@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from device.config import EventSettings
-from device.records import NS_PER_MS, Event, Health, Info, Report
+from device.records import NS_PER_MS, Event, EventKind, Health, Info, Report
 from device.runtime.clock import Clock
 from device.sync.events import EventState, update
 from device.telemetry.sink import Sink
@@ -46,7 +48,11 @@ class Announcer:
             )
 
     def event(self, event: Event) -> None:
-        self._sink.event(event)
+        """One that somebody else has decided, in the same numbering. What it says of the models is not said again."""
+        if event.kind is EventKind.MODEL and self._state.model is not None:
+            self._state = replace(self._state, model=str(event.after))
+        self._seq += 1
+        self._sink.event(replace(event, seq=self._seq))
 
     def health(self, health: Health) -> None:
         self._sink.health(health)

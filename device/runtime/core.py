@@ -141,6 +141,7 @@ class Core:
         """Measure with other models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
         self._analyzer.use(bundle)
+        self._model_fault = None
         self.restart()
 
     def take_video_rate_hz(self) -> float | None:

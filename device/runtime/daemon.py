@@ -12,13 +12,14 @@ from functools import partial
 from pathlib import Path
 
 from device.config import MeasureSettings
-from device.records import NS_PER_S
+from device.records import NS_PER_S, Event, EventKind
 from device.runtime.clock import Clock, SystemClock, asleep_ns
 from device.runtime.commands import Command, Operator
 from device.runtime.core import Core
 from device.runtime.feed import Feed, Reader
 from device.runtime.handover import Handover
 from device.runtime.health import HealthMeter
+from device.runtime.models import Models
 from device.runtime.reporter import Reporter
 from device.runtime.rig import Rig, store_rig
 from device.runtime.status import Status
@@ -48,13 +49,15 @@ class Daemon:
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         store: Store | None = None,
+        models: Models | None = None,
         state_dir: Path | None = None,
         events_lost: Callable[[], int] = lambda: 0,
         asleep_ns: Callable[[], int] = asleep_ns,
     ) -> None:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
-        store: where the bundle comes from, if it can be rolled back; state_dir: where a recalibrated rig is kept.
+        store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
+        state_dir: where a recalibrated rig is kept.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
@@ -65,10 +68,11 @@ class Daemon:
         meter = HealthMeter(self._clock, state_dir or Path())
         self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
         self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
+        self._sink, self._models = sink, models
         self._stopped = False
         self._readers: list[Reader] = []
         self._sessions: dict[str, int] = {}
-        self._jumps = self._next_beat_ns = 0
+        self._jumps = self._next_beat_ns = self._events = 0
         self._slept_ns = asleep_ns()
 
     @property
@@ -111,6 +115,7 @@ class Daemon:
             self._look_at_clocks()
             self._look_after_sources()
             self._operator.work()
+            self._look_after_models()
             self._core.tick()
             self._status.look()
             self._beat()
@@ -140,6 +145,23 @@ class Daemon:
             self._jumps = jumps
             self._core.jump()
         self._core.set_source_fault(next((reader.fault for reader in self._readers if reader.fault), None))
+
+    def _look_after_models(self) -> None:
+        if self._models is None:
+            return
+        other = self._models.look(self._core.bundle, self._core.last, self._clock.now_ns())
+        if other is not None:
+            self._core.swap(other)
+            self._status.say_info()
+        for news in self._models.news:
+            self._events += 1
+            self._sink.event(
+                Event(
+                    **self._core.reporter.stamp(), seq=self._events, kind=EventKind.MODEL,
+                    before=news.before, after=news.after, about=news.about,
+                )
+            )  # fmt: skip
+        self._models.news.clear()
 
     def _notice(self, part: str, session: int) -> None:
         """Nothing of an earlier session may be measured together with this one."""

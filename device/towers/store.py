@@ -44,6 +44,14 @@ class Entry:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One change of the link `current`: to what, and when it was made, which tells two changes apart."""
+
+    digest: str
+    made_ns: int
+
+
 def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False) -> Bundle:
     """Signature first, then all that load_bundle checks, then the version. Raises ModelError.
 
@@ -83,6 +91,17 @@ class Store:
             raise ModelCorruptError(f"points to {digest[:80]!r}, no bundle", where=str(path), remedy=_CHOOSE)
         return digest
 
+    def activation(self) -> Activation | None:
+        """What CURRENT names and since when; cheap. None without such a link. Raises ModelCorruptError."""
+        while (digest := self.linked(CURRENT)) is not None:
+            try:
+                made_ns = (self._models / CURRENT).lstat().st_mtime_ns
+            except OSError:  # it has just been removed
+                return None
+            if self.linked(CURRENT) == digest:
+                return Activation(digest, made_ns)
+        return None
+
     def load(self, digest: str) -> Bundle:
         """An installed bundle, verified but for its signature, which was checked on the way in. Raises ModelError."""
         bundle = load_bundle(self.path_of(digest))
@@ -100,7 +119,7 @@ class Store:
 
     def entries(self) -> list[Entry]:
         """All installed bundles, each verified, in the order of their digests. Raises ModelError."""
-        current, previous = self._named(CURRENT), self._named(PREVIOUS)
+        current, previous = self.named(CURRENT), self.named(PREVIOUS)
         return [self._entry(digest, digest == current, digest == previous) for digest in self._digests()]
 
     def find(self, prefix: str) -> str:
@@ -148,7 +167,7 @@ class Store:
             bundle, old = self.load(digest), self._whole(CURRENT)
             if not allow_downgrade:
                 self._refuse_downgrade(bundle, self.path_of(digest))
-            if self._named(CURRENT) != digest:
+            if self.named(CURRENT) != digest:
                 if old is not None:  # a broken one is nothing to go back to
                     self._point(PREVIOUS, old.digest)
                 self._point(CURRENT, digest)
@@ -166,6 +185,20 @@ class Store:
             if old is not None:
                 self._point(PREVIOUS, old.digest)
         return bundle
+
+    def fall_back(self, failed: Activation, to: str | None) -> None:
+        """Put `to` in use again in place of what failed, or nothing where it is None or damaged. Raises ModelError.
+
+        PREVIOUS stays as it is. If CURRENT was changed meanwhile, somebody has decided otherwise: nothing is done.
+        """
+        with self._changing():
+            if self.activation() == failed:
+                bundle = self._loaded(to) if to is not None and to != failed.digest else None
+                if bundle is not None:
+                    self._point(CURRENT, bundle.digest)
+                else:
+                    self._disk.remove(self._models / CURRENT)
+                    self._disk.sync_folder(self._models)
 
     def _digests(self) -> list[str]:
         try:
@@ -187,7 +220,7 @@ class Store:
     def _problem(self, digest: str) -> str | None:
         return self._entry(digest, False, False).problem
 
-    def _named(self, link: str) -> str | None:
+    def named(self, link: str) -> str | None:
         """The digest that a link names; None where there is none, or the link is broken."""
         try:
             return self.linked(link)
@@ -196,9 +229,13 @@ class Store:
 
     def _whole(self, link: str) -> Bundle | None:
         """The bundle that a link names; None where there is none, or link or bundle is broken."""
+        digest = self.named(link)
+        return None if digest is None else self._loaded(digest)
+
+    def _loaded(self, digest: str) -> Bundle | None:
+        """An installed bundle; None where it is broken, or none."""
         try:
-            digest = self.linked(link)
-            return None if digest is None else self.load(digest)
+            return self.load(digest)
         except ModelError:
             return None
 

@@ -309,6 +309,7 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60)}
 
 
+TRIAL_LIMITS = {"trial_reports": (1, 10_000), "trial_speech_min": (0.1, 1440)}
 SECTION_NAMES = {"measure", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt"}
 WORDS = {"level": ("debug", "info", "warning", "error"), "reports": ("none", "changes", "minute", "all")}
 
@@ -393,7 +394,9 @@ def correct(content: bytes) -> bool:
         return False
     if not all(type(values) is dict for values in document.values()):
         return False
-    measure, paths = document.get("measure", {}), {**document.get("model", {}), **document.get("source", {})}
+    measure, model = document.get("measure", {}), document.get("model", {})
+    trial = {key: model.pop(key) for key in TRIAL_LIMITS if key in model}
+    paths = {**model, **document.get("source", {})}
     profile = measure.pop("profile", "ebu-r37")
     return (
         tomllib.loads(content.decode())["config_version"] == 1
@@ -401,7 +404,9 @@ def correct(content: bytes) -> bool:
         and all(type(measure[key]) in (int, float) for key in measure)
         and all(math.isfinite(measure[key]) and LIMITS[key][0] <= measure[key] <= LIMITS[key][1] for key in measure)
         and profile in ("itu-r-bt1359", "atsc-is191", "ebu-r37")
-        and set(document.get("model", {})) <= {"bundle"}
+        and set(model) <= {"bundle"}
+        and all(type(trial[key]) in (int, float) for key in trial)
+        and all(TRIAL_LIMITS[key][0] <= trial[key] <= TRIAL_LIMITS[key][1] for key in trial)
         and set(document.get("source", {})) <= {"file"}
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
@@ -442,6 +447,12 @@ node = "a/b"
 bundle = ""
 bundle = "\u0000"
 bundle = {a = 1}
+trial_reports = 20
+trial_reports = 0.5
+trial_reports = nan
+trial_speech_min = 0.1
+trial_speech_min = 1441
+trial_speech_min = "1"
 file = 'a b.mkv'
 file = 1979-05-27
 file.x = 1

@@ -11,10 +11,12 @@ import pytest
 from device.cli import main
 from device.errors import ModelStoreError
 from device.model_cli import STATE_VARIABLE, chosen_bundle, default_store
+from device.records import State
 from device.towers.bundle import DEFAULT_BUNDLE, LIPS, load_bundle
 from device.towers.store import CURRENT, PREVIOUS, Store
 from tests.scenes import talking
 from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
+from tests.trials import Device
 
 Shown = pytest.CaptureFixture[str]
 
@@ -65,7 +67,7 @@ def test_from_install_to_rollback_in_json(state: Path, made: Path, capsys: Shown
     assert told(capsys) == [{"digest": two, "name": "tiny", "version": "2", CURRENT: two, PREVIOUS: one}]
     assert model("list", "--json") == 0
     listed = {entry["digest"]: entry for entry in told(capsys)}
-    keys = ["digest", "name", "version", "signed", "current", "previous", "problem"]
+    keys = ["digest", "name", "version", "signed", "current", "previous", "problem", "trial", "trial_about"]
     assert set(listed) == {one, two} and list(listed[one]) == keys
     assert listed[two]["current"] and listed[one]["previous"] and not listed[two]["signed"]
     assert model("rollback", "--json") == 0
@@ -134,6 +136,29 @@ def test_a_signed_bundle_needs_no_option(state: Path, tmp_path: Path, capsys: Sh
     trust(state, tmp_path / "mine")
     assert model("verify", bundle) == 0 and model("install", bundle, "--activate") == 0 and model("verify") == 0
     assert capsys.readouterr().out.count("all checks passed, signed") == 2
+
+
+def test_the_trials_verdict_is_shown(state: Path, made: Path, capsys: Shown) -> None:
+    install(made / "1")
+    capsys.readouterr()
+    assert model("list") == model("verify") == 0
+    assert capsys.readouterr().out.count("waiting: avdrift does not run") == 2
+    device = Device(state)
+    device.measure(times=2)
+    assert model("verify", "--json") == 0
+    assert told(capsys)[0]["trial"] == "on trial"
+    device.measure()
+    assert model("list", "--json") == model("verify", "--json") == 0
+    assert {(each["trial"], each["trial_about"]) for each in told(capsys)} == {("passed", "3 valid reports")}
+    install(made / "2")
+    device.measure(State.STALLED, 3, fault="model_failed")
+    capsys.readouterr()
+    assert model("list") == 0
+    one, two = (load_bundle(made / version).digest[:12] for version in "12")
+    shown = {line[:12]: line for line in capsys.readouterr().out.splitlines()}
+    assert shown[one].endswith("tiny 1  (passed: 3 valid reports)") and "current" in shown[one]
+    assert "(fell back: they fail on what comes" in shown[two] and "current" not in shown[two]
+    device.end()
 
 
 # Which models are measured with

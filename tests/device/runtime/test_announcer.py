@@ -95,12 +95,35 @@ def test_everything_else_passes_through() -> None:
     heard = Heard()
     announcer = Announcer(heard, RULES, Still(0))
     announcer.report(BLIND)
-    health, info, event = object(), object(), object()
+    health, info = object(), object()
     announcer.health(health)  # type: ignore[arg-type]
     announcer.info(info)  # type: ignore[arg-type]
-    announcer.event(event)  # type: ignore[arg-type]
     announcer.close()
-    assert heard.all == [BLIND, health, info, event, None]
+    assert heard.all == [BLIND, health, info, None]
+
+
+def of_models(after: str) -> Event:
+    return Event(1, 7, "b", 1.0, 1, None, EventKind.MODEL, MEASURED.model, after, f"The models are {after}")
+
+
+def test_what_somebody_else_tells_is_numbered_with_the_rest() -> None:
+    heard = Heard()
+    announcer = Announcer(heard, RULES, Still(100.0))
+    announcer.report(MEASURED)
+    announcer.event(of_models(MEASURED.model))
+    announcer.event(of_models(MEASURED.model))
+    assert [event.seq for event in heard.events] == [100_001, 100_002, 100_003]
+    assert heard.events[-1].about == f"The models are {MEASURED.model}"
+
+
+def test_new_models_are_told_once_by_whoever_knows_why() -> None:
+    heard = Heard()
+    announcer = Announcer(heard, RULES, Still(100.0))
+    announcer.report(MEASURED)
+    announcer.event(of_models("others"))
+    announcer.report(replace(MEASURED, seq=2, model="others"))
+    announcer.report(replace(MEASURED, seq=3, model="others again"))
+    assert [event.after for event in heard.events if event.kind is EventKind.MODEL] == ["others", "others again"]
 
 
 def test_other_settings_hold_from_the_next_report_on() -> None:

@@ -1,0 +1,172 @@
+"""A bundle to many devices at once: copied, installed, and followed until the trial there has its verdict.
+
+A device that cannot be reached, or refuses, keeps its models; so does one where the new ones fall back.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from convert.remote import Access, Remote, checked_host
+from device.errors import AvdriftError, ModelError, ModelSignatureError, UsageError
+from device.runtime.trial import Standing
+from device.towers.bundle import Bundle, load_bundle
+from device.towers.signature import is_signed
+
+TIMEOUT_S = 900.0  # of the wait for a verdict
+_MAX_AT_ONCE = 16
+_POLL_S = 10.0  # each question costs a small device a second or more of its computing
+_START_S = 20.0  # a service that has just died may be about to start again
+_FAILED, _INSTALLED, _REPLACED, _PLANNED = "failed", "installed", "replaced", "would install"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is to be put where, and how long somebody waits for the verdict; 0: not at all."""
+
+    folder: Path
+    bundle: Bundle
+    options: tuple[str, ...] = ()  # of `avdrift model install`
+    timeout_s: float = TIMEOUT_S
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one device. The exit code is 0 where nothing more is to be done."""
+
+    host: str
+    result: str
+    about: str
+    exit_code: int = 0
+
+
+def plan(
+    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, timeout_s: float = TIMEOUT_S,
+    dry_run: bool = False,
+) -> Job:  # fmt: skip
+    """A bundle that is whole here. Raises ModelError before any device is touched."""
+    bundle = load_bundle(folder)
+    if not (is_signed(folder) or allow_unsigned):
+        remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
+        raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
+    given = {"--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade}
+    return Job(folder, bundle, tuple(name for name, on in given.items() if on), timeout_s, dry_run)
+
+
+def read_hosts(given: Sequence[str], inventory: Path | None) -> list[str]:
+    """Those given and those of an inventory, each once: one a line, `#` begins a comment. Raises UsageError."""
+    lines = list(given)
+    if inventory is not None:
+        try:
+            lines += inventory.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            what = f"cannot be read ({error})"
+            raise UsageError(what, where=str(inventory), remedy="Give a text file with one host a line") from error
+    hosts = [line.partition("#")[0].strip() for line in lines]
+    found = list(dict.fromkeys(checked_host(host) for host in hosts if host))
+    if not found:
+        raise UsageError("no host is named", where="deploy", remedy="Give HOST…, or --inventory FILE")
+    return found
+
+
+def deploy(hosts: Sequence[str], job: Job, access: Access, tell: Callable[[str, str], None]) -> list[Outcome]:
+    """All hosts, at most 16 at a time; `tell` gets host and words as it goes on, from several threads.
+
+    An interrupt ends the waiting; what has begun to be copied or installed is brought to its end.
+    """
+    stopped = threading.Event()
+    with ThreadPoolExecutor(min(len(hosts), _MAX_AT_ONCE)) as pool:
+        try:
+            work = [pool.submit(_deploy, host, job, access, partial(tell, host), stopped) for host in hosts]
+            return [each.result() for each in work]
+        except KeyboardInterrupt:
+            stopped.set()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def exit_code(outcomes: Sequence[Outcome]) -> int:
+    """That of the device which could not even be reached before that of one which refuses."""
+    return max((outcome.exit_code for outcome in outcomes), default=0)
+
+
+def table(outcomes: Sequence[Outcome]) -> str:
+    """A line for each device."""
+    hosts, results = (max(len(getattr(each, name)) for each in outcomes) for name in ("host", "result"))
+    return "\n".join(f"{each.host:{hosts}}  {each.result:{results}}  {each.about}".rstrip() for each in outcomes)
+
+
+def _deploy(host: str, job: Job, access: Access, tell: Callable[[str], None], stopped: threading.Event) -> Outcome:
+    try:
+        remote = Remote(host, access)
+        tell("connecting")
+        before = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), None)
+        used = " ".join(str(before[key])[:12] for key in ("name", "version", "digest")) if before else "built-in models"
+        if job.dry_run:
+            return Outcome(host, _PLANNED, f"{job.bundle.label} in place of {used}")
+        _install(remote, job, tell)
+        if not job.timeout_s:
+            return Outcome(host, _INSTALLED, f"before: {used}")
+        return _verdict(remote, job, tell, stopped)
+    except AvdriftError as error:
+        return Outcome(host, _FAILED, str(error), error.exit_code)
+
+
+def _install(remote: Remote, job: Job, tell: Callable[[str], None]) -> None:
+    folder = remote.make_folder()
+    try:
+        tell("copying")
+        remote.copy(job.folder, f"{folder}/bundle")
+        tell("installing")
+        remote.avdrift("model", "install", "--activate", "--json", *job.options, f"{folder}/bundle")
+    finally:
+        remote.remove_folder(folder)
+
+
+def _verdict(remote: Remote, job: Job, tell: Callable[[str], None], stopped: threading.Event) -> Outcome:
+    """Ask until the trial is over, or somebody has waited long enough."""
+    begun_s, failures, told = time.monotonic(), "", ""
+    while True:
+        passed_s = time.monotonic() - begun_s
+        try:
+            entry, failures = _entry(remote, job.bundle.digest), ""
+            outcome = _outcome(remote.host, entry, passed_s)
+            words = f"{entry.get('trial')}: {entry.get('trial_about')}"
+        except AvdriftError as error:  # a network comes back
+            outcome, words, failures = None, str(error), f" ({error})"
+        if outcome is not None:
+            return outcome
+        if passed_s > job.timeout_s or stopped.is_set():
+            about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
+            return Outcome(remote.host, Standing.ON_TRIAL.value, about, ModelError.exit_code)
+        if words != told:
+            tell(told := words)
+        stopped.wait(_POLL_S)
+
+
+def _entry(remote: Remote, digest: str) -> dict[str, Any]:
+    return next((e for e in remote.avdrift("model", "list", "--json") if e["digest"] == digest), {})
+
+
+def _outcome(host: str, entry: dict[str, Any], passed_s: float) -> Outcome | None:
+    """The verdict, as far as there is one. What waits long waits for somebody to start avdrift."""
+    trial, about = entry.get("trial"), str(entry.get("trial_about"))
+    if trial == Standing.PASSED:
+        return Outcome(host, trial, about)
+    if trial == Standing.FELL_BACK:
+        return Outcome(host, trial, about, ModelError.exit_code)
+    if not entry.get("current"):
+        return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
+    if "trial" not in entry:
+        return Outcome(host, _INSTALLED, "the avdrift there knows of no trial")
+    if trial == Standing.WAITING and passed_s > _START_S:
+        return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
+    return None
