@@ -37,13 +37,12 @@ class Model:
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
+            inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             raise ModelCorruptError(f"LiteRT rejects it ({error})", where=name, remedy=_REMEDY) from error
-        inputs = self._interpreter.get_input_details()
         if len(inputs) != 1:
             raise ModelCorruptError(f"{len(inputs)} inputs instead of one", where=name, remedy=_REMEDY)
         self._input = inputs[0]
-        self._outputs = self._interpreter.get_output_details()
         if not self._outputs:
             raise ModelCorruptError("no outputs", where=name, remedy=_REMEDY)
         if not self._input["quantization"][0] and self._input["dtype"] is not np.float32:

@@ -10,7 +10,7 @@ import flatbuffers
 import numpy as np
 import pytest
 from ai_edge_litert import schema_py_generated as schema
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from device.bench.syncnet import Dense, _Graph
@@ -87,6 +87,7 @@ def test_a_truncated_model_is_corrupt() -> None:
 
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2**32 - 1))
+@example(164229)  # a name that is not UTF-8
 def test_a_damaged_model_never_raises_anything_else(seed: int) -> None:
     dice = random.Random(seed)
     content = bytearray(identity_int8(0.1, 0))
