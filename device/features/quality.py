@@ -19,6 +19,7 @@ SPOILS_NUMBERS = frozenset({CAMERA_FROZEN, CAMERA_BLACK, MICROPHONE_SILENT})
 
 _PAUSE_NS = NS_PER_S
 _GRID_POINTS = 160  # along the longer side
+_LOOK_EVERY_NS = 90 * NS_PER_MS
 _KEPT_PICTURES = 4  # a driver that hangs may hand out its few buffers in turn
 _SAME_SHARE = 0.0002  # of the grid's points may differ, by noise of a lossy transport
 _STILL_NS = 400 * NS_PER_MS  # some sources repeat single pictures to keep up a rate
@@ -93,18 +94,25 @@ class SoundMonitor:
     def push(self, chunk: Chunk) -> None:
         if not len(chunk.samples):
             return
-        self._silent.update(chunk.t_ns, float(np.ptp(chunk.samples)) < _SILENT_RANGE)
-        share = float(np.count_nonzero(np.abs(chunk.samples) >= _CLIPPED_LEVEL)) / len(chunk.samples)
+        low, high = float(chunk.samples.min()), float(chunk.samples.max())
+        self._silent.update(chunk.t_ns, high - low < _SILENT_RANGE)
+        share = 0.0
+        if max(high, -low) >= _CLIPPED_LEVEL:
+            share = float(np.count_nonzero(np.abs(chunk.samples) >= _CLIPPED_LEVEL)) / len(chunk.samples)
         kept = float(np.exp(-len(chunk.samples) / chunk.rate_hz / _CLIPPING_S))
         self._clipped_share = kept * self._clipped_share + (1 - kept) * share
         self._clipped = self._clipped_share > (_UNCLIPPED_SHARE if self._clipped else _CLIPPED_SHARE)
 
 
 class QualityMonitor:
-    """Both: take everything that the sources give, in any order; `fault` is what is wrong now, or None."""
+    """Both: take everything that the sources give, in any order; `fault` is what is wrong now, or None.
+
+    Of the pictures about ten a second are looked at.
+    """
 
     def __init__(self) -> None:
         self.pictures, self.sound = PictureMonitor(), SoundMonitor()
+        self._looked_ns: int | None = None
 
     @property
     def fault(self) -> str | None:
@@ -114,7 +122,9 @@ class QualityMonitor:
 
     def push(self, item: Frame | Chunk) -> None:
         if isinstance(item, Frame):
-            self.pictures.push(item)
+            if self._looked_ns is None or not 0 <= item.t_ns - self._looked_ns < _LOOK_EVERY_NS:
+                self._looked_ns = item.t_ns
+                self.pictures.push(item)
         else:
             self.sound.push(item)
 

@@ -28,6 +28,8 @@ from device.towers.bundle import Bundle
 from device.towers.store import Store
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
+_REST_S = 0.12  # between looks at what has come
+_AT_ONCE = 50
 _GOODBYE_S = 1.5  # for sources that close slowly
 _SLEPT_NS = NS_PER_S // 10
 _BEAT_EVERY_NS = NS_PER_S // 2
@@ -69,7 +71,7 @@ class Daemon:
         self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
         self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
         self._sink, self._models = sink, models
-        self._stopped = False
+        self._stopped = self._realtime = False
         self._readers: list[Reader] = []
         self._sessions: dict[str, int] = {}
         self._jumps = self._next_beat_ns = self._events = 0
@@ -97,6 +99,7 @@ class Daemon:
         handover = Handover(self._clock, drop_oldest=realtime)
         self._readers = [Reader(feed, handover, self._clock, paced=realtime and not feed.live) for feed in feeds]
         self._sessions = {reader.part: 0 for reader in self._readers}
+        self._realtime = realtime
         self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)
         self._status.begin(self._readers)
         self._operator.readers = self._readers
@@ -120,15 +123,26 @@ class Daemon:
             self._status.look()
             self._beat()
             try:
-                given = handover.get(_POLL_S)
+                if not self._take_some(handover):
+                    self._core.finish()
+                    return
             except TimeoutError:
                 continue
+            if self._realtime:
+                handover.rest(_REST_S)
+
+    def _take_some(self, handover: Handover) -> bool:
+        """What has come; False at the end. Raises TimeoutError when nothing comes."""
+        for _ in range(_AT_ONCE):
+            given = handover.get(_POLL_S)
             if given is None:
-                self._core.finish()
-                return
+                return False
             self._notice(given.part, given.session)
             if given.session == self._sessions[given.part]:
                 self._core.take(given)
+            if self._stopped or not handover.waiting:
+                break
+        return True
 
     def _look_at_clocks(self) -> None:
         before_ns, self._slept_ns = self._slept_ns, self._asleep_ns()

@@ -46,6 +46,7 @@ class Handover:
         self._chunks: deque[Given] = deque()
         self._count = 0
         self._closed = False
+        self._resting = threading.Condition()  # never notified
 
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Hand one over; False when nobody takes any more."""
@@ -85,6 +86,16 @@ class Handover:
                 return None
             self.changed.notify_all()
             return min(lanes, key=lambda lane: lane[0].number).popleft()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `get` would give something at once."""
+        return bool(self._frames or self._chunks)
+
+    def rest(self, duration_s: float) -> None:
+        """Let items gather: each waking up costs more than what it is for."""
+        with self._resting:
+            self._clock.wait_for(self._resting, lambda: self._closed, duration_s)
 
     def fill(self) -> float:
         """Of the fuller lane: 0 is empty, 1 is full."""
