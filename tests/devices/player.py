@@ -39,14 +39,14 @@ class Player:
     """Plays `sound(times)`, which is asked for the values at times in s on the monotonic clock, until it is closed.
 
     slips_ms: by how much what was heard moved against the clock, each time that it did: an under-run, or the server's
-    doing. What comes after is in its place again. `ended`: the server has gone.
+    doing. `sound` may be replaced at any time. What comes after is in its place again. `ended`: the server has gone.
     """
 
     def __init__(self, server: str, sink: str, rate_hz: int, sound: Sound) -> None:
         self.slips_ms: list[float] = []
         self.ended = False
         self.ready = threading.Event()
-        self._rate_hz, self._sound = rate_hz, sound
+        self._rate_hz, self.sound = rate_hz, sound
         self._library = ctypes.CDLL("libpulse-simple.so.0")
         self._library.pa_simple_new.restype = ctypes.c_void_p
         self._library.pa_simple_get_latency.restype = ctypes.c_uint64
@@ -75,7 +75,7 @@ class Player:
         seen: deque[float] = deque(maxlen=_ANCHOR_BLOCKS)
         while not self._stopped:
             times_s = (anchor_ns + (written + np.arange(count)) * (NS_PER_S / self._rate_hz)) / NS_PER_S
-            values = self._sound(times_s) if self.ready.is_set() else np.zeros(count, np.float32)
+            values = self.sound(times_s) if self.ready.is_set() else np.zeros(count, np.float32)
             error = ctypes.c_int()
             data = np.ascontiguousarray(values, np.float32).tobytes()
             if self._library.pa_simple_write(self._stream, data, len(data), ctypes.byref(error)) < 0:

@@ -24,7 +24,7 @@ from tests.devices.null_sink import RATE_HZ
 from tests.devices.virtual_camera import STARTED
 
 ROOT = Path(__file__).resolve().parents[2]
-NICE = ["nice", "-n", "-5"]
+
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Avdrift:
     """avdrift with the clip as its camera. `lines` are what it printed on stdout, with the time of each in s."""
 
     def __init__(self, clip: Clip, *arguments: str) -> None:
-        command = [*NICE, sys.executable, "-m", "tests.devices.virtual_camera", clip.argument, *arguments]
+        command = [sys.executable, "-m", "tests.devices.virtual_camera", clip.argument, *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1"}
         STARTED.unlink(missing_ok=True)
         self.begun_s = time.monotonic()
