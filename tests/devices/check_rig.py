@@ -1,9 +1,9 @@
 """The whole daemon on the real camera and microphone libraries: known offsets come out, faults are named, and it stops.
 
 A person who is there is played by the first stretch of the built-in recording, in step: `avdrift calibrate` stores what
-the rig has by itself. What is measured then is another stretch, with other sentences. The flash-and-beep film is a check
-on that: both find the same bias but for the models' own zero and half a picture (the virtual camera stamps a picture's
-begin, where a sensor's time is the middle of the exposure).
+the rig has by itself. What is measured then is another stretch, with other sentences. The flash-and-beep film checks
+that: both find the same bias but for the models' own zero and half a picture (the virtual camera gives a picture the
+time of its begin, where that of a sensor is the middle of the exposure).
 Runs in tests/devices/tree.sh, not in `make test`: see `make test-devices`; `-rP` shows the figures.
 """
 
@@ -21,6 +21,8 @@ from typing import Any
 
 import pytest
 
+from device.calibrate.film import write_film
+from device.features import fetch
 from tests.devices.null_sink import DEVICE, RATE_HZ, NullSink, null_sink
 from tests.devices.player import Player
 from tests.devices.rig import ROOT, Avdrift, Clip, Talking
@@ -72,10 +74,8 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    from device.features import fetch
-
     if not (fetch.share_dir() / fetch.FACE_MODEL.name).is_file():
-        assert fetch.main([]) == 0
+        assert fetch.main() == 0
     folder = tmp_path_factory.mktemp("rig")
     (folder / "avdrift.toml").write_text(CONFIG)
     before = os.getpriority(os.PRIO_PROCESS, 0)
@@ -111,10 +111,12 @@ def measured(avdrift: Avdrift, since_s: float) -> list[tuple[float, dict[str, An
     return [(t_s, one) for t_s, one in avdrift.reports if t_s > since_s and one["offset_ms"] is not None]
 
 
+def faults(avdrift: Avdrift, since_s: float) -> Iterator[tuple[float, dict[str, Any]]]:
+    return ((t_s, one) for t_s, one in avdrift.reports if t_s > since_s and one["fault"])
+
+
 def test_pattern_and_person_agree(rig: Rig, bias: dict[str, Any]) -> None:
     film = rig.folder / "film.mkv"
-    from device.calibrate.film import write_film
-
     write_film(film, 30, 25)
     found = rig.calibrate(Clip(film, 0, 30, own_ms=0), "--pattern", "--dry-run", "--seconds", "30")
     apart_ms = found["bias_ms"] - bias["bias_ms"]
@@ -145,8 +147,8 @@ def test_known_offsets_come_out(rig: Rig, bias: dict[str, Any]) -> None:
             latency_ms = [one["latency_ms"] for one in reports]
             error_ms = statistics.median(found_ms) - truth_ms if found_ms else float("nan")
             print(
-                f"{truth_ms:+5} ms: median {error_ms + truth_ms:+.1f}, error {error_ms:+.1f}, all {min(found_ms):+.1f} to "
-                f"{max(found_ms):+.1f} ms; {len(found_ms)} of {len(reports)} reports; latency {max(latency_ms)} ms"
+                f"{truth_ms:+5} ms: median {error_ms + truth_ms:+.1f}, error {error_ms:+.1f}, all {min(found_ms):+.1f} "
+                f"to {max(found_ms):+.1f} ms; {len(found_ms)} of {len(reports)} reports; latency {max(latency_ms)} ms"
             )
             if not abs(error_ms) < WITHIN_MS or max(abs(ms - truth_ms) for ms in found_ms) >= WITHIN_MS:
                 wrong.append(truth_ms)
@@ -157,7 +159,7 @@ def test_known_offsets_come_out(rig: Rig, bias: dict[str, Any]) -> None:
     last = avdrift.reports[-1][1]
     print(
         f"{100 * cpu:.0f} % of a core, the virtual camera's part included; {last['video_dropped']} pictures and "
-        f"{last['audio_dropped']} blocks lost; stopped in {stopped_s:.2f} s; the sound slipped {len(player.slips_ms)} times"
+        f"{last['audio_dropped']} blocks lost; stopped in {stopped_s:.2f} s; slips of the sound: {player.slips_ms}"
     )
     assert not wrong and stopped_s < 2
 
@@ -171,9 +173,7 @@ def test_faults_are_named_and_end(rig: Rig, bias: dict[str, Any]) -> None:
         wait_until(lambda: measured(avdrift, 0), 30, "a number")
         begun_s = time.monotonic()
         begin()
-        named_s, report = wait_until(
-            lambda: next(((t_s, one) for t_s, one in avdrift.reports if t_s > begun_s and one["fault"]), None), 20, "a fault"
-        )
+        named_s, report = wait_until(lambda: next(faults(avdrift, begun_s), None), 20, "a fault")
         time.sleep(8)
         during = [t_s for t_s, _ in measured(avdrift, begun_s)]
         seen = {one["fault"] for t_s, one in avdrift.reports if t_s > named_s}

@@ -60,7 +60,7 @@ class Player:
                 ctypes.byref(buffer), ctypes.byref(error),
             )
         )  # fmt: skip
-        assert self._stream, f"no stream into {sink} (PulseAudio's error {error.value})"
+        assert self._stream.value, f"no stream into {sink} (PulseAudio's error {error.value})"
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name="player", daemon=True)
         self._thread.start()

@@ -1,6 +1,6 @@
 """A whole rig without a camera and a microphone: avdrift on a virtual camera and on a null sink, playing one clip.
 
-Runs in tests/devices/tree.sh. The daemon is a process of its own, with the virtual camera in it; this one plays the sound.
+Runs in tests/devices/tree.sh. The daemon is a process of its own, the virtual camera in it; this one plays the sound.
 """
 
 from __future__ import annotations
@@ -19,12 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.capture.file import FileSource
-from device.records import NS_PER_S, Chunk, Frame
+from device.records import NS_PER_S, Chunk
 from tests.devices.null_sink import RATE_HZ
 from tests.devices.virtual_camera import STARTED
 
 ROOT = Path(__file__).resolve().parents[2]
-
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Clip:
         return f"{self.path}@{self.from_s:g}-{self.until_s:g}"
 
     def sound(self) -> tuple[npt.NDArray[np.float32], float]:
-        """Its samples at RATE_HZ from its first picture on, and how long its pictures last, in s."""
+        """Its samples at RATE_HZ from its first picture on, and how long its pictures last, in s. No gaps in either."""
         values: list[npt.NDArray[np.float32]] = []
         first_ns, frames, pictures_ns = 0, 0, 0
         with FileSource(self.path, audio_rate_hz=RATE_HZ) as source:
@@ -49,7 +48,7 @@ class Clip:
                 if isinstance(item, Chunk):
                     first_ns = item.t_ns if not values else first_ns
                     values.append(item.samples)
-                elif isinstance(item, Frame) and self.from_s * NS_PER_S <= item.t_ns <= self.until_s * NS_PER_S:
+                elif self.from_s * NS_PER_S <= item.t_ns <= self.until_s * NS_PER_S:
                     pictures_ns, frames = pictures_ns if frames else item.t_ns, frames + 1
         length_s = frames / 25
         numbers = round((pictures_ns - first_ns) * RATE_HZ / NS_PER_S) + np.arange(round(length_s * RATE_HZ))
@@ -122,4 +121,3 @@ class Avdrift:
         self.process.terminate()
         self.wait(30)
         return time.monotonic() - begun_s
-
