@@ -32,6 +32,7 @@ SAMPLE = ROOT / "device" / "models" / "sample.mkv"
 PERSON, SPEAKER = Clip(SAMPLE, 0, 15.4, own_ms=80), Clip(SAMPLE, 32.56, 46.9, own_ms=240)
 OFFSETS_MS = (-400, -120, 0, 80, 300)
 WITHIN_MS = 40
+MAX_LATENCY_MS = 1500
 WINDOW_S, CHAIN_S = 5.0, 2.0
 LISTEN_S = 14.0  # about once through what is played
 TRIES = 3
@@ -115,6 +116,14 @@ def faults(avdrift: Avdrift, since_s: float) -> Iterator[tuple[float, dict[str, 
     return ((t_s, one) for t_s, one in avdrift.reports if t_s > since_s and one["fault"])
 
 
+def tell(avdrift: Avdrift) -> None:
+    """All that was said, for whoever looks for the cause of a failure."""
+    for t_s, one in avdrift.reports:
+        keys = ("state", "fault", "offset_ms", "latency_ms", "video_dropped", "audio_dropped")
+        print(f"{t_s - avdrift.begun_s:7.2f} s", *(one[key] for key in keys), file=sys.stderr)
+    print("".join(avdrift.said), file=sys.stderr)
+
+
 def test_pattern_and_person_agree(rig: Rig, bias: dict[str, Any]) -> None:
     film = rig.folder / "film.mkv"
     write_film(film, 30, 25)
@@ -144,18 +153,20 @@ def test_known_offsets_come_out(rig: Rig, bias: dict[str, Any]) -> None:
                 print(f"{truth_ms:+} ms again: the sound slipped by {player.slips_ms[slips:]} ms")
             reports = [one for t_s, one in avdrift.reports if t_s > since_s]
             found_ms = [one["offset_ms"] for one in reports if one["offset_ms"] is not None]
-            latency_ms = [one["latency_ms"] for one in reports]
-            error_ms = statistics.median(found_ms) - truth_ms if found_ms else float("nan")
+            latency_ms = [one["latency_ms"] for one in reports if one["offset_ms"] is not None]
+            assert len(found_ms) >= LISTEN_S * 0.6, f"{truth_ms:+} ms: {len(found_ms)} numbers"
+            error_ms = statistics.median(found_ms) - truth_ms
             print(
                 f"{truth_ms:+5} ms: median {error_ms + truth_ms:+.1f}, error {error_ms:+.1f}, all {min(found_ms):+.1f} "
                 f"to {max(found_ms):+.1f} ms; {len(found_ms)} of {len(reports)} reports; latency {max(latency_ms)} ms"
             )
-            if not abs(error_ms) < WITHIN_MS or max(abs(ms - truth_ms) for ms in found_ms) >= WITHIN_MS:
+            furthest_ms = max(abs(ms - truth_ms) for ms in found_ms)
+            if furthest_ms >= WITHIN_MS or statistics.median(latency_ms) >= MAX_LATENCY_MS:
                 wrong.append(truth_ms)
-            assert len(found_ms) >= LISTEN_S * 0.6 and statistics.median(latency_ms) < 1500
         cpu = avdrift.cpu_s() / (time.monotonic() - begun_s)
     finally:
         stopped_s = avdrift.stop()
+        tell(avdrift)
     last = avdrift.reports[-1][1]
     print(
         f"{100 * cpu:.0f} % of a core, the virtual camera's part included; {last['video_dropped']} pictures and "
@@ -199,6 +210,6 @@ def test_faults_are_named_and_end(rig: Rig, bias: dict[str, Any]) -> None:
     finally:
         FROZEN.unlink(missing_ok=True)
         stopped_s = avdrift.stop()
-        print("".join(avdrift.said), file=sys.stderr)
+        tell(avdrift)
     print(f"stopped in {stopped_s:.2f} s")
     assert stopped_s < 2

@@ -53,6 +53,8 @@ def prepare(clip: Path, folder: Path, *, rate_hz: int = 25, from_s: float = 0, u
     Must be called before libcamera is imported, and by a user who may write in libcamera's own folder (root).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.jpg"):  # of a longer clip: they would be played after this one
+        left.unlink()
     count, size = 0, (0, 0)
     with FileSource(clip) as source:
         for item in source:
