@@ -38,9 +38,10 @@ class NullSink:
             f'pcm.{DEVICE} {{ type pulse device "avnull.monitor" server "unix:{self._socket}" '
             'hint { show on description "test" } }\n'
         )
+        self.server = f"unix:{self._socket}"
         self._environment = os.environ | {
             "HOME": str(folder), "XDG_RUNTIME_DIR": str(folder), "PULSE_RUNTIME_PATH": str(folder),
-            "PULSE_SERVER": f"unix:{self._socket}",
+            "PULSE_SERVER": self.server,
         }  # fmt: skip
         self._server: subprocess.Popen[bytes] | None = None
         self._players: list[subprocess.Popen[bytes]] = []

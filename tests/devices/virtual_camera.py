@@ -10,6 +10,8 @@ Four things differ from a camera on a Raspberry Pi, and are made up for here:
 
 Run inside tests/devices/tree.sh, with LD_PRELOAD=/opt/dma_shim.so, after `prepare` has written what is played.
     python -m tests.devices.virtual_camera CLIP ARGUMENTS...      avdrift with these arguments and CLIP as its camera
+    python -m tests.devices.virtual_camera CLIP@16-31 ARGUMENTS...     the same with these seconds of it
+Then STARTED holds when picture 0 was due, and nothing is given while there is a file FROZEN.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from device.capture.file import FileSource
 from device.records import NS_PER_S, Frame
 
 CAMERA = "libcamera:Clip"
+STARTED, FROZEN = Path("/run/avdrift/started"), Path("/run/avdrift/frozen")
 REPEAT = 4  # ImageFrameGenerator::frameRepeat
 CONFIGURATION = """%YAML 1.1
 ---
@@ -44,16 +47,18 @@ CONFIGURATION = """%YAML 1.1
 """
 
 
-def prepare(clip: Path, folder: Path, *, rate_hz: int = 25, until_s: float = 1e9) -> int:
+def prepare(clip: Path, folder: Path, *, rate_hz: int = 25, from_s: float = 0, until_s: float = 1e9) -> int:
     """Lay out the clip's pictures for the virtual camera, and tell libcamera of it; how many there are.
 
     Must be called before libcamera is imported, and by a user who may write in libcamera's own folder (root).
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for left in folder.glob("*.jpg"):  # of a longer clip: they would be played after this one
+        left.unlink()
     count, size = 0, (0, 0)
     with FileSource(clip) as source:
         for item in source:
-            if not isinstance(item, Frame) or item.t_ns > until_s * NS_PER_S:
+            if not isinstance(item, Frame) or not from_s * NS_PER_S <= item.t_ns <= until_s * NS_PER_S:
                 continue
             size = item.rgb.shape[1], item.rgb.shape[0]
             bgr = cv2.cvtColor(item.rgb, cv2.COLOR_RGB2BGR)
@@ -136,10 +141,11 @@ class Pace:
     """Lets one request through for each picture, when it is due.
 
     skip: numbers of pictures that are to be lost. `frozen`: gives nothing any more, as a camera that was unplugged.
+    started, hold: files for other processes, see STARTED and FROZEN.
     """
 
-    def __init__(self, queue: Any, period_ns: int) -> None:
-        self._queue, self.period_ns = queue, period_ns
+    def __init__(self, queue: Any, period_ns: int, started: Path = STARTED, hold: Path = FROZEN) -> None:
+        self._queue, self.period_ns, self._started, self._hold = queue, period_ns, started, hold
         self._free: deque[Any] = deque()
         self._changed = threading.Condition()
         self._stopped = False
@@ -157,6 +163,9 @@ class Pace:
             self._free.append(request)
         if not self.start_ns:
             self.start_ns = time.monotonic_ns() + self.period_ns
+            said = self._started.with_suffix(".new")
+            said.write_text(str(self.start_ns))
+            said.replace(self._started)
             self._thread.start()
 
     def _run(self) -> None:
@@ -168,7 +177,7 @@ class Pace:
                 self._changed.wait_for(lambda: self._stopped, max(0, due_ns - time.monotonic_ns()) / 1e9)
                 if self._stopped:
                     return
-                if number in self.skip or self.frozen:
+                if number in self.skip or self.frozen or self._hold.exists():
                     continue
                 if not self._free:
                     self.missed += 1
@@ -210,6 +219,8 @@ class _Paced:
 if __name__ == "__main__":
     from device.cli import main
 
-    prepare(Path(sys.argv[1]), Path("/run/avdrift/frames"))
+    clip, _, stretch = sys.argv[1].partition("@")
+    begin, _, end = stretch.partition("-")
+    prepare(Path(clip), Path("/run/avdrift/frames"), from_s=float(begin or 0), until_s=float(end or 1e9))
     install()
     sys.exit(main(sys.argv[2:]))
