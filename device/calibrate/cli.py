@@ -24,6 +24,7 @@ from device.records import NS_PER_MS, Chunk, Frame
 from device.runtime.feed import Feed
 from device.runtime.live import live_feeds
 from device.runtime.rig import MAX_BIAS_MS, Rig, store_rig
+from device.sync.verdict import direction
 
 _SECONDS = Range(10, 600)
 _LIVE_S = 60.0
@@ -140,9 +141,10 @@ def _tell(
         print(json.dumps(told, allow_nan=False))
         return
     what = "flashes and beeps" if options.pattern else "windows"
-    side = "sound early" if bias.bias_ms > 0 else "sound late"
+    bias_ms = round(bias.bias_ms, 1) + 0.0  # never -0.0
+    side = direction(bias_ms).value.replace("_", " ")
     print(
-        f"{bias.bias_ms:+.1f} ms ±{bias.bias_std_ms:.1f} ms ({side}), "
+        f"{bias_ms:+.1f} ms ±{bias.bias_std_ms:.1f} ms ({side}), "
         f"from {bias.count} {what} that scatter by {bias.scatter_ms:.1f} ms"
     )
     if bias.warning:
