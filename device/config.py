@@ -90,7 +90,9 @@ class MeasureSettings(Section):
     about = "What is measured, and how it is reported."
 
     window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
-    report_every_s: float = _number(1.0, Range(0.2, 60), "Seconds from report to report.")
+    report_every_s: float = _number(
+        1.0, Range(0.2, 60), "Seconds from report to report. Live, beyond 1, they become whole."
+    )
     search_ms: float = _number(
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
