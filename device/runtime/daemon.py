@@ -28,8 +28,8 @@ from device.towers.bundle import Bundle
 from device.towers.store import Store
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
-_REST_S = 0.12  # between looks at what has come
-_AT_ONCE = 50
+_REST_S = 0.1  # between looks at what has come
+_AT_ONCE = 10
 _GOODBYE_S = 1.5  # for sources that close slowly
 _SLEPT_NS = NS_PER_S // 10
 _BEAT_EVERY_NS = NS_PER_S // 2
@@ -128,7 +128,7 @@ class Daemon:
                     return
             except TimeoutError:
                 continue
-            if self._realtime:
+            if self._realtime and not handover.waiting:
                 handover.rest(_REST_S)
 
     def _take_some(self, handover: Handover) -> bool:
