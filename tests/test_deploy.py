@@ -132,7 +132,11 @@ def test_where_no_daemon_runs_that_is_said(
 def test_an_interrupt_ends_the_waiting(site: Site, pi: SshDevice, made: Path) -> None:
     command = [sys.executable, "-m", "convert.cli", "deploy", "pi", "--ssh-config", str(site.config)]
     command += ["--bundle", str(made / "2")]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as waiting:
+
+    def heard() -> None:  # a shell's background jobs ignore it, and so would this one
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heard) as waiting:
         assert waiting.stderr is not None
         for line in waiting.stderr:
             if "waiting" in line:
