@@ -15,8 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -39,6 +38,7 @@ from device.capture.picamera import (
 )
 from device.capture.pixels import FORMATS, to_rgb
 from device.capture.settle import Settling
+from device.capture.source import Closing
 from device.config import CameraSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError
 from device.records import Frame
@@ -48,7 +48,7 @@ _MAX_WAITING = 2  # pictures; the other buffers are the camera's to fill
 _LOOK_AT_EVERY_PX = 16
 
 
-class CameraSource:
+class CameraSource(Closing):
     """The pictures of one camera, from when it is opened until `close`.
 
     settings.device: `libcamera:` and an identity as `list_cameras` gives it, or `auto` for the only one there is.
@@ -97,14 +97,6 @@ class CameraSource:
         camera.set_controls(self._settling.automatic())
         camera.post_callback = self._take
         camera.start()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._read:

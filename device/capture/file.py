@@ -20,12 +20,12 @@ import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import av
 from av.stream import Disposition, Stream
 
+from device.capture.source import Closing
 from device.capture.tracks import AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError, InputMissingError, InputTrackError
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
@@ -43,7 +43,7 @@ CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac c
 RECORD_AGAIN = "Copy or record the file again"
 
 
-class FileSource:
+class FileSource(Closing):
     """The frames and chunks of a recording, in order of time, streamed at bounded memory.
 
     path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
@@ -76,14 +76,6 @@ class FileSource:
         self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
         self._chunks = AudioTrack(audio_rate_hz, self._trouble)
         self._read = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self._container.close()

@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from device.capture.audio_clock import AudioClock, Stamp
 from device.capture.placed_sound import CHUNK_MS, ChannelChoice, PlacedSound
 from device.capture.portaudio import Block, InputStream, load_pyaudio, read_clocks
 from device.capture.sound_cards import canonical, find_microphone
+from device.capture.source import Closing
 from device.config import MicrophoneSettings
 from device.errors import CaptureError, UsageError
 from device.records import Chunk, Samples
@@ -40,7 +40,7 @@ def is_card(settings: MicrophoneSettings) -> bool:
     return False
 
 
-class MicrophoneSource:
+class MicrophoneSource(Closing):
     """Chunks of 20 ms of mono sound at `rate_hz`, from now on, until closed.
 
     Opened by the constructor; waits for a next chunk as long as the microphone gives sound at all. The first chunks
@@ -82,14 +82,6 @@ class MicrophoneSource:
         self._waiting: deque[Samples] = deque()
         self._silent_samples = 0
         self._read = False
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End soon, also for a thread that waits for a chunk."""

@@ -26,6 +26,19 @@ class Source(Protocol[Item_co]):
     def __iter__(self) -> Iterator[Item_co]: ...
 
 
-FrameSource: TypeAlias = Source[Frame]
-ChunkSource: TypeAlias = Source[Chunk]
+class Closing:
+    """What the sources have in common: open when made, closed by `with`."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+
 RecordingSource: TypeAlias = Source[Frame | Chunk]

@@ -19,8 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import av
 import numpy as np
@@ -28,6 +27,7 @@ from av.video.reformatter import VideoReformatter
 
 from device.capture.exposure import GapCounter, SensorClock, boot_minus_monotonic_ns
 from device.capture.holders import busy_error, permission_error
+from device.capture.source import Closing
 from device.config import CameraSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError
 from device.records import NS_PER_S, Frame, RgbImage
@@ -40,7 +40,7 @@ _MAX_WAITING = 2
 _log = logging.getLogger(__name__)
 
 
-class V4l2Source:
+class V4l2Source(Closing):
     """The pictures of one USB camera, from when it is opened until `close`.
 
     settings.device: `v4l2:` and the path of its node, better of a link to it under /dev/v4l/by-id.
@@ -75,14 +75,6 @@ class V4l2Source:
         if not opened:
             self.close()
             raise self._cannot_open(error or TimeoutError(f"no picture within {OPEN_WITHIN_S:g} s")) from error
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __iter__(self) -> Iterator[Frame]:
         if self._read:
