@@ -73,7 +73,15 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class Told:
+    """What leaves avdrift: as a JSON object, with the names of the fields as its keys."""
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Report(Told):
     """One line of the log, one message on the wire. Unknown is None, never 0."""
 
     schema: int
@@ -101,9 +109,6 @@ class Report:
     latency_ms: float | None
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class EventKind(StrEnum):
     VERDICT = "verdict"  # a limit of the profile was crossed, for long enough to be meant
@@ -116,7 +121,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class Event(Told):
     """Something that happened once, with what was before it and after it."""
 
     schema: int
@@ -130,12 +135,9 @@ class Event:
     after: str | float | None
     about: str  # one sentence for a person
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class Health(Told):
     """How the computer and the daemon are, once a minute. Unknown is None."""
 
     schema: int
@@ -158,12 +160,9 @@ class Health:
     events_lost: int
     load_step: int  # back-pressure: 0 none, 1 fewer face detections, 2 also every second lip window
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
-class Info:
+class Info(Told):
     """What is running, said at the start and whenever it changes."""
 
     schema: int
@@ -175,6 +174,3 @@ class Info:
     microphone: str | None
     bias_ms: float | None  # the rig's own offset, already taken off every report
     bias_std_ms: float | None
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
