@@ -158,10 +158,12 @@ def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig) -> N
     reader = ShapeReader(pair)
     schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
     reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    pair.lips.windows.trainable = False  # has no part in it
     errors = []
     for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None):
         x, y = next(source)
         errors.append(float(reader.train_on_batch(x["crops"], y["lip_points"])))
+    pair.lips.windows.trainable = True
     print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
 
 
