@@ -34,9 +34,10 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="decode clips once, into shards")
-    prepare.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
-    prepare.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
+    prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
+    prepare.add_argument("out", metavar="OUT", help="folder for the shards")
     prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
     shards = argparse.ArgumentParser(add_help=False)
@@ -93,7 +94,12 @@ def _run(command: str | None, arguments: list[str]) -> int:
         from train import synth
 
         return synth.main(arguments[arguments.index(command) + 1 :])
-    options = build_parser(command).parse_args(arguments)
+    parser = build_parser(command)
+    options, of_beam = parser.parse_known_args(arguments)
+    if getattr(options, "beam", False):
+        return _prepare_with_beam(options, of_beam)
+    if of_beam:
+        parser.error(f"unrecognized arguments: {' '.join(of_beam)}")
     return _COMMANDS[options.command](options)
 
 
@@ -103,8 +109,21 @@ def _prepare(options: argparse.Namespace) -> int:
     if options.jobs < 0:
         raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
     require_face_model()  # or each clip by itself would complain
-    _make_folder(options.out)
-    prepare(options.clips, options.out, jobs=options.jobs)
+    _make_folder(Path(options.out))
+    prepare(Path(options.clips), Path(options.out), jobs=options.jobs)
+    return 0
+
+
+def _prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
+    if options.jobs:
+        remedy = "Give --direct_num_workers, or what the runner has in its place"
+        raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
+    try:
+        from train.beam_prepare import prepare_with_beam
+    except ImportError as error:
+        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
+        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+    prepare_with_beam(options.clips, options.out, of_beam)
     return 0
 
 
