@@ -26,6 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from device.errors import CaptureError, InputMissingError, UsageError
 from device.features.fetch import require_face_model
+from train.landmarks import fetch_landmark_model
 from train.prepare import ClipRow, prepare_clip, read_rows
 
 SKIPPED = "skipped.jsonl"
@@ -102,7 +103,8 @@ class PrepareClip(beam.DoFn):
         self._clips, self._out = clips, out
 
     def setup(self) -> None:
-        require_face_model()  # a worker without it would skip every clip
+        require_face_model()  # a worker without them would skip every clip
+        fetch_landmark_model()
         cv2.setNumThreads(1)
 
     def process(self, row: ClipRow) -> Iterator[str]:
