@@ -69,6 +69,15 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, help="of the shifts")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
+    zero = commands.add_parser("zero", parents=[shards], help="where the zero is, by lips that part as /p b m/ sound")
+    whose = zero.add_mutually_exclusive_group()
+    whose.add_argument("--run", type=Path, metavar="RUN", help="of the towers in the folder that fit wrote")
+    whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="of these towers (default: built in)")
+    whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="of the table that clean wrote")
+    zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
+    zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
+    zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
@@ -214,6 +223,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _zero(options: argparse.Namespace) -> int:
+    from train.load_towers import towers_of_bundle, towers_of_run
+    from train.zero_run import zero_of_table, zero_of_towers
+
+    wrong = options.calibration if options.offsets else options.out
+    if wrong:
+        remedy = "Give --calibration with towers, and --out with --offsets"
+        raise UsageError("does not go with the other options", where=str(wrong), remedy=remedy)
+    for file in filter(None, (options.calibration, options.out)):
+        _check_parent(file)
+    if options.offsets:
+        found = zero_of_table(options.shards, options.offsets, options.out, options.seed)
+    else:
+        towers, calibration, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+        found = zero_of_towers(options.shards, towers, calibration, options.calibration, options.seed)
+    print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -246,7 +274,8 @@ def _check_parent(file: Path) -> None:
 
 
 _COMMANDS = {
-    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "check": _check,
+    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "zero": _zero,
+    "check": _check,
 }  # fmt: skip
 
 
