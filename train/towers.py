@@ -148,6 +148,18 @@ class ShapeReader(keras.Model):
         return shape_loss(y_pred, y)
 
 
+class PhoneReader(keras.Model):
+    """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
+
+    def __init__(self, tower: AudioTower, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tower = tower
+        self.head = layers.Dense(classes, name="phone_head")
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        return self.head(self.tower(rows, training=training))
+
+
 def shape_loss(answer: Any, target: Any) -> Any:
     """Mean absolute error of lip landmarks, where they are known (not NaN)."""
     known = ops.cast(ops.equal(target, target), answer.dtype)
