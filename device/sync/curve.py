@@ -9,7 +9,9 @@ candidates; sound that was not heard says nothing and counts 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +35,21 @@ class Calibration:
     temperature: float = 8.0  # overlapping windows repeat themselves: evidence is worth this many times less
     null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
+    zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
+        """From what `asdict` gives; without the uncertainty where an older file has none.
+
+        Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
+        """
+        values: dict[str, float | None] = {f.name: float(table[f.name]) for f in fields(cls) if f.default is not None}
+        uncertainty_ms = table.get("zero_uncertainty_ms")
+        values["zero_uncertainty_ms"] = None if uncertainty_ms is None else float(uncertainty_ms)
+        wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not finite")
+        return cls(**values)  # type: ignore[arg-type]
 
 
 def evidence(

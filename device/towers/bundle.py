@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import stat
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,21 +59,20 @@ def load_bundle(folder: Path) -> Bundle:
     contents = _read_files(folder, manifest)
     where = str(folder / MANIFEST)
     try:
-        front_end, calibration = manifest["contract"]["front_end"], manifest["calibration"]
+        front_end, calibration = manifest["contract"]["front_end"], Calibration.from_dict(manifest["calibration"])
         name, version, min_software = manifest["name"], manifest["version"], manifest["min_software"]
-        values = {f.name: float(calibration[f.name]) for f in fields(Calibration)}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
     if not (isinstance(name, str) and isinstance(version, str)):
         raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
     check_software(min_software, where)
-    if not all(np.isfinite(value) for value in values.values()) or values["temperature"] <= 0:
-        raise ModelCorruptError("the calibration is not finite and positive", where=where, remedy=_REINSTALL)
+    if not calibration.temperature > 0:
+        raise ModelCorruptError("the calibration's temperature is not positive", where=where, remedy=_REINSTALL)
     _check_contract(front_end, where)
     bundle = Bundle(
         name, version, digest,
         Model(contents[LIPS], name=str(folder / LIPS)), Model(contents[AUDIO], name=str(folder / AUDIO)),
-        Calibration(**values), manifest,
+        calibration, manifest,
     )  # fmt: skip
     _check_shapes(bundle, folder)
     _check_golden(bundle, contents[GOLDEN], str(folder / GOLDEN))
