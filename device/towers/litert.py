@@ -34,6 +34,7 @@ class Model:
     """One loaded model with a single input. Raises ModelCorruptError when LiteRT rejects the bytes."""
 
     def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
+        self.name = name
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
