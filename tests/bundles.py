@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -59,6 +60,36 @@ def identity_int8(scale: float, zero_point: int, values: int = 4) -> bytes:
         tensor.type = schema.TensorType.INT8
         tensor.quantization = schema.QuantizationParametersT(scale=[scale], zeroPoint=[zero_point])
     return graph.pack()
+
+
+def looping_model(*, endless: bool) -> bytes:
+    """A well-formed model [1, 4] that no runtime should meet: a loop without end, or one whose body is itself.
+
+    LiteRT loads the first and never answers; the second crashes it (seen with 2.3.0).
+    """
+
+    def tensor(name: str, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> Any:
+        return schema.TensorT(shape=[1, 4] if buffer == 0 else [1], type=kind, buffer=buffer, name=name)
+
+    options = schema.WhileOptionsT(condSubgraphIndex=1, bodySubgraphIndex=2 if endless else 0)
+    loop = schema.OperatorT(
+        opcodeIndex=0, inputs=[0], outputs=[1], builtinOptionsType=schema.BuiltinOptions.WhileOptions,
+        builtinOptions=options,
+    )  # fmt: skip
+    true = tensor("true", schema.TensorType.BOOL, buffer=1)
+    graphs = [
+        schema.SubGraphT(tensors=[tensor("in"), tensor("out")], inputs=[0], outputs=[1], operators=[loop], name="main"),
+        schema.SubGraphT(tensors=[tensor("given"), true], inputs=[0], outputs=[1], operators=[], name="always"),
+        schema.SubGraphT(tensors=[tensor("same")], inputs=[0], outputs=[0], operators=[], name="body"),
+    ]
+    number = schema.BuiltinOperator.WHILE
+    model = schema.ModelT(
+        version=3, operatorCodes=[schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1)],
+        subgraphs=graphs, buffers=[schema.BufferT(), schema.BufferT(data=np.ones(1, np.uint8))],
+    )  # fmt: skip
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
 
 
 def golden_vectors(lips: bytes, audio: bytes, seed: int = 3) -> dict[str, Any]:

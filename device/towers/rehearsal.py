@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import resource
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from device.errors import ModelCorruptError
+from device.errors import ModelCorruptError, ModelStoreError
 from device.towers.litert import Floats, Model
 
 TIMEOUT_S = 60.0  # starting Python and one second of sound and picture take a tenth of it on the smallest device
@@ -31,27 +32,36 @@ _survived: set[str] = set()  # hashes of what need not be run again in this proc
 def rehearse(models: Mapping[str, tuple[bytes, Floats]], *, timeout_s: float = TIMEOUT_S) -> None:
     """Nothing, where LiteRT survives loading and running these: of each its name, content and input.
 
-    Raises ModelCorruptError.
+    Raises ModelCorruptError, and ModelStoreError where no process can be started.
     """
     parcel = io.BytesIO()
     np.savez(parcel, *(part for model, given in models.values() for part in (np.frombuffer(model, np.uint8), given)))
     if (digest := hashlib.sha256(parcel.getvalue()).hexdigest()) in _survived:
         return
-    command = [sys.executable, "-m", __spec__.name]
+    command = [sys.executable, "-P", "-m", __spec__.name]  # -P: nothing from wherever this happens to be called
+    paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            command, input=parcel.getvalue(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=timeout_s,
-            check=False,
-        )  # fmt: skip
+            command, input=parcel.getvalue(), capture_output=True, timeout=timeout_s, check=False, env=paths
+        )
     except subprocess.TimeoutExpired as error:
         raise _fatal(models, error.stdout or b"", f"keeps LiteRT busy for more than {timeout_s:g} s") from error
+    except OSError as error:
+        raise _not_possible(str(error.strerror)) from error
     if done.returncode < 0:
         raise _fatal(models, done.stdout, f"crashes LiteRT ({signal.Signals(-done.returncode).name})")
+    if done.returncode:
+        raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it does not say why"])[-1][:200])
     _survived.add(digest)
 
 
 def _fatal(names: Iterable[str], begun: bytes, what: str) -> ModelCorruptError:
     return ModelCorruptError(what, where=list(names)[max(begun.count(b"\n"), 1) - 1], remedy=_REMEDY)
+
+
+def _not_possible(why: str) -> ModelStoreError:
+    what = f"new models cannot be tried in a process of their own ({why})"
+    return ModelStoreError(what, where=sys.executable, remedy="See that Python can start there, and try again")
 
 
 def _main() -> None:
