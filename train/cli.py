@@ -98,11 +98,13 @@ def _run(command: str | None, arguments: list[str]) -> int:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from train.landmarks import fetch_landmark_model
     from train.prepare import prepare
 
     if options.jobs < 0:
         raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
     require_face_model()  # or each clip by itself would complain
+    fetch_landmark_model()
     _make_folder(options.out)
     prepare(options.clips, options.out, jobs=options.jobs)
     return 0

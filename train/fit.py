@@ -23,7 +23,7 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
 from train.data import AUDIO_REACH, LIP_REACH, Augmentation, Batches, Clip
 from train.measure import Towers, accuracy, own_offset, track, windows
-from train.towers import TowerPair
+from train.towers import ShapeReader, TowerPair
 
 SHORT_TICKS, LONG_TICKS = 26, 60
 
@@ -40,12 +40,18 @@ class FitConfig:
     warmup_steps: int = 200
     dropout: float = 0.15
     short_share: float = 0.35
+    shape_steps: int = 400
+    shape_weight: float = 1.0
+    speed_share: float = 0.5
+    log_tract: float = 0.12
+    mask_share: float = 0.5
+    erase_share: float = 0.2
     seed: int = 1
 
 
-def build_pair(dropout: float = 0.0) -> TowerPair:
+def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
     """A tower pair with its weights made."""
-    pair = TowerPair(dropout=dropout)
+    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
     pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
@@ -142,13 +148,25 @@ def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], th
     return taken(), stop
 
 
+def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig) -> None:
+    """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
+    reader = ShapeReader(pair)
+    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
+    reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    errors = []
+    for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None):
+        x, y = next(source)
+        errors.append(float(reader.train_on_batch(x["crops"], y["lip_points"])))
+    print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
+
+
 def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
     keras.utils.set_random_seed(config.seed)
-    pair = build_pair(config.dropout)
+    pair = build_pair(config.dropout, config.shape_weight)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -164,9 +182,13 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     if state.exists():
         pair.load_weights(checkpoint)
         done = json.loads(state.read_text())["epochs"]
+    augmentation = Augmentation(
+        speed_share=config.speed_share, log_tract=config.log_tract,
+        mask_share=config.mask_share, erase_share=config.erase_share,
+    )  # fmt: skip
     kinds = [
         iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                     seed=config.seed + done * 2 + k, augmentation=Augmentation()))
+                     seed=config.seed + done * 2 + k, augmentation=augmentation))
         for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
     ]  # fmt: skip
     choose = np.random.default_rng(config.seed + done)
@@ -176,6 +198,8 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
             yield next(kinds[int(choose.random() >= config.short_share)])
 
     source, stop = _prefetch(mixed())
+    if not state.exists() and config.shape_steps:
+        learn_shapes(pair, source, config)
     for epoch in range(done, config.epochs):
         began, losses = time.monotonic(), []
         for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=None):

@@ -35,12 +35,16 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 
 @dataclass(frozen=True, slots=True)
 class MouthCrop:
-    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins."""
+    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins.
+
+    `points` are the smoothed key points that the crop was cut by.
+    """
 
     t_ns: int
     crop: GrayImage | None
     track: int
     faces: int
+    points: KeyPoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +180,7 @@ class MouthTracker:
                 yield MouthCrop(t_ns, None, track, faces)
                 continue
             points = smooth(np.array([d.t_ns for d in near]), np.stack([d.points for d in near]), t_ns)
-            yield MouthCrop(t_ns, cut(rgb, points, self._margin_px), track, faces)
+            yield MouthCrop(t_ns, cut(rgb, points, self._margin_px), track, faces, points)
 
 
 def _same_face(before: KeyPoints, after: KeyPoints) -> bool:
