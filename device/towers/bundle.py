@@ -32,7 +32,9 @@ DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
-_GOLDEN_TOLERANCE = 0.02  # of the expected vector's norm: well above int8 rounding, well below another model's answer
+# Of the expected vector's norm. LiteRT's int8 is the same everywhere, but tflite-runtime 2.14 rounds in its own way and
+# is off by 0.03, as far as int8 is from float32; another model's answer is off by about 1.
+_GOLDEN_TOLERANCE = 0.05
 _REINSTALL = "Install the bundle again"
 
 
