@@ -20,6 +20,7 @@ from device.bench.syncnet import Conv, Pool, Shape, _Graph
 from device.features.contract import FRONT_END
 from device.sync.curve import Calibration
 from device.towers.bundle import AUDIO, FILES, FORMAT, GOLDEN, LIPS, MANIFEST
+from device.towers.kinds import HEAD
 from device.towers.litert import Model
 
 EMBEDDING = 8
@@ -49,6 +50,13 @@ def audio_tower(ticks: int = AUDIO_TICKS, size: int = EMBEDDING, seed: int = 2) 
     reshape(graph, (1, ticks, 1, FRONT_END.mel_bands))
     graph.add(Conv("window", size, (window, 1)))
     reshape(graph, (1, ticks - window + 1, size))
+    return graph.pack()
+
+
+def head(groups: int = 4, ticks: int = 5, lags: int = 21, seed: int = 4) -> bytes:
+    """What the direct kind has besides towers: products at each tick and lag in, one value each out."""
+    graph = _Graph((1, ticks, lags, groups), np.random.default_rng(seed))
+    graph.add(Conv("head", 1, (1, 1)))
     return graph.pack()
 
 
@@ -92,9 +100,9 @@ def looping_model(*, endless: bool) -> bytes:
     return bytes(builder.Output())
 
 
-def golden_vectors(lips: bytes, audio: bytes, seed: int = 3) -> dict[str, Any]:
+def golden_vectors(lips: bytes, audio: bytes, seed: int = 3, **more: bytes) -> dict[str, Any]:
     rng, arrays = np.random.default_rng(seed), {}
-    for name, content in (("lips", lips), ("audio", audio)):
+    for name, content in (("lips", lips), ("audio", audio), *more.items()):
         model = Model(content, name=name)
         arrays[f"{name}_in"] = rng.standard_normal(model.input_shape).astype(np.float32)
         arrays[f"{name}_out"] = model(arrays[f"{name}_in"])[0]
@@ -123,8 +131,18 @@ def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> N
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
+def write_direct_bundle(folder: Path, content: bytes | None = None) -> Path:
+    """The same of the direct kind."""
+    write_bundle(folder)
+    (folder / HEAD).write_bytes(content := content or head())
+    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(), audio_tower(), head=content))
+    change_manifest(folder, lambda manifest: manifest.update(kind="direct"))
+    sign_off(folder)
+    return folder
+
+
 def sign_off(folder: Path) -> None:
     """Make sizes and hashes in the manifest those of the files, as somebody who builds a bundle would."""
-    contents = {name: (folder / name).read_bytes() for name in FILES}
+    contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (*FILES, HEAD)}
     entries = {name: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
     change_manifest(folder, lambda manifest: manifest.update(files=entries))

@@ -12,7 +12,7 @@ from device.features.contract import FRONT_END
 from device.towers.litert import Model
 from device.towers.version import brief
 
-LIPS, AUDIO = "lips.tflite", "audio.tflite"
+LIPS, AUDIO, HEAD = "lips.tflite", "audio.tflite", "head.tflite"
 _REMEDY = "Build the bundle again, with this version of avdrift"
 
 
@@ -62,4 +62,14 @@ def _fits_towers(models: Mapping[str, Model]) -> None:
         raise ModelContractError("the towers' embeddings differ in size", where=where, remedy=_REMEDY)
 
 
+def _fits_direct(models: Mapping[str, Model]) -> None:
+    """The head takes products of features at each tick and lag, [1, ticks, lags, groups], and gives one value each."""
+    _fits_towers(models)
+    head, size = models["head"], models["lips"].output_shapes[0][2]
+    shape, out = head.input_shape, head.output_shapes[0]
+    if len(shape) != 4 or min(shape) < 1 or shape[0] != 1 or size % shape[3] or out != (*shape[:3], 1):
+        raise refuse_shapes(head)
+
+
 TOWERS = Kind("towers", (LIPS, AUDIO), FRONT_END.to_dict(), _fits_towers)
+DIRECT = Kind("direct", (LIPS, AUDIO, HEAD), FRONT_END.to_dict(), _fits_direct)
