@@ -197,16 +197,19 @@ class Batches:
         return x, y | {"lip_points": lip_targets(points)}
 
 
-def _at_ticks(clip: Clip, at: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], Floats]:
+def _at_ticks(
+    clip: Clip, at: npt.NDArray[np.floating[Any]]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], Floats]:
     """Crops, whether they are valid, and lip landmarks at fractional ticks of a clip, blended as the grid does."""
+    points = clip.lip_points
     low = np.minimum(np.floor(at).astype(np.int64), len(clip.valid) - 1)
     high = np.minimum(low + 1, len(clip.valid) - 1)
     weight = (at - low).astype(np.float32)
     if not weight.any():
-        return clip.crops[low], clip.valid[low], clip.lip_points[low]
+        return clip.crops[low], clip.valid[low], points[low]
     part = weight[:, None, None]
     crops = np.rint(clip.crops[low] * (1 - part) + clip.crops[high] * part).astype(np.uint8)
-    return crops, clip.valid[low] & clip.valid[high], clip.lip_points[low] * (1 - part) + clip.lip_points[high] * part
+    return crops, clip.valid[low] & clip.valid[high], points[low] * (1 - part) + points[high] * part
 
 
 def lip_targets(points: Floats) -> Floats:
@@ -214,10 +217,10 @@ def lip_targets(points: Floats) -> Floats:
 
     For each tick but the first and the last: place, and twice the way from the tick before to the one after: 160.
     """
-    place = (points - (FRONT_END.crop_px - 1) / 2) / 8
+    place = (points - np.float32((FRONT_END.crop_px - 1) / 2)) / np.float32(8)
     motion = 2 * (place[..., 2:, :, :] - place[..., :-2, :, :])
     both = np.stack([place[..., 1:-1, :, :], motion], axis=-3)
-    return both.reshape(*both.shape[:-3], -1)
+    return np.asarray(both.reshape(*both.shape[:-3], -1), np.float32)
 
 
 def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:
