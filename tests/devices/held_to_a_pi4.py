@@ -32,9 +32,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.capture.file import FileSource
+from device.capture.pixels import to_picture
+from device.capture.placed_sound import CHUNK_MS
 from device.config import MeasureSettings
 from device.features.fetch import require_face_model
-from device.records import NS_PER_S, Chunk, Frame, Samples
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
 from device.runtime.daemon import Daemon
 from device.runtime.feed import Feed
 from device.runtime.live import Lines
@@ -72,7 +74,7 @@ def measure(seconds: float) -> None:
     """In a process of its own: the daemon on scripted live sources, its reports as lines of JSON."""
     cv2.setNumThreads(1)
     pictures: list[npt.NDArray[np.uint8]] = []
-    sounds: list[Samples] = []
+    heard: list[Samples] = []
     for item in FileSource(SAMPLE):
         if item.t_ns > seconds * NS_PER_S:
             break
@@ -80,18 +82,23 @@ def measure(seconds: float) -> None:
             large = cv2.resize(item.rgb, (640, 480))
             pictures.append(np.asarray(cv2.cvtColor(large, cv2.COLOR_RGB2YUV_I420), np.uint8))
         else:
-            sounds.append(item.samples)
+            heard.append(item.samples)
+    count = 16_000 * CHUNK_MS // 1000
+    whole = np.concatenate(heard)
+    sounds = [whole[k : k + count] for k in range(0, len(whole) - count, count)]
     begin_ns = time.monotonic_ns() + NS_PER_S
 
     def picture(k: int, t_ns: int) -> Frame:
-        return Frame(k, t_ns, np.asarray(cv2.cvtColor(pictures[k], cv2.COLOR_YUV2RGB_I420), np.uint8))
+        found = to_picture(pictures[k].ravel(), "YUV420", (640, 480), 640)
+        assert found is not None
+        return Frame(k, t_ns, found)
 
     def sound(k: int, t_ns: int) -> Chunk:
-        return Chunk(k, t_ns, 16_000, sounds[k])
+        return Chunk(k, t_ns - CHUNK_MS * NS_PER_MS, 16_000, sounds[k])
 
     feeds = [
         Feed("camera", lambda: Scripted([k / 25 for k in range(len(pictures))], picture, begin_ns)),
-        Feed("microphone", lambda: Scripted([k / 50 for k in range(len(sounds))], sound, begin_ns)),
+        Feed("microphone", lambda: Scripted([(k + 1) * CHUNK_MS / 1000 for k in range(len(sounds))], sound, begin_ns)),
     ]
     daemon = Daemon(
         load_bundle(DEFAULT_BUNDLE), require_face_model(), MeasureSettings(), Lines(sys.stdout, as_json=True)
