@@ -16,7 +16,7 @@ from device.records import NS_PER_S, Event, EventKind
 from device.runtime.clock import Clock, SystemClock, asleep_ns
 from device.runtime.commands import Command, Operator
 from device.runtime.core import Core
-from device.runtime.feed import Feed, Reader
+from device.runtime.feed import Feed, Reader, RecordingFeed
 from device.runtime.handover import Handover
 from device.runtime.health import HealthMeter
 from device.runtime.models import Models
@@ -90,14 +90,14 @@ class Daemon:
         """Have a command carried out soon; safe from any thread."""
         self._operator.submit(command)
 
-    def run(self, feeds: Sequence[Feed], *, realtime: bool = True) -> None:
+    def run(self, feeds: Sequence[Feed | RecordingFeed], *, realtime: bool = True) -> None:
         """Measure: one feed with a recording, or two live ones. Returns when a recording has ended, or after `stop`.
 
         What a recording raises is raised here, after the reports of what it gave. Live sources never end it.
         """
-        live = any(feed.live for feed in feeds)
+        live = any(isinstance(feed, Feed) for feed in feeds)
         handover = Handover(self._clock, drop_oldest=realtime)
-        self._readers = [Reader(feed, handover, self._clock, paced=realtime and not feed.live) for feed in feeds]
+        self._readers = [Reader(feed, handover, self._clock, paced=realtime and not live) for feed in feeds]
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
         self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
-from typing import Any, Self
+from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +34,7 @@ import numpy.typing as npt
 from device.capture.file import FileSource
 from device.capture.pixels import to_picture
 from device.capture.placed_sound import CHUNK_MS
+from device.capture.source import Closing
 from device.config import MeasureSettings
 from device.features.fetch import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
@@ -51,16 +52,14 @@ GROUPS = Path("/sys/fs/cgroup")
 SAMPLE = Path("device/models/sample.mkv")
 
 
-class Scripted:
+class Scripted(Closing):
     """A live source that gives made items, each when its time has come, made at that moment as a driver's would be."""
 
     def __init__(self, times_s: Sequence[float], make: Callable[[int, int], Frame | Chunk], begin_ns: int) -> None:
         self._times_s, self._make, self._begin_ns = times_s, make, begin_ns
+        self.device, self.dropped, self.rate_ppm = "scripted", 0, None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None: ...
+    def close(self) -> None: ...
 
     def __iter__(self) -> Iterator[Frame | Chunk]:
         for k, t_s in enumerate(self._times_s):

@@ -16,7 +16,7 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError, Usa
 from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.feed import ORPHAN_PATIENCE_S, Feed
+from device.runtime.feed import ORPHAN_PATIENCE_S, Feed, RecordingFeed
 from device.runtime.rig import Rig
 from device.towers.bundle import load_bundle
 from tests.live import (
@@ -88,8 +88,8 @@ class Recording:
         if self._hangs:
             self._hangs.wait(30)
 
-    def feed(self) -> Feed:
-        return Feed("recording", lambda: self, live=False)
+    def feed(self) -> RecordingFeed:
+        return RecordingFeed("recording", lambda: self)
 
 
 def replayed(items: Iterable[Item], **settings: Any) -> Collector:
@@ -98,7 +98,7 @@ def replayed(items: Iterable[Item], **settings: Any) -> Collector:
     return collector
 
 
-def running(target: Daemon, feed: Feed, *, realtime: bool) -> threading.Thread:
+def running(target: Daemon, feed: RecordingFeed, *, realtime: bool) -> threading.Thread:
     thread = threading.Thread(target=target.run, args=([feed],), kwargs={"realtime": realtime}, daemon=True)
     thread.start()
     return thread
@@ -167,7 +167,7 @@ def test_a_recording_that_cannot_be_opened_gives_no_report() -> None:
 
     collector = Collector()
     with pytest.raises(CaptureError, match="fell off"):
-        daemon(collector).run([Feed("recording", refuse, live=False)], realtime=False)
+        daemon(collector).run([RecordingFeed("recording", refuse)], realtime=False)
     assert collector.reports == []
 
 
