@@ -50,7 +50,7 @@ test: setup-test ## lint, type check and all tests (PYTEST_ARGS="-m 'not slow'" 
 	exit $$status
 
 # Each check runs in a Debian tree of its own, with a virtual camera and a null sink; the first call makes that tree.
-test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 9 minutes)
+test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 6 minutes)
 	@tests/devices/tree.sh env LD_PRELOAD=/opt/dma_shim.so \
 		python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/devices/check_*.py
 
