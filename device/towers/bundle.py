@@ -11,7 +11,7 @@ import hashlib
 import io
 import json
 import stat
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -77,16 +77,15 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     kind = kind_of(manifest, kinds, where)
     contents = _read_files(folder, manifest, (*kind.files, GOLDEN))
     try:
-        front_end, calibration = manifest["contract"]["front_end"], manifest["calibration"]
+        front_end, calibration = manifest["contract"]["front_end"], Calibration.from_dict(manifest["calibration"])
         name, version, min_software = manifest["name"], manifest["version"], manifest["min_software"]
-        values = {f.name: float(calibration[f.name]) for f in fields(Calibration)}
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
     if not (isinstance(name, str) and isinstance(version, str)):
         raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
     check_software(min_software, where)
-    if not all(np.isfinite(value) for value in values.values()) or values["temperature"] <= 0:
-        raise ModelCorruptError("the calibration is not finite and positive", where=where, remedy=_REINSTALL)
+    if not calibration.temperature > 0:
+        raise ModelCorruptError("the calibration's temperature is not positive", where=where, remedy=_REINSTALL)
     _check_contract(front_end, kind, where)
     golden = _read_golden(contents[GOLDEN], kind, str(folder / GOLDEN))
     if not trusted:
@@ -94,7 +93,7 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     models = {Path(file).stem: Model(contents[file], name=str(folder / file)) for file in kind.files}
     kind.fits(models)
     _check_golden(models, golden, str(folder / GOLDEN))
-    return Bundle(kind, name, version, digest, models, Calibration(**values), manifest)
+    return Bundle(kind, name, version, digest, models, calibration, manifest)
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:

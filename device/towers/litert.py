@@ -22,7 +22,10 @@ _REMEDY = "Install the bundle or the package again"
 def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.NDArray[Any]:
     """Real values to a model's integers: rounded to the nearest, clipped to the type's range."""
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    scaled = values / scale
+    np.rint(scaled, out=scaled)
+    scaled += zero_point
+    return np.clip(scaled, limits.min, limits.max, out=scaled).astype(dtype)
 
 
 def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Floats:

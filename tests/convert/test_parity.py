@@ -27,7 +27,7 @@ def clip(seconds: float = 6.0, speech: bool = True, name: str = "clip") -> Clip:
         name=name, speaker=name, split="valid", corpus="made up",
         crops=np.zeros((ticks, 80, 80), np.uint8), valid=np.ones(ticks, np.bool_), first_lip_tick=0,
         samples=np.zeros(round(seconds * 16000), np.int16), samples_t_ns=0,
-        speech=np.full(4 * ticks, speech), speech_first_tick=0,
+        speech=np.full(4 * ticks, speech), speech_first_tick=0, lip_points=np.full((ticks, 40, 2), np.nan, np.float32),
     )  # fmt: skip
 
 
