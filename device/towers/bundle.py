@@ -80,7 +80,8 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
         front_end, calibration = manifest["contract"]["front_end"], Calibration.from_dict(manifest["calibration"])
         name, version, min_software = manifest["name"], manifest["version"], manifest["min_software"]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
+        what = f"no usable {str(error)[:200]} in the manifest"
+        raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
     if not (isinstance(name, str) and isinstance(version, str)):
         raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
     check_software(min_software, where)

@@ -319,6 +319,11 @@ def test_a_missing_right_to_list_is_said(folder: Path) -> None:
         folder.chmod(0o700)
 
 
+def test_a_long_value_makes_no_long_message(folder: Path) -> None:
+    change_manifest(folder, lambda m: m["calibration"].update(temperature="x" * 99_999))
+    refused(folder, ModelCorruptError, MANIFEST, "could not convert")
+
+
 TREE = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
