@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
 from device.sync.curve import Calibration
-from device.towers.bundle import AUDIO, FILES, GOLDEN, LIPS, MANIFEST, Bundle, distance, load_bundle
+from device.towers.bundle import FILES, GOLDEN, MANIFEST, Bundle, distance, load_bundle
+from device.towers.kinds import AUDIO, LIPS
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
 
 Change = Callable[[dict[str, Any]], None]
