@@ -21,11 +21,14 @@ from tqdm import tqdm
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
-from train.data import AUDIO_REACH, LIP_REACH, Augmentation, Batches, Clip
+from train.augment import Augmentation
+from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.measure import Towers, accuracy, own_offset, track, windows
-from train.towers import ShapeReader, TowerPair
+from train.phones import CLASSES, phone_batches, talks
+from train.towers import PhoneReader, ShapeReader, TowerPair
 
 SHORT_TICKS, LONG_TICKS = 26, 60
+_PHONE_TICKS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class FitConfig:
     warmup_steps: int = 200
     dropout: float = 0.15
     short_share: float = 0.35
+    phone_steps: int = 0
+    phone_voices: int = 200
     shape_steps: int = 400
     shape_weight: float = 1.0
     speed_share: float = 0.5
@@ -153,11 +158,31 @@ def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig) -> N
     reader = ShapeReader(pair)
     schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
     reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    pair.lips.windows.trainable = False  # has no part in it
     errors = []
     for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None):
         x, y = next(source)
         errors.append(float(reader.train_on_batch(x["crops"], y["lip_points"])))
+    pair.lips.windows.trainable = True
     print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
+
+
+def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation) -> None:
+    """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
+    reader = PhoneReader(pair.audio, CLASSES)
+    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.phone_steps, alpha=0.1)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    reader.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    spoken = talks(config.phone_voices, config.seed)
+    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=config.seed, augmentation=augmentation)
+    source, stop = _prefetch(batches)
+    right = []
+    for _ in tqdm(range(config.phone_steps), desc="phones", disable=None):
+        right.append(float(reader.train_on_batch(*next(source))[1]))
+        reader.reset_metrics()
+    stop.set()
+    print(json.dumps({"phone_steps": len(right), "phone_accuracy": round(float(np.mean(right[-50:])), 4)}), flush=True)
 
 
 def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
@@ -198,6 +223,8 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
             yield next(kinds[int(choose.random() >= config.short_share)])
 
     source, stop = _prefetch(mixed())
+    if not state.exists() and config.phone_steps:
+        learn_phones(pair, config, augmentation)
     if not state.exists() and config.shape_steps:
         learn_shapes(pair, source, config)
     for epoch in range(done, config.epochs):

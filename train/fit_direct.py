@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from device.errors import InputFormatError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from train.data import AUDIO_REACH, LIP_REACH, Augmentation, Batches, Clip
+from train.augment import MARGIN_PX, Augmentation
+from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.direct import CorrelationNet, LinearNet
 from train.loop import describe_run, train
-from train.prepare import MARGIN_PX
 
 _SHORT_TICKS, _LONG_TICKS = 24, 74  # word-long clips and sentences
 _SHORT_WINDOWS, _LONG_WINDOWS = 10, 42

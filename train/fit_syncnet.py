@@ -12,7 +12,8 @@ import keras
 import numpy as np
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from train.data import AUDIO_REACH, Augmentation, Batches, Clip
+from train.augment import Augmentation
+from train.data import AUDIO_REACH, Batches, Clip
 from train.loop import describe_run, train
 from train.syncnet import SyncNet, distances
 
@@ -35,7 +36,7 @@ class SyncNetConfig:
     lip_ticks: int = 24
     loss: str = field(default="contrastive", metadata={"choices": ("contrastive", "multiway")})
     margin: float = 10.0
-    learning_rate: float = 0.0  # 0: 0.01 for the contrastive loss, as published, and 0.001 for the multi-way loss
+    learning_rate: float = 0.0  # 0 means: 0.01 for the contrastive loss, as published, and 0.001 for the multi-way loss
     input_px: int = 120
     data_share: float = 1.0
     precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})

@@ -64,7 +64,7 @@ class LipMarker:
         """Lip landmarks in pixels of the mouth crop that `points` cut; None where the mesh sees no face."""
         to_input = face_matrix(points, _INPUT_PX)
         patch = cv2.warpAffine(picture, to_input, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR)
-        mesh, presence = self._model(patch[None].astype(np.float32) / 255)
+        mesh, presence = self._model(np.asarray(patch[None], np.float32) / np.float32(255))
         if presence.ravel()[0] < _MIN_PRESENCE:
             return None
         lips = mesh.reshape(-1, 3)[[*OUTER_LIP, *INNER_LIP], :2]

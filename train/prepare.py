@@ -30,9 +30,9 @@ from device.features.lipgrid import Crops, Flags, LipGrid
 from device.features.mouth import MouthCrop, MouthTracker
 from device.features.speech import SpeechStream, widen
 from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+from train.augment import MARGIN_PX
 from train.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 
-MARGIN_PX = 8
 FACE_PX = 64
 SHARD_FORMAT = 2
 

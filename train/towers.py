@@ -115,6 +115,9 @@ class TowerPair(keras.Model):
         self.shape_weight = shape_weight
         self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
 
+    def build(self, input_shape: Any) -> None:
+        """The layers are built by the first call."""
+
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Logits [batch, lip windows, audio windows]; lip points [batch, ticks - 2, 160], see `data.lip_targets`."""
         encoded = self.lips.encode(inputs["crops"], training=training)
@@ -137,15 +140,33 @@ class ShapeReader(keras.Model):
 
     def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pair = pair
+        self.lips, self.head = pair.lips, pair.shape_head
+
+    def build(self, input_shape: Any) -> None:
+        """The pair is built already."""
 
     def call(self, crops: Any, training: bool | None = None) -> Any:
-        return self.pair.shape_head(self.pair.lips.encode(crops, training=training))
+        return self.head(self.lips.encode(crops, training=training))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         return shape_loss(y_pred, y)
+
+
+class PhoneReader(keras.Model):
+    """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
+
+    def __init__(self, tower: AudioTower, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tower = tower
+        self.head = layers.Dense(classes, name="phone_head")
+
+    def build(self, input_shape: Any) -> None:
+        """The tower is built already, the head by the first call."""
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        return self.head(self.tower(rows, training=training))
 
 
 def shape_loss(answer: Any, target: Any) -> Any:

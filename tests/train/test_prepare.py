@@ -20,9 +20,10 @@ from device.features.mouth import MouthCrop, MouthTracker
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests import recordings
 from tests.train.made import write_shard
+from train.augment import MARGIN_PX
 from train.data import Clip, front_end, load_clip
 from train.landmarks import INNER_LIP, LANDMARK_MODEL, LIP_POINTS, OUTER_LIP, opening
-from train.prepare import FACE_PX, MARGIN_PX, join, placed, prepare, read_rows
+from train.prepare import FACE_PX, join, placed, prepare, read_rows
 
 needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="the face detector's model is not here")
 
