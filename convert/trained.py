@@ -22,7 +22,7 @@ from train.data import Clip
 
 Floats = npt.NDArray[np.float32]
 Models = Mapping[str, Model]  # by the stems of their files
-_OPENERS = (TOWERS.name,)  # each a module beside this one
+_OPENERS = ("towers", "syncnet", "direct")  # each a module beside this one
 
 
 @dataclass(frozen=True, slots=True)

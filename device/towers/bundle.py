@@ -113,7 +113,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ModelCorruptError(f"not JSON ({error})", where=str(path), remedy=_REINSTALL) from error
+        raise ModelCorruptError(f"not JSON ({str(error)[:200]})", where=str(path), remedy=_REINSTALL) from error
     if not isinstance(manifest, dict):
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
     if manifest.get("format") != FORMAT:
@@ -180,7 +180,8 @@ def _read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Floa
                 for stem in stems
             }
     except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
-        raise ModelCorruptError(f"golden vectors cannot be read ({error})", where=where, remedy=_REINSTALL) from error
+        what = f"golden vectors cannot be read ({str(error)[:200]})"  # zipfile may quote half of the archive
+        raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
 
 
 def _check_golden(models: dict[str, Model], golden: dict[str, tuple[Floats, Floats]], where: str) -> None:

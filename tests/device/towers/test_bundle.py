@@ -260,6 +260,13 @@ def cut_zip(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def endless_name(path: Path) -> None:
+    """A first member whose own header says that its name is as long as can be."""
+    content = bytearray(path.read_bytes())
+    content[26:28] = b"\xff\xff"
+    path.write_bytes(content)
+
+
 def spoilt_zip(path: Path) -> None:
     np.savez_compressed(path, **golden_vectors(lip_tower(), audio_tower()))
     content = bytearray(path.read_bytes())
@@ -299,6 +306,7 @@ def nan_answer() -> Any:
         lambda path: savez(path, lips_in=np.full((1, 12, 64, 64), "x")),
         lambda path: savez(path, lips_out=nan_answer()),
         cut_zip,
+        endless_name,
         spoilt_zip,
         endless_header,
         plain_member,
