@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,16 +20,17 @@ from device.command import guarded
 from device.errors import InputMissingError, UsageError
 from device.features.fetch import require_face_model
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
-from train.fit_options import add_fit_options, fit_config
+from train.fit_options import CONFIGS, add_fit_options, fit_config
 
 if TYPE_CHECKING:
     from train.data import Clip
 
 _TRAINING = ("fit", "clean")
+_FITS = {"towers": "fit", "syncnet": "fit_syncnet", "direct": "fit_direct"}
 _MIN_TRUTH_CONFIDENCE = 0.3
 
 
-def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+def build_parser(command: str | None = None, model: str = "towers") -> argparse.ArgumentParser:
     """The parser; the options of a training run are known only when `command` is one, as they need TensorFlow."""
     parser = argparse.ArgumentParser(prog="avdrift-train", description="Makes the models of avdrift.")
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
@@ -47,11 +49,13 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
     clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
     clean.add_argument("--work", type=Path, required=True, metavar="DIR", help="for the two half-trained pairs")
-    fit = commands.add_parser("fit", parents=[shards], help="train the tower pair; goes on where it was interrupted")
+    fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
+    fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
     if command in _TRAINING:
-        add_fit_options(clean, fit)
+        add_fit_options(clean)
+        add_fit_options(fit, model=model if model in CONFIGS else "towers")
 
     calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a trained pair")
     calibrate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
@@ -103,13 +107,20 @@ def _run(command: str | None, arguments: list[str]) -> int:
         from train import synth
 
         return synth.main(arguments[arguments.index(command) + 1 :])
-    parser = build_parser(command)
+    parser = build_parser(command, _model_of(arguments))
     options, of_beam = parser.parse_known_args(arguments)
     if getattr(options, "beam", False):
         return _prepare_with_beam(options, of_beam)
     if of_beam:
         parser.error(f"unrecognized arguments: {' '.join(of_beam)}")
     return _COMMANDS[options.command](options)
+
+
+def _model_of(arguments: list[str]) -> str:
+    """What `--model` says, if anything: it decides which options there are."""
+    early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
+    early.add_argument("--model", nargs="?", default="towers")
+    return str(early.parse_known_args(arguments)[0].model)
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -153,12 +164,15 @@ def _clean(options: argparse.Namespace) -> int:
 
 
 def _fit(options: argparse.Namespace) -> int:
-    config = fit_config(options)
+    config = fit_config(options, options.model)
     _make_folder(options.out)
     train, validation = _splits(options.shards, options.offsets)
-    from train.fit import fit
+    if getattr(config, "picture", "mouth") == "face":
+        from train.fit_direct import with_faces
 
-    fit(train, validation, options.out, config)
+        train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
+    fit = import_module(CONFIGS[options.model][0])
+    getattr(fit, _FITS[options.model])(train, validation, options.out, config)
     return 0
 
 

@@ -1,57 +1,73 @@
-"""The options of a training run on the command line: every field of FitConfig, checked before anything is loaded."""
+"""The options of a training run on the command line: every field of its configuration, checked before loading."""
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 from device.errors import UsageError
 
-if TYPE_CHECKING:
-    from train.fit import FitConfig
-
-# Lowest and highest value that makes sense; the defaults are those of FitConfig itself.
+# Where the configuration of each kind of model is: its fields and their defaults are the options.
+CONFIGS = {
+    "towers": ("train.fit", "FitConfig"),
+    "syncnet": ("train.fit_syncnet", "SyncNetConfig"),
+    "direct": ("train.fit_direct", "DirectConfig"),
+}
+# Lowest and highest value that makes sense; the defaults are those of the configuration itself.
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "steps_per_epoch": (1, 1_000_000), "frames_per_batch": (60, 100_000),
-    "learning_rate": (1e-8, 1), "weight_decay": (0, 1), "warmup_steps": (0, 1_000_000), "dropout": (0, 0.9),
+    "learning_rate": (0, 1), "weight_decay": (0, 1), "warmup_steps": (0, 1_000_000), "dropout": (0, 0.9),
     "short_share": (0, 1), "phone_steps": (0, 1_000_000), "phone_voices": (1, 100_000),
     "shape_steps": (0, 1_000_000), "shape_weight": (0, 100),
     "speed_share": (0, 1), "log_tract": (0, 0.5), "mask_share": (0, 1), "erase_share": (0, 1), "seed": (0, 2**31 - 1),
+    "stretches": (1, 1000), "lip_ticks": (8, 1000), "margin": (1e-3, 1e3), "input_px": (48, 512), "data_share": (1e-3, 1),
+    "window_ticks": (8, 250), "max_offset": (1, 25), "conv_layers": (1, 5), "dense_layers": (0, 5),
+    "clips": (0, 1_000_000), "none_share": (0, 0.5),
 }  # fmt: skip
 
 
-def add_fit_options(*parsers: argparse.ArgumentParser) -> None:
+def config_class(model: str) -> type[Any]:
+    """The dataclass that configures training of a kind of model."""
+    module, name = CONFIGS[model]
+    found: type[Any] = getattr(import_module(module), name)
+    return found
+
+
+def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") -> None:
     """One option for each field. Raises UsageError without TensorFlow, which the defaults need."""
     require_tensorflow()
-    from train.fit import FitConfig
-
     for parser in parsers:
         group = parser.add_argument_group("training")
-        for field in fields(FitConfig):
+        for field in fields(config_class(model)):
+            if not field.init:
+                continue
             assert field.default is not MISSING
             names = ["--" + field.name.replace("_", "-"), *(["--steps"] if field.name == "steps_per_epoch" else [])]
-            group.add_argument(
-                *names, dest=field.name, type=type(field.default), default=field.default, metavar="N",
-                help=f"default: {field.default}",
-            )  # fmt: skip
+            kind: dict[str, Any] = {"type": type(field.default), "metavar": "N"}
+            if "choices" in field.metadata:
+                kind = {"choices": field.metadata["choices"]}
+            elif isinstance(field.default, bool):
+                kind = {"action": argparse.BooleanOptionalAction}
+            help_ = f"default: {field.default}"
+            group.add_argument(*names, dest=field.name, default=field.default, help=help_, **kind)
 
 
-def fit_config(options: argparse.Namespace) -> FitConfig:
-    """The options as a FitConfig. Raises UsageError, naming every value that cannot be right."""
-    from train.fit import FitConfig
-
-    values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(FitConfig)}
+def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
+    """The options as the model's configuration. Raises UsageError, naming every value that cannot be right."""
+    config = config_class(model)
+    values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(config) if field.init}
     wrong = [
         f"--{name.replace('_', '-')} is {values[name]:g}, allowed is {low:g} to {high:g}"
         for name, (low, high) in _RANGES.items()
         if name in values and not low <= values[name] <= high
     ]
-    if not wrong and values["epochs"] * values["steps_per_epoch"] <= values["warmup_steps"]:
+    if not wrong and values["epochs"] * values["steps_per_epoch"] <= values.get("warmup_steps", 0):
         wrong = [f"--warmup-steps is {values['warmup_steps']}, which is not less than all steps together"]
     if wrong:
         raise UsageError("; ".join(wrong), where="training", remedy="Correct these values")
-    return FitConfig(**values)
+    return config(**values)
 
 
 def require_tensorflow() -> None:

@@ -12,6 +12,7 @@ import json
 import platform
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,7 +50,8 @@ def main() -> int:
     options = parser.parse_args()
     here = all_answers(options.bundles)
     if options.what == "write":
-        np.savez(options.file, **{name: values for name, (values, _) in here.items()})
+        arrays: dict[str, Any] = {name: values for name, (values, _) in here.items()}
+        np.savez(options.file, **arrays)
         return 0
     right = True
     with np.load(options.file) as there:

@@ -349,7 +349,8 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
 
     whole = load_bundle(rash_bundle())
     now_s = [0.0]
-    with live(bundle=replace(whole, lips=Failing(whole.lips, lambda: now_s[0]))) as on:  # type: ignore[arg-type]
+    failing: Any = Failing(whole.lips, lambda: now_s[0])
+    with live(bundle=replace(whole, models=whole.models | {"lips": failing})) as on:
         for _ in range(240):
             on.clock.sleep(0.1)
             now_s[0] += 0.1
@@ -403,7 +404,8 @@ def test_the_heart_stops_when_nothing_comes_of_what_the_sources_give() -> None:
             raise RuntimeError("Invoke failed")
 
     whole = load_bundle(rash_bundle())
-    with live(bundle=replace(whole, lips=Broken(whole.lips))) as on:  # type: ignore[arg-type]
+    broken: Any = Broken(whole.lips)
+    with live(bundle=replace(whole, models=whole.models | {"lips": broken})) as on:
         on.clock.sleep(60)
         assert 20 < (on.clock.now_ns() - on.beats[-1]) / NS_PER_S < 40
         assert on.collector.reports[-1].fault == "model_failed"

@@ -1,0 +1,47 @@
+"""The direct network on the device: evidence for each candidate offset from few features and a small network on lags.
+
+Conventions as in device/sync/curve.py: candidates ascend from -search to +search audio ticks of 10 ms, evidence is in
+nats, and sound that was not heard says nothing and counts 0. The features are made by the bundle's `lips` and `audio`
+models; `head` turns their products at all lags into evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
+from device.sync.curve import Flags, Floats, unit
+
+FEATURES: Final = 32  # of each lip window and of each audio window
+GROUPS: Final = 4  # of features that are multiplied together
+
+Head = Callable[[Floats], Floats]  # [ticks, lags, GROUPS] to [ticks, lags]
+
+
+def direct_evidence(
+    lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
+    search_ticks: int, head: Head,
+) -> Floats:  # fmt: skip
+    """Evidence rows [lip ticks, 2 * search_ticks + 1]; the arguments are those of `device.sync.curve.evidence`."""
+    size = 2 * search_ticks + 1
+    if not len(lips) or not len(audio):
+        return np.zeros((len(lips), size), np.float32)
+    products = np.einsum("igd,jgd->ijg", _grouped(lips), _grouped(audio))
+    centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
+    column = centre[:, None] + search_ticks - np.arange(size)[None, :]
+    inside = np.clip(column, 0, len(audio) - 1)
+    heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
+    image = np.where(heard[..., None], np.take_along_axis(products, inside[..., None], axis=1), 0)
+    rows = head(np.asarray(image, np.float32))
+    top = rows.max(1, keepdims=True)
+    weights = np.where(heard, np.exp(rows - top), 0)
+    count = np.maximum(heard.sum(1, keepdims=True), 1)
+    baseline = np.log(np.maximum(weights.sum(1, keepdims=True), 1e-30) / count) + top
+    return np.where(heard, rows - baseline, 0).astype(np.float32)
+
+
+def _grouped(vectors: Floats) -> Floats:
+    return unit(vectors.reshape(len(vectors), GROUPS, -1))

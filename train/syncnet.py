@@ -1,0 +1,176 @@
+"""SyncNet as published: one network for five mouth frames, one for 0.2 s of sound, near each other where they belong.
+
+Reference: J. S. Chung and A. Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016: VGG-M with
+smaller first filters over 120x120x5 grey mouths, a VGG-like network over 13 MFCC x 20 steps of 10 ms, 256-d outputs,
+L2 distance, contrastive loss. The multi-way loss is that of Chung et al., "Perfect Match", 2019.
+What differs, and why: our crops are 64 px, so they are enlarged to 120 px in the network (nothing is gained by it, but
+the network is the published one); MFCC are the cosine transform of our log-mel rows, whose running mean is off; the
+pools stand before batch norm and ReLU instead of after them, which is the same function wherever the scale of the batch
+norm is positive, and twice as fast on a CPU.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import layers, ops
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+
+EMBEDDING_SIZE = 256
+MFCC = 13
+SOUND_ROWS = 20
+_FRAMES = FRONT_END.lip_window_ticks
+_SOFTNESS_FRAMES = 0.6  # recordings are not exact to a frame
+_ABSENT = -1e4
+
+Floats = npt.NDArray[np.float32]
+
+
+def _conv(filters: int, kernel: int, dtype: str, *, strides: int = 1, padding: str = "valid", pool: Any = None) -> Any:
+    return [
+        layers.Conv2D(filters, kernel, strides=strides, padding=padding, use_bias=False, dtype=dtype),
+        *([layers.MaxPooling2D(3, pool, dtype=dtype)] if pool else []),
+        layers.BatchNormalization(momentum=0.98, dtype=dtype),
+        layers.ReLU(dtype=dtype),
+    ]
+
+
+def _dense(dtype: str) -> Any:
+    """fc6 and fc7."""
+    return [
+        layers.Flatten(dtype=dtype),
+        layers.Dense(512, use_bias=False, dtype=dtype),
+        layers.BatchNormalization(momentum=0.98, dtype=dtype),
+        layers.ReLU(dtype=dtype),
+        layers.Dense(EMBEDDING_SIZE, dtype="float32"),
+    ]
+
+
+def lip_network(input_px: int, dtype: str = "float32") -> keras.Sequential:
+    """[batch, input_px, input_px, 5] grey frames to [batch, 256]: 1.5 GMAC at the published 120 px."""
+    return keras.Sequential(
+        [
+            keras.Input((input_px, input_px, _FRAMES)),
+            *_conv(96, 3, dtype, pool=2),
+            *_conv(256, 5, dtype, strides=2, pool=2),
+            *_conv(512, 3, dtype, padding="same"),
+            *_conv(512, 3, dtype, padding="same"),
+            *_conv(512, 3, dtype, padding="same", pool=2),
+            *_dense(dtype),
+        ],
+        name="lips",
+    )
+
+
+def audio_network(dtype: str = "float32") -> keras.Sequential:
+    """[batch, 13, 20, 1] MFCC to [batch, 256]."""
+    return keras.Sequential(
+        [
+            keras.Input((MFCC, SOUND_ROWS, 1)),
+            *_conv(64, 3, dtype, padding="same"),
+            *_conv(128, 3, dtype, padding="same", pool=(1, 2)),
+            *_conv(256, 3, dtype, padding="same"),
+            *_conv(256, 3, dtype, padding="same"),
+            *_conv(256, 3, dtype, padding="same", pool=2),
+            *_dense(dtype),
+        ],
+        name="audio",
+    )
+
+
+def mfcc_matrix() -> Floats:
+    """[bands, 13]: the orthonormal cosine transform (DCT-II) of log-mel rows, its first 13 terms."""
+    bands = FRONT_END.mel_bands
+    angle = np.pi / bands * (np.arange(bands)[:, None] + 0.5) * np.arange(MFCC)[None]
+    scale = np.where(np.arange(MFCC) == 0, np.sqrt(1 / bands), np.sqrt(2 / bands))
+    return np.asarray(np.cos(angle) * scale, np.float32)
+
+
+class SyncNet(keras.Model):
+    """Both networks over stretches of clips, and the loss that they are trained with."""
+
+    def __init__(
+        self, *, loss: str = "contrastive", margin: float = 10.0, input_px: int = 120, dtype_policy: str = "float32",
+        **kwargs: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        self.lips, self.audio = lip_network(input_px, dtype_policy), audio_network(dtype_policy)
+        self.loss_name, self.margin, self.input_px = loss, margin, input_px
+        self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
+
+    def embed_lips(self, crops: Any, training: bool | None = None) -> Any:
+        """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, 256]."""
+        size, px = FRONT_END.crop_px, self.input_px
+        frames = ops.reshape(crops, (-1, size, size, 1))
+        frames = ops.image.resize(frames, (px, px)) if px != size else frames
+        frames = ops.reshape(frames, (-1, ops.shape(crops)[1], px, px))
+        count = ops.shape(crops)[1] - _FRAMES + 1
+        windows = ops.stack([frames[:, k : k + count] for k in range(_FRAMES)], axis=-1)
+        vectors = self.lips(ops.reshape(windows, (-1, px, px, _FRAMES)), training=training)
+        return self._placed(vectors, count)
+
+    def embed_audio(self, rows: Any, step: int = AUDIO_TICKS_PER_LIP_TICK, training: bool | None = None) -> Any:
+        """[batch, ticks, bands] log-mel rows to [batch, (ticks - 21) // step + 1, 256], each `step` ticks on."""
+        mfcc = ops.matmul(rows, ops.convert_to_tensor(mfcc_matrix()))
+        count = (ops.shape(rows)[1] - FRONT_END.audio_window_ticks) // step + 1
+        index = step * ops.arange(count)[:, None] + ops.arange(SOUND_ROWS)[None]
+        windows = ops.transpose(ops.take(mfcc, index, axis=1), (0, 1, 3, 2))
+        vectors = self.audio(ops.reshape(windows, (-1, MFCC, SOUND_ROWS, 1)), training=training)
+        return self._placed(vectors, count)
+
+    def _placed(self, vectors: Any, count: Any) -> Any:
+        vectors = ops.reshape(vectors, (-1, count, EMBEDDING_SIZE))
+        return vectors if self.loss_name == "contrastive" else ops.normalize(vectors, axis=-1)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """L2 distances [batch, lip windows, audio windows], both 40 ms apart."""
+        lips = self.embed_lips(inputs["crops"], training=training)
+        audio = self.embed_audio(inputs["rows"], training=training)
+        return {"distance": distances(lips, audio)}
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        weight = y["lip_weight"] * y["audio_valid"][:, ::AUDIO_TICKS_PER_LIP_TICK]
+        if self.loss_name == "contrastive":
+            return contrastive_loss(y_pred["distance"], y["false"], weight, self.margin)
+        scale = ops.exp(ops.minimum(self.log_scale, 4.0))
+        return multiway_loss(-scale * y_pred["distance"], weight)
+
+
+def distances(lips: Any, audio: Any) -> Any:
+    """L2 distances [batch, n, m] of vectors [batch, n, size] and [batch, m, size]."""
+    squares = ops.sum(lips**2, -1)[:, :, None] + ops.sum(audio**2, -1)[:, None]
+    return ops.sqrt(ops.maximum(squares - 2 * ops.matmul(lips, ops.transpose(audio, (0, 2, 1))), 1e-6))
+
+
+def contrastive_loss(distance: Any, false: Any, weight: Any, margin: float) -> Any:
+    """Genuine pairs together, false ones at least `margin` apart: half the mean square of what is missing.
+
+    distance [batch, n, n]; false [batch, n]: which sound each lip window is wrongly paired with; weight [batch, n].
+    """
+    genuine = ops.diagonal(distance, axis1=1, axis2=2)
+    apart = ops.squeeze(ops.take_along_axis(distance, ops.cast(false, "int32")[..., None], axis=2), -1)
+    squares = genuine**2 + ops.maximum(margin - apart, 0.0) ** 2
+    return 0.5 * ops.sum(squares * weight) / ops.maximum(2 * ops.sum(weight), 1.0)
+
+
+def multiway_loss(logits: Any, weight: Any) -> Any:
+    """Cross-entropy of which sound belongs to these lips, and the reverse, over all times of a stretch.
+
+    logits [batch, n, n]; weight [batch, n]. Targets are softened by 0.6 frame, as those of the tower pair are.
+    """
+    n = ops.shape(logits)[1]
+    apart = ops.cast(ops.arange(n)[:, None] - ops.arange(n)[None], logits.dtype)
+    target = ops.exp(-0.5 * (apart / _SOFTNESS_FRAMES) ** 2)[None] * weight[:, None]
+    target = target / ops.maximum(ops.sum(target, -1, keepdims=True), 1e-6)
+    loss = 0.0
+    for direction in (logits, ops.transpose(logits, (0, 2, 1))):
+        masked = direction + _ABSENT * (1 - weight[:, None])
+        entropy = -ops.sum(target * (masked - ops.logsumexp(masked, -1, keepdims=True)), -1)
+        loss = loss + ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
+    return loss
