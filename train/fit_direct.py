@@ -122,7 +122,7 @@ def correlation_batches(
 def cut_window(
     x: dict[str, Any], y: dict[str, Any], *, n: int, none_share: float, random: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a batch of stretches, `n` lip windows each at a random place, and the offset bin that this place makes true."""
+    """Of a batch of stretches, `n` lip windows each at a random place, and the offset bin that it makes true."""
     windows = y["lip_weight"].shape[1]
     start = random.integers(0, windows - n + 1, len(x["crops"]))
 
