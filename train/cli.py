@@ -20,7 +20,7 @@ from device.command import guarded
 from device.errors import InputMissingError, UsageError
 from device.features.fetch import require_face_model
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
-from train.fit_options import CONFIGS, add_fit_options, fit_config
+from train.fit_options import CONFIGS, add_fit_options, fit_config, require_tensorflow
 
 if TYPE_CHECKING:
     from train.data import Clip
@@ -82,6 +82,12 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
     zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
     zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+    ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
+    ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
+    ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
+    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
 
     report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
     report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
@@ -267,6 +273,21 @@ def _zero(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ablate(options: argparse.Namespace) -> int:
+    require_tensorflow()
+    if options.steps < 1 or options.stretches < 1:
+        raise UsageError("a value is not positive", where="avdrift-train ablate", remedy="Give 1 or more")
+    _make_folder(options.out)
+    from train.ablation import ablate, as_markdown
+
+    train, validation = _splits(options.shards, options.offsets)
+    found = ablate(
+        train, validation, options.shards, options.out, steps=options.steps, stretches=options.stretches
+    )  # fmt: skip
+    print(as_markdown(found), end="")
+    return 0
+
+
 def _report(options: argparse.Namespace) -> int:
     from train.evaluate import load_split, read_offsets
     from train.load_meters import meter_of_bundle, meter_of_run
@@ -332,8 +353,8 @@ def _check_parent(file: Path) -> None:
 
 
 _COMMANDS = {
-    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "report": _report,
-    "zero": _zero, "check": _check,
+    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate,
+    "ablate": _ablate, "report": _report, "zero": _zero, "check": _check,
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from train.loop import describe_run, train
 
 _SHORT_TICKS, _LONG_TICKS = 24, 74  # word-long clips and sentences
 _SHORT_WINDOWS, _LONG_WINDOWS = 10, 42
-_JUDGED = 384
+_JUDGED = 192
 
 
 @dataclass(frozen=True, slots=True)

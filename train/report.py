@@ -3,7 +3,8 @@
 Conventions: as of train/evaluate.py, but windows do not overlap at all, and there is one truth for all models: each
 clip's own offset over its whole length by a reference bundle, or a table of offsets; clips whose truth is itself unsure
 are left out. Models differ in where they have their zero. One constant for each model is taken off: the median, over
-the clips of all *other* speakers, of the model's own offset over a whole clip less the truth.
+the clips of all *other* speakers, of the model's own offset over a whole clip less the truth, as far as that is within
+five frames: what is farther off is a wrong answer and no other zero.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from train.measure import OWN_SEARCH_TICKS, Window
 from train.meters import Curve, Meter
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0, 12.0)
+_MAX_ZERO_MS = 5 * FRAME_MS
 SYNCNET_MACS_PER_S = 45_055e6  # as published, see device/bench/syncnet.py
 
 
@@ -109,11 +111,12 @@ def _zeros(
     meter: Meter, clips: Sequence[Clip], curves: Sequence[Curve], truth_ms: Mapping[str, float]
 ) -> dict[str, float]:
     """For each speaker, where the meter's zero lies by the clips of all others."""
-    apart = []
+    apart: list[tuple[str, float]] = []
     for clip, curve in zip(clips, curves, strict=True):
         whole = curve(slice(0, len(clip.valid) - 2 * LIP_REACH), OWN_SEARCH_TICKS, 0)
         ticks = meter.offset_ticks(whole)
-        apart.append((clip.speaker, (ticks or 0.0) * TICK_MS - truth_ms[clip.name]))
+        if ticks is not None and abs(ticks * TICK_MS - truth_ms[clip.name]) <= _MAX_ZERO_MS:
+            apart.append((clip.speaker, ticks * TICK_MS - truth_ms[clip.name]))
     if meter.macs_per_s == 0.0:  # it has no zero to be moved
         return {clip.speaker: 0.0 for clip in clips}
     found = {}
