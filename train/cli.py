@@ -96,6 +96,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
     report.add_argument("--split", default="valid", help="which clips (default: valid)")
     report.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
+    report.add_argument("--page", type=Path, metavar="FILE.md", help="also put the tables into this page, between marks")
     report.add_argument("--seed", type=int, default=0, help="of the shifts")
     report.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
@@ -296,7 +297,7 @@ def _report(options: argparse.Namespace) -> int:
     from train.meters import Meter, ZeroMeter
     from train.opening import OpeningMeter
     from train.report import compare
-    from train.report_tables import as_markdown, as_text, save
+    from train.report_tables import as_markdown, as_text, save, update_page
 
     if options.out is not None:
         _make_folder(options.out)
@@ -318,6 +319,8 @@ def _report(options: argparse.Namespace) -> int:
         for name, content in (("json", as_json), ("md", as_markdown(found)), ("txt", as_text(found))):
             (options.out / f"report.{name}").write_text(content, encoding="utf-8")
         save(found, options.out)
+    if options.page is not None:
+        update_page(options.page, found)
     return 0
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from device.errors import InputFormatError, InputMissingError
 from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES
 from train.figures import FRAME_MS, Figures
 from train.plots import ANCHOR_FRAMES, ANCHORS, CHANCE_SEARCH_FRAMES
@@ -16,6 +17,8 @@ from train.tables import Table, text_of
 
 # Mouth opening against voice activity, ±25 frames, as this project's origin reports it: window in s, RMSE in frames.
 ORIGIN_RMSE = {1.0: 16.0, 6.0: 9.0, 12.0: 2.3}
+
+_BEGIN, _END = "<!-- report -->", "<!-- end of report -->"
 
 
 def tables(report: Report) -> list[Table]:
@@ -55,6 +58,19 @@ def as_markdown(report: Report) -> str:
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
         parts.append("\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)]))
     return "\n\n".join(parts) + "\n"
+
+
+def update_page(page: Path, report: Report) -> None:
+    """Put the tables between the two marks of a Markdown page. Raises InputMissingError or InputFormatError."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise InputMissingError(f"cannot be read ({error})", where=str(page), remedy="Name a Markdown page") from error
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise InputFormatError(f"no {_BEGIN} and {_END}", where=str(page), remedy="Write them where the tables belong")
+    page.write_text(f"{before}{begin}\n\n{as_markdown(report)}\n{end}{after}", encoding="utf-8")
 
 
 def save(report: Report, folder: Path) -> list[Path]:

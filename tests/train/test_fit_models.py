@@ -109,7 +109,7 @@ def test_the_longest_clips() -> None:
 
 def test_the_origins_form_takes_every_remedy() -> None:
     for change in ({"differences": True}, {"conv_layers": 1, "dense_layers": 0}, {"window_ticks": 50}):
-        config = DirectConfig(form="linear", max_offset=3, stretches=2, **change)  # type: ignore[arg-type]
+        config = DirectConfig(form="linear", max_offset=3, stretches=2, **change)
         x, y = next(linear_batches(CLIPS, config, 0, None))
         assert np.asarray(build_direct(config)(x)).shape == y["offset_frames"].shape
 

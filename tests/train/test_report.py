@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.errors import InputFormatError, ModelError
+from device.errors import InputFormatError, InputMissingError, ModelError
 from device.sync.curve import Calibration
 from tests.train.made import make_clip, perfect_towers
 from train.data import Clip
@@ -17,7 +17,7 @@ from train.load_meters import meter_of_bundle, meter_of_run
 from train.meters import Curve, Floats, ZeroMeter, peak_ticks, tower_meter
 from train.opening import OpeningMeter, aspect_ratio, correlation
 from train.report import Report, compare
-from train.report_tables import as_markdown, as_text, save, tables
+from train.report_tables import as_markdown, as_text, save, tables, update_page
 
 OFFSETS = {"a": 3, "b": -6, "c": 10}
 TRUTH_MS = {name: 10.0 * ticks for name, ticks in OFFSETS.items()}
@@ -90,6 +90,21 @@ def test_tables_and_pictures_name_every_model(report: Report, tmp_path: Path) ->
     assert all(path.stat().st_size > 5000 for path in save(report, tmp_path))
     again = json.loads(json.dumps(report.to_dict(), allow_nan=False))
     assert again["results"][0]["times_cheaper_than_syncnet"] == pytest.approx(45_055 / 5)
+
+
+def test_tables_go_between_the_marks_of_a_page(report: Report, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Before\n<!-- report -->\nold\n<!-- end of report -->\nafter\n")
+    for _ in range(2):
+        update_page(page, report)
+        text = page.read_text()
+        assert text.startswith("# Before\n") and text.endswith("\nafter\n") and "old" not in text
+        assert text.count("| perfect |") == 7
+    page.write_text("nothing")
+    with pytest.raises(InputFormatError, match="end of report"):
+        update_page(page, report)
+    with pytest.raises(InputMissingError):
+        update_page(tmp_path / "none.md", report)
 
 
 def test_an_open_mouth_is_open_whatever_its_size() -> None:

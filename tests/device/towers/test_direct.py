@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 
-from device.sync.track import EvidenceStream
+from device.sync.curve import Floats
+from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
-from device.towers.direct import FEATURES, GROUPS, Floats, direct_evidence
+from device.towers.direct import FEATURES, GROUPS, direct_evidence
 
 SEARCH = 60
 
@@ -50,12 +53,9 @@ def test_evidence_is_relative_to_the_mean_of_a_row() -> None:
 
 
 def test_the_stream_scores_as_the_whole_does() -> None:
-    def score(*given: object) -> Floats:
-        return direct_evidence(*given, head=summed)  # type: ignore[arg-type]
-
     lips, audio = made(5)
-    stream = EvidenceStream(SEARCH, 1.0, score)
-    found = []
+    stream = EvidenceStream(SEARCH, 1.0, partial(direct_evidence, head=summed))
+    found: list[LipEvidence] = []
     for start in range(0, len(audio), 40):
         part = audio[start : start + 40]
         found += stream.push_audio(Embeddings(start - 100, part, np.ones(len(part), np.bool_)))
