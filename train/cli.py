@@ -96,7 +96,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
     report.add_argument("--split", default="valid", help="which clips (default: valid)")
     report.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
-    report.add_argument("--page", type=Path, metavar="FILE.md", help="also put the tables into this page, between marks")
+    report.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page too")
     report.add_argument("--seed", type=int, default=0, help="of the shifts")
     report.add_argument("--json", action="store_true", help="print JSON instead of tables")
 

@@ -99,7 +99,7 @@ def test_tables_go_between_the_marks_of_a_page(report: Report, tmp_path: Path) -
         update_page(page, report)
         text = page.read_text()
         assert text.startswith("# Before\n") and text.endswith("\nafter\n") and "old" not in text
-        assert text.count("| perfect |") == 7
+        assert text.count("| perfect |") == 8
     page.write_text("nothing")
     with pytest.raises(InputFormatError, match="end of report"):
         update_page(page, report)
