@@ -27,6 +27,9 @@ from device.runtime.live import Lines
 from device.runtime.measure import measure
 from device.sync.verdict import PROFILES
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
+from device.towers.kinds import DIRECT, TOWERS
+
+_MEASURING = (TOWERS, DIRECT)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -55,6 +58,10 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
     measured.add_argument("files", metavar="FILE", nargs="+")
+    measured.add_argument(
+        "--model", choices=[kind.name for kind in _MEASURING], default=TOWERS.name,
+        help="kind of the models; those that are not towers have to be given by --bundle (default: towers)",
+    )  # fmt: skip
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
@@ -105,7 +112,11 @@ def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: b
 
 
 def _measure(options: argparse.Namespace) -> int:
-    bundle, face_model = chosen_bundle(options.bundle, options.store), require_face_model()
+    kind = {kind.name: kind for kind in _MEASURING}[options.model]
+    if options.bundle is None and kind is not TOWERS:
+        remedy = "Give --bundle the folder that avdrift-convert build wrote"
+        raise UsageError(f"no built-in models of kind {kind.name}", where="--model", remedy=remedy)
+    bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code = 0
     for file in options.files:

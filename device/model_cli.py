@@ -15,6 +15,7 @@ from device.errors import ModelError, ModelMissingError, ModelStoreError
 from device.runtime.trial import standing
 from device.runtime.trial_file import TrialFile
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.towers.kinds import TOWERS, Kind
 from device.towers.signature import is_signed
 from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
 
@@ -32,13 +33,15 @@ def default_store() -> Path:
         raise ModelStoreError(what, where="~", remedy="Give --store a folder") from error
 
 
-def chosen_bundle(given: Path | None, store: Path | None) -> Bundle:
+def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
     """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
+
+    Only a given one may be of another kind than a tower pair, and only of `kinds`.
 
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """
     if given is not None:
-        return load_bundle(given, trusted=False)
+        return load_bundle(given, kinds, trusted=False)
     try:
         current = _store(store).load_current()
     except ModelError as error:

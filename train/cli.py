@@ -20,7 +20,7 @@ from device.command import guarded
 from device.errors import InputMissingError, UsageError
 from device.features.fetch import require_face_model
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
-from train.fit_options import CONFIGS, add_fit_options, fit_config
+from train.fit_options import CONFIGS, add_fit_options, fit_config, require_tensorflow
 
 if TYPE_CHECKING:
     from train.data import Clip
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _TRAINING = ("fit", "clean")
 _FITS = {"towers": "fit", "syncnet": "fit_syncnet", "direct": "fit_direct"}
 _MIN_TRUTH_CONFIDENCE = 0.3
+_SURE_TRUTH = 0.95
 
 
 def build_parser(command: str | None = None, model: str = "towers") -> argparse.ArgumentParser:
@@ -81,6 +82,23 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
     zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
     zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+    ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
+    ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
+    ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
+    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
+
+    report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
+    report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
+    report.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="a tower pair's bundle")
+    report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle that tells the truth")
+    report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
+    report.add_argument("--split", default="valid", help="which clips (default: valid)")
+    report.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
+    report.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page too")
+    report.add_argument("--seed", type=int, default=0, help="of the shifts")
+    report.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
@@ -256,6 +274,56 @@ def _zero(options: argparse.Namespace) -> int:
     return 0
 
 
+def _ablate(options: argparse.Namespace) -> int:
+    require_tensorflow()
+    if options.steps < 1 or options.stretches < 1:
+        raise UsageError("a value is not positive", where="avdrift-train ablate", remedy="Give 1 or more")
+    _make_folder(options.out)
+    from train.ablation import ablate, as_markdown
+
+    train, validation = _splits(options.shards, options.offsets)
+    found = ablate(
+        train, validation, options.shards, options.out, steps=options.steps, stretches=options.stretches
+    )  # fmt: skip
+    print(as_markdown(found), end="")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from train.evaluate import load_split, read_offsets
+    from train.load_meters import meter_of_bundle, meter_of_run
+    from train.load_towers import towers_of_bundle
+    from train.measure import own_offset, track
+    from train.meters import Meter, ZeroMeter
+    from train.opening import OpeningMeter
+    from train.report import compare
+    from train.report_tables import as_markdown, as_text, save, update_page
+
+    if options.out is not None:
+        _make_folder(options.out)
+    meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
+    meters += [meter_of_run(run) for run in options.run]
+    meters += [OpeningMeter("loudness"), OpeningMeter("activity"), ZeroMeter()]
+    clips = load_split(options.shards, options.split)
+    if options.offsets:
+        truth_ms, truth = read_offsets(options.offsets), str(options.offsets)
+    else:
+        towers, calibration, label = towers_of_bundle(options.reference)
+        own = {clip.name: own_offset(track(clip, towers), calibration) for clip in clips}
+        truth_ms = {name: offset_ms for name, (offset_ms, sure) in own.items() if sure >= _SURE_TRUTH}
+        truth = f"each clip's own offset over its whole length by {label}, where that is sure"
+    found = compare(clips, meters, truth_ms, truth=truth, seed=options.seed)
+    as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
+    print(as_json if options.json else as_text(found))
+    if options.out is not None:
+        for name, content in (("json", as_json), ("md", as_markdown(found)), ("txt", as_text(found))):
+            (options.out / f"report.{name}").write_text(content, encoding="utf-8")
+        save(found, options.out)
+    if options.page is not None:
+        update_page(options.page, found)
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -288,8 +356,8 @@ def _check_parent(file: Path) -> None:
 
 
 _COMMANDS = {
-    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "zero": _zero,
-    "check": _check,
+    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate,
+    "ablate": _ablate, "report": _report, "zero": _zero, "check": _check,
 }  # fmt: skip
 
 

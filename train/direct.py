@@ -52,7 +52,8 @@ class LinearNet(keras.Model):
 def _pyramid(depth: int, pool: tuple[int, int]) -> list[Any]:
     parts: list[Any] = []
     for level in range(depth):
-        parts += [layers.Conv2D(16 << min(level, 2), 3, padding="same", activation="relu"), layers.MaxPooling2D(pool)]
+        parts.append(layers.Conv2D(16 << min(level, 2), 3, padding="same", activation="relu"))
+        parts.append(layers.MaxPooling2D(pool, padding="same"))  # or a short window would be gone after a few
     return [*parts, layers.Flatten()]
 
 

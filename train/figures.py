@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +30,8 @@ class Figures:
     median_error_ms: float | None = None
     reported: float | None = None
     right_of_reported: float | None = None
+    rmse_low: float | None = None
+    rmse_high: float | None = None
 
 
 def is_right(w: Window) -> bool:
@@ -54,7 +57,9 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
     # A window that says nothing at all is wrong, and off by as much as the answer 0 would be.
     errors = np.array([w.error_ms if np.isfinite(w.error_ms) else -w.true_ms for w in measured])
     believed = np.array([is_reported(w) for w in measured])
-    low, high = interval(right, [w.clip.speaker for w in measured], np.random.default_rng(seed))
+    speakers = [w.clip.speaker for w in measured]
+    low, high = interval(right, speakers, np.random.default_rng(seed))
+    squares_low, squares_high = interval((errors / FRAME_MS) ** 2, speakers, np.random.default_rng(seed))
     return Figures(
         windows=len(measured),
         within_frame=float(right.mean()),
@@ -64,18 +69,20 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
         median_error_ms=float(np.median(np.abs(errors))),
         reported=float(believed.mean()),
         right_of_reported=float(right[believed].mean()) if believed.any() else None,
+        rmse_low=None if squares_low is None else float(np.sqrt(squares_low)),
+        rmse_high=None if squares_high is None else float(np.sqrt(squares_high)),
     )
 
 
 def interval(
-    right: npt.NDArray[np.bool_], speakers: Sequence[str], random: np.random.Generator
+    values: npt.NDArray[Any], speakers: Sequence[str], random: np.random.Generator
 ) -> tuple[float, float] | tuple[None, None]:
-    """95 % bootstrap interval of the share that is right, drawing speakers; None for a single one."""
+    """95 % bootstrap interval of the values' mean (of flags, their share), drawing speakers; None for a single one."""
     names, index = np.unique(speakers, return_inverse=True)
     if len(names) < 2:
         return None, None
     total = np.bincount(index)
-    hits = np.bincount(index, weights=right)
+    sums = np.bincount(index, weights=values)
     draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS)
-    low, high = np.percentile(draws @ hits / (draws @ total), (2.5, 97.5))
+    low, high = np.percentile(draws @ sums / (draws @ total), (2.5, 97.5))
     return float(low), float(high)

@@ -21,7 +21,7 @@ from train.loop import describe_run, train
 
 _SHORT_TICKS, _LONG_TICKS = 24, 74  # word-long clips and sentences
 _SHORT_WINDOWS, _LONG_WINDOWS = 10, 42
-_JUDGED = 384
+_JUDGED = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def correlation_batches(
 def cut_window(
     x: dict[str, Any], y: dict[str, Any], *, n: int, none_share: float, random: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a batch of stretches, `n` lip windows each at a random place, and the offset bin that this place makes true."""
+    """Of a batch of stretches, `n` lip windows each at a random place, and the offset bin that it makes true."""
     windows = y["lip_weight"].shape[1]
     start = random.integers(0, windows - n + 1, len(x["crops"]))
 

@@ -22,7 +22,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "short_share": (0, 1), "phone_steps": (0, 1_000_000), "phone_voices": (1, 100_000),
     "shape_steps": (0, 1_000_000), "shape_weight": (0, 100),
     "speed_share": (0, 1), "log_tract": (0, 0.5), "mask_share": (0, 1), "erase_share": (0, 1), "seed": (0, 2**31 - 1),
-    "stretches": (1, 1000), "lip_ticks": (8, 1000), "margin": (1e-3, 1e3), "input_px": (48, 512), "data_share": (1e-3, 1),
+    "stretches": (1, 1000), "lip_ticks": (8, 1000), "margin": (1e-3, 1e3), "input_px": (48, 512),
+    "data_share": (1e-3, 1),
     "window_ticks": (8, 250), "max_offset": (1, 25), "conv_layers": (1, 5), "dense_layers": (0, 5),
     "clips": (0, 1_000_000), "none_share": (0, 0.5),
 }  # fmt: skip

@@ -56,7 +56,7 @@ def build_syncnet(config: SyncNetConfig) -> SyncNet:
 
 
 def share_of(clips: list[Clip], share: float) -> list[Clip]:
-    """A share of the clips' time, whole clips in an order that depends on their names alone: a small one is in a large."""
+    """A share of the clips' time: whole clips by the hashes of their names, so small shares are in large ones."""
     ordered = sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())
     until = np.cumsum([len(clip.valid) for clip in ordered])
     count = int(np.searchsorted(until, share * until[-1] * (1 - 1e-9))) + 1

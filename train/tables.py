@@ -11,13 +11,16 @@ Table = tuple[str, list[str], list[list[str]]]  # title, head, body
 def as_text(evaluation: Evaluation) -> str:
     """Columns lined up with spaces."""
     parts = [_summary(evaluation)]
-    for title, head, body in tables(evaluation):
-        widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
-        lines = [
-            "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]
-        ]
-        parts.append("\n".join([title, *lines]))
+    parts += [text_of(table) for table in tables(evaluation)]
     return "\n\n".join(parts) + "\n"
+
+
+def text_of(table: Table) -> str:
+    """One table, its columns lined up with spaces."""
+    title, head, body = table
+    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
+    return "\n".join([title, *lines])
 
 
 def as_markdown(evaluation: Evaluation) -> str:

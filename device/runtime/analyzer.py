@@ -24,6 +24,7 @@ from device.sync.curve import TICK_MS, Calibration, estimate
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream
 from device.towers.bundle import Bundle
+from device.towers.direct import score_of
 
 MEASURING_CONFIDENCE = 0.95
 _MIN_FACE_RATIO = 0.5
@@ -61,7 +62,7 @@ class Analyzer:
         # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
         self._lips = BlockStream(bundle.lips, normalize, ends_at=-(self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK))
         self._audio = BlockStream(bundle.audio)
-        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration.logit_scale)
+        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration.logit_scale, score_of(bundle))
         self._sound = ChunkJoiner(_SOUND_STEP_NS)
         self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,12 @@ from device.towers.blocks import Embeddings
 _MAX_WAIT_LIP_TICKS = 25 * 20  # sound that is this late will not come
 _MAX_WAIT_AUDIO_TICKS = 100 * 60  # nor lips that are this late
 _MAX_RUN_LIP_TICKS = 25 * 4
+
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+# Arguments and answer are those of `evidence`, less its scale.
+Score = Callable[[Floats, Flags, int, Floats, Flags, int, int], Floats]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +40,10 @@ class LipEvidence:
 class EvidenceStream:
     """Matches the two embedding streams. Holds the sound of twice the search range and the lips that wait for sound."""
 
-    def __init__(self, search_ticks: int, logit_scale: float) -> None:
-        self._search_ticks, self._logit_scale = search_ticks, logit_scale
+    def __init__(self, search_ticks: int, logit_scale: float, score: Score | None = None) -> None:
+        """`score` makes evidence of embeddings where their cosine is not what counts."""
+        self._search_ticks = search_ticks
+        self._score = score or partial(evidence, logit_scale=logit_scale)
         self._lips: list[tuple[int, npt.NDArray[np.float32], bool]] = []
         self._audio = _Heard()
 
@@ -63,8 +72,8 @@ class EvidenceStream:
             )
             face = np.array([ok for _, _, ok in run], np.bool_)
             lips = np.stack([vector for _, vector, _ in run])
-            rows = evidence(
-                lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks, self._logit_scale
+            rows = self._score(
+                lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks
             )
             self._audio.forget((last + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
             yield from (LipEvidence(first + k, row, bool(face[k])) for k, row in enumerate(rows))

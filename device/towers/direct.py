@@ -8,17 +8,44 @@ models; `head` turns their products at all lags into evidence.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import numpy as np
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from device.sync.curve import Flags, Floats, unit
+from device.sync.track import Score
+from device.towers.bundle import Bundle
+from device.towers.kinds import DIRECT
+from device.towers.litert import Model
 
 FEATURES: Final = 32  # of each lip window and of each audio window
 GROUPS: Final = 4  # of features that are multiplied together
 
 Head = Callable[[Floats], Floats]  # [ticks, lags, GROUPS] to [ticks, lags]
+
+
+def score_of(bundle: Bundle) -> Score | None:
+    """How a bundle's embeddings become evidence, where that is not by their cosine."""
+    if bundle.kind.name != DIRECT.name:
+        return None
+    return partial(direct_evidence, head=_in_blocks(bundle.models["head"]))
+
+
+def _in_blocks(model: Model) -> Head:
+    """A head that takes a fixed number of ticks at once, for any number of them, and for as many lags as they have."""
+
+    def head(image: Floats) -> Floats:
+        ticks, lags = model.input_shape[1], image.shape[1]
+        if model.input_shape[2] != lags:
+            model.resize((1, ticks, lags, image.shape[2]))
+        padded = np.zeros((-(-len(image) // ticks) * ticks, *image.shape[1:]), np.float32)
+        padded[: len(image)] = image
+        rows = [model(padded[None, start : start + ticks])[0][0, ..., 0] for start in range(0, len(padded), ticks)]
+        return np.concatenate(rows)[: len(image)]
+
+    return head
 
 
 def direct_evidence(

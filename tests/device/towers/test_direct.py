@@ -1,0 +1,75 @@
+"""device/towers/direct.py: evidence of features at all lags, by a head that is the same everywhere."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+from device.sync.curve import Floats
+from device.sync.track import EvidenceStream, LipEvidence
+from device.towers.blocks import Embeddings
+from device.towers.direct import FEATURES, GROUPS, direct_evidence
+
+SEARCH = 60
+
+
+def summed(image: Floats) -> Floats:
+    """A head without weights: all groups' products together, five times."""
+    return np.asarray(5 * image.sum(-1), np.float32)
+
+
+def made(offset_ticks: int, seed: int = 0) -> tuple[Floats, Floats]:
+    """30 lip windows and the sound around them, `offset_ticks` early; sound begins 100 ticks before the lips."""
+    random = np.random.default_rng(seed)
+    audio = random.standard_normal((4 * 30 + 200, FEATURES)).astype(np.float32)
+    return audio[100 - offset_ticks + 4 * np.arange(30)], audio
+
+
+@pytest.mark.parametrize("offset_ticks", [-60, -13, 0, 7, 60])
+def test_the_offset_that_was_built_in_has_the_most_evidence(offset_ticks: int) -> None:
+    lips, audio = made(offset_ticks)
+    rows = direct_evidence(lips, np.ones(30, np.bool_), 0, audio, np.ones(len(audio), np.bool_), -100, SEARCH, summed)
+    assert rows.shape == (30, 2 * SEARCH + 1)
+    assert np.argmax(rows.sum(0)) - SEARCH == offset_ticks
+
+
+def test_what_was_not_seen_or_heard_says_nothing() -> None:
+    lips, audio = made(0)
+    valid, heard = np.ones(30, np.bool_), np.ones(len(audio), np.bool_)
+    valid[3], heard[150] = False, False
+    rows = direct_evidence(lips, valid, 0, audio, heard, -100, SEARCH, summed)
+    assert not rows[3].any() and rows[4].any()
+    lags = SEARCH - (150 - 100 - 4 * np.arange(30))
+    assert not any(rows[tick, lag] for tick, lag in enumerate(lags) if 0 <= lag <= 2 * SEARCH)
+    assert not direct_evidence(lips, valid, 0, audio[:0], heard[:0], 0, SEARCH, summed).any()
+
+
+def test_evidence_is_relative_to_the_mean_of_a_row() -> None:
+    lips, audio = made(0)
+    rows = direct_evidence(lips, np.ones(30, np.bool_), 0, audio, np.ones(len(audio), np.bool_), -100, SEARCH, summed)
+    assert np.exp(rows).mean(1) == pytest.approx(np.ones(30), rel=1e-4)
+
+
+def test_the_stream_scores_as_the_whole_does() -> None:
+    lips, audio = made(5)
+    stream = EvidenceStream(SEARCH, 1.0, partial(direct_evidence, head=summed))
+    found: list[LipEvidence] = []
+    for start in range(0, len(audio), 40):
+        part = audio[start : start + 40]
+        found += stream.push_audio(Embeddings(start - 100, part, np.ones(len(part), np.bool_)))
+        first = start * 30 // len(audio)
+        piece = lips[first : (start + 40) * 30 // len(audio)]
+        if len(piece):
+            found += stream.push_lips(Embeddings(first, piece, np.ones(len(piece), np.bool_)))
+    found += stream.finish()
+    whole = direct_evidence(
+        lips, np.ones(30, np.bool_), 0, audio, np.ones(len(audio), np.bool_), -100, SEARCH, summed
+    )  # fmt: skip
+    assert [row.tick for row in found] == list(range(30))
+    assert np.stack([row.row for row in found]) == pytest.approx(whole, abs=1e-4)
+
+
+def test_groups_are_of_one_size() -> None:
+    assert FEATURES % GROUPS == 0

@@ -1,0 +1,150 @@
+"""Meters of training runs and bundles, whatever kind of model is in them."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from device.errors import ModelCorruptError, ModelMissingError
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.towers.bundle import Bundle, load_bundle
+from device.towers.direct import GROUPS, direct_evidence
+from train.load_towers import towers_of_run
+from train.measure import Towers, bundle_towers
+from train.meters import EmbeddingMeter, Flags, Floats, tower_meter
+
+if TYPE_CHECKING:
+    import keras
+
+_LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
+_SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
+
+
+def meter_of_bundle(folder: Path) -> EmbeddingMeter:
+    """A tower pair's bundle. Raises ModelError."""
+    bundle = load_bundle(folder)
+    return tower_meter(bundle.label, bundle_towers(bundle), bundle.calibration, bundle_macs_per_s(bundle))
+
+
+def bundle_macs_per_s(bundle: Bundle) -> float:
+    """Multiply-accumulates of both towers per second, as counted when the bundle was built."""
+    towers = bundle.manifest["contract"]["towers"]
+    return float(sum(
+        rate * towers[key]["macs"] / towers[key]["output"]["shape"][1]
+        for key, rate in (("lips", _LIP_RATE_HZ), ("audio", _AUDIO_RATE_HZ))
+    ))  # fmt: skip
+
+
+def meter_of_run(run: Path) -> EmbeddingMeter:
+    """What `avdrift-train fit` has left in a folder. Raises ModelError."""
+    path = run / "config.json"
+    if not path.is_file():
+        raise ModelMissingError("no training run", where=str(path), remedy="Give the folder that fit wrote")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind = config.pop("model", "towers")
+        makers = {"syncnet": _syncnet, "direct": _direct}
+        if kind in makers:
+            return makers[kind](run, config)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        remedy = "Train again with this version of avdrift"
+        raise ModelCorruptError(f"not a run of this version ({error})", where=str(run), remedy=remedy) from error
+    towers, calibration, name = towers_of_run(run)
+    return tower_meter(name, towers, calibration, None)
+
+
+def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
+    from train.fit_syncnet import SyncNetConfig, build_syncnet
+
+    made = SyncNetConfig(**config)
+    net = build_syncnet(made)
+    net.load_weights(run / "last.weights.h5")
+
+    def lips(crops: Floats) -> Floats:
+        return _in_pieces(partial(net.embed_lips, training=False), crops, FRONT_END.lip_window_ticks, 32)
+
+    def audio(rows: Floats) -> Floats:
+        """Embedded every 40 ms, as published, and interpolated between."""
+        step = AUDIO_TICKS_PER_LIP_TICK
+        found = np.asarray(net.embed_audio(rows[None], training=False))[0]
+        count = max(len(rows) - FRONT_END.audio_window_ticks + 1, 0)
+        at = np.minimum(np.arange(count) / step, len(found) - 1)
+        low = np.minimum(at.astype(np.int64), max(len(found) - 2, 0))
+        part = (at - low)[:, None].astype(np.float32)
+        return np.asarray(found[low] * (1 - part) + found[np.minimum(low + 1, len(found) - 1)] * part, np.float32)
+
+    macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
+    name = f"SyncNet, {made.loss}, {made.input_px} px" + (f", {made.data_share:.0%}" if made.data_share < 1 else "")
+    return EmbeddingMeter(name, macs, Towers(lips, audio, 1.0), negative_distance)
+
+
+def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
+    from train.direct import CorrelationNet
+    from train.fit_direct import DirectConfig, build_direct
+
+    made = DirectConfig(**config)
+    net = build_direct(made)
+    if not isinstance(net, CorrelationNet):
+        what = "the origin's form answers for windows of one length only"
+        raise ModelCorruptError(what, where=str(run), remedy="Give a run of --form correlation")
+    net.load_weights(run / "last.weights.h5")
+
+    def lips(crops: Floats) -> Floats:
+        return np.asarray(net.lips(crops[None], training=False))[0]
+
+    def audio(rows: Floats) -> Floats:
+        return np.asarray(net.audio(rows[None], training=False))[0]
+
+    def head(image: Floats) -> Floats:
+        return np.asarray(net.head(image[None], training=False))[0, ..., 0]
+
+    macs = _LIP_RATE_HZ * (
+        layer_macs(net.lips.frames) + layer_macs(net.lips.windows) + _SEARCHED * (layer_macs(net.head) + GROUPS * 8)
+    ) + _AUDIO_RATE_HZ * layer_macs(net.audio)
+    towers = Towers(lips, audio, 1.0)
+    return EmbeddingMeter("direct, correlation", macs, towers, partial(direct_evidence, head=head), 1.0)
+
+
+def negative_distance(
+    lips: Floats, valid: Flags, first: int, audio: Floats, heard: Flags, audio_first: int, search_ticks: int
+) -> Floats:
+    """SyncNet's score: minus the L2 distance, of each lip window its mean where no sound was heard."""
+    size = 2 * search_ticks + 1
+    if not len(lips) or not len(audio):
+        return np.zeros((len(lips), size), np.float32)
+    squares = (lips**2).sum(1)[:, None] + (audio**2).sum(1)[None] - 2 * lips @ audio.T
+    centre = (first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
+    column = centre[:, None] + search_ticks - np.arange(size)[None, :]
+    inside = np.clip(column, 0, len(audio) - 1)
+    known = (column == inside) & heard[inside] & valid[:, None]
+    rows = -np.sqrt(np.maximum(np.take_along_axis(squares, inside, axis=1), 0))
+    mean = np.where(known, rows, 0).sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
+    return np.where(known, rows - mean, 0).astype(np.float32)
+
+
+def _in_pieces(encode: Any, values: Floats, window: int, piece: int) -> Floats:
+    """An encoder of whole stretches over a long clip, a piece at a time, so that memory stays small."""
+    count = len(values) - window + 1
+    parts = [
+        np.asarray(encode(values[None, start : min(start + piece, count) + window - 1]))[0]
+        for start in range(0, count, piece)
+    ]
+    return np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
+
+
+def layer_macs(network: keras.Sequential) -> float:
+    """Multiply-accumulates of one run of a network of convolutions and dense layers; unknown sizes count as 1."""
+    total = 0.0
+    for layer in network.layers:
+        if not hasattr(layer, "kernel"):
+            continue
+        places = [size or 1 for size in layer.output.shape[1:-1]]
+        total += prod(layer.kernel.shape) * prod(places)
+    return total
+
+

@@ -1,0 +1,118 @@
+"""Everything that says how far apart sound and picture are, behind one small protocol: what the report compares.
+
+Conventions: a meter studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of its
+sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from device.sync.curve import Calibration, believe, evidence
+from train.data import Clip
+from train.measure import Towers, track
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Curve = Callable[[slice, int, int], Floats]  # stretch of lip windows, search_ticks, shift_ticks: [2 search_ticks + 1]
+# Arguments and answer are those of device.sync.curve.evidence, less its scale.
+Score = Callable[[Floats, Flags, int, Floats, Flags, int, int], Floats]
+
+
+class Meter(Protocol):
+    """`macs_per_s`: multiply-accumulates per second of audio-video, None where nobody counted."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def macs_per_s(self) -> float | None: ...
+
+    def study(self, clip: Clip) -> Curve: ...
+
+    def offset_ticks(self, curve: Floats) -> float | None:
+        """The offset that a curve says, None where it says nothing."""
+        ...
+
+
+def peak_ticks(curve: Floats) -> float | None:
+    """Where the parabola through a curve's highest point and its neighbours peaks; None where it is flat."""
+    if not np.ptp(curve) > 1e-6:
+        return None
+    best = int(np.argmax(curve))
+    vertex = 0.0
+    if 0 < best < len(curve) - 1:
+        left, middle, right = (float(value) for value in curve[best - 1 : best + 2])
+        bend = left - 2 * middle + right
+        vertex = 0.0 if bend >= 0 else 0.5 * (left - right) / bend
+    return best + vertex - len(curve) // 2
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroMeter:
+    """Always says that sound and picture are together."""
+
+    name: str = "always 0"
+    macs_per_s: float | None = 0.0
+
+    def study(self, clip: Clip) -> Curve:
+        def curve(part: slice, search_ticks: int, shift_ticks: int) -> Floats:
+            return (np.arange(2 * search_ticks + 1) == search_ticks).astype(np.float32)
+
+        return curve
+
+    def offset_ticks(self, curve: Floats) -> float | None:
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddingMeter:
+    """Two encoders and a score of their answers: tower pairs, SyncNet, the direct network.
+
+    `temperature` is of scores that are log likelihoods; None for any other score, whose highest point is the answer.
+    """
+
+    name: str
+    macs_per_s: float | None
+    towers: Towers
+    score: Score
+    temperature: float | None = None
+
+    def study(self, clip: Clip) -> Curve:
+        seen = track(clip, self.towers)
+
+        def curve(part: slice, search_ticks: int, shift_ticks: int) -> Floats:
+            first = seen.lips_first + part.start
+            # Only the sound that any candidate needs: a clip is longer than a window.
+            low = 4 * first - search_ticks - seen.audio_first + shift_ticks
+            high = 4 * (first + part.stop - part.start) + search_ticks - seen.audio_first + shift_ticks
+            near = slice(max(low, 0), max(high, 0))
+            audio = seen.audio[near]
+            return np.asarray(self.score(
+                seen.lips[part], seen.lips_valid[part], first, audio, np.ones(len(audio), np.bool_),
+                seen.audio_first + near.start - shift_ticks, search_ticks,
+            ).sum(0), np.float32)  # fmt: skip
+
+        return curve
+
+    def offset_ticks(self, curve: Floats) -> float | None:
+        if self.temperature is None:
+            return peak_ticks(curve)
+        belief = believe(curve, self.temperature)
+        return None if belief is None else belief.offset_ticks
+
+
+def tower_meter(name: str, towers: Towers, calibration: Calibration, macs_per_s: float | None) -> EmbeddingMeter:
+    """A tower pair."""
+
+    def score(
+        lips: Floats, valid: Flags, first: int, audio: Floats, heard: Flags, audio_first: int, search_ticks: int
+    ) -> Floats:
+        return evidence(lips, valid, first, audio, heard, audio_first, search_ticks, towers.logit_scale)
+
+    return EmbeddingMeter(name, macs_per_s, towers, score, calibration.temperature)

@@ -1,0 +1,140 @@
+"""A report as text, Markdown and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from device.errors import InputFormatError, InputMissingError
+from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES
+from train.figures import FRAME_MS, Figures
+from train.plots import ANCHOR_FRAMES, ANCHORS, CHANCE_SEARCH_FRAMES
+from train.report import SYNCNET_MACS_PER_S, Report, Result
+from train.tables import Table, text_of
+
+# Mouth opening against voice activity, ±25 frames, as this project's origin reports it: window in s, RMSE in frames.
+ORIGIN_RMSE = {1.0: 16.0, 6.0: 9.0, 12.0: 2.3}
+
+_BEGIN, _END = "<!-- report -->", "<!-- end of report -->"
+
+
+def tables(report: Report) -> list[Table]:
+    """Accuracy, RMSE and median error of every model, its cost, and its accuracy by corpus."""
+    found: list[Table] = []
+    for frames in SEARCHES_FRAMES:
+        lengths_s = [s for s, f in report.results[0].figures[frames].items() if f.windows]
+        head = ["model", *(f"{s:g} s" for s in lengths_s)]
+        counts = ["windows", *(str(report.results[0].figures[frames][s].windows) for s in lengths_s)]
+        kinds = (("Within one frame, %, and its 95 % interval over speakers", _accuracy),
+                 ("RMSE in frames, and its interval", _rmse), ("Median absolute error in ms", _median))  # fmt: skip
+        for title, show in kinds:
+            rows = [[r.model, *(show(r.figures[frames][s]) for s in lengths_s)] for r in report.results]
+            found.append((f"{title}; search of ±{frames} frames", head, [counts, *rows]))
+    found.append(("Cost", ["model", "MMAC per second", "SyncNet as published over it", "zero ms"], [
+        [r.model, _number(r.macs_per_s and r.macs_per_s / 1e6, 0),
+         _number(SYNCNET_MACS_PER_S / r.macs_per_s if r.macs_per_s else None, 1), _number(r.zero_ms, 0)]
+        for r in report.results
+    ]))  # fmt: skip
+    corpora = sorted(report.results[0].corpora)
+    by = [[r.model, *(_accuracy(r.corpora[name]) for name in corpora)] for r in report.results]
+    counts = ["windows", *(str(report.results[0].corpora[name].windows) for name in corpora)]
+    title = f"Within one frame by corpus, %, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
+    found.append((title, ["model", *corpora], [counts, *by]))
+    return found
+
+
+def as_text(report: Report) -> str:
+    """Columns lined up with spaces."""
+    return "\n\n".join([_summary(report), *(text_of(table) for table in tables(report))]) + "\n"
+
+
+def as_markdown(report: Report) -> str:
+    """GitHub's tables, for a page that has a heading of its own."""
+    parts = [_summary(report)]
+    for title, head, body in tables(report):
+        lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
+        parts.append("\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def update_page(page: Path, report: Report) -> None:
+    """Put the tables between the two marks of a Markdown page. Raises InputMissingError or InputFormatError."""
+    try:
+        text = page.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        raise InputMissingError(f"cannot be read ({error})", where=str(page), remedy="Name a Markdown page") from error
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise InputFormatError(f"no {_BEGIN} and {_END}", where=str(page), remedy="Write them where the tables belong")
+    page.write_text(f"{before}{begin}\n\n{as_markdown(report)}\n{end}{after}", encoding="utf-8")
+
+
+def save(report: Report, folder: Path) -> list[Path]:
+    """Write report.png (accuracy and RMSE against window length) and errors.png; returns their paths."""
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for result in report.results:
+        _draw(left, result, 15, accuracy=True)
+        _draw(right, result, 25, accuracy=False)
+    anchor_s = np.array(ANCHOR_FRAMES) * FRAME_MS / 1000
+    left.plot(anchor_s, ANCHORS["SyncNet, LRS2"], "k--", linewidth=0.8, label="SyncNet as published, LRS2")
+    left.axhline(100 * 3 / (2 * CHANCE_SEARCH_FRAMES + 1), color="black", linewidth=0.6)
+    left.set(ylabel="within one frame in %, ±15 frames", ylim=(0, 101))
+    right.plot(list(ORIGIN_RMSE), list(ORIGIN_RMSE.values()), "k:", label="mouth opening as the origin reports it")
+    right.set(ylabel="RMSE in frames, ±25 frames", ylim=(0, None))
+    for axes in (left, right):
+        axes.set(xlabel="window in s", xscale="log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=6)
+    histogram = Figure(figsize=(7, 4), layout="constrained")
+    axes = histogram.subplots()
+    edges = np.arange(-10 * FRAME_MS, 10 * FRAME_MS + 1, FRAME_MS / 2).tolist()
+    for result in report.results:
+        if result.macs_per_s != 0:
+            axes.hist(np.clip(result.errors_ms, edges[0], edges[-1]), edges, histtype="step", label=result.model)
+    axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
+    axes.legend(fontsize=6)
+    paths = [folder / "report.png", folder / "errors.png"]
+    for drawn, path in zip((figure, histogram), paths, strict=True):
+        drawn.savefig(path, dpi=90)
+    return paths
+
+
+def _draw(axes: Axes, result: Result, frames: int, *, accuracy: bool) -> None:
+    by_length = {s: f for s, f in result.figures[frames].items() if f.windows}
+    values = [100 * (f.within_frame or 0) if accuracy else f.rmse_frames for f in by_length.values()]
+    axes.plot(list(by_length), np.array(values, float), "o-", markersize=3, linewidth=1, label=result.model)
+
+
+def _summary(report: Report) -> str:
+    lines = [f"{report.clips} clips of {report.speakers} speakers. Truth: {report.truth}."]
+    if report.left_out:
+        lines.append(f"Left out, truth unknown or unsure: {len(report.left_out)} clips.")
+    return " ".join(lines)
+
+
+def _accuracy(f: Figures) -> str:
+    return _with_interval(f.within_frame, f.low, f.high, 100)
+
+
+def _rmse(f: Figures) -> str:
+    return _with_interval(f.rmse_frames, f.rmse_low, f.rmse_high, 1)
+
+
+def _median(f: Figures) -> str:
+    return _number(f.median_error_ms, 0)
+
+
+def _with_interval(value: float | None, low: float | None, high: float | None, scale: float) -> str:
+    if value is None or low is None or high is None:
+        return _number(None if value is None else scale * value, 1)
+    return f"{scale * value:.1f} ({scale * low:.1f} to {scale * high:.1f})"
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
