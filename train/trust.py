@@ -20,7 +20,7 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.records import State
 from device.runtime.analyzer import judge_rows
 from device.sync.curve import TICK_MS, Calibration, evidence
-from train.hopeless import mismatched
+from train.hopeless import mismatched, still_embeddings
 from train.measure import Track
 
 TOLERANCE_MS = 40.0
@@ -72,12 +72,14 @@ def report(
         )
     random = np.random.default_rng(seed)
     tracks, truths_ms = [t for t, _ in clips], [truth_ms for _, truth_ms in clips]
-    strangers = [t for t in mismatched(tracks, random) if len(t.lips)]
+    strangers = [t for _ in range(rounds) for t in mismatched(tracks, random) if len(t.lips)]
+    still = list(still_embeddings(tracks, random))
     unheard = [float("nan")] * len(strangers)
     streams = {
         "speakers": joined(tracks, truths_ms, rounds, random),
-        "strangers_voices": joined(strangers, unheard, rounds, random),
-        "by_turns": joined([*tracks, *strangers[::4]], [*truths_ms, *unheard[::4]], rounds, random),
+        "strangers_voices": joined(strangers, unheard, 1, random),
+        "still_mouths": joined(still, [float("nan")] * len(still), rounds, random),
+        "by_turns": joined([*tracks * rounds, *strangers[::4]], [*truths_ms * rounds, *unheard[::4]], 1, random),
     }
     return {name: trust(stream, window_s, calibration).to_dict() for name, stream in streams.items()}
 

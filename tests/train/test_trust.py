@@ -56,6 +56,7 @@ def test_strangers_voices_are_never_right() -> None:
     found = report(clips, CALIBRATION, window_s=5.0, rounds=1, seed=0)
     assert found["speakers"]["right_of_settled"] == 1.0
     assert found["strangers_voices"]["measuring"] == 0
+    assert found["still_mouths"]["measuring"] == 0 and found["still_mouths"]["reports"] > 20
     assert found["by_turns"]["reports"] > found["speakers"]["reports"]
 
 
