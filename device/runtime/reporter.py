@@ -35,20 +35,20 @@ class Reporter:
         self.model, self.profile = model, profile  # these and the rig may be changed at any time
         self.rig: Rig | None = None
         self._window_s, self._clock = window_s, clock or SystemClock()
-        self._boot_id = _boot_id()
+        self.boot_id = _boot_id()
         self._started_ns = self._clock.now_ns()
         self._seq = 0
-        self._drift = DriftState()
+        self.drift = DriftState()  # so far; may be set to what an earlier run knew
 
     def forget_drift(self) -> None:
         """The stream's clock is not what it was."""
-        self._drift = DriftState()
+        self.drift = DriftState()
 
     def stamp(self) -> dict[str, Any]:
         """What everything that is published begins with."""
         return {
             "schema": SCHEMA,
-            "boot_id": self._boot_id,
+            "boot_id": self.boot_id,
             "uptime_s": round((self._clock.now_ns() - self._started_ns) / NS_PER_S, 3),
             "t_unix_ms": time.time_ns() // NS_PER_MS,
             "clock_synced": clock_synced(),
@@ -77,6 +77,7 @@ class Reporter:
             confidence=round(sure.confidence, 4) if sure else None,
             drift_ppm=_rounded(drift.drift_ppm, 2),
             drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
+            drift_class=drift.kind,
             step_ms=_rounded(drift.step_ms, 1),
             verdict=verdict(offset_ms, PROFILES[self.profile]),
             profile=self.profile,
@@ -93,8 +94,8 @@ class Reporter:
     def _follow(self, result: WindowResult | None, *, measured: bool) -> Drift:
         """Drift and steps on the stream's own clock, from measurements only."""
         if result is None or result.best is None or not measured:
-            return known(self._drift, result.to_ns / NS_PER_S if result else None)
+            return known(self.drift, result.to_ns / NS_PER_S if result else None)
         t_s = result.to_ns / NS_PER_S
         best = result.best
-        self._drift, drift = update(self._drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
+        self.drift, drift = update(self.drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
         return drift

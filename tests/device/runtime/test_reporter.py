@@ -115,11 +115,13 @@ def test_a_step_is_in_one_report_only() -> None:
     maker = reporter()
     reports = [told(maker, 10 + k, 80.0 if k < 20 else -160.0) for k in range(40)]
     assert [report.step_ms for report in reports if report.step_ms is not None] == [-240.0]
+    assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
 
 
 def test_drift_is_in_every_report_once_it_is_known() -> None:
     maker = reporter()
     reports = [told(maker, 10 + k, 80.0 + 0.1 * k) for k in range(300)]
+    assert (reports[100].drift_class, reports[-1].drift_class) == ("unknown", "drifting")
     assert reports[100].drift_ppm is reports[100].drift_std_ppm is None
     assert reports[-1].drift_ppm == pytest.approx(100, abs=1) and reports[-1].drift_std_ppm
     blind = (told(maker, 320, 0.0, State.NO_FACE), maker.report(None, state=State.STALLED))
