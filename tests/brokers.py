@@ -189,7 +189,8 @@ def silent(seq: int = 1, **more: Any) -> Report:
         ("offset_ms", "offset_std_ms", "direction", "confidence", "drift_ppm", "drift_std_ppm", "speech_ratio",
          "latency_ms", "faces", "clock_synced")
     )  # fmt: skip
-    return report(seq, **unknown | {"state": State.STALLED, "drift_class": DriftClass.UNKNOWN, "verdict": Verdict.UNKNOWN} | more)
+    words = {"state": State.STALLED, "drift_class": DriftClass.UNKNOWN, "verdict": Verdict.UNKNOWN}
+    return report(seq, **unknown | words | more)
 
 
 def event(seq: int, **more: Any) -> Event:

@@ -3,9 +3,9 @@
     python -m train.joined CLIPS FOLDER --bundle BUNDLE --split valid --minutes 20
 
 The clips of a split are joined in random order, each put to zero by its own offset (what `measure` says of it whole;
-clips of which it says nothing are left out). Then the sound is read at another pace (drift) and jumps (steps): the sound
-at time t of the copy is that of t + offset(t) of the joined one, read between its samples by a windowed sinc. Nothing is
-padded: a clip's part without sound or picture is left out. The picture is coded once and copied into each recording.
+clips of which it says nothing are left out). Then the sound is read at another pace (drift) and jumps (steps): the
+sound at time t of the copy is that of t + offset(t) of the joined one, read between its samples by a windowed sinc.
+Nothing is padded: a clip's part without sound or picture is left out. The picture is coded once and copied.
 """
 
 from __future__ import annotations
@@ -170,7 +170,8 @@ def random_truth(drift_ppm: float, length_s: float, random: np.random.Generator)
     """Two steps of 60 to 250 ms at least a fifth of the recording apart from each other and from its ends."""
     at_s = length_s * np.cumsum(random.uniform(0.25, 0.38, 2))
     sizes_ms = random.uniform(60, 250, 2) * random.permutation([-1, 1])
-    return Truth(drift_ppm, tuple((round(float(t), 2), round(float(ms), 1)) for t, ms in zip(at_s, sizes_ms, strict=True)))
+    steps = ((round(float(t_s), 2), round(float(ms), 1)) for t_s, ms in zip(at_s, sizes_ms, strict=True))
+    return Truth(drift_ppm, tuple(steps))
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
 """What is known of drift and steps, kept over a restart of avdrift: one small file in the state folder.
 
 It is taken up only where its times still mean what they meant: in the same boot of the computer (CLOCK_MONOTONIC begins
-anew with each, and a Raspberry Pi's wall clock is wrong until a time service has set it, so nothing else could bridge the
-gap), not suspended meanwhile, with the same window. What is older than five minutes `device.sync.drift` itself forgets.
-Everything else begins anew, which costs four minutes and cannot be wrong.
+anew with each, and a Raspberry Pi's wall clock is wrong until a time service has set it, so nothing else could bridge
+the gap), not suspended meanwhile, with the same window. What is older than five minutes `device.sync.drift` itself
+forgets. Everything else begins anew, which costs four minutes and cannot be wrong.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Circumstances:
 
 
 class DriftFile:
-    """Reads once, at the start; writes every two minutes and at the end. A disk that refuses is said once, and no fault."""
+    """Reads once, at the start; writes every two minutes and at the end. A disk that refuses is said once."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._path, self._disk = folder / DRIFT_FILE, disk or Disk()

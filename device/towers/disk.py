@@ -57,7 +57,7 @@ class Disk:
             self.sync_folder(each.parent)
 
     def write_whole(self, path: Path, content: bytes) -> None:
-        """A file in place of the one before: a power cut leaves the old one or the new one, whole. Not for two at once."""
+        """A file in place of the one before: a power cut leaves the old one or the new one, whole."""
         made = path.with_name(f".{path.name}.new")
         if os.path.lexists(made):  # left by one that was killed
             self.remove(made)

@@ -99,7 +99,8 @@ def test_what_is_not_known_has_no_sample() -> None:
     assert not [name for name, _ in rig.samples() if not name.endswith("_total")]
     rig.metrics.report(replace(BLIND, speech_ratio=None))
     names = {name for name, _ in rig.samples()}
-    for name in ("offset_seconds", "offset_std_seconds", "confidence", "drift_ratio", "drift_std", "speech", "latency", "clock", "bias"):
+    unsaid = "offset_seconds offset_std_seconds confidence drift_ratio drift_std speech latency clock bias"
+    for name in unsaid.split():
         assert not [found for found in names if found.startswith(f"avdrift_{name}")], name
     assert rig.one("faces") == 0, "this one is known to be 0"
     unknown = [key.name for key in fields(Health) if "None" in str(key.type) and key.name != "clock_synced"]
