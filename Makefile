@@ -103,6 +103,7 @@ $(TEST_SET): $(RUN_SET)
 	@rm -f $(VENV)/.installed-test-* && touch $@
 
 test-packages: $(TEST_SET)
+	@$(PY) -m train.landmarks >/dev/null
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
 	@$(SSHD_FOUND) || [ -z "$$CI" ] || { $(call apt_install,openssh-server openssh-client rsync); }

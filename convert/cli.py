@@ -16,23 +16,26 @@ from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
 from convert.remote import SERVICE, Access
 from device import __version__
 from device.command import guarded
-from device.towers.bundle import load_bundle
+from device.towers.bundle import Bundle, load_bundle
+from device.towers.kinds import TOWERS
 from device.towers.signature import sign
 from train.fit_options import require_tensorflow
+
+KINDS = (TOWERS,)
 
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="avdrift-convert", description="From trained towers to a bundle.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="float32 and int8 bundles of a training run, and proof that they agree")
+    build = commands.add_parser("build", help="bundles of a training run in four formats, and proof that they agree")
     build.add_argument("run", type=Path, help="folder that avdrift-train fit has written")
     build.add_argument("--shards", type=Path, nargs="+", required=True, help="prepared clips, of both splits")
-    build.add_argument("--out", type=Path, required=True, help="folder to write OUT/float32 and OUT/int8 into")
+    build.add_argument("--out", type=Path, required=True, help="folder to write OUT/int8, OUT/float16 … into")
     build.add_argument("--calibration", type=Path, help="what avdrift-train calibrate has written")
     build.add_argument("--name", default="avdrift-towers")
     build.add_argument("--model-version", default=__version__)
     build.add_argument("--examples", type=_count, default=300, help="stretches that int8 takes its scales from (300)")
-    build.add_argument("--max-loss", type=_share, default=0.01, help="share of windows that int8 may lose (0.01)")
+    build.add_argument("--max-loss", type=_share, default=0.005, help="share of windows a format may lose (0.005)")
     verify = commands.add_parser("verify", help="check a bundle as the device would")
     verify.add_argument("bundle", type=Path)
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
@@ -91,12 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    print(f"{options.bundle}: {load_bundle(options.bundle).label}, all checks passed")
+    print(f"{options.bundle}: {_checked(options.bundle).label}, all checks passed")
     return 0
 
 
+def _checked(folder: Path) -> Bundle:
+    return load_bundle(folder, KINDS, trusted=False)
+
+
 def _sign(options: argparse.Namespace) -> int:
-    load_bundle(options.bundle)  # nobody should vouch for what no device would load
+    _checked(options.bundle)  # nobody should vouch for what no device would load
     print(sign(options.bundle, options.key))
     return 0
 
@@ -123,11 +130,12 @@ def _build(options: argparse.Namespace) -> int:
     require_tensorflow()
     from convert.build import build  # TensorFlow takes seconds to load, and verify does without
 
-    parity = build(
+    reports = build(
         options.run, options.shards, options.out, name=options.name, version=options.model_version,
         calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss,
     )  # fmt: skip
-    print(json.dumps(asdict(parity)))
+    for fmt, report in reports.items():
+        print(json.dumps({"format": fmt} | report.to_dict()))
     return 0
 
 

@@ -1,7 +1,8 @@
-"""How far int8 strays from float32: embeddings side by side, and what counts, offsets before and after."""
+"""How far another number format strays from float32: vectors side by side, and the offsets that come of them."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,78 +10,101 @@ import numpy.typing as npt
 
 from device.errors import InputFormatError, ModelError
 from device.sync.curve import Calibration, unit
-from train.data import Clip
-from train.measure import Towers, Track, accuracy, own_offset, track, windows
+from train.measure import SPEECH_RATIO, Track, accuracy, own_offset, windows
 
 Floats = npt.NDArray[np.float32]
 
-_WINDOWS_S = (0.6, 1.0, 2.0, 5.0)
-_DECIDING = "2"  # the window length that the loss is about, in s
+WINDOWS_S = (0.6, 1.0, 2.0, 5.0)
 _REPEATS = 10  # each clip is sliced by several random shifts: validation clips are few
 
 
 @dataclass(frozen=True, slots=True)
+class Cosine:
+    """Between both formats' vectors of the same window: on average, of the worst percent, of the very worst."""
+
+    mean: float
+    worst_percent: float  # one percent of windows is below
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
 class Parity:
-    """Cosines of the same window's embeddings in both formats; accuracy (within one frame) by window length in s."""
+    """What a format costs against float32; shares of windows within one frame, by window length in s."""
 
-    lips_cosine_mean: float
-    lips_cosine_worst_percent: float  # one percent of windows is below
-    audio_cosine_mean: float
-    audio_cosine_worst_percent: float
+    cosines: dict[str, Cosine]  # by the stem of the model's file
+    windows: dict[str, int]
     reference_accuracy: dict[str, float]
-    candidate_accuracy: dict[str, float]
-    accuracy_loss: float  # at 2 s
+    accuracy: dict[str, float]
+
+    @property
+    def worst_loss(self) -> tuple[str, float]:
+        """The window length at which most is lost, and how much; negative where nothing is."""
+        losses = {length: share - self.accuracy[length] for length, share in self.reference_accuracy.items()}
+        return max(losses.items(), key=lambda item: item[1])
 
 
-def compare(reference: Towers, candidate: Towers, clips: list[Clip], calibration: Calibration) -> Parity:
-    """Both pairs of towers over the same clips and shifts; truth is each clip's own offset by the reference.
+def compare_towers(before: list[Track], after: list[Track], calibration: Calibration) -> Parity:
+    """The same clips and shifts by both pairs of towers; truth is each clip's own offset by the first.
 
-    Raises InputFormatError where no clip has two seconds of speech with a face.
+    Raises InputFormatError where no clip has a window with speech and a face.
     """
-    before = [track(clip, reference) for clip in clips]
-    after = [track(clip, candidate) for clip in clips]
-    truths = [own_offset(t, calibration)[0] for t in before]
-    scores = [_accuracies(tracks, truths, calibration) for tracks in (before, after)]
-    if _DECIDING not in scores[0]:
+    truths = [own_offset(track, calibration)[0] for track in before]
+    (counts, reference), (_, candidate) = (_accuracies(tracks, truths, calibration) for tracks in (before, after))
+    pairs = list(zip(before, after, strict=True))
+    if not counts:
         raise InputFormatError(
-            f"no {_DECIDING} s of speech with a face in any of them", where=f"{len(clips)} validation clips",
+            "no window of them has speech and a face", where=f"{len(before)} validation clips",
             remedy="Give longer clips",
         )  # fmt: skip
-    pairs = list(zip(before, after, strict=True))
-    lips = np.concatenate([_cosines(a.lips[a.lips_valid], b.lips[b.lips_valid]) for a, b in pairs])
-    audio = np.concatenate([_cosines(a.audio, b.audio) for a, b in pairs])
     return Parity(
-        float(lips.mean()), float(np.percentile(lips, 1)), float(audio.mean()), float(np.percentile(audio, 1)),
-        scores[0], scores[1], round(scores[0][_DECIDING] - scores[1][_DECIDING], 6),
+        {
+            "lips": cosine(*_joined([(a.lips[a.lips_valid], b.lips[b.lips_valid]) for a, b in pairs])),
+            "audio": cosine(*_joined([(a.audio, b.audio) for a, b in pairs])),
+        },
+        counts, reference, candidate,
     )  # fmt: skip
 
 
-def require_parity(parity: Parity, max_loss: float, *, where: str) -> None:
-    """Raises ModelError when int8 loses a larger share of windows against float32 than `max_loss`."""
-    if not parity.accuracy_loss <= max_loss:
+def require_parity(losses: Mapping[str, tuple[str, float]], max_loss: float, *, where: str) -> None:
+    """Raises ModelError when a format loses more windows against float32 than `max_loss`; all that do are named."""
+    beyond = [
+        f"{fmt} loses {loss:.2%} of {length} s windows"
+        for fmt, (length, loss) in losses.items()
+        if not loss <= max_loss
+    ]
+    if beyond:
         raise ModelError(
-            f"int8 loses {parity.accuracy_loss:.1%} of windows against float32, allowed is {max_loss:.1%}",
-            where=where, remedy="Give more representative clips, or train on",
+            f"against float32, {', '.join(beyond)}, allowed is {max_loss:.2%}", where=where,
+            remedy="Give more representative clips, or train on",
         )  # fmt: skip
 
 
-def _cosines(a: Floats, b: Floats) -> Floats:
-    return np.asarray((unit(a) * unit(b)).sum(-1))
+def cosine(a: Floats, b: Floats) -> Cosine:
+    """Of the rows of two arrays [n, size]."""
+    found = (unit(a) * unit(b)).sum(-1)
+    return Cosine(*(round(float(value), 6) for value in (found.mean(), np.percentile(found, 1), found.min())))
 
 
-def _accuracies(tracks: list[Track], truths: list[float], calibration: Calibration) -> dict[str, float]:
-    """By window length; lengths that no clip has are left out."""
-    found = {}
-    for window_s in _WINDOWS_S:
+def _joined(pairs: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
+    return np.concatenate([a for a, _ in pairs]), np.concatenate([b for _, b in pairs])
+
+
+def _accuracies(
+    tracks: list[Track], truths: list[float], calibration: Calibration
+) -> tuple[dict[str, int], dict[str, float]]:
+    """Windows with speech, and the share that is right, by window length; lengths that no clip has are left out."""
+    counts, shares = {}, {}
+    for window_s in WINDOWS_S:
         random = np.random.default_rng(0)  # the same shifts for both
         measured = [
             window
             for _ in range(_REPEATS)
-            for t, truth in zip(tracks, truths, strict=True)
-            for window in windows(t, truth, window_s=window_s, search_ms=1000, calibration=calibration, random=random,
-                                  max_shift_ms=600)
+            for track, truth in zip(tracks, truths, strict=True)
+            for window in windows(track, truth, window_s=window_s, search_ms=1000, calibration=calibration,
+                                  random=random, max_shift_ms=600)
         ]  # fmt: skip
         share = accuracy(measured)
         if np.isfinite(share):
-            found[f"{window_s:g}"] = round(share, 6)
-    return found
+            shares[f"{window_s:g}"] = round(share, 6)
+            counts[f"{window_s:g}"] = sum(window.speech_ratio >= SPEECH_RATIO for window in measured)
+    return counts, shares

@@ -1,4 +1,8 @@
-"""Keras towers to TFLite: float32 as they are, int8 throughout with scales from representative data."""
+"""Keras networks to TFLite, in four number formats.
+
+float32 as they are; float16 weights, which the processor widens again; dynamic-range, where weights are int8 and
+activations float32; int8 throughout, with scales from representative data.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ import io
 import os
 import sys
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, get_args
 
 import keras
 import numpy as np
@@ -15,29 +19,34 @@ import numpy.typing as npt
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from convert.delegate import left_over
 from device.errors import ModelContractError
 
 Floats = npt.NDArray[np.float32]
-Format = Literal["float32", "int8"]
+Format = Literal["float32", "float16", "dynamic", "int8"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
-    """One tower as a .tflite file with batch size 1 and a fixed input length.
+    """One network as a .tflite file with batch size 1 and a fixed input length.
 
     examples: [n, ticks, ...] real inputs of that length, silence and still pictures among them; int8 takes its scales
     from them. int8 is full-integer, input and output too; raises ModelContractError where something is left in
-    floating point, which the converter does without a word.
+    floating point, which the converter does without a word, or to slower kernels than XNNPACK's.
     """
     inputs = keras.Input(batch_shape=(1, *examples.shape[1:]), name=f"{tower.name}_in")
     with _quiet():
         model = keras.Model(inputs, tower(inputs, training=False))
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
+        if fmt != "float32":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if fmt == "float16":
+            converter.target_spec.supported_types = [tf.float16]
         if fmt == "int8":
 
             def representative() -> Iterator[list[Floats]]:
                 yield from ([example[None]] for example in examples)
 
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.representative_dataset = representative
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
             converter.inference_input_type = tf.int8
@@ -45,7 +54,17 @@ def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
         content = bytes(converter.convert())
     if fmt == "int8":
         _require_integers(content, where=tower.name)
+        require_xnnpack(content, where=f"int8 of {tower.name}")
     return content
+
+
+def require_xnnpack(content: bytes, *, where: str) -> None:
+    """Raises ModelContractError where XNNPACK leaves operators out; nothing is said where this LiteRT has none."""
+    if others := left_over(content):
+        raise ModelContractError(
+            f"XNNPACK does not take {', '.join(others)}", where=where,
+            remedy="Build the network from layers that it has int8 kernels for",
+        )  # fmt: skip
 
 
 def _require_integers(content: bytes, *, where: str) -> None:
@@ -53,7 +72,7 @@ def _require_integers(content: bytes, *, where: str) -> None:
     others = sorted({np.dtype(tensor["dtype"]).name for tensor in tensors} - {"int8", "int32"})  # biases, shapes: int32
     if others:
         raise ModelContractError(
-            f"not integers: {', '.join(others)}", where=f"int8 of tower {where}",
+            f"not integers: {', '.join(others)}", where=f"int8 of {where}",
             remedy="Build the tower from layers that fold into int8 only",
         )  # fmt: skip
 

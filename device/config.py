@@ -6,83 +6,21 @@ annotated default file take them from here. `python -m device.config` prints tha
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import Field, dataclass, field, fields
-from typing import ClassVar
+from dataclasses import dataclass, field
 
-from device.config_kinds import (
-    Allowed,
-    Choice,
-    Flag,
-    LevelList,
-    ListenText,
-    Names,
-    PathText,
-    Range,
-    Text,
-    TextKind,
-    TopicText,
-    Whole,
-    shown,
-)
-from device.errors import UsageError
+from device.config_kinds import Choice, LevelList, ListenText, Names, PathText, Range, Text, TopicText, Whole
+from device.config_section import Section, annotated
+from device.config_section import flag as _flag
+from device.config_section import number as _number
+from device.config_section import text as _text
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.telemetry.levels import LEVELS
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
 SEARCH_MS = Range(100, 5000)
-
-
-def _number(default: float, allowed: Range | Choice | Whole, about: str, *, live: bool = False) -> float:
-    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
-
-
-def _flag(default: bool, about: str, *, live: bool = False) -> bool:
-    return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
-
-
-def _text(default: str, allowed: TextKind, about: str, *, live: bool = False) -> str:
-    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
-
-
-def allowed_of(key: Field[object]) -> Allowed:
-    """What the key of a section may hold."""
-    allowed: Allowed = key.metadata["allowed"]
-    return allowed
-
-
-def is_live(key: Field[object]) -> bool:
-    """Whether a running daemon takes a change of this key over."""
-    live: bool = key.metadata["live"]
-    return live
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """What all sections have in common. Raises UsageError, naming every value that is not allowed."""
-
-    about: ClassVar[str]
-
-    @classmethod
-    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-        """Keys that do not go with the others, and what is allowed; `values` has all keys, each one right alone."""
-        yield from ()
-
-    def __post_init__(self) -> None:
-        wrong = [
-            f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
-            for key in fields(self)
-            if not allowed_of(key).takes(value := getattr(self, key.name))
-        ]
-        values = {key.name: getattr(self, key.name) for key in fields(self)}
-        if not wrong:
-            clashes = self.clashes(values)
-            wrong = [f"{name} is {shown(values[name])}, allowed is {allowed}" for name, allowed in clashes]
-        if wrong:
-            raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,13 +204,7 @@ def _lines(config: Config) -> Iterator[str]:
     yield ""
     yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
     yield f"config_version = {CONFIG_VERSION}"
-    for name, section in SECTIONS.items():
-        yield from ("", f"# {section.about}", f"[{name}]")
-        for key in fields(section):
-            reload = " A reload takes it over." if is_live(key) else ""
-            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
-            # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
-            yield f"{key.name} = {json.dumps(getattr(getattr(config, name), key.name), ensure_ascii=False)}"
+    yield from annotated({name: getattr(config, name) for name in SECTIONS})
 
 
 if __name__ == "__main__":

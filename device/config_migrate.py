@@ -7,13 +7,10 @@ can hold, and leave alone what it does not know: that is told of afterwards, as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from device.config import CONFIG_VERSION
+from device.config_form import VERSION_KEY, Document
 
-VERSION_KEY = "config_version"
-
-Document = dict[str, Any]
 Step = Callable[[Document], Document]
 
 # From a version to the next. Version 1 is the first, so that there is nothing here yet.

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from device.pictures import Picture, whole_rgb
+
 GrayImage = npt.NDArray[np.uint8]  # [height, width]
 RgbImage = npt.NDArray[np.uint8]  # [height, width, 3]
 Samples = npt.NDArray[np.float32]  # [n], full scale is 1.0
@@ -27,7 +29,12 @@ class Frame:
 
     seq: int
     t_ns: int
-    rgb: RgbImage
+    picture: Picture
+
+    @property
+    def rgb(self) -> RgbImage:
+        """All of it in RGB, which is made of a camera's picture each time that it is asked for."""
+        return whole_rgb(self.picture)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
@@ -19,6 +20,7 @@ from device.bench.syncnet import Conv, Pool, Shape, _Graph
 from device.features.contract import FRONT_END
 from device.sync.curve import Calibration
 from device.towers.bundle import AUDIO, FILES, FORMAT, GOLDEN, LIPS, MANIFEST
+from device.towers.kinds import HEAD
 from device.towers.litert import Model
 
 EMBEDDING = 8
@@ -51,6 +53,13 @@ def audio_tower(ticks: int = AUDIO_TICKS, size: int = EMBEDDING, seed: int = 2) 
     return graph.pack()
 
 
+def head(groups: int = 4, ticks: int = 5, lags: int = 21, seed: int = 4) -> bytes:
+    """What the direct kind has besides towers: products at each tick and lag in, one value each out."""
+    graph = _Graph((1, ticks, lags, groups), np.random.default_rng(seed))
+    graph.add(Conv("head", 1, (1, 1)))
+    return graph.pack()
+
+
 def identity_int8(scale: float, zero_point: int, values: int = 4) -> bytes:
     """A model [1, values] that gives back its int8 input; what it answers is what quantization leaves of it."""
     graph = _Graph((1, values), np.random.default_rng(0))
@@ -61,9 +70,39 @@ def identity_int8(scale: float, zero_point: int, values: int = 4) -> bytes:
     return graph.pack()
 
 
-def golden_vectors(lips: bytes, audio: bytes, seed: int = 3) -> dict[str, Any]:
+def looping_model(*, endless: bool) -> bytes:
+    """A well-formed model [1, 4] that no runtime should meet: a loop without end, or one whose body is itself.
+
+    LiteRT loads the first and never answers; the second crashes it (seen with 2.3.0).
+    """
+
+    def tensor(name: str, kind: int = schema.TensorType.FLOAT32, buffer: int = 0) -> Any:
+        return schema.TensorT(shape=[1, 4] if buffer == 0 else [1], type=kind, buffer=buffer, name=name)
+
+    options = schema.WhileOptionsT(condSubgraphIndex=1, bodySubgraphIndex=2 if endless else 0)
+    loop = schema.OperatorT(
+        opcodeIndex=0, inputs=[0], outputs=[1], builtinOptionsType=schema.BuiltinOptions.WhileOptions,
+        builtinOptions=options,
+    )  # fmt: skip
+    true = tensor("true", schema.TensorType.BOOL, buffer=1)
+    graphs = [
+        schema.SubGraphT(tensors=[tensor("in"), tensor("out")], inputs=[0], outputs=[1], operators=[loop], name="main"),
+        schema.SubGraphT(tensors=[tensor("given"), true], inputs=[0], outputs=[1], operators=[], name="always"),
+        schema.SubGraphT(tensors=[tensor("same")], inputs=[0], outputs=[0], operators=[], name="body"),
+    ]
+    number = schema.BuiltinOperator.WHILE
+    model = schema.ModelT(
+        version=3, operatorCodes=[schema.OperatorCodeT(deprecatedBuiltinCode=number, builtinCode=number, version=1)],
+        subgraphs=graphs, buffers=[schema.BufferT(), schema.BufferT(data=np.ones(1, np.uint8))],
+    )  # fmt: skip
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+def golden_vectors(lips: bytes, audio: bytes, seed: int = 3, **more: bytes) -> dict[str, Any]:
     rng, arrays = np.random.default_rng(seed), {}
-    for name, content in (("lips", lips), ("audio", audio)):
+    for name, content in (("lips", lips), ("audio", audio), *more.items()):
         model = Model(content, name=name)
         arrays[f"{name}_in"] = rng.standard_normal(model.input_shape).astype(np.float32)
         arrays[f"{name}_out"] = model(arrays[f"{name}_in"])[0]
@@ -92,8 +131,18 @@ def change_manifest(folder: Path, change: Callable[[dict[str, Any]], None]) -> N
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
 
 
+def write_direct_bundle(folder: Path, content: bytes | None = None) -> Path:
+    """The same of the direct kind."""
+    write_bundle(folder)
+    (folder / HEAD).write_bytes(content := content or head())
+    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(), audio_tower(), head=content))
+    change_manifest(folder, lambda manifest: manifest.update(kind="direct"))
+    sign_off(folder)
+    return folder
+
+
 def sign_off(folder: Path) -> None:
     """Make sizes and hashes in the manifest those of the files, as somebody who builds a bundle would."""
-    contents = {name: (folder / name).read_bytes() for name in FILES}
+    contents = {path.name: path.read_bytes() for path in folder.iterdir() if path.name in (*FILES, HEAD)}
     entries = {name: {"size": len(c), "sha256": hashlib.sha256(c).hexdigest()} for name, c in contents.items()}
     change_manifest(folder, lambda manifest: manifest.update(files=entries))

@@ -4,7 +4,7 @@ Conventions: a window is right when its best point lies within 40 ms of the trut
 with the sound of another, and one mouth shape held still) are never right, so whatever confidence they get is wrong.
 Method: temperature and null log odds of `device.sync.curve.Calibration` by grid and refinement, least log loss in which
 all hopeless windows together weigh half as much as the others; of the windows that would be reported nearly all must be
-right, or the loss grows steeply. The best point of a curve depends on neither number, so what is right is known before.
+right, or the loss grows steeply.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from device.errors import InputFormatError
 from device.runtime.analyzer import MEASURING_CONFIDENCE
-from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.curve import TICK_MS, Calibration, believe
 from train.hopeless import mismatched, still_embeddings
 from train.measure import SPEECH_RATIO, Track, window_curve, window_parts
 
@@ -71,12 +71,23 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Summed evidence [n, candidates] of windows, with all that the search needs to know of each."""
+    """Summed evidence [n, candidates] of windows, and the offset in ticks that each should have; none: infinity."""
 
-    summed: Floats
+    summed: npt.NDArray[np.float32]
+    truth_ticks: Floats
+
+    @property
+    def hopeless(self) -> Flags:
+        return np.isinf(self.truth_ticks)
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What the device would say of each of the windows [n] with some calibration."""
+
+    confidence: Floats
     right: Flags
-    edge: Flags
-    hopeless: Flags
+    reported: Flags
 
 
 def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Fitted:
@@ -85,7 +96,8 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
     Raises InputFormatError where there are fewer than 20 windows with speech.
     """
     curves = collect(tracks, truths_ms, random)
-    if np.count_nonzero(~curves.hopeless) < _MIN_WINDOWS:
+    hopeless = curves.hopeless
+    if np.count_nonzero(~hopeless) < _MIN_WINDOWS:
         raise InputFormatError(
             f"fewer than {_MIN_WINDOWS} windows with speech",
             where="calibration clips",
@@ -95,40 +107,36 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
     calibration = Calibration(
         logit_scale=tracks[0].logit_scale, temperature=round(temperature, 3), null_log_odds=round(null, 3)
     )
-    sure = confidence(curves.summed, calibration.temperature, np.array([calibration.null_log_odds]))[0]
-    believed = (sure >= MEASURING_CONFIDENCE) & ~curves.edge
+    judged = judge(curves, calibration.temperature, np.array([calibration.null_log_odds]))
+    sure, right, reported = judged.confidence[0], judged.right, judged.reported[0]
     return Fitted(
         calibration=calibration,
-        windows=int((~curves.hopeless).sum()),
-        hopeless_windows=int(curves.hopeless.sum()),
-        log_loss=round(float(_losses(sure[None], curves)[0]), 4),
-        reported=float(believed[~curves.hopeless].mean()),
-        right_of_reported=float(curves.right[believed].mean()) if believed.any() else None,
-        hopeless_reported=float(believed[curves.hopeless].mean()) if curves.hopeless.any() else None,
-        reliability=reliability(sure, curves.right),
+        windows=int((~hopeless).sum()),
+        hopeless_windows=int(hopeless.sum()),
+        log_loss=round(float(_losses(judged, hopeless)[0]), 4),
+        reported=float(reported[~hopeless].mean()),
+        right_of_reported=float(right[reported].mean()) if reported.any() else None,
+        hopeless_reported=float(reported[hopeless].mean()) if hopeless.any() else None,
+        reliability=reliability(sure, right),
     )
 
 
 def collect(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Curves:
-    """The curves of all windows: matched, each sliced apart a few times, and hopeless."""
-    rows: list[tuple[npt.NDArray[np.float32], bool, bool]] = []
+    """The curves of all windows that say anything: matched, each sliced apart a few times, and hopeless."""
+    rows: list[tuple[npt.NDArray[np.float32], float]] = []
     for t, truth_ms in zip(tracks, truths_ms, strict=True):
         rows += _curves_of(t, truth_ms, random, _SHIFTS_PER_WINDOW)
-    matched = len(rows)
     for t in [*mismatched(tracks, random), *still_embeddings(tracks, random)]:
         rows += _curves_of(t, float("inf"), random, 1)
     size = 2 * _SEARCH_TICKS + 1
     return Curves(
-        np.array([row[0] for row in rows], np.float64).reshape(-1, size),
-        np.array([row[1] for row in rows], np.bool_),
-        np.array([row[2] for row in rows], np.bool_),
-        np.arange(len(rows)) >= matched,
+        np.array([row[0] for row in rows], np.float32).reshape(-1, size), np.array([row[1] for row in rows], np.float64)
     )
 
 
 def _curves_of(
     t: Track, truth_ms: float, random: np.random.Generator, shifts: int
-) -> Iterator[tuple[npt.NDArray[np.float32], bool, bool]]:
+) -> Iterator[tuple[npt.NDArray[np.float32], float]]:
     speech = t.speech()
     for window_s in WINDOWS_S:
         for part in window_parts(t, window_s):
@@ -136,29 +144,27 @@ def _curves_of(
                 continue
             for shift in random.integers(-_MAX_SHIFT_TICKS, _MAX_SHIFT_TICKS + 1, shifts):
                 curve = window_curve(t, part, _SEARCH_TICKS, int(shift))
-                found = estimate(curve, Calibration())  # any: the best point is the same with all of them
-                if found:
-                    right = abs(found.offset_ms - truth_ms - int(shift) * TICK_MS) <= TOLERANCE_MS
-                    yield curve, right, found.at_edge
+                if believe(curve, 1.0) is not None:
+                    yield curve, truth_ms / TICK_MS + int(shift)
 
 
-def confidence(summed: Floats, temperature: float, null_log_odds: Floats) -> Floats:
-    """What `device.sync.curve.estimate` would say of curves [n, candidates], for each null [k]: [k, n]."""
-    log_odds = summed / temperature
-    top = log_odds.max(1, keepdims=True)
-    mass = np.exp(log_odds - top)
-    best = np.argmax(summed, 1)
-    reach = round(TOLERANCE_MS / TICK_MS)
-    near = np.abs(np.arange(summed.shape[1]) - best[:, None]) <= reach
-    null = np.exp(np.minimum(np.log(summed.shape[1]) + null_log_odds[:, None] - top[:, 0], 700.0))
-    return np.asarray((mass * near).sum(1) / (mass.sum(1) + null))
+def judge(curves: Curves, temperature: float, null_log_odds: Floats) -> Judged:
+    """The windows [n] at one temperature and each null [k]: confidence and reported [k, n], right [n]."""
+    beliefs = [believe(curve, temperature) for curve in curves.summed]
+    near, total, top, offset, edge = np.array(
+        [(b.near, b.total, b.top, b.offset_ticks, b.at_edge) for b in beliefs if b is not None], np.float64
+    ).T
+    none = np.exp(np.minimum(np.log(curves.summed.shape[1]) + null_log_odds[:, None] - top, 700.0))
+    sure = near / (total + none)
+    right = np.abs(offset - curves.truth_ticks) <= TOLERANCE_MS / TICK_MS
+    return Judged(sure, right, (sure >= MEASURING_CONFIDENCE) & (edge == 0))
 
 
 def _search(curves: Curves) -> tuple[float, float]:
-    temperatures, nulls = _TEMPERATURES, _NULL_LOG_ODDS
+    temperatures, nulls, hopeless = _TEMPERATURES, _NULL_LOG_ODDS, curves.hopeless
     best = (float(temperatures[0]), float(nulls[0]))
     for _ in range(3):
-        losses = np.stack([_losses(confidence(curves.summed, float(t), nulls), curves) for t in temperatures])
+        losses = np.stack([_losses(judge(curves, float(t), nulls), hopeless) for t in temperatures])
         row, column = np.unravel_index(int(np.argmin(losses)), losses.shape)
         best = (float(temperatures[row]), float(nulls[column]))
         # Around the best point, from one neighbour to the other.
@@ -168,14 +174,13 @@ def _search(curves: Curves) -> tuple[float, float]:
     return best
 
 
-def _losses(sure: Floats, curves: Curves) -> Floats:
+def _losses(judged: Judged, hopeless: Flags) -> Floats:
     """Log loss [k] of confidences [k, n] and the price of wrong reports."""
-    clipped = np.clip(sure, 1e-6, 1 - 1e-6)
-    surprise = -np.where(curves.right, np.log(clipped), np.log(1 - clipped))
-    weight = np.where(curves.hopeless, _HOPELESS_WEIGHT / max(curves.hopeless.sum(), 1), 1 / (~curves.hopeless).sum())
+    clipped = np.clip(judged.confidence, 1e-6, 1 - 1e-6)
+    surprise = -np.where(judged.right, np.log(clipped), np.log(1 - clipped))
+    weight = np.where(hopeless, _HOPELESS_WEIGHT / max(hopeless.sum(), 1), 1 / (~hopeless).sum())
     loss = surprise @ weight / weight.sum()
-    believed = (sure >= MEASURING_CONFIDENCE) & ~curves.edge
-    wrong = (believed & ~curves.right).sum(1) / np.maximum(believed.sum(1), 1)
+    wrong = (judged.reported & ~judged.right).sum(1) / np.maximum(judged.reported.sum(1), 1)
     return np.asarray(loss + _WRONG_PENALTY * np.maximum(wrong - _MAX_WRONG_OF_REPORTED, 0))
 
 

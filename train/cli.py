@@ -34,9 +34,10 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     prepare = commands.add_parser("prepare", help="decode clips once, into shards")
-    prepare.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
-    prepare.add_argument("out", type=Path, metavar="OUT", help="folder for the shards")
+    prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
+    prepare.add_argument("out", metavar="OUT", help="folder for the shards")
     prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
     shards = argparse.ArgumentParser(add_help=False)
@@ -68,6 +69,15 @@ def build_parser(command: str | None = None) -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0, help="of the shifts")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
+    zero = commands.add_parser("zero", parents=[shards], help="where the zero is, by lips that part as /p b m/ sound")
+    whose = zero.add_mutually_exclusive_group()
+    whose.add_argument("--run", type=Path, metavar="RUN", help="of the towers in the folder that fit wrote")
+    whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="of these towers (default: built in)")
+    whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="of the table that clean wrote")
+    zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
+    zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
+    zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
@@ -93,18 +103,38 @@ def _run(command: str | None, arguments: list[str]) -> int:
         from train import synth
 
         return synth.main(arguments[arguments.index(command) + 1 :])
-    options = build_parser(command).parse_args(arguments)
+    parser = build_parser(command)
+    options, of_beam = parser.parse_known_args(arguments)
+    if getattr(options, "beam", False):
+        return _prepare_with_beam(options, of_beam)
+    if of_beam:
+        parser.error(f"unrecognized arguments: {' '.join(of_beam)}")
     return _COMMANDS[options.command](options)
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from train.landmarks import fetch_landmark_model
     from train.prepare import prepare
 
     if options.jobs < 0:
         raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
     require_face_model()  # or each clip by itself would complain
-    _make_folder(options.out)
-    prepare(options.clips, options.out, jobs=options.jobs)
+    fetch_landmark_model()
+    _make_folder(Path(options.out))
+    prepare(Path(options.clips), Path(options.out), jobs=options.jobs)
+    return 0
+
+
+def _prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
+    if options.jobs:
+        remedy = "Give --direct_num_workers, or what the runner has in its place"
+        raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
+    try:
+        from train.beam_prepare import prepare_with_beam
+    except ImportError as error:
+        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
+        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+    prepare_with_beam(options.clips, options.out, of_beam)
     return 0
 
 
@@ -193,6 +223,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _zero(options: argparse.Namespace) -> int:
+    from train.load_towers import towers_of_bundle, towers_of_run
+    from train.zero_run import zero_of_table, zero_of_towers
+
+    wrong = options.calibration if options.offsets else options.out
+    if wrong:
+        remedy = "Give --calibration with towers, and --out with --offsets"
+        raise UsageError("does not go with the other options", where=str(wrong), remedy=remedy)
+    for file in filter(None, (options.calibration, options.out)):
+        _check_parent(file)
+    if options.offsets:
+        found = zero_of_table(options.shards, options.offsets, options.out, options.seed)
+    else:
+        towers, calibration, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+        found = zero_of_towers(options.shards, towers, calibration, options.calibration, options.seed)
+    print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -225,7 +274,8 @@ def _check_parent(file: Path) -> None:
 
 
 _COMMANDS = {
-    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "check": _check,
+    "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate, "zero": _zero,
+    "check": _check,
 }  # fmt: skip
 
 

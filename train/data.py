@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -25,13 +24,13 @@ from device.features.contract import (
 from device.features.lipgrid import normalize
 from device.features.logmel import LevelTracker, log_mel
 from device.records import NS_PER_S
-from train.prepare import MARGIN_PX
+from train.augment import MARGIN_PX, PREROLL_TICKS, Augmentation, PictureAugmenter, SoundAugmenter
+from train.landmarks import LIP_POINTS
 
 Floats = npt.NDArray[np.float32]
 
 LIP_REACH = FRONT_END.lip_window_ticks // 2
 AUDIO_REACH = FRONT_END.audio_window_ticks // 2
-_PREROLL_TICKS = 150  # sound before the stretch, for the running mean
 _SILENCE_SHARE = 0.3
 _HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
 # What numpy raises for files that are cut, overwritten or something else.
@@ -53,19 +52,29 @@ class Clip:
     samples_t_ns: int
     speech: npt.NDArray[np.bool_]
     speech_first_tick: int
+    lip_points: Floats  # [ticks, 40, 2], NaN where unknown
     shift_ms: float = 0.0
 
-    def audio(self, first_tick: int, ticks: int) -> tuple[Floats, npt.NDArray[np.bool_]]:
-        """Samples for `ticks` log-mel rows from `first_tick` on, zero beyond the clip; and which rows are inside."""
+    def audio(self, first_tick: float, ticks: int, speed: float = 1.0) -> tuple[Floats, npt.NDArray[np.bool_]]:
+        """Samples for `ticks` log-mel rows from `first_tick` on, zero beyond the clip; and which rows are inside.
+
+        At another speed each row is `speed` ticks of the clip after the one before.
+        """
         half = FRONT_END.stft_window_samples // 2
-        start = round((first_tick * AUDIO_TICK_NS - self.samples_t_ns) * AUDIO_RATE_HZ / NS_PER_S) - half
+        start = (first_tick * AUDIO_TICK_NS - self.samples_t_ns) * AUDIO_RATE_HZ / NS_PER_S - half * speed
         count = (ticks - 1) * _HOP + 2 * half
-        out = np.zeros(count, np.float32)
-        low, high = max(start, 0), min(start + count, len(self.samples))
-        if high > low:
-            out[low - start : high - start] = self.samples[low:high] / np.float32(32767)
-        begins = start + np.arange(ticks) * _HOP
-        return out, (begins >= 0) & (begins + 2 * half <= len(self.samples))
+        begins = start + np.arange(ticks) * (_HOP * speed)
+        inside = (begins >= 0) & (begins + 2 * half * speed <= len(self.samples))
+        if speed == 1.0:
+            first = round(start)
+            out = np.zeros(count, np.float32)
+            low, high = max(first, 0), min(first + count, len(self.samples))
+            if high > low:
+                out[low - first : high - first] = self.samples[low:high]
+        else:
+            at = start + np.arange(count) * speed
+            out = np.interp(at, np.arange(len(self.samples)), self.samples, left=0, right=0).astype(np.float32)
+        return out / np.float32(32767), inside
 
     def is_speech(self, ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Whether somebody speaks at each audio tick."""
@@ -79,7 +88,9 @@ def load_clip(shard: Path) -> Clip:
     try:
         with np.load(shard) as arrays:
             meta = json.loads(str(arrays["meta"]))
-            fields: dict[str, Any] = {key: arrays[key] for key in ("crops", "valid", "samples", "speech")}
+            fields: dict[str, Any] = {
+                key: arrays[key] for key in ("crops", "valid", "samples", "speech", "lip_points")
+            }
             fields |= {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
             fields |= {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
             front_end_of_shard = meta["front_end"]
@@ -109,24 +120,6 @@ def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Augmentation:
-    """How far training pictures and sound stray from the recorded ones; every amount is the end of a uniform range."""
-
-    shift_px: float = 5.0
-    log_scale: float = 0.16
-    rotation_deg: float = 8.0
-    gamma: float = 0.35
-    noise: float = 0.12
-    blur_share: float = 0.3
-    repeat_share: float = 0.3
-    gain_db: float = 12.0
-    noise_share: float = 0.6
-    snr_db: tuple[float, float] = (3.0, 30.0)
-    babble_share: float = 0.25
-    colour_db: float = 6.0
-
-
 class Batches:
     """Endless training batches `(x, y)` for `TowerPair` from clips of at least the given number of lip ticks."""
 
@@ -150,9 +143,8 @@ class Batches:
         self._lip_ticks, self._batch_size = lip_ticks, batch_size
         self._random = np.random.default_rng(seed)
         self._augmentation = augmentation
-        noise = np.random.default_rng(seed + 1)
-        self._picture_noise = noise.standard_normal(1 << 22, np.float32)
-        self._sound_noise = [_coloured_noise(noise, 10 * AUDIO_RATE_HZ) for _ in range(64)] if augmentation else []
+        self._pictures = PictureAugmenter(augmentation, self._random)
+        self._sound = SoundAugmenter(augmentation, self._random, [clip.samples for clip in self._clips])
 
     def __iter__(self) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
         while True:
@@ -160,116 +152,75 @@ class Batches:
             yield self._batch([self._clips[index] for index in chosen])
 
     def _batch(self, clips: list[Clip]) -> tuple[dict[str, Any], dict[str, Any]]:
-        ticks = self._lip_ticks
+        ticks, random, a = self._lip_ticks, self._random, self._augmentation
         windows = ticks - 2 * LIP_REACH
         audio_windows = AUDIO_TICKS_PER_LIP_TICK * (windows - 1) + 1
         rows_needed = audio_windows + 2 * AUDIO_REACH
         crops = np.empty((len(clips), ticks, FRONT_END.crop_px, FRONT_END.crop_px), np.uint8)
+        points = np.empty((len(clips), ticks, LIP_POINTS, 2), np.float32)
         sound = np.empty(
-            (len(clips), (_PREROLL_TICKS + rows_needed - 1) * _HOP + FRONT_END.stft_window_samples), np.float32
+            (len(clips), (PREROLL_TICKS + rows_needed - 1) * _HOP + FRONT_END.stft_window_samples), np.float32
         )
-        inside = np.empty((len(clips), _PREROLL_TICKS + rows_needed), np.bool_)
+        inside = np.empty((len(clips), PREROLL_TICKS + rows_needed), np.bool_)
         lip_weight = np.empty((len(clips), windows), np.float32)
         first_match = np.zeros(len(clips), np.float32)
         for n, clip in enumerate(clips):
-            start = int(self._random.integers(0, len(clip.valid) - ticks + 1))
-            first_lip = clip.first_lip_tick + start
+            speed = 1.0
+            if a and random.random() < a.speed_share:
+                longest = (len(clip.valid) - 1) / (ticks - 1)
+                speed = min(float(np.exp(random.uniform(-a.log_speed, a.log_speed))), longest)
+            start = float(random.uniform(0, max(len(clip.valid) - 1 - (ticks - 1) * speed, 0)))
+            # Whole ticks are the recorded pictures; between them there are only blends.
+            start = start if speed != 1.0 else round(start)
+            at = start + np.arange(ticks) * speed
+            pictures, seen, lips = _at_ticks(clip, at)
+            crops[n], points[n] = self._pictures.warp(pictures, lips)
             own = clip.shift_ms / FRONT_END.audio_tick_ms
-            first_audio = (first_lip + LIP_REACH) * AUDIO_TICKS_PER_LIP_TICK - round(own) - AUDIO_REACH
-            first_match[n] = round(own) - own
-            crops[n] = self._pictures(clip.crops[start : start + ticks])
-            sound[n], inside[n] = clip.audio(first_audio - _PREROLL_TICKS, _PREROLL_TICKS + rows_needed)
-            sound[n] = self._sound(sound[n])
-            seen = np.lib.stride_tricks.sliding_window_view(clip.valid[start : start + ticks], 2 * LIP_REACH + 1).all(1)
-            at = first_audio + AUDIO_REACH + AUDIO_TICKS_PER_LIP_TICK * np.arange(windows)
+            middle = (clip.first_lip_tick + start + LIP_REACH * speed) * AUDIO_TICKS_PER_LIP_TICK - own
+            if speed == 1.0:  # on the grid, and what is left of the offset goes into the target
+                first_match[n] = middle - round(middle)
+                middle = round(middle)
+            first_audio = middle - AUDIO_REACH * speed
+            sound[n], inside[n] = clip.audio(
+                first_audio - PREROLL_TICKS * speed, PREROLL_TICKS + rows_needed, speed
+            )
+            sound[n] = self._sound.samples(sound[n])
+            whole = np.lib.stride_tricks.sliding_window_view(seen, 2 * LIP_REACH + 1).all(1)
+            spoken = clip.is_speech(
+                np.rint(middle + AUDIO_TICKS_PER_LIP_TICK * speed * np.arange(windows)).astype(np.int64)
+            )
             # Closed lips belong to any silence, which is worth knowing, but not as often as it occurs.
-            lip_weight[n] = seen & (clip.is_speech(at) | (self._random.random(windows) < _SILENCE_SHARE))
-        rows = self._rows(sound, inside)
-        audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, _PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(
-            2
-        )
-        pictures = normalize(crops)
-        if self._augmentation:
-            for picture in pictures:
-                start = int(self._random.integers(len(self._picture_noise) - picture.size))
-                noise = self._picture_noise[start : start + picture.size].reshape(picture.shape)
-                picture += np.float32(self._random.uniform(0, self._augmentation.noise)) * noise
-        x = {"crops": pictures, "rows": rows}
-        return x, {"first_match": first_match, "lip_weight": lip_weight, "audio_valid": audio_valid.astype(np.float32)}
-
-    def _rows(self, sound: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
-        windows = np.lib.stride_tricks.sliding_window_view(sound, FRONT_END.stft_window_samples, 1)[:, ::_HOP]
-        rows = log_mel(windows)
-        if self._augmentation:
-            rows += self._colour(len(rows))
-        # Before the clip begins there was no stream: the device starts from the prior, and so does this.
-        first = np.argmax(inside, axis=1)
-        for n, tick in enumerate(first):
-            rows[n, :tick] = FRONT_END.level_prior_log
-        return LevelTracker()(rows)[:, _PREROLL_TICKS:]
-
-    def _colour(self, count: int) -> Floats:
-        """A smooth random microphone response [count, 1, bands] in nats."""
-        assert self._augmentation
-        knots = self._random.uniform(-1, 1, (count, 5)) * self._augmentation.colour_db * np.log(10) / 10
-        at = np.linspace(0, 4, FRONT_END.mel_bands)
-        return np.stack([np.interp(at, np.arange(5), row) for row in knots])[:, None].astype(np.float32)
-
-    def _pictures(self, crops: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        size, a, random = FRONT_END.crop_px, self._augmentation, self._random
-        if a is None:
-            return crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX]
-        scale = np.exp(random.uniform(-a.log_scale, a.log_scale))
-        stretch = np.exp(random.uniform(-a.log_scale, a.log_scale) / 2)
-        angle = np.deg2rad(random.uniform(-a.rotation_deg, a.rotation_deg))
-        turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale
-        turn = turn @ np.diag([stretch, 1 / stretch])
-        if random.random() < 0.5:
-            turn = turn @ np.diag([-1, 1])
-        middle = (crops.shape[1] - 1) / 2
-        matrix = np.column_stack(
-            [turn, (size - 1) / 2 - turn @ np.full(2, middle) + random.uniform(-a.shift_px, a.shift_px, 2)]
-        )
-        table = (255 * (np.arange(256) / 255) ** np.exp(random.uniform(-a.gamma, a.gamma))).astype(np.uint8)
-        sigma = random.uniform(0.3, 1.2) if random.random() < a.blur_share else 0.0
-        order = np.arange(len(crops))
-        if random.random() < a.repeat_share:  # a dropped frame shows the one before it again
-            dropped = random.random(len(crops)) < random.uniform(0, 0.15)
-            order = np.maximum.accumulate(np.where(dropped, 0, order))
-        out = np.empty((len(crops), size, size), np.uint8)
-        for n, index in enumerate(order):
-            picture = cv2.warpAffine(crops[index], matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
-            out[n] = cv2.LUT(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, table)
-        return out
-
-    def _sound(self, samples: Floats) -> Floats:
-        a, random = self._augmentation, self._random
-        if a is None:
-            return samples
-        level = float(np.sqrt(np.mean(samples**2))) + 1e-4
-        if random.random() < a.noise_share:
-            noise = self._sound_noise[int(random.integers(len(self._sound_noise)))]
-            start = int(random.integers(len(noise) - len(samples)))
-            samples = samples + noise[start : start + len(samples)] * level * 10 ** (-random.uniform(*a.snr_db) / 20)
-        if random.random() < a.babble_share:
-            other = self._clips[int(random.integers(len(self._clips)))].samples.astype(np.float32) / 32767
-            other = np.resize(np.roll(other, int(random.integers(len(other)))), len(samples)).astype(np.float32)
-            loud = float(np.sqrt(np.mean(other**2))) + 1e-4
-            gain = level / loud * 10 ** (-random.uniform(8, 30) / 20)
-            samples = np.asarray(samples + other * gain, np.float32)
-        return np.asarray(samples * 10 ** (random.uniform(-a.gain_db, a.gain_db) / 20), np.float32)
+            lip_weight[n] = whole & (spoken | (random.random(windows) < _SILENCE_SHARE))
+        audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(2)
+        x = {"crops": self._pictures.normalized(crops), "rows": self._sound.rows(sound, inside)}
+        y = {"first_match": first_match, "lip_weight": lip_weight, "audio_valid": audio_valid.astype(np.float32)}
+        return x, y | {"lip_points": lip_targets(points)}
 
 
-def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
-    """Noise of unit power whose spectrum falls by 0 to 2 powers of frequency, swelling slowly half of the time."""
-    spectrum = np.fft.rfft(random.standard_normal(count))
-    spectrum *= np.maximum(np.arange(len(spectrum)), 20.0) ** (-random.uniform(0, 1))
-    noise = np.fft.irfft(spectrum, count)
-    if random.random() < 0.5:
-        noise *= 1 + 0.9 * np.sin(
-            2 * np.pi * (random.uniform(0.1, 4) * np.arange(count) / AUDIO_RATE_HZ + random.random())
-        )
-    return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
+def _at_ticks(
+    clip: Clip, at: npt.NDArray[np.floating[Any]]
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], Floats]:
+    """Crops, whether they are valid, and lip landmarks at fractional ticks of a clip, blended as the grid does."""
+    points = clip.lip_points
+    low = np.minimum(np.floor(at).astype(np.int64), len(clip.valid) - 1)
+    high = np.minimum(low + 1, len(clip.valid) - 1)
+    weight = (at - low).astype(np.float32)
+    if not weight.any():
+        return clip.crops[low], clip.valid[low], points[low]
+    part = weight[:, None, None]
+    crops = np.rint(clip.crops[low] * (1 - part) + clip.crops[high] * part).astype(np.uint8)
+    return crops, clip.valid[low] & clip.valid[high], points[low] * (1 - part) + points[high] * part
+
+
+def lip_targets(points: Floats) -> Floats:
+    """What the lip tower learns of shapes: landmarks [..., ticks, 40, 2] in units of 8 pixels around the crop's middle.
+
+    For each tick but the first and the last: place, and twice the way from the tick before to the one after: 160.
+    """
+    place = (points - np.float32((FRONT_END.crop_px - 1) / 2)) / np.float32(8)
+    motion = 2 * (place[..., 2:, :, :] - place[..., :-2, :, :])
+    both = np.stack([place[..., 1:-1, :, :], motion], axis=-3)
+    return np.asarray(both.reshape(*both.shape[:-3], -1), np.float32)
 
 
 def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:

@@ -21,11 +21,14 @@ from tqdm import tqdm
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
-from train.data import AUDIO_REACH, LIP_REACH, Augmentation, Batches, Clip
+from train.augment import Augmentation
+from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.measure import Towers, accuracy, own_offset, track, windows
-from train.towers import TowerPair
+from train.phones import CLASSES, phone_batches, talks
+from train.towers import PhoneReader, ShapeReader, TowerPair
 
 SHORT_TICKS, LONG_TICKS = 26, 60
+_PHONE_TICKS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +43,20 @@ class FitConfig:
     warmup_steps: int = 200
     dropout: float = 0.15
     short_share: float = 0.35
+    phone_steps: int = 0
+    phone_voices: int = 200
+    shape_steps: int = 400
+    shape_weight: float = 1.0
+    speed_share: float = 0.5
+    log_tract: float = 0.12
+    mask_share: float = 0.5
+    erase_share: float = 0.2
     seed: int = 1
 
 
-def build_pair(dropout: float = 0.0) -> TowerPair:
+def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
     """A tower pair with its weights made."""
-    pair = TowerPair(dropout=dropout)
+    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
     pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
@@ -142,13 +153,45 @@ def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], th
     return taken(), stop
 
 
+def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig) -> None:
+    """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
+    reader = ShapeReader(pair)
+    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
+    reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    pair.lips.windows.trainable = False  # has no part in it
+    errors = []
+    for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None):
+        x, y = next(source)
+        errors.append(float(reader.train_on_batch(x["crops"], y["lip_points"])))
+    pair.lips.windows.trainable = True
+    print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
+
+
+def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation) -> None:
+    """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
+    reader = PhoneReader(pair.audio, CLASSES)
+    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.phone_steps, alpha=0.1)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    reader.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
+    spoken = talks(config.phone_voices, config.seed)
+    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=config.seed, augmentation=augmentation)
+    source, stop = _prefetch(batches)
+    right = []
+    for _ in tqdm(range(config.phone_steps), desc="phones", disable=None):
+        right.append(float(reader.train_on_batch(*next(source))[1]))
+        reader.reset_metrics()
+    stop.set()
+    print(json.dumps({"phone_steps": len(right), "phone_accuracy": round(float(np.mean(right[-50:])), 4)}), flush=True)
+
+
 def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
     (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
     keras.utils.set_random_seed(config.seed)
-    pair = build_pair(config.dropout)
+    pair = build_pair(config.dropout, config.shape_weight)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -164,9 +207,13 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     if state.exists():
         pair.load_weights(checkpoint)
         done = json.loads(state.read_text())["epochs"]
+    augmentation = Augmentation(
+        speed_share=config.speed_share, log_tract=config.log_tract,
+        mask_share=config.mask_share, erase_share=config.erase_share,
+    )  # fmt: skip
     kinds = [
         iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                     seed=config.seed + done * 2 + k, augmentation=Augmentation()))
+                     seed=config.seed + done * 2 + k, augmentation=augmentation))
         for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
     ]  # fmt: skip
     choose = np.random.default_rng(config.seed + done)
@@ -176,6 +223,10 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
             yield next(kinds[int(choose.random() >= config.short_share)])
 
     source, stop = _prefetch(mixed())
+    if not state.exists() and config.phone_steps:
+        learn_phones(pair, config, augmentation)
+    if not state.exists() and config.shape_steps:
+        learn_shapes(pair, source, config)
     for epoch in range(done, config.epochs):
         began, losses = time.monotonic(), []
         for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=None):

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 _RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "steps_per_epoch": (1, 1_000_000), "frames_per_batch": (60, 100_000),
     "learning_rate": (1e-8, 1), "weight_decay": (0, 1), "warmup_steps": (0, 1_000_000), "dropout": (0, 0.9),
-    "short_share": (0, 1), "seed": (0, 2**31 - 1),
+    "short_share": (0, 1), "phone_steps": (0, 1_000_000), "phone_voices": (1, 100_000),
+    "shape_steps": (0, 1_000_000), "shape_weight": (0, 100),
+    "speed_share": (0, 1), "log_tract": (0, 0.5), "mask_share": (0, 1), "erase_share": (0, 1), "seed": (0, 2**31 - 1),
 }  # fmt: skip
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from train.data import AUDIO_REACH, Clip, front_end
+from train.augment import MARGIN_PX
+from train.data import AUDIO_REACH, front_end
 from train.measure import Towers, Track
-from train.prepare import MARGIN_PX
 
 _VOICES_PER_CLIP = 4
 _SOUND_S = 30
@@ -83,10 +83,10 @@ def _sound_track(samples: Floats, like: Track, towers: Towers) -> Track:
     """A track without a picture, whose whole sound counts as speech: the gate before the towers shall not hide them."""
     side = FRONT_END.crop_px + 2 * MARGIN_PX
     window = FRONT_END.lip_window_ticks
-    clip = Clip(
-        name="hopeless", speaker="", split=like.clip.split, corpus="", crops=np.zeros((window, side, side), np.uint8),
-        valid=np.ones(window, np.bool_), first_lip_tick=0, samples=np.rint(samples * 32767).astype(np.int16),
-        samples_t_ns=0, speech=np.ones(len(samples) * 100 // AUDIO_RATE_HZ, np.bool_), speech_first_tick=0,
+    clip = replace(
+        like.clip, crops=np.zeros((window, side, side), np.uint8), valid=np.ones(window, np.bool_), first_lip_tick=0,
+        samples=np.rint(samples * 32767).astype(np.int16), samples_t_ns=0, shift_ms=0.0,
+        speech=np.ones(len(samples) * 100 // AUDIO_RATE_HZ, np.bool_), speech_first_tick=0,
     )  # fmt: skip
     rows, first = front_end(clip)[3:]
     return replace(like, clip=clip, audio=towers.audio(rows), audio_first=first + AUDIO_REACH)

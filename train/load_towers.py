@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,11 +54,11 @@ def read_calibration(path: Path, logit_scale: float) -> Calibration:
     remedy = "Give the file that avdrift-train calibrate wrote"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        values = {field.name: float(table[field.name]) for field in fields(Calibration)}
+        found = Calibration.from_dict(table)
     except OSError as error:
         raise InputMissingError(f"cannot be read ({error.strerror})", where=str(path), remedy=remedy) from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise InputFormatError(f"not a calibration ({error!r})", where=str(path), remedy=remedy) from error
-    if not values["temperature"] > 0:
+    if not found.temperature > 0:
         raise InputFormatError("the temperature is not positive", where=str(path), remedy=remedy)
-    return Calibration(**values | {"logit_scale": logit_scale})
+    return replace(found, logit_scale=logit_scale)

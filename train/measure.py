@@ -32,7 +32,12 @@ class Towers:
 
 
 def bundle_towers(bundle: Bundle) -> Towers:
-    """A bundle's models as encoders of whole clips, in the blocks and with the block edges that the device has."""
+    """A bundle's models as encoders of whole clips."""
+    return model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
+
+
+def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
+    """Both models as encoders of whole clips, in the blocks and with the block edges that the device has."""
 
     def encode(model: Model) -> Encode:
         def run(values: Floats) -> Floats:
@@ -43,7 +48,7 @@ def bundle_towers(bundle: Bundle) -> Towers:
 
         return run
 
-    return Towers(encode(bundle.lips), encode(bundle.audio), bundle.calibration.logit_scale)
+    return Towers(encode(lips), encode(audio), logit_scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,28 +12,32 @@ import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
 from device.capture.file import FileSource
 from device.errors import AvdriftError, InputFormatError, InputMissingError
-from device.features.contract import AUDIO_RATE_HZ, FRONT_END
+from device.features.contract import AUDIO_RATE_HZ, FRONT_END, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.fetch import require_face_model
-from device.features.lipgrid import LipGrid
-from device.features.mouth import MouthTracker
+from device.features.lipgrid import Crops, Flags, LipGrid
+from device.features.mouth import MouthCrop, MouthTracker
 from device.features.speech import SpeechStream, widen
-from device.records import NS_PER_S, Chunk, Frame
+from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+from train.augment import MARGIN_PX
+from train.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 
-MARGIN_PX = 8
-SHARD_FORMAT = 1
+FACE_PX = 64
+SHARD_FORMAT = 2
 
 _MIN_FACE_S = 0.4
+_NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,29 +71,71 @@ def read_rows(folder: Path) -> list[ClipRow]:
     return rows
 
 
+class _FaceStudy:
+    """What training wants beyond the device's mouth crops, on the same grid: lip landmarks and the whole face."""
+
+    def __init__(self, marker: LipMarker) -> None:
+        self._marker = marker
+        self._frames: dict[int, RgbImage] = {}
+        self._times_ns: list[int] = []
+        self._points: list[LipPoints] = []
+        self._grid = LipGrid(FACE_PX)
+        self.faces: list[tuple[int, Crops, Flags]] = []
+
+    def keep(self, frame: Frame) -> None:
+        """A frame whose crop will come."""
+        self._frames[frame.t_ns] = frame.rgb
+
+    def push(self, crop: MouthCrop) -> None:
+        """The crop of a frame that was kept."""
+        rgb, face = self._frames.pop(crop.t_ns), None
+        if crop.points is not None:
+            face = _face(rgb, face_matrix(crop.points, FACE_PX))
+            points = self._marker(rgb, crop.points)
+            self._times_ns.append(crop.t_ns)
+            self._points.append(_NO_POINTS if points is None else points)
+        self.faces.append(self._grid.push(replace(crop, crop=face)))
+
+    def lip_points(self, valid: Flags, first_lip_tick: int) -> npt.NDArray[np.float32]:
+        """Landmarks at the grid's ticks, interpolated as the crops are; NaN where there are none."""
+        at_ns = (first_lip_tick + np.arange(len(valid))) * LIP_TICK_NS
+        flat = np.stack(self._points).reshape(len(self._points), -1)
+        lips = np.stack([np.interp(at_ns, self._times_ns, column) for column in flat.T], axis=1)
+        lips[~valid] = np.nan
+        return lips.reshape(-1, LIP_POINTS, 2).astype(np.float32)
+
+
+def _face(rgb: RgbImage, matrix: npt.NDArray[np.float64]) -> GrayImage:
+    shrink = max(int(0.6 / np.hypot(matrix[0, 0], matrix[0, 1])), 1)  # average before sampling, or it aliases
+    blurred = cv2.blur(rgb, (shrink, shrink)) if shrink > 1 else rgb
+    return np.asarray(cv2.cvtColor(cv2.warpAffine(blurred, matrix, (FACE_PX, FACE_PX)), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
 def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
     """Decode one clip and write its shard. Raises a CaptureError when it cannot be used."""
     tracker = MouthTracker(FaceDetector(require_face_model()), margin_px=MARGIN_PX)
+    study = _FaceStudy(LipMarker(fetch_landmark_model()))
     grid, speech = LipGrid(FRONT_END.crop_px + 2 * MARGIN_PX), SpeechStream()
     lips, flags, chunks = [], [], []
+
+    def take(crop: MouthCrop) -> None:
+        study.push(crop)
+        lips.append(grid.push(crop))
+
     with FileSource(path) as source:
         for item in source:
             if isinstance(item, Frame):
-                lips += [grid.push(crop) for crop in tracker.push(item)]
+                study.keep(item)
+                for crop in tracker.push(item):
+                    take(crop)
             else:
                 chunks.append(item)
                 flags.append(speech.push(item))
-    lips += [grid.push(crop) for crop in tracker.finish()]
-    lips = [part for part in lips if len(part[1])]
-    valid = np.concatenate([part[2] for part in lips]) if lips else np.empty(0, np.bool_)
+    for crop in tracker.finish():
+        take(crop)
+    first_lip_tick, crops, valid = placed(lips)
     if valid.sum() * FRONT_END.lip_tick_ms < _MIN_FACE_S * 1000:
         raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the picture")
-    first_lip_tick = lips[0][0]
-    crops = np.zeros((lips[-1][0] + len(lips[-1][1]) - first_lip_tick, *lips[0][1].shape[1:]), np.uint8)
-    placed = np.zeros(len(crops), np.bool_)
-    for first, pictures, ok in lips:
-        span = slice(first - first_lip_tick, first - first_lip_tick + len(pictures))
-        crops[span], placed[span] = pictures, ok
     samples, t_ns = join(chunks)
     speech_first = flags[0][0]
     speech_flags = np.zeros(max(first + len(f) for first, f in flags) - speech_first, np.bool_)
@@ -100,7 +146,9 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
         np.savez(
             out,
             crops=crops,
-            valid=placed,
+            valid=valid,
+            faces=placed(study.faces)[1],
+            lip_points=study.lip_points(valid, first_lip_tick),
             first_lip_tick=first_lip_tick,
             samples=np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16),
             samples_t_ns=t_ns,
@@ -110,6 +158,20 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
                              "corpus": row.corpus, "front_end": FRONT_END.to_dict()}),
         )  # fmt: skip
     partial.replace(shard)
+
+
+def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
+    """Runs of the grid as one: the first tick, pictures and flags, blank where no run has anything."""
+    parts = [part for part in parts if len(part[1])]
+    if not parts:
+        return 0, np.empty((0, 0, 0), np.uint8), np.empty(0, np.bool_)
+    first_tick = parts[0][0]
+    pictures = np.zeros((parts[-1][0] + len(parts[-1][1]) - first_tick, *parts[0][1].shape[1:]), np.uint8)
+    valid = np.zeros(len(pictures), np.bool_)
+    for first, run, ok in parts:
+        span = slice(first - first_tick, first - first_tick + len(run))
+        pictures[span], valid[span] = run, ok
+    return first_tick, pictures, valid
 
 
 def join(chunks: list[Chunk]) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], int]:

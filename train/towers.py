@@ -13,8 +13,11 @@ import keras
 from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from train.landmarks import LIP_POINTS
 
 EMBEDDING_SIZE = 128
+_PICTURE_FILTERS = (16, 24, 48, 96)
+_ENCODING_SIZE = 128
 _FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
 
 
@@ -33,14 +36,14 @@ class LipTower(keras.Model):
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         size = FRONT_END.crop_px
-        picture = [layer for filters in (16, 32, 64, 96) for layer in _conv(filters, 3, 2, dims=2, padding="same")]
+        picture = [layer for filters in _PICTURE_FILTERS for layer in _conv(filters, 3, 2, dims=2, padding="same")]
         self.frames = keras.Sequential(
             [
                 keras.Input((size, size, _FRAMES_PER_ENCODING)),
                 *picture,
                 layers.SpatialDropout2D(dropout),
                 layers.Flatten(),
-                layers.Dense(128, use_bias=False),
+                layers.Dense(_ENCODING_SIZE, use_bias=False),
                 layers.BatchNormalization(momentum=0.98),
                 layers.ReLU(),
                 layers.Dropout(dropout),
@@ -49,7 +52,7 @@ class LipTower(keras.Model):
         )
         self.windows = keras.Sequential(
             [
-                keras.Input((None, 128)),
+                keras.Input((None, _ENCODING_SIZE)),
                 *_conv(192, FRONT_END.lip_window_ticks - _FRAMES_PER_ENCODING + 1, dims=1),
                 layers.Conv1D(EMBEDDING_SIZE, 1),
             ],
@@ -57,6 +60,10 @@ class LipTower(keras.Model):
         )
 
     def call(self, crops: Any, training: bool | None = None) -> Any:
+        return self.windows(self.encode(crops, training=training), training=training)
+
+    def encode(self, crops: Any, training: bool | None = None) -> Any:
+        """[batch, ticks, crop, crop] to an encoding of each tick with both its neighbours [batch, ticks - 2, 128]."""
         ticks = ops.shape(crops)[1]
         count = ticks - _FRAMES_PER_ENCODING + 1
         size = FRONT_END.crop_px
@@ -64,7 +71,7 @@ class LipTower(keras.Model):
         # One transpose: on the device ops.stack along the last axis takes longer than all convolutions.
         stacked = ops.reshape(ops.concatenate(shifted, axis=0), (_FRAMES_PER_ENCODING, -1, size, size))
         encoded = self.frames(ops.transpose(stacked, (1, 2, 3, 0)), training=training)
-        return self.windows(ops.reshape(encoded, (-1, count, 128)), training=training)
+        return ops.reshape(encoded, (-1, count, _ENCODING_SIZE))
 
 
 class AudioTower(keras.Model):
@@ -95,25 +102,78 @@ class AudioTower(keras.Model):
 
 
 class TowerPair(keras.Model):
-    """Both towers and the scale of their cosine; its output is the matrix of logits of one clip's lips and sound."""
+    """Both towers, the scale of their cosine, and a head that only training has: it reads lip shapes off the frames.
 
-    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+    Outputs: `logits`, the matrix of one clip's lips and sound, and `lip_points`, what the lips' shape seems to be.
+    """
+
+    def __init__(self, *, dropout: float = 0.0, shape_weight: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lips = LipTower(dropout=dropout, name="lips")
         self.audio = AudioTower(dropout=dropout, name="audio")
+        self.shape_head = layers.Dense(4 * LIP_POINTS, name="shape_head")
+        self.shape_weight = shape_weight
         self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
 
-    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Logits [batch, lip windows, audio windows]."""
-        lips = ops.normalize(self.lips(inputs["crops"], training=training), axis=-1)
+    def build(self, input_shape: Any) -> None:
+        """The layers are built by the first call."""
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Logits [batch, lip windows, audio windows]; lip points [batch, ticks - 2, 160], see `data.lip_targets`."""
+        encoded = self.lips.encode(inputs["crops"], training=training)
+        lips = ops.normalize(self.lips.windows(encoded, training=training), axis=-1)
         audio = ops.normalize(self.audio(inputs["rows"], training=training), axis=-1)
-        return ops.exp(ops.minimum(self.log_scale, 4.0)) * ops.matmul(lips, ops.transpose(audio, (0, 2, 1)))
+        scale = ops.exp(ops.minimum(self.log_scale, 4.0))
+        logits = scale * ops.matmul(lips, ops.transpose(audio, (0, 2, 1)))
+        return {"logits": logits, "lip_points": self.shape_head(encoded)}
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Which audio window belongs to this lip window, and the reverse, over all times of the same clip."""
-        return matching_loss(y_pred, y["first_match"], y["lip_weight"], y["audio_valid"])
+        """Which audio window belongs to this lip window, and the reverse, over all times of a clip; and lip shapes."""
+        matching = matching_loss(y_pred["logits"], y["first_match"], y["lip_weight"], y["audio_valid"])
+        return matching + self.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
+
+
+class ShapeReader(keras.Model):
+    """The part of a pair that reads lip shapes off pictures, for a pre-training that needs no sound."""
+
+    def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lips, self.head = pair.lips, pair.shape_head
+
+    def build(self, input_shape: Any) -> None:
+        """The pair is built already."""
+
+    def call(self, crops: Any, training: bool | None = None) -> Any:
+        return self.head(self.lips.encode(crops, training=training))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        return shape_loss(y_pred, y)
+
+
+class PhoneReader(keras.Model):
+    """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
+
+    def __init__(self, tower: AudioTower, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tower = tower
+        self.head = layers.Dense(classes, name="phone_head")
+
+    def build(self, input_shape: Any) -> None:
+        """The tower is built already, the head by the first call."""
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        return self.head(self.tower(rows, training=training))
+
+
+def shape_loss(answer: Any, target: Any) -> Any:
+    """Mean absolute error of lip landmarks, where they are known (not NaN)."""
+    known = ops.cast(ops.equal(target, target), answer.dtype)
+    error = ops.abs(answer - ops.where(ops.equal(target, target), target, 0.0)) * known
+    return ops.sum(error) / ops.maximum(ops.sum(known), 1.0)
 
 
 _TARGET_SIGMA_TICKS = 2.4  # 0.6 of a lip tick: recordings are not exact to a frame, and neighbours are nearly right

@@ -133,7 +133,7 @@ def _stretch(source: FileSource, stretch_s: float) -> Iterator[Frame | Chunk]:
     held_bytes = 0
     for item in source:
         begin_ns = item.t_ns if begin_ns is None else begin_ns
-        held_bytes += item.rgb.nbytes if isinstance(item, Frame) else 0
+        held_bytes += item.picture.nbytes if isinstance(item, Frame) else 0
         if item.t_ns - begin_ns >= stretch_s * NS_PER_S or held_bytes > STRETCH_BYTES:
             return
         yield item

@@ -15,7 +15,8 @@ from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
 from device.features.mouth import MouthTracker
 from device.features.speech import SpeechStream
-from device.records import NS_PER_S, Chunk, Frame, RgbImage
+from device.pictures import Picture
+from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream, Embeddings
@@ -65,8 +66,8 @@ class Chain:
         self.curve_macs = self._count_curve()
 
     def look(self) -> None:
-        for rgb, region in self._detector.looks:
-            FaceDetector.detect(self._detector, rgb, region)
+        for picture, region in self._detector.looks:
+            FaceDetector.detect(self._detector, picture, region)
 
     def crop(self) -> None:
         for _ in self._crop_with(_ReplayedDetector(self._detector.found)):
@@ -121,12 +122,12 @@ class _RecordingDetector(FaceDetector):
 
     def __init__(self, model_path: Path) -> None:
         super().__init__(model_path)
-        self.looks: list[tuple[RgbImage, Region]] = []
+        self.looks: list[tuple[Picture, Region]] = []
         self.found: list[list[Face]] = []
 
-    def detect(self, rgb: RgbImage, region: Region = None) -> list[Face]:
-        faces = super().detect(rgb, region)
-        self.looks.append((rgb, region))
+    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
+        faces = super().detect(picture, region)
+        self.looks.append((picture, region))
         self.found.append(faces)
         return faces
 
@@ -137,7 +138,7 @@ class _ReplayedDetector(FaceDetector):
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
 
-    def detect(self, rgb: RgbImage, region: Region = None) -> list[Face]:
+    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
         return next(self._found)
 
 

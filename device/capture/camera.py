@@ -1,11 +1,11 @@
 """A camera through libcamera and picamera2 as a source of frames: the Raspberry Pi's own, and most USB cameras.
 
-Pictures are small, come at the rate asked for, and lie in few buffers that belong to the camera: each is converted to
-RGB straight from its buffer, which then goes back. No picture is stored. Times are device.capture.exposure's.
+Pictures are small, come at the rate asked for, and lie in few buffers that belong to the camera: each is copied
+from its buffer, which then goes back. No picture is stored. Times are device.capture.exposure's.
 
 Method
     picamera2's thread hands each finished picture to a short queue, from which the oldest falls out when the reader is
-    late. The reader converts, so that the camera's thread does next to nothing.
+    late. The reader copies, so that the camera's thread does next to nothing.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from typing import Any
-
-import numpy as np
 
 from device.capture.exposure import (
     GapCounter,
@@ -36,11 +34,12 @@ from device.capture.picamera import (
     open_camera,
     release,
 )
-from device.capture.pixels import FORMATS, to_rgb
+from device.capture.pixels import FORMATS, to_picture
 from device.capture.settle import Settling
 from device.capture.source import Closing
 from device.config import CameraSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError
+from device.pictures import brightness, turned
 from device.records import Frame
 
 LOST_AFTER_S = 2.0
@@ -166,17 +165,17 @@ class CameraSource(Closing):
         if stamp_ns is None:  # cannot be placed in time, so it is as good as missing
             return None
         with self._library.MappedArray(request, "main", reshape=False, write=False) as mapped:
-            rgb = to_rgb(mapped.array, self._format, self._size, self._stride)
-        if rgb is None:  # a damaged JPEG, as USB cameras send now and then
+            picture = to_picture(mapped.array, self._format, self._size, self._stride)
+        if picture is None:  # a damaged JPEG, as USB cameras send now and then
             return None
         if self._turn:
-            rgb = np.ascontiguousarray(rgb[::-1, ::-1])
+            picture = turned(picture)
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
-        brightness = float(rgb[::_LOOK_AT_EVERY_PX, ::_LOOK_AT_EVERY_PX, 1].mean())
-        if controls := self._settling.see(t_ns, metadata, brightness):
+        bright = float(brightness(picture, _LOOK_AT_EVERY_PX).mean())
+        if controls := self._settling.see(t_ns, metadata, bright):
             with self._camera.request_lock:  # picamera2 forgets controls that are set while it sends the last ones
                 self._camera.set_controls(controls)
-        return Frame(seq, t_ns, rgb)
+        return Frame(seq, t_ns, picture)
 
     def _lost(self) -> DeviceLostError:
         try:

@@ -101,7 +101,7 @@ class FileSource(Closing):
             self._decode(packets),
             is_first=lambda item: isinstance(item, Frame),
             time_of=lambda item: item.t_ns,
-            bytes_of=lambda item: (item.rgb if isinstance(item, Frame) else item.samples).nbytes + OBJECT_BYTES,
+            bytes_of=lambda item: (item.picture if isinstance(item, Frame) else item.samples).nbytes + OBJECT_BYTES,
         )
         self._check_end()
 

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from device.config import Config
-from device.config_file import DEFAULT_FILE, Problem, read_config
+from device.config_file import DEFAULT_FILE, read_config
+from device.config_form import Problem
 from device.devices import find_cameras, find_microphones
 from device.doctor import broker, capture, clock, models, power, system
 from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok

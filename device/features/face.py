@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.features.shrink import shrunk
+from device.pictures import Picture
 from device.records import RgbImage
 from device.towers.litert import Model
 
@@ -54,12 +55,12 @@ class FaceDetector:
     def __init__(self, model_path: Path) -> None:
         self._model = Model(model_path.read_bytes(), name="face detector")
 
-    def detect(self, rgb: RgbImage, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
         """Faces, best first. `region` is a square (centre x, centre y, side) in pixels; default: the whole picture."""
-        height, width = rgb.shape[:2]
+        height, width = picture.shape[:2]
         x, y, side = region or (width / 2, height / 2, float(max(width, height)))
         to_input = _INPUT_PX / side
-        patch = _square(rgb, x - side / 2, y - side / 2, side)
+        patch = _square(picture, x - side / 2, y - side / 2, side)
         boxes, logits = self._model(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -60, 60)))
         likely = np.flatnonzero(scores >= _MIN_SCORE)
@@ -72,14 +73,13 @@ class FaceDetector:
         return faces
 
 
-def _square(rgb: RgbImage, left: float, top: float, side: float) -> RgbImage:
+def _square(picture: Picture, left: float, top: float, side: float) -> RgbImage:
     """The square region scaled to the detector's input, black beyond the picture's edge."""
     scale = _INPUT_PX / side
-    if scale < 0.5:  # average before sampling, or a large picture aliases
-        factor = math.ceil(0.5 / scale)
-        rgb, corner = shrunk(rgb, np.array([left, top]), np.array([left, top]) + side, factor)
-        left, top = (np.array([left, top]) - corner - (factor - 1) / 2) / factor
-        scale *= factor
+    factor = max(math.ceil(0.5 / scale), 1)  # average before sampling, or a large picture aliases
+    rgb, corner = shrunk(picture, np.array([left, top]), np.array([left, top]) + side, factor)
+    left, top = (np.array([left, top]) - corner - (factor - 1) / 2) / factor
+    scale *= factor
     matrix = np.array([[scale, 0, -left * scale], [0, scale, -top * scale]])
     return np.asarray(cv2.warpAffine(rgb, matrix, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR), np.uint8)
 

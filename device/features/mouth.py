@@ -19,7 +19,8 @@ import numpy.typing as npt
 from device.features.contract import FRONT_END
 from device.features.face import Face, FaceDetector
 from device.features.shrink import shrunk
-from device.records import NS_PER_MS, Frame, GrayImage, RgbImage
+from device.pictures import Picture, gray
+from device.records import NS_PER_MS, Frame, GrayImage
 
 DETECT_EVERY_NS = 240 * NS_PER_MS  # on validation clips as good as every 120 ms
 LOOK_AHEAD_NS = 400 * NS_PER_MS
@@ -35,12 +36,16 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 
 @dataclass(frozen=True, slots=True)
 class MouthCrop:
-    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins."""
+    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins.
+
+    `points` are the smoothed key points that the crop was cut by.
+    """
 
     t_ns: int
     crop: GrayImage | None
     track: int
     faces: int
+    points: KeyPoints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,7 @@ def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> n
     return np.column_stack([rotation, centre - rotation @ points[2]])
 
 
-def cut(picture: RgbImage | GrayImage, points: KeyPoints, margin_px: int = 0) -> GrayImage:
+def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
     """The mouth crop, with `margin_px` more on each side at the same pixel pitch (training jitters within it)."""
     matrix = crop_matrix(points, FRONT_END.crop_px, FRONT_END.crop_side_per_eye_mouth)
     matrix[:, 2] += margin_px
@@ -70,29 +75,28 @@ def cut(picture: RgbImage | GrayImage, points: KeyPoints, margin_px: int = 0) ->
     while scale * shrink < 0.6 and 2 * shrink <= min(picture.shape[:2]):  # average before sampling, or it aliases
         shrink *= 2
     reach_px = (FRONT_END.crop_px / 2 + margin_px) / scale * 2**0.5  # the square may be rotated
-    gray, corner = _gray_around(picture, points[2], reach_px + 2 * shrink, shrink)
+    around, corner = _gray_around(picture, points[2], reach_px + 2 * shrink, shrink)
     matrix[:, 2] += matrix[:, :2] @ corner
     if shrink > 1:
         mouth = points[2] - corner
-        gray, corner = shrunk(gray, mouth - reach_px, mouth + reach_px, shrink)
+        around, corner = shrunk(around, mouth - reach_px, mouth + reach_px, shrink)
         matrix[:, 2] += matrix[:, :2] @ (corner + (shrink - 1) / 2)
         matrix[:, :2] *= shrink
     size = FRONT_END.crop_px + 2 * margin_px
     return np.asarray(
-        cv2.warpAffine(gray, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
+        cv2.warpAffine(around, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
     )
 
 
 def _gray_around(
-    picture: RgbImage | GrayImage, centre: KeyPoints, reach_px: float, grid: int
+    picture: Picture, centre: KeyPoints, reach_px: float, grid: int
 ) -> tuple[GrayImage, KeyPoints]:
     """The part of a picture within reach in grey, at least one pixel, and its corner, a multiple of `grid`."""
     size = np.array(picture.shape[1::-1])
     low = np.clip((centre - reach_px) // grid, 0, (size - 1) // grid).astype(np.int64) * grid
     high = np.clip(centre + reach_px + grid, low + 1, size).astype(np.int64)
-    part = picture[low[1] : high[1], low[0] : high[0]]
-    gray = cv2.cvtColor(part, cv2.COLOR_RGB2GRAY) if part.ndim == 3 else part
-    return np.asarray(gray, np.uint8), low.astype(np.float64)
+    part = slice(low[1], high[1]), slice(low[0], high[0])
+    return gray(picture, part), low.astype(np.float64)
 
 
 def smooth(times_ns: npt.NDArray[np.int64], points: npt.NDArray[np.float64], t_ns: int) -> KeyPoints:
@@ -115,7 +119,7 @@ class MouthTracker:
         self._detector = detector
         self._margin_px = margin_px
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
-        self._frames: deque[tuple[int, RgbImage, int, int]] = deque()  # time, picture, track, faces
+        self._frames: deque[tuple[int, Picture, int, int]] = deque()  # time, picture, track, faces
         self._detections: deque[_Detection] = deque()
         self._face: Face | None = None
         self._track = 0
@@ -127,7 +131,7 @@ class MouthTracker:
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
             yield from self._detect(frame)
-        self._frames.append((frame.t_ns, frame.rgb, self._track, self._faces))
+        self._frames.append((frame.t_ns, frame.picture, self._track, self._faces))
         yield from self._emit(frame.t_ns - LOOK_AHEAD_NS)
 
     def finish(self) -> Iterator[MouthCrop]:
@@ -150,13 +154,13 @@ class MouthTracker:
     def _look(self, frame: Frame) -> list[Face]:
         if self._face is not None:
             (x, y, w, h), here = self._face.box, self._face.mouth
-            faces = self._detector.detect(frame.rgb, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
+            faces = self._detector.detect(frame.picture, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
             if faces:
                 self._faces = max(self._faces, 1)
                 # Whoever stands beside this one must not take over, however clear that face is.
                 return sorted(faces, key=lambda face: np.hypot(face.mouth[0] - here[0], face.mouth[1] - here[1]))
             self._face = None
-        faces = self._detector.detect(frame.rgb)
+        faces = self._detector.detect(frame.picture)
         self._faces = len(faces)
         # The largest face is the one that stands before the camera.
         return sorted(faces, key=lambda face: -face.box[2])
@@ -168,7 +172,7 @@ class MouthTracker:
 
     def _emit(self, until_ns: int | None) -> Iterator[MouthCrop]:
         while self._frames and (until_ns is None or self._frames[0][0] <= until_ns):
-            t_ns, rgb, track, faces = self._frames.popleft()
+            t_ns, picture, track, faces = self._frames.popleft()
             while len(self._detections) > 1 and self._detections[1].t_ns < t_ns - LOOK_AHEAD_NS:
                 self._detections.popleft()
             near = [d for d in self._detections if abs(d.t_ns - t_ns) <= LOOK_AHEAD_NS]
@@ -176,7 +180,7 @@ class MouthTracker:
                 yield MouthCrop(t_ns, None, track, faces)
                 continue
             points = smooth(np.array([d.t_ns for d in near]), np.stack([d.points for d in near]), t_ns)
-            yield MouthCrop(t_ns, cut(rgb, points, self._margin_px), track, faces)
+            yield MouthCrop(t_ns, cut(picture, points, self._margin_px), track, faces, points)
 
 
 def _same_face(before: KeyPoints, after: KeyPoints) -> bool:

@@ -3,14 +3,15 @@
 A sensor's noise makes no two pictures and no two blocks of sound the same, so what repeats exactly comes from a driver
 that hangs, a capture card without a signal or a muted microphone. Each finding must hold for a while, by the items' own
 times, and be absent for a while before it is over. A pause in the items begins the waiting anew.
-Costs well below a millisecond an item: pictures are looked at in a coarse grid of their green channel.
+Costs well below a millisecond an item: pictures are looked at in a coarse grid.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+from device.pictures import brightness
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, GrayImage
 
 CAMERA_FROZEN, CAMERA_BLACK = "camera_frozen", "camera_black"
 MICROPHONE_SILENT, MICROPHONE_CLIPPED = "microphone_silent", "microphone_clipped"
@@ -64,7 +65,7 @@ class PictureMonitor:
         return CAMERA_BLACK if self._black.on else CAMERA_FROZEN if self._frozen.on else None
 
     def push(self, frame: Frame) -> None:
-        grid = _grid(frame.rgb)
+        grid = brightness(frame.picture, max(1, max(frame.picture.shape[:2]) // _GRID_POINTS))
         black = float(grid.mean()) < _BLACK_MEAN and float(grid.std()) < _BLACK_STD
         if self._is_new(grid) or frame.t_ns < self._new_ns:
             self._new_ns = frame.t_ns
@@ -127,8 +128,3 @@ class QualityMonitor:
                 self.pictures.push(item)
         else:
             self.sound.push(item)
-
-
-def _grid(rgb: RgbImage) -> GrayImage:
-    step = max(1, max(rgb.shape[:2]) // _GRID_POINTS)
-    return rgb[step // 2 :: step, step // 2 :: step, 1].copy()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
-
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-Picture = TypeVar("Picture", bound=npt.NDArray[np.uint8])  # [height, width] or [height, width, 3]
+from device.pictures import Picture
+
 Point = npt.NDArray[np.float64]  # x, y
 
 
-def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[Picture, Point]:
+def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[npt.NDArray[np.uint8], Point]:
     """The part from `low` to `high` and a little more, `factor` times smaller, and its corner in the picture.
 
     The corner is a multiple of the factor, so that the same pixels are averaged whatever part is asked for; at least
@@ -20,9 +19,10 @@ def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[Pict
     """
     cells = np.array(picture.shape[1::-1]) // factor
     if not cells.all():  # a strip narrower than the factor
-        return np.zeros_like(picture[:1, :1]), np.zeros(2)  # type: ignore[return-value]
+        return np.zeros_like(picture[:1, :1]), np.zeros(2)
     first = np.clip(low // factor - 1, 0, cells - 1).astype(np.int64) * factor
     end = np.clip(high // factor + 2, first // factor + 1, cells).astype(np.int64) * factor
     part = picture[first[1] : end[1], first[0] : end[0]]
     size = ((end - first) // factor).tolist()
-    return cv2.resize(part, size, interpolation=cv2.INTER_AREA), first.astype(np.float64)  # type: ignore[return-value]
+    small = part if factor == 1 else np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small, first.astype(np.float64)

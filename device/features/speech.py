@@ -53,6 +53,28 @@ class SpeechStream:
         return bool(self._vad.is_speech(pcm.tobytes(), AUDIO_RATE_HZ))
 
 
+class SpeechMemory:
+    """The flags of the last `ticks` ticks, for questions about any stretch of them."""
+
+    def __init__(self, ticks: int) -> None:
+        self._tick_of = np.full(ticks, -1 << 62, np.int64)  # tick k lies at k modulo ticks
+        self._flags = np.zeros(ticks, np.bool_)
+        self._end = -1 << 62
+
+    def add(self, first: int, flags: npt.NDArray[np.bool_]) -> None:
+        """Take flags of ticks after all those before."""
+        ticks = first + np.arange(len(flags))
+        at = ticks % len(self._flags)
+        self._tick_of[at], self._flags[at] = ticks, flags
+        self._end = max(self._end, first + len(flags))
+
+    def between(self, first: int, end: int) -> npt.NDArray[np.bool_]:
+        """The flags from one tick to before another, without the ticks of which nothing is known."""
+        ticks = np.arange(max(first, self._end - len(self._flags)), min(end, self._end))
+        at = ticks % len(self._flags)
+        return self._flags[at][self._tick_of[at] == ticks]
+
+
 def widen(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Flags that also cover the ticks within 50 ms of one that is set."""
     kernel = np.ones(2 * _REACH_TICKS + 1)

@@ -18,7 +18,7 @@ from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
 from device.features.mouth import DETECT_EVERY_NS, MouthCrop, MouthTracker
-from device.features.speech import SpeechStream, widen
+from device.features.speech import SpeechMemory, SpeechStream, widen
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
 from device.sync.curve import TICK_MS, Calibration, estimate
 from device.sync.track import EvidenceStream, LipEvidence
@@ -63,7 +63,7 @@ class Analyzer:
         self._audio = BlockStream(bundle.audio)
         self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration.logit_scale)
         self._sound = ChunkJoiner(_SOUND_STEP_NS)
-        self._spoken: deque[tuple[int, bool]] = deque(maxlen=_KEPT_SPEECH_TICKS)
+        self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)
 
     def set_load(self, step: int) -> None:
@@ -104,11 +104,10 @@ class Analyzer:
 
     def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
         first, end = (-(-t_ns // AUDIO_TICK_NS) for t_ns in (from_ns, to_ns))
-        return widen(np.array([flag for tick, flag in self._spoken if first <= tick < end], np.bool_))
+        return widen(self._spoken.between(first, end))
 
     def _push_sound(self, chunk: Chunk) -> Iterator[LipEvidence]:
-        first, flags = self._speech.push(chunk)
-        self._spoken.extend((first + k, bool(flag)) for k, flag in enumerate(flags))
+        self._spoken.add(*self._speech.push(chunk))
         tick, rows = self._mel.push(chunk)
         for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
             yield from self._evidence.push_audio(part)

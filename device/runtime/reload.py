@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from device.config import SECTIONS, Config, is_live
+from device.config import SECTIONS, Config
 from device.config_kinds import shown
+from device.config_section import is_live
 
 
 @dataclass(frozen=True, slots=True)

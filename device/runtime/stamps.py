@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from device.features.contract import AUDIO_RATE_HZ
+from device.pictures import Yuv420
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 _FUTURE_NS = 500 * NS_PER_MS  # a sound server's times are off by so much at the start
@@ -14,10 +15,11 @@ _LEAST_PX = 16
 
 
 def usable(item: Frame | Chunk) -> bool:
-    """Whether it is what the records promise: an RGB picture, or finite mono sound at the front end's rate."""
+    """Whether it is what the records promise: a picture with colours, or finite mono sound at the front end's rate."""
     if isinstance(item, Frame):
-        rgb = item.rgb
-        return rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and min(rgb.shape[:2]) >= _LEAST_PX
+        picture = item.picture
+        whole = isinstance(picture, Yuv420) or (picture.dtype == np.uint8 and picture.ndim == 3)
+        return whole and picture.shape[2] == 3 and min(picture.shape[:2]) >= _LEAST_PX
     samples = item.samples
     right = item.rate_hz == AUDIO_RATE_HZ and samples.dtype == np.float32 and samples.ndim == 1 and len(samples)
     return bool(right and np.isfinite(samples).all())

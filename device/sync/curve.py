@@ -9,7 +9,9 @@ candidates; sound that was not heard says nothing and counts 0.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +21,7 @@ from device.records import NS_PER_MS, Estimate
 
 TICK_MS = AUDIO_TICK_NS / NS_PER_MS
 _TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
+_SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -32,6 +35,21 @@ class Calibration:
     temperature: float = 8.0  # overlapping windows repeat themselves: evidence is worth this many times less
     null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
+    zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
+        """From what `asdict` gives; without the uncertainty where an older file has none.
+
+        Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
+        """
+        values: dict[str, float | None] = {f.name: float(table[f.name]) for f in fields(cls) if f.default is not None}
+        uncertainty_ms = table.get("zero_uncertainty_ms")
+        values["zero_uncertainty_ms"] = None if uncertainty_ms is None else float(uncertainty_ms)
+        wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not finite")
+        return cls(**values)  # type: ignore[arg-type]
 
 
 def evidence(
@@ -64,27 +82,69 @@ def unit(vectors: Floats) -> Floats:
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6), np.float32)
 
 
-def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
-    """The best offset of a curve (evidence rows summed over a window); None where the curve says nothing at all."""
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What a curve says at one temperature: the offset in ticks, its spread, and how evidence is shared out.
+
+    `near` and `total` are the evidence within 40 ms of the offset and in all, as odds relative to the curve's highest
+    point, whose own log odds are `top`.
+    """
+
+    offset_ticks: float
+    std_ticks: float
+    at_edge: bool
+    near: float
+    total: float
+    top: float
+
+    def confidence(self, candidates: int, null_log_odds: float) -> float:
+        """Probability of being right to within 40 ms, against all other candidates and against none of them."""
+        # Relative to the highest point: the sum over a long hopeless stretch is far below what exp can hold.
+        none = np.exp(min(np.log(candidates) + null_log_odds - self.top, 700.0))
+        return float(self.near / (self.total + none))
+
+
+def believe(curve: Floats, temperature: float) -> Belief | None:
+    """Where the offset most probably lies; None where the curve says nothing at all.
+
+    That is the 80 ms that hold the most belief, not the highest point: a lone spike may hold less than a broad hill.
+    Within them the offset is the mean, or the vertex where all belief is on a tick or two.
+    """
     if not np.ptp(curve) > 1e-6:
         return None
-    search_ticks = len(curve) // 2
-    log_odds = curve.astype(np.float64) / calibration.temperature
-    best = int(np.argmax(log_odds))
-    null = np.log(len(curve)) + calibration.null_log_odds
-    # Relative to the best point: the sum over a long hopeless stretch is far below what exp can hold.
-    mass = np.exp(log_odds - log_odds[best])
-    none = np.exp(min(null - log_odds[best], 700.0))
-    near = slice(max(best - _TOLERANCE_TICKS, 0), best + _TOLERANCE_TICKS + 1)
-    position = best - search_ticks + _vertex(curve, best)
-    spread = mass[near] / mass[near].sum()
-    ticks = np.arange(len(curve))[near] - search_ticks
-    std = float(np.sqrt((spread * (ticks - position) ** 2).sum()))
+    log_odds = curve.astype(np.float64) / temperature
+    top = float(log_odds.max())
+    mass = np.exp(log_odds - top)
+    width = 2 * _TOLERANCE_TICKS + 1
+    best = int(np.argmax(np.convolve(mass, np.ones(width))[_TOLERANCE_TICKS : _TOLERANCE_TICKS + len(mass)]))
+    for _ in range(width):
+        near = slice(max(best - _TOLERANCE_TICKS, 0), best + _TOLERANCE_TICKS + 1)
+        ticks = np.arange(len(mass))[near]
+        share = mass[near] / mass[near].sum()
+        position = float(share @ ticks)
+        if round(position) == best:
+            break
+        best = round(position)
+    std = float(np.sqrt(share @ (ticks - position) ** 2))
+    if std < _SHARP_TICKS:
+        peak = int(ticks[np.argmax(share)])
+        position = peak + _vertex(curve, peak)
+    return Belief(
+        position - len(curve) // 2, std, best < _TOLERANCE_TICKS or best >= len(curve) - _TOLERANCE_TICKS,
+        float(mass[near].sum()), float(mass.sum()), top,
+    )  # fmt: skip
+
+
+def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
+    """The offset of a curve (evidence rows summed over a window); None where the curve says nothing at all."""
+    belief = believe(curve, calibration.temperature)
+    if belief is None:
+        return None
     return Estimate(
-        offset_ms=position * TICK_MS - calibration.zero_offset_ms,
-        offset_std_ms=max(std, 0.29) * TICK_MS,  # never below the rounding of one tick
-        confidence=float(mass[near].sum() / (mass.sum() + none)),
-        at_edge=best < _TOLERANCE_TICKS or best >= len(curve) - _TOLERANCE_TICKS,
+        offset_ms=belief.offset_ticks * TICK_MS - calibration.zero_offset_ms,
+        offset_std_ms=max(belief.std_ticks, 0.29) * TICK_MS,  # never below the rounding of one tick
+        confidence=belief.confidence(len(curve), calibration.null_log_odds),
+        at_edge=belief.at_edge,
     )
 
 

@@ -36,15 +36,12 @@ class EvidenceStream:
     def __init__(self, search_ticks: int, logit_scale: float) -> None:
         self._search_ticks, self._logit_scale = search_ticks, logit_scale
         self._lips: list[tuple[int, npt.NDArray[np.float32], bool]] = []
-        self._audio: dict[int, npt.NDArray[np.float32]] = {}
-        self._audio_end = -(1 << 62)
+        self._audio = _Heard()
 
     def push_audio(self, part: Embeddings) -> Iterator[LipEvidence]:
-        for k in np.flatnonzero(part.valid):
-            self._audio[part.first_tick + int(k)] = part.vectors[k]
-        self._audio_end = max(self._audio_end, part.first_tick + len(part.valid))
-        self._forget(self._audio_end - _MAX_WAIT_AUDIO_TICKS)
-        yield from self._emit(self._audio_end - self._search_ticks)
+        self._audio.add(part)
+        self._audio.forget(self._audio.end_tick - _MAX_WAIT_AUDIO_TICKS)
+        yield from self._emit(self._audio.end_tick - self._search_ticks)
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
         self._lips += [
@@ -52,7 +49,7 @@ class EvidenceStream:
             for tick, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True), part.first_tick)
         ]
         overdue = (self._lips[-1][0] - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
-        yield from self._emit(max(self._audio_end - self._search_ticks, overdue))
+        yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
 
     def finish(self) -> Iterator[LipEvidence]:
         yield from self._emit(None)
@@ -60,16 +57,16 @@ class EvidenceStream:
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
         while run := self._ready_run(before_tick):
             first, last = run[0][0], run[-1][0]
-            low = first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks
-            high = last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks
-            blank = np.zeros_like(run[0][1])
-            audio = [self._audio.get(tick) for tick in range(low, high + 1)]
-            heard = np.array([vector is not None for vector in audio], np.bool_)
-            sound = np.stack([blank if vector is None else vector for vector in audio])
+            sound = self._audio.between(
+                first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks,
+                last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
+            )
             face = np.array([ok for _, _, ok in run], np.bool_)
             lips = np.stack([vector for _, vector, _ in run])
-            rows = evidence(lips, face, first, sound, heard, low, self._search_ticks, self._logit_scale)
-            self._forget((last + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
+            rows = evidence(
+                lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks, self._logit_scale
+            )
+            self._audio.forget((last + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
             yield from (LipEvidence(first + k, row, bool(face[k])) for k, row in enumerate(rows))
 
     def _ready_run(self, before_tick: int | None) -> list[tuple[int, npt.NDArray[np.float32], bool]]:
@@ -83,6 +80,37 @@ class EvidenceStream:
         run, self._lips = self._lips[:count], self._lips[count:]
         return run
 
-    def _forget(self, before_tick: int) -> None:
-        while self._audio and (first := next(iter(self._audio))) < before_tick:
-            del self._audio[first]
+
+class _Heard:
+    """The embeddings of consecutive ticks in one piece; ticks that were left out are in it as not valid."""
+
+    def __init__(self) -> None:
+        self._held = Embeddings(0, np.empty((0, 0), np.float32), np.empty(0, np.bool_))
+        self.end_tick = -(1 << 62)  # of all that came
+
+    def __len__(self) -> int:
+        return len(self._held.valid)
+
+    def add(self, part: Embeddings) -> None:
+        """Take what comes after all that is held."""
+        held, gap = self._held, part.first_tick - self.end_tick
+        if not len(held.valid) or gap > _MAX_WAIT_AUDIO_TICKS:
+            self._held = part
+        else:
+            blank = np.zeros((gap, part.vectors.shape[1]), np.float32)
+            self._held = Embeddings(
+                held.first_tick,
+                np.concatenate([held.vectors, blank, part.vectors]),
+                np.concatenate([held.valid, np.zeros(gap, np.bool_), part.valid]),
+            )
+        self.end_tick = part.first_tick + len(part.valid)
+
+    def forget(self, before_tick: int) -> None:
+        self._held = self.between(before_tick, self.end_tick)
+
+    def between(self, first_tick: int, end_tick: int) -> Embeddings:
+        """What is held from one tick to before another."""
+        held = self._held
+        skip = min(max(first_tick - held.first_tick, 0), len(held.valid))
+        part = slice(skip, max(end_tick - held.first_tick, skip))
+        return Embeddings(held.first_tick + skip, held.vectors[part], held.valid[part])

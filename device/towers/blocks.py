@@ -41,44 +41,55 @@ class BlockStream:
         self._ends_at = ends_at
         self._stride = model.output_shapes[0][1]
         self._window = model.input_shape[1] - self._stride + 1
-        self._values: list[npt.NDArray[Any]] = []
-        self._valid: list[bool] = []
+        self._parts: list[tuple[npt.NDArray[Any], Flags]] = []
+        self._held = 0  # ticks in the parts
         self._first_tick = 0
 
     def push(self, first_tick: int, values: npt.NDArray[Any], valid: Flags) -> Iterator[Embeddings]:
         """Take values [ticks, ...]; give the blocks that they complete."""
         if not len(values):
             return
-        if self._values and first_tick != self._first_tick + len(self._values):
+        if self._held and first_tick != self._first_tick + self._held:
             yield from self.finish()
-        if not self._values:
+        if not self._held:
             self._first_tick = first_tick
-        self._values += list(values)
-        self._valid += valid.tolist()
-        while len(self._values) >= self._window - 1 + (count := self._until_end()):
+        self._hold(values, valid)
+        while self._held >= self._window - 1 + (count := self._until_end()):
+            values, valid = self._take()
             self._skipped = self.skips and not self._skipped
             if not self._skipped:
-                yield self._run(self._window - 1 + count)
-            del self._values[:count], self._valid[:count]
+                end = self._window - 1 + count
+                yield self._run(values[:end], valid[:end])
             self._first_tick += count
+            self._hold(values[count:], valid[count:])
 
     def finish(self) -> Iterator[Embeddings]:
         """The windows that lie wholly in what is left."""
-        if len(self._values) >= self._window:
-            yield self._run(len(self._values))
-        self._values, self._valid = [], []
+        if self._held:
+            values, valid = self._take()
+            if len(values) >= self._window:
+                yield self._run(values, valid)
+
+    def _hold(self, values: npt.NDArray[Any], valid: Flags) -> None:
+        self._parts.append((values, valid))
+        self._held += len(values)
+
+    def _take(self) -> tuple[npt.NDArray[Any], Flags]:
+        """All that is held, in one piece."""
+        parts, self._parts, self._held = self._parts, [], 0
+        if len(parts) == 1:
+            return parts[0]
+        return np.concatenate([values for values, _ in parts]), np.concatenate([valid for _, valid in parts])
 
     def _until_end(self) -> int:
         """How many embeddings this block will have."""
         return self._stride - (self._first_tick + self._window // 2 - self._ends_at) % self._stride
 
-    def _run(self, count: int) -> Embeddings:
-        flags = np.array(self._valid[:count], np.bool_)
+    def _run(self, values: npt.NDArray[Any], flags: Flags) -> Embeddings:
         valid = np.asarray(np.lib.stride_tricks.sliding_window_view(flags, self._window).all(axis=1), np.bool_)
         first = self._first_tick + self._window // 2
         if not valid.any():  # nobody in the picture: spare the device the work
             return Embeddings(first, np.zeros((len(valid), self._model.output_shapes[0][2]), np.float32), valid)
-        values = self._prepare(np.stack(self._values[:count]))
         block = np.zeros(self._model.input_shape, np.float32)
-        block[0, :count] = values
+        block[0, : len(values)] = self._prepare(values)
         return Embeddings(first, self._model(block)[0][0, : len(valid)], valid)

@@ -12,7 +12,7 @@ try:
 except ImportError:  # the same interpreter under its old name, on systems that still carry it
     from tflite_runtime.interpreter import Interpreter
 
-from device.errors import ModelCorruptError
+from device.errors import ModelContractError, ModelCorruptError
 
 Floats = npt.NDArray[np.float32]
 
@@ -22,7 +22,10 @@ _REMEDY = "Install the bundle or the package again"
 def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.NDArray[Any]:
     """Real values to a model's integers: rounded to the nearest, clipped to the type's range."""
     limits = np.iinfo(dtype)
-    return np.clip(np.rint(values / scale) + zero_point, limits.min, limits.max).astype(dtype)
+    scaled = values / scale
+    np.rint(scaled, out=scaled)
+    scaled += zero_point
+    return np.clip(scaled, limits.min, limits.max, out=scaled).astype(dtype)
 
 
 def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Floats:
@@ -34,6 +37,7 @@ class Model:
     """One loaded model with a single input. Raises ModelCorruptError when LiteRT rejects the bytes."""
 
     def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
+        self.name = name
         try:
             self._interpreter = Interpreter(model_content=content, num_threads=threads)
             self._interpreter.allocate_tensors()
@@ -47,8 +51,22 @@ class Model:
             raise ModelCorruptError("no outputs", where=name, remedy=_REMEDY)
         if not self._input["quantization"][0] and self._input["dtype"] is not np.float32:
             raise ModelCorruptError("its input is neither float32 nor quantized", where=name, remedy=_REMEDY)
+        self._read_shapes()
+
+    def _read_shapes(self) -> None:
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in self._input["shape"])
         self.output_shapes: list[tuple[int, ...]] = [tuple(int(n) for n in o["shape"]) for o in self._outputs]
+
+    def resize(self, shape: tuple[int, ...]) -> None:
+        """Take inputs of another shape from now on, where every operator can. Raises ModelContractError."""
+        try:
+            self._interpreter.resize_tensor_input(self._input["index"], list(shape), strict=False)
+            self._interpreter.allocate_tensors()
+        except (ValueError, RuntimeError) as error:
+            what = f"it cannot take {shape} instead of {self.input_shape} ({error})"
+            raise ModelContractError(what, where=self.name, remedy="Give a bundle made for that") from error
+        self._input, self._outputs = self._interpreter.get_input_details()[0], self._interpreter.get_output_details()
+        self._read_shapes()
 
     def __call__(self, values: Floats) -> list[Floats]:
         """Run once on an array of the model's input shape; all outputs, as real numbers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
 from device.towers import signature
-from device.towers.bundle import FILES, MANIFEST, Bundle, load_bundle
+from device.towers.bundle import MANIFEST, Bundle, load_bundle
 from device.towers.disk import Disk, read_plain
 from device.towers.version import version_key
 
@@ -52,14 +53,14 @@ class Activation:
     made_ns: int
 
 
-def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False) -> Bundle:
+def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False, trusted: bool = False) -> Bundle:
     """Signature first, then all that load_bundle checks, then the version. Raises ModelError.
 
-    `allow_unsigned` is for a missing signature; one that is there must be right.
+    `allow_unsigned` is for a missing signature; one that is there must be right. `trusted`: as of load_bundle.
     """
     if signature.is_signed(folder) or not allow_unsigned:
         signature.verify(folder, signers)
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, trusted=trusted)
     version_key(bundle.version, str(folder / MANIFEST))
     return bundle
 
@@ -144,7 +145,7 @@ class Store:
             whole = self._problem(given.digest) is None
             if whole and signature.is_signed(target) >= signature.is_signed(source):
                 return given
-            copy = self._copy(source, given.digest, allow_unsigned=allow_unsigned)
+            copy = self._copy(source, given, allow_unsigned=allow_unsigned)
             if whole:  # it may be in use, and lacks only the signature
                 self._disk.replace(copy / signature.SIGNATURE, target / signature.SIGNATURE)
                 self._disk.sync_folder(target)
@@ -291,16 +292,20 @@ class Store:
             if path.name.startswith(".") and path.name != _LOCK:
                 self._disk.remove(path)
 
-    def _copy(self, source: Path, digest: str, *, allow_unsigned: bool) -> Path:
+    def _copy(self, source: Path, given: Bundle, *, allow_unsigned: bool) -> Path:
         """A copy of the known files and of nothing else, durable and verified."""
-        copy = self._models / f".incoming-{digest}"
+        copy = self._models / f".incoming-{given.digest}"
         self._disk.make_folder(copy)
         signed = (signature.SIGNATURE,) if signature.is_signed(source) else ()
-        for name in (*FILES, MANIFEST, *signed):
-            self._disk.write_file(copy / name, read_plain(source / name, _MAX_FILE_BYTES))
-        self._disk.sync_folder(copy)
-        if verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned).digest != digest:
+        contents = {
+            name: read_plain(source / name, _MAX_FILE_BYTES) for name in (*given.manifest["files"], MANIFEST, *signed)
+        }
+        if hashlib.sha256(contents[MANIFEST]).hexdigest() != given.digest:
             raise ModelCorruptError("it changed while it was copied", where=str(source), remedy="Install it again")
+        for name, content in contents.items():
+            self._disk.write_file(copy / name, content)
+        self._disk.sync_folder(copy)
+        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, trusted=True)  # by its digest: the given one
         return copy
 
     def _point(self, link: str, digest: str) -> None:

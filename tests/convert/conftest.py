@@ -12,9 +12,9 @@ import pytest
 
 from convert.cli import main
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
+from train.augment import MARGIN_PX
 from train.data import load_clips
 from train.fit import build_pair, training_data
-from train.prepare import MARGIN_PX
 
 LIP_TICKS = 100
 SECRET = "somebody's name"  # speakers are counted in a manifest, never named

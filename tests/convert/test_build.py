@@ -8,14 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
-from convert.build import build, examples, golden_input
+from convert.build import build
+from convert.pack import golden_input
+from convert.quantize import FORMATS
+from convert.towers import examples
 from device.errors import (
     AvdriftError,
     InputFormatError,
     InputMissingError,
+    ModelContractError,
     ModelCorruptError,
     ModelMissingError,
     UsageError,
@@ -28,7 +33,6 @@ from train.data import Clip, front_end, load_clips
 from train.fit import keras_towers
 
 SYNCNET_MACS_PER_S = 25 * (1.56e9 + 0.24e9)  # as published
-FORMATS = ("float32", "int8")
 
 
 def manifest(built: Path, fmt: str = "int8") -> dict[str, Any]:
@@ -41,7 +45,7 @@ def start(run: Path, shards: Path, out: Path, calibration: Path | None = None) -
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_the_device_takes_both_bundles(fmt: str, built: Path) -> None:
+def test_the_device_takes_all_bundles(fmt: str, built: Path) -> None:
     bundle = load_bundle(built / fmt)
     assert (bundle.name, bundle.version) == ("tiny", "7")
     assert {path.name for path in (built / fmt).iterdir()} == {*FILES, MANIFEST}
@@ -72,16 +76,34 @@ def test_manifest_tells_of_the_tensors(fmt: str, built: Path) -> None:
         assert tuple(told["output"]["shape"]) == model.output_shapes[0]
         assert told["macs"] == count_macs((built / fmt / f"{tower}.tflite").read_bytes()) > 10_000_000
         for side in ("input", "output"):
-            assert told[side]["dtype"] == fmt
+            assert told[side]["dtype"] == ("int8" if fmt == "int8" else "float32")
             assert (told[side]["scale"] > 0) == (fmt == "int8")
             assert told[side]["name"]
 
 
-def test_parity_is_in_its_file_and_in_both_manifests(built: Path) -> None:
+def test_the_manifest_names_the_kind(built: Path) -> None:
+    assert manifest(built)["kind"] == "towers"
+
+
+def test_parity_is_in_its_file_and_in_every_manifest(built: Path) -> None:
     told = json.loads((built / "parity.json").read_text(encoding="utf-8"))
-    assert told == manifest(built, "float32")["parity"] == manifest(built, "int8")["parity"]
-    assert told["lips_cosine_mean"] > 0.98 and told["audio_cosine_mean"] > 0.98
-    assert set(told["reference_accuracy"]) == {"0.6", "1", "2"}, "the clips are four seconds long"
+    assert list(told) == list(FORMATS)
+    for fmt, each in told.items():
+        assert each == manifest(built, fmt)["parity"]
+        assert each["bytes"] == sum((built / fmt / f"{tower}.tflite").stat().st_size for tower in ("lips", "audio"))
+        assert each["macs"] == told["float32"]["macs"] > 100e6
+        assert 0.01 < each["latency_ratio"] < 100
+        assert set(each["parity"]["windows"]) == {"0.6", "1", "2"}, "the clips are four seconds long"
+        for cosines in each["parity"]["cosines"].values():
+            assert 0.5 < cosines["worst"] <= cosines["worst_percent"] <= cosines["mean"] and cosines["mean"] > 0.98
+    assert told["float32"]["worst_loss"]["share"] == 0 and told["float32"]["latency_ratio"] == 1
+    assert told["int8"]["bytes"] < told["dynamic"]["bytes"] * 1.2 < told["float16"]["bytes"] < told["float32"]["bytes"]
+
+
+def test_parity_is_drawn(built: Path) -> None:
+    picture = cv2.imread(str(built / "parity.png"))
+    assert picture is not None and picture.shape[1] > 1000
+    assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
 def test_calibration_has_the_scale_of_these_towers(built: Path, pair: Any) -> None:
@@ -122,33 +144,41 @@ def clips_of(folder: Path, speakers: list[str], lip_ticks: int) -> list[Clip]:
 
 def test_examples_are_stretches_of_the_front_end_s_output(tmp_path: Path) -> None:
     clip = clips_of(tmp_path, ["a"], 60)[0]
-    lips, audio = examples([clip], 3)
+    lips, audio = examples([clip], 3).values()
     crops, _, _, rows, _ = front_end(clip)
-    assert lips.shape == (5, 29, 64, 64) and audio.shape == (4, 120, 40)
+    assert lips.shape == (8, 29, 64, 64) and audio.shape == (7, 120, 40)
     for given, whole in [*((stretch, crops) for stretch in lips[:3]), *((stretch, rows) for stretch in audio[:3])]:
         starts = [k for k in range(len(whole) - len(given) + 1) if np.array_equal(whole[k], given[0])]
         assert any(np.array_equal(whole[k : k + len(given)], given) for k in starts)
-    still, blank = lips[3:]
+    still, blank = lips[3:5]
     assert np.array_equal(still, np.repeat(lips[0][:1], 29, 0)) and not blank.any()
     assert not audio[3].any()
+
+
+def test_examples_end_with_an_empty_room(tmp_path: Path) -> None:
+    lips, audio = examples(clips_of(tmp_path, ["a"], 60), 3).values()
+    for picture, sound in zip(lips[5:], audio[4:], strict=True):
+        assert abs(picture.mean()) < 0.1 and picture.std() > 0.3, "grain, and no mouth"
+        assert 0.01 < sound.std() < 0.3 and abs(sound.mean()) < 0.3, "the running level has found the noise"
+        assert abs(np.corrcoef(picture[0].ravel(), picture[1].ravel())[0, 1]) < 0.1
 
 
 def test_examples_give_each_speaker_the_same_room(tmp_path: Path) -> None:
     clips = clips_of(tmp_path, ["many"] * 9 + ["one"], 30)
     dark = replace(clips[-1], crops=np.zeros_like(clips[-1].crops))
-    lips, _ = examples([*clips[:-1], dark], 10)
+    lips = examples([*clips[:-1], dark], 10)["lips.tflite"]
     assert sum(not stretch.any() for stretch in lips[:10]) == 5
 
 
 def test_examples_of_short_clips_go_on_with_their_last_tick(tmp_path: Path) -> None:
-    lips, audio = examples(clips_of(tmp_path, ["a"], 10), 1)
+    lips, audio = examples(clips_of(tmp_path, ["a"], 10), 1).values()
     assert np.array_equal(lips[0][10:], np.repeat(lips[0][9:10], 19, 0))
     assert np.array_equal(audio[0][60:], np.repeat(audio[0][59:60], 60, 0))
 
 
 def test_examples_are_the_same_every_time(tmp_path: Path) -> None:
     clips = clips_of(tmp_path, ["a", "b"], 40)
-    for first, second in zip(examples(clips, 4), examples(clips, 4), strict=True):
+    for first, second in zip(examples(clips, 4).values(), examples(clips, 4).values(), strict=True):
         assert np.array_equal(first, second)
 
 
@@ -201,6 +231,16 @@ def test_out_is_a_file(tmp_path: Path, run_folder: Path, shards: Path) -> None:
     with pytest.raises(UsageError, match="out: not a folder"):
         start(run_folder, shards, tmp_path / "out")
     assert (tmp_path / "out").read_text(encoding="utf-8") == "here first"
+
+
+@pytest.mark.parametrize(("config", "error"), [('{"model": "gpt"}', ModelContractError), ("[1]", ModelCorruptError)])
+def test_runs_of_no_known_kind(
+    config: str, error: type[AvdriftError], tmp_path: Path, shards: Path, run_folder: Path
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "run" / "config.json").write_text(config, encoding="utf-8")
+    with pytest.raises(error, match=r"config\.json"):
+        start(tmp_path / "run", shards, tmp_path / "out")
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from convert.build import examples, golden_input
+from convert.pack import golden_input
 from convert.quantize import to_tflite
+from convert.towers import examples
 from device.errors import ModelContractError
 from device.sync.curve import unit
 from device.towers.litert import Model
@@ -26,8 +27,8 @@ Floats = npt.NDArray[np.float32]
 @pytest.fixture(scope="module")
 def inputs(shards: Path) -> dict[str, Floats]:
     """Stretches that are not those of the build."""
-    lips, audio = examples([clip for clip in load_clips([shards]) if clip.split == "valid"], 4)
-    return {"lips": lips, "audio": audio}
+    found = examples([clip for clip in load_clips([shards]) if clip.split == "valid"], 4)
+    return {Path(file).stem: given for file, given in found.items()}
 
 
 def load(built: Path, fmt: str, tower: str) -> Model:
@@ -66,24 +67,8 @@ def test_int8_holds_integers_only(tower: str, built: Path) -> None:
 
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])
-def test_xnnpack_takes_all_the_arithmetic(tower: str, built: Path) -> None:
-    """What it leaves to the built-in kernels is several times slower; moving data is the only thing it may leave."""
-    interpreter = Interpreter(model_path=str(built / "int8" / f"{tower}.tflite"), num_threads=1)
-    interpreter.allocate_tensors()
-    operators = interpreter._get_ops_details()
-    delegates = [operator for operator in operators if operator["op_name"] == "DELEGATE"]
-    if not delegates:
-        pytest.skip("this LiteRT has no XNNPACK for this processor")
-    # What a delegate computes is only visible as its inputs: weights that it took over are among them.
-    taken = {int(index) for delegate in delegates for index in delegate["inputs"]}
-    for operator in operators:
-        if operator["op_name"] in {"CONV_2D", "FULLY_CONNECTED"}:
-            assert int(operator["inputs"][1]) in taken, operator["op_name"]
-
-
-@pytest.mark.parametrize("tower", ["lips", "audio"])
 def test_int8_takes_its_input_scale_from_the_examples(tower: str, built: Path, shards: Path) -> None:
-    given = examples([clip for clip in load_clips([shards]) if clip.split == "train"], 12)[tower == "audio"]
+    given = examples([clip for clip in load_clips([shards]) if clip.split == "train"], 12)[f"{tower}.tflite"]
     interpreter = Interpreter(model_path=str(built / "int8" / f"{tower}.tflite"))
     scale, zero_point = interpreter.get_input_details()[0]["quantization"]
     low, high = (float((end - zero_point) * scale) for end in (-128, 127))
@@ -96,6 +81,24 @@ def test_one_second_goes_in_and_one_batch(built: Path) -> None:
     assert load(built, "int8", "lips").output_shapes == [(1, 25, 128)]
     assert load(built, "int8", "audio").input_shape == (1, 120, 40)
     assert load(built, "int8", "audio").output_shapes == [(1, 100, 128)]
+
+
+@pytest.mark.parametrize("tower", ["lips", "audio"])
+@pytest.mark.parametrize(("fmt", "cosine", "size"), [("float16", 0.9999, 0.55), ("dynamic", 0.99, 0.35)])
+def test_the_formats_between(
+    fmt: str, cosine: float, size: float, tower: str, built: Path, inputs: dict[str, Floats]
+) -> None:
+    """Weights are small, what goes in and comes out is float32, and the answer is nearly the same."""
+    file = f"{tower}.tflite"
+    assert (built / fmt / file).stat().st_size < size * (built / "float32" / file).stat().st_size
+    details = Interpreter(model_path=str(built / fmt / file))
+    assert details.get_input_details()[0]["dtype"] is details.get_output_details()[0]["dtype"] is np.float32
+    wanted = np.float16 if fmt == "float16" else np.int8
+    assert any(tensor["dtype"] is wanted for tensor in details.get_tensor_details())
+    reference, candidate = (load(built, each, tower) for each in ("float32", fmt))
+    for example in inputs[tower]:
+        a, b = (unit(model(example[None])[0][0]) for model in (reference, candidate))
+        assert (a * b).sum(-1).min() > cosine
 
 
 def test_both_formats_answer_the_golden_input_alike(built: Path) -> None:

@@ -21,10 +21,10 @@ from device.config import (
     MetricsSettings,
     ModelSettings,
     SourceSettings,
-    allowed_of,
     default_text,
 )
 from device.config_kinds import ListenText, Names, PathText, Range, parse_listen, shown
+from device.config_section import allowed_of
 from device.errors import UsageError
 from device.runtime.analyzer import search_ticks
 from tests.scenes import ROOT

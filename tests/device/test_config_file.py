@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 
 from device.cli import main
 from device.config import Config, MeasureSettings, ModelSettings, MqttSettings, SourceSettings, default_text
-from device.config_file import MAX_BYTES, MAX_LINE_BYTES, Problem, load_config, read_config
+from device.config_file import load_config, read_config
+from device.config_form import MAX_BYTES, MAX_LINE_BYTES, Problem
 from device.errors import UsageError
 from tests.scenes import avdrift, talking, tiny_bundle
 

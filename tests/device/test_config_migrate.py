@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device import config_file, config_migrate
+from device import config_file
 from device.cli import main
 from device.config import CONFIG_VERSION, Config, EventSettings, MeasureSettings, SourceSettings, default_text
-from device.config_file import load_config, older_version, read_config, write_migrated
-from device.config_migrate import STEPS, Document, migrated, moved, version_of
+from device.config_file import FORM, load_config, older_version, read_config, write_migrated
+from device.config_form import VERSION_KEY, Document
+from device.config_migrate import STEPS, migrated, moved, version_of
 from device.errors import UsageError
 
 # Form 0 called the window `span_s`, under [run]; form -1 called the section [daemon].
@@ -188,8 +189,8 @@ def test_every_configuration_survives_being_written(file: str, window_s: float, 
         MeasureSettings(window_s=window_s), source=SourceSettings(file),
         events=EventSettings(hysteresis_ms=hysteresis_ms),
     )  # fmt: skip
-    assert config_file._config(tomllib.loads(default_text(config))) == config
+    assert Config(**FORM.filled(tomllib.loads(default_text(config)))) == config
 
 
 def test_the_name_of_the_key_is_one(tmp_path: Path) -> None:
-    assert config_migrate.VERSION_KEY in default_text()
+    assert VERSION_KEY in default_text()

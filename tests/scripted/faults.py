@@ -192,7 +192,7 @@ def repeating(buffers: int) -> Make:
             assert isinstance(item, Frame)
             if len(kept) < buffers:
                 kept.append(item)
-            return (replace(item, rgb=kept[item.seq % len(kept)].rgb),)
+            return (replace(item, picture=kept[item.seq % len(kept)].picture),)
 
         return Trouble(giving=give)
 
@@ -207,7 +207,7 @@ def dark(sigma: float) -> Make:
             assert isinstance(item, Frame)
             levels = 16 + noise.normal(0, 1, item.rgb.shape[:2]) * sigma
             gray = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
-            return (replace(item, rgb=np.repeat(gray[..., None], 3, axis=2)),)
+            return (replace(item, picture=np.repeat(gray[..., None], 3, axis=2)),)
 
         return Trouble(giving=give)
 
@@ -219,7 +219,7 @@ def _no_picture(device: Device, item: Item) -> Iterable[Item]:
     wrong: tuple[Any, ...] = (
         np.zeros((0, 0, 3), np.uint8), item.rgb[..., 0], item.rgb.astype(np.float64), np.zeros((240, 320, 4), np.uint8)
     )  # fmt: skip
-    return (replace(item, rgb=wrong[item.seq % len(wrong)]),)
+    return (replace(item, picture=wrong[item.seq % len(wrong)]),)
 
 
 def _no_sound(device: Device, item: Item) -> Iterable[Item]:

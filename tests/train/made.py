@@ -15,9 +15,11 @@ import numpy.typing as npt
 
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.features.logmel import mel_filters
+from train.augment import MARGIN_PX
 from train.data import Clip
+from train.landmarks import LIP_POINTS
 from train.measure import Towers, Track
-from train.prepare import MARGIN_PX, SHARD_FORMAT
+from train.prepare import SHARD_FORMAT
 
 LETTERS = 15
 SIDE = FRONT_END.crop_px + 2 * MARGIN_PX
@@ -31,7 +33,7 @@ def make_clip(
     name: str = "made", *, seconds: float = 6.0, seed: int = 0, offset_ticks: int = 0, speaker: str = "somebody",
     split: str = "valid", corpus: str = "made", speech: bool = True,
 ) -> Clip:  # fmt: skip
-    """A clip whose sound is `offset_ticks` of 10 ms early. It begins at time 0."""
+    """A clip whose sound is `offset_ticks` of 10 ms early. It begins at time 0. All lip landmarks lie on the bar."""
     audio_ticks, lip_ticks = round(seconds * 100), round(seconds * 25)
     said = np.random.default_rng(seed).integers(0, LETTERS, audio_ticks + 400)  # letter k is said at tick k - 200
     samples = np.concatenate([_tone(int(letter)) for letter in said[200 : 200 + audio_ticks + 1]])[_HOP // 2 :]
@@ -39,9 +41,12 @@ def make_clip(
     crops = np.full((lip_ticks, SIDE, SIDE), 60, np.uint8)
     for crop, letter in zip(crops, shown, strict=True):
         crop[:, MARGIN_PX + _BAR_PX * letter : MARGIN_PX + _BAR_PX * (letter + 1)] = 220
+    points = np.full((lip_ticks, LIP_POINTS, 2), (FRONT_END.crop_px - 1) / 2, np.float32)
+    points[..., 0] = (_BAR_PX * shown + (_BAR_PX - 1) / 2)[:, None]
     return Clip(
-        name=name, speaker=speaker, split=split, corpus=corpus, crops=crops, valid=np.ones(lip_ticks, np.bool_),
-        first_lip_tick=0, samples=np.rint(samples * 32767).astype(np.int16), samples_t_ns=0,
+        name=name, speaker=speaker, split=split, corpus=corpus, crops=crops, lip_points=points,
+        valid=np.ones(lip_ticks, np.bool_), first_lip_tick=0,
+        samples=np.rint(samples * 32767).astype(np.int16), samples_t_ns=0,
         speech=np.full(audio_ticks, speech), speech_first_tick=0,
     )  # fmt: skip
 
@@ -117,6 +122,6 @@ def write_shard(clip: Clip, folder: Path) -> Path:
     np.savez(
         path, crops=clip.crops, valid=clip.valid, first_lip_tick=clip.first_lip_tick, samples=clip.samples,
         samples_t_ns=clip.samples_t_ns, speech=clip.speech, speech_first_tick=clip.speech_first_tick,
-        meta=json.dumps(meta),
+        lip_points=clip.lip_points, meta=json.dumps(meta),
     )  # fmt: skip
     return path

@@ -8,7 +8,7 @@ import pytest
 from device.errors import InputFormatError
 from device.sync.curve import Calibration, estimate
 from tests.train.made import make_track
-from train.calibrate import BIN_EDGES, Fitted, collect, confidence, fitted, reliability
+from train.calibrate import BIN_EDGES, Curves, Fitted, collect, fitted, judge, reliability
 from train.measure import Track
 
 TRUTHS_MS = [20.0, -50.0, 0.0, 80.0, -30.0, 10.0]
@@ -29,19 +29,23 @@ def hard() -> Fitted:
 
 def test_the_search_computes_what_the_device_computes() -> None:
     random = np.random.default_rng(3)
-    curves = random.standard_normal((40, 201)) * random.uniform(0.1, 30, (40, 1))
+    summed = (random.standard_normal((40, 201)) * random.uniform(0.1, 30, (40, 1))).astype(np.float32)
+    curves = Curves(summed, random.integers(-90, 90, 40).astype(np.float64))
     nulls = np.array([-3.0, 0.0, 6.0])
     for temperature in (0.7, 8.0):
-        found = confidence(curves, temperature, nulls)
+        found = judge(curves, temperature, nulls)
         for k, null in enumerate(nulls):
             calibration = Calibration(temperature=temperature, null_log_odds=float(null))
-            device = [estimate(curve.astype(np.float32), calibration) for curve in curves]
-            assert found[k] == pytest.approx([e.confidence for e in device if e], abs=1e-4)
+            device = [e for curve in summed if (e := estimate(curve, calibration))]
+            assert found.confidence[k] == pytest.approx([e.confidence for e in device], abs=1e-9)
+            assert found.reported[k].tolist() == [e.confidence >= 0.95 and not e.at_edge for e in device]
+            right = [abs(e.offset_ms - 10 * t) <= 40 for e, t in zip(device, curves.truth_ticks, strict=True)]
+            assert found.right.tolist() == right
 
 
 def test_confidence_of_huge_evidence_is_finite() -> None:
-    found = confidence(np.eye(201)[:3] * 1e5 - 1e5, 0.5, np.array([-6.0, 24.0]))
-    assert np.isfinite(found).all()
+    curves = Curves((np.eye(201)[:3] * 1e5 - 1e5).astype(np.float32), np.zeros(3))
+    assert np.isfinite(judge(curves, 0.5, np.array([-6.0, 24.0])).confidence).all()
 
 
 def test_of_what_is_reported_nearly_all_is_right(hard: Fitted) -> None:
@@ -54,13 +58,12 @@ def test_of_what_is_reported_nearly_all_is_right(hard: Fitted) -> None:
 def test_promises_hold_on_tracks_that_were_not_fitted(hard: Fitted) -> None:
     fresh = collect(noisy_tracks(3.0, seed=100), TRUTHS_MS, np.random.default_rng(1))
     c = hard.calibration
-    sure = confidence(fresh.summed, c.temperature, np.array([c.null_log_odds]))[0]
-    for bin_ in reliability(sure, fresh.right):
+    judged = judge(fresh, c.temperature, np.array([c.null_log_odds]))
+    for bin_ in reliability(judged.confidence[0], judged.right):
         if bin_.windows > 60:
             assert bin_.right == pytest.approx(bin_.confidence, abs=0.2)
-    believed = (sure >= 0.95) & ~fresh.edge
-    assert fresh.right[believed].mean() > 0.97
-    assert believed[fresh.hopeless].mean() < 0.02
+    assert judged.right[judged.reported[0]].mean() > 0.97
+    assert judged.reported[0, fresh.hopeless].mean() < 0.02
 
 
 def test_the_calibration_is_that_of_the_towers_scale(hard: Fitted) -> None:
@@ -86,16 +89,17 @@ def test_blind_towers_report_nearly_nothing() -> None:
 
 def test_hopeless_windows_are_marked_and_never_right() -> None:
     curves = collect(noisy_tracks(0.3, seconds=6), TRUTHS_MS, np.random.default_rng(0))
-    assert curves.right[~curves.hopeless].mean() > 0.95
-    assert not curves.right[curves.hopeless].any()
-    assert curves.summed.shape == (len(curves.right), 201)
+    right = judge(curves, 2.0, np.zeros(1)).right
+    assert right[~curves.hopeless].mean() > 0.95
+    assert curves.hopeless.any() and not right[curves.hopeless].any()
+    assert curves.summed.shape == (len(right), 201)
 
 
 def test_silence_is_not_collected() -> None:
     silent = noisy_tracks(0.3, seconds=6)
     for t in silent:
         t.clip.speech[:] = False
-    assert len(collect(silent, TRUTHS_MS, np.random.default_rng(0)).right) == 0
+    assert len(collect(silent, TRUTHS_MS, np.random.default_rng(0)).truth_ticks) == 0
     with pytest.raises(InputFormatError, match="calibration clips"):
         fitted(silent, TRUTHS_MS, np.random.default_rng(0))
 

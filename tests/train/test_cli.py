@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from train.load_towers import read_calibration
 
 WITHOUT_TENSORFLOW = """
 import sys
+from dataclasses import asdict
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("tensorflow", "keras"):
@@ -161,6 +163,8 @@ def test_a_calibration_is_read_at_the_scale_of_the_towers(tmp_path: Path) -> Non
     path = tmp_path / "c.json"
     path.write_text('{"logit_scale": 3, "temperature": 5, "null_log_odds": 1, "zero_offset_ms": 2}')
     assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0)
+    path.write_text(json.dumps(asdict(Calibration(3.0, 5.0, 1.0, 2.0, 8.5))))
+    assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, 8.5)
 
 
 @pytest.mark.parametrize(

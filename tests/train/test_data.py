@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from device.errors import InputFormatError, InputMissingError
-from device.features.contract import FRONT_END
+from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from tests.train.made import make_clip, perfect_audio, perfect_lips, write_shard
-from train.data import Augmentation, Batches, front_end, load_clip, load_clips
+from train.data import Augmentation, Batches, front_end, lip_targets, load_clip, load_clips
+from train.landmarks import LIP_POINTS, MIRRORED
 
 TICKS = 26
 
@@ -22,7 +23,7 @@ def test_a_shard_comes_back_as_it_was(tmp_path: Path) -> None:
     again = load_clip(write_shard(clip, tmp_path))
     assert (again.name, again.speaker, again.split, again.corpus) == ("a clip", "she", "train", "corpus")
     assert again.shift_ms == 0
-    for name in ("crops", "valid", "samples", "speech"):
+    for name in ("crops", "valid", "samples", "speech", "lip_points"):
         assert np.array_equal(getattr(again, name), getattr(clip, name))
 
 
@@ -110,6 +111,7 @@ def test_shapes_types_and_ranges(augmentation: Augmentation | None) -> None:
     assert y["lip_weight"].shape == (3, windows)
     assert y["audio_valid"].shape == (3, 4 * (windows - 1) + 1)
     assert y["first_match"].shape == (3,)
+    assert y["lip_points"].shape == (3, TICKS - 2, 4 * LIP_POINTS)
     for array in (*x.values(), *y.values()):
         assert array.dtype == np.float32
         assert np.isfinite(array).all()
@@ -136,6 +138,43 @@ def test_augmentation_changes_both_picture_and_sound() -> None:
     assert np.abs(plain["rows"] - changed["rows"]).mean() > 0.01
 
 
+@pytest.mark.parametrize("speed_share", [0.0, 1.0])
+def test_landmarks_follow_their_picture_through_all_augmentation(speed_share: float) -> None:
+    plain = Augmentation(speed_share=speed_share, gamma=0, noise=0, blur_share=0, erase_share=0)
+    made = [make_clip(f"{k}", seconds=3, seed=k) for k in range(4)]
+    x, y = next(iter(Batches(made, lip_ticks=TICKS, batch_size=16, seed=2, augmentation=plain)))
+    told = y["lip_points"].reshape(16, TICKS - 2, 2, LIP_POINTS, 2)[:, :, 0, 0] * 8 + 31.5
+    misses = []
+    for crops, points in zip(x["crops"][:, 1:-1], told, strict=True):
+        for crop, (x_px, y_px) in zip(crops, points, strict=True):
+            if 2 <= x_px < 62 and 2 <= y_px < 62:
+                bright = crop > np.quantile(crop, 0.5) + 0.3
+                misses.append(not bright[round(float(y_px)), round(float(x_px))])
+    # At another speed most pictures are blends of two bars, with the landmark between them.
+    assert len(misses) > 200 and np.mean(misses) < (0.02 if speed_share == 0 else 0.9)
+
+
+def test_another_speed_keeps_lips_and_sound_together() -> None:
+    fast = Augmentation(speed_share=1.0, log_speed=0.15, shift_px=0, log_scale=0, rotation_deg=0, gamma=0, noise=0,
+                        blur_share=0, repeat_share=0, erase_share=0, noise_share=0, babble_share=0, colour_db=0,
+                        log_tract=0, mask_share=0)  # fmt: skip
+    # One letter a second, so that blends and the wrong pitch do not matter, only when it changes.
+    clip = make_clip(seconds=8)
+    sound = np.repeat(np.arange(9), AUDIO_RATE_HZ)[: len(clip.samples)]
+    loud = np.where(sound % 2, 8000, 80) * np.sin(2 * np.pi * 1000 * np.arange(len(sound)) / AUDIO_RATE_HZ)
+    crops = np.full_like(clip.crops, 60)
+    crops[np.arange(len(crops)) // 25 % 2 == 1, :, 40:] = 220
+    made = replace(clip, samples=loud.astype(np.int16), crops=crops)
+    x, _ = next(iter(Batches([made], lip_ticks=60, batch_size=8, seed=3, augmentation=fast)))
+    lags = []
+    for pictures, rows in zip(x["crops"], x["rows"], strict=True):
+        seen = np.flatnonzero(np.diff((pictures.std((1, 2)) > 0.5).astype(int))) - 2 + 0.5  # windows, middle of change
+        level = rows.mean(1)
+        heard = (np.flatnonzero(np.abs(np.diff(level)) > 0.5 * np.abs(np.diff(level)).max()) + 0.5 - 10) / 4
+        lags += [float(np.min(np.abs(heard - at))) for at in seen if 2 < at < 52]
+    assert len(lags) > 8 and np.median(lags) < 0.5
+
+
 def test_missing_pictures_weigh_nothing_and_silence_little() -> None:
     clip = make_clip(seconds=1.04)
     clip.valid[3] = False
@@ -146,6 +185,19 @@ def test_missing_pictures_weigh_nothing_and_silence_little() -> None:
     assert not weight[:4].any()
     assert (weight[4:][at[4:] < 60] == 1).all()
     assert (weight[at >= 60] < 0.6).all()
+
+
+def test_lip_targets_are_places_and_ways() -> None:
+    points = np.full((4, LIP_POINTS, 2), 31.5, np.float32)
+    points[:, :, 0] += np.array([0, 1, 4, 8])[:, None]
+    place, way = lip_targets(points).reshape(2, 2, LIP_POINTS, 2).transpose(1, 0, 2, 3)
+    assert place[:, 3, 0].tolist() == [1 / 8, 4 / 8] and not place[..., 1].any()
+    assert way[:, 3, 0].tolist() == [2 * 4 / 8, 2 * 7 / 8]
+
+
+def test_a_mirror_twice_is_none() -> None:
+    assert MIRRORED[MIRRORED].tolist() == list(range(LIP_POINTS))
+    assert MIRRORED[0] == 10 and MIRRORED[5] == 5 and MIRRORED[25] == 25  # corners swap, the middle of a lip stays
 
 
 def test_clips_that_are_too_short_are_refused_when_there_is_no_other() -> None:

@@ -15,7 +15,9 @@ from train.data import Clip
 keras = pytest.importorskip("keras")
 fit_module = pytest.importorskip("train.fit")
 
-CONFIG: dict[str, Any] = {"epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1}
+CONFIG: dict[str, Any] = {
+    "epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1, "shape_steps": 2,
+}  # fmt: skip
 
 
 def clips() -> list[Clip]:
@@ -79,6 +81,24 @@ def test_the_checkpoint_is_what_evaluation_loads(resumed: tuple[Path, list[Any],
     assert towers.lips(crops) == pytest.approx(expected, abs=1e-4)
     assert calibration.logit_scale == towers.logit_scale == pytest.approx(np.exp(2), rel=0.1)
     assert name == run.name
+
+
+@pytest.mark.slow
+def test_shapes_are_learnt_before_anything_else() -> None:
+    pair = fit_module.build_pair()
+    frames, audio = (np.array(tower.get_weights()[0]) for tower in (pair.lips.frames, pair.audio))
+    x = {"crops": np.random.default_rng(0).standard_normal((2, 8, 64, 64), np.float32)}
+    y = {"lip_points": np.full((2, 6, 160), 0.5, np.float32)}
+
+    def error() -> float:
+        read = keras.ops.convert_to_numpy(pair.shape_head(pair.lips.encode(x["crops"], training=True)))
+        return float(np.abs(read - 0.5).mean())
+
+    before = error()
+    fit_module.learn_shapes(pair, iter(lambda: (x, y), None), fit_module.FitConfig(shape_steps=30))
+    assert error() < 0.5 * before
+    assert not np.array_equal(frames, pair.lips.frames.get_weights()[0])
+    assert np.array_equal(audio, pair.audio.get_weights()[0])
 
 
 def test_encoding_in_pieces_is_encoding_as_a_whole() -> None:

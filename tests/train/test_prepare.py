@@ -20,8 +20,10 @@ from device.features.mouth import MouthCrop, MouthTracker
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests import recordings
 from tests.train.made import write_shard
+from train.augment import MARGIN_PX
 from train.data import Clip, front_end, load_clip
-from train.prepare import MARGIN_PX, join, prepare, read_rows
+from train.landmarks import INNER_LIP, LANDMARK_MODEL, LIP_POINTS, OUTER_LIP, opening
+from train.prepare import FACE_PX, join, placed, prepare, read_rows
 
 needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="the face detector's model is not here")
 
@@ -48,8 +50,8 @@ def face(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def prepared(face: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, str]:
     """A folder with one good clip and four bad ones, its shards, and what was said of it."""
-    if not face_model_path().is_file():
-        pytest.skip("the face detector's model is not here")
+    if not face_model_path().is_file() or not face_model_path(LANDMARK_MODEL).is_file():
+        pytest.skip("the models that find faces and lips are not here")
     folder, out = tmp_path_factory.mktemp("clips"), tmp_path_factory.mktemp("shards")
     (folder / "good.mkv").write_bytes(face.read_bytes())
     (folder / "noise.mkv").write_bytes(bytes(range(256)) * 40)
@@ -72,6 +74,41 @@ def test_one_bad_clip_does_not_keep_the_others_from_being_prepared(prepared: tup
     assert 26 <= int(clip.valid.sum()) <= 31
     assert len(clip.samples) == pytest.approx(19_200, abs=800)
     assert np.abs(clip.samples).max() > 500
+
+
+@pytest.mark.slow
+def test_lips_are_marked_where_the_crop_shows_them(prepared: tuple[Path, Path, str]) -> None:
+    with np.load(prepared[1] / "good.npz") as shard:
+        points, valid, faces = shard["lip_points"], shard["valid"], shard["faces"]
+    assert points.shape == (len(valid), LIP_POINTS, 2) and faces.shape == (len(valid), FACE_PX, FACE_PX)
+    assert np.isnan(points[~valid]).all() and np.isfinite(points[valid]).mean() > 0.9
+    seen = points[np.isfinite(points).all((1, 2))]
+    middle = seen.mean(1)  # the crop is centred on the mouth
+    assert np.abs(middle - FRONT_END.crop_px / 2).max() < 12
+    right, left = seen[:, 0], seen[:, OUTER_LIP.index(291)]
+    assert (left[:, 0] - right[:, 0] > 12).all()
+    upper, lower = seen[:, OUTER_LIP.index(0)], seen[:, OUTER_LIP.index(17)]
+    assert (lower[:, 1] > upper[:, 1]).all()
+    assert np.ptp(opening(seen)) > 0.015  # it talks, if not much in a second
+    assert faces[valid].std((1, 2)).min() > 10  # pictures, not blanks
+
+
+def test_the_opening_is_the_gap_over_the_width() -> None:
+    lips = np.zeros((LIP_POINTS, 2), np.float32)
+    lips[OUTER_LIP.index(291)] = (40, 0)
+    inner = lips[len(OUTER_LIP) :]
+    inner[INNER_LIP.index(308) + 1 :, 1] = 10  # all of the lower lip but the corners
+    assert opening(lips) == pytest.approx(10 / 40)
+    assert opening(np.stack([lips, lips])).shape == (2,)
+
+
+def test_runs_of_the_grid_become_one_with_blanks_between() -> None:
+    ones = np.ones((2, 3, 3), np.uint8)
+    first, pictures, valid = placed([(5, ones[:0], np.empty(0, np.bool_)), (6, ones, np.array([True, False])),
+                                     (10, ones, np.array([True, True]))])  # fmt: skip
+    assert first == 6 and valid.tolist() == [True, False, False, False, True, True]
+    assert pictures[:, 0, 0].tolist() == [1, 1, 0, 0, 1, 1]
+    assert len(placed([])[2]) == 0
 
 
 @pytest.mark.slow
@@ -160,7 +197,7 @@ def test_training_and_device_compute_the_same_of_the_same_input(tmp_path: Path) 
     clip = Clip(
         name="golden", speaker="", split="", corpus="", crops=crops.astype(np.uint8), valid=valid.astype(np.bool_),
         first_lip_tick=shard_parts[0][0], samples=sound, samples_t_ns=start_ns, speech=np.ones(250, np.bool_),
-        speech_first_tick=12,
+        speech_first_tick=12, lip_points=np.full((len(crops), LIP_POINTS, 2), np.nan, np.float32),
     )  # fmt: skip
     lips, first_lip, flags, rows, first_row = front_end(load_clip(write_shard(clip, tmp_path)))
     assert np.array_equal(lips, np.concatenate([normalize(part[1]) for part in device_parts]))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from device.features.contract import FRONT_END
+from train.landmarks import LIP_POINTS
 
 keras = pytest.importorskip("keras")
 towers = pytest.importorskip("train.towers")
@@ -23,7 +24,7 @@ Reals = npt.NDArray[np.floating[Any]]
 @pytest.fixture(scope="module")
 def pair() -> Any:
     keras.utils.set_random_seed(0)
-    made = towers.TowerPair()
+    made = towers.TowerPair(shape_weight=1.0)
     made({"crops": crops(6), "rows": rows(25)})
     for layer in made._flatten_layers():  # so that no unit is silent by chance
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -86,7 +87,7 @@ def test_an_embedding_sees_its_own_window_and_all_of_it(pair: Any, kind: str, wi
 
 
 def test_logits_are_cosines_times_the_learnt_scale(pair: Any) -> None:
-    logits = array(pair({"crops": crops(8), "rows": rows(33)}))
+    logits = array(pair({"crops": crops(8), "rows": rows(33)})["logits"])
     assert logits.shape == (1, 4, 13)
     assert np.abs(logits).max() <= np.exp(float(array(pair.log_scale))) + 1e-3
     lips, audio = array(pair.lips(crops(8)))[0], array(pair.audio(rows(33)))[0]
@@ -147,14 +148,33 @@ def test_a_batch_weighs_each_window_alike() -> None:
 def test_gradients_reach_every_weight_of_both_towers(pair: Any) -> None:
     tf = pytest.importorskip("tensorflow")
     with tf.GradientTape() as tape:
-        logits = pair({"crops": crops(N + 4), "rows": rows(M + 20)}, training=True)
-        lips, audio = np.ones((1, N), np.float32), np.ones((1, M), np.float32)
-        value = towers.matching_loss(logits, np.zeros(1, np.float32), lips, audio)
+        found = pair({"crops": crops(N + 4), "rows": rows(M + 20)}, training=True)
+        target = {
+            "first_match": np.zeros(1, np.float32), "lip_weight": np.ones((1, N), np.float32),
+            "audio_valid": np.ones((1, M), np.float32), "lip_points": np.ones((1, N + 2, 4 * LIP_POINTS), np.float32),
+        }  # fmt: skip
+        value = pair.compute_loss(y=target, y_pred=found)
     variables = [variable.value for variable in pair.trainable_variables]
     gradients = tape.gradient(value, variables)
     dead = [v.path for v, g in zip(pair.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
     assert not dead
     assert len(variables) > 20
+
+
+def test_shapes_cost_their_distance_where_they_are_known() -> None:
+    answer, target = np.zeros((1, 2, 4), np.float32), np.full((1, 2, 4), np.nan, np.float32)
+    assert float(array(towers.shape_loss(answer, target))) == 0.0
+    target[0, 0, :2] = (3, -1)
+    assert float(array(towers.shape_loss(answer, target))) == pytest.approx(2.0)
+
+
+def test_shapes_are_read_off_each_picture_and_its_neighbours(pair: Any) -> None:
+    seen = crops(6)
+    read = array(towers.ShapeReader(pair)(seen))
+    assert read.shape == (1, 4, 4 * LIP_POINTS)
+    seen[:, 5] += 1
+    changed = np.abs(array(towers.ShapeReader(pair)(seen)) - read).max(-1)[0] > 1e-6
+    assert changed.tolist() == [False, False, False, True]
 
 
 def test_all_layers_fold_into_int8() -> None:

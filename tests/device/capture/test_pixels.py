@@ -1,4 +1,4 @@
-"""Does each form of camera buffer become the same RGB picture, with padded rows as well?"""
+"""Does each form of camera buffer become the same picture, with padded rows as well?"""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.capture.pixels import FORMATS, to_rgb
+from device.capture.pixels import FORMATS, to_picture
+from device.pictures import turned, whole_rgb
 from device.records import RgbImage
 
 WIDTH, HEIGHT = 32, 16
@@ -63,8 +64,10 @@ def buffer(form: str, padding: int) -> tuple[npt.NDArray[np.uint8], int]:
 @pytest.mark.parametrize("form", sorted(FORMATS))
 def test_each_form_gives_the_same_picture(form: str, padding: int) -> None:
     flat, stride = buffer(form, padding)
-    rgb = to_rgb(flat, form, (WIDTH, HEIGHT), stride)
-    assert rgb is not None and rgb.shape == (HEIGHT, WIDTH, 3) and rgb.dtype == np.uint8 and rgb.flags.c_contiguous
+    found = to_picture(flat, form, (WIDTH, HEIGHT), stride)
+    assert found is not None and found.shape == (HEIGHT, WIDTH, 3)
+    rgb = whole_rgb(found)
+    assert rgb.shape == (HEIGHT, WIDTH, 3) and rgb.dtype == np.uint8
     difference = np.abs(rgb.astype(int) - picture())
     inside = np.ones((HEIGHT, WIDTH), bool)
     if form == "MJPEG":  # its colours run over the edges of the quarters
@@ -73,13 +76,21 @@ def test_each_form_gives_the_same_picture(form: str, padding: int) -> None:
 
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
-def test_the_picture_stays_when_the_camera_writes_the_next_one(form: str) -> None:
+def test_the_foundstays_when_the_camera_writes_the_next_one(form: str) -> None:
     flat, stride = buffer(form, 0)
-    rgb = to_rgb(flat, form, (WIDTH, HEIGHT), stride)
-    assert rgb is not None
-    before = rgb.copy()
+    found = to_picture(flat, form, (WIDTH, HEIGHT), stride)
+    assert found is not None
+    before = whole_rgb(found).copy()
     flat.fill(0)
-    assert np.array_equal(rgb, before)
+    assert np.array_equal(whole_rgb(found), before)
+
+
+@pytest.mark.parametrize("form", sorted(FORMATS))
+def test_a_camera_that_hangs_upside_down(form: str) -> None:
+    flat, stride = buffer(form, 32)
+    found = to_picture(flat, form, (WIDTH, HEIGHT), stride)
+    assert found is not None
+    assert np.array_equal(whole_rgb(turned(found)), whole_rgb(found)[::-1, ::-1])
 
 
 @pytest.mark.parametrize("damage", ["empty", "noise", "cut to its head"])
@@ -88,4 +99,4 @@ def test_a_damaged_jpeg_is_none(damage: str) -> None:
     flat = {"empty": np.zeros(100, np.uint8), "noise": np.arange(250, dtype=np.uint8), "cut to its head": flat[:20]}[
         damage
     ]
-    assert to_rgb(flat, "MJPEG", (WIDTH, HEIGHT), 0) is None
+    assert to_picture(flat, "MJPEG", (WIDTH, HEIGHT), 0) is None

@@ -62,7 +62,7 @@ def replayed(items: Iterable[Item]) -> list[Report]:
 
 def still(item: Item) -> Item:
     first = next(frame.rgb for frame in talking_items() if isinstance(frame, Frame))
-    return replace(item, rgb=first) if isinstance(item, Frame) else item
+    return replace(item, picture=first) if isinstance(item, Frame) else item
 
 
 def mute(item: Item) -> Item:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config import SECTIONS, Config, allowed_of, is_live
+from device.config import SECTIONS, Config
 from device.config_kinds import Choice, Flag, Names, PathText, Range
+from device.config_section import allowed_of, is_live
 from device.runtime.reload import Change, plan_reload, taken_over
 
 # Written down a second time on purpose: a key becomes live only when somebody has built that.

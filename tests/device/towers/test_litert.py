@@ -14,9 +14,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from device.bench.syncnet import Dense, _Graph
-from device.errors import ModelCorruptError
+from device.errors import ModelContractError, ModelCorruptError
 from device.towers.litert import Model, dequantize, quantize
-from tests.bundles import audio_tower, identity_int8, reshape
+from tests.bundles import audio_tower, head, identity_int8, reshape
 
 SCALES = st.floats(1e-4, 10)
 ZERO_POINTS = st.integers(-128, 127)
@@ -131,3 +131,18 @@ def test_integers_without_a_scale_are_refused() -> None:
         tensor.type = schema.TensorType.INT32
     with pytest.raises(ModelCorruptError, match="neither float32 nor quantized"):
         Model(graph.pack(), name="integers")
+
+
+def test_a_model_takes_another_shape_where_it_can() -> None:
+    model = Model(head(lags=21), name="head")
+    given = np.random.default_rng(0).standard_normal((1, 5, 21, 4), np.float32)
+    whole = model(given)[0]
+    model.resize((1, 2, 9, 4))
+    assert (model.input_shape, model.output_shapes) == ((1, 2, 9, 4), [(1, 2, 9, 1)])
+    np.testing.assert_allclose(model(np.ascontiguousarray(given[:, :2, :9]))[0], whole[:, :2, :9], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 41, 40), (1, 40), ()])
+def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ModelContractError, match="audio: it cannot take"):
+        Model(audio_tower(), name="audio").resize(shape)

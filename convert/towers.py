@@ -1,0 +1,88 @@
+"""The tower pair on its way into a bundle: what its scales are taken from, and what its formats are compared by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from convert.parity import compare_towers
+from convert.trained import Models, Trained
+from device.features.contract import AUDIO_RATE_HZ, FRONT_END
+from device.sync.curve import Calibration
+from device.towers.kinds import AUDIO, LIPS, TOWERS
+from train.data import Clip, front_end
+from train.fit import keras_towers
+from train.load_towers import load_pair
+from train.measure import Track, model_towers, track
+
+Floats = npt.NDArray[np.float32]
+
+LIP_EMBEDDINGS_PER_RUN = 25  # one second at a time: windows overlap, so longer runs share more and wait longer
+AUDIO_EMBEDDINGS_PER_RUN = 100
+_LIP_TICKS = LIP_EMBEDDINGS_PER_RUN + FRONT_END.lip_window_ticks - 1
+_AUDIO_TICKS = AUDIO_EMBEDDINGS_PER_RUN + FRONT_END.audio_window_ticks - 1
+_NOISE_DB = (-60.0, -40.0, -20.0)  # of full scale
+_PRE_ROLL_S = 1.0  # before the stretch of noise, as long as the running level needs to find it
+
+
+def open_towers(run: Path) -> Trained:
+    """Raises ModelError."""
+    pair = load_pair(run)
+    scale = keras_towers(pair).logit_scale
+
+    def answers(models: Models, clips: list[Clip]) -> list[Track]:
+        towers = model_towers(models["lips"], models["audio"], scale)
+        return [track(clip, towers) for clip in clips]
+
+    networks = {LIPS: pair.lips, AUDIO: pair.audio}
+    return Trained(TOWERS, networks, Calibration(logit_scale=scale), examples, answers, compare_towers)
+
+
+def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
+    """Inputs of both towers, [n, ticks, ...]: stretches of many clips, then stillness, darkness, silence and noise.
+
+    At least `count` stretches, from one clip of each speaker in turn, so that no large corpus sets the scales alone.
+    """
+    random = np.random.default_rng(0)
+    by_speaker: dict[str, list[Clip]] = {}
+    for clip in clips:
+        by_speaker.setdefault(clip.speaker, []).append(clip)
+    lips: list[Floats] = []
+    audio: list[Floats] = []
+    while len(lips) < count:
+        for choices in by_speaker.values():
+            crops, _, _, rows, _ = front_end(choices[int(random.integers(len(choices)))])
+            lips.append(_stretch(crops, _LIP_TICKS, random))
+            audio.append(_stretch(rows, _AUDIO_TICKS, random))
+    lips += [np.repeat(lips[0][:1], _LIP_TICKS, 0), np.zeros_like(lips[0])]
+    audio.append(np.zeros_like(audio[0]))
+    for noisy in _noise(clips[0], random):
+        crops, _, _, rows, _ = front_end(noisy)
+        lips.append(crops[-_LIP_TICKS:])
+        audio.append(rows[-_AUDIO_TICKS:])
+    return {LIPS: np.stack(lips), AUDIO: np.stack(audio)}
+
+
+def _stretch(values: Floats, ticks: int, random: np.random.Generator) -> Floats:
+    if len(values) < ticks:
+        return np.concatenate([values, np.repeat(values[-1:], ticks - len(values), 0)])
+    start = int(random.integers(len(values) - ticks + 1))
+    return values[start : start + ticks]
+
+
+def _noise(clip: Clip, random: np.random.Generator) -> Iterator[Clip]:
+    """A room with nobody in it: the noise of a sensor in the dark, and that of a microphone at some levels."""
+    seconds = _PRE_ROLL_S + _AUDIO_TICKS * FRONT_END.audio_tick_ms / 1000
+    ticks = round(seconds * 1000 / FRONT_END.lip_tick_ms)
+    for level_db in _NOISE_DB:
+        loud = 32767 * 10 ** (level_db / 20)
+        yield replace(
+            clip,
+            crops=np.clip(random.normal(20, 4, (ticks, *clip.crops.shape[1:])), 0, 255).astype(np.uint8),
+            valid=np.ones(ticks, np.bool_),
+            samples=np.clip(random.normal(0, loud, round(seconds * AUDIO_RATE_HZ)), -32768, 32767).astype(np.int16),
+        )

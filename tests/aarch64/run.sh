@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# run.sh [BUNDLE...]: the built-in bundle and BUNDLEs (folders below this repository or none) on emulated Raspberry Pi 4
+# and 5, with Python 3.11 and 3.13: are their answers those of this machine? Then the device package's own tests there.
+#   SUITES="bookworm trixie"   which Debian     CPUS="cortex-a72 cortex-a76"   which processors answer
+#   TESTS="tests/device"       what pytest runs, on the first processor; empty: nothing     VENV=.venv   Python here
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$here/../.."
+suites=${SUITES:-bookworm trixie} cpus=${CPUS:-cortex-a72 cortex-a76} tests=${TESTS-tests/device}
+folder=${AVDRIFT_AARCH64:-$HOME/.cache/avdrift/aarch64}
+mkdir -p "$folder"
+status=0
+python=${VENV:-.venv}/bin/python
+for suite in $suites; do
+    "$here/tree.sh" "$suite"
+    mkdir -p "$folder/$suite/opt/bundles"
+    bundles=(/avdrift/device/models/default)
+    for bundle in "$@"; do
+        cp -rT "$bundle" "$folder/$suite/opt/bundles/$(basename "$bundle")"
+        bundles+=("/opt/bundles/$(basename "$bundle")")
+    done
+    PYTHONPATH=$PWD $python -m tests.aarch64.answers write "$folder/$suite/opt/answers.npz" device/models/default "$@"
+    for cpu in $cpus; do
+        echo "$suite, $cpu:"
+        QEMU_CPU=$cpu "$here/tree.sh" "$suite" python -m tests.aarch64.answers compare /opt/answers.npz "${bundles[@]}" \
+            || status=1
+    done
+    [[ -z $tests ]] || QEMU_CPU=${cpus%% *} "$here/tree.sh" "$suite" \
+        python -m pytest -p no:cacheprovider -q -m "not slow and not soak" ${PYTEST_ARGS:-} $tests || status=1
+done
+exit $status
