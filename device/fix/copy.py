@@ -66,7 +66,7 @@ def copy_moved(source: Path, target: Path, plan: Plan, *, video_index: int, audi
 
 def _check_target(source: Path, target: Path, force: bool) -> None:
     with suppress(OSError):
-        if os.path.samefile(source, target):
+        if source.samefile(target):
             raise UsageError("is the recording itself", where=str(target), remedy="Give another name for the copy")
     if target.is_dir() or (os.path.lexists(target) and not force):
         raise _exists(target)

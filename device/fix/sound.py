@@ -1,7 +1,7 @@
 """The sound of a plan with drift or steps: decoded, read at another pace, coded again; streamed.
 
-The pace is libswresample's ratio of two rates, told in steps of 0.1 ppm. At a step that makes the sound later there is
-something missing in the recording: silence takes its place. At one that makes it earlier, what is there twice is left out once.
+The pace is libswresample's ratio of two rates, told in steps of 0.1 ppm. Where a step makes the sound earlier, some
+of it is missing: silence takes its place. Where one makes it later, what would be heard twice is left out once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ Planes = npt.NDArray[np.float32]  # [channels, samples]
 class Recoder:
     """Packets of the sound in; coded, moved ones go to the container."""
 
-    def __init__(self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, same_container: bool) -> None:
+    def __init__(
+        self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, same_container: bool
+    ) -> None:
         assert isinstance(source, av.AudioStream)
         self._out, self._plan, self._rate_hz = out, plan, source.codec_context.sample_rate
         self._layout = source.codec_context.layout.name
@@ -139,7 +141,7 @@ class Recoder:
 
 
 def _encoder(codec: str, supported: set[str] | None) -> str:
-    """What writes this codec; else what the container takes of what everybody plays. None: it holds this codec already."""
+    """What writes this codec; else what the container takes of what is played everywhere. None: it holds this one."""
 
     def candidates() -> Iterator[tuple[str, str]]:
         yield codec, _ENCODERS.get(codec, codec)

@@ -57,7 +57,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Some seconds of the timeline; `best` is the best guess however low its confidence, None where nothing was said."""
+    """Some seconds; `best` is the best guess however low its confidence, None where nothing was said."""
 
     t_s: float
     best: Estimate | None
@@ -117,21 +117,19 @@ def timeline(curves: Floats, length_s: float, calibration: Calibration, sure_fro
     """What bins [n, candidates] of `length_s` each say; a piece is sure from a confidence of `sure_from` on."""
     path = _path(curves / np.float32(calibration.temperature)) if len(curves) else np.zeros(0, np.int64)
     cuts = _cuts(path)
-    found = [_blocks(curves[a:b], path[a:b], a, length_s, calibration) for a, b in pairwise(cuts)]
-    slope, slope_std = _common_slope(found)
+    blocks = [_blocks(curves[a:b], path[a:b], a, length_s, calibration) for a, b in pairwise(cuts)]
+    slope, slope_std = _common_slope(blocks)
     used = slope if slope is not None and slope_std is not None and abs(slope) >= _SIGMA * slope_std else 0.0
     pieces = tuple(
-        _piece(curves[a:b], path[a:b], (a * length_s, b * length_s), blocks, used, calibration, sure_from)
-        for (a, b), blocks in zip(pairwise(cuts), found, strict=True)
+        _piece(curves[a:b], path[a:b], (a * length_s, b * length_s), some, used, calibration, sure_from)
+        for (a, b), some in zip(pairwise(cuts), blocks, strict=True)
     )
     steps = tuple(
         Step(new.from_s, new.offset_ms - old.offset_ms - used * (new.to_s - old.from_s) / 2)
         for old, new in pairwise(pieces)
     )
-    return Timeline(
-        pieces, steps, _points(curves, length_s, calibration),
-        None if slope is None else slope * PPM_PER_MS_PER_S, None if slope_std is None else slope_std * PPM_PER_MS_PER_S,
-    )  # fmt: skip
+    drift_ppm, drift_std_ppm = (None if found is None else found * PPM_PER_MS_PER_S for found in (slope, slope_std))
+    return Timeline(pieces, steps, _points(curves, length_s, calibration), drift_ppm, drift_std_ppm)
 
 
 def _path(log_odds: Floats) -> npt.NDArray[np.int64]:
@@ -216,7 +214,5 @@ def _piece(
 
 def _points(curves: Floats, length_s: float, calibration: Calibration) -> tuple[Point, ...]:
     step = max(round(_POINT_S / length_s), 1)
-    return tuple(
-        Point((start + min(step, len(curves) - start) / 2) * length_s, estimate(curves[start : start + step].sum(0), calibration))
-        for start in range(0, len(curves), step)
-    )  # fmt: skip
+    parts = [(start, curves[start : start + step]) for start in range(0, len(curves), step)]
+    return tuple(Point((at + len(part) / 2) * length_s, estimate(part.sum(0), calibration)) for at, part in parts)
