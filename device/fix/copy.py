@@ -68,6 +68,10 @@ def _check_target(source: Path, target: Path, force: bool) -> None:
     with suppress(OSError):
         if source.samefile(target):
             raise UsageError("is the recording itself", where=str(target), remedy="Give another name for the copy")
+    if not target.parent.is_dir():
+        raise UsageError(
+            "cannot be written (no such folder)", where=str(target), remedy=f"Make the folder {target.parent} first"
+        )
     if target.is_dir() or (os.path.lexists(target) and not force):
         raise _exists(target)
 
@@ -90,42 +94,46 @@ def _copy(given: InputContainer, out: OutputContainer, plan: Plan, video: Stream
     floor_s = min(_start_s(video), _start_s(audio))
     shift_ms = plan.shift_ms
     same = out.format.name in given.format.name.split(",")
-    recoder = Recoder(out, audio, plan, floor_s, same_container=same) if shift_ms is None else None
-    copied = Copied(recoder.codec if recoder else "shifted")
-    tracks = _tracks(given, out, copied, {audio.index: recoder.stream} if recoder else {})
+    recoder: Recoder | None = None
+    copied = Copied("shifted")
+    tracks: dict[int, Stream] = {}
+    for stream in given.streams:  # in their order
+        if stream.index == audio.index and shift_ms is None:
+            same = out.format.name in given.format.name.split(",")
+            recoder = Recoder(out, audio, plan, floor_s, same_container=same)
+            tracks[stream.index], copied.sound = recoder.stream, recoder.codec
+        elif (track := _same_stream(stream, out)) is not None:
+            tracks[stream.index] = track
+        elif stream.index in (video.index, audio.index):
+            raise ValueError(f"it cannot hold this {'picture' if stream is video else 'sound'}")
+        else:
+            copied.left_out.append(f"{stream.type or 'unknown'} stream {stream.index}")
+            continue
+        tracks[stream.index].metadata.update(stream.metadata)
     for packet in _with_decoding_times(given):
         stream = packet.stream
         if stream.index == audio.index and recoder is not None:
             recoder.push(packet)
-        elif (track := tracks.get(stream.index)) is not None and packet.pts is not None:
+        elif stream.index in tracks and packet.pts is not None:
             if stream.index == audio.index and shift_ms is not None:
                 moved = round(shift_ms / 1000 / packet.time_base)
                 packet.pts += moved
                 packet.dts = packet.pts if packet.dts is None else packet.dts + moved
                 if packet.pts * packet.time_base < floor_s - 0.001:
                     continue
-            packet.stream = track
+            packet.stream = tracks[stream.index]
             out.mux(packet)
     if recoder is not None:
         recoder.finish()
     return copied
 
 
-def _tracks(
-    given: InputContainer, out: OutputContainer, copied: Copied, made: dict[int, Stream]
-) -> dict[int, Stream]:
-    """The copy's stream for each of the source's, in their order."""
-    tracks = dict(made)
-    for stream in given.streams:
-        if stream.index in tracks:
-            tracks[stream.index].metadata.update(stream.metadata)
-            continue
-        try:
-            tracks[stream.index] = out.add_stream_from_template(stream, opaque=True)
-            tracks[stream.index].metadata.update(stream.metadata)
-        except (OSError, ValueError):
-            copied.left_out.append(f"{stream.type or 'unknown'} stream {stream.index}")
-    return tracks
+def _same_stream(stream: Stream, out: OutputContainer) -> Stream | None:
+    """The copy's stream for this one; None where its container has no place for such a stream."""
+    try:
+        return out.add_stream_from_template(stream, opaque=True)
+    except (OSError, ValueError):
+        return None
 
 
 def _start_s(stream: Stream) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 
 PPM_PER_MS_PER_S = 1000.0
 _MAX_PPM = 5000.0  # of two clocks; more than that is another speed, and would be heard
@@ -33,7 +34,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         rising = all(later.from_s > earlier.from_s for earlier, later in pairwise(self.moves))
-        if not self.moves or not rising or any(abs(move.drift_ppm) > _MAX_PPM for move in self.moves):
+        possible = all(isfinite(move.offset_ms) and abs(move.drift_ppm) <= _MAX_PPM for move in self.moves)
+        if not (self.moves and rising and possible):
             raise ValueError("no possible plan")
 
     @property

@@ -24,6 +24,7 @@ _RATIO_HZ = 10_000_000
 _GAP_S = 0.04  # what containers round is no gap
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
 _OPUS_HZ = 48_000
+_TRANSPORT_STREAM = {"aac", "ac3", "mp2", "mp3", "opus"}  # FFmpeg does not say what it can hold
 _BLOCK = 1024
 
 Planes = npt.NDArray[np.float32]  # [channels, samples]
@@ -38,7 +39,8 @@ class Recoder:
         assert isinstance(source, av.AudioStream)
         self._out, self._plan, self._rate_hz = out, plan, source.codec_context.sample_rate
         self._layout = source.codec_context.layout.name
-        self.codec = _encoder(source.codec_context.name, None if same_container else out.supported_codecs)
+        held = out.supported_codecs | (_TRANSPORT_STREAM if out.format.name == "mpegts" else set())
+        self.codec = _encoder(source.codec_context.name, None if same_container else held)
         rate_hz = _OPUS_HZ if self.codec == "libopus" else self._rate_hz
         made = out.add_stream(self.codec, rate=rate_hz, layout=self._layout)
         assert isinstance(made, av.AudioStream)
