@@ -53,11 +53,8 @@ def copy_moved(source: Path, target: Path, plan: Plan, *, video_index: int, audi
             os.link(made, target)
     except FileExistsError:
         raise _exists(target) from None
-    except OSError as error:  # FFmpeg's own errors are among them
-        what = f"cannot be copied into {target.suffix} ({error.strerror or error})"
-        raise InputFormatError(what, where=str(source), remedy="Try another container, such as OUT.mkv") from error
-    except ValueError as error:
-        what = f"cannot be copied into {target.suffix} ({error})"
+    except (OSError, ValueError, av.FFmpegError) as error:
+        what = f"cannot be copied into {target.suffix} ({getattr(error, 'strerror', None) or error})"
         raise InputFormatError(what, where=str(source), remedy="Try another container, such as OUT.mkv") from error
     finally:
         made.unlink(missing_ok=True)
@@ -83,7 +80,7 @@ def _exists(target: Path) -> UsageError:
 def _open_target(made: Path) -> OutputContainer:
     try:
         return av.open(f"file:{made}", "w", options=_OPTIONS.get(_MP4_LIKE.get(made.suffix.lower(), ""), {}))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, av.FFmpegError) as error:
         what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
         remedy = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder that can be written"
         raise UsageError(what, where=str(made.with_name(made.name.removeprefix("."))), remedy=remedy) from None
@@ -132,7 +129,7 @@ def _same_stream(stream: Stream, out: OutputContainer) -> Stream | None:
     """The copy's stream for this one; None where its container has no place for such a stream."""
     try:
         return out.add_stream_from_template(stream, opaque=True)
-    except (OSError, ValueError):
+    except (OSError, ValueError, av.FFmpegError):
         return None
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from av.stream import Stream
 
 _RATIO_HZ = 10_000_000
+# Between its 1024 phases, and not with a phase for each of the millions of an odd ratio.
+_PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
 _GAP_S = 0.04  # what containers round is no gap
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
 _OPUS_HZ = 48_000
@@ -95,7 +97,7 @@ class Recoder:
         move: Move = self._plan.moves[index]
         self._index = index
         rate_hz = round(_RATIO_HZ * (1 + move.drift_ppm / 1e6))
-        self._pace = av.AudioResampler("fltp", self._layout, rate_hz, options={"linear_interp": "1"})
+        self._pace = av.AudioResampler("fltp", self._layout, rate_hz, options=_PACE_OPTIONS)
         begin = round(move.to_s(at / self._rate_hz) * self._rate_hz)
         if not self._begun:
             self._skip, self._written, self._begun = max(self._written - begin, 0), max(self._written, begin), True

@@ -27,7 +27,7 @@ KINDS = {
     "ts": ("libx264", "aac"), "mp3.mp4": ("mpeg4", "libmp3lame"), "aac.mkv": ("libx264", "aac"),
 }  # fmt: skip
 EARLY, LATE = Plan((Move(0.0, 80.0),)), Plan((Move(0.0, -80.0),))
-DRIFT = Plan((Move(0.0, 40.0, 2000.0),))
+DRIFT = Plan((Move(0.0, 40.0, 2000.7),))  # no simple ratio
 UP, DOWN = Plan((Move(0.0, 0.0), Move(1.4, 100.0))), Plan((Move(0.0, 0.0), Move(1.4, -100.0)))
 
 
