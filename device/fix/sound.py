@@ -1,6 +1,6 @@
 """The sound of a plan with drift or steps: decoded, read at another pace, coded again; streamed.
 
-The pace is libswresample's ratio of two rates, told in steps of 0.1 ppm. Where a step makes the sound earlier, some
+The pace is libswresample's ratio of two rates, told in steps of 1 ppm. Where a step makes the sound earlier, some
 of it is missing: silence takes its place. Where one makes it later, what would be heard twice is left out once.
 """
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.stream import Stream
 
-_RATIO_HZ = 10_000_000
+_RATIO_HZ = 1_000_000  # ten times as many, and libswresample finds no memory
 # Between its 1024 phases, and not with a phase for each of the millions of an odd ratio.
 _PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
 _GAP_S = 0.04  # what containers round is no gap
