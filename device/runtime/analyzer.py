@@ -173,6 +173,16 @@ class SlidingWindow:
         while self._rows[0].t_ns <= row.t_ns - self._length_ns:
             self._rows.popleft()
 
+    @property
+    def to_ns(self) -> int | None:
+        """Up to where pictures were seen; None before there were any."""
+        return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
+
+    def forget_before(self, t_ns: int) -> None:
+        """What came before a step is another offset's evidence."""
+        while self._rows and self._rows[0].t_ns < t_ns:
+            self._rows.popleft()
+
     def result(self, analyzer: Analyzer) -> WindowResult | None:
         """What the window says now; None before there is anything."""
         if not self._rows:
