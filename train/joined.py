@@ -149,7 +149,7 @@ def write_recording(picture: Path, samples: Floats, target: Path) -> None:
                 continue
             while (block := next(blocks, None)) is not None:
                 out.mux(audio.encode(block))
-                if block.pts / AUDIO_RATE_HZ > packet.pts * packet.time_base:
+                if (block.pts or 0) / AUDIO_RATE_HZ > packet.pts * packet.time_base:
                     break
             packet.stream = video
             out.mux(packet)

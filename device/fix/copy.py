@@ -148,7 +148,7 @@ def _with_decoding_times(given: InputContainer) -> Iterator[av.Packet[Stream]]:
         if packet.dts is None and packet.stream.type == "video" and (held is not None or packet.pts is not None):
             waiting.setdefault(packet.stream.index, []).append(packet)
             continue
-        if held:
+        if held and packet.dts is not None:
             rate = packet.stream.average_rate or packet.stream.guessed_rate or 25
             for back, early in enumerate(reversed(held), 1):
                 early.dts = packet.dts - round(back / rate / packet.time_base)

@@ -75,7 +75,7 @@ class Recoder:
                 at = told
         frame.pts = None
         for part in self._to_planes.resample(frame):
-            planes = part.to_ndarray()
+            planes = part.to_ndarray().astype(np.float32, copy=False)
             self._place(at, planes)
             at += planes.shape[1]
         self._end = at
@@ -117,8 +117,8 @@ class Recoder:
         if planes is not None:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=self._layout)
             frame.sample_rate = _RATIO_HZ
-        parts = [part.to_ndarray() for part in self._pace.resample(frame)]
-        return np.concatenate(parts, axis=1) if parts else np.empty((planes.shape[0] if planes is not None else 1, 0))
+        parts = [part.to_ndarray().astype(np.float32, copy=False) for part in self._pace.resample(frame)]
+        return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.float32)
 
     def _write(self, planes: Planes) -> None:
         skip = min(self._skip, planes.shape[1])

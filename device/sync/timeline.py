@@ -179,7 +179,7 @@ def _blocks(
 
 
 def _common_slope(pieces: list[Doubles]) -> tuple[float | None, float | None]:
-    lines = [line(*blocks.T, _MIN_NOISE_MS) for blocks in pieces if len(blocks)]
+    lines = [line(some[:, 0], some[:, 1], some[:, 2], _MIN_NOISE_MS) for some in pieces if len(some)]
     known = [(found.slope, found.slope_std) for found in lines if found is not None]
     if not known:
         return None, None
