@@ -97,9 +97,14 @@ def load_clip(shard: Path) -> Clip:
     except _DAMAGED as error:
         remedy = "Delete it and prepare again"
         raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy=remedy) from error
-    if front_end_of_shard != FRONT_END.to_dict():
+    if _content(front_end_of_shard) != _content(FRONT_END.to_dict()):
         raise InputFormatError("made by another front end", where=str(shard), remedy="Delete it and prepare again")
     return Clip(name=shard.stem, **fields)
+
+
+def _content(front_end: dict[str, Any]) -> dict[str, Any]:
+    """What of a front end decides what a shard holds: not how much of it a tower sees at once."""
+    return {key: value for key, value in front_end.items() if key not in ("lip_window_ticks", "audio_window_ticks")}
 
 
 def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:

@@ -21,10 +21,12 @@ _ENCODING_SIZE = 128
 _FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
 
 
-def _conv(filters: int, kernel: Any, strides: Any = 1, *, dims: int, padding: str = "valid") -> list[Any]:
+def _conv(
+    filters: int, kernel: Any, strides: Any = 1, *, dims: int, padding: str = "valid", dilation: int = 1
+) -> list[Any]:
     kind = layers.Conv2D if dims == 2 else layers.Conv1D
     return [
-        kind(filters, kernel, strides=strides, padding=padding, use_bias=False),
+        kind(filters, kernel, strides=strides, padding=padding, dilation_rate=dilation, use_bias=False),
         layers.BatchNormalization(momentum=0.98),
         layers.ReLU(),
     ]
@@ -75,7 +77,7 @@ class LipTower(keras.Model):
 
 
 class AudioTower(keras.Model):
-    """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 20, EMBEDDING_SIZE]."""
+    """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 32, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -88,8 +90,8 @@ class AudioTower(keras.Model):
             [
                 keras.Input((None, FRONT_END.mel_bands // 8 * 48)),
                 layers.Dropout(dropout),
-                *_conv(128, 5, dims=1),
-                *_conv(192, 5, dims=1),
+                *_conv(128, 5, dims=1, dilation=2),
+                *_conv(192, 5, dims=1, dilation=3),
                 layers.Conv1D(EMBEDDING_SIZE, 1),
             ],
             name="windows",

@@ -33,7 +33,7 @@ class FrontEnd:
     level_prior_s: float = 0.5  # how much of the prior mean the start of a stream holds
     level_prior_log: float = -9.0  # that prior: the log energy of speech at a usual level
     level_scale: float = 0.25  # log energy above the running mean times this is what the tower sees
-    audio_window_ticks: int = 21  # 0.2 s from the middle of the first tick's window to the last's
+    audio_window_ticks: int = 33  # 0.32 s from the middle of the first tick's window to the last's
 
     lip_tick_ms: int = LIP_TICK_NS // NS_PER_MS
     lip_window_ticks: int = 5

@@ -107,7 +107,7 @@ def test_shapes_types_and_ranges(augmentation: Augmentation | None) -> None:
     x, y = next(iter(Batches(clips, lip_ticks=TICKS, batch_size=3, seed=1, augmentation=augmentation)))
     size, windows = FRONT_END.crop_px, TICKS - 4
     assert x["crops"].shape == (3, TICKS, size, size)
-    assert x["rows"].shape == (3, 4 * (windows - 1) + 1 + 20, FRONT_END.mel_bands)
+    assert x["rows"].shape == (3, 4 * (windows - 1) + FRONT_END.audio_window_ticks, FRONT_END.mel_bands)
     assert y["lip_weight"].shape == (3, windows)
     assert y["audio_valid"].shape == (3, 4 * (windows - 1) + 1)
     assert y["first_match"].shape == (3,)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from device.towers.bundle import DEFAULT_BUNDLE
 from tests.device.towers import fuzzing
 from tests.stores import needs_ssh_keygen
 from tests.test_house import ROOT
@@ -31,6 +32,6 @@ def test_no_crash_no_hang_no_acceptance(times: int, seed: int) -> None:
 
 
 def test_structure_is_what_is_not_weights() -> None:
-    content = (fuzzing.DEFAULT_BUNDLE / "audio.tflite").read_bytes()
+    content = (DEFAULT_BUNDLE / "audio.tflite").read_bytes()
     places = set(fuzzing.structure(content))
     assert 1000 < len(places) < len(content) / 4 and {0, 4, 5, 6, 7} <= places
