@@ -65,8 +65,8 @@ def main() -> int:
             allowed = 1.001 * step or _ROUNDING * float(np.abs(there[name]).max())
             right &= apart <= allowed and not (step and golden)
             said = {"model": name, "step": step, "golden_others": golden, "values": values.size, "others": others}
-            here = {"machine": platform.machine(), "python": platform.python_version()}
-            print(json.dumps(said | {"apart": apart} | here))
+            where = {"machine": platform.machine(), "python": platform.python_version()}
+            print(json.dumps(said | {"apart": apart} | where))
     return 0 if right else 1
 
 
