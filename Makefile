@@ -30,7 +30,7 @@ MOSQUITTO_FOUND = (PATH="$$PATH:/usr/sbin"; command -v mosquitto && command -v m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-devices test-homeassistant soak setup-test lint test-packages install uninstall clean
+.PHONY: help run setup test test-devices test-aarch64 test-homeassistant soak setup-test lint test-packages install uninstall clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 28
@@ -50,9 +50,13 @@ test: setup-test ## lint, type check and all tests (PYTEST_ARGS="-m 'not slow'" 
 	exit $$status
 
 # Each check runs in a Debian tree of its own, with a virtual camera and a null sink; the first call makes that tree.
-test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 9 minutes)
+test-devices: ## the real camera and microphone libraries on virtual devices (as root, with debootstrap; 6 minutes)
 	@tests/devices/tree.sh env LD_PRELOAD=/opt/dma_shim.so \
 		python -m pytest -p no:cacheprovider $(PYTEST_ARGS) tests/devices/check_*.py
+
+# Emulated, so it says nothing of speed; the first call makes two trees of 1.3 GB.
+test-aarch64: setup ## the built-in models and the device's own tests on ARM, Python 3.11 and 3.13 (as root, with debootstrap; an hour)
+	@VENV=$(VENV) tests/aarch64/run.sh
 
 test-homeassistant: setup-test ## ask Home Assistant itself what it reads (needs Python 3.13: HA_PYTHON=/path/to/it)
 	@$(PY) -m tests.homeassistant.check --python $(HA_PYTHON)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from convert.pack import pack, write_json
-from convert.parity import require_parity
+from convert.parity import Answers, Parity, compare, require_parity
 from convert.quantize import FORMATS, to_tflite
 from convert.report import FormatReport, draw, report
 from convert.trained import open_run
@@ -51,12 +51,13 @@ def build(
         "training": _describe(run),
     }  # fmt: skip
     examples = trained.examples(training, example_count)
-    contents, answers = {}, {}
+    contents: dict[str, dict[str, bytes]] = {}
+    answers: dict[str, Answers] = {}
     for fmt in FORMATS:
         contents[fmt] = {file: to_tflite(net, examples[file], fmt) for file, net in trained.networks.items()}
         pack(out / fmt, trained.kind, contents[fmt], about | {"number_format": fmt})
         answers[fmt] = trained.answers(load_bundle(out / fmt, (trained.kind,)).models, validation)
-    parities = {fmt: trained.parity(answers[REFERENCE], answers[fmt], settings) for fmt in FORMATS}
+    parities: dict[str, Parity] = {fmt: compare(answers[REFERENCE], answers[fmt], settings) for fmt in FORMATS}
     reports = report(contents, parities, REFERENCE)
     tables = {fmt: each.to_dict() for fmt, each in reports.items()}
     write_json(out / "parity.json", tables)

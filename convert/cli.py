@@ -13,15 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.kinds import KINDS
 from convert.remote import SERVICE, Access
 from device import __version__
 from device.command import guarded
 from device.towers.bundle import Bundle, load_bundle
-from device.towers.kinds import TOWERS
 from device.towers.signature import sign
 from train.fit_options import require_tensorflow
-
-KINDS = (TOWERS,)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -2,20 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from device.errors import InputFormatError, ModelError
-from device.sync.curve import Calibration, unit
-from train.measure import SPEECH_RATIO, Track, accuracy, own_offset, windows
+from device.sync.curve import TICK_MS, Calibration, estimate, unit
+from train.data import Clip
+from train.measure import OWN_SEARCH_TICKS, SPEECH_RATIO, Towers, Track, track, window_parts
 
 Floats = npt.NDArray[np.float32]
+# Lips, their flags and first tick; sound, its flags and first tick; search ticks: as of device.sync.curve.evidence.
+Evidence = Callable[[Floats, npt.NDArray[np.bool_], int, Floats, npt.NDArray[np.bool_], int, int], Floats]
 
 WINDOWS_S = (0.6, 1.0, 2.0, 5.0)
 _REPEATS = 10  # each clip is sliced by several random shifts: validation clips are few
+_SEARCH_TICKS, _MAX_SHIFT_TICKS = 100, 60
+_RIGHT_MS = 40.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the models of one format make of some clips, and how offsets come of that."""
+
+    tracks: list[Track]
+    evidence: Evidence
+
+    def curve(self, at: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
+        """Evidence of a stretch of lip windows, summed; the sound is sliced to be so much earlier."""
+        rows = self.evidence(
+            at.lips[part], at.lips_valid[part], at.lips_first + part.start, at.audio,
+            np.ones(len(at.audio), np.bool_), at.audio_first - shift_ticks, search_ticks,
+        )  # fmt: skip
+        return np.asarray(rows.sum(0), np.float32)
+
+    def offset_ms(self, at: Track, calibration: Calibration) -> float:
+        """Of a whole clip, where it speaks; 0 where it says nothing."""
+        whole = self.evidence(
+            at.lips, at.lips_valid & at.speech(), at.lips_first, at.audio, np.ones(len(at.audio), np.bool_),
+            at.audio_first, OWN_SEARCH_TICKS,
+        )  # fmt: skip
+        found = estimate(whole.sum(0), calibration) if len(whole) else None
+        return found.offset_ms if found else 0.0
+
+
+def answers_of(towers: Towers, clips: Sequence[Clip], evidence: Evidence) -> Answers:
+    return Answers([track(clip, towers) for clip in clips], evidence)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,17 +77,17 @@ class Parity:
         return max(losses.items(), key=lambda item: item[1])
 
 
-def compare_towers(before: list[Track], after: list[Track], calibration: Calibration) -> Parity:
-    """The same clips and shifts by both pairs of towers; truth is each clip's own offset by the first.
+def compare(before: Answers, after: Answers, calibration: Calibration) -> Parity:
+    """The same clips and shifts in two formats; truth is each clip's own offset by the first.
 
     Raises InputFormatError where no clip has a window with speech and a face.
     """
-    truths = [own_offset(track, calibration)[0] for track in before]
-    (counts, reference), (_, candidate) = (_accuracies(tracks, truths, calibration) for tracks in (before, after))
-    pairs = list(zip(before, after, strict=True))
+    truths = [before.offset_ms(track, calibration) for track in before.tracks]
+    (counts, reference), (_, candidate) = (_accuracies(each, truths, calibration) for each in (before, after))
+    pairs = list(zip(before.tracks, after.tracks, strict=True))
     if not counts:
         raise InputFormatError(
-            "no window of them has speech and a face", where=f"{len(before)} validation clips",
+            "no window of them has speech and a face", where=f"{len(pairs)} validation clips",
             remedy="Give longer clips",
         )  # fmt: skip
     return Parity(
@@ -90,21 +124,26 @@ def _joined(pairs: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 
 
 def _accuracies(
-    tracks: list[Track], truths: list[float], calibration: Calibration
+    answers: Answers, truths: list[float], calibration: Calibration
 ) -> tuple[dict[str, int], dict[str, float]]:
     """Windows with speech, and the share that is right, by window length; lengths that no clip has are left out."""
     counts, shares = {}, {}
     for window_s in WINDOWS_S:
-        random = np.random.default_rng(0)  # the same shifts for both
-        measured = [
-            window
-            for _ in range(_REPEATS)
-            for track, truth in zip(tracks, truths, strict=True)
-            for window in windows(track, truth, window_s=window_s, search_ms=1000, calibration=calibration,
-                                  random=random, max_shift_ms=600)
-        ]  # fmt: skip
-        share = accuracy(measured)
-        if np.isfinite(share):
-            shares[f"{window_s:g}"] = round(share, 6)
-            counts[f"{window_s:g}"] = sum(window.speech_ratio >= SPEECH_RATIO for window in measured)
+        random = np.random.default_rng(0)  # the same shifts for all formats
+        right = [
+            _is_right(answers, at, part, int(shift), truth, calibration)
+            for at, truth in zip(answers.tracks, truths, strict=True)
+            for part in window_parts(at, window_s)
+            if at.speech()[part].mean() >= SPEECH_RATIO
+            for shift in random.integers(-_MAX_SHIFT_TICKS, _MAX_SHIFT_TICKS + 1, _REPEATS)
+        ]
+        if right:
+            counts[f"{window_s:g}"], shares[f"{window_s:g}"] = len(right), round(float(np.mean(right)), 6)
     return counts, shares
+
+
+def _is_right(
+    answers: Answers, at: Track, part: slice, shift_ticks: int, truth_ms: float, calibration: Calibration
+) -> bool:
+    found = estimate(answers.curve(at, part, _SEARCH_TICKS, shift_ticks), calibration)
+    return found is not None and abs(found.offset_ms - truth_ms - shift_ticks * TICK_MS) <= _RIGHT_MS

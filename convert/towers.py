@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.parity import compare_towers
+from convert.parity import Answers, answers_of
 from convert.trained import Models, Trained
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from device.sync.curve import Calibration
+from device.sync.curve import Calibration, evidence
 from device.towers.kinds import AUDIO, LIPS, TOWERS
 from train.data import Clip, front_end
 from train.fit import keras_towers
 from train.load_towers import load_pair
-from train.measure import Track, model_towers, track
+from train.measure import model_towers
 
 Floats = npt.NDArray[np.float32]
 
 LIP_EMBEDDINGS_PER_RUN = 25  # one second at a time: windows overlap, so longer runs share more and wait longer
 AUDIO_EMBEDDINGS_PER_RUN = 100
-_LIP_TICKS = LIP_EMBEDDINGS_PER_RUN + FRONT_END.lip_window_ticks - 1
-_AUDIO_TICKS = AUDIO_EMBEDDINGS_PER_RUN + FRONT_END.audio_window_ticks - 1
+LIP_TICKS = LIP_EMBEDDINGS_PER_RUN + FRONT_END.lip_window_ticks - 1
+AUDIO_TICKS = AUDIO_EMBEDDINGS_PER_RUN + FRONT_END.audio_window_ticks - 1
 _NOISE_DB = (-60.0, -40.0, -20.0)  # of full scale
 _PRE_ROLL_S = 1.0  # before the stretch of noise, as long as the running level needs to find it
 
 
-def open_towers(run: Path) -> Trained:
+def open_towers(run: Path, config: Mapping[str, Any]) -> Trained:
     """Raises ModelError."""
     pair = load_pair(run)
     scale = keras_towers(pair).logit_scale
 
-    def answers(models: Models, clips: list[Clip]) -> list[Track]:
+    def answers(models: Models, clips: list[Clip]) -> Answers:
         towers = model_towers(models["lips"], models["audio"], scale)
-        return [track(clip, towers) for clip in clips]
+        return answers_of(towers, clips, partial(evidence, logit_scale=scale))
 
     networks = {LIPS: pair.lips, AUDIO: pair.audio}
-    return Trained(TOWERS, networks, Calibration(logit_scale=scale), examples, answers, compare_towers)
+    return Trained(TOWERS, networks, Calibration(logit_scale=scale), examples, answers)
 
 
 def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
@@ -56,14 +58,14 @@ def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
     while len(lips) < count:
         for choices in by_speaker.values():
             crops, _, _, rows, _ = front_end(choices[int(random.integers(len(choices)))])
-            lips.append(_stretch(crops, _LIP_TICKS, random))
-            audio.append(_stretch(rows, _AUDIO_TICKS, random))
-    lips += [np.repeat(lips[0][:1], _LIP_TICKS, 0), np.zeros_like(lips[0])]
+            lips.append(_stretch(crops, LIP_TICKS, random))
+            audio.append(_stretch(rows, AUDIO_TICKS, random))
+    lips += [np.repeat(lips[0][:1], LIP_TICKS, 0), np.zeros_like(lips[0])]
     audio.append(np.zeros_like(audio[0]))
     for noisy in _noise(clips[0], random):
         crops, _, _, rows, _ = front_end(noisy)
-        lips.append(crops[-_LIP_TICKS:])
-        audio.append(rows[-_AUDIO_TICKS:])
+        lips.append(crops[-LIP_TICKS:])
+        audio.append(rows[-AUDIO_TICKS:])
     return {LIPS: np.stack(lips), AUDIO: np.stack(audio)}
 
 
@@ -76,7 +78,7 @@ def _stretch(values: Floats, ticks: int, random: np.random.Generator) -> Floats:
 
 def _noise(clip: Clip, random: np.random.Generator) -> Iterator[Clip]:
     """A room with nobody in it: the noise of a sensor in the dark, and that of a microphone at some levels."""
-    seconds = _PRE_ROLL_S + _AUDIO_TICKS * FRONT_END.audio_tick_ms / 1000
+    seconds = _PRE_ROLL_S + AUDIO_TICKS * FRONT_END.audio_tick_ms / 1000
     ticks = round(seconds * 1000 / FRONT_END.lip_tick_ms)
     for level_db in _NOISE_DB:
         loud = 32767 * 10 ** (level_db / 20)

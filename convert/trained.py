@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convert.parity import Parity
+from convert.parity import Answers
 from device.errors import ModelContractError, ModelCorruptError
 from device.sync.curve import Calibration
 from device.towers.kinds import TOWERS, Kind
@@ -21,40 +22,37 @@ from train.data import Clip
 
 Floats = npt.NDArray[np.float32]
 Models = Mapping[str, Model]  # by the stems of their files
+_OPENERS = ("towers", "syncnet", "direct")  # each a module beside this one
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Networks and examples go by the names of the files that the networks become.
-
-    `answers` are what the models make of clips; only `parity`, which compares those of two formats, looks into them.
-    """
+    """Networks and examples go by the names of the files that the networks become."""
 
     kind: Kind
     networks: dict[str, keras.Model]
     calibration: Calibration  # the default one at the networks' own scale
     examples: Callable[[list[Clip], int], dict[str, Floats]]  # [n, ...]: real inputs, silence and noise among them
-    answers: Callable[[Models, list[Clip]], Any]
-    parity: Callable[[Any, Any, Calibration], Parity]
+    answers: Callable[[Models, list[Clip]], Answers]
 
 
 def open_run(run: Path) -> Trained:
     """What `avdrift-train fit` has left in a folder. Raises ModelError."""
-    from convert.towers import open_towers
-
-    openers = {TOWERS.name: open_towers}
-    name = _kind_of(run)
-    if name not in openers:
-        what = f"models of kind {name!r}, known are {', '.join(openers)}"
+    config = read_config(run)
+    name = config.get("model", TOWERS.name)
+    if name not in _OPENERS:
+        what = f"models of kind {str(name)[:60]!r}, known are {', '.join(_OPENERS)}"
         raise ModelContractError(what, where=str(run / "config.json"), remedy="Train with this version of avdrift")
-    return openers[name](run)
+    module = import_module(f"convert.{name}")
+    opened: Trained = getattr(module, f"open_{name}")(run, config)
+    return opened
 
 
-def _kind_of(run: Path) -> str:
+def read_config(run: Path) -> dict[str, Any]:
     path = run / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        return str(config.get("model", TOWERS.name))
-    except (OSError, ValueError, RecursionError, AttributeError) as error:
+        return dict(config)
+    except (OSError, ValueError, RecursionError, TypeError) as error:
         remedy = "Give the folder that fit wrote"
         raise ModelCorruptError(f"cannot be read ({error})", where=str(path), remedy=remedy) from error

@@ -20,12 +20,14 @@ from device.devices import add_devices_command, devices_command
 from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import AvdriftError, UsageError
 from device.features.fetch import fetch_face_model, require_face_model
+from device.fix.cli import add_fix_command, fix_command
 from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
 from device.run_cli import add_run_options, measure_settings, run_command, run_recording, signals
 from device.runtime.daemon import Daemon
 from device.runtime.live import Lines
-from device.runtime.measure import measure
-from device.sync.verdict import PROFILES
+from device.runtime.measure import Measured, measure_timeline
+from device.runtime.plot import write_csv, write_plot
+from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle
 from device.towers.kinds import DIRECT, TOWERS
 
@@ -63,7 +65,11 @@ def build_parser() -> argparse.ArgumentParser:
         help="kind of the models; those that are not towers have to be given by --bundle (default: towers)",
     )  # fmt: skip
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
+    measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
+    measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
+    measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
+    add_fix_command(commands, [bundle, search])
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
     bench.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
@@ -89,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     commands = {
         "run": run_command, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
         "fetch-face": _fetch_face, "model": model_command, "devices": devices_command, "doctor": doctor_command,
-        "pattern": pattern_command, "calibrate": calibrate_command,
+        "pattern": pattern_command, "calibrate": calibrate_command, "fix": fix_command,
     }  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
 
@@ -112,6 +118,8 @@ def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: b
 
 
 def _measure(options: argparse.Namespace) -> int:
+    if (options.csv or options.plot) and len(options.files) > 1:
+        raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
     kind = {kind.name: kind for kind in _MEASURING}[options.model]
     if options.bundle is None and kind is not TOWERS:
         remedy = "Give --bundle the folder that avdrift-convert build wrote"
@@ -121,7 +129,9 @@ def _measure(options: argparse.Namespace) -> int:
     exit_code = 0
     for file in options.files:
         try:
-            found = measure(Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms)
+            found = measure_timeline(
+                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=options.profile
+            )
         except AvdriftError as error:
             if isinstance(error, UsageError):
                 raise
@@ -129,25 +139,32 @@ def _measure(options: argparse.Namespace) -> int:
             print(f"avdrift: {error}", file=sys.stderr)
             exit_code = exit_code or error.exit_code
             continue
-        damaged = found.pop("damaged")
-        if damaged:
-            print(f"avdrift: {file}: damaged: {damaged}", file=sys.stderr)
+        if found.damaged:
+            print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
         if options.json:
-            print(json.dumps(found, allow_nan=False), flush=True)
+            print(json.dumps(found.told, allow_nan=False), flush=True)
         else:
             _print_measured(found)
+        if options.csv:
+            write_csv(found, options.csv)
+        if options.plot:
+            write_plot(found, options.plot)
     return exit_code
 
 
-def _print_measured(found: dict[str, object]) -> None:
-    windows = found.get("windows")
-    rows = [("", found)]
-    if isinstance(windows, list):
-        rows += [(f"  {window['t_s']:8.1f} s", window) for window in windows]
+def _print_measured(measured: Measured) -> None:
+    found = measured.told
+    rows = [("", found), *((f"  {window['t_s']:8.1f} s", window) for window in found.get("windows", ()))]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
         print(f"{name or str(found['file']) + ':'} {offset}, {row['state']}{confidence}")
+    if found["drift_ppm"] is not None:
+        print(f"  drift {found['drift_ppm']:+.1f} ±{found['drift_std_ppm']:.1f} ppm ({found['drift_class']})")
+    for step in found["steps"]:
+        print(f"  step of {step['step_ms']:+.0f} ms at {step['t_s']:.0f} s")
+    if found["verdict"] != "unknown":
+        print(f"  {found['verdict'].replace('_', ' ')} ({found['profile']})")
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -62,6 +62,13 @@ class Direction(StrEnum):
     IN_SYNC = "in_sync"
 
 
+class DriftClass(StrEnum):
+    STEADY = "steady"
+    DRIFTING = "drifting"
+    STEPPED = "stepped"  # a step was seen, and since then too little for a drift
+    UNKNOWN = "unknown"
+
+
 class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     DETECTABLE = "detectable"
@@ -104,6 +111,7 @@ class Report(Told):
     confidence: float | None
     drift_ppm: float | None
     drift_std_ppm: float | None
+    drift_class: DriftClass
     step_ms: float | None
     verdict: Verdict
     profile: str

@@ -20,7 +20,7 @@ from typing import Any, Self
 import pytest
 
 from device.config import MqttSettings
-from device.records import Direction, Event, EventKind, Health, Info, Report, State, Verdict
+from device.records import Direction, DriftClass, Event, EventKind, Health, Info, Report, State, Verdict
 from device.telemetry.mqtt_connection import Pace
 
 NODE = "stage"
@@ -175,7 +175,8 @@ def report(seq: int = 1, **more: Any) -> Report:
     values: dict[str, Any] = {
         "schema": 1, "seq": seq, "boot_id": "boot", "uptime_s": 12.5, "t_unix_ms": 1_790_000_000_000,
         "clock_synced": True, "state": State.MEASURING, "offset_ms": -42.5, "offset_std_ms": 3.1,
-        "direction": Direction.AUDIO_LATE, "confidence": 0.987, "drift_ppm": 1.5, "drift_std_ppm": 0.2, "step_ms": None,
+        "direction": Direction.AUDIO_LATE, "confidence": 0.987, "drift_ppm": 1.5, "drift_std_ppm": 0.2,
+        "drift_class": DriftClass.STEADY, "step_ms": None,
         "verdict": Verdict.IN_SYNC, "profile": "itu-r-bt1359", "window_s": 5.0, "faces": 1, "speech_ratio": 0.75,
         "model": "default 1", "video_dropped": 0, "audio_dropped": 0, "latency_ms": 320.0,
     }  # fmt: skip
@@ -188,7 +189,8 @@ def silent(seq: int = 1, **more: Any) -> Report:
         ("offset_ms", "offset_std_ms", "direction", "confidence", "drift_ppm", "drift_std_ppm", "speech_ratio",
          "latency_ms", "faces", "clock_synced")
     )  # fmt: skip
-    return report(seq, **unknown | {"state": State.STALLED, "verdict": Verdict.UNKNOWN} | more)
+    words = {"state": State.STALLED, "drift_class": DriftClass.UNKNOWN, "verdict": Verdict.UNKNOWN}
+    return report(seq, **unknown | words | more)
 
 
 def event(seq: int, **more: Any) -> Event:

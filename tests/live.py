@@ -60,6 +60,7 @@ class Tape:
         self._clock, self._items, self._then, self._silent = clock, items, then, silent
         self._changed = threading.Condition()
         self.device, self.closed, self.left = device, False, False
+        self.dropped, self.rate_ppm = 0, None
 
     def __enter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from device.config import ModelSettings
-from device.records import NS_PER_S, Report, State, Verdict
+from device.records import NS_PER_S, DriftClass, Report, State, Verdict
 from device.runtime.models import LOOK_EVERY_S, Models
 from device.runtime.trial_file import TrialFile
 from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
@@ -67,7 +67,8 @@ def report(state: State, *, seq: int = 1, model: str = "", uptime_s: float = 0.0
     """A report that says nothing but what is given."""
     usual: dict[str, object] = {
         "schema": 1, "boot_id": "b", "t_unix_ms": 1, "clock_synced": None, "offset_ms": None, "offset_std_ms": None,
-        "direction": None, "confidence": None, "drift_ppm": None, "drift_std_ppm": None, "step_ms": None,
+        "direction": None, "confidence": None, "drift_ppm": None, "drift_std_ppm": None,
+        "drift_class": DriftClass.UNKNOWN, "step_ms": None,
         "verdict": Verdict.UNKNOWN, "profile": "itu-r-bt1359", "window_s": 5.0, "faces": None, "speech_ratio": None,
         "video_dropped": 0, "audio_dropped": 0, "latency_ms": None,
     }  # fmt: skip

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _TRAINING = ("fit", "clean")
 _FITS = {"towers": "fit", "syncnet": "fit_syncnet", "direct": "fit_direct"}
 _MIN_TRUTH_CONFIDENCE = 0.3
-_SURE_TRUTH = 0.95
+_SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
 
 
 def build_parser(command: str | None = None, model: str = "towers") -> argparse.ArgumentParser:
@@ -99,6 +99,12 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     report.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page too")
     report.add_argument("--seed", type=int, default=0, help="of the shifts")
     report.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    trust = commands.add_parser("trust", parents=[shards], help="whether reports can be trusted, over steps as well")
+    trust.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    trust.add_argument("--split", default="valid", help="which clips (default: valid)")
+    trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
+    trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
+    trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
 
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
@@ -324,6 +330,25 @@ def _report(options: argparse.Namespace) -> int:
     return 0
 
 
+def _trust(options: argparse.Namespace) -> int:
+    from train.evaluate import load_split
+    from train.load_towers import towers_of_bundle
+    from train.measure import own_offset, track
+    from train.trust import report
+
+    if not (0.4 <= options.window <= 60 and options.rounds >= 1):
+        raise UsageError(
+            "a value is out of range", where="avdrift-train trust", remedy="Give 0.4 to 60 s and at least one round"
+        )
+    towers, calibration, model = towers_of_bundle(options.bundle)
+    tracks = [track(clip, towers) for clip in load_split(options.shards, options.split)]
+    truths = [(t, *own_offset(t, calibration)) for t in tracks if len(t.lips)]
+    sure = [(t, offset_ms) for t, offset_ms, confidence in truths if confidence >= _SURE_TRUTH]
+    found = report(sure, calibration, window_s=options.window, rounds=options.rounds, seed=options.seed)
+    print(json.dumps({"model": model, "clips": len(sure), "left_out": len(tracks) - len(sure)} | found, indent=1))
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -357,7 +382,7 @@ def _check_parent(file: Path) -> None:
 
 _COMMANDS = {
     "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate,
-    "ablate": _ablate, "report": _report, "zero": _zero, "check": _check,
+    "ablate": _ablate, "report": _report, "trust": _trust, "zero": _zero, "check": _check,
 }  # fmt: skip
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
 from device.sync.curve import Calibration
@@ -15,6 +16,8 @@ from train.measure import Towers, bundle_towers
 
 if TYPE_CHECKING:
     from train.towers import TowerPair
+
+Network = TypeVar("Network", bound=Any)
 
 
 def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
@@ -34,19 +37,29 @@ def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
 
 def load_pair(run: Path) -> TowerPair:
     """The Keras pair of a training run. Raises ModelMissingError, ModelCorruptError."""
+
+    def build() -> TowerPair:
+        from train.fit import build_pair
+
+        return build_pair()
+
+    return load_weights(run, build)
+
+
+def load_weights(run: Path, build: Callable[[], Network]) -> Network:
+    """A network with the weights of a training run. Raises ModelMissingError, ModelCorruptError."""
     weights = run / "last.weights.h5"
     if not weights.is_file():
         raise ModelMissingError("no trained weights", where=str(weights), remedy="Give the folder that fit wrote")
     require_tensorflow()
-    from train.fit import build_pair
-
-    pair = build_pair()
+    network = build()
     try:
-        pair.load_weights(weights)
+        network.load_weights(weights)
     except (OSError, ValueError, KeyError) as error:
         remedy = "Train again with this version of avdrift"
-        raise ModelCorruptError(f"not the weights of this pair ({error})", where=str(weights), remedy=remedy) from error
-    return pair
+        what = f"not the weights of this network ({error})"
+        raise ModelCorruptError(what, where=str(weights), remedy=remedy) from error
+    return network
 
 
 def read_calibration(path: Path, logit_scale: float) -> Calibration:

@@ -20,7 +20,8 @@ from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream, Embeddings
-from device.towers.bundle import AUDIO, LIPS, Bundle
+from device.towers.bundle import Bundle
+from device.towers.kinds import AUDIO, LIPS
 from device.towers.litert import Floats, Model
 from device.towers.macs import count_macs
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from device.capture.file import FileSource
-from device.capture.source import Source
+from device.capture.source import LiveSource
 from device.errors import AvdriftError, DeviceLostError
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.feed import Feed
@@ -37,7 +37,7 @@ class Live:
         self._feeds, self._seconds = feeds, seconds
         self._given: queue.Queue[Frame | Chunk | BaseException] = queue.Queue(_WAITING_ITEMS)
         self._stopped = threading.Event()
-        self._open: list[Source[Frame | Chunk]] = []
+        self._open: list[LiveSource[Frame | Chunk]] = []
         self.devices: dict[str, str] = {}
 
     def items(self) -> Iterator[Frame | Chunk]:
@@ -50,8 +50,7 @@ class Live:
         finally:
             self._stopped.set()
             for source in self._open:  # it may wait for its next item
-                close: Callable[[], None] = getattr(source, "close", lambda: None)
-                close()
+                source.close()
             with suppress(queue.Empty):
                 while True:  # a thread that waits for room must see that it is over
                     self._given.get_nowait()
@@ -81,7 +80,7 @@ class Live:
         try:
             with feed.open() as source:
                 self._open.append(source)
-                self.devices[feed.part] = str(getattr(source, "device", None) or feed.part)
+                self.devices[feed.part] = source.device or feed.part
                 for item in source:
                     if self._stopped.is_set():
                         return

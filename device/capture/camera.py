@@ -64,6 +64,7 @@ class CameraSource(Closing):
         number, info = choose(library, settings.device)
         self.device, self.name = PREFIX + str(info["Id"]), str(info.get("Model", "camera"))
         self.dropped = 0
+        self.rate_ppm: float | None = None  # the computer's clock stamps its pictures
         self._library, self._lost_after_s = library, lost_after_s
         self._arrived = threading.Condition()
         self._waiting: deque[Any] = deque()  # requests of picamera2, each held by us once

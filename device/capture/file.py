@@ -77,6 +77,11 @@ class FileSource(Closing):
         self._chunks = AudioTrack(audio_rate_hz, self._trouble)
         self._read = False
 
+    @property
+    def stream_indexes(self) -> tuple[int, int]:
+        """Of the picture and of the sound, among the file's streams."""
+        return self._video.index, self._audio.index
+
     def close(self) -> None:
         self._container.close()
 

@@ -41,7 +41,7 @@ def is_card(settings: MicrophoneSettings) -> bool:
 
 
 class MicrophoneSource(Closing):
-    """Chunks of 20 ms of mono sound at `rate_hz`, from now on, until closed.
+    """Chunks of CHUNK_MS of mono sound at `rate_hz`, from now on, until closed.
 
     Opened by the constructor; waits for a next chunk as long as the microphone gives sound at all. The first chunks
     come after about a second, when their times are known.

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from device.capture.audio_clock import Placed
 from device.records import NS_PER_S, Chunk, Samples
 
-CHUNK_MS = 20
+CHUNK_MS = 50  # each costs a small computer more than its samples do
 LEVEL_TIME_CONSTANT_S = 2.0
 LOUDER = 4.0  # in power: 6 dB
 

@@ -23,6 +23,7 @@ from device.records import NS_PER_S
 
 BLOCK_MS = 20
 QUEUE_BLOCKS = 250  # 5 s: longer than the analysis may pause
+WAKE_BLOCKS = 3  # waking the reader costs more than a block; nothing is done with less than 50 ms
 RATES_HZ = (48_000, 16_000, 32_000, 96_000, 44_100, 192_000, 8_000)  # the first that a card has; whole ratios first
 MAX_CHANNELS = 2
 _POLL_S = 0.25
@@ -104,13 +105,15 @@ class Inbox:
             if len(self._blocks) >= QUEUE_BLOCKS:
                 self._skipped += self._blocks.popleft().count
             self._blocks.append(Block(data, count, adc_ns, mono_ns, boot_ns, real_ns))
-            self._changed.notify()
+            if len(self._blocks) >= WAKE_BLOCKS:
+                self._changed.notify()
             return None, self._stop if self._closed else self._go_on
 
     def get(self, timeout_s: float) -> Block | None:
         """The oldest block; None where none came in time, or at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._blocks or self._closed, timeout_s)
+            if not self._blocks:  # what came with others is taken with them
+                self._changed.wait_for(lambda: len(self._blocks) >= WAKE_BLOCKS or self._closed, timeout_s)
             if self._closed or not self._blocks:
                 return None
             block, skipped = self._blocks.popleft(), self._skipped

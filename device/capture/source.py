@@ -26,6 +26,29 @@ class Source(Protocol[Item_co]):
     def __iter__(self) -> Iterator[Item_co]: ...
 
 
+class LiveSource(Source[Item_co], Protocol):
+    """A device, open since it was made, that gives items until it is closed or raises CaptureError."""
+
+    @property
+    def device(self) -> str | None:
+        """As `avdrift devices` prints it."""
+        ...
+
+    @property
+    def dropped(self) -> int:
+        """Items lost in it so far."""
+        ...
+
+    @property
+    def rate_ppm(self) -> float | None:
+        """How far its own clock is off, where it has one and that is known."""
+        ...
+
+    def close(self) -> None:
+        """End its iteration soon; from any thread and any number of times."""
+        ...
+
+
 class Closing:
     """What the sources have in common: open when made, closed by `with`."""
 

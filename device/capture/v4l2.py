@@ -55,6 +55,7 @@ class V4l2Source(Closing):
         self.device = settings.device
         self.name = Path(settings.device.removeprefix(PREFIX)).name
         self.dropped = 0
+        self.rate_ppm: float | None = None  # the computer's clock stamps its pictures
         self._settings, self._opener, self._lost_after_s = settings, opener, lost_after_s
         self._turn = settings.rotation_deg == 180
         self._changed = threading.Condition()

@@ -8,6 +8,7 @@ so the crop neither lags behind a moving head nor shakes with the detector's noi
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,14 +57,12 @@ class _Detection:
 
 def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> npt.NDArray[np.float64]:
     """The 2x3 similarity from picture to crop; the pixel pitch of a larger crop at the same pitch is the same."""
-    eyes = (points[0] + points[1]) / 2
-    across = points[1] - points[0]
-    angle = np.arctan2(across[1], across[0])
-    scale = size_px / (side_per_eye_mouth * max(float(np.hypot(*(points[2] - eyes))), 1.0))
-    cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
-    rotation = np.array([[cos, sin], [-sin, cos]])
-    centre = np.full(2, (size_px - 1) / 2)
-    return np.column_stack([rotation, centre - rotation @ points[2]])
+    (right_x, right_y), (left_x, left_y), (x, y) = points.tolist()
+    eyes_x, eyes_y = (right_x + left_x) / 2, (right_y + left_y) / 2
+    angle = math.atan2(left_y - right_y, left_x - right_x)
+    scale = size_px / (side_per_eye_mouth * max(math.hypot(x - eyes_x, y - eyes_y), 1.0))
+    cos, sin, centre = math.cos(angle) * scale, math.sin(angle) * scale, (size_px - 1) / 2
+    return np.array([[cos, sin, centre - cos * x - sin * y], [-sin, cos, centre + sin * x - cos * y]])
 
 
 def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
@@ -92,24 +91,24 @@ def _gray_around(
     picture: Picture, centre: KeyPoints, reach_px: float, grid: int
 ) -> tuple[GrayImage, KeyPoints]:
     """The part of a picture within reach in grey, at least one pixel, and its corner, a multiple of `grid`."""
-    size = np.array(picture.shape[1::-1])
-    low = np.clip((centre - reach_px) // grid, 0, (size - 1) // grid).astype(np.int64) * grid
-    high = np.clip(centre + reach_px + grid, low + 1, size).astype(np.int64)
-    part = slice(low[1], high[1]), slice(low[0], high[0])
-    return gray(picture, part), low.astype(np.float64)
+    columns, rows = (
+        slice(first := min(max(0, int((middle - reach_px) // grid)), (size - 1) // grid) * grid,
+              min(max(first + 1, int(middle + reach_px + grid)), size))
+        for middle, size in zip(centre.tolist(), picture.shape[1::-1], strict=True)
+    )  # fmt: skip
+    return gray(picture, (rows, columns)), np.array([columns.start, rows.start], np.float64)
 
 
 def smooth(times_ns: npt.NDArray[np.int64], points: npt.NDArray[np.float64], t_ns: int) -> KeyPoints:
     """Key points [n, 3, 2] seen at times [n], at time t: a Gaussian-weighted straight line through those nearby."""
-    x = (times_ns - t_ns) / _SMOOTHING_NS
-    weights = np.exp(-0.5 * x**2)
-    total = weights.sum()
-    mean_x = (weights * x).sum() / total
-    flat = points.reshape(len(points), -1)
-    variance = (weights * (x - mean_x) ** 2).sum() / total
-    mean_points = weights @ flat / total
-    slope = (weights * (x - mean_x)) @ flat / total / (variance + 0.1)  # shrunk where data are few
-    return np.asarray((mean_points - slope * mean_x).reshape(points.shape[1:]))
+    xs = ((times_ns - t_ns) / _SMOOTHING_NS).tolist()
+    weights = [math.exp(-0.5 * x**2) for x in xs]
+    total = sum(weights)
+    mean = sum(weight * x for weight, x in zip(weights, xs, strict=True)) / total
+    variance = sum(weight * (x - mean) ** 2 for weight, x in zip(weights, xs, strict=True)) / total
+    lever = mean / (variance + 0.1)  # the slope is shrunk where data are few
+    shares = [weight / total * (1 - lever * (x - mean)) for weight, x in zip(weights, xs, strict=True)]
+    return np.asarray((np.array(shares) @ points.reshape(len(points), -1)).reshape(points.shape[1:]))
 
 
 class MouthTracker:

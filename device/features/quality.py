@@ -20,7 +20,7 @@ SPOILS_NUMBERS = frozenset({CAMERA_FROZEN, CAMERA_BLACK, MICROPHONE_SILENT})
 
 _PAUSE_NS = NS_PER_S
 _GRID_POINTS = 160  # along the longer side
-_LOOK_EVERY_NS = 90 * NS_PER_MS
+_LOOK_EVERY_NS = 190 * NS_PER_MS
 _KEPT_PICTURES = 4  # a driver that hangs may hand out its few buffers in turn
 _SAME_SHARE = 0.0002  # of the grid's points may differ, by noise of a lossy transport
 _STILL_NS = 400 * NS_PER_MS  # some sources repeat single pictures to keep up a rate
@@ -108,7 +108,7 @@ class SoundMonitor:
 class QualityMonitor:
     """Both: take everything that the sources give, in any order; `fault` is what is wrong now, or None.
 
-    Of the pictures about ten a second are looked at.
+    Of the pictures about five a second are looked at.
     """
 
     def __init__(self) -> None:

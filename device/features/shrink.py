@@ -17,12 +17,15 @@ def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[npt.
     The corner is a multiple of the factor, so that the same pixels are averaged whatever part is asked for; at least
     one pixel is left. Pixel (x, y) of the result is the mean around corner + factor * (x, y) + (factor - 1) / 2.
     """
-    cells = np.array(picture.shape[1::-1]) // factor
-    if not cells.all():  # a strip narrower than the factor
+    cells = [size // factor for size in picture.shape[1::-1]]
+    if not all(cells):  # a strip narrower than the factor
         return np.zeros_like(picture[:1, :1]), np.zeros(2)
-    first = np.clip(low // factor - 1, 0, cells - 1).astype(np.int64) * factor
-    end = np.clip(high // factor + 2, first // factor + 1, cells).astype(np.int64) * factor
-    part = picture[first[1] : end[1], first[0] : end[0]]
-    size = ((end - first) // factor).tolist()
+    first = [min(max(0, int(x // factor) - 1), most - 1) for x, most in zip(low.tolist(), cells, strict=True)]
+    end = [
+        min(max(begin + 1, int(x // factor) + 2), most)
+        for x, begin, most in zip(high.tolist(), first, cells, strict=True)
+    ]
+    part = picture[first[1] * factor : end[1] * factor, first[0] * factor : end[0] * factor]
+    size = end[0] - first[0], end[1] - first[1]
     small = part if factor == 1 else np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return small, first.astype(np.float64)
+    return small, np.array(first, np.float64) * factor

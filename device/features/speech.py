@@ -39,18 +39,20 @@ class SpeechStream:
         count = len(self._samples) // _BLOCK_SAMPLES
         blocks = self._samples[: count * _BLOCK_SAMPLES].reshape(count, _BLOCK_SAMPLES)
         self._samples = self._samples[count * _BLOCK_SAMPLES :]
-        flags = np.repeat(np.array([self._is_speech(block) for block in blocks], np.bool_), _BLOCK_TICKS)
+        flags = np.repeat(np.array(self._speaks(blocks), np.bool_), _BLOCK_TICKS)
         first = self._tick if self._given_to is None else max(self._tick, self._given_to)
         flags = flags[first - self._tick :]
         self._tick += count * _BLOCK_TICKS
         self._given_to = first + len(flags)
         return first, flags
 
-    def _is_speech(self, block: npt.NDArray[np.float32]) -> bool:
-        if float(np.sqrt(np.mean(block**2))) < _MIN_LEVEL:
-            return False
-        pcm = np.clip(np.rint(block * 32767), -32768, 32767).astype("<i2")
-        return bool(self._vad.is_speech(pcm.tobytes(), AUDIO_RATE_HZ))
+    def _speaks(self, blocks: npt.NDArray[np.float32]) -> list[bool]:
+        loud = np.sqrt(np.mean(blocks**2, axis=1)) >= _MIN_LEVEL
+        pcm = np.clip(np.rint(blocks * 32767), -32768, 32767).astype("<i2")
+        return [
+            heard and bool(self._vad.is_speech(block.tobytes(), AUDIO_RATE_HZ))
+            for heard, block in zip(loud.tolist(), pcm, strict=True)
+        ]
 
 
 class SpeechMemory:

@@ -20,6 +20,7 @@ from device.features.logmel import LogMelStream
 from device.features.mouth import DETECT_EVERY_NS, MouthCrop, MouthTracker
 from device.features.speech import SpeechMemory, SpeechStream, widen
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
+from device.sync.change import curve_now
 from device.sync.curve import TICK_MS, Calibration, estimate
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream
@@ -152,8 +153,16 @@ def judge(
     return WindowResult(from_ns, to_ns, state, best, speech_ratio)
 
 
+def judge_rows(
+    rows: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
+    calibration: Calibration,
+) -> WindowResult:  # fmt: skip
+    """From a window's evidence rows [n, candidates] to what may be said of their newest, whatever changed before."""
+    return judge(curve_now(rows, calibration.temperature), face_ratio, speech_ratio, from_ns, to_ns, calibration)
+
+
 class SlidingWindow:
-    """The evidence of the last `window_s` seconds."""
+    """The evidence of the last `window_s` seconds, of which only what came since the last step counts."""
 
     def __init__(self, window_s: float) -> None:
         self._length_ns = round(window_s * NS_PER_S)
@@ -164,13 +173,23 @@ class SlidingWindow:
         while self._rows[0].t_ns <= row.t_ns - self._length_ns:
             self._rows.popleft()
 
+    @property
+    def to_ns(self) -> int | None:
+        """Up to where pictures were seen; None before there were any."""
+        return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
+
+    def forget_before(self, t_ns: int) -> None:
+        """What came before a step is another offset's evidence."""
+        while self._rows and self._rows[0].t_ns < t_ns:
+            self._rows.popleft()
+
     def result(self, analyzer: Analyzer) -> WindowResult | None:
         """What the window says now; None before there is anything."""
         if not self._rows:
             return None
         # A lip window sees pictures on both sides of its middle.
         from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
-        return judge(
-            np.sum([row.row for row in self._rows], axis=0), float(np.mean([row.face for row in self._rows])),
+        return judge_rows(
+            np.stack([row.row for row in self._rows]), float(np.mean([row.face for row in self._rows])),
             analyzer.speech_ratio(from_ns, to_ns), from_ns, to_ns, analyzer.calibration,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from device.runtime.handover import Given, Handover
 from device.runtime.load import Load
 from device.runtime.reporter import Reporter
 from device.runtime.schedule import Schedule
+from device.sync.steps import StepWatch
 from device.sync.track import LipEvidence
 from device.telemetry.sink import Sink
 from device.towers.bundle import Bundle
@@ -50,6 +51,7 @@ class Core:
         self._sink, self._clock = sink, clock
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._window = SlidingWindow(settings.window_s)
+        self._steps = StepWatch()
         self._schedule = Schedule(round(settings.report_every_s * NS_PER_S))
         self._quality = QualityMonitor()
         self._live = self._realtime = False
@@ -135,6 +137,7 @@ class Core:
         """Forget the evidence; drift and steps go on."""
         self._analyzer.reset()
         self._window = SlidingWindow(self.settings.window_s)
+        self._steps = StepWatch()
         self._evidence_ns = self._clock.now_ns()
 
     def swap(self, bundle: Bundle) -> None:
@@ -173,6 +176,7 @@ class Core:
         batch = list(rows)
         for row in batch:
             self._window.push(row)
+            self._steps.push(row)
             self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
             if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
                 behind_ns = self._clock.now_ns() - self._pace_ns - row.t_ns if self._pace_ns is not None else 0
@@ -190,6 +194,7 @@ class Core:
             return
         for row in rows:
             self._window.push(row)
+            self._steps.push(row)
         if rows:
             self._model_fault, self._evidence_ns = None, self._clock.now_ns()
             if self._schedule.due_live(self._evidence_ns, evidence=True):
@@ -225,6 +230,10 @@ class Core:
 
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
+        looks = state is None and self._window.to_ns is not None and self.reporter.has_level(self._window.to_ns)
+        step = self._steps.look(self._analyzer.calibration) if looks else None
+        if step is not None:
+            self._window.forget_before(step.onset_ns)
         result = self._window.result(self._analyzer) if state is None else None
         captured_ns = None
         if self._pace_ns is not None and result:  # the window goes on for a little after its last picture's time
@@ -239,7 +248,10 @@ class Core:
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
             video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped, captured_ns=captured_ns,
+            step=step,
         )  # fmt: skip
+        if report.step_ms is not None and step is None:
+            self._steps = StepWatch()  # the reports have shown it first: nobody is told twice
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
         self._sink.report(report)

@@ -16,7 +16,8 @@ from device.records import NS_PER_S, Event, EventKind
 from device.runtime.clock import Clock, SystemClock, asleep_ns
 from device.runtime.commands import Command, Operator
 from device.runtime.core import Core
-from device.runtime.feed import Feed, Reader
+from device.runtime.drift_file import Circumstances, DriftFile
+from device.runtime.feed import Feed, Reader, RecordingFeed
 from device.runtime.handover import Handover
 from device.runtime.health import HealthMeter
 from device.runtime.models import Models
@@ -59,7 +60,7 @@ class Daemon:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
         store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
-        state_dir: where a recalibrated rig is kept.
+        state_dir: where a recalibrated rig is kept, and live what is known of drift.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
@@ -71,6 +72,7 @@ class Daemon:
         self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
         self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
         self._sink, self._models = sink, models
+        self._drift_file = DriftFile(state_dir) if state_dir is not None else None
         self._stopped = self._realtime = False
         self._readers: list[Reader] = []
         self._sessions: dict[str, int] = {}
@@ -90,16 +92,20 @@ class Daemon:
         """Have a command carried out soon; safe from any thread."""
         self._operator.submit(command)
 
-    def run(self, feeds: Sequence[Feed], *, realtime: bool = True) -> None:
+    def run(self, feeds: Sequence[Feed | RecordingFeed], *, realtime: bool = True) -> None:
         """Measure: one feed with a recording, or two live ones. Returns when a recording has ended, or after `stop`.
 
         What a recording raises is raised here, after the reports of what it gave. Live sources never end it.
         """
-        live = any(feed.live for feed in feeds)
+        live = any(isinstance(feed, Feed) for feed in feeds)
         handover = Handover(self._clock, drop_oldest=realtime)
-        self._readers = [Reader(feed, handover, self._clock, paced=realtime and not feed.live) for feed in feeds]
+        self._readers = [Reader(feed, handover, self._clock, paced=realtime and not live) for feed in feeds]
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
+        if not live:
+            self._drift_file = None  # a recording's time is its own
+        if self._drift_file is not None:
+            self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
         self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)
         self._status.begin(self._readers)
         self._operator.readers = self._readers
@@ -120,6 +126,7 @@ class Daemon:
             self._operator.work()
             self._look_after_models()
             self._core.tick()
+            self._keep_drift()
             self._status.look()
             self._beat()
             try:
@@ -177,6 +184,14 @@ class Daemon:
             )  # fmt: skip
         self._models.news.clear()
 
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(self._core.reporter.boot_id, self._slept_ns, self._core.settings.window_s)
+
+    def _keep_drift(self, *, at_once: bool = False) -> None:
+        if self._drift_file is not None:
+            drift, now_ns = self._core.reporter.drift, self._clock.now_ns()
+            self._drift_file.keep(drift, self._circumstances(), now_ns, at_once=at_once)
+
     def _notice(self, part: str, session: int) -> None:
         """Nothing of an earlier session may be measured together with this one."""
         if session > self._sessions[part]:
@@ -192,6 +207,7 @@ class Daemon:
 
     def _end(self, handover: Handover) -> None:
         self._stopped = True
+        self._keep_drift(at_once=True)
         self._operator.close()
         handover.close(discard=True)
         for reader in self._readers:

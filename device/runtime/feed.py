@@ -11,9 +11,8 @@ import logging
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
-from device.capture.source import Source
+from device.capture.source import LiveSource, Source
 from device.errors import (
     AvdriftError,
     CaptureError,
@@ -46,29 +45,27 @@ _WORDS: dict[type[CaptureError], str] = {
 _log = logging.getLogger(__name__)
 
 
-class Closable(Protocol):
-    """What a live source can beside a Source: `close`, from any thread and any number of times, ends its iteration.
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """A live source, and how to open it as often as needed. Faults are named after `part`."""
 
-    It may also have `device` (as `avdrift devices` prints it), `dropped` (items lost in it so far) and `rate_ppm`.
-    """
-
-    def close(self) -> None: ...
+    part: str
+    open: Callable[[], LiveSource[Frame | Chunk]]
 
 
 @dataclass(frozen=True, slots=True)
-class Feed:
-    """A source, and how to open it as often as needed. Faults are named after `part`."""
+class RecordingFeed:
+    """A recording, which is opened and read once."""
 
     part: str
     open: Callable[[], Source[Frame | Chunk]]
-    live: bool = True
 
 
 class Reader:
     """Reads one feed into the handover. What it shares with its threads is guarded by the handover's `changed`."""
 
-    def __init__(self, feed: Feed, handover: Handover, clock: Clock, *, paced: bool = False) -> None:
-        self.part, self.live = feed.part, feed.live
+    def __init__(self, feed: Feed | RecordingFeed, handover: Handover, clock: Clock, *, paced: bool = False) -> None:
+        self.part, self.live = feed.part, isinstance(feed, Feed)
         self.fault: str | None = None  # from the first failure until something comes again
         self.session = 0  # what one session gives may be measured together
         self.jumps = 0  # of its time stamps, each the beginning of a session as well
@@ -79,7 +76,7 @@ class Reader:
         self._feed, self._handover, self._clock, self._paced = feed, handover, clock, paced
         self._changed = handover.changed
         self._turn = 0  # of the thread in charge: one that was given up finds another number here
-        self._source: object | None = None
+        self._source: LiveSource[Frame | Chunk] | None = None
         self._alive_ns: int | None = None  # last sign of life; None where none is expected
         self._looked_ns = clock.now_ns()
         self._stopped = self._restarting = self._woken = False
@@ -92,8 +89,11 @@ class Reader:
 
     def start(self) -> None:
         self._turn += 1
-        turn, work = self._turn, self._read_again_and_again if self.live else self._read_once
-        self._thread = self._clock.start(lambda: work(turn), self.part)
+        turn, feed = self._turn, self._feed
+        if isinstance(feed, Feed):
+            self._thread = self._clock.start(lambda: self._read_again_and_again(feed, turn), self.part)
+        else:
+            self._thread = self._clock.start(lambda: self._read_once(feed), self.part)
 
     def stop(self) -> None:
         """Asks the thread to end; `ended` says when it has."""
@@ -112,7 +112,8 @@ class Reader:
     @property
     def ppm(self) -> float | None:
         """How far the open source's own clock is off, where it knows."""
-        return getattr(self._source, "rate_ppm", None)
+        source = self._source
+        return source.rate_ppm if source else None
 
     def supervise(self) -> None:
         """Looks after a thread that shows no sign of life; to be called a few times a second."""
@@ -154,9 +155,9 @@ class Reader:
 
     # The thread's own
 
-    def _read_once(self, turn: int) -> None:
+    def _read_once(self, feed: RecordingFeed) -> None:
         try:
-            with self._feed.open() as source:
+            with feed.open() as source:
                 offset_ns: int | None = None
                 for item in source:
                     if self._paced:
@@ -171,12 +172,12 @@ class Reader:
             self._end()
             self._handover.close()
 
-    def _read_again_and_again(self, turn: int) -> None:
+    def _read_again_and_again(self, feed: Feed, turn: int) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             begun_ns = self._clock.now_ns()
             try:
-                fault = self._read(turn)
+                fault = self._read(feed, turn)
             except AvdriftError as error:
                 self._give_up(turn, error)
                 break
@@ -196,11 +197,11 @@ class Reader:
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
         self._end(turn)
 
-    def _read(self, turn: int) -> str:
+    def _read(self, feed: Feed, turn: int) -> str:
         """From opening to whatever ends it; the fault's name. Raises what no other attempt can mend."""
         try:
             self._is_alive(turn)
-            with self._feed.open() as source:
+            with feed.open() as source:
                 word = self._give_all(turn, source)
                 self._is_alive(turn)
             return word
@@ -215,11 +216,11 @@ class Reader:
             self._say("%s: %s: %s", self.part, type(error).__name__, error)
             return f"{self.part}_lost"
 
-    def _give_all(self, turn: int, source: Source[Frame | Chunk]) -> str:
+    def _give_all(self, turn: int, source: LiveSource[Frame | Chunk]) -> str:
         with self._changed:
             if not self._in_charge(turn):
                 return ""
-            self._source, self.device = source, getattr(source, "device", None)
+            self._source, self.device = source, source.device
             self._alive_ns, self._woken, self._hung_ns = self._clock.now_ns(), False, None
         stamps, missed = Stamps(), 0
         bad_ns: int | None = None  # since when there was nothing good
@@ -231,7 +232,7 @@ class Reader:
                 if not self._in_charge(turn) or self._restarting or self._woken:
                     break
                 self._alive_ns = now_ns
-                before, missed = missed, getattr(source, "dropped", 0)
+                before, missed = missed, source.dropped
                 self._handover.count_dropped(item, max(missed - before, 0) + (not good))
                 if good:
                     self.fault = bad_ns = None
@@ -283,10 +284,9 @@ class Reader:
             thread = self._clock.start(lambda: self._close(source), f"{self.part}-close")
             self._orphans.append((thread, self._clock.now_ns()))
 
-    def _close(self, source: object) -> None:
+    def _close(self, source: LiveSource[Frame | Chunk]) -> None:
         try:
-            close: Callable[[], None] = getattr(source, "close")  # noqa: B009 - the protocol of sources has only `with`
-            close()
+            source.close()
         except Exception as error:
             self._say("%s: closing: %s: %s", self.part, type(error).__name__, error)
 

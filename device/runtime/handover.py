@@ -14,7 +14,7 @@ from device.records import Chunk, Frame
 from device.runtime.clock import Clock
 
 MAX_FRAMES = 40  # 1.6 s at 25 fps; a picture is up to a megabyte
-MAX_CHUNKS = 100  # 2 s of 20 ms blocks
+MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
 @dataclass(frozen=True, slots=True)

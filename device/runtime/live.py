@@ -6,22 +6,22 @@ from collections.abc import Callable
 from typing import TextIO
 
 from device.capture.file import FileSource
-from device.capture.source import Source
+from device.capture.source import LiveSource
 from device.config import Config
 from device.records import Chunk, Event, Frame, Health, Info, Report
-from device.runtime.feed import Feed
+from device.runtime.feed import Feed, RecordingFeed
 from device.telemetry.log import Summary, as_json, as_text
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
     """The configured camera and microphone. What they need of the system is looked for when they are opened."""
 
-    def camera() -> Source[Frame | Chunk]:
+    def camera() -> LiveSource[Frame | Chunk]:
         from device.capture.cameras import open_camera
 
         return open_camera(config.camera)
 
-    def microphone() -> Source[Frame | Chunk]:
+    def microphone() -> LiveSource[Frame | Chunk]:
         from device.capture.microphone import MicrophoneSource
 
         return MicrophoneSource(config.microphone)
@@ -29,9 +29,9 @@ def live_feeds(config: Config) -> tuple[Feed, ...]:
     return Feed("camera", camera), Feed("microphone", microphone)
 
 
-def recording_feed(source: FileSource) -> Feed:
+def recording_feed(source: FileSource) -> RecordingFeed:
     """A recording, read once."""
-    return Feed("recording", lambda: source, live=False)
+    return RecordingFeed("recording", lambda: source)
 
 
 class Lines:

@@ -1,8 +1,9 @@
-"""`avdrift measure`: a recording, read as fast as it can be, at bounded memory; the whole and each window."""
+"""`avdrift measure`: a recording, read as fast as can be, at bounded memory; the whole, its timeline, each window."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from device.capture.file import FileSource
 from device.config import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
-from device.runtime.analyzer import Analyzer, WindowResult, judge, search_ticks
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State, Verdict
+from device.runtime.analyzer import MEASURING_CONFIDENCE, Analyzer, WindowResult, judge, search_ticks
+from device.sync.timeline import Bins, Piece, Timeline, timeline
 from device.sync.track import LipEvidence
+from device.sync.verdict import DEFAULT_PROFILE, PROFILES, Profile, verdict, worst
 from device.towers.bundle import Bundle
 
 _LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
@@ -40,6 +43,16 @@ class _Stretch:
         face_ratio = self.faces / self.ticks if self.ticks else 0.0
         spoken = analyzer.speech_ratio(self.from_ns, to_ns)
         return judge(self.curve, face_ratio, spoken, self.from_ns, to_ns, analyzer.calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is told of a recording, and what more there is to know of it."""
+
+    told: dict[str, Any]  # what design.md calls a measurement: one JSON object
+    timeline: Timeline  # from the first picture on
+    origin_s: float  # when that is, on the file's own clock
+    damaged: str | None
 
 
 class _Windows:
@@ -73,6 +86,7 @@ class _Windows:
                 "offset_ms": _rounded(result.best.offset_ms) if result.best else None,
                 "confidence": round(result.best.confidence, 4) if result.best else None,
                 "state": result.state,
+                "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best else None,
             }
         )
 
@@ -93,9 +107,19 @@ class _Speech:
 
 
 def measure(
-    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None, search_ms: float = DEFAULT_SEARCH_MS
-) -> dict[str, Any]:
-    """What design.md calls a measurement: one JSON object, and `damaged`. Raises UsageError, CaptureError."""
+    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
+) -> dict[str, Any]:  # fmt: skip
+    """What is told of a recording, and `damaged`. Raises UsageError, CaptureError."""
+    found = measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile)
+    return found.told | {"damaged": found.damaged}
+
+
+def measure_timeline(
+    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
+) -> Measured:  # fmt: skip
+    """The same, with the timeline. Raises UsageError, CaptureError."""
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
@@ -103,18 +127,20 @@ def measure(
     speech = _Speech(analyzer)
     whole: _Stretch | None = None
     windows: _Windows | None = None
+    bins = Bins(size, 0)
     begin_ns = end_ns = None
     with FileSource(path) as source:
         for item in source:
             if whole is None and isinstance(item, Frame):
                 whole = _Stretch(size, item.t_ns)
+                bins = Bins(size, item.t_ns)
                 windows = _Windows(window_s, size, item.t_ns, analyzer) if window_s else None
             begin_ns = item.t_ns if begin_ns is None else begin_ns
             end_ns = _end_ns(item) if end_ns is None else max(end_ns, _end_ns(item))
-            _sum_up(analyzer.push(item), whole, windows)
+            _sum_up(analyzer.push(item), whole, bins, windows)
             if isinstance(item, Chunk):
                 speech.add(item.t_ns)
-        _sum_up(analyzer.finish(), whole, windows)
+        _sum_up(analyzer.finish(), whole, bins, windows)
         damaged = source.damaged
     assert whole is not None and begin_ns is not None and end_ns is not None  # a source without any frame raises
     speech.add(end_ns, last=True)
@@ -122,7 +148,9 @@ def measure(
         windows.close()
     result = _judge_whole(whole, speech.total_ns, analyzer, end_ns)
     measuring, sure = result.state is State.MEASURING, result.state in (State.MEASURING, State.UNCERTAIN)
-    found: dict[str, Any] = {
+    track = timeline(bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE)
+    limits = PROFILES[profile]
+    told: dict[str, Any] = {
         "file": str(path),
         "state": result.state,
         "offset_ms": _rounded(result.offset_ms),
@@ -130,15 +158,47 @@ def measure(
         "confidence": round(result.best.confidence, 4) if result.best and sure else None,
         "duration_s": round((end_ns - begin_ns) / NS_PER_S, 3),
         "speech_s": round(speech.total_ns / NS_PER_S, 2),
-        "damaged": damaged,
+        "drift_ppm": _rounded(track.drift_ppm),
+        "drift_std_ppm": _rounded(track.drift_std_ppm),
+        "drift_class": track.drift_class,
+        "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
+        "pieces": [_told_piece(piece, track) for piece in track.pieces],
+        "verdict": _worst_verdict(track, limits),
+        "profile": profile,
     }
-    return found | ({"windows": windows.found} if windows else {})
+    if windows:
+        told["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
+    return Measured(told, track, whole.from_ns / NS_PER_S, damaged)
 
 
-def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, windows: _Windows | None) -> None:
+def _told_piece(piece: Piece, track: Timeline) -> dict[str, Any]:
+    return {
+        "from_s": round(piece.from_s, 1),
+        "to_s": round(piece.to_s, 1),
+        "offset_ms": _rounded(piece.offset_ms) if piece.sure else None,
+        "offset_std_ms": _rounded(piece.offset_std_ms) if piece.sure else None,
+        "from_offset_ms": _rounded(track.offset_ms(piece, piece.from_s)) if piece.sure else None,
+        "to_offset_ms": _rounded(track.offset_ms(piece, piece.to_s)) if piece.sure else None,
+        "confidence": round(piece.confidence, 4),
+        "state": State.MEASURING if piece.sure else State.UNCERTAIN,
+    }
+
+
+def _worst_verdict(track: Timeline, limits: Profile) -> Verdict:
+    """Of the sure pieces, at both of their ends."""
+    ends = [track.offset_ms(piece, t_s) for piece in track.pieces if piece.sure for t_s in (piece.from_s, piece.to_s)]
+    return worst([verdict(offset_ms, limits) for offset_ms in ends])
+
+
+def _window_verdict(window: dict[str, Any], limits: Profile) -> Verdict:
+    return verdict(window["offset_ms"] if window["state"] is State.MEASURING else None, limits)
+
+
+def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, bins: Bins, windows: _Windows | None) -> None:
     for row in rows:
         assert whole is not None  # lips come from pictures
         whole.add(row)
+        bins.add(row)
         if windows:
             windows.add(row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from device.runtime.clock import Clock, SystemClock
 from device.runtime.rig import Rig
 from device.runtime.timesync import clock_synced
 from device.sync.drift import Drift, DriftState, known, update
+from device.sync.steps import SeenStep
 from device.sync.verdict import PROFILES, direction, verdict
 
 SCHEMA = 1
+
+_LEVEL_REPORTS, _LEVEL_S = 3, 20.0
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -35,20 +39,25 @@ class Reporter:
         self.model, self.profile = model, profile  # these and the rig may be changed at any time
         self.rig: Rig | None = None
         self._window_s, self._clock = window_s, clock or SystemClock()
-        self._boot_id = _boot_id()
+        self.boot_id = _boot_id()
         self._started_ns = self._clock.now_ns()
         self._seq = 0
-        self._drift = DriftState()
+        self.drift = DriftState()  # so far; may be set to what an earlier run knew
 
     def forget_drift(self) -> None:
         """The stream's clock is not what it was."""
-        self._drift = DriftState()
+        self.drift = DriftState()
+
+    def has_level(self, t_ns: int) -> bool:
+        """Whether offsets were measured shortly before, from which one may step."""
+        recent = self.drift.recent
+        return len(recent) >= _LEVEL_REPORTS and t_ns / NS_PER_S - recent[-1].t_s <= _LEVEL_S
 
     def stamp(self) -> dict[str, Any]:
         """What everything that is published begins with."""
         return {
             "schema": SCHEMA,
-            "boot_id": self._boot_id,
+            "boot_id": self.boot_id,
             "uptime_s": round((self._clock.now_ns() - self._started_ns) / NS_PER_S, 3),
             "t_unix_ms": time.time_ns() // NS_PER_MS,
             "clock_synced": clock_synced(),
@@ -57,14 +66,18 @@ class Reporter:
     def report(
         self, result: WindowResult | None, *, state: State | None = None, fault: str | None = None,
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
+        step: SeenStep | None = None,
     ) -> Report:  # fmt: skip
-        """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured."""
+        """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured.
+
+        step: one that the evidence shows now; `result` is then of what came after it.
+        """
         self._seq += 1
         state = state or (result.state if result else State.STARTING)
         best = result.best if result and state is State.MEASURING else None
         bias_ms, bias_std_ms = (self.rig.bias_ms, self.rig.bias_std_ms) if self.rig else (0.0, 0.0)
         offset_ms = round(best.offset_ms - bias_ms, 1) if best else None
-        drift = self._follow(result, measured=best is not None)
+        drift = self._follow(result, step, measured=best is not None)
         sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
         latency_ns = self._clock.now_ns() - captured_ns if captured_ns is not None else None
         return Report(
@@ -77,6 +90,7 @@ class Reporter:
             confidence=round(sure.confidence, 4) if sure else None,
             drift_ppm=_rounded(drift.drift_ppm, 2),
             drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
+            drift_class=drift.kind,
             step_ms=_rounded(drift.step_ms, 1),
             verdict=verdict(offset_ms, PROFILES[self.profile]),
             profile=self.profile,
@@ -90,11 +104,15 @@ class Reporter:
             fault=fault,
         )
 
-    def _follow(self, result: WindowResult | None, *, measured: bool) -> Drift:
+    def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
         """Drift and steps on the stream's own clock, from measurements only."""
+        if step is not None:
+            self.drift = DriftState(stepped=True)
+            told = self._follow(result, None, measured=measured)
+            return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
         if result is None or result.best is None or not measured:
-            return known(self._drift, result.to_ns / NS_PER_S if result else None)
+            return known(self.drift, result.to_ns / NS_PER_S if result else None)
         t_s = result.to_ns / NS_PER_S
         best = result.best
-        self._drift, drift = update(self._drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
+        self.drift, drift = update(self.drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
         return drift

@@ -96,14 +96,9 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
     """
     disk, path = disk or Disk(), state_dir / RIG_FILE
     content = json.dumps(asdict(rig), indent=1, allow_nan=False) + "\n"
-    made = state_dir / f".{RIG_FILE}.new"
     try:
-        _make_folders(state_dir, disk)
-        if os.path.lexists(made):  # left by one that was killed
-            disk.remove(made)
-        disk.write_file(made, content.encode())
-        disk.replace(made, path)
-        disk.sync_folder(state_dir)
+        disk.make_folders(state_dir)
+        disk.write_whole(path, content.encode())
     except OSError as error:
         raise UsageError(
             f"the rig cannot be stored ({error.strerror})", where=str(path),
@@ -125,13 +120,6 @@ def forget_rig(state_dir: Path, disk: Disk | None = None) -> bool:
             f"cannot be removed ({error.strerror})", where=str(path), remedy="Run this as the file's owner"
         ) from error
     return True
-
-
-def _make_folders(folder: Path, disk: Disk) -> None:
-    missing = [each for each in (folder, *folder.parents) if not each.exists()]
-    for each in reversed(missing):
-        disk.make_folder(each)
-        disk.sync_folder(each.parent)
 
 
 def _parsed(content: bytes) -> Rig:

@@ -49,12 +49,7 @@ class TrialFile:
     def write(self, trials: Mapping[str, Trial]) -> None:
         """In place of what was there. Raises OSError."""
         content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
-        made = self._folder / f".{TRIALS}.new"
-        if os.path.lexists(made):  # left by one that was killed
-            self._disk.remove(made)
-        self._disk.write_file(made, content.encode())
-        self._disk.replace(made, self._path)
-        self._disk.sync_folder(self._folder)
+        self._disk.write_whole(self._path, content.encode())
 
     def hold(self) -> bool:
         """Take the lock until this process ends; whether it is held. Raises OSError where it cannot be made."""

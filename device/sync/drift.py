@@ -12,12 +12,13 @@ so wrong numbers count only where they agree with each other. A report adds only
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
-from typing import Any
+from dataclasses import astuple, dataclass, replace
+from itertools import pairwise
+from typing import Any, TypeVar
 
 import numpy as np
 
+from device.records import DriftClass
 from device.sync.robust import Doubles, Line, centre, line, spread
 
 PPM_PER_MS_PER_S = 1000.0
@@ -36,13 +37,6 @@ _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
 _OUTLIER_RANGE_MS = 2400.0
 _STEP_EVIDENCE = 13.0  # nats, for a step as small as the noise: e^-13 a report is below one false step a day
-
-
-class DriftClass(StrEnum):
-    STEADY = "steady"
-    DRIFTING = "drifting"
-    STEPPED = "stepped"  # a step was seen, and since then too little for a drift
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +69,9 @@ class Block:
     looks: float
 
 
+Row = TypeVar("Row", Seen, Block)
+
+
 @dataclass(frozen=True, slots=True)
 class DriftState:
     """All that has to be kept between reports, and over a restart."""
@@ -87,19 +84,38 @@ class DriftState:
     stepped: bool = False
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        rows = {name: [astuple(row) for row in getattr(self, name)] for name in ("recent", "filling", "blocks")}
+        slope = {"slope_ms_per_s": self.slope_ms_per_s, "slope_std_ms_per_s": self.slope_std_ms_per_s}
+        return rows | slope | {"stepped": self.stepped}
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> DriftState:
-        """The inverse of `to_dict`, also of its way through JSON. Raises KeyError or TypeError for anything else."""
+        """The inverse of `to_dict`, also of its way through JSON.
+
+        Raises KeyError, TypeError or ValueError for anything that is no state.
+        """
+        slope_std = found["slope_std_ms_per_s"]
         return cls(
-            recent=tuple(Seen(**seen) for seen in found["recent"]),
-            filling=tuple(Seen(**seen) for seen in found["filling"]),
-            blocks=tuple(Block(**block) for block in found["blocks"]),
-            slope_ms_per_s=found["slope_ms_per_s"],
-            slope_std_ms_per_s=found["slope_std_ms_per_s"],
-            stepped=found["stepped"],
+            recent=_rows(Seen, found["recent"]),
+            filling=_rows(Seen, found["filling"]),
+            blocks=_rows(Block, found["blocks"]),
+            slope_ms_per_s=_finite(found["slope_ms_per_s"]),
+            slope_std_ms_per_s=None if slope_std is None else _finite(slope_std),
+            stepped=bool(found["stepped"]),
         )
+
+
+def _finite(value: float) -> float:
+    if not np.isfinite(value):
+        raise ValueError(f"{value} is not finite")
+    return float(value)
+
+
+def _rows(kind: type[Row], found: list[list[float]]) -> tuple[Row, ...]:
+    rows = tuple(kind(*map(_finite, row)) for row in found)
+    if any(later.t_s <= earlier.t_s for earlier, later in pairwise(rows)):
+        raise ValueError("times do not rise")
+    return rows
 
 
 def update(

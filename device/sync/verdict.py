@@ -5,6 +5,7 @@ Sources: ITU-R BT.1359-1 (1998), ATSC IS-191 (2003), EBU R37 (2007).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from device.records import Direction, Verdict
@@ -46,3 +47,9 @@ def verdict(offset_ms: float | None, profile: Profile) -> Verdict:
     if not profile.detectable_late_ms <= offset_ms <= profile.detectable_early_ms:
         return Verdict.DETECTABLE
     return Verdict.IN_SYNC
+
+
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The one that a viewer would remember; `unknown` where nothing else was said."""
+    order = (Verdict.UNKNOWN, Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
+    return max(verdicts, key=order.index, default=Verdict.UNKNOWN)

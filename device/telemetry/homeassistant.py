@@ -13,7 +13,7 @@ import math
 from typing import Any
 
 from device import __version__
-from device.records import Direction, EventKind, Info, State, Verdict
+from device.records import Direction, DriftClass, EventKind, Info, State, Verdict
 from device.runtime.commands import Verb
 from device.sync.verdict import PROFILES
 from device.telemetry.topics import Topics
@@ -84,7 +84,7 @@ def _percent(key: str) -> str:
     return f"none if value_json.{key} is none else (value_json.{key} * 100) | round(1)"
 
 
-def _word(options: type[State] | type[Verdict] | type[Direction]) -> Component:
+def _word(options: type[State] | type[Verdict] | type[Direction] | type[DriftClass]) -> Component:
     return {"device_class": "enum", "options": [option.value for option in options]}
 
 
@@ -118,6 +118,7 @@ def _measuring(state: str, expiry_s: int) -> dict[str, Component]:
             "Drift uncertainty", _number("drift_std_ppm"), **_MEASURED, **_DIAGNOSTIC, unit_of_measurement="ppm",
             suggested_display_precision=1, enabled_by_default=False,
         ),
+        "drift_class": sensor("Drift class", _number("drift_class"), **_word(DriftClass)),
         "speech_ratio": sensor(
             "Speech", _percent("speech_ratio"), **_MEASURED, unit_of_measurement="%", suggested_display_precision=0
         ),

@@ -15,7 +15,7 @@ from enum import StrEnum
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from device.records import NS_PER_S, Event, EventKind, Health, Info, Report, State, Verdict
+from device.records import NS_PER_S, DriftClass, Event, EventKind, Health, Info, Report, State, Verdict
 
 _S_PER_MS, _PER_PPM, _BYTES_PER_MB = 1e-3, 1e-6, 1e6
 
@@ -114,6 +114,7 @@ class Metrics(Collector):
 def _said(report: Report) -> Iterator[Family]:
     yield from _gauges(_OF_REPORT, report)
     yield _which("state", "1 for what avdrift is doing, 0 for the rest.", State, report.state)
+    yield _which("drift_class", "1 for what the offset does over time, 0 for the rest.", DriftClass, report.drift_class)
     yield _which("verdict", "1 for what a viewer would say, 0 for the rest.", Verdict, report.verdict)
     if report.fault is not None:
         fault = GaugeMetricFamily("avdrift_fault", "1 for what keeps avdrift from measuring.", labels=["fault"])

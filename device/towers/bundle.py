@@ -80,7 +80,8 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
         front_end, calibration = manifest["contract"]["front_end"], Calibration.from_dict(manifest["calibration"])
         name, version, min_software = manifest["name"], manifest["version"], manifest["min_software"]
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
-        raise ModelCorruptError(f"no usable {error} in the manifest", where=where, remedy=_REINSTALL) from error
+        what = f"no usable {str(error)[:200]} in the manifest"
+        raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
     if not (isinstance(name, str) and isinstance(version, str)):
         raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
     check_software(min_software, where)
@@ -112,7 +113,7 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
     try:
         manifest = json.loads(content)
     except (ValueError, RecursionError) as error:
-        raise ModelCorruptError(f"not JSON ({error})", where=str(path), remedy=_REINSTALL) from error
+        raise ModelCorruptError(f"not JSON ({str(error)[:200]})", where=str(path), remedy=_REINSTALL) from error
     if not isinstance(manifest, dict):
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
     if manifest.get("format") != FORMAT:
@@ -179,7 +180,8 @@ def _read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Floa
                 for stem in stems
             }
     except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
-        raise ModelCorruptError(f"golden vectors cannot be read ({error})", where=where, remedy=_REINSTALL) from error
+        what = f"golden vectors cannot be read ({str(error)[:200]})"  # zipfile may quote half of the archive
+        raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
 
 
 def _check_golden(models: dict[str, Model], golden: dict[str, tuple[Floats, Floats]], where: str) -> None:

@@ -50,6 +50,21 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def make_folders(self, path: Path) -> None:
+        """A folder and all above it, as far as they are missing."""
+        for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
+            self.make_folder(each)
+            self.sync_folder(each.parent)
+
+    def write_whole(self, path: Path, content: bytes) -> None:
+        """A file in place of the one before: a power cut leaves the old one or the new one, whole."""
+        made = path.with_name(f".{path.name}.new")
+        if os.path.lexists(made):  # left by one that was killed
+            self.remove(made)
+        self.write_file(made, content)
+        self.replace(made, path)
+        self.sync_folder(path.parent)
+
     def symlink(self, path: Path, target: str) -> None:
         path.symlink_to(target)
 

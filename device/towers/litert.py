@@ -58,8 +58,13 @@ class Model:
         self.output_shapes: list[tuple[int, ...]] = [tuple(int(n) for n in o["shape"]) for o in self._outputs]
 
     def resize(self, shape: tuple[int, ...]) -> None:
-        """Take inputs of another shape from now on, where every operator can. Raises ModelContractError."""
+        """Take inputs of another shape with as many axes from now on, where every operator can.
+
+        Raises ModelContractError.
+        """
         try:
+            if len(shape) != len(self.input_shape) or min(shape, default=0) < 1:
+                raise ValueError("not as many axes of at least 1")  # LiteRT may crash on it
             self._interpreter.resize_tensor_input(self._input["index"], list(shape), strict=False)
             self._interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:

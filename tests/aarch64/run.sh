@@ -19,7 +19,10 @@ for suite in $suites; do
         cp -rT "$bundle" "$folder/$suite/opt/bundles/$(basename "$bundle")"
         bundles+=("/opt/bundles/$(basename "$bundle")")
     done
-    PYTHONPATH=$PWD $python -m tests.aarch64.answers write "$folder/$suite/opt/answers.npz" device/models/default "$@"
+    PYTHONPATH=$PWD "$python" -m tests.aarch64.answers write "$folder/$suite/opt/answers.npz" device/models/default "$@"
+    # What `make setup` has fetched: the face detector.
+    [[ ! -d ${VENV:-.venv}/share/avdrift ]] || cp -rT "${VENV:-.venv}/share/avdrift" "$folder/$suite/opt/share"
+    export AVDRIFT_SHARE=/opt/share
     for cpu in $cpus; do
         echo "$suite, $cpu:"
         QEMU_CPU=$cpu "$here/tree.sh" "$suite" python -m tests.aarch64.answers compare /opt/answers.npz "${bundles[@]}" \

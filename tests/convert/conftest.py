@@ -30,6 +30,7 @@ def write_shard(folder: Path, name: str, split: str, speaker: str, seed: int, li
         folder / f"{name}.npz",
         crops=np.kron(coarse, np.ones((1, 8, 8))).astype(np.uint8),
         valid=np.ones(lip_ticks, np.bool_),
+        lip_points=np.full((lip_ticks, LIP_POINTS, 2), np.nan, np.float32),
         first_lip_tick=0,
         samples=(32767 * swell * random.uniform(-1, 1, len(swell))).astype(np.int16),
         samples_t_ns=0,

@@ -196,13 +196,13 @@ def test_no_weights(tmp_path: Path, shards: Path) -> None:
 
 
 def test_weights_that_are_not_weights(tmp_path: Path, shards: Path) -> None:
-    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+    with pytest.raises(ModelCorruptError, match="not the weights of this network"):
         start(with_weights(tmp_path, b"hello" * 100), shards, tmp_path / "out")
 
 
 def test_weights_cut_short(tmp_path: Path, shards: Path, run_folder: Path) -> None:
     content = (run_folder / "last.weights.h5").read_bytes()
-    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+    with pytest.raises(ModelCorruptError, match="not the weights of this network"):
         start(with_weights(tmp_path, content[: len(content) // 2]), shards, tmp_path / "out")
 
 
@@ -210,7 +210,7 @@ def test_weights_of_another_network(tmp_path: Path, shards: Path, pair: Any) -> 
     run = tmp_path / "run"
     run.mkdir()
     pair.audio.save_weights(run / "last.weights.h5")
-    with pytest.raises(ModelCorruptError, match="not the weights of this pair"):
+    with pytest.raises(ModelCorruptError, match="not the weights of this network"):
         start(run, shards, tmp_path / "out")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convert.cli import main
-from device.towers.bundle import LIPS
+from device.towers.kinds import LIPS
 from device.towers.signature import SIGNATURE, verify
 from tests.bundles import write_bundle
 from tests.stores import make_key, needs_ssh_keygen, trust

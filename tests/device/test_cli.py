@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from device import __version__, run_cli
-from device.capture.source import Source
+from device.capture.source import LiveSource
 from device.cli import main
 from device.config import Config
 from device.errors import UsageError
@@ -74,7 +74,7 @@ def test_run_without_a_recording_measures_camera_and_microphone(
 ) -> None:
     """What cannot be mended by trying again ends it, with the exit code of that error."""
 
-    def refuse() -> Source[Frame | Chunk]:
+    def refuse() -> LiveSource[Frame | Chunk]:
         raise UsageError("no such camera", where="avdrift.toml", remedy="Correct it")
 
     monkeypatch.setattr(run_cli, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
@@ -83,7 +83,7 @@ def test_run_without_a_recording_measures_camera_and_microphone(
 
 
 def test_live_feeds_are_named_after_their_parts_and_open_nothing_yet() -> None:
-    assert [(feed.part, feed.live) for feed in live_feeds(Config())] == [("camera", True), ("microphone", True)]
+    assert [feed.part for feed in live_feeds(Config())] == ["camera", "microphone"]
 
 
 def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,8 @@ from device.cli import main
 from device.errors import ModelStoreError
 from device.model_cli import STATE_VARIABLE, chosen_bundle, default_store
 from device.records import State
-from device.towers.bundle import DEFAULT_BUNDLE, LIPS, load_bundle
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from device.towers.kinds import LIPS
 from device.towers.store import CURRENT, PREVIOUS, Store
 from tests.scenes import talking
 from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned

@@ -19,7 +19,8 @@ import pytest
 
 from device.cli import main
 from device.model_cli import STATE_VARIABLE
-from device.towers.bundle import AUDIO, DEFAULT_BUNDLE, FILES, GOLDEN, LIPS, MANIFEST
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, GOLDEN, MANIFEST
+from device.towers.kinds import AUDIO, LIPS
 from device.towers.signature import SIGNATURE
 from device.towers.store import CURRENT, Store
 from tests.bundles import (
@@ -78,9 +79,10 @@ def manifest(**changes: object) -> Callable[[Path], None]:
     return lambda folder: change_manifest(folder, lambda m: m.update(changes))
 
 
-def climbing(folder: Path) -> None:
+def climbing(folder: Path, keys: Keys) -> None:
     (folder.parent / "evil").write_bytes(b"evil")
     change_manifest(folder, lambda m: m["files"].update({"../evil": m["files"].pop(GOLDEN)}))
+    signed(folder, keys.ours)
 
 
 def other_front_end(folder: Path) -> None:
@@ -109,14 +111,25 @@ def other_kind(folder: Path) -> None:
     write_direct_bundle(folder)
 
 
+def each(
+    names: tuple[str, ...], what: str, spoil: Callable[[Path], object], words: str
+) -> dict[str, tuple[Spoil, str]]:
+    """The same done to each of some files; `{}` is the file's name."""
+
+    def one(name: str) -> Spoil:
+        return lambda folder, keys: spoil(folder / name)
+
+    return {what.format(name): (one(name), words.format(name)) for name in names}
+
+
 FAULTS: dict[str, tuple[Spoil, str]] = {
-    **{f"flipped bit in {n}": (lambda f, k, n=n: flip(f / n), f"{n}: size or SHA-256 differs") for n in FILES},
+    **each(FILES, "flipped bit in {}", flip, "{}: size or SHA-256 differs"),
     "flipped bit in the manifest": (lambda f, k: flip(f / MANIFEST), "made for another manifest"),
     "flipped bit in the signature": (lambda f, k: flip(f / SIGNATURE), "signature"),
-    **{f"truncated {n}": (lambda f, k, n=n: cut(f / n), f"{n}: size or SHA-256 differs") for n in FILES},
+    **each(FILES, "truncated {}", cut, "{}: size or SHA-256 differs"),
     "truncated manifest": (lambda f, k: cut(f / MANIFEST), "made for another manifest"),
     "truncated signature": (lambda f, k: cut(f / SIGNATURE), "malformed signature"),
-    **{f"missing {n}": (lambda f, k, n=n: (f / n).unlink(), f"{n}: missing") for n in FILES},
+    **each(FILES, "missing {}", Path.unlink, "{}: missing"),
     "missing manifest": (lambda f, k: (f / MANIFEST).unlink(), "no bundle here"),
     "missing signature": (lambda f, k: (f / SIGNATURE).unlink(), "the bundle is not signed"),
     "another key": (lambda f, k: sign_raw(f, k.other), "does not allow"),
@@ -124,9 +137,9 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "an extra file": (lambda f, k: (f / "evil.so").touch(), "files that the manifest does not list: evil.so"),
     "an extra folder": (lambda f, k: (f / "deep").mkdir(), "files that the manifest does not list: deep"),
     "an extra link": (lambda f, k: (f / "loop").symlink_to("."), "files that the manifest does not list: loop"),
-    **{f"{n} is a link": (lambda f, k, n=n: link_away(f / n), f"{n}: missing, or not a plain file") for n in FILES},
-    **{f"{n} is a link": (lambda f, k, n=n: link_away(f / n), f"{n}: not a plain") for n in (MANIFEST, SIGNATURE)},
-    "a path with ..": (lambda f, k: (climbing(f), signed(f, k.ours)), "the manifest must list exactly"),
+    **each(FILES, "{} is a link", link_away, "{}: missing, or not a plain file"),
+    **each((MANIFEST, SIGNATURE), "{} is a link", link_away, "{}: not a plain"),
+    "a path with ..": (climbing, "the manifest must list exactly"),
     "newer software": (signed_again(manifest(min_software="99.1")), "needs avdrift 99.1 or newer"),
     "newer format": (signed_again(manifest(format=2)), "bundle format 2, this software reads 1"),
     "a lower version": (signed_again(manifest(version="0.0.1")), "is lower than"),

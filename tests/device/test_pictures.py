@@ -105,10 +105,10 @@ def test_the_face_detector_and_the_mouth_crops_do_not_notice() -> None:
     """On a real recording, enlarged to a camera's size: the same faces to the last bit, crops within rounding."""
     with FileSource(SAMPLE) as source:
         frames = [item for item in source if isinstance(item, Frame) and item.t_ns < NS_PER_S]
-    planar = [yuv(np.asarray(cv2.resize(frame.rgb, (640, 480)), np.uint8)) for frame in frames]
+    planar: list[Picture] = [yuv(np.asarray(cv2.resize(frame.rgb, (640, 480)), np.uint8)) for frame in frames]
     found: list[list[list[Face]]] = []
     crops: list[Bytes] = []
-    for pictures in (planar, [converted(picture) for picture in planar]):
+    for pictures in (planar, [whole_rgb(picture) for picture in planar]):
         detector = FaceDetector(face_model_path())
         found.append([detector.detect(pictures[0]), detector.detect(pictures[0], (320, 240, 200.5))])
         tracker, seen = MouthTracker(detector), []

@@ -8,12 +8,12 @@ from dataclasses import FrozenInstanceError, fields
 import numpy as np
 import pytest
 
-from device.records import Chunk, Direction, Estimate, Frame, Report, State, Verdict
+from device.records import Chunk, Direction, DriftClass, Estimate, Frame, Report, State, Verdict
 
 KEYS = [
     "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "clock_synced", "state", "offset_ms", "offset_std_ms",
-    "direction", "confidence", "drift_ppm", "drift_std_ppm", "step_ms", "verdict", "profile", "window_s", "faces",
-    "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms", "fault",
+    "direction", "confidence", "drift_ppm", "drift_std_ppm", "drift_class", "step_ms", "verdict", "profile", "window_s",
+    "faces", "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms", "fault",
 ]  # fmt: skip
 
 
@@ -21,8 +21,8 @@ def report(state: State = State.NO_FACE, offset_ms: float | None = None) -> Repo
     return Report(
         schema=1, seq=3, boot_id="b", uptime_s=1.5, t_unix_ms=1_700_000_000_000, clock_synced=None, state=state,
         offset_ms=offset_ms, offset_std_ms=None, direction=None, confidence=None, drift_ppm=None, drift_std_ppm=None,
-        step_ms=None, verdict=Verdict.UNKNOWN, profile="itu-r-bt1359", window_s=5.0, faces=None, speech_ratio=None,
-        model="tiny 0", video_dropped=0, audio_dropped=0, latency_ms=None,
+        drift_class=DriftClass.UNKNOWN, step_ms=None, verdict=Verdict.UNKNOWN, profile="itu-r-bt1359", window_s=5.0,
+        faces=None, speech_ratio=None, model="tiny 0", video_dropped=0, audio_dropped=0, latency_ms=None,
     )  # fmt: skip
 
 

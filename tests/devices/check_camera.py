@@ -71,6 +71,7 @@ def test_the_list_gives_the_string_that_opens_it() -> None:
     assert said == ["libcamera:Clip", "virtual", "Clip", [240, 320, 3]]
 
 
+@pytest.mark.quiet
 def test_frames_come_at_25_a_second_with_the_pictures_of_their_times() -> None:
     from device.capture.file import FileSource
     from device.records import Frame
@@ -99,6 +100,7 @@ pace = picamera2.Picamera2.pace
     assert np.abs(np.array(said["means"]) - wanted).max() < 6, "a picture is not the one of its time"
 
 
+@pytest.mark.quiet
 def test_lost_pictures_are_counted() -> None:
     said, _ = run(
         """

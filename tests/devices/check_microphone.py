@@ -19,6 +19,7 @@ import numpy.typing as npt
 import pytest
 
 from device.capture.microphone import MicrophoneSource
+from device.capture.placed_sound import CHUNK_MS
 from device.config import MicrophoneSettings
 from device.errors import DeviceLostError, DeviceMissingError
 from device.records import NS_PER_S, Chunk
@@ -75,6 +76,7 @@ def off_grid_ms(chunks: list[Chunk]) -> npt.NDArray[np.float64]:
     return np.asarray((grid - np.rint(grid)) * EVERY_S * 1000)
 
 
+@pytest.mark.quiet
 def test_clicks_come_out_at_the_right_distances_and_the_times_settle(sink: NullSink) -> None:
     with MicrophoneSource(SETTINGS, lost_after_s=PATIENCE_S) as source:
         sink.play(clicks(24))
@@ -98,6 +100,7 @@ def test_a_sink_that_plays_nothing_is_digital_silence(sink: NullSink) -> None:
         assert source.digital_silence
 
 
+@pytest.mark.quiet
 def test_after_a_stall_of_the_whole_process_clicks_stand_where_they_belong_whatever_was_lost(sink: NullSink) -> None:
     with MicrophoneSource(SETTINGS, lost_after_s=PATIENCE_S) as source:
         chunks = iter(source)
@@ -108,7 +111,7 @@ def test_after_a_stall_of_the_whole_process_clicks_stand_where_they_belong_whate
         # keeps 5 s of it (16.1) or all (17), and never sets a flag.
         ctypes.PyDLL(None).sleep(14)
         heard += listen(chunks, 10)
-        lost_s, flags = source.dropped * 0.02, source.overflows
+        lost_s, flags = source.dropped * CHUNK_MS / 1000, source.overflows
     off_ms = off_grid_ms(heard)
     print(
         f"a stall of 14 s lost {lost_s:.2f} s, with {flags} flags; clicks off by at most {np.abs(off_ms).max():.1f} ms"

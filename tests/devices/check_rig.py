@@ -124,6 +124,7 @@ def tell(avdrift: Avdrift) -> None:
     print("".join(avdrift.said), file=sys.stderr)
 
 
+@pytest.mark.quiet
 def test_pattern_and_person_agree(rig: Rig, bias: dict[str, Any]) -> None:
     film = rig.folder / "film.mkv"
     write_film(film, 30, 25)
@@ -133,6 +134,7 @@ def test_pattern_and_person_agree(rig: Rig, bias: dict[str, Any]) -> None:
     assert abs(apart_ms) < WITHIN_MS
 
 
+@pytest.mark.quiet
 def test_known_offsets_come_out(rig: Rig, bias: dict[str, Any]) -> None:
     talking = Talking(SPEAKER)
     player = rig.play(talking)

@@ -150,6 +150,7 @@ class Session:
         self._changed = threading.Condition()
         self._closed = False
         self.finished = False
+        self.device, self.dropped, self.rate_ppm = None, 0, None
 
     def __enter__(self) -> Self:
         return self

@@ -177,6 +177,7 @@ class Scripted:
         self._together = together or Together()
         self._together.join(self)
         self.closed = threading.Event()
+        self.dropped, self.rate_ppm = 0, None
 
     def __enter__(self) -> Self:
         return self

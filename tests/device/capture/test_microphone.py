@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import pytest
 
 from device.capture import portaudio
 from device.capture.microphone import MicrophoneSource
+from device.capture.placed_sound import CHUNK_MS
 from device.capture.portaudio import load_pyaudio, quiet
 from device.config import MicrophoneSettings
 from device.errors import (
@@ -208,7 +210,7 @@ def test_an_overflow_is_counted_and_what_it_lost_too(root: Path) -> None:
     script[500] = replace(script[500], flags=2)
     source = opened(world(script), root)
     chunks = hear(source)
-    assert source.overflows == 1 and source.dropped == 25
+    assert source.overflows == 1 and source.dropped == 500 / CHUNK_MS
     lost = (START_NS + 10 * NS_PER_S, START_NS + 10.5 * NS_PER_S)
     assert not [chunk for chunk in chunks if lost[0] + 20 * NS_PER_MS < chunk.t_ns < lost[1] - 20 * NS_PER_MS]
     assert click_times_s(chunks) == pytest.approx([k / 2 for k in range(1, 32) if k != 20], abs=2e-3)
@@ -219,7 +221,7 @@ def test_sound_that_nobody_fetched_in_time_is_counted_as_lost(root: Path) -> Non
     source = opened(fake, root)
     fake.streams[0].play(1000)  # 20 s at once: the queue holds 5
     chunks = hear(source)
-    assert source.dropped == 750
+    assert source.dropped == 15_000 / CHUNK_MS
     assert click_times_s(chunks) == pytest.approx([k / 2 for k in range(30, 60)], abs=2e-3)
 
 
@@ -228,7 +230,7 @@ def test_silent_loss_is_counted_without_any_flag(root: Path) -> None:
     del script[500:527]
     source = opened(world(script), root)
     hear(source)
-    assert source.overflows == 0 and source.dropped == 27
+    assert source.overflows == 0 and source.dropped == round(540 / CHUNK_MS)
 
 
 def test_the_rate_becomes_known(root: Path) -> None:
@@ -352,3 +354,36 @@ def test_quiet_leaves_stderr_to_others(capfd: pytest.CaptureFixture[str]) -> Non
     with quiet():
         print("still here", file=sys.stderr, flush=True)
     assert "still here" in capfd.readouterr().err
+
+
+class CountedWaking(threading.Condition):
+    """How often somebody was woken."""
+
+    count = 0
+
+    def notify(self, n: int = 1) -> None:
+        self.count += 1
+        super().notify(n)
+
+
+def inbox_of(count: int) -> tuple[portaudio.Inbox, CountedWaking]:
+    """One into which so many blocks were put."""
+    inbox = portaudio.Inbox(SimpleNamespace(paInputOverflow=2, paContinue=0, paAbort=2), lambda: (1, 2, 3))
+    inbox._changed = waking = CountedWaking()
+    for number in range(count):
+        inbox.put(b"", number, {"input_buffer_adc_time": 1.0}, 0)
+    return inbox, waking
+
+
+def test_the_reader_is_woken_for_several_blocks_at_once() -> None:
+    inbox, waking = inbox_of(portaudio.WAKE_BLOCKS - 1)
+    assert not waking.count
+    inbox, waking = inbox_of(portaudio.WAKE_BLOCKS)
+    assert waking.count == 1
+    taken = [block.count for _ in range(portaudio.WAKE_BLOCKS) if (block := inbox.get(0))]
+    assert taken == list(range(portaudio.WAKE_BLOCKS)) and inbox.get(0.01) is None
+
+
+def test_fewer_blocks_are_taken_when_the_time_is_over() -> None:
+    inbox, _ = inbox_of(1)
+    assert inbox.get(0.01) is not None and inbox.get(0.01) is None

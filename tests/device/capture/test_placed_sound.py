@@ -9,7 +9,7 @@ import numpy.typing as npt
 import pytest
 
 from device.capture.audio_clock import Placed
-from device.capture.placed_sound import ChannelChoice, PlacedSound
+from device.capture.placed_sound import CHUNK_MS, ChannelChoice, PlacedSound
 from device.records import NS_PER_S, Chunk
 
 TO_HZ = 16_000
@@ -70,7 +70,7 @@ def test_the_size_of_the_blocks_changes_nothing(block: int) -> None:
 def test_chunks_are_of_20_ms_numbered_and_in_order() -> None:
     chunks = feed(click(48_000, 0.5), 48_000)
     assert [chunk.seq for chunk in chunks] == list(range(len(chunks)))
-    assert {len(chunk.samples) for chunk in chunks[:-1]} == {320}
+    assert {len(chunk.samples) for chunk in chunks[:-1]} == {TO_HZ * CHUNK_MS // 1000}
     assert {(chunk.rate_hz, chunk.samples.dtype, chunk.samples.ndim) for chunk in chunks} == {
         (TO_HZ, np.dtype(np.float32), 1)
     }

@@ -10,7 +10,8 @@ import pytest
 from device.doctor import models
 from device.doctor.finding import Level
 from device.errors import ModelCorruptError, ModelError, ModelSignatureError
-from device.towers.bundle import LIPS, load_bundle
+from device.towers.bundle import load_bundle
+from device.towers.kinds import LIPS
 from device.towers.store import Store
 from tests.bundles import write_bundle
 from tests.scenes import talking_items, tiny_bundle

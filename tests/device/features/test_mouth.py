@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from device.features.face import Face, FaceDetector
 from device.features.mouth import DETECT_EVERY_NS, LOOK_AHEAD_NS, KeyPoints, MouthCrop, MouthTracker, cut, smooth
+from device.pictures import Picture, whole_rgb
 from device.records import NS_PER_MS, Frame, GrayImage, RgbImage
 
 MIDDLE = 31.5
@@ -148,8 +149,8 @@ class ScriptedDetector(FaceDetector):
         self.looked_at_ms: list[int] = []
         self.regions: list[tuple[float, float, float] | None] = []
 
-    def detect(self, rgb: RgbImage, region: tuple[float, float, float] | None = None) -> list[Face]:
-        t_ms = int.from_bytes(rgb[0, 0].tobytes(), "big") - 1_000_000
+    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
+        t_ms = int.from_bytes(whole_rgb(picture)[0, 0].tobytes(), "big") - 1_000_000
         self.looked_at_ms.append(t_ms)
         self.regions.append(region)
         found = self.scene(t_ms)

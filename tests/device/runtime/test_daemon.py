@@ -16,7 +16,7 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError, Usa
 from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.feed import ORPHAN_PATIENCE_S, Feed
+from device.runtime.feed import ORPHAN_PATIENCE_S, Feed, RecordingFeed
 from device.runtime.rig import Rig
 from device.towers.bundle import load_bundle
 from tests.live import (
@@ -88,8 +88,8 @@ class Recording:
         if self._hangs:
             self._hangs.wait(30)
 
-    def feed(self) -> Feed:
-        return Feed("recording", lambda: self, live=False)
+    def feed(self) -> RecordingFeed:
+        return RecordingFeed("recording", lambda: self)
 
 
 def replayed(items: Iterable[Item], **settings: Any) -> Collector:
@@ -98,7 +98,7 @@ def replayed(items: Iterable[Item], **settings: Any) -> Collector:
     return collector
 
 
-def running(target: Daemon, feed: Feed, *, realtime: bool) -> threading.Thread:
+def running(target: Daemon, feed: RecordingFeed, *, realtime: bool) -> threading.Thread:
     thread = threading.Thread(target=target.run, args=([feed],), kwargs={"realtime": realtime}, daemon=True)
     thread.start()
     return thread
@@ -167,7 +167,7 @@ def test_a_recording_that_cannot_be_opened_gives_no_report() -> None:
 
     collector = Collector()
     with pytest.raises(CaptureError, match="fell off"):
-        daemon(collector).run([Feed("recording", refuse, live=False)], realtime=False)
+        daemon(collector).run([RecordingFeed("recording", refuse)], realtime=False)
     assert collector.reports == []
 
 
@@ -349,7 +349,8 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
 
     whole = load_bundle(rash_bundle())
     now_s = [0.0]
-    with live(bundle=replace(whole, lips=Failing(whole.lips, lambda: now_s[0]))) as on:  # type: ignore[arg-type]
+    failing: Any = Failing(whole.lips, lambda: now_s[0])
+    with live(bundle=replace(whole, models=whole.models | {"lips": failing})) as on:
         for _ in range(240):
             on.clock.sleep(0.1)
             now_s[0] += 0.1
@@ -403,7 +404,8 @@ def test_the_heart_stops_when_nothing_comes_of_what_the_sources_give() -> None:
             raise RuntimeError("Invoke failed")
 
     whole = load_bundle(rash_bundle())
-    with live(bundle=replace(whole, lips=Broken(whole.lips))) as on:  # type: ignore[arg-type]
+    broken: Any = Broken(whole.lips)
+    with live(bundle=replace(whole, models=whole.models | {"lips": broken})) as on:
         on.clock.sleep(60)
         assert 20 < (on.clock.now_ns() - on.beats[-1]) / NS_PER_S < 40
         assert on.collector.reports[-1].fault == "model_failed"

@@ -22,7 +22,7 @@ from device.errors import (
     UsageError,
 )
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
-from device.runtime.feed import ABANDONED_AFTER_S, MAX_ORPHANS, ORPHAN_PATIENCE_S, Feed, Reader
+from device.runtime.feed import ABANDONED_AFTER_S, MAX_ORPHANS, ORPHAN_PATIENCE_S, Feed, Reader, RecordingFeed
 from device.runtime.handover import Handover
 from tests.live import PICTURE, Item, Opener, Tape, chunk, frames
 from tests.scripted.simclock import SimClock
@@ -248,8 +248,6 @@ def test_garbage_is_counted_and_named_after_a_while() -> None:
 
 def test_what_the_source_itself_has_lost_is_counted() -> None:
     class Losing(Tape):
-        dropped = 0
-
         def __iter__(self) -> Iterator[Item]:
             for given in super().__iter__():
                 self.dropped += 2
@@ -455,7 +453,7 @@ class Recording:
 def test_a_recording_is_read_once_to_its_end(then: Exception | None) -> None:
     with SimClock() as clock, clock.taking_part():
         queue = Handover(clock, drop_oldest=False)
-        reader = Reader(Feed("recording", lambda: Recording([chunk(0), chunk(1)], then), live=False), queue, clock)
+        reader = Reader(RecordingFeed("recording", lambda: Recording([chunk(0), chunk(1)], then)), queue, clock)
         reader.start()
         assert [found.item.t_ns for found in (queue.get(1), queue.get(1)) if found] == [0, 1]
         assert queue.get(1) is None
@@ -466,7 +464,7 @@ def test_a_paced_recording_comes_when_its_time_has_come_whatever_its_clock() -> 
     with SimClock() as clock, clock.taking_part():
         items = [Chunk(k, 10**15 + k * 50 * NS_PER_MS, 16_000, np.zeros(1, np.float32)) for k in range(5)]
         queue = Handover(clock, drop_oldest=True)
-        reader = Reader(Feed("recording", lambda: Recording(items), live=False), queue, clock, paced=True)
+        reader = Reader(RecordingFeed("recording", lambda: Recording(items)), queue, clock, paced=True)
         begun_ns = clock.now_ns()
         reader.start()
         came_ms = []
@@ -479,7 +477,7 @@ def test_a_paced_recording_can_be_stopped_in_a_long_pause() -> None:
     with SimClock() as clock, clock.taking_part():
         queue = Handover(clock, drop_oldest=True)
         items = [chunk(0), chunk(3600 * NS_PER_S)]
-        reader = Reader(Feed("recording", lambda: Recording(items), live=False), queue, clock, paced=True)
+        reader = Reader(RecordingFeed("recording", lambda: Recording(items)), queue, clock, paced=True)
         reader.start()
         clock.sleep(1)
         reader.restart()

@@ -18,8 +18,9 @@ from device.towers.bundle import load_bundle
 from tests.recordings import Picture, Sound, truncate, write
 from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bundle
 
-KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s", "damaged"]
-WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state"]
+KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
+MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
+WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "verdict"]
 
 
 @cache
@@ -34,11 +35,22 @@ def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
 
 
 def test_keys_are_the_documented_ones() -> None:
-    assert list(measured(talking())) == KEYS
+    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, "damaged"]
     found = measured(talking(), window_s=1.0)
-    assert list(found) == [*KEYS, "windows"]
+    assert list(found) == [*KEYS, *MORE_KEYS, "windows", "damaged"]
     assert all(list(window) == WINDOW_KEYS for window in windows_of(found))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
+
+
+def test_what_is_not_sure_has_no_number_no_drift_and_no_verdict() -> None:
+    found = measured(talking(), window_s=1.0)
+    assert (found["drift_ppm"], found["drift_class"], found["steps"]) == (None, "unknown", [])
+    assert (found["verdict"], found["profile"]) == ("unknown", "itu-r-bt1359")
+    assert isinstance(found["pieces"], list)
+    (piece,) = found["pieces"]
+    assert (piece["state"], piece["offset_ms"], piece["offset_std_ms"]) == ("uncertain", None, None)
+    assert piece["from_s"] == 0 and piece["to_s"] == pytest.approx(TALK_S, abs=1)
+    assert {window["verdict"] for window in windows_of(found)} == {"unknown"}
 
 
 def test_lengths_are_those_of_what_was_read() -> None:

@@ -18,7 +18,7 @@ from device.records import NS_PER_S, State
 from device.runtime.models import Models, following
 from device.runtime.trial import SETTLED_S, Standing
 from device.runtime.trial_file import LOCK, TRIALS, TrialFile
-from device.towers.bundle import LIPS
+from device.towers.kinds import LIPS
 from device.towers.store import CURRENT, PREVIOUS, Store
 from tests.scenes import ROOT
 from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk, versioned

@@ -53,7 +53,7 @@ def on(store: Store, tmp_path: Path) -> Iterator[Live]:
 
 def seen_s(on: Live) -> list[float]:
     """When the offsets were measured that the drift is taken from."""
-    drift = on.daemon._core.reporter._drift
+    drift = on.daemon._core.reporter.drift
     return [seen.t_s for seen in (*drift.recent, *drift.filling)]
 
 

@@ -11,7 +11,7 @@ from device.config import MeasureSettings
 from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
-from device.runtime.feed import Feed
+from device.runtime.feed import RecordingFeed
 from device.towers.bundle import load_bundle
 from tests.scenes import rash_bundle, talking_items
 
@@ -56,7 +56,7 @@ def replayed(items: Iterable[Item]) -> list[Report]:
     collector = Collector()
     settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
     daemon = Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector)
-    daemon.run([Feed("recording", lambda: Played(items), live=False)], realtime=False)
+    daemon.run([RecordingFeed("recording", lambda: Played(items))], realtime=False)
     return collector.reports
 
 

@@ -12,6 +12,7 @@ from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.runtime.analyzer import WindowResult
 from device.runtime.reporter import Reporter
 from device.runtime.rig import Rig
+from device.sync.steps import SeenStep
 from tests.scenes import REPORT_KEYS
 from tests.scripted.simclock import SimClock
 
@@ -115,11 +116,24 @@ def test_a_step_is_in_one_report_only() -> None:
     maker = reporter()
     reports = [told(maker, 10 + k, 80.0 if k < 20 else -160.0) for k in range(40)]
     assert [report.step_ms for report in reports if report.step_ms is not None] == [-240.0]
+    assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
+
+
+def test_a_step_that_the_evidence_shows_is_told_and_begins_anew() -> None:
+    maker = reporter()
+    assert not maker.has_level(10 * NS_PER_S)
+    reports = [told(maker, 10 + k, 80.0) for k in range(30)]
+    assert maker.has_level(40 * NS_PER_S) and not maker.has_level(70 * NS_PER_S)
+    after = replace(result(State.MEASURING, -20.0), from_ns=38 * NS_PER_S, to_ns=40 * NS_PER_S)
+    report = maker.report(after, step=SeenStep(38 * NS_PER_S, -99.96))
+    assert (report.step_ms, report.drift_class) == (-100.0, "stepped") and reports[-1].drift_class == "unknown"
+    assert [told(maker, 41 + k, -20.0).step_ms for k in range(60)] == [None] * 60, "nobody is told twice"
 
 
 def test_drift_is_in_every_report_once_it_is_known() -> None:
     maker = reporter()
     reports = [told(maker, 10 + k, 80.0 + 0.1 * k) for k in range(300)]
+    assert (reports[100].drift_class, reports[-1].drift_class) == ("unknown", "drifting")
     assert reports[100].drift_ppm is reports[100].drift_std_ppm is None
     assert reports[-1].drift_ppm == pytest.approx(100, abs=1) and reports[-1].drift_std_ppm
     blind = (told(maker, 320, 0.0, State.NO_FACE), maker.report(None, state=State.STALLED))

@@ -13,7 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from device.sync.drift import Drift, DriftClass, DriftState, known, update
+from device.records import DriftClass
+from device.sync.drift import Drift, DriftState, known, update
 
 Series = list[tuple[float, float]]  # (t_s, offset_ms)
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.config import EventSettings
-from device.records import Direction, EventKind, Report, State, Verdict
+from device.records import Direction, DriftClass, EventKind, Report, State, Verdict
 from device.sync.events import ABSENT, NO_FAULT, PRESENT, EventState, Happening, Level, update
 from device.sync.verdict import PROFILES
 
@@ -21,9 +21,9 @@ LIMIT_MS = 90.0  # early, from detectable to unacceptable, in ITU-R BT.1359-1
 
 BLIND = Report(
     schema=1, seq=1, boot_id="b", uptime_s=0.0, t_unix_ms=0, clock_synced=None, state=State.NO_FACE, offset_ms=None,
-    offset_std_ms=None, direction=None, confidence=None, drift_ppm=None, drift_std_ppm=None, step_ms=None,
-    verdict=Verdict.UNKNOWN, profile="itu-r-bt1359", window_s=5.0, faces=0, speech_ratio=None, model="one",
-    video_dropped=0, audio_dropped=0, latency_ms=None,
+    offset_std_ms=None, direction=None, confidence=None, drift_ppm=None, drift_std_ppm=None,
+    drift_class=DriftClass.UNKNOWN, step_ms=None, verdict=Verdict.UNKNOWN, profile="itu-r-bt1359", window_s=5.0,
+    faces=0, speech_ratio=None, model="one", video_dropped=0, audio_dropped=0, latency_ms=None,
 )  # fmt: skip
 
 

@@ -121,12 +121,14 @@ def test_templates_give_numbers_words_and_none_for_null() -> None:
 
     assert values(known) == {
         "offset": -42.5, "offset_std": 3.1, "direction": "audio_late", "verdict": "in_sync", "state": "measuring",
-        "confidence": 98.7, "drift": 1.5, "drift_std": 0.2, "speech_ratio": 75.0, "latency": 320.0, "fault": "none",
-        "problem": "OFF", "in_sync": "ON", "video_dropped": 0, "audio_dropped": 0, "profile": "itu-r-bt1359",
+        "confidence": 98.7, "drift": 1.5, "drift_std": 0.2, "drift_class": "steady", "speech_ratio": 75.0,
+        "latency": 320.0, "fault": "none", "problem": "OFF", "in_sync": "ON", "video_dropped": 0, "audio_dropped": 0,
+        "profile": "itu-r-bt1359",
     }  # fmt: skip
     nothing = values(unknown)
     assert (nothing.pop("fault"), nothing.pop("problem"), nothing.pop("state")) == ("camera_lost", "ON", "stalled")
-    assert (nothing.pop("verdict"), nothing.pop("profile")) == ("unknown", "itu-r-bt1359")
+    assert (nothing.pop("verdict"), nothing.pop("drift_class")) == ("unknown", "unknown")
+    assert nothing.pop("profile") == "itu-r-bt1359"
     assert (nothing.pop("video_dropped"), nothing.pop("audio_dropped")) == (0, 0)
     assert set(nothing.values()) == {None}
     assert rendered(COMPONENTS["in_sync"]["value_template"], {"verdict": "detectable"}) == "OFF"

@@ -8,15 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from device.records import Direction, Report, State, Verdict
+from device.records import Direction, DriftClass, Report, State, Verdict
 from device.telemetry.log import Summary, as_json, as_text
 from tests.scenes import REPORT_KEYS
 
 MEASURED = Report(
     schema=1, seq=7, boot_id="b", uptime_s=9.5, t_unix_ms=1_700_000_000_000, clock_synced=None, state=State.MEASURING,
     offset_ms=123.5, offset_std_ms=4.2, direction=Direction.AUDIO_EARLY, confidence=0.98, drift_ppm=None,
-    drift_std_ppm=None, step_ms=None, verdict=Verdict.UNACCEPTABLE, profile="itu-r-bt1359", window_s=5.0, faces=1,
-    speech_ratio=0.9, model="tiny 0 abc", video_dropped=0, audio_dropped=0, latency_ms=None,
+    drift_std_ppm=None, drift_class=DriftClass.UNKNOWN, step_ms=None, verdict=Verdict.UNACCEPTABLE,
+    profile="itu-r-bt1359", window_s=5.0, faces=1, speech_ratio=0.9, model="tiny 0 abc", video_dropped=0,
+    audio_dropped=0, latency_ms=None,
 )  # fmt: skip
 BLIND = replace(
     MEASURED, state=State.NO_FACE, offset_ms=None, offset_std_ms=None, direction=None, confidence=None,

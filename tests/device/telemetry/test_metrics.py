@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from device.records import NS_PER_S, Health, Info, Report, State
+from device.records import NS_PER_S, DriftClass, Health, Info, Report, State
 from device.telemetry.metrics import Metrics
 from tests.device.telemetry.test_log import BLIND, MEASURED
 from tests.device.telemetry.test_log_sink import EVENT, INFO
@@ -26,8 +26,9 @@ HEALTH = Health(
     microphone_ppm=-35.0, video_dropped=3, audio_dropped=4, sources_reopened=2, events_lost=1, load_step=1,
 )  # fmt: skip
 FULL = replace(
-    MEASURED, drift_ppm=40.0, drift_std_ppm=2.0, latency_ms=320.0, clock_synced=True, video_dropped=3, audio_dropped=4
-)
+    MEASURED, drift_ppm=40.0, drift_std_ppm=2.0, drift_class=DriftClass.DRIFTING, latency_ms=320.0, clock_synced=True,
+    video_dropped=3, audio_dropped=4,
+)  # fmt: skip
 
 
 class Rig:
@@ -86,6 +87,8 @@ def test_state_verdict_and_fault_are_words_in_labels() -> None:
     assert {rig.one("state", state=state.value) for state in State} == {0.0, 1.0}
     assert (rig.one("state", state="measuring"), rig.one("state", state="no_face")) == (1, 0)
     assert (rig.one("verdict", verdict="unacceptable"), rig.one("verdict", verdict="in_sync")) == (1, 0)
+    classes = {word.value: rig.one("drift_class", drift_class=word.value) for word in DriftClass}
+    assert classes == {"steady": 0, "drifting": 1, "stepped": 0, "unknown": 0}
     assert rig.one("fault", fault="overloaded") == 1
     rig.metrics.report(FULL)
     assert "avdrift_fault" not in rig.text()
@@ -96,7 +99,8 @@ def test_what_is_not_known_has_no_sample() -> None:
     assert not [name for name, _ in rig.samples() if not name.endswith("_total")]
     rig.metrics.report(replace(BLIND, speech_ratio=None))
     names = {name for name, _ in rig.samples()}
-    for name in ("offset_seconds", "offset_std_seconds", "confidence", "drift", "speech", "latency", "clock", "bias"):
+    unsaid = "offset_seconds offset_std_seconds confidence drift_ratio drift_std speech latency clock bias"
+    for name in unsaid.split():
         assert not [found for found in names if found.startswith(f"avdrift_{name}")], name
     assert rig.one("faces") == 0, "this one is known to be 0"
     unknown = [key.name for key in fields(Health) if "None" in str(key.type) and key.name != "clock_synced"]
@@ -153,7 +157,7 @@ def test_every_number_of_health_is_there() -> None:
     reported = {name for table in ("_OF_REPORT", "_COUNTED_BY_REPORTS") for *_, name in _rows(table)}
     words = {
         "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "state", "direction", "step_ms", "verdict", "profile",
-        "window_s", "model", "fault",
+        "window_s", "model", "fault", "drift_class",
     }  # fmt: skip
     assert reported == {key.name for key in fields(Report)} - words
 

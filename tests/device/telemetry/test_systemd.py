@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from device.records import Direction, Report, State, Verdict
+from device.records import Direction, DriftClass, Report, State, Verdict
 from device.telemetry.log import in_words
 from device.telemetry.sink import Hub
 from device.telemetry.systemd import Notifier
@@ -20,8 +20,9 @@ S = 1_000_000_000
 MEASURED = Report(
     schema=1, seq=7, boot_id="b", uptime_s=9.5, t_unix_ms=1_700_000_000_000, clock_synced=None, state=State.MEASURING,
     offset_ms=-123.5, offset_std_ms=4.2, direction=Direction.AUDIO_LATE, confidence=0.98, drift_ppm=None,
-    drift_std_ppm=None, step_ms=None, verdict=Verdict.UNACCEPTABLE, profile="itu-r-bt1359", window_s=5.0, faces=1,
-    speech_ratio=0.9, model="tiny 0 abc", video_dropped=0, audio_dropped=0, latency_ms=None,
+    drift_std_ppm=None, drift_class=DriftClass.UNKNOWN, step_ms=None, verdict=Verdict.UNACCEPTABLE,
+    profile="itu-r-bt1359", window_s=5.0, faces=1, speech_ratio=0.9, model="tiny 0 abc", video_dropped=0,
+    audio_dropped=0, latency_ms=None,
 )  # fmt: skip
 BLIND = replace(
     MEASURED, state=State.STALLED, offset_ms=None, offset_std_ms=None, direction=None, confidence=None,

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
 from device.sync.curve import Calibration
-from device.towers.bundle import AUDIO, FILES, GOLDEN, LIPS, MANIFEST, Bundle, distance, load_bundle
+from device.towers.bundle import FILES, GOLDEN, MANIFEST, Bundle, distance, load_bundle
+from device.towers.kinds import AUDIO, LIPS
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
 
 Change = Callable[[dict[str, Any]], None]
@@ -259,6 +260,13 @@ def cut_zip(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-30])
 
 
+def endless_name(path: Path) -> None:
+    """A first member whose own header says that its name is as long as can be."""
+    content = bytearray(path.read_bytes())
+    content[26:28] = b"\xff\xff"
+    path.write_bytes(content)
+
+
 def spoilt_zip(path: Path) -> None:
     np.savez_compressed(path, **golden_vectors(lip_tower(), audio_tower()))
     content = bytearray(path.read_bytes())
@@ -298,6 +306,7 @@ def nan_answer() -> Any:
         lambda path: savez(path, lips_in=np.full((1, 12, 64, 64), "x")),
         lambda path: savez(path, lips_out=nan_answer()),
         cut_zip,
+        endless_name,
         spoilt_zip,
         endless_header,
         plain_member,
@@ -317,6 +326,11 @@ def test_a_missing_right_to_list_is_said(folder: Path) -> None:
         refused(folder, ModelMissingError, ".", "cannot be listed")
     finally:
         folder.chmod(0o700)
+
+
+def test_a_long_value_makes_no_long_message(folder: Path) -> None:
+    change_manifest(folder, lambda m: m["calibration"].update(temperature="x" * 99_999))
+    refused(folder, ModelCorruptError, MANIFEST, "could not convert")
 
 
 TREE = st.recursive(

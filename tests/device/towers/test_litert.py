@@ -142,7 +142,7 @@ def test_a_model_takes_another_shape_where_it_can() -> None:
     np.testing.assert_allclose(model(np.ascontiguousarray(given[:, :2, :9]))[0], whole[:, :2, :9], atol=1e-6)
 
 
-@pytest.mark.parametrize("shape", [(1, 41, 40), (1, 40), ()])
+@pytest.mark.parametrize("shape", [(1, 41, 40), (1, 40), (), (1, 0, 40), (1, -40, 40)])
 def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelContractError, match="audio: it cannot take"):
         Model(audio_tower(), name="audio").resize(shape)

@@ -12,7 +12,8 @@ import pytest
 
 from device.cli import main
 from device.errors import ModelCorruptError, ModelStoreError
-from device.towers.bundle import GOLDEN, LIPS, load_bundle
+from device.towers.bundle import GOLDEN, load_bundle
+from device.towers.kinds import LIPS
 from device.towers.litert import Model
 from device.towers.rehearsal import rehearse
 from device.towers.store import Store
@@ -30,8 +31,8 @@ def test_what_runs_survives() -> None:
 def test_the_other_process_loads_and_runs_it() -> None:
     """Else nothing could be said to have survived: what merely loads here hangs when it is run."""
     Model(ENDLESS, name="loads")
-    with pytest.raises(ModelCorruptError, match=r"^second: keeps LiteRT busy for more than 5 s\. "):
-        rehearse({"first": (identity_int8(0.5, 4), FOUR), "second": (ENDLESS, FOUR)}, timeout_s=5)
+    with pytest.raises(ModelCorruptError, match=r"^second: keeps LiteRT busy for more than 3 s\. "):
+        rehearse({"first": (identity_int8(0.5, 4), FOUR), "second": (ENDLESS, FOUR)}, busy_s=3)
 
 
 def test_a_crash_is_an_error_that_names_the_model() -> None:

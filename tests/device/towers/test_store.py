@@ -20,8 +20,9 @@ from device.errors import (
     ModelSignatureError,
     ModelStoreError,
 )
-from device.towers.bundle import AUDIO, FILES, GOLDEN, LIPS, MANIFEST, load_bundle
+from device.towers.bundle import FILES, GOLDEN, MANIFEST, load_bundle
 from device.towers.disk import Disk, read_plain
+from device.towers.kinds import AUDIO, LIPS
 from device.towers.signature import SIGNATURE
 from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off

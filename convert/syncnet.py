@@ -1,0 +1,100 @@
+"""SyncNet on its way into a bundle: one window a run, MFCC and enlarging inside, L2 distances outside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+from keras import ops
+
+from convert import towers
+from convert.kinds import SYNCNET
+from convert.parity import Answers, answers_of
+from convert.trained import Models, Trained
+from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import Calibration, unit
+from device.towers.kinds import AUDIO, LIPS
+from train.data import Clip
+from train.fit_syncnet import SyncNetConfig, build_syncnet
+from train.load_towers import load_weights
+from train.measure import model_towers
+from train.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, mfcc_matrix
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+
+_JUDGED_CLIPS, _JUDGED_S = 6, 6.0  # it costs two hundred times what towers cost
+
+
+def open_syncnet(run: Path, config: Mapping[str, Any]) -> Trained:
+    """Raises ModelError."""
+    known = {field.name: config[field.name] for field in fields(SyncNetConfig) if field.init and field.name in config}
+    made = replace(SyncNetConfig(**known), precision="float32")
+    net = load_weights(run, lambda: build_syncnet(made))
+    scale = float(np.exp(min(float(ops.convert_to_numpy(net.log_scale)), 4.0)))
+    compared = partial(distance_evidence, normalized=made.loss != "contrastive", scale=scale)
+
+    def answers(models: Models, clips: list[Clip]) -> Answers:
+        longest = sorted(clips, key=lambda clip: -len(clip.valid))[:_JUDGED_CLIPS]
+        encoders = model_towers(models["lips"], models["audio"], scale)
+        return answers_of(encoders, [_beginning(clip) for clip in longest], compared)
+
+    return Trained(SYNCNET, windows_of(net), Calibration(logit_scale=scale, temperature=1.0), examples, answers)
+
+
+def windows_of(net: SyncNet) -> dict[str, keras.Model]:
+    """Both networks behind the front end's own values: [1, 5, 64, 64] and [1, 21, 40] to [1, 1, 256]."""
+    size, px = FRONT_END.crop_px, net.input_px
+    crops = keras.Input((FRONT_END.lip_window_ticks, size, size))
+    frames = ops.transpose(crops, (0, 2, 3, 1))
+    frames = ops.image.resize(frames, (px, px)) if px != size else frames
+    rows = keras.Input((FRONT_END.audio_window_ticks, FRONT_END.mel_bands))
+    mfcc = ops.matmul(rows[:, :SOUND_ROWS], ops.convert_to_tensor(mfcc_matrix()))
+    spectrum = ops.reshape(ops.transpose(mfcc, (0, 2, 1)), (-1, MFCC, SOUND_ROWS, 1))
+
+    def named(inputs: Any, vectors: Any, name: str) -> keras.Model:
+        return keras.Model(inputs, ops.reshape(vectors, (-1, 1, EMBEDDING_SIZE)), name=name)
+
+    return {LIPS: named(crops, net.lips(frames), "lips"), AUDIO: named(rows, net.audio(spectrum), "audio")}
+
+
+def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
+    """The first window of each stretch that the towers' scales are taken from."""
+    whole = towers.examples(clips, count)
+    windows = {LIPS: FRONT_END.lip_window_ticks, AUDIO: FRONT_END.audio_window_ticks}
+    return {file: values[:, : windows[file]] for file, values in whole.items()}
+
+
+def distance_evidence(
+    lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
+    search_ticks: int, *, normalized: bool, scale: float,
+) -> Floats:  # fmt: skip
+    """How much nearer each candidate is than they are on average, times `scale`; arguments as of sync.curve.evidence.
+
+    The mean over a window is what the paper takes the least of.
+    """
+    size = 2 * search_ticks + 1
+    if not len(lips) or not len(audio):
+        return np.zeros((len(lips), size), np.float32)
+    a, b = (unit(lips), unit(audio)) if normalized else (lips, audio)
+    squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None] - 2 * a @ b.T
+    nearness = -np.sqrt(np.maximum(squares, 0)) * np.float32(scale)
+    centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
+    column = centre[:, None] + search_ticks - np.arange(size)[None]
+    inside = np.clip(column, 0, len(audio) - 1)
+    heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
+    rows = np.take_along_axis(nearness, inside, axis=1)
+    mean = np.where(heard, rows, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
+    return np.where(heard, rows - mean, 0).astype(np.float32)
+
+
+def _beginning(clip: Clip) -> Clip:
+    ticks = round(_JUDGED_S * 1000 / FRONT_END.lip_tick_ms)
+    samples = clip.samples[: round(_JUDGED_S * AUDIO_RATE_HZ)]
+    return replace(clip, crops=clip.crops[:ticks], valid=clip.valid[:ticks], samples=samples)

@@ -1,0 +1,97 @@
+"""The command `avdrift fix`: measure a recording, or take the numbers given, and write a copy that is in sync."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from device.capture.file import FileSource
+from device.config import DEFAULT_SEARCH_MS
+from device.errors import UsageError
+from device.features.fetch import require_face_model
+from device.fix.copy import copy_moved
+from device.fix.plan import Move, Plan
+from device.model_cli import chosen_bundle
+from device.records import DriftClass, State
+from device.runtime.measure import Measured, measure_timeline
+
+_MAX_OFFSET_MS = 60_000.0
+
+
+def add_fix_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
+) -> None:
+    fix = commands.add_parser("fix", parents=parents, help="a copy of a recording with sound and picture together")
+    fix.add_argument("file", metavar="IN", type=Path)
+    fix.add_argument("out", metavar="OUT", type=Path, help="its ending says the container, as .mp4, .mkv or .ts")
+    fix.add_argument("--offset", type=float, metavar="MS", help="how far the audio is early, instead of measuring it")
+    fix.add_argument("--drift", type=float, metavar="PPM", help="its slope; --offset is then that of the beginning")
+    fix.add_argument("--force", action="store_true", help="overwrite OUT")
+    fix.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def fix_command(options: argparse.Namespace) -> int:
+    with FileSource(options.file) as source:  # refuses what is no recording before anything is measured
+        video_index, audio_index = source.stream_indexes
+    plan = _given(options) if options.offset is not None or options.drift is not None else _measured(options)
+    copied = copy_moved(
+        options.file, options.out, plan, video_index=video_index, audio_index=audio_index, force=options.force
+    )
+    told: dict[str, Any] = {
+        "file": str(options.file), "out": str(options.out),
+        "moves": [{"from_s": round(move.from_s, 2), "offset_ms": round(move.offset_ms, 1),
+                   "drift_ppm": round(move.drift_ppm, 1)} for move in plan.moves],
+        "sound": copied.sound, "left_out": copied.left_out,
+    }  # fmt: skip
+    print(json.dumps(told, allow_nan=False) if options.json else _words(told))
+    return 0
+
+
+def _given(options: argparse.Namespace) -> Plan:
+    offset_ms, drift_ppm = options.offset or 0.0, options.drift or 0.0
+    if not abs(offset_ms) <= _MAX_OFFSET_MS:
+        raise UsageError(f"{offset_ms:g} ms is not possible", where="--offset", remedy="Give -60000 to 60000 ms")
+    try:
+        return Plan((Move(0.0, offset_ms, drift_ppm),))
+    except ValueError:
+        raise UsageError(f"{drift_ppm:g} ppm is not possible", where="--drift", remedy="Give -5000 to 5000") from None
+
+
+def _measured(options: argparse.Namespace) -> Plan:
+    search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
+    bundle = chosen_bundle(options.bundle, options.store)
+    found = measure_timeline(options.file, bundle, require_face_model(), search_ms=search_ms)
+    return plan_for(found)
+
+
+def plan_for(found: Measured) -> Plan:
+    """What a measurement asks for. Raises UsageError where it is not sure of all of the recording."""
+    track, told = found.timeline, found.told
+    unsure = [piece for piece in track.pieces if not piece.sure]
+    simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
+    if not track.pieces or (unsure and not (simple and told["state"] is State.MEASURING)):
+        at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and track.steps else ""
+        what = f"the offset is not sure{at} (state: {told['state']}), so nothing was written"
+        remedy = "See what `avdrift measure` says of it, or give the offset yourself: --offset MS"
+        raise UsageError(what, where=told["file"], remedy=remedy)
+    if simple and told["offset_ms"] is not None:
+        return Plan((Move(0.0, told["offset_ms"]),))
+    slope_ppm = (track.drift_ppm or 0.0) if track.drift_class is DriftClass.DRIFTING else 0.0
+    # The timeline is that of the pictures, from the first one on.
+    moves = (Move(p.from_s + found.origin_s, track.offset_ms(p, p.from_s), slope_ppm) for p in track.pieces)
+    return Plan(tuple(moves))
+
+
+def _words(told: dict[str, Any]) -> str:
+    lines = []
+    for move in told["moves"]:
+        drift = f", and {move['drift_ppm']:+.1f} ppm" if move["drift_ppm"] else ""
+        since = f"from {move['from_s']:.1f} s on " if len(told["moves"]) > 1 else ""
+        lines.append(f"{since}the sound was {move['offset_ms']:+.1f} ms early{drift}: taken off")
+    shifted = told["sound"] == "shifted"
+    how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {told['sound']}"
+    lines.append(f"{told['out']}: picture copied as it is, sound {how}")
+    lines += [f"{what} was left out: this container cannot hold it" for what in told["left_out"]]
+    return "\n".join(lines)

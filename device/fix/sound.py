@@ -1,0 +1,167 @@
+"""The sound of a plan with drift or steps: decoded, read at another pace, coded again; streamed.
+
+The pace is libswresample's ratio of two rates, told in steps of 1 ppm. Where a step makes the sound earlier, some
+of it is missing: silence takes its place. Where one makes it later, what would be heard twice is left out once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from device.fix.plan import Move, Plan
+
+if TYPE_CHECKING:
+    from av.container import OutputContainer
+    from av.stream import Stream
+
+_RATIO_HZ = 1_000_000  # ten times as many, and libswresample finds no memory
+# Between its 1024 phases, and not with a phase for each of the millions of an odd ratio.
+_PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
+_GAP_S = 0.04  # what containers round is no gap
+_ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
+_OPUS_HZ = 48_000
+_TRANSPORT_STREAM = {"aac", "ac3", "mp2", "mp3", "opus"}  # FFmpeg does not say what it can hold
+_BLOCK = 1024
+
+Planes = npt.NDArray[np.float32]  # [channels, samples]
+
+
+class Recoder:
+    """Packets of the sound in; coded, moved ones go to the container."""
+
+    def __init__(
+        self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, same_container: bool
+    ) -> None:
+        assert isinstance(source, av.AudioStream)
+        self._out, self._plan, self._rate_hz = out, plan, source.codec_context.sample_rate
+        self._layout = source.codec_context.layout.name
+        held = out.supported_codecs | (_TRANSPORT_STREAM if out.format.name == "mpegts" else set())
+        self.codec = _encoder(source.codec_context.name, None if same_container else held)
+        rate_hz = _OPUS_HZ if self.codec == "libopus" else self._rate_hz
+        made = out.add_stream(self.codec, rate=rate_hz, layout=self._layout)
+        assert isinstance(made, av.AudioStream)
+        if source.codec_context.bit_rate:
+            made.codec_context.bit_rate = source.codec_context.bit_rate
+        self.stream = made
+        self._to_planes = av.AudioResampler("fltp", self._layout, self._rate_hz)
+        self._to_codec: av.AudioResampler | None = None
+        self._pace: av.AudioResampler | None = None
+        self._index = -1  # of the move in use
+        self._end: int | None = None  # the next sample expected of the source
+        self._written = round(floor_s * self._rate_hz)  # the next sample of the copy; what is before it is left out
+        self._begun, self._skip = False, 0
+
+    def push(self, packet: av.Packet[Stream]) -> None:
+        for frame in packet.decode():
+            if isinstance(frame, av.AudioFrame):
+                self._take(frame)
+
+    def finish(self) -> None:
+        self._end_pace()
+        self._encode(None)
+
+    def _take(self, frame: av.AudioFrame) -> None:
+        at = self._end or 0
+        if frame.pts is not None and frame.time_base is not None:
+            told = round(frame.pts * frame.time_base * self._rate_hz)
+            if self._end is None or abs(told - self._end) > _GAP_S * self._rate_hz:
+                self._end_pace()  # a gap, or the beginning
+                at = told
+        frame.pts = None
+        for part in self._to_planes.resample(frame):
+            planes = part.to_ndarray().astype(np.float32, copy=False)
+            self._place(at, planes)
+            at += planes.shape[1]
+        self._end = at
+
+    def _place(self, at: int, planes: Planes) -> None:
+        """The source's samples from number `at` on, cut where another move begins."""
+        while planes.shape[1]:
+            index = sum(move.from_s * self._rate_hz <= at for move in self._plan.moves[1:])
+            if index != self._index or self._pace is None:
+                self._end_pace()
+                self._begin_pace(index, at)
+            last = index + 1 == len(self._plan.moves)
+            until = None if last else int(np.ceil(self._plan.moves[index + 1].from_s * self._rate_hz))
+            count = planes.shape[1] if until is None else min(until - at, planes.shape[1])
+            self._write(self._paced(planes[:, :count]))
+            at, planes = at + count, planes[:, count:]
+
+    def _begin_pace(self, index: int, at: int) -> None:
+        move: Move = self._plan.moves[index]
+        self._index = index
+        rate_hz = round(_RATIO_HZ * (1 + move.drift_ppm / 1e6))
+        self._pace = av.AudioResampler("fltp", self._layout, rate_hz, options=_PACE_OPTIONS)
+        begin = round(move.to_s(at / self._rate_hz) * self._rate_hz)
+        if not self._begun:
+            self._skip, self._written, self._begun = max(self._written - begin, 0), max(self._written, begin), True
+            return
+        self._skip = max(self._written - begin, 0)
+        if begin > self._written:
+            self._write(np.zeros((self.stream.codec_context.layout.nb_channels, begin - self._written), np.float32))
+
+    def _end_pace(self) -> None:
+        if self._pace is not None:
+            self._write(self._paced(None))
+            self._pace = None
+
+    def _paced(self, planes: Planes | None) -> Planes:
+        assert self._pace is not None
+        frame = None
+        if planes is not None:
+            frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=self._layout)
+            frame.sample_rate = _RATIO_HZ
+        parts = [part.to_ndarray().astype(np.float32, copy=False) for part in self._pace.resample(frame)]
+        return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.float32)
+
+    def _write(self, planes: Planes) -> None:
+        skip = min(self._skip, planes.shape[1])
+        self._skip -= skip
+        for start in range(skip, planes.shape[1], _BLOCK):
+            block = np.ascontiguousarray(planes[:, start : start + _BLOCK], np.float32)
+            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=self._layout)
+            frame.sample_rate, frame.pts, frame.time_base = self._rate_hz, self._written, Fraction(1, self._rate_hz)
+            self._written += block.shape[1]
+            self._encode(frame)
+
+    def _encode(self, frame: av.AudioFrame | None) -> None:
+        context = self.stream.codec_context
+        if self._to_codec is None:
+            if not context.is_open:
+                context.open(strict=False)
+            self._to_codec = av.AudioResampler(
+                context.format.name, self._layout, context.sample_rate, frame_size=context.frame_size or _BLOCK
+            )
+        for part in self._to_codec.resample(frame):
+            self._out.mux(self.stream.encode(part))
+        if frame is None:
+            self._out.mux(self.stream.encode(None))
+
+
+def _encoder(codec: str, supported: set[str] | None) -> str:
+    """What writes this codec; else what the container takes of what is played everywhere. None: it holds this one."""
+
+    def candidates() -> Iterator[tuple[str, str]]:
+        yield codec, _ENCODERS.get(codec, codec)
+        yield from (("aac", "aac"), ("opus", "libopus"), ("flac", "flac"), ("mp2", "mp2"), ("pcm_s16le", "pcm_s16le"))
+
+    for name, encoder in candidates():
+        known = name if name != "mp3float" else "mp3"
+        held = "opus" if encoder == "libopus" else known
+        if (supported is None or held in supported) and _can_write(encoder):
+            return encoder
+    raise ValueError(f"no way to code sound like {codec} for it")
+
+
+def _can_write(encoder: str) -> bool:
+    try:
+        av.codec.Codec(encoder, "w")
+    except ValueError:
+        return False
+    return True

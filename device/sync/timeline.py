@@ -1,0 +1,218 @@
+"""A whole recording's evidence to its offset over time: pieces between steps, one slope, and a point every few seconds.
+
+Conventions: times in s from the first picture; offsets in ms, positive is audio early; 1 ppm is 0.001 ms/s.
+Method: evidence is summed in bins of one second. The most probable path through them, where an offset may stay, creep
+by a tick, or jump at a price (Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information Theory
+13, 1967), is cut where it jumps: those are the steps. Between them blocks of ten seconds get an offset each, and a
+robust line (`device.sync.robust`) through them a slope; two clocks differ by one slope, so the pieces share the mean of
+theirs. Memory is bounded: a recording of more than two hours has its bins joined in pairs, and again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from device.records import NS_PER_S, DriftClass, Estimate
+from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.robust import Doubles, centre, line
+from device.sync.track import LipEvidence
+
+PPM_PER_MS_PER_S = 1000.0
+MAX_BINS = 7200
+
+_POINT_S = 5.0
+_BLOCK_S = 10.0
+_JUMP_PRICE = 20.0  # nats: a step must be this much more probable than none
+_CREEP_PRICE = 3.0
+_MIN_STEP_MS = 25.0
+_NEAR_TICKS = 12
+_MIN_NOISE_MS = 3.0
+_MAX_STD_PPM = 50.0
+_SIGMA = 3.0  # one look, unlike the daemon's
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """From one step to the next; `offset_ms` is in its middle, and its error without that of the slope."""
+
+    from_s: float
+    to_s: float
+    offset_ms: float
+    offset_std_ms: float
+    confidence: float
+    sure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    t_s: float
+    step_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Some seconds; `best` is the best guess however low its confidence, None where nothing was said."""
+
+    t_s: float
+    best: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    pieces: tuple[Piece, ...]
+    steps: tuple[Step, ...]
+    points: tuple[Point, ...]
+    drift_ppm: float | None
+    drift_std_ppm: float | None
+
+    @property
+    def drift_class(self) -> DriftClass:
+        if self.drift_ppm is not None and abs(self.drift_ppm) >= _SIGMA * (self.drift_std_ppm or 0):
+            return DriftClass.DRIFTING
+        if self.steps:
+            return DriftClass.STEPPED
+        return DriftClass.UNKNOWN if self.drift_ppm is None else DriftClass.STEADY
+
+    def offset_ms(self, piece: Piece, t_s: float) -> float:
+        """The offset at a time of a piece; the slope counts only where it is one."""
+        slope = (self.drift_ppm or 0.0) / PPM_PER_MS_PER_S if self.drift_class is DriftClass.DRIFTING else 0.0
+        return piece.offset_ms + slope * (t_s - (piece.from_s + piece.to_s) / 2)
+
+
+class Bins:
+    """Evidence rows in, their sums over a second or more out."""
+
+    def __init__(self, size: int, origin_ns: int) -> None:
+        self.length_s = 1.0
+        self._size, self._origin_ns = size, origin_ns
+        self._curves: list[Floats] = []
+
+    def add(self, row: LipEvidence) -> None:
+        t_s = (row.t_ns - self._origin_ns) / NS_PER_S
+        while t_s >= MAX_BINS * self.length_s:
+            self._join_pairs()
+        index = max(int(t_s / self.length_s), 0)
+        while len(self._curves) <= index:
+            self._curves.append(np.zeros(self._size, np.float32))
+        self._curves[index] += row.row
+
+    def curves(self) -> Floats:
+        """[bins, candidates]."""
+        return np.stack(self._curves) if self._curves else np.zeros((0, self._size), np.float32)
+
+    def _join_pairs(self) -> None:
+        odd = [np.zeros(self._size, np.float32)] if len(self._curves) % 2 else []
+        curves = self._curves + odd
+        self._curves = [first + second for first, second in zip(curves[::2], curves[1::2], strict=True)]
+        self.length_s *= 2
+
+
+def timeline(curves: Floats, length_s: float, calibration: Calibration, sure_from: float) -> Timeline:
+    """What bins [n, candidates] of `length_s` each say; a piece is sure from a confidence of `sure_from` on."""
+    path = _path(curves / np.float32(calibration.temperature)) if len(curves) else np.zeros(0, np.int64)
+    cuts = _cuts(path)
+    blocks = [_blocks(curves[a:b], path[a:b], a, length_s, calibration) for a, b in pairwise(cuts)]
+    slope, slope_std = _common_slope(blocks)
+    used = slope if slope is not None and slope_std is not None and abs(slope) >= _SIGMA * slope_std else 0.0
+    pieces = tuple(
+        _piece(curves[a:b], path[a:b], (a * length_s, b * length_s), some, used, calibration, sure_from)
+        for (a, b), some in zip(pairwise(cuts), blocks, strict=True)
+    )
+    steps = tuple(
+        Step(new.from_s, new.offset_ms - old.offset_ms - used * (new.to_s - old.from_s) / 2)
+        for old, new in pairwise(pieces)
+    )
+    drift_ppm, drift_std_ppm = (None if found is None else found * PPM_PER_MS_PER_S for found in (slope, slope_std))
+    return Timeline(pieces, steps, _points(curves, length_s, calibration), drift_ppm, drift_std_ppm)
+
+
+def _path(log_odds: Floats) -> npt.NDArray[np.int64]:
+    """The most probable candidate of each bin."""
+    count, size = log_odds.shape
+    states = np.arange(size)
+    came_from = np.zeros((count, size), np.int64)
+    score = log_odds[0].astype(np.float64)
+    for k in range(1, count):
+        below = np.concatenate([[-np.inf], score[:-1]]) - _CREEP_PRICE
+        above = np.concatenate([score[1:], [-np.inf]]) - _CREEP_PRICE
+        jump = int(score.argmax())
+        ways = np.stack([score, below, above, np.full(size, score[jump] - _JUMP_PRICE)])
+        way = ways.argmax(0)
+        came_from[k] = np.choose(way, [states, states - 1, states + 1, np.full(size, jump)])
+        score = ways.max(0) + log_odds[k]
+    path = np.empty(count, np.int64)
+    path[-1] = score.argmax()
+    for k in range(count - 1, 0, -1):
+        path[k - 1] = came_from[k, path[k]]
+    return path
+
+
+def _cuts(path: npt.NDArray[np.int64]) -> list[int]:
+    jumps = np.flatnonzero(np.abs(np.diff(path)) * TICK_MS >= _MIN_STEP_MS) + 1
+    return [0, *(int(jump) for jump in jumps), len(path)] if len(path) else []
+
+
+def _blocks(
+    curves: Floats, path: npt.NDArray[np.int64], first: int, length_s: float, calibration: Calibration
+) -> Doubles:
+    """[n, 3]: time, offset and seconds of each block that says something, looked for only near the path."""
+    size, step = curves.shape[1], max(round(_BLOCK_S / length_s), 1)
+    rows = []
+    for start in range(0, len(curves), step):
+        part = curves[start : start + step]
+        said = np.ptp(part, axis=1) > 1e-6
+        middle = int(np.median(path[start : start + step]))
+        low, high = max(middle - _NEAR_TICKS, 0), min(middle + _NEAR_TICKS + 1, size)
+        found = estimate(part[:, low:high].sum(0), calibration)
+        if found is not None:
+            bins = np.flatnonzero(said)
+            moved_ms = (low + (high - low) // 2 - size // 2) * TICK_MS
+            t_s = (first + start + float(bins.mean()) + 0.5) * length_s
+            rows.append((t_s, found.offset_ms + moved_ms, len(bins) * length_s))
+    return np.array(rows, np.float64).reshape(-1, 3)
+
+
+def _common_slope(pieces: list[Doubles]) -> tuple[float | None, float | None]:
+    lines = [line(some[:, 0], some[:, 1], some[:, 2], _MIN_NOISE_MS) for some in pieces if len(some)]
+    known = [(found.slope, found.slope_std) for found in lines if found is not None]
+    if not known:
+        return None, None
+    slopes, stds = np.array(known).T
+    std = float(1 / np.sqrt((stds**-2).sum()))
+    if std * PPM_PER_MS_PER_S > _MAX_STD_PPM:
+        return None, None
+    return float((slopes * stds**-2).sum() * std**2), std
+
+
+def _piece(
+    curves: Floats, path: npt.NDArray[np.int64], span_s: tuple[float, float], blocks: Doubles, slope: float,
+    calibration: Calibration, sure_from: float,
+) -> Piece:  # fmt: skip
+    middle_s, from_s = sum(span_s) / 2, span_s[0]
+    # Drift is taken off, so that all bins speak of one offset.
+    bin_s = (span_s[1] - from_s) / len(curves)
+    times_s = from_s + bin_s * (np.arange(len(curves)) + 0.5)
+    moves = np.rint(slope * (times_s - middle_s) / TICK_MS).astype(np.int64)
+    straight = np.zeros(curves.shape[1], np.float32)
+    for curve, move in zip(curves, moves, strict=True):
+        straight += np.roll(curve, -int(move))
+    found = estimate(straight, calibration)
+    if found is None or not len(blocks):
+        return Piece(*span_s, (float(np.median(path)) - curves.shape[1] // 2) * TICK_MS, np.inf, 0.0, False)
+    level_ms = blocks[:, 1] - slope * (blocks[:, 0] - middle_s)
+    offset_ms = centre(level_ms, max(1.4826 * float(np.median(np.abs(level_ms - np.median(level_ms)))), _MIN_NOISE_MS))
+    std_ms = max(float(np.median(np.abs(level_ms - offset_ms))) * 1.4826, _MIN_NOISE_MS) / np.sqrt(len(blocks))
+    sure = found.confidence >= sure_from and not found.at_edge and abs(found.offset_ms - offset_ms) <= 40
+    return Piece(*span_s, offset_ms, float(std_ms), found.confidence, sure)
+
+
+def _points(curves: Floats, length_s: float, calibration: Calibration) -> tuple[Point, ...]:
+    step = max(round(_POINT_S / length_s), 1)
+    parts = [(start, curves[start : start + step]) for start in range(0, len(curves), step)]
+    return tuple(Point((at + len(part) / 2) * length_s, estimate(part.sum(0), calibration)) for at, part in parts)

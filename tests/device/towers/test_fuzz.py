@@ -1,0 +1,36 @@
+"""Damaged and crafted bundles: some always, 500 in the slow run, 10,000 when asked for (`-m soak`)."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.device.towers import fuzzing
+from tests.stores import needs_ssh_keygen
+from tests.test_house import ROOT
+
+
+@needs_ssh_keygen
+@pytest.mark.parametrize(
+    ("times", "seed"),
+    [(60, 1), pytest.param(500, 2, marks=pytest.mark.slow), pytest.param(10_000, 3, marks=pytest.mark.soak)],
+)
+def test_no_crash_no_hang_no_acceptance(times: int, seed: int) -> None:
+    """In a process of its own, since it forks."""
+    command = [sys.executable, "-m", fuzzing.__name__, "--times", str(times), "--seed", str(seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seen: dict[str, int] = json.loads(done.stdout)
+    assert 0.9 * times < sum(seen.values()) <= times
+    accepted = {key for key in seen if key.endswith("accepted")}
+    assert accepted <= {f"forged {name}: accepted" for name in ("lips.tflite", "audio.tflite", "golden.npz")}
+    assert {key.partition(":")[0] for key in seen} >= {"damaged", "signed manifest", "unsigned manifest", "signature"}
+
+
+def test_structure_is_what_is_not_weights() -> None:
+    content = (fuzzing.DEFAULT_BUNDLE / "audio.tflite").read_bytes()
+    places = set(fuzzing.structure(content))
+    assert 1000 < len(places) < len(content) / 4 and {0, 4, 5, 6, 7} <= places
