@@ -7,9 +7,11 @@ from functools import partial
 import numpy as np
 import pytest
 
+from device.cli import main
 from device.sync.curve import Floats
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
+from device.towers.bundle import DEFAULT_BUNDLE
 from device.towers.direct import FEATURES, GROUPS, direct_evidence
 
 SEARCH = 60
@@ -73,3 +75,10 @@ def test_the_stream_scores_as_the_whole_does() -> None:
 
 def test_groups_are_of_one_size() -> None:
     assert FEATURES % GROUPS == 0
+
+
+def test_the_direct_network_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["measure", "any.mkv", "--model", "direct"]) == 2
+    assert "--bundle" in capsys.readouterr().err
+    assert main(["measure", "any.mkv", "--model", "direct", "--bundle", str(DEFAULT_BUNDLE)]) == 4
+    assert "towers" in capsys.readouterr().err
