@@ -88,6 +88,8 @@ def _open_target(made: Path) -> OutputContainer:
 
 def _copy(given: InputContainer, out: OutputContainer, plan: Plan, video: Stream, audio: Stream) -> Copied:
     out.metadata.update(given.metadata)
+    if chapters := given.chapters():
+        out.set_chapters(chapters)
     floor_s = min(_start_s(video), _start_s(audio))
     shift_ms = plan.shift_ms
     same = out.format.name in given.format.name.split(",")

@@ -97,6 +97,8 @@ def test_a_shift_codes_nothing_again_and_metadata_stays(tmp_path: Path) -> None:
     titled = tmp_path / "titled.mkv"
     with av.open(str(recording("mkv"))) as given, av.open(str(titled), "w") as made:
         made.metadata["title"] = "A talk"
+        chapter = {"id": 1, "start": 0, "end": 2000, "time_base": Fraction(1, 1000), "metadata": {"title": "One"}}
+        made.set_chapters([chapter])  # type: ignore[list-item]
         tracks = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         second = made.add_stream_from_template(given.streams.audio[0], opaque=True)
         tracks[1].metadata["language"] = "deu"
@@ -112,6 +114,7 @@ def test_a_shift_codes_nothing_again_and_metadata_stays(tmp_path: Path) -> None:
     copied(titled, out, EARLY)
     with av.open(str(out)) as container:
         assert container.metadata["title"] == "A talk"
+        assert [chapter["metadata"]["title"] for chapter in container.chapters()] == ["One"]
         assert [stream.type for stream in container.streams] == ["video", "audio", "audio"]
         assert container.streams.audio[0].metadata["language"] == "deu"
         assert container.streams.audio[0].codec_context.name == "flac"
