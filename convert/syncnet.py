@@ -49,13 +49,14 @@ def open_syncnet(run: Path, config: Mapping[str, Any]) -> Trained:
 
 
 def windows_of(net: SyncNet) -> dict[str, keras.Model]:
-    """Both networks behind the front end's own values: [1, 5, 64, 64] and [1, 21, 40] to [1, 1, 256]."""
+    """Both networks behind the front end's own values: [1, 5, 64, 64] and [1, 33, 40] to [1, 1, 256]."""
     size, px = FRONT_END.crop_px, net.input_px
     crops = keras.Input((FRONT_END.lip_window_ticks, size, size))
     frames = ops.transpose(crops, (0, 2, 3, 1))
     frames = ops.image.resize(frames, (px, px)) if px != size else frames
     rows = keras.Input((FRONT_END.audio_window_ticks, FRONT_END.mel_bands))
-    mfcc = ops.matmul(rows[:, :SOUND_ROWS], ops.convert_to_tensor(mfcc_matrix()))
+    first = (FRONT_END.audio_window_ticks - SOUND_ROWS) // 2
+    mfcc = ops.matmul(rows[:, first : first + SOUND_ROWS], ops.convert_to_tensor(mfcc_matrix()))
     spectrum = ops.reshape(ops.transpose(mfcc, (0, 2, 1)), (-1, MFCC, SOUND_ROWS, 1))
 
     def named(inputs: Any, vectors: Any, name: str) -> keras.Model:

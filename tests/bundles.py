@@ -24,7 +24,7 @@ from device.towers.kinds import AUDIO, HEAD, LIPS
 from device.towers.litert import Model
 
 EMBEDDING = 8
-LIP_TICKS, AUDIO_TICKS = 12, 40
+LIP_TICKS, AUDIO_TICKS = 12, 52
 
 
 def reshape(graph: _Graph, shape: Shape) -> None:

@@ -95,10 +95,11 @@ class LipFeatures(keras.Model):
 
 
 def audio_features() -> keras.Sequential:
-    """[batch, ticks, bands] log-mel rows to [batch, ticks - 20, FEATURES]."""
+    """[batch, ticks, bands] log-mel rows to [batch, ticks - 32, FEATURES]; each sees the middle 0.2 s of its window."""
     return keras.Sequential(
         [
-            keras.Input((None, FRONT_END.mel_bands)), *_conv(1, 64, 7), *_conv(1, 64, 7), layers.Conv1D(FEATURES, 9),
+            keras.Input((None, FRONT_END.mel_bands)), layers.Cropping1D((FRONT_END.audio_window_ticks - 21) // 2),
+            *_conv(1, 64, 7), *_conv(1, 64, 7), layers.Conv1D(FEATURES, 9),
         ],
         name="audio",
     )  # fmt: skip

@@ -114,10 +114,11 @@ class SyncNet(keras.Model):
         return self._placed(vectors, count)
 
     def embed_audio(self, rows: Any, step: int = AUDIO_TICKS_PER_LIP_TICK, training: bool | None = None) -> Any:
-        """[batch, ticks, bands] log-mel rows to [batch, (ticks - 21) // step + 1, 256], each `step` ticks on."""
+        """[batch, ticks, bands] log-mel rows to [batch, (ticks - 33) // step + 1, 256], each `step` ticks on."""
         mfcc = ops.matmul(rows, ops.convert_to_tensor(mfcc_matrix()))
         count = (ops.shape(rows)[1] - FRONT_END.audio_window_ticks) // step + 1
-        index = step * ops.arange(count)[:, None] + ops.arange(SOUND_ROWS)[None]
+        first = (FRONT_END.audio_window_ticks - SOUND_ROWS) // 2  # it sees the middle of the contract's window
+        index = first + step * ops.arange(count)[:, None] + ops.arange(SOUND_ROWS)[None]
         windows = ops.transpose(ops.take(mfcc, index, axis=1), (0, 1, 3, 2))
         vectors = self.audio(ops.reshape(windows, (-1, MFCC, SOUND_ROWS, 1)), training=training)
         return self._placed(vectors, count)

@@ -15,7 +15,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-_REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy<2")  # nothing newer goes together with it
+_REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy<2", "opencv-python-headless<4.12")  # no newer ones go with it
 _VERIFY = """
 import sys
 from importlib.metadata import version
@@ -38,12 +38,12 @@ def environment() -> Path:
     """Its Python. Raises OSError or CalledProcessError where it cannot be made: another Python, no network."""
     folder = Path(os.environ.get("AVDRIFT_OLD_RUNTIME", Path.home() / ".cache/avdrift/tflite-runtime-2.14"))
     python = folder / "bin" / "python"
-    if not (folder / "complete").exists():
+    if not (folder / "made").exists():
         shutil.rmtree(folder, ignore_errors=True)
         venv.create(folder, with_pip=False)
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python), "install", "-q"]
         subprocess.run([*pip, "--only-binary=:all:", *_REQUIREMENTS], check=True, capture_output=True, timeout=600)
-        (folder / "complete").touch()
+        (folder / "made").touch()
     return python
 
 

@@ -12,7 +12,7 @@ import pytest
 from device.errors import InputFormatError, InputMissingError
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from tests.train.made import make_clip, perfect_audio, perfect_lips, write_shard
-from train.data import Augmentation, Batches, front_end, lip_targets, load_clip, load_clips
+from train.data import AUDIO_REACH, Augmentation, Batches, front_end, lip_targets, load_clip, load_clips
 from train.landmarks import LIP_POINTS, MIRRORED
 
 TICKS = 26
@@ -170,7 +170,7 @@ def test_another_speed_keeps_lips_and_sound_together() -> None:
     for pictures, rows in zip(x["crops"], x["rows"], strict=True):
         seen = np.flatnonzero(np.diff((pictures.std((1, 2)) > 0.5).astype(int))) - 2 + 0.5  # windows, middle of change
         level = rows.mean(1)
-        heard = (np.flatnonzero(np.abs(np.diff(level)) > 0.5 * np.abs(np.diff(level)).max()) + 0.5 - 10) / 4
+        heard = (np.flatnonzero(np.abs(np.diff(level)) > 0.5 * np.abs(np.diff(level)).max()) + 0.5 - AUDIO_REACH) / 4
         lags += [float(np.min(np.abs(heard - at))) for at in seen if 2 < at < 52]
     assert len(lags) > 8 and np.median(lags) < 0.5
 

@@ -26,8 +26,8 @@ def test_a_track_lies_on_the_ticks_of_its_clip() -> None:
     clip = replace(make_clip(seconds=2), first_lip_tick=10, samples_t_ns=395_000_000)
     t = track(clip, perfect_towers())
     assert (t.lips_first, len(t.lips), len(t.lips_valid)) == (12, 46, 46)
-    # The first row that fits into the sound is centred 12.5 ms after its start; its window's middle is ten rows on.
-    assert t.audio_first == 41 + 10
+    # The first row that fits into the sound is centred 12.5 ms after its start; its window's middle is 16 rows on.
+    assert t.audio_first == 41 + 16
 
 
 def test_pictures_that_are_not_there_make_five_windows_invalid() -> None:

@@ -15,6 +15,7 @@ from device.runtime import analyzer
 from device.runtime.models import LOOK_EVERY_S, Models
 from device.runtime.trial import Standing
 from device.runtime.trial_file import TrialFile
+from device.sync.steps import StepWatch
 from device.towers.bundle import Bundle
 from device.towers.litert import Model
 from device.towers.store import CURRENT, Store
@@ -43,6 +44,7 @@ def on(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     talking_items()  # made by one thread
     # Made-up models that believe everything see steps everywhere, which is not what is asked of them here.
     monkeypatch.setattr(analyzer, "curve_now", lambda rows, temperature: rows.sum(0))
+    monkeypatch.setattr(StepWatch, "look", lambda self, calibration: None)
     put(store, tmp_path, "1", calibration=RASHLY)
     often = replace(RASH, report_every_s=0.2)
     with (

@@ -15,7 +15,7 @@ from device.towers.blocks import BlockStream, Embeddings
 from device.towers.litert import Floats, Model
 from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_tower, lip_tower
 
-WINDOW = 21
+WINDOW = 33
 AUDIO_MODEL = Model(audio_tower(), name="audio")
 LONG_MODEL = Model(audio_tower(ticks=400), name="audio in one go")
 
@@ -64,7 +64,7 @@ def test_the_pieces_do_not_matter(count: int, cuts: list[int], seed: int) -> Non
     valid = np.random.default_rng(seed).random(count) > 0.02
     whole = run(values, valid, [])
     cut = run(values, valid, [min(cut, count) for cut in cuts])
-    assert list(whole) == list(cut) == list(range(1010, 1010 + max(count - WINDOW + 1, 0)))
+    assert list(whole) == list(cut) == list(range(1000 + WINDOW // 2, 1000 + WINDOW // 2 + max(count - WINDOW + 1, 0)))
     for tick, (vector, ok) in whole.items():
         assert np.array_equal(vector, cut[tick][0]) and ok == cut[tick][1]
 
@@ -73,16 +73,17 @@ def test_blocks_equal_one_long_run_of_the_tower() -> None:
     values = rows(400)
     expected = LONG_MODEL(values[None])[0][0]
     found = run(values, all_true(400), [7, 150])
-    assert len(found) == len(expected) == 380
+    assert len(found) == len(expected) == 400 - WINDOW + 1
     for k, vector in enumerate(expected):
-        np.testing.assert_allclose(found[1010 + k][0], vector, rtol=1e-5, atol=1e-5)
+        np.testing.assert_allclose(found[1000 + WINDOW // 2 + k][0], vector, rtol=1e-5, atol=1e-5)
 
 
 def test_one_invalid_tick_spoils_exactly_the_windows_that_see_it() -> None:
     valid = all_true(120)
     valid[60] = False
     found = run(rows(120), valid, [33])
-    assert [tick for tick, (_, ok) in found.items() if not ok] == list(range(1060 - 10, 1060 + 11))
+    reach = WINDOW // 2
+    assert [tick for tick, (_, ok) in found.items() if not ok] == list(range(1060 - reach, 1060 + reach + 1))
 
 
 def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
@@ -106,8 +107,8 @@ def test_all_blocks_but_the_last_end_where_they_were_told_to(first: int, ends_at
 
 def test_a_jump_starts_a_new_block_and_no_window_spans_it() -> None:
     stream = BlockStream(AUDIO_MODEL)
-    parts = [*stream.push(0, rows(30), all_true(30)), *stream.push(500, rows(25, 1), all_true(25)), *stream.finish()]
-    assert list(by_tick(parts)) == [*range(10, 20), *range(510, 515)]
+    parts = [*stream.push(0, rows(42), all_true(42)), *stream.push(500, rows(37, 1), all_true(37)), *stream.finish()]
+    assert list(by_tick(parts)) == [*range(16, 26), *range(516, 521)]
 
 
 def test_what_is_shorter_than_a_window_gives_nothing() -> None:
@@ -119,8 +120,8 @@ def test_what_is_shorter_than_a_window_gives_nothing() -> None:
 
 def test_after_finish_the_stream_begins_anew() -> None:
     stream = BlockStream(AUDIO_MODEL)
-    first = by_tick([*stream.push(0, rows(30), all_true(30)), *stream.finish()])
-    again = by_tick([*stream.push(0, rows(30), all_true(30)), *stream.finish()])
+    first = by_tick([*stream.push(0, rows(42), all_true(42)), *stream.finish()])
+    again = by_tick([*stream.push(0, rows(42), all_true(42)), *stream.finish()])
     assert list(first) == list(again)
     assert all(np.array_equal(first[tick][0], again[tick][0]) for tick in first)
 
@@ -129,7 +130,7 @@ def test_without_a_face_the_tower_rests() -> None:
     model = CountingModel()
     stream = BlockStream(model)
     parts = [*stream.push(0, rows(400), ~all_true(400)), *stream.finish()]
-    assert model.runs == 0 and len(by_tick(parts)) == 380
+    assert model.runs == 0 and len(by_tick(parts)) == 400 - WINDOW + 1
     assert not any(part.valid.any() or part.vectors.any() for part in parts)
     list(stream.push(400, rows(AUDIO_TICKS), all_true(AUDIO_TICKS)))
     assert model.runs > 0

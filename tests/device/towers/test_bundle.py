@@ -51,7 +51,7 @@ def refused(folder: Path, kind: type[ModelError], where: str, what: str) -> None
 def test_a_valid_bundle_loads(folder: Path) -> None:
     bundle = load_bundle(folder)
     assert (bundle.name, bundle.version, bundle.calibration) == ("tiny", "0", Calibration())
-    assert bundle.lips.input_shape == (1, 12, 64, 64) and bundle.audio.input_shape == (1, 40, 40)
+    assert bundle.lips.input_shape == (1, 12, 64, 64) and bundle.audio.input_shape == (1, 52, 40)
     assert bundle.label == f"tiny 0 {bundle.digest[:12]}" and len(bundle.digest) == 64
 
 

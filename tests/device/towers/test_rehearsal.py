@@ -68,7 +68,8 @@ def test_the_same_models_are_not_run_twice(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_child_that_cannot_begin_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with pytest.raises(ModelStoreError, match="No module named device"):
+    monkeypatch.setattr(sys, "executable", str(Path(sys.base_prefix) / "bin" / "python3"))  # avdrift is not there
+    with pytest.raises(ModelStoreError, match=r"No module named '?device"):
         rehearse({"good": (identity_int8(0.5, 8), FOUR)})
 
 
