@@ -56,10 +56,10 @@ def test_tower_counts_are_those_of_overlapping_blocks() -> None:
         ("lip tower", lips, invocations(25, LIP_TICKS, lip_window)),
         ("audio tower", audio, invocations(100, AUDIO_TICKS, audio_window)),
     ):
-        # The first block begins late, and the last one may be short, which costs as much as a whole one.
+        # The first and the last block may be short, which costs as much as a whole one.
         found = mmac(name)
         assert found is not None
-        assert found * 1e6 / macs * STRETCH_S == pytest.approx(count, abs=1.5)
+        assert count - 0.5 <= found * 1e6 / macs * STRETCH_S <= count + 2
 
 
 def test_the_face_is_looked_for_at_the_trackers_cadence() -> None:
