@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     "another front end": (signed_again(other_front_end), "made for another front end: mel_bands 41"),
     "contracts of the pair disagree": (signed_again(other_pair), "the towers' embeddings differ in size"),
     "towers swapped": (
-        signed_again(lambda f: (f / LIPS).write_bytes((f / AUDIO).read_bytes())), f"{LIPS}: input (1, 40, 40)"
+        signed_again(lambda f: (f / LIPS).write_bytes((f / AUDIO).read_bytes())), f"{LIPS}: input (1, 52, 40)"
     ),
     "golden vectors differ": (signed_again(golden_of_another), "golden vectors differ by"),
     "no golden vectors": (signed_again(lambda f: (f / GOLDEN).write_bytes(b"PK")), "golden vectors cannot be read"),
