@@ -54,6 +54,10 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    fit.add_argument(
+        "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
+        help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
+    )  # fmt: skip
     if command in _TRAINING:
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in CONFIGS else "towers")
@@ -189,14 +193,21 @@ def _clean(options: argparse.Namespace) -> int:
 
 def _fit(options: argparse.Namespace) -> int:
     config = fit_config(options, options.model)
+    if options.strategy != "none" and options.model != "towers":
+        what = f"only towers, not {options.model}, can be trained by several"
+        raise UsageError(what, where="--strategy", remedy="Leave it out, or train towers")
     _make_folder(options.out)
+    from train.distribute import workers
+
+    together = workers(options.strategy)  # first of all: it must find TensorFlow untouched
     train, validation = _splits(options.shards, options.offsets)
     if getattr(config, "picture", "mouth") == "face":
         from train.fit_direct import with_faces
 
         train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
     fit = import_module(CONFIGS[options.model][0])
-    getattr(fit, _FITS[options.model])(train, validation, options.out, config)
+    more = [together] if options.model == "towers" else []
+    getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
     return 0
 
 

@@ -23,12 +23,14 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
+from train.distribute import Workers, alone
 from train.measure import Towers, accuracy, own_offset, track, windows
 from train.phones import CLASSES, phone_batches, talks
 from train.towers import PhoneReader, ShapeReader, TowerPair
 
 SHORT_TICKS, LONG_TICKS = 26, 60
 _PHONE_TICKS = 200
+_SEEDS_APART = 1_000_003  # of workers, whose batches must not be the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +155,20 @@ def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], th
     return taken(), stop
 
 
-def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig) -> None:
+def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
     """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
     reader = ShapeReader(pair)
     schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
     reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     pair.lips.windows.trainable = False  # has no part in it
-    errors = []
-    for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None):
-        x, y = next(source)
-        errors.append(float(reader.train_on_batch(x["crops"], y["lip_points"])))
+    errors, step = [], workers.step(reader)
+    for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None if workers.is_chief else True):
+        errors.append(step([(x["crops"], y["lip_points"]) for x, y in next(source)])["loss"])
     pair.lips.windows.trainable = True
     print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
 
 
-def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation) -> None:
+def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
     """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
     reader = PhoneReader(pair.audio, CLASSES)
     schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.phone_steps, alpha=0.1)
@@ -175,21 +176,33 @@ def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     reader.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     spoken = talks(config.phone_voices, config.seed)
-    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=config.seed, augmentation=augmentation)
-    source, stop = _prefetch(batches)
-    right = []
-    for _ in tqdm(range(config.phone_steps), desc="phones", disable=None):
-        right.append(float(reader.train_on_batch(*next(source))[1]))
-        reader.reset_metrics()
+    seed = config.seed + _SEEDS_APART * workers.index
+    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=seed, augmentation=augmentation)
+    source, stop = _prefetch(workers.grouped(batches))
+    right, step = [], workers.step(reader)
+    for _ in tqdm(range(config.phone_steps), desc="phones", disable=None if workers.is_chief else True):
+        right.append(step(next(source))["accuracy"])
     stop.set()
     print(json.dumps({"phone_steps": len(right), "phone_accuracy": round(float(np.mean(right[-50:])), 4)}), flush=True)
 
 
-def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig) -> TowerPair:
-    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
+def fit(
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None
+) -> TowerPair:
+    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
+
+    Of several `workers`, each calls this with the same arguments, and the first one writes.
+    """
+    workers = workers or alone()
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1))
-    (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
+    if workers.is_chief:
+        (out / "config.json").write_text(json.dumps(asdict(config) | {"replicas": workers.replicas}, indent=1))
+        (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
+    with workers.strategy.scope():
+        return _fit(clips, validation, out, config, workers)
+
+
+def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers) -> TowerPair:
     keras.utils.set_random_seed(config.seed)
     pair = build_pair(config.dropout, config.shape_weight)
     steps = config.epochs * config.steps_per_epoch
@@ -213,25 +226,25 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
     )  # fmt: skip
     kinds = [
         iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                     seed=config.seed + done * 2 + k, augmentation=augmentation))
+                     seed=config.seed + done * 2 + k + _SEEDS_APART * workers.index, augmentation=augmentation))
         for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
     ]  # fmt: skip
-    choose = np.random.default_rng(config.seed + done)
+    choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
 
     def mixed() -> Iterator[Any]:
         while True:
-            yield next(kinds[int(choose.random() >= config.short_share)])
+            yield next(workers.grouped(kinds[int(choose.random() >= config.short_share)]))
 
     source, stop = _prefetch(mixed())
     if not state.exists() and config.phone_steps:
-        learn_phones(pair, config, augmentation)
+        learn_phones(pair, config, augmentation, workers)
     if not state.exists() and config.shape_steps:
-        learn_shapes(pair, source, config)
+        learn_shapes(pair, source, config, workers)
+    step, quiet = workers.step(pair), None if workers.is_chief else True
     for epoch in range(done, config.epochs):
         began, losses = time.monotonic(), []
-        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=None):
-            x, y = next(source)
-            losses.append(float(pair.train_on_batch(x, y)))
+        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=quiet):
+            losses.append(step(next(source))["loss"])
         figures = {
             "epoch": epoch + 1,
             "loss": round(float(np.mean(losses)), 4),
@@ -240,10 +253,13 @@ def fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig)
         if validation and ((epoch + 1) % 2 == 0 or epoch + 1 == config.epochs):
             figures |= {k: round(v, 4) for k, v in validate(keras_towers(pair), validation).items()}
         print(json.dumps(figures), flush=True)
+        partial = out / f"next{workers.index}.weights.h5"
+        pair.save_weights(partial)  # by all workers: what replicas share is read by all or by none
+        if not workers.is_chief:
+            partial.unlink()
+            continue
         with (out / "log.jsonl").open("a") as log:
             log.write(json.dumps(figures) + "\n")
-        partial = out / "next.weights.h5"
-        pair.save_weights(partial)
         partial.replace(checkpoint)
         state.write_text(json.dumps({"epochs": epoch + 1}))
     stop.set()

@@ -13,6 +13,7 @@ from tests.train.made import make_clip, perfect_towers
 from train.data import Clip
 
 keras = pytest.importorskip("keras")
+alone = pytest.importorskip("train.distribute").alone
 fit_module = pytest.importorskip("train.fit")
 
 CONFIG: dict[str, Any] = {
@@ -95,7 +96,7 @@ def test_shapes_are_learnt_before_anything_else() -> None:
         return float(np.abs(read - 0.5).mean())
 
     before = error()
-    fit_module.learn_shapes(pair, iter(lambda: (x, y), None), fit_module.FitConfig(shape_steps=30))
+    fit_module.learn_shapes(pair, iter(lambda: [(x, y)], None), fit_module.FitConfig(shape_steps=30), alone())
     assert error() < 0.5 * before
     assert not np.array_equal(frames, pair.lips.frames.get_weights()[0])
     assert np.array_equal(audio, pair.audio.get_weights()[0])
