@@ -110,6 +110,13 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
     trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
 
+    beside = commands.add_parser("beside", help="two people side by side, one of them heard: whose offset is reported")
+    beside.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    beside.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
+    beside.add_argument("--split", default="valid", help="which clips (default: valid)")
+    beside.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
+    beside.add_argument("--seed", type=int, default=0, help="of the pairs and shifts")
+    beside.add_argument("--jobs", type=int, default=0, metavar="N", help="scenes at once (default: one a core)")
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
@@ -360,6 +367,16 @@ def _trust(options: argparse.Namespace) -> int:
     return 0
 
 
+def _beside(options: argparse.Namespace) -> int:
+    from train.beside import beside
+
+    if not 0.5 <= options.window <= 3600 or options.jobs < 0:
+        raise UsageError("a value is out of range", where="avdrift-train beside", remedy="Give 0.5 to 3600 s")
+    print(json.dumps(beside(options.clips, options.bundle, split=options.split, window_s=options.window,
+                            seed=options.seed, jobs=options.jobs), indent=1))  # fmt: skip
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -393,7 +410,7 @@ def _check_parent(file: Path) -> None:
 
 _COMMANDS = {
     "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate,
-    "ablate": _ablate, "report": _report, "trust": _trust, "zero": _zero, "check": _check,
+    "ablate": _ablate, "report": _report, "trust": _trust, "zero": _zero, "check": _check, "beside": _beside,
 }  # fmt: skip
 
 

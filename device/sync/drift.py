@@ -220,6 +220,8 @@ def _looks(t_s: Doubles, window_s: float) -> Doubles:
 def _onset(state: DriftState, window_s: float) -> int | None:
     """Index of the first recent report at a new level; None while the old one is as good an explanation."""
     recent = state.recent
+    if abs(recent[-1].surprise_ms) < _MIN_STEP_MS / 2:  # what most reports say, at no cost
+        return None
     newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
     settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
     past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent

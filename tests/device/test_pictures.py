@@ -15,7 +15,7 @@ from device.capture.file import FileSource
 from device.features.face import Face, FaceDetector
 from device.features.fetch import face_model_path
 from device.features.lipgrid import normalize
-from device.features.mouth import MouthTracker
+from device.features.tracker import MouthTracker
 from device.pictures import WHOLE, Bytes, Picture, Yuv420, brightness, gray, turned, whole_rgb
 from device.records import NS_PER_S, Frame
 
@@ -114,7 +114,7 @@ def test_the_face_detector_and_the_mouth_crops_do_not_notice() -> None:
         tracker, seen = MouthTracker(detector), []
         for frame, picture in zip(frames, pictures, strict=True):
             seen += list(tracker.push(Frame(frame.seq, frame.t_ns, picture)))
-        crops.append(np.stack([one.crop for one in [*seen, *tracker.finish()] if one.crop is not None]))
+        crops.append(np.stack([one.crop for (one,) in [*seen, *tracker.finish()] if one.crop is not None]))
     assert found[0] == found[1] and found[0][0]
     assert crops[0].shape == crops[1].shape and len(crops[0]) == len(frames)
     apart = np.abs(normalize(crops[0]) - normalize(crops[1]))
