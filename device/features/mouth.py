@@ -8,6 +8,7 @@ so the crop neither lags behind a moving head nor shakes with the detector's noi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 from device.features.contract import FRONT_END
 from device.features.shrink import shrunk
-from device.pictures import Picture, gray
+from device.pictures import Picture, gray_of_luma, luma
 from device.records import NS_PER_MS, GrayImage
 
 _SMOOTHING_NS = 160 * NS_PER_MS
@@ -53,44 +54,49 @@ def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> n
 def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
     """The mouth crop, with `margin_px` more on each side at the same pixel pitch (training jitters within it)."""
     matrix = crop_matrix(points, FRONT_END.crop_px, FRONT_END.crop_side_per_eye_mouth)
-    matrix[:, 2] += margin_px
-    scale = float(np.hypot(matrix[0, 0], matrix[0, 1]))
+    (cos, sin, right), (_, _, down) = matrix.tolist()
+    scale = math.hypot(cos, sin)
     shrink = 1
     while scale * shrink < 0.6 and 2 * shrink <= min(picture.shape[:2]):  # average before sampling, or it aliases
         shrink *= 2
     reach_px = (FRONT_END.crop_px / 2 + margin_px) / scale * 2**0.5  # the square may be rotated
-    around, corner = _gray_around(picture, points[2], reach_px + 2 * shrink, shrink)
-    matrix[:, 2] += matrix[:, :2] @ corner
+    x, y = points[2].tolist()
+    around, (left, top) = _luma_around(picture, (x, y), reach_px + 2 * shrink, shrink)
     if shrink > 1:
-        mouth = points[2] - corner
-        around, corner = shrunk(around, mouth - reach_px, mouth + reach_px, shrink)
-        matrix[:, 2] += matrix[:, :2] @ (corner + (shrink - 1) / 2)
-        matrix[:, :2] *= shrink
+        low, high = (np.array([x - left + far, y - top + far]) for far in (-reach_px, reach_px))
+        around, corner = shrunk(around, low, high, shrink)
+        left, top = (near + far + (shrink - 1) / 2 for near, far in zip((left, top), corner.tolist(), strict=True))
+    right, down = right + margin_px + cos * left + sin * top, down + margin_px - sin * left + cos * top
+    cos, sin = cos * shrink, sin * shrink
     size = FRONT_END.crop_px + 2 * margin_px
-    return np.asarray(
-        cv2.warpAffine(around, matrix, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), np.uint8
-    )
+    warped = cv2.warpAffine(
+        around, np.array([[cos, sin, right], [-sin, cos, down]]), (size, size), flags=cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )  # fmt: skip
+    return gray_of_luma(picture, np.asarray(warped, np.uint8))
 
 
-def _gray_around(
-    picture: Picture, centre: KeyPoints, reach_px: float, grid: int
-) -> tuple[GrayImage, KeyPoints]:
-    """The part of a picture within reach in grey, at least one pixel, and its corner, a multiple of `grid`."""
+def _luma_around(
+    picture: Picture, centre: tuple[float, float], reach_px: float, grid: int
+) -> tuple[GrayImage, tuple[float, float]]:
+    """The part of a picture within reach, at least one pixel, and its corner (x, y), a multiple of `grid`."""
     columns, rows = (
         slice(first := min(max(0, int((middle - reach_px) // grid)), (size - 1) // grid) * grid,
               min(max(first + 1, int(middle + reach_px + grid)), size))
-        for middle, size in zip(centre.tolist(), picture.shape[1::-1], strict=True)
+        for middle, size in zip(centre, picture.shape[1::-1], strict=True)
     )  # fmt: skip
-    return gray(picture, (rows, columns)), np.array([columns.start, rows.start], np.float64)
+    return luma(picture, (rows, columns)), (float(columns.start), float(rows.start))
 
 
-def smooth(times_ns: npt.NDArray[np.int64], points: npt.NDArray[np.float64], t_ns: int) -> KeyPoints:
-    """Key points [n, 3, 2] seen at times [n], at time t: a Gaussian-weighted straight line through those nearby."""
-    xs = ((times_ns - t_ns) / _SMOOTHING_NS).tolist()
+def smooth(times_ns: Sequence[int], points: Sequence[KeyPoints], t_ns: int) -> KeyPoints:
+    """Key points seen at times, at time t: a Gaussian-weighted straight line through those nearby."""
+    xs = [(time_ns - t_ns) / _SMOOTHING_NS for time_ns in times_ns]
     weights = [math.exp(-0.5 * x**2) for x in xs]
     total = sum(weights)
     mean = sum(weight * x for weight, x in zip(weights, xs, strict=True)) / total
     variance = sum(weight * (x - mean) ** 2 for weight, x in zip(weights, xs, strict=True)) / total
     lever = mean / (variance + 0.1)  # the slope is shrunk where data are few
-    shares = [weight / total * (1 - lever * (x - mean)) for weight, x in zip(weights, xs, strict=True)]
-    return np.asarray((np.array(shares) @ points.reshape(len(points), -1)).reshape(points.shape[1:]))
+    found = np.zeros((3, 2))
+    for weight, x, seen in zip(weights, xs, points, strict=True):
+        found += weight / total * (1 - lever * (x - mean)) * seen
+    return found

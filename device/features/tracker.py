@@ -21,9 +21,8 @@ from device.records import NS_PER_MS, NS_PER_S, Frame
 
 MAX_FACES = 3
 DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 and every 120 ms
-LOOK_AHEAD_NS = 400 * NS_PER_MS
+LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection there is an empty room, not a mouth
 _LOOK_AROUND_NS = 2 * NS_PER_S
-_SEEN_WITHIN_NS = 3 * DETECT_EVERY_NS // 2  # further from any detection there is an empty room, not a mouth
 _LOST_AFTER_NS = 500 * NS_PER_MS
 _REGION_PER_BOX = 2.0
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
@@ -49,9 +48,7 @@ class _Track:
         while len(self.detections) > 1 and self.detections[1].t_ns < t_ns - LOOK_AHEAD_NS:
             self.detections.popleft()
         near = [d for d in self.detections if abs(d.t_ns - t_ns) <= LOOK_AHEAD_NS]
-        if not any(abs(d.t_ns - t_ns) <= _SEEN_WITHIN_NS for d in near):
-            return None
-        return smooth(np.array([d.t_ns for d in near]), np.stack([d.points for d in near]), t_ns)
+        return smooth([d.t_ns for d in near], [d.points for d in near], t_ns) if near else None
 
 
 @dataclass(slots=True, eq=False)

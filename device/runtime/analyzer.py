@@ -32,7 +32,6 @@ MEASURING_CONFIDENCE = 0.95
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
-_SOUND_STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
 _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
 
 
@@ -64,7 +63,7 @@ class Analyzer:
         self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # of each face that is followed
         self._audio = BlockStream(bundle.audio)
         self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration, score_of(bundle))
-        self._sound = ChunkJoiner(_SOUND_STEP_NS)
+        self._sound = ChunkJoiner()
         self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)
 

@@ -16,13 +16,17 @@ from device.features.face import Face, FaceDetector
 from device.features.fetch import face_model_path
 from device.features.lipgrid import normalize
 from device.features.tracker import MouthTracker
-from device.pictures import WHOLE, Bytes, Picture, Yuv420, brightness, gray, turned, whole_rgb
+from device.pictures import WHOLE, Bytes, Part, Picture, Yuv420, brightness, gray_of_luma, luma, turned, whole_rgb
 from device.records import NS_PER_S, Frame
 
 WIDTH, HEIGHT = 48, 32
 
 edges_x = st.lists(st.integers(0, WIDTH), min_size=2, max_size=2, unique=True).map(sorted)
 edges_y = st.lists(st.integers(0, HEIGHT), min_size=2, max_size=2, unique=True).map(sorted)
+
+
+def gray(picture: Picture, part: Part = WHOLE) -> Bytes:
+    return gray_of_luma(picture, luma(picture, part))
 
 
 def yuv(rgb: Bytes) -> Yuv420:
