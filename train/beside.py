@@ -19,19 +19,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from device.capture.file import FileSource
 from device.features.contract import AUDIO_RATE_HZ
-from device.features.fetch import require_face_model
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage, State
-from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.records import NS_PER_MS, Chunk, Frame, State
 from device.towers.bundle import Bundle, load_bundle
-from train.prepare import join, read_rows
+from train.prepare import read_rows
+from train.scenes import Samples, chunks_of, read_clip, reports, square
 
-_HEIGHT_PX = 360
-_BLOCK = AUDIO_RATE_HZ // 20
 _LEAST_S = 5
 _RIGHT_MS = 40.0
 
@@ -51,72 +46,28 @@ def _bundle(folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def _read(path: Path) -> tuple[list[Frame], npt.NDArray[np.float32], int]:
-    """Frames, samples and the samples' first time."""
-    frames, chunks = [], []
-    with FileSource(path) as source:
-        for item in source:
-            if isinstance(item, Frame):
-                frames.append(item)
-            else:
-                chunks.append(item)
-    return frames, *join(chunks)
-
-
-def _square(picture: RgbImage) -> RgbImage:
-    """The middle square, at one height for both people."""
-    height, width = picture.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    cut = picture[top : top + side, left : left + side]
-    return np.asarray(cv2.resize(cut, (_HEIGHT_PX, _HEIGHT_PX), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def _items(frames: list[Frame], samples: npt.NDArray[np.float32], audio_ns: int) -> list[Frame | Chunk]:
-    blocks = [
-        Chunk(k, audio_ns + start * NS_PER_S // AUDIO_RATE_HZ, AUDIO_RATE_HZ, samples[start : start + _BLOCK])
-        for k, start in enumerate(range(0, len(samples) - _BLOCK + 1, _BLOCK))
-    ]
-    return sorted([*frames, *blocks], key=lambda item: item.t_ns)
-
-
 def _beside(frames: list[Frame], others: list[Frame], first_left: bool) -> Iterator[Frame]:
     """Each frame with the other person's latest beside it; the other one's film turns back at its ends."""
     there_and_back = [*others, *others[-2:0:-1]]
     step_ns = (others[-1].t_ns - others[0].t_ns) / (len(others) - 1)
     for frame in frames:
         other = there_and_back[round((frame.t_ns - frames[0].t_ns) / step_ns) % len(there_and_back)]
-        pair = [_square(frame.rgb), _square(other.rgb)]
+        pair = [square(frame.rgb), square(other.rgb)]
         yield Frame(frame.seq, frame.t_ns, np.hstack(pair if first_left else pair[::-1]))
 
 
-def _reports(items: list[Frame | Chunk], bundle: Bundle, window_s: float) -> list[WindowResult]:
-    """What would be reported at each second."""
-    analyzer, window, found = Analyzer(bundle, require_face_model()), SlidingWindow(window_s), []
-    due_ns = items[0].t_ns + NS_PER_S
-
-    def rows() -> Iterator[Any]:
-        for item in items:
-            yield from analyzer.push(item)
-        yield from analyzer.finish()
-
-    for row in rows():
-        window.push(row)
-        if row.t_ns >= due_ns:
-            due_ns += NS_PER_S
-            result = window.result(analyzer)
-            found += [result] if result else []
-    return found
+def _items(frames: list[Frame], samples: Samples, audio_ns: int) -> list[Frame | Chunk]:
+    return sorted([*frames, *chunks_of(samples, audio_ns)], key=lambda item: item.t_ns)
 
 
 def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str, Any]:
     """Reports of a scene, and of the heard speaker alone: how many, how many `measuring`, how many of these right."""
     cv2.setNumThreads(1)
     bundle = _bundle(bundle_folder)
-    frames, samples, audio_ns = _read(scene.heard)
-    others, _, _ = _read(scene.seen)
-    alone = [Frame(frame.seq, frame.t_ns, _square(frame.rgb)) for frame in frames]
-    whole = _reports(_items(alone, samples, audio_ns), bundle, 3600.0)[-1]
+    frames, samples, audio_ns = read_clip(scene.heard)
+    others, _, _ = read_clip(scene.seen)
+    alone = [Frame(frame.seq, frame.t_ns, square(frame.rgb)) for frame in frames]
+    whole = reports(_items(alone, samples, audio_ns), bundle, 3600.0)[-1]
     short = len(samples) < _LEAST_S * AUDIO_RATE_HZ
     if short or whole.best is None or whole.state is not State.MEASURING:
         return {"heard": scene.heard.name, "seen": scene.seen.name, "unsure": True}
@@ -124,7 +75,7 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
     audio_ns -= round(scene.shift_ms * NS_PER_MS)
     found: dict[str, Any] = {"heard": scene.heard.name, "seen": scene.seen.name, "shift_ms": scene.shift_ms}
     for name, shown in (("alone", alone), ("both", list(_beside(frames, others, scene.heard_left)))):
-        told = [result.offset_ms for result in _reports(_items(shown, samples, audio_ns), bundle, window_s)]
+        told = [result.offset_ms for result in reports(_items(shown, samples, audio_ns), bundle, window_s)]
         errors_ms = [abs(offset_ms - truth_ms) for offset_ms in told if offset_ms is not None]
         right = sum(error_ms <= _RIGHT_MS for error_ms in errors_ms)
         found[name] = {"reports": len(told), "measuring": len(errors_ms), "right": right}
@@ -143,9 +94,7 @@ def scenes(clips: Path, split: str, seed: int) -> list[Scene]:
     ]
 
 
-def beside(
-    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0
-) -> dict[str, Any]:
+def beside(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
     """All scenes and their sums. Raises AvdriftError for a folder without clips."""
     todo = scenes(clips, split, seed)
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
@@ -154,9 +103,9 @@ def beside(
     judged = [scene for scene in found if "both" in scene]
     result: dict[str, Any] = {"scenes": len(judged), "unsure": len(found) - len(judged)}
     for name in ("alone", "both"):
-        reports, measuring, right = (sum(s[name][key] for s in judged) for key in ("reports", "measuring", "right"))
+        count, measuring, right = (sum(s[name][key] for s in judged) for key in ("reports", "measuring", "right"))
         result[name] = {
-            "reports": reports, "measuring": measuring,
-            "right_of_measuring": right / max(measuring, 1), "right_of_all": right / max(reports, 1),
+            "reports": count, "measuring": measuring,
+            "right_of_measuring": right / max(measuring, 1), "right_of_all": right / max(count, 1),
         }  # fmt: skip
     return result | {"each": found}

@@ -117,6 +117,14 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     beside.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
     beside.add_argument("--seed", type=int, default=0, help="of the pairs and shifts")
     beside.add_argument("--jobs", type=int, default=0, metavar="N", help="scenes at once (default: one a core)")
+    hopeless = commands.add_parser("hopeless", help="hours of what nothing can be measured on: what is reported of it")
+    hopeless.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    hopeless.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
+    hopeless.add_argument("--split", default="valid", help="which clips (default: valid)")
+    hopeless.add_argument("--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)")
+    hopeless.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
+    hopeless.add_argument("--seed", type=int, default=0, help="of everything random")
+    hopeless.add_argument("--jobs", type=int, default=0, metavar="N", help="minutes at once (default: one a core)")
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
@@ -377,6 +385,18 @@ def _beside(options: argparse.Namespace) -> int:
     return 0
 
 
+def _hopeless(options: argparse.Namespace) -> int:
+    from train.hopeless_scenes import hopeless
+
+    if not (0.5 <= options.window <= 3600 and 0.01 <= options.hours <= 1000 and options.jobs >= 0):
+        raise UsageError(
+            "a value is out of range", where="avdrift-train hopeless", remedy="Give 0.5 to 3600 s and 0.01 to 1000 h"
+        )
+    print(json.dumps(hopeless(options.clips, options.bundle, split=options.split, hours=options.hours,
+                              window_s=options.window, seed=options.seed, jobs=options.jobs), indent=1))  # fmt: skip
+    return 0
+
+
 def _check(options: argparse.Namespace) -> int:
     from train.sliced import check
 
@@ -411,6 +431,7 @@ def _check_parent(file: Path) -> None:
 _COMMANDS = {
     "prepare": _prepare, "clean": _clean, "fit": _fit, "calibrate": _calibrate, "evaluate": _evaluate,
     "ablate": _ablate, "report": _report, "trust": _trust, "zero": _zero, "check": _check, "beside": _beside,
+    "hopeless": _hopeless,
 }  # fmt: skip
 
 

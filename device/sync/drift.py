@@ -35,8 +35,8 @@ _NEWEST_WINDOWS = 2.4  # how much noise there is, nor how many reports are wrong
 _MIN_LEVEL = 10
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
-_OUTLIER_RANGE_MS = 2400.0
-_STEP_EVIDENCE = 13.0  # nats, for a step as small as the noise: e^-13 a report is below one false step a day
+_OUTLIER_RANGE_MS = 800.0  # wrong numbers may gather near the right ones: the wider, the sooner two of them are a step
+_STEP_EVIDENCE = 14.0  # nats, for a step as small as the noise: e^-14 a report is below one false step a day
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,81 @@
+"""Two people side by side and hopeless scenes, as made recordings of a synthetic clip."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from device.features.contract import AUDIO_RATE_HZ
+from device.features.fetch import face_model_path
+from device.records import State
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from train.beside import Scene, judge_scene, scenes
+from train.hopeless_scenes import SCENES, hopeless, judge_part
+from train.scenes import chunks_of, read_clip, square
+from train.sliced import slice_file
+
+SAMPLE = Path("device/models/sample.mkv")
+
+needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="the face model has not been fetched")
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two films: the sample, and the sample from its fourth second on, whose lips say other words."""
+    folder = tmp_path_factory.mktemp("clips")
+    (folder / "a.mkv").symlink_to(SAMPLE.resolve())
+    slice_file(SAMPLE, folder / "b.mkv", -3000.0)
+    (folder / "clips.csv").write_text(
+        "file,speaker,split,corpus\na.mkv,one,valid,made\nb.mkv,two,valid,made\n", encoding="utf-8"
+    )
+    return folder
+
+
+def test_sound_is_cut_into_consecutive_blocks() -> None:
+    samples = np.arange(AUDIO_RATE_HZ, dtype=np.float32)
+    blocks = list(chunks_of(samples, 5))
+    assert np.array_equal(np.concatenate([block.samples for block in blocks]), samples)
+    assert [block.t_ns for block in blocks[:2]] == [5, 50_000_005]
+
+
+def test_pairs_are_of_different_speakers(clips: Path) -> None:
+    found = scenes(clips, "valid", 0)
+    assert {(scene.heard.name, scene.seen.name) for scene in found} == {("a.mkv", "b.mkv"), ("b.mkv", "a.mkv")}
+    assert scenes(clips, "test", 0) == []
+
+
+@needs_face_model
+@pytest.mark.parametrize("heard_left", [True, False])
+def test_the_one_who_is_heard_is_measured_on_either_side(clips: Path, heard_left: bool) -> None:
+    found = judge_scene(Scene(clips / "a.mkv", clips / "b.mkv", heard_left, 120.0), DEFAULT_BUNDLE, 5.0)
+    assert found["both"]["measuring"] >= 3
+    assert found["both"]["right"] == found["both"]["measuring"]
+
+
+@needs_face_model
+@pytest.mark.parametrize(
+    ("scene", "expected"),
+    [("silence", {State.NO_SPEECH}), ("empty room", {State.NO_FACE}), ("photograph", {State.UNCERTAIN})],
+)
+def test_hopeless_scenes_are_what_they_are_called(clips: Path, scene: str, expected: set[State]) -> None:
+    states = judge_part(scene, clips / "a.mkv", [clips / "b.mkv"], DEFAULT_BUNDLE, 5.0, 0, part_s=12)
+    assert len(states) >= 8 and set(states[5:]) <= {state.value for state in expected}
+
+
+def test_every_scene_has_pictures_and_sound() -> None:
+    frames, _, _ = read_clip(SAMPLE)
+    for show, say in SCENES.values():
+        random = np.random.default_rng(0)
+        picture = next(show(frames[:10], random))
+        assert picture.shape == square(frames[0].rgb).shape and picture.dtype == np.uint8
+        assert say(AUDIO_RATE_HZ, random, [SAMPLE]).shape == (AUDIO_RATE_HZ,)
+
+
+@needs_face_model
+def test_the_table_counts_the_reports_of_each_scene(clips: Path) -> None:
+    load_bundle(DEFAULT_BUNDLE)
+    found = hopeless(clips, DEFAULT_BUNDLE, split="valid", hours=2 * len(SCENES) / 3600, window_s=5.0, jobs=1, part_s=2)
+    assert set(found["scenes"]) == set(SCENES) and found["measuring"] == 0
+    assert found["reports"] == sum(sum(counts.values()) for counts in found["scenes"].values())
