@@ -62,7 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("files", metavar="FILE", nargs="+")
     measured.add_argument(
         "--model", choices=[kind.name for kind in _MEASURING], default=TOWERS.name,
-        help="kind of the models; those that are not towers have to be given by --bundle (default: towers)",
+        help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
     )  # fmt: skip
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
     measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
@@ -121,9 +121,6 @@ def _measure(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
     kind = {kind.name: kind for kind in _MEASURING}[options.model]
-    if options.bundle is None and kind is not TOWERS:
-        remedy = "Give --bundle the folder that avdrift-convert build wrote"
-        raise UsageError(f"no built-in models of kind {kind.name}", where="--model", remedy=remedy)
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code = 0

@@ -25,7 +25,8 @@ from train.figures import FRAME_MS, Figures, figures, has_speech
 from train.measure import OWN_SEARCH_TICKS, Window
 from train.meters import Curve, Meter
 
-LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0, 12.0)
+LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 6.0, 10.0, 12.0)
+DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES = 2.0, 12  # what the direct network is held to
 _MAX_ZERO_MS = 5 * FRAME_MS
 SYNCNET_MACS_PER_S = 45_055e6  # as published, see device/bench/syncnet.py
 
@@ -38,6 +39,7 @@ class Result:
     macs_per_s: float | None
     zero_ms: float | None
     figures: dict[int, dict[float, Figures]]
+    direct: Figures
     corpora: dict[str, Figures]
     errors_ms: tuple[float, ...]
 
@@ -85,23 +87,28 @@ def _result(
     zeros_ms = _zeros(meter, clips, curves, truth_ms)
     found: dict[int, dict[float, Figures]] = {}
     main: list[Window] = []
+
+    def measured_with(length_s: float, frames: int) -> list[Window]:
+        random = np.random.default_rng(seed)  # the same shifts for every model
+        return [
+            window
+            for clip, curve in zip(clips, curves, strict=True)
+            for window in _windows(meter, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
+                                   frames, random)
+            if has_speech(window)
+        ]  # fmt: skip
+
     for frames in SEARCHES_FRAMES:
         found[frames] = {}
         for length_s in lengths_s:
-            random = np.random.default_rng(seed)  # the same shifts for every model
-            measured = [
-                window
-                for clip, curve in zip(clips, curves, strict=True)
-                for window in _windows(meter, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
-                                       frames, random)
-                if has_speech(window)
-            ]  # fmt: skip
+            measured = measured_with(length_s, frames)
             found[frames][length_s] = figures(measured, seed)
             if (length_s, frames) == (CORPUS_WINDOW_S, SEARCHES_FRAMES[-1]):
                 main = measured
+    direct = figures(measured_with(DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES + SHIFT_MARGIN_FRAMES), seed)
     corpora = sorted({window.clip.corpus for window in main})
     return Result(
-        meter.name, meter.macs_per_s, float(np.median(list(zeros_ms.values()))), found,
+        meter.name, meter.macs_per_s, float(np.median(list(zeros_ms.values()))), found, direct,
         {name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
         tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
     )  # fmt: skip

@@ -12,9 +12,9 @@ from device.sync.curve import Floats
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 from device.towers.bundle import DEFAULT_BUNDLE
-from device.towers.direct import FEATURES, GROUPS, direct_evidence
+from device.towers.direct import direct_evidence
 
-SEARCH = 60
+SEARCH, FEATURES = 60, 32
 
 
 def summed(image: Floats) -> Floats:
@@ -73,12 +73,6 @@ def test_the_stream_scores_as_the_whole_does() -> None:
     assert np.stack([row.row for row in found]) == pytest.approx(whole, abs=1e-4)
 
 
-def test_groups_are_of_one_size() -> None:
-    assert FEATURES % GROUPS == 0
-
-
-def test_the_direct_network_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", "any.mkv", "--model", "direct"]) == 2
-    assert "--bundle" in capsys.readouterr().err
+def test_another_kind_of_bundle_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "any.mkv", "--model", "direct", "--bundle", str(DEFAULT_BUNDLE)]) == 4
     assert "towers" in capsys.readouterr().err
