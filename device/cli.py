@@ -28,10 +28,11 @@ from device.runtime.live import Lines
 from device.runtime.measure import Measured, measure_timeline
 from device.runtime.plot import write_csv, write_plot
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle
+from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
 from device.towers.kinds import DIRECT, TOWERS
 
 _MEASURING = (TOWERS, DIRECT)
+_BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -71,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
-    bench.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
+    bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
+    bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument("--json", action="store_true")
     add_devices_command(commands)
@@ -167,7 +169,7 @@ def _print_measured(measured: Measured) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
 
-    bench(options.bundle, options.source, as_json=options.json)
+    bench(options.bundle or _BUILT_IN[options.model], options.source, as_json=options.json)
     return 0
 
 

@@ -316,7 +316,7 @@ def _report(options: argparse.Namespace) -> int:
     from train.load_towers import towers_of_bundle
     from train.measure import own_offset, track
     from train.meters import Meter, ZeroMeter
-    from train.opening import OpeningMeter
+    from train.opening import VOICES, OpeningMeter
     from train.report import compare
     from train.report_tables import as_markdown, as_text, save, update_page
 
@@ -324,7 +324,7 @@ def _report(options: argparse.Namespace) -> int:
         _make_folder(options.out)
     meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
     meters += [meter_of_run(run) for run in options.run]
-    meters += [OpeningMeter("loudness"), OpeningMeter("activity"), ZeroMeter()]
+    meters += [*(OpeningMeter(voice) for voice in VOICES), ZeroMeter()]
     clips = load_split(options.shards, options.split)
     if options.offsets:
         truth_ms, truth = read_offsets(options.offsets), str(options.offsets)

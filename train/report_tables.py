@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from device.sync.curve import TICK_MS
 from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES
 from train.figures import FRAME_MS, Figures
 from train.pages import put_into
@@ -72,7 +73,7 @@ def update_page(page: Path, report: Report) -> None:
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write report.png (accuracy and RMSE against window length) and errors.png; returns their paths."""
+    """Write report.png (accuracy, RMSE against window length), errors.png and belief.png; returns their paths."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
@@ -97,10 +98,25 @@ def save(report: Report, folder: Path) -> list[Path]:
             axes.hist(np.clip(result.errors_ms, edges[0], edges[-1]), edges, histtype="step", label=result.model)
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
-    paths = [folder / "report.png", folder / "errors.png"]
-    for drawn, path in zip((figure, histogram), paths, strict=True):
+    paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
+    for drawn, path in zip((figure, histogram, _belief(report)), paths, strict=True):
         drawn.savefig(path, dpi=90)
     return paths
+
+
+def _belief(report: Report) -> Figure:
+    """What each model makes of each candidate offset, in one window of one clip."""
+    results = [result for result in report.results if result.macs_per_s != 0]
+    figure = Figure(figsize=(7, 0.8 * len(results) + 1), layout="constrained")
+    for axes, result in zip(np.ravel(figure.subplots(len(results), 1, sharex=True)), results, strict=True):
+        offsets_ms = (np.arange(len(result.shown)) - len(result.shown) // 2) * TICK_MS
+        axes.axvline(report.example.true_ms + (result.zero_ms or 0), color="tab:red", linewidth=0.8)
+        axes.fill_between(offsets_ms, result.shown, linewidth=0, alpha=0.4)
+        axes.plot(offsets_ms, result.shown, linewidth=0.8)
+        axes.set(yticks=[], ylim=(0, 1.05))
+        axes.set_title(result.model, fontsize=7, loc="left", pad=2)
+    axes.set(xlabel="offset in ms (red: the truth); belief, or the score from its lowest to its highest")
+    return figure
 
 
 def _draw(axes: Axes, result: Result, frames: int, *, accuracy: bool) -> None:
