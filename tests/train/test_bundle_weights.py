@@ -22,7 +22,8 @@ def test_the_built_in_towers_answer_as_the_bundle_does() -> None:
     take_weights(pair, DEFAULT_BUNDLE, crops[None, :60], rows[None, :240])
     for model, tower, given in ((bundle.lips, pair.lips, crops[60:89]), (bundle.audio, pair.audio, rows[300:432])):
         expected, found = model(given[None])[0], np.asarray(tower(given[None], training=False))
-        assert (unit(found) * unit(expected)).sum(-1).min() > 0.98
+        cosine = (unit(found) * unit(expected)).sum(-1)
+        assert cosine.mean() > 0.98 and cosine.min() > 0.95, "as far as int8 is from real numbers"
 
 
 def test_layers_come_in_order_with_their_biases() -> None:
