@@ -365,10 +365,11 @@ def _trust(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from train.load_towers import MEASURING
     from train.sliced import check
 
     require_face_model()
-    load_bundle(options.bundle)  # here, or each clip by itself would complain
+    load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train check",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -57,6 +58,12 @@ def meter_of_run(run: Path) -> EmbeddingMeter:
     return tower_meter(name, towers, calibration, None)
 
 
+def syncnet_name(config: Mapping[str, Any]) -> str:
+    """What a run of SyncNet is called in a report, by its configuration."""
+    share = f", {config['data_share']:.0%}" if config["data_share"] < 1 else ""
+    return f"SyncNet, {config['loss']}, {config['input_px']} px{share}"
+
+
 def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
     from train.fit_syncnet import SyncNetConfig, build_syncnet
 
@@ -78,8 +85,7 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
         return np.asarray(found[low] * (1 - part) + found[np.minimum(low + 1, len(found) - 1)] * part, np.float32)
 
     macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
-    name = f"SyncNet, {made.loss}, {made.input_px} px" + (f", {made.data_share:.0%}" if made.data_share < 1 else "")
-    return EmbeddingMeter(name, macs, Towers(lips, audio, 1.0), negative_distance)
+    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0), negative_distance)
 
 
 def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
