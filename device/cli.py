@@ -28,10 +28,11 @@ from device.runtime.live import Lines
 from device.runtime.measure import Measured, measure_timeline
 from device.runtime.plot import write_csv, write_plot
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle
+from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
 from device.towers.kinds import DIRECT, TOWERS
 
 _MEASURING = (TOWERS, DIRECT)
+_BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("files", metavar="FILE", nargs="+")
     measured.add_argument(
         "--model", choices=[kind.name for kind in _MEASURING], default=TOWERS.name,
-        help="kind of the models; those that are not towers have to be given by --bundle (default: towers)",
+        help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
     )  # fmt: skip
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
     measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
@@ -71,7 +72,8 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
-    bench.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models")
+    bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
+    bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument("--json", action="store_true")
     add_devices_command(commands)
@@ -121,9 +123,6 @@ def _measure(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
     kind = {kind.name: kind for kind in _MEASURING}[options.model]
-    if options.bundle is None and kind is not TOWERS:
-        remedy = "Give --bundle the folder that avdrift-convert build wrote"
-        raise UsageError(f"no built-in models of kind {kind.name}", where="--model", remedy=remedy)
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code = 0
@@ -170,7 +169,7 @@ def _print_measured(measured: Measured) -> None:
 def _bench(options: argparse.Namespace) -> int:
     from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
 
-    bench(options.bundle, options.source, as_json=options.json)
+    bench(options.bundle or _BUILT_IN[options.model], options.source, as_json=options.json)
     return 0
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from device.errors import ModelError, ModelMissingError, ModelStoreError
 from device.runtime.trial import standing
 from device.runtime.trial_file import TrialFile
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
 from device.towers.kinds import TOWERS, Kind
 from device.towers.signature import is_signed
 from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
@@ -36,12 +36,14 @@ def default_store() -> Path:
 def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
     """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
 
-    Only a given one may be of another kind than a tower pair, and only of `kinds`.
+    The store holds tower pairs: where none of `kinds` is one, the built-in direct network is meant.
 
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """
     if given is not None:
         return load_bundle(given, kinds, trusted=False)
+    if TOWERS not in kinds:
+        return load_bundle(DIRECT_BUNDLE, kinds)
     try:
         current = _store(store).load_current()
     except ModelError as error:

@@ -1,4 +1,7 @@
-"""`avdrift-train ablate SHARDS…`: the origin's direct network with each of its six remedies, one at a time."""
+"""`avdrift-train ablate SHARDS…`: the origin's direct network with each of its six remedies, one at a time.
+
+Then, one change at a time, from that network to the form that fits.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.data import Clip
-from train.fit_direct import DirectConfig, fit_direct, with_faces
+from train.direct_batches import with_faces
+from train.fit_direct import DirectConfig, fit_direct
 
 _ORIGIN = DirectConfig(form="linear", picture="face", epochs=1, learning_rate=1e-3)
+_ALL = replace(_ORIGIN, picture="mouth", differences=True, window_ticks=50, conv_layers=4, dense_layers=4)
+_FITS = DirectConfig(form="correlation", start="scratch", epochs=1)
 VARIANTS: dict[str, DirectConfig] = {
     "as the origin began: whole face, 1 s": _ORIGIN,
     "mouth crop": replace(_ORIGIN, picture="mouth"),
@@ -19,9 +25,11 @@ VARIANTS: dict[str, DirectConfig] = {
     "one more convolution, two more dense layers": replace(_ORIGIN, conv_layers=4, dense_layers=4),
     "a single training video": replace(_ORIGIN, clips=1),
     "offsets of at most 3 frames": replace(_ORIGIN, max_offset=3),
-    "all but the last two together": replace(
-        _ORIGIN, picture="mouth", differences=True, window_ticks=50, conv_layers=4, dense_layers=4
-    ),
+    "all but the last two together": _ALL,
+    "the same, softmax over the offsets instead of one neuron": replace(_ALL, form="bins"),
+    "products at all lags instead of concatenation: the form that fits, from scratch": _FITS,
+    "the same, branches learn shapes and phonemes first": replace(_FITS, start="lessons"),
+    "the same, branches begin as the tower pair": replace(_FITS, start="bundle"),
 }
 
 
@@ -32,7 +40,9 @@ def ablate(
     faces = with_faces(clips, shards), with_faces(validation, shards)
     found = {}
     for number, (name, variant) in enumerate(VARIANTS.items()):
-        config = replace(variant, steps_per_epoch=steps, stretches=stretches)
+        config = replace(
+            variant, steps_per_epoch=steps, stretches=stretches, shape_steps=steps, phone_steps=steps
+        )  # fmt: skip
         train, valid = faces if config.picture == "face" else (list(clips), list(validation))
         run = out / f"{number}"
         if not (run / "state.json").exists():
@@ -45,7 +55,7 @@ def ablate(
 def as_markdown(found: Mapping[str, Mapping[str, float]]) -> str:
     """A table: mean absolute errors in frames beside that of always answering 0, and std(answer) / std(truth)."""
     lines = [
-        "| remedy | MAE, trained on | MAE, new speakers | always 0 | std ratio, trained on | std ratio, new speakers |",
+        "| what | MAE, trained on | MAE, new speakers | always 0 | std ratio, trained on | std ratio, new speakers |",
         "| --- | ---: | ---: | ---: | ---: | ---: |",
     ]
     for name, row in found.items():

@@ -91,6 +91,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
     ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
     ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
+    ablation.add_argument("--page", type=Path, metavar="FILE.md", help="put the table into this page too")
     ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
 
     report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
@@ -217,7 +218,7 @@ def _fit(options: argparse.Namespace) -> int:
     together = workers(options.strategy)  # first of all: it must find TensorFlow untouched
     train, validation = _splits(options.shards, options.offsets)
     if getattr(config, "picture", "mouth") == "face":
-        from train.fit_direct import with_faces
+        from train.direct_batches import with_faces
 
         train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
     fit = import_module(CONFIGS[options.model][0])
@@ -312,12 +313,15 @@ def _ablate(options: argparse.Namespace) -> int:
         raise UsageError("a value is not positive", where="avdrift-train ablate", remedy="Give 1 or more")
     _make_folder(options.out)
     from train.ablation import ablate, as_markdown
+    from train.pages import put_into
 
     train, validation = _splits(options.shards, options.offsets)
     found = ablate(
         train, validation, options.shards, options.out, steps=options.steps, stretches=options.stretches
     )  # fmt: skip
     print(as_markdown(found), end="")
+    if options.page is not None:
+        put_into(options.page, "ablation", as_markdown(found))
     return 0
 
 
@@ -327,7 +331,7 @@ def _report(options: argparse.Namespace) -> int:
     from train.load_towers import towers_of_bundle
     from train.measure import own_offset, track
     from train.meters import Meter, ZeroMeter
-    from train.opening import OpeningMeter
+    from train.opening import VOICES, OpeningMeter
     from train.report import compare
     from train.report_tables import as_markdown, as_text, save, update_page
 
@@ -335,7 +339,7 @@ def _report(options: argparse.Namespace) -> int:
         _make_folder(options.out)
     meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
     meters += [meter_of_run(run) for run in options.run]
-    meters += [OpeningMeter("loudness"), OpeningMeter("activity"), ZeroMeter()]
+    meters += [*(OpeningMeter(voice) for voice in VOICES), ZeroMeter()]
     clips = load_split(options.shards, options.split)
     if options.offsets:
         truth_ms, truth = read_offsets(options.offsets), str(options.offsets)
@@ -398,10 +402,11 @@ def _hopeless(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from train.load_towers import MEASURING
     from train.sliced import check
 
     require_face_model()
-    load_bundle(options.bundle)  # here, or each clip by itself would complain
+    load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train check",

@@ -32,6 +32,10 @@ class Figures:
     right_of_reported: float | None = None
     rmse_low: float | None = None
     rmse_high: float | None = None
+    median_low_ms: float | None = None
+    median_high_ms: float | None = None
+    mae_frames: float | None = None
+    std_ratio: float | None = None  # std(answer) over std(truth): 0 where a meter always says the same
 
 
 def is_right(w: Window) -> bool:
@@ -60,6 +64,8 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
     speakers = [w.clip.speaker for w in measured]
     low, high = interval(right, speakers, np.random.default_rng(seed))
     squares_low, squares_high = interval((errors / FRAME_MS) ** 2, speakers, np.random.default_rng(seed))
+    median_low, median_high = median_interval(np.abs(errors), speakers, np.random.default_rng(seed))
+    truth = np.array([w.true_ms for w in measured])
     return Figures(
         windows=len(measured),
         within_frame=float(right.mean()),
@@ -71,6 +77,10 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
         right_of_reported=float(right[believed].mean()) if believed.any() else None,
         rmse_low=None if squares_low is None else float(np.sqrt(squares_low)),
         rmse_high=None if squares_high is None else float(np.sqrt(squares_high)),
+        median_low_ms=median_low,
+        median_high_ms=median_high,
+        mae_frames=float(np.mean(np.abs(errors)) / FRAME_MS),
+        std_ratio=float(np.std(errors + truth) / np.std(truth)) if np.ptp(truth) > 0 else None,
     )
 
 
@@ -85,4 +95,20 @@ def interval(
     sums = np.bincount(index, weights=values)
     draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS)
     low, high = np.percentile(draws @ sums / (draws @ total), (2.5, 97.5))
+    return float(low), float(high)
+
+
+def median_interval(
+    values: npt.NDArray[Any], speakers: Sequence[str], random: np.random.Generator
+) -> tuple[float, float] | tuple[None, None]:
+    """The same of the values' median."""
+    names, index = np.unique(speakers, return_inverse=True)
+    if len(names) < 2:
+        return None, None
+    order = np.argsort(values)
+    draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS)
+    # A speaker that is drawn twice gives all of its values twice: the median is where half of that weight lies below.
+    below = np.cumsum(draws[:, index[order]], axis=1)
+    at = (below * 2 >= below[:, -1:]).argmax(axis=1)
+    low, high = np.percentile(values[order][at], (2.5, 97.5))
     return float(low), float(high)

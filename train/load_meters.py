@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
@@ -12,9 +13,9 @@ import numpy as np
 
 from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import Calibration
 from device.towers.bundle import Bundle, load_bundle
-from device.towers.direct import GROUPS, direct_evidence
-from train.load_towers import towers_of_run
+from train.load_towers import MEASURING, direct_towers, load_direct, towers_of_run
 from train.measure import Towers, bundle_towers
 from train.meters import EmbeddingMeter, Flags, Floats, tower_meter
 
@@ -22,22 +23,21 @@ if TYPE_CHECKING:
     import keras
 
 _LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
+_BEGINNINGS = {"scratch": "scratch", "lessons": "shapes and phonemes", "bundle": "the tower pair"}
 _SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
 
 
 def meter_of_bundle(folder: Path) -> EmbeddingMeter:
-    """A tower pair's bundle. Raises ModelError."""
-    bundle = load_bundle(folder)
+    """A bundle of a tower pair or of the direct network. Raises ModelError."""
+    bundle = load_bundle(folder, MEASURING)
     return tower_meter(bundle.label, bundle_towers(bundle), bundle.calibration, bundle_macs_per_s(bundle))
 
 
 def bundle_macs_per_s(bundle: Bundle) -> float:
-    """Multiply-accumulates of both towers per second, as counted when the bundle was built."""
-    towers = bundle.manifest["contract"]["towers"]
-    return float(sum(
-        rate * towers[key]["macs"] / towers[key]["output"]["shape"][1]
-        for key, rate in (("lips", _LIP_RATE_HZ), ("audio", _AUDIO_RATE_HZ))
-    ))  # fmt: skip
+    """Multiply-accumulates of all models per second, as counted when the bundle was built."""
+    rates_hz = {"lips": _LIP_RATE_HZ, "audio": _AUDIO_RATE_HZ, "head": _LIP_RATE_HZ}
+    models = bundle.manifest["contract"]["towers"]
+    return float(sum(rates_hz[key] * each["macs"] / each["output"]["shape"][1] for key, each in models.items()))
 
 
 def meter_of_run(run: Path) -> EmbeddingMeter:
@@ -56,6 +56,12 @@ def meter_of_run(run: Path) -> EmbeddingMeter:
         raise ModelCorruptError(f"not a run of this version ({error})", where=str(run), remedy=remedy) from error
     towers, calibration, name = towers_of_run(run)
     return tower_meter(name, towers, calibration, None)
+
+
+def syncnet_name(config: Mapping[str, Any]) -> str:
+    """What a run of SyncNet is called in a report, by its configuration."""
+    share = f", {config['data_share']:.0%}" if config["data_share"] < 1 else ""
+    return f"SyncNet, {config['loss']}, {config['input_px']} px{share}"
 
 
 def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
@@ -79,35 +85,19 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
         return np.asarray(found[low] * (1 - part) + found[np.minimum(low + 1, len(found) - 1)] * part, np.float32)
 
     macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
-    name = f"SyncNet, {made.loss}, {made.input_px} px" + (f", {made.data_share:.0%}" if made.data_share < 1 else "")
-    return EmbeddingMeter(name, macs, Towers(lips, audio, 1.0), negative_distance)
+    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0), negative_distance)
 
 
 def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
-    from train.direct import CorrelationNet
-    from train.fit_direct import DirectConfig, build_direct
+    from train.towers import EMBEDDING_SIZE
 
-    made = DirectConfig(**config)
-    net = build_direct(made)
-    if not isinstance(net, CorrelationNet):
-        what = "the origin's form answers for windows of one length only"
-        raise ModelCorruptError(what, where=str(run), remedy="Give a run of --form correlation")
-    net.load_weights(run / "last.weights.h5")
-
-    def lips(crops: Floats) -> Floats:
-        return np.asarray(net.lips(crops[None], training=False))[0]
-
-    def audio(rows: Floats) -> Floats:
-        return np.asarray(net.audio(rows[None], training=False))[0]
-
-    def head(image: Floats) -> Floats:
-        return np.asarray(net.head(image[None], training=False))[0, ..., 0]
-
+    net = load_direct(run)
     macs = _LIP_RATE_HZ * (
-        layer_macs(net.lips.frames) + layer_macs(net.lips.windows) + _SEARCHED * (layer_macs(net.head) + GROUPS * 8)
-    ) + _AUDIO_RATE_HZ * layer_macs(net.audio)
-    towers = Towers(lips, audio, 1.0)
-    return EmbeddingMeter("direct, correlation", macs, towers, partial(direct_evidence, head=head), 1.0)
+        layer_macs(net.lips.frames) + layer_macs(net.lips.windows)
+        + _SEARCHED * (layer_macs(net.head) + EMBEDDING_SIZE)
+    ) + _AUDIO_RATE_HZ * (layer_macs(net.audio.spectrum) + layer_macs(net.audio.windows))
+    name = f"direct, correlation, from {_BEGINNINGS[config.get('start', 'bundle')]}"
+    return tower_meter(name, direct_towers(net), Calibration(temperature=1.0), macs)
 
 
 def negative_distance(

@@ -1,33 +1,45 @@
-"""Towers of a training run or of a bundle, ready to encode clips, and the calibration that belongs to them."""
+"""Towers of a training run or of a bundle, ready to encode clips, and the calibration that belongs to them.
+
+The direct network's branches count as towers here, with a score of their own in place of the cosine.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
 
 from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
 from device.sync.curve import Calibration
 from device.towers.bundle import load_bundle
+from device.towers.direct import direct_evidence
+from device.towers.kinds import DIRECT, TOWERS
 from train.fit_options import require_tensorflow
-from train.measure import Towers, bundle_towers
+from train.measure import Floats, Towers, bundle_towers
 
 if TYPE_CHECKING:
+    from train.direct import CorrelationNet
     from train.towers import TowerPair
 
+MEASURING = (TOWERS, DIRECT)  # kinds whose answers become offsets in the same way
 Network = TypeVar("Network", bound=Any)
 
 
 def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
     """A bundle's towers, its calibration and its label. Raises ModelError."""
-    bundle = load_bundle(folder)
+    bundle = load_bundle(folder, MEASURING)
     return bundle_towers(bundle), bundle.calibration, bundle.label
 
 
 def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
     """A training run's towers, the default calibration at their own scale, and its name. Raises ModelError."""
+    if _kind(run) == DIRECT.name:
+        return direct_towers(load_direct(run)), Calibration(logit_scale=1.0, temperature=1.0), run.name
     pair = load_pair(run)
     from train.fit import keras_towers
 
@@ -44,6 +56,46 @@ def load_pair(run: Path) -> TowerPair:
         return build_pair()
 
     return load_weights(run, build)
+
+
+def load_direct(run: Path) -> CorrelationNet:
+    """The Keras network of a run of `--form correlation`. Raises ModelError."""
+    require_tensorflow()
+    from train.direct import CorrelationNet
+    from train.fit_direct import DirectConfig, build_direct
+
+    config = DirectConfig(**{key: value for key, value in _config(run).items() if key != "model"})
+    net = load_weights(run, lambda: build_direct(config))
+    if not isinstance(net, CorrelationNet):
+        what = "the origin's form answers for windows of one length only"
+        raise ModelCorruptError(what, where=str(run), remedy="Give a run of --form correlation")
+    return net
+
+
+def direct_towers(net: CorrelationNet) -> Towers:
+    """Its branches as encoders of whole clips, and its head as their score."""
+
+    def whole(network: Any) -> Any:
+        return lambda values: np.asarray(network(values[None], training=False))[0]
+
+    def head(image: Floats) -> Floats:
+        return np.asarray(net.head(image[None], training=False))[0, ..., 0]
+
+    return Towers(whole(net.lips), whole(net.audio), 1.0, partial(direct_evidence, head=head))
+
+
+def _config(run: Path) -> dict[str, Any]:
+    path = run / "config.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _kind(run: Path) -> str:
+    """Of the model that a run trains; a run of which nothing is known is taken for a tower pair's."""
+    try:
+        return str(_config(run).get("model", TOWERS.name))
+    except (OSError, ValueError, TypeError) as error:
+        remedy = "Give the folder that fit wrote"
+        raise ModelCorruptError(f"its config.json cannot be read ({error})", where=str(run), remedy=remedy) from error
 
 
 def load_weights(run: Path, build: Callable[[], Network]) -> Network:

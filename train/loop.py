@@ -16,7 +16,7 @@ from tqdm import tqdm
 from train.data import Clip
 from train.fit import _prefetch, training_data
 
-CHECKPOINT = "last.weights.h5"
+CHECKPOINT, STATE = "last.weights.h5", "state.json"
 
 
 def describe_run(out: Path, clips: list[Clip], config: Any) -> None:
@@ -24,6 +24,11 @@ def describe_run(out: Path, clips: list[Clip], config: Any) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
     (out / "data.json").write_text(json.dumps(training_data(clips), indent=1), encoding="utf-8")
+
+
+def resumes(out: Path) -> bool:
+    """Whether training into a folder goes on from a checkpoint there."""
+    return (out / STATE).exists()
 
 
 def train(
@@ -34,10 +39,10 @@ def train(
 
     batches: endless batches for a run that starts at the given epoch. judge: figures for the log after each epoch.
     """
-    checkpoint, state = out / CHECKPOINT, out / "state.json"
+    checkpoint, state = out / CHECKPOINT, out / STATE
     model.optimizer.build(model.trainable_variables)  # or its moments would be left out when weights are loaded
     done = 0
-    if state.exists():
+    if resumes(out):
         model.load_weights(checkpoint)
         done = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
     source, stop = _prefetch(batches(done))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS, Calibration, estimate, evidence
+from device.sync.track import Score
 from device.towers.blocks import BlockStream
 from device.towers.bundle import Bundle
+from device.towers.direct import score_of
 from device.towers.litert import Model
 from train.data import AUDIO_REACH, LIP_REACH, Clip, front_end
 
@@ -24,16 +27,21 @@ OWN_SEARCH_TICKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine."""
+    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
+
+    `score`: what makes evidence of their answers in place of the cosine, for the direct network.
+    """
 
     lips: Encode
     audio: Encode
     logit_scale: float
+    score: Score | None = None
 
 
 def bundle_towers(bundle: Bundle) -> Towers:
     """A bundle's models as encoders of whole clips."""
-    return model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
+    towers = model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
+    return replace(towers, score=score_of(bundle))
 
 
 def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
@@ -62,13 +70,17 @@ class Track:
     audio: Floats
     audio_first: int
     logit_scale: float
+    score: Score | None = None
 
-    def evidence(self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None) -> Floats:
-        """Evidence rows of all lip windows; with `sound_of`, against another clip's sound."""
+    def evidence(
+        self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None, part: slice = slice(None)
+    ) -> Floats:
+        """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's sound."""
         other = sound_of or self
-        return evidence(
-            self.lips, self.lips_valid, self.lips_first, other.audio, np.ones(len(other.audio), np.bool_),
-            other.audio_first + audio_from, search_ticks, self.logit_scale,
+        score = self.score or partial(evidence, logit_scale=self.logit_scale)
+        return score(
+            self.lips[part], self.lips_valid[part], self.lips_first + (part.start or 0), other.audio,
+            np.ones(len(other.audio), np.bool_), other.audio_first + audio_from, search_ticks,
         )  # fmt: skip
 
     def speech(self) -> Flags:
@@ -83,7 +95,7 @@ def track(clip: Clip, towers: Towers) -> Track:
     seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
     return Track(
         clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
-        towers.logit_scale,
+        towers.logit_scale, towers.score,
     )  # fmt: skip
 
 
@@ -116,11 +128,7 @@ def window_parts(clip_track: Track, window_s: float) -> Iterator[slice]:
 
 def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
     """The summed evidence of a stretch of lip windows, the sound sliced to be `shift_ticks` earlier."""
-    return evidence(
-        clip_track.lips[part], clip_track.lips_valid[part], clip_track.lips_first + part.start,
-        clip_track.audio, np.ones(len(clip_track.audio), np.bool_), clip_track.audio_first - shift_ticks,
-        search_ticks, clip_track.logit_scale,
-    ).sum(0)  # fmt: skip
+    return clip_track.evidence(search_ticks, audio_from=-shift_ticks, part=part).sum(0)
 
 
 def windows(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -108,11 +109,6 @@ class EmbeddingMeter:
 
 
 def tower_meter(name: str, towers: Towers, calibration: Calibration, macs_per_s: float | None) -> EmbeddingMeter:
-    """A tower pair."""
-
-    def score(
-        lips: Floats, valid: Flags, first: int, audio: Floats, heard: Flags, audio_first: int, search_ticks: int
-    ) -> Floats:
-        return evidence(lips, valid, first, audio, heard, audio_first, search_ticks, towers.logit_scale)
-
+    """A tower pair, or the direct network."""
+    score = towers.score or partial(evidence, logit_scale=towers.logit_scale)
     return EmbeddingMeter(name, macs_per_s, towers, score, calibration.temperature)

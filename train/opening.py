@@ -14,8 +14,10 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from train.data import LIP_REACH, Clip, front_end
 from train.meters import Curve, Floats, peak_ticks
 
+VOICES = ("loudness", "level while active", "activity")
 _LANDMARK_MACS = 37e6  # a picture
-_MIN_HEARD = 0.5
+_MIN_HEARD = 0.9  # what is correlated over little more than half of a window is high too often
+_SPEECH_BANDS = slice(5, 30)  # of the log-mel rows: about 0.3 to 3.6 kHz
 
 
 def aspect_ratio(lip_points: Floats) -> Floats:
@@ -29,7 +31,7 @@ def aspect_ratio(lip_points: Floats) -> Floats:
 def correlation(opening: Floats, voice: Floats) -> Floats:
     """Pearson's correlation of [n] with each column of [n, candidates], over what is known (not NaN) of both.
 
-    0 where less than half is known, or where either does not change.
+    0 where less than nine tenths are known, or where either does not change.
     """
     known = np.isfinite(opening)[:, None] & np.isfinite(voice)
     count = np.maximum(known.sum(0), 1)
@@ -44,7 +46,11 @@ def correlation(opening: Floats, voice: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class OpeningMeter:
-    """`voice`: `activity` is the voice activity detector's yes or no, `loudness` the level of the log-mel rows."""
+    """The voice is one of three things that are known of it.
+
+    `activity`: the voice activity detector's yes or no; `loudness`: the level of the log-mel rows;
+    `level while active`: that of the bands of speech while the detector says yes, and else the lowest.
+    """
 
     voice: str = "activity"
     macs_per_s: float | None = 25 * _LANDMARK_MACS
@@ -56,11 +62,15 @@ class OpeningMeter:
     def study(self, clip: Clip) -> Curve:
         _, lips_first, valid, rows, audio_first = front_end(clip)
         opening = np.where(valid, aspect_ratio(clip.lip_points), np.nan)
+        shift = round(clip.shift_ms / 10)
+        active = clip.is_speech(audio_first + np.arange(len(rows)) - shift)
         if self.voice == "activity":
-            shift = round(clip.shift_ms / 10)
-            heard = clip.is_speech(audio_first + np.arange(len(rows)) - shift).astype(np.float32)
-        else:
+            heard = active.astype(np.float32)
+        elif self.voice == "loudness":
             heard = rows.mean(1)
+        else:
+            level = rows[:, _SPEECH_BANDS].mean(1)
+            heard = np.where(active, level, level.min())
 
         def curve(part: slice, search_ticks: int, shift_ticks: int) -> Floats:
             ticks = np.arange(part.start, part.stop + 2 * LIP_REACH)

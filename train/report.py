@@ -23,11 +23,23 @@ from train.data import LIP_REACH, Clip
 from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES, SHIFT_MARGIN_FRAMES
 from train.figures import FRAME_MS, Figures, figures, has_speech
 from train.measure import OWN_SEARCH_TICKS, Window
-from train.meters import Curve, Meter
+from train.meters import Curve, Floats, Meter
 
-LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0, 12.0)
+LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 6.0, 10.0, 12.0)
+DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES = 2.0, 12  # what the direct network is held to
+_EXAMPLE_SHIFT_TICKS = 20
 _MAX_ZERO_MS = 5 * FRAME_MS
 SYNCNET_MACS_PER_S = 45_055e6  # as published, see device/bench/syncnet.py
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One window of one clip, sliced apart: what all models' curves are drawn of."""
+
+    clip: str
+    part: slice
+    shift_ticks: int
+    true_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +50,14 @@ class Result:
     macs_per_s: float | None
     zero_ms: float | None
     figures: dict[int, dict[float, Figures]]
+    direct: Figures
     corpora: dict[str, Figures]
     errors_ms: tuple[float, ...]
+    shown: tuple[float, ...]  # of the report's example: what the model makes of each candidate, the likeliest 1
 
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
-        del found["errors_ms"]
+        del found["errors_ms"], found["shown"]
         ratio = SYNCNET_MACS_PER_S / self.macs_per_s if self.macs_per_s else None
         return found | {"times_cheaper_than_syncnet": ratio}
 
@@ -57,6 +71,7 @@ class Report:
     speakers: int
     left_out: tuple[str, ...]
     results: tuple[Result, ...]
+    example: Example
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -73,37 +88,63 @@ def compare(
     kept = [clip for clip in clips if clip.name in truth_ms]
     if not kept:
         raise InputFormatError("knows none of the clips", where=truth, remedy="Give another one")
-    results = [_result(meter, kept, truth_ms, lengths_s, seed) for meter in meters]
+    example = _example(kept, truth_ms)
+    results = [_result(meter, kept, truth_ms, lengths_s, seed, example) for meter in meters]
     left_out = tuple(clip.name for clip in clips if clip.name not in truth_ms)
-    return Report(truth, len(kept), len({clip.speaker for clip in kept}), left_out, tuple(results))
+    return Report(truth, len(kept), len({clip.speaker for clip in kept}), left_out, tuple(results), example)
+
+
+def _example(clips: Sequence[Clip], truth_ms: Mapping[str, float]) -> Example:
+    """The middle 2 s of the longest clip."""
+    clip = max(clips, key=lambda one: len(one.valid))
+    ticks = min(round(CORPUS_WINDOW_S * 1000 / FRONT_END.lip_tick_ms), len(clip.valid)) - 2 * LIP_REACH
+    start = (len(clip.valid) - 2 * LIP_REACH - ticks) // 2
+    shown_ms = truth_ms[clip.name] + _EXAMPLE_SHIFT_TICKS * TICK_MS
+    return Example(clip.name, slice(start, start + ticks), _EXAMPLE_SHIFT_TICKS, shown_ms)
+
+
+def _shown(meter: Meter, curve: Floats) -> tuple[float, ...]:
+    """Belief where a curve is one of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
+    temperature = getattr(meter, "temperature", None)
+    if temperature:
+        return tuple(np.exp((curve - curve.max()) / temperature).tolist())
+    return tuple(((curve - curve.min()) / max(float(np.ptp(curve)), 1e-9)).tolist())
 
 
 def _result(
-    meter: Meter, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float], seed: int
-) -> Result:
+    meter: Meter, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float], seed: int,
+    example: Example,
+) -> Result:  # fmt: skip
     curves = [meter.study(clip) for clip in tqdm(clips, desc=meter.name, unit="clip", disable=None)]
     zeros_ms = _zeros(meter, clips, curves, truth_ms)
     found: dict[int, dict[float, Figures]] = {}
     main: list[Window] = []
+
+    def measured_with(length_s: float, frames: int) -> list[Window]:
+        random = np.random.default_rng(seed)  # the same shifts for every model
+        return [
+            window
+            for clip, curve in zip(clips, curves, strict=True)
+            for window in _windows(meter, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
+                                   frames, random)
+            if has_speech(window)
+        ]  # fmt: skip
+
     for frames in SEARCHES_FRAMES:
         found[frames] = {}
         for length_s in lengths_s:
-            random = np.random.default_rng(seed)  # the same shifts for every model
-            measured = [
-                window
-                for clip, curve in zip(clips, curves, strict=True)
-                for window in _windows(meter, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
-                                       frames, random)
-                if has_speech(window)
-            ]  # fmt: skip
+            measured = measured_with(length_s, frames)
             found[frames][length_s] = figures(measured, seed)
             if (length_s, frames) == (CORPUS_WINDOW_S, SEARCHES_FRAMES[-1]):
                 main = measured
+    of_example = next(curve for clip, curve in zip(clips, curves, strict=True) if clip.name == example.clip)
+    direct = figures(measured_with(DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES + SHIFT_MARGIN_FRAMES), seed)
     corpora = sorted({window.clip.corpus for window in main})
     return Result(
-        meter.name, meter.macs_per_s, float(np.median(list(zeros_ms.values()))), found,
+        meter.name, meter.macs_per_s, float(np.median(list(zeros_ms.values()))), found, direct,
         {name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
         tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
+        _shown(meter, of_example(example.part, SEARCHES_FRAMES[-1] * AUDIO_TICKS_PER_LIP_TICK, example.shift_ticks)),
     )  # fmt: skip
 
 

@@ -8,17 +8,17 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from device.errors import InputFormatError, InputMissingError
+from device.sync.curve import TICK_MS
 from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES
 from train.figures import FRAME_MS, Figures
+from train.pages import put_into
 from train.plots import ANCHOR_FRAMES, ANCHORS, CHANCE_SEARCH_FRAMES
-from train.report import SYNCNET_MACS_PER_S, Report, Result
+from train.report import DIRECT_OFFSET_FRAMES, DIRECT_WINDOW_S, SYNCNET_MACS_PER_S, Report, Result
 from train.tables import Table, text_of
 
 # Mouth opening against voice activity, ±25 frames, as this project's origin reports it: window in s, RMSE in frames.
 ORIGIN_RMSE = {1.0: 16.0, 6.0: 9.0, 12.0: 2.3}
 
-_BEGIN, _END = "<!-- report -->", "<!-- end of report -->"
 
 
 def tables(report: Report) -> list[Table]:
@@ -29,10 +29,17 @@ def tables(report: Report) -> list[Table]:
         head = ["model", *(f"{s:g} s" for s in lengths_s)]
         counts = ["windows", *(str(report.results[0].figures[frames][s].windows) for s in lengths_s)]
         kinds = (("Within one frame, %, and its 95 % interval over speakers", _accuracy),
-                 ("RMSE in frames, and its interval", _rmse), ("Median absolute error in ms", _median))  # fmt: skip
+                 ("RMSE in frames, and its interval", _rmse),
+                 ("Median absolute error in ms, and its interval", _median))  # fmt: skip
         for title, show in kinds:
             rows = [[r.model, *(show(r.figures[frames][s]) for s in lengths_s)] for r in report.results]
             found.append((f"{title}; search of ±{frames} frames", head, [counts, *rows]))
+    title = f"{DIRECT_WINDOW_S:g} s, offsets of up to ±{DIRECT_OFFSET_FRAMES} frames, as the direct network is trained"
+    found.append((title, ["model", "windows", "within one frame, %", "MAE in frames", "std(answer) / std(truth)"], [
+        [r.model, str(r.direct.windows), _accuracy(r.direct), _number(r.direct.mae_frames, 2),
+         _number(r.direct.std_ratio, 2)]
+        for r in report.results
+    ]))  # fmt: skip
     found.append(("Cost", ["model", "MMAC per second", "SyncNet as published over it", "zero ms"], [
         [r.model, _number(r.macs_per_s and r.macs_per_s / 1e6, 0),
          _number(SYNCNET_MACS_PER_S / r.macs_per_s if r.macs_per_s else None, 1), _number(r.zero_ms, 0)]
@@ -61,20 +68,12 @@ def as_markdown(report: Report) -> str:
 
 
 def update_page(page: Path, report: Report) -> None:
-    """Put the tables between the two marks of a Markdown page. Raises InputMissingError or InputFormatError."""
-    try:
-        text = page.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise InputMissingError(f"cannot be read ({error})", where=str(page), remedy="Name a Markdown page") from error
-    before, begin, rest = text.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not begin or not end:
-        raise InputFormatError(f"no {_BEGIN} and {_END}", where=str(page), remedy="Write them where the tables belong")
-    page.write_text(f"{before}{begin}\n\n{as_markdown(report)}\n{end}{after}", encoding="utf-8")
+    """Put the tables between the marks `report` of a Markdown page. Raises InputMissingError or InputFormatError."""
+    put_into(page, "report", as_markdown(report))
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write report.png (accuracy and RMSE against window length) and errors.png; returns their paths."""
+    """Write report.png (accuracy, RMSE against window length), errors.png and belief.png; returns their paths."""
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
@@ -99,10 +98,25 @@ def save(report: Report, folder: Path) -> list[Path]:
             axes.hist(np.clip(result.errors_ms, edges[0], edges[-1]), edges, histtype="step", label=result.model)
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
-    paths = [folder / "report.png", folder / "errors.png"]
-    for drawn, path in zip((figure, histogram), paths, strict=True):
+    paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
+    for drawn, path in zip((figure, histogram, _belief(report)), paths, strict=True):
         drawn.savefig(path, dpi=90)
     return paths
+
+
+def _belief(report: Report) -> Figure:
+    """What each model makes of each candidate offset, in one window of one clip."""
+    results = [result for result in report.results if result.macs_per_s != 0]
+    figure = Figure(figsize=(7, 0.8 * len(results) + 1), layout="constrained")
+    for axes, result in zip(np.ravel(figure.subplots(len(results), 1, sharex=True)), results, strict=True):
+        offsets_ms = (np.arange(len(result.shown)) - len(result.shown) // 2) * TICK_MS
+        axes.axvline(report.example.true_ms + (result.zero_ms or 0), color="tab:red", linewidth=0.8)
+        axes.fill_between(offsets_ms, result.shown, linewidth=0, alpha=0.4)
+        axes.plot(offsets_ms, result.shown, linewidth=0.8)
+        axes.set(yticks=[], ylim=(0, 1.05))
+        axes.set_title(result.model, fontsize=7, loc="left", pad=2)
+    axes.set(xlabel="offset in ms (red: the truth); belief, or the score from its lowest to its highest")
+    return figure
 
 
 def _draw(axes: Axes, result: Result, frames: int, *, accuracy: bool) -> None:
@@ -127,13 +141,13 @@ def _rmse(f: Figures) -> str:
 
 
 def _median(f: Figures) -> str:
-    return _number(f.median_error_ms, 0)
+    return _with_interval(f.median_error_ms, f.median_low_ms, f.median_high_ms, 1, digits=0)
 
 
-def _with_interval(value: float | None, low: float | None, high: float | None, scale: float) -> str:
+def _with_interval(value: float | None, low: float | None, high: float | None, scale: float, digits: int = 1) -> str:
     if value is None or low is None or high is None:
-        return _number(None if value is None else scale * value, 1)
-    return f"{scale * value:.1f} ({scale * low:.1f} to {scale * high:.1f})"
+        return _number(None if value is None else scale * value, digits)
+    return f"{scale * value:.{digits}f} ({scale * low:.{digits}f} to {scale * high:.{digits}f})"
 
 
 def _number(value: float | None, digits: int) -> str:

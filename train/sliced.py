@@ -30,6 +30,7 @@ from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.measure import measure
 from device.towers.bundle import Bundle, load_bundle
+from train.load_towers import MEASURING
 from train.prepare import join, read_rows
 
 _RIGHT_MS = 40.0
@@ -96,7 +97,7 @@ class SlicedWindow:
 
 @cache
 def _bundle(folder: Path) -> Bundle:
-    return load_bundle(folder)
+    return load_bundle(folder, MEASURING)
 
 
 def check_clip(

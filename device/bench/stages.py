@@ -21,7 +21,8 @@ from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream, Embeddings
 from device.towers.bundle import Bundle
-from device.towers.kinds import AUDIO, LIPS
+from device.towers.direct import score_of
+from device.towers.kinds import AUDIO, HEAD, LIPS
 from device.towers.litert import Floats, Model
 from device.towers.macs import count_macs
 
@@ -56,7 +57,7 @@ class Chain:
         self._analyzer = Analyzer(bundle, face_model)  # only for its memory of speech
         for chunk in self._chunks:
             list(self._analyzer.push(chunk))
-        self._search_ticks, self._calibration = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration
+        stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
         self._detector = _RecordingDetector(face_model)
         self._grid_parts = list(self._crop_with(self._detector))
         self._lips, self._audio = (_CountedModel((folder / name).read_bytes(), name=name) for name in (LIPS, AUDIO))
@@ -94,7 +95,11 @@ class Chain:
             reports.take(rows)
 
     def _evidence(self) -> Iterator[list[LipEvidence]]:
+<<<<<<< HEAD
         stream = EvidenceStream(self._search_ticks, self._calibration)
+=======
+        stream = EvidenceStream(self._search_ticks, self._logit_scale, self._score)
+>>>>>>> models
         # By time, as they come from a live rig: the stream forgets sound that no lips have asked for.
         timed = [((part.first_tick + len(part.valid)) * AUDIO_TICKS_PER_LIP_TICK, 1, part) for part in self.lip_parts]
         timed += [(part.first_tick + len(part.valid), 0, part) for part in self._audio_parts]
@@ -103,11 +108,12 @@ class Chain:
         yield list(stream.finish())
 
     def _count_curve(self) -> int:
-        """Cosines of each run of lips with all the sound that any of its candidates needs."""
+        """Products of each run of lips with all the sound that any of its candidates needs, and a head on them."""
         size = self._lips.output_shapes[0][2]
         counts = [len(rows) for rows in self._evidence()]
         heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]
-        return sum(lips * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
+        products = sum(lips * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
+        return products + sum(counts) * (2 * self._search_ticks + 1) * self._head_macs
 
     def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:
         tracker, grid = MouthTracker(detector, max_faces=1), LipGrid()
@@ -116,6 +122,14 @@ class Chain:
                 yield grid.push(crop)
         for (crop,) in tracker.finish():
             yield grid.push(crop)
+
+
+def head_macs(bundle: Bundle, folder: Path) -> int:
+    """Of the direct network's head, for one lip window and one candidate; 0 where there is none."""
+    if "head" not in bundle.models:
+        return 0
+    _, ticks, lags, _ = bundle.manifest["contract"]["towers"]["head"]["input"]["shape"]
+    return count_macs((folder / HEAD).read_bytes()) // (ticks * lags)
 
 
 class _RecordingDetector(FaceDetector):

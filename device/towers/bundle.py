@@ -29,6 +29,7 @@ MANIFEST = "manifest.json"
 GOLDEN = "golden.npz"
 FILES = (LIPS, AUDIO, GOLDEN)  # of a tower pair
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
+DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28

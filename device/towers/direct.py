@@ -20,7 +20,6 @@ from device.towers.bundle import Bundle
 from device.towers.kinds import DIRECT
 from device.towers.litert import Model
 
-FEATURES: Final = 32  # of each lip window and of each audio window
 GROUPS: Final = 4  # of features that are multiplied together
 
 Head = Callable[[Floats], Floats]  # [ticks, lags, GROUPS] to [ticks, lags]

@@ -13,7 +13,7 @@ from device.errors import InputFormatError, InputMissingError
 from device.sync.curve import Calibration
 from tests.train.made import blind_towers, make_clip, perfect_towers, write_shard
 from train.evaluate import Evaluation, evaluate, load_split, read_offsets, row, sliced
-from train.figures import Figures, figures, interval
+from train.figures import Figures, figures, interval, median_interval
 from train.measure import Window, own_offset, track
 from train.plots import save
 from train.tables import as_markdown, as_text, tables
@@ -133,6 +133,15 @@ def test_figures_by_hand() -> None:
     ]
     assert figures(given) == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
     assert figures([]) == Figures(0)
+
+
+def test_the_interval_of_a_median_is_over_speakers() -> None:
+    speakers = np.repeat(["a", "b", "c"], 100).tolist()
+    values = np.repeat([1.0, 2.0, 9.0], 100)
+    assert median_interval(values, speakers, np.random.default_rng(0)) == (1.0, 9.0)
+    steady = median_interval(np.full(300, 4.0), speakers, np.random.default_rng(0))
+    assert steady == (4.0, 4.0)
+    assert median_interval(values[:100], speakers[:100], np.random.default_rng(0)) == (None, None)
 
 
 def test_the_interval_is_over_speakers_not_over_windows() -> None:

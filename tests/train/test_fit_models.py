@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,14 @@ import pytest
 
 pytest.importorskip("keras")
 
+from device.sync.curve import unit
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from tests.train.made import make_clip, write_shard
 from train.cli import main
-from train.data import AUDIO_REACH
-from train.fit_direct import DirectConfig, build_direct, correlation_batches, linear_batches, longest
+from train.data import AUDIO_REACH, front_end
+from train.direct import ConcatNet, CorrelationNet
+from train.direct_batches import concat_batches, correlation_batches, longest
+from train.fit_direct import DirectConfig, build_direct, fit_direct
 from train.fit_syncnet import SyncNetConfig, build_syncnet, fit_syncnet, share_of
 from train.load_meters import layer_macs, meter_of_run
 from train.syncnet import contrastive_loss, distances, mfcc_matrix, multiway_loss
@@ -75,7 +81,7 @@ def test_a_syncnet_run_goes_on_where_it_was_and_can_be_measured(tmp_path: Path) 
 def test_linear_batches_hold_windows_that_many_frames_apart(far: int) -> None:
     """The bar's column is the letter at that tick: pictures of a window are found again at the offset."""
     config = DirectConfig(form="linear", window_ticks=20, max_offset=max(far, 1), stretches=6)
-    x, y = next(linear_batches(CLIPS, config, 3, None))
+    x, y = next(concat_batches(CLIPS, config, 3, None))
     assert x["crops"].shape == (6, 20, 64, 64) and x["rows"].shape == (6, 80, 40)
     shown = x["crops"].mean(2).argmax(2) // 4
     heard = (x["rows"][:, :, 10:40:2].argmax(2))[:, ::4]
@@ -109,10 +115,39 @@ def test_the_longest_clips() -> None:
 
 
 def test_the_origins_form_takes_every_remedy() -> None:
-    for change in ({"differences": True}, {"conv_layers": 1, "dense_layers": 0}, {"window_ticks": 50}):
-        config = DirectConfig(form="linear", max_offset=3, stretches=2, **change)
-        x, y = next(linear_batches(CLIPS, config, 0, None))
-        assert np.asarray(build_direct(config)(x)).shape == y["offset_frames"].shape
+    origin = DirectConfig(form="linear", max_offset=3, stretches=2)
+    for config in (
+        replace(origin, differences=True), replace(origin, conv_layers=1, dense_layers=0),
+        replace(origin, window_ticks=50), replace(origin, form="bins"),
+    ):  # fmt: skip
+        x, y = next(concat_batches(CLIPS, config, 0, None))
+        net = build_direct(config)
+        assert isinstance(net, ConcatNet)
+        assert np.asarray(net.offset_frames(net(x))).shape == y["offset_frames"].shape
+
+
+def test_the_form_that_fits_begins_as_the_towers_and_can_be_measured(tmp_path: Path) -> None:
+    config = DirectConfig(epochs=1, steps_per_epoch=1, stretches=2, learning_rate=0.0)
+    net = fit_direct(CLIPS, [], tmp_path, config)
+    assert isinstance(net, CorrelationNet)
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    rows = front_end(CLIPS[0])[3][300:432]
+    expected, found = unit(bundle.audio(rows[None])[0]), unit(np.asarray(net.audio(rows[None], training=False)))
+    assert (expected * found).sum(-1).mean() > 0.9
+    meter = meter_of_run(tmp_path)
+    assert meter.name == "direct, correlation, from the tower pair"
+    assert meter.macs_per_s == pytest.approx(145e6, rel=0.1)
+    curve = meter.study(CLIPS[0])(slice(0, 20), 60, 0)
+    assert curve.shape == (121,) and np.isfinite(curve).all()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_the_form_that_fits_can_have_the_towers_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lessons = DirectConfig(start="lessons", shape_steps=1, phone_steps=1, phone_voices=2)
+    fit_direct(CLIPS, [], tmp_path, replace(lessons, epochs=1, steps_per_epoch=1, stretches=2))
+    told = capsys.readouterr().out
+    assert '"phone_steps": 1' in told and '"shape_steps": 1' in told
 
 
 def test_fit_trains_the_model_that_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

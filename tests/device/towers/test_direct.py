@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
 
+from device.bench.pipeline import SAMPLE
 from device.cli import main
+from device.features.fetch import fetch_face_model
 from device.sync.curve import Calibration, Floats
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
-from device.towers.bundle import DEFAULT_BUNDLE
-from device.towers.direct import FEATURES, GROUPS, direct_evidence
+from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, load_bundle
+from device.towers.direct import direct_evidence
+from device.towers.kinds import DIRECT
 
-SEARCH = 60
+SEARCH, FEATURES = 60, 32
 
 
 def summed(image: Floats) -> Floats:
@@ -73,12 +77,26 @@ def test_the_stream_scores_as_the_whole_does() -> None:
     assert np.stack([row.row for row in found]) == pytest.approx(whole, abs=1e-4)
 
 
-def test_groups_are_of_one_size() -> None:
-    assert FEATURES % GROUPS == 0
+def test_the_built_in_network_is_right_on_the_sample(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its sound is 80 ms early, from 16 s on 160 ms late, from 32 s on 240 ms early; windows of 4 s lie between."""
+    fetch_face_model()
+    assert main(["measure", str(SAMPLE), "--model", "direct", "--window", "4", "--json"]) == 0
+    windows = json.loads(capsys.readouterr().out)["windows"]
+    truths_ms = np.repeat([80, -160, 240], 4)
+    sure = [window["state"] == "measuring" for window in windows]
+    errors_ms = [window["offset_ms"] - truth for window, truth in zip(windows, truths_ms, strict=False)]
+    assert np.sum(np.abs(errors_ms) <= 40) >= len(errors_ms) - 1
+    assert np.mean(sure) >= 0.5 and all(abs(e) <= 40 for e, is_sure in zip(errors_ms, sure, strict=False) if is_sure)
 
 
-def test_the_direct_network_has_to_be_given(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", "any.mkv", "--model", "direct"]) == 2
-    assert "--bundle" in capsys.readouterr().err
+def test_the_built_in_network_is_small_and_lost_nothing() -> None:
+    bundle = load_bundle(DIRECT_BUNDLE, (DIRECT,))
+    assert sum((DIRECT_BUNDLE / name).stat().st_size for name in DIRECT.files) < 1_000_000
+    parity = bundle.manifest["parity"]["parity"]
+    losses = [share - parity["accuracy"][length] for length, share in parity["reference_accuracy"].items()]
+    assert max(losses) <= 0.005
+
+
+def test_another_kind_of_bundle_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", "any.mkv", "--model", "direct", "--bundle", str(DEFAULT_BUNDLE)]) == 4
     assert "towers" in capsys.readouterr().err
