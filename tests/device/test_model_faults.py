@@ -19,7 +19,8 @@ import pytest
 
 from device.cli import main
 from device.model_cli import STATE_VARIABLE
-from device.towers.bundle import DEFAULT_BUNDLE, FILES, GOLDEN, MANIFEST
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
+from device.towers.golden import GOLDEN
 from device.towers.kinds import AUDIO, LIPS
 from device.towers.signature import SIGNATURE
 from device.towers.store import CURRENT, Store

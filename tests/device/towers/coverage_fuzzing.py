@@ -1,9 +1,9 @@
 """Coverage-guided fuzzing of what reads a stranger's bytes: `python -m tests.device.towers.coverage_fuzzing TARGET`.
 
-TARGET is a name of TARGETS; behind it go options of libFuzzer, such as `-runs=100000`, `-max_total_time=600` or a
-folder to keep what was found. The device's own Python is instrumented, so that the fuzzer sees which branches it has
-reached. Anything but an error of ours is a crash, and so is a damaged bundle that is accepted. Needs `pip install
-atheris`; without it this says so and ends with 77.
+TARGET is a name of TARGETS; behind it go options of libFuzzer, such as `-runs=100000` or `-max_total_time=600`, and a
+folder to keep what was found, or a file to try once more. The device's own Python is instrumented, so that the fuzzer
+sees which branches it has reached. Anything but an error of ours is a crash, and so is a damaged bundle that is accepted.
+Needs `pip install atheris`; without it this says so and ends with 77.
 """
 
 from __future__ import annotations
@@ -134,14 +134,15 @@ def main() -> None:
     if len(sys.argv) < 2 or sys.argv[1] not in TARGETS:
         sys.exit(f"give one of {', '.join(TARGETS)}, and what libFuzzer is to be told")
     name = sys.argv.pop(1)
-    seeds = Path(_SCRATCH.name) / "seeds"
-    seeds.mkdir()
-    (seeds / name).write_bytes(SEEDS[name]())
-    folders = [each for each in sys.argv[1:] if not each.startswith("-")] or [str(Path(_SCRATCH.name) / "found")]
-    Path(folders[0]).mkdir(exist_ok=True)
-    options = [each for each in sys.argv[1:] if each.startswith("-")]
+    given = sys.argv[1:]
+    if not any(Path(each).is_file() for each in given):  # else only those are tried
+        folders = [Path(each) for each in given if not each.startswith("-")]
+        for folder in (*folders, seeds := Path(_SCRATCH.name) / "seeds"):
+            folder.mkdir(exist_ok=True)
+        (seeds / name).write_bytes(SEEDS[name]())
+        given += [str(seeds)]
     mutator = _changed_manifest if name == "manifest" else None
-    atheris.Setup([sys.argv[0], *options, *folders, str(seeds)], TARGETS[name], custom_mutator=mutator)
+    atheris.Setup([sys.argv[0], *given], TARGETS[name], custom_mutator=mutator)
     atheris.Fuzz()
 
 

@@ -32,8 +32,8 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from device.errors import ModelError
-from device.towers.bundle import DEFAULT_BUNDLE, FILES, GOLDEN, MANIFEST, load_bundle
-from device.towers.golden import distance
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, load_bundle
+from device.towers.golden import GOLDEN, distance
 from device.towers.litert import Floats, Model
 from device.towers.signature import SIGNATURE
 from device.towers.store import verify_bundle

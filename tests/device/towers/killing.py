@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ def main() -> int:
             folder = Path(work) / version
             if options.measure:
                 shutil.copytree(DEFAULT_BUNDLE, folder, ignore=shutil.ignore_patterns(SIGNATURE))
-                change_manifest(folder, lambda manifest, version=version: manifest.update(version=version))
+                change_manifest(folder, partial(dict.update, version=version))
             else:
                 versioned(folder, version)
             bundles.append(folder)

@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
 from device.sync.curve import Calibration
-from device.towers.bundle import DEFAULT_BUNDLE, FILES, GOLDEN, MANIFEST, Bundle, load_bundle
-from device.towers.golden import difference, distance
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_bundle
+from device.towers.golden import GOLDEN, difference, distance
 from device.towers.kinds import AUDIO, LIPS
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
 

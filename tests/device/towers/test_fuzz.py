@@ -37,3 +37,15 @@ def test_structure_is_what_is_not_weights() -> None:
     content = (DEFAULT_BUNDLE / "audio.tflite").read_bytes()
     places = set(fuzzing.structure(content))
     assert 1000 < len(places) < len(content) / 4 and {0, 4, 5, 6, 7} <= places
+
+
+def test_coverage_guided_fuzzing_says_what_it_needs() -> None:
+    """Where atheris is there, a short run of each of its targets."""
+    module = f"{fuzzing.__package__}.coverage_fuzzing"
+    for target in ("manifest", "bundle_file", "signature", "golden", "model"):
+        command = [sys.executable, "-m", module, target, "-runs=500"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=300)
+        if done.returncode == 77:
+            assert "pip install atheris" in done.stderr
+            pytest.skip(done.stderr.strip())
+        assert done.returncode == 0, done.stderr

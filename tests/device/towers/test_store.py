@@ -21,8 +21,9 @@ from device.errors import (
     ModelSignatureError,
     ModelStoreError,
 )
-from device.towers.bundle import FILES, GOLDEN, MANIFEST, load_bundle
+from device.towers.bundle import FILES, MANIFEST, load_bundle
 from device.towers.disk import Disk, read_plain
+from device.towers.golden import GOLDEN
 from device.towers.kinds import AUDIO, LIPS
 from device.towers.signature import SIGNATURE
 from device.towers.store import CURRENT, PREVIOUS, Store, verify_bundle
