@@ -2,7 +2,7 @@
 
 TARGET is a name of TARGETS; behind it go options of libFuzzer, such as `-runs=100000` or `-max_total_time=600`, and a
 folder to keep what was found, or a file to try once more. The device's own Python is instrumented, so that the fuzzer
-sees which branches it has reached. Anything but an error of ours is a crash, and so is a damaged bundle that is accepted.
+sees which branches it has reached. Anything but an error of ours is a crash, and so is a damaged bundle that is taken.
 Needs `pip install atheris`; without it this says so and ends with 77.
 """
 
