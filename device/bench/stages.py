@@ -57,7 +57,8 @@ class Chain:
         self._analyzer = Analyzer(bundle, face_model)  # only for its memory of speech
         for chunk in self._chunks:
             list(self._analyzer.push(chunk))
-        stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
+        self._search_ticks, self._calibration = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration
+        self._score, self._head_macs = score_of(bundle), head_macs(bundle, folder)
         self._detector = _RecordingDetector(face_model)
         self._grid_parts = list(self._crop_with(self._detector))
         self._lips, self._audio = (_CountedModel((folder / name).read_bytes(), name=name) for name in (LIPS, AUDIO))
@@ -95,11 +96,7 @@ class Chain:
             reports.take(rows)
 
     def _evidence(self) -> Iterator[list[LipEvidence]]:
-<<<<<<< HEAD
-        stream = EvidenceStream(self._search_ticks, self._calibration)
-=======
-        stream = EvidenceStream(self._search_ticks, self._logit_scale, self._score)
->>>>>>> models
+        stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
         # By time, as they come from a live rig: the stream forgets sound that no lips have asked for.
         timed = [((part.first_tick + len(part.valid)) * AUDIO_TICKS_PER_LIP_TICK, 1, part) for part in self.lip_parts]
         timed += [(part.first_tick + len(part.valid), 0, part) for part in self._audio_parts]
