@@ -46,7 +46,7 @@ def _bundle(folder: Path) -> Bundle:
     return load_bundle(folder)
 
 
-def _beside(frames: list[Frame], others: list[Frame], first_left: bool) -> Iterator[Frame]:
+def side_by_side(frames: list[Frame], others: list[Frame], first_left: bool) -> Iterator[Frame]:
     """Each frame with the other person's latest beside it; the other one's film turns back at its ends."""
     there_and_back = [*others, *others[-2:0:-1]]
     step_ns = (others[-1].t_ns - others[0].t_ns) / (len(others) - 1)
@@ -56,7 +56,8 @@ def _beside(frames: list[Frame], others: list[Frame], first_left: bool) -> Itera
         yield Frame(frame.seq, frame.t_ns, np.hstack(pair if first_left else pair[::-1]))
 
 
-def _items(frames: list[Frame], samples: Samples, audio_ns: int) -> list[Frame | Chunk]:
+def with_sound(frames: list[Frame], samples: Samples, audio_ns: int) -> list[Frame | Chunk]:
+    """Pictures and sound as they come from a source."""
     return sorted([*frames, *chunks_of(samples, audio_ns)], key=lambda item: item.t_ns)
 
 
@@ -67,15 +68,15 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
     frames, samples, audio_ns = read_clip(scene.heard)
     others, _, _ = read_clip(scene.seen)
     alone = [Frame(frame.seq, frame.t_ns, square(frame.rgb)) for frame in frames]
-    whole = reports(_items(alone, samples, audio_ns), bundle, 3600.0)[-1]
+    whole = reports(with_sound(alone, samples, audio_ns), bundle, 3600.0)[-1]
     short = len(samples) < _LEAST_S * AUDIO_RATE_HZ
     if short or whole.best is None or whole.state is not State.MEASURING:
         return {"heard": scene.heard.name, "seen": scene.seen.name, "unsure": True}
     truth_ms = whole.best.offset_ms + scene.shift_ms
     audio_ns -= round(scene.shift_ms * NS_PER_MS)
     found: dict[str, Any] = {"heard": scene.heard.name, "seen": scene.seen.name, "shift_ms": scene.shift_ms}
-    for name, shown in (("alone", alone), ("both", list(_beside(frames, others, scene.heard_left)))):
-        told = [result.offset_ms for result in reports(_items(shown, samples, audio_ns), bundle, window_s)]
+    for name, shown in (("alone", alone), ("both", list(side_by_side(frames, others, scene.heard_left)))):
+        told = [result.offset_ms for result in reports(with_sound(shown, samples, audio_ns), bundle, window_s)]
         errors_ms = [abs(offset_ms - truth_ms) for offset_ms in told if offset_ms is not None]
         right = sum(error_ms <= _RIGHT_MS for error_ms in errors_ms)
         found[name] = {"reports": len(told), "measuring": len(errors_ms), "right": right}
