@@ -35,6 +35,7 @@ from device.errors import ModelError
 from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, load_bundle
 from device.towers.golden import GOLDEN, distance
 from device.towers.litert import Floats, Model
+from device.towers.rehearsal import BUSY_S
 from device.towers.signature import SIGNATURE
 from device.towers.store import verify_bundle
 from tests.bundles import sign_off
@@ -42,7 +43,6 @@ from tests.device.towers import speech
 from tests.stores import make_key, signed, trust
 from tests.test_house import ROOT
 
-_BUSY_S = 10  # of processor time; a whole load takes less than one
 _NEAR = 0.05  # of the norm, as of golden vectors
 _OUTCOMES = ("accepted, the same answers", "accepted, near answers", "accepted, far answers", "", "refused")
 _INTERESTING = (b"\xff\xff\xff\xff", bytes(4), b"\xff\xff\xff\x7f", b"\x00\x00\x00\x80", b"\x01\x00\x00\x00", b"\x7f")
@@ -254,7 +254,7 @@ class Fuzzer:
         os.dup2(nowhere, 1)
         os.dup2(nowhere, 2)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_CPU, (_BUSY_S, _BUSY_S + 5))
+        resource.setrlimit(resource.RLIMIT_CPU, (BUSY_S, BUSY_S + 5))
 
 
 WAYS = (Fuzzer.damaged, Fuzzer.manifest_signed, Fuzzer.manifest_unsigned, Fuzzer.forged, Fuzzer.forged_signature)
