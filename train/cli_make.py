@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,10 @@ def add_make_commands(
     fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    fit.add_argument(
+        "--source", type=Path, action="append", default=[], metavar="FILE",
+        help="a file that the shards came from, such as clips.csv, for the hashes in provenance.json",
+    )  # fmt: skip
     fit.add_argument(
         "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
         help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
@@ -114,9 +119,13 @@ def _fit(options: argparse.Namespace) -> int:
         from train.fit_direct import with_faces
 
         train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
+    from train.provenance import recorded
+
     fit = import_module(CONFIGS[options.model][0])
     more = [together] if options.model == "towers" else []
-    getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
+    told = recorded(options.out, config, options.shards, options.offsets, options.source)
+    with told if together.is_chief else nullcontext():
+        getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
     return 0
 
 
