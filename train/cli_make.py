@@ -34,6 +34,9 @@ def add_make_commands(
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
+    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
+    retrain.set_defaults(work_of=_retrain)
+    retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="begin with a copy of train/default.toml")
     clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
     clean.set_defaults(work_of=_clean)
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
@@ -88,6 +91,14 @@ def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
         remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
         raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
     prepare_with_beam(options.clips, options.out, of_beam)
+    return 0
+
+
+def _retrain(options: argparse.Namespace) -> int:
+    from train.retrain import retrain
+
+    bundle = retrain(options.config)
+    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
     return 0
 
 
