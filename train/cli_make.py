@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from contextlib import nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,6 +34,9 @@ def add_make_commands(
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
+    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
+    retrain.set_defaults(work_of=_retrain)
+    retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="begin with a copy of train/default.toml")
     clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
     clean.set_defaults(work_of=_clean)
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
@@ -44,6 +48,10 @@ def add_make_commands(
     fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    fit.add_argument(
+        "--source", type=Path, action="append", default=[], metavar="FILE",
+        help="a file that the shards came from, such as clips.csv, for the hashes in provenance.json",
+    )  # fmt: skip
     fit.add_argument(
         "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
         help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
@@ -87,6 +95,14 @@ def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     return 0
 
 
+def _retrain(options: argparse.Namespace) -> int:
+    from train.retrain import retrain
+
+    bundle = retrain(options.config)
+    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
+    return 0
+
+
 def _clean(options: argparse.Namespace) -> int:
     config = fit_config(options)
     check_parent(options.out)
@@ -115,9 +131,13 @@ def _fit(options: argparse.Namespace) -> int:
         from train.direct_batches import with_faces
 
         train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
+    from train.provenance import recorded
+
     fit = import_module(CONFIGS[options.model][0])
     more = [together] if options.model == "towers" else []
-    getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
+    told = recorded(options.out, config, options.shards, options.offsets, options.source)
+    with told if together.is_chief else nullcontext():
+        getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
     return 0
 
 
