@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from convert.card import card_of, read_evaluation, read_object
 from convert.pack import pack, write_json
 from convert.parity import Answers, Parity, compare, require_parity
 from convert.quantize import FORMATS, to_tflite
@@ -19,27 +20,36 @@ from convert.trained import open_run
 from device import __version__
 from device.errors import InputMissingError, UsageError
 from device.towers.bundle import MANIFEST, load_bundle
+from train.card import DEFAULT_CARD, read_card
 from train.data import load_clips
 from train.load_towers import read_calibration
+from train.provenance import PROVENANCE, summary
 
 REFERENCE = "float32"
 
 
 def build(
     run: Path, shards: list[Path], out: Path, *, name: str, version: str, calibration: Path | None, example_count: int,
-    max_loss: float,
+    max_loss: float, card: Path = DEFAULT_CARD, evaluation: Path | None = None, recipe: Path | None = None,
 ) -> dict[str, FormatReport]:  # fmt: skip
-    """Convert, pack, compare. Raises ModelError where a format loses more than `max_loss`; the bundles stay."""
+    """Convert, pack, compare. Raises ModelError where a format loses more than `max_loss`; the bundles stay.
+
+    card, evaluation: for the model card, what nobody can measure and what evaluate wrote; recipe: what retrain wrote.
+    """
+    texts, figures = read_card(card), read_evaluation(evaluation) if evaluation else None
     trained = open_run(run)
+    training = _describe(run)
+    if recipe is not None:
+        training["recipe"] = read_object(recipe, "Give what avdrift-train retrain wrote")
     settings = trained.calibration
     if calibration is not None:
         settings = read_calibration(calibration, settings.logit_scale)
     clips = load_clips(shards)
-    training = [clip for clip in clips if clip.split == "train"]
+    shown = [clip for clip in clips if clip.split == "train"]
     validation = [clip for clip in clips if clip.split == "valid"]
-    if not training or not validation:
+    if not shown or not validation:
         raise InputMissingError(
-            f"{len(training)} training and {len(validation)} validation clips, both are needed",
+            f"{len(shown)} training and {len(validation)} validation clips, both are needed",
             where=", ".join(map(str, shards)), remedy="Prepare clips of both splits",
         )  # fmt: skip
     try:
@@ -48,9 +58,9 @@ def build(
         raise UsageError(f"not a folder ({error.strerror})", where=str(out), remedy="Give another --out") from error
     about = {
         "min_software": __version__, "name": name, "version": version, "calibration": asdict(settings),
-        "training": _describe(run),
+        "training": training, "card": card_of(texts, training, figures),
     }  # fmt: skip
-    examples = trained.examples(training, example_count)
+    examples = trained.examples(shown, example_count)
     contents: dict[str, dict[str, bytes]] = {}
     answers: dict[str, Answers] = {}
     for fmt in FORMATS:
@@ -70,9 +80,13 @@ def build(
 
 
 def _describe(run: Path) -> dict[str, Any]:
-    """For the manifest: what `fit` wrote down of its data and its configuration."""
-    found = {}
-    for key in ("data", "config"):
-        path = run / f"{key}.json"
-        found[key] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    return found
+    """For the manifest: what `fit` wrote down of its data, its configuration and where both come from; or null."""
+    remedy = "Give the folder that fit wrote"
+
+    def told(file: str) -> dict[str, Any] | None:
+        return read_object(run / file, remedy) if (run / file).is_file() else None
+
+    provenance = told(PROVENANCE)
+    return {
+        "data": told("data.json"), "config": told("config.json"), "provenance": provenance and summary(provenance),
+    }  # fmt: skip

@@ -17,8 +17,10 @@ from convert.kinds import KINDS
 from convert.remote import SERVICE, Access
 from device import __version__
 from device.command import guarded
+from device.errors import UsageError
 from device.towers.bundle import Bundle, load_bundle
 from device.towers.signature import sign
+from train.card import DEFAULT_CARD
 from train.fit_options import require_tensorflow
 
 
@@ -34,6 +36,15 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("--model-version", default=__version__)
     build.add_argument("--examples", type=_count, default=300, help="stretches that int8 takes its scales from (300)")
     build.add_argument("--max-loss", type=_share, default=0.005, help="share of windows a format may lose (0.005)")
+    build.add_argument("--card", type=Path, default=DEFAULT_CARD, help="what nobody can measure (train/card.toml)")
+    build.add_argument("--evaluation", type=Path, metavar="FILE.json", help="what avdrift-train evaluate has written")
+    build.add_argument("--recipe", type=Path, metavar="FILE.json", help="what avdrift-train retrain has written")
+    card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
+    card.add_argument("bundle", type=Path)
+    card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
+    card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
+    card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
     verify = commands.add_parser("verify", help="check a bundle as the device would")
     verify.add_argument("bundle", type=Path)
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
@@ -87,12 +98,35 @@ def _share(text: str) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     options = build_parser().parse_args(argv)
-    commands = {"build": _build, "verify": _verify, "sign": _sign, "deploy": _deploy}
+    commands = {"build": _build, "card": _card, "verify": _verify, "sign": _sign, "deploy": _deploy}
     return guarded("avdrift-convert", lambda: commands[options.command](options))
 
 
 def _verify(options: argparse.Namespace) -> int:
     print(f"{options.bundle}: {_checked(options.bundle).label}, all checks passed")
+    return 0
+
+
+def _card(options: argparse.Namespace) -> int:
+    from convert.card import page, read_evaluation, read_object, write_card
+    from train.card import read_card
+
+    anew = options.texts or options.evaluation or options.provenance
+    texts = read_card(options.texts or DEFAULT_CARD)
+    evaluation = read_evaluation(options.evaluation) if options.evaluation else None
+    provenance = read_object(options.provenance, "Give a JSON object") if options.provenance else None
+    manifest = _checked(options.bundle).manifest
+    try:
+        if anew:
+            write_card(options.bundle, texts, evaluation, provenance)
+            manifest = _checked(options.bundle).manifest
+        shown = page(manifest)
+        if options.page:
+            options.page.write_text(shown, encoding="utf-8")
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise UsageError(what, where=str(error.filename), remedy="Name a file that this user may write") from error
+    print(shown if not options.page else f"{options.page}: the card of {_checked(options.bundle).label}")
     return 0
 
 
@@ -130,7 +164,8 @@ def _build(options: argparse.Namespace) -> int:
 
     reports = build(
         options.run, options.shards, options.out, name=options.name, version=options.model_version,
-        calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss,
+        calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss, card=options.card,
+        evaluation=options.evaluation, recipe=options.recipe,
     )  # fmt: skip
     for fmt, report in reports.items():
         print(json.dumps({"format": fmt} | report.to_dict()))

@@ -109,7 +109,7 @@ def _deploy(host: str, job: Job, access: Access, tell: Callable[[str], None], st
         remote = Remote(host, access)
         tell("connecting")
         before = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), None)
-        used = " ".join(str(before[key])[:12] for key in ("name", "version", "digest")) if before else "built-in models"
+        used = f"{before['name']} {before['version']} {before['digest'][:12]}" if before else "built-in models"
         if job.dry_run:
             return Outcome(host, _PLANNED, f"{job.bundle.label} in place of {used}")
         _install(remote, job, tell)

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
 from device.sync.curve import TICK_MS
-from device.towers.bundle import FORMAT, GOLDEN, MANIFEST
+from device.towers.bundle import FORMAT, MANIFEST
+from device.towers.golden import GOLDEN
 from device.towers.kinds import Kind
 from device.towers.litert import Model
 from device.towers.macs import count_macs

@@ -52,10 +52,6 @@ class Yuv420:
         top, left = rows.start - 2 * top, columns.start - 2 * left
         return rgb[top : top + len(rows), left : left + len(columns)]
 
-    def gray(self, part: Part) -> Bytes:
-        return np.asarray(cv2.LUT(np.ascontiguousarray(self.y[part]), _gray_of_luma()), np.uint8)
-
-
 Picture: TypeAlias = Bytes | Yuv420
 
 
@@ -63,18 +59,28 @@ def whole_rgb(picture: Picture) -> Bytes:
     return picture[WHOLE] if isinstance(picture, Yuv420) else picture
 
 
-def gray(picture: Picture, part: Part = WHOLE) -> Bytes:
-    """A part in grey; a picture [height, width] is grey already."""
+def luma(picture: Picture, part: Part = WHOLE) -> Bytes:
+    """A part in grey, but a camera's picture on its own scale: `gray_of_luma` is cheaper once little is left of it.
+
+    A picture [height, width] is grey already.
+    """
     if isinstance(picture, Yuv420):
-        return picture.gray(part)
+        return picture.y[part]
     cut = picture[part]
     return np.asarray(cv2.cvtColor(cut, cv2.COLOR_RGB2GRAY), np.uint8) if cut.ndim == 3 else cut
+
+
+def gray_of_luma(picture: Picture, values: Bytes) -> Bytes:
+    """What `luma` gave of this picture, or what was made of it, in grey."""
+    return np.asarray(cv2.LUT(values, _gray_levels()), np.uint8) if isinstance(picture, Yuv420) else values
 
 
 def brightness(picture: Picture, step: int) -> Bytes:
     """How bright each `step`-th pixel of each `step`-th row is, 0 to 255: grey, or green of an RGB picture."""
     every = slice(step // 2, None, step)
-    return picture.gray((every, every)) if isinstance(picture, Yuv420) else picture[every, every, 1].copy()
+    if isinstance(picture, Yuv420):
+        return gray_of_luma(picture, np.ascontiguousarray(picture.y[every, every]))
+    return picture[every, every, 1].copy()
 
 
 def turned(picture: Picture) -> Picture:
@@ -85,7 +91,7 @@ def turned(picture: Picture) -> Picture:
 
 
 @cache
-def _gray_of_luma() -> Bytes:
+def _gray_levels() -> Bytes:
     """[256]: what OpenCV makes of each luma without colour."""
     pairs = np.repeat(np.arange(256, dtype=np.uint8), 4).reshape(256, 2, 2)
     luma = pairs.transpose(1, 0, 2).reshape(2, 512)

@@ -1,16 +1,13 @@
-"""For tests of the model store: keys, signed bundles, disks that fail at a chosen step, and a child to be killed."""
+"""For tests of the model store: keys, signed bundles, and disks that fail at a chosen step."""
 
 from __future__ import annotations
 
 import errno
 import os
-import random
 import shutil
-import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +15,7 @@ import pytest
 
 from device.towers.disk import Disk
 from device.towers.signature import IDENTITY, NAMESPACE, SIGNERS, sign
-from device.towers.store import CURRENT, Store, verify_bundle
+from device.towers.store import Store
 from tests.bundles import audio_tower, change_manifest, write_bundle
 
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
@@ -135,46 +132,14 @@ def leftovers(store: Path) -> list[str]:
     return sorted(path.name for path in (store / "models").iterdir() if path.name[0] == "." and path.name != ".lock")
 
 
-def _change_for_ever(store: Path, bundles: list[Path]) -> None:
-    """Put each bundle in anew and in use, in turn, never stopping."""
-    changed = Store(store)
-    while True:
-        for source in bundles:
-            bundle = Store(store).load_current()
-            for path in (store / "models").iterdir():
-                if path.name[0] != "." and not path.is_symlink() and (bundle is None or path.name != bundle.digest):
-                    shutil.rmtree(path)
-            changed.activate(
-                changed.install(source, allow_unsigned=True, allow_downgrade=True).digest, allow_downgrade=True
-            )
-
-
-def _in_a_child(work: Callable[[], None]) -> int:
-    child = os.fork()
-    if not child:
-        try:
-            work()
-        finally:
-            os._exit(1)
-    return child
-
-
-def kill_often(store: Path, bundles: list[Path], times: int, seed: int) -> None:
-    """Kill a child that changes the store at random moments; prints how it went. `current` must stay whole."""
-    dice, interrupted, seen = random.Random(seed), 0, set()
-    for source in bundles:  # so that the children are killed at the disk and not while they wait for LiteRT
-        verify_bundle(source, Store(store).signers, allow_unsigned=True)
-    for _ in range(times):
-        child = _in_a_child(lambda: _change_for_ever(store, bundles))
-        time.sleep(dice.uniform(0.0, 0.15))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        assert os.WIFSIGNALED(status), "the child ended before it was killed"
-        interrupted += bool(leftovers(store))
-        seen.add(current_version(store))
-        assert Store(store).linked(CURRENT) in {path.name for path in (store / "models").iterdir()}
-    print(f"killed {times}, interrupted {interrupted}, versions {len(seen)}")
-
-
-if __name__ == "__main__":  # forks, so in a process that has no threads
-    kill_often(Path(sys.argv[1]), [Path(name) for name in sys.argv[4:]], int(sys.argv[2]), int(sys.argv[3]))
+@contextmanager
+def small_disk(folder: Path, size: str) -> Iterator[None]:
+    """A disk of its own in the place of a new folder, as long as this lasts; skips where nobody may mount one."""
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if os.geteuid() or shutil.which("mount") is None or subprocess.run(command, capture_output=True).returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -30,7 +29,7 @@ from device.towers.store import CURRENT
 from tests.bundles import change_manifest
 from tests.scenes import ROOT, looped, rash_bundle
 from tests.ssh_devices import Site, SshDevice, cut_after, free_port, needs_sshd
-from tests.stores import current_version, make_key, needs_ssh_keygen, signed, trust, versioned
+from tests.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
 from tests.trials import Device
 
 pytestmark = [needs_sshd, needs_ssh_keygen]
@@ -322,17 +321,14 @@ def test_what_is_given_to_the_shell_there_is_quoted(site: Site, pi: SshDevice, m
 def full_disk(pi: SshDevice) -> Iterator[Path]:
     """The device's state on a disk of its own, with room for the old models and little more."""
     state, aside = pi.folder / "state", pi.folder / "aside"
-    if os.geteuid() or shutil.which("mount") is None:
-        pytest.skip("needs the right to mount a tmpfs")
     state.rename(aside)
-    state.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(state)], capture_output=True).returncode:
-        pytest.skip("needs the right to mount a tmpfs")
-    shutil.copytree(aside, state, symlinks=True, dirs_exist_ok=True)
-    yield state
-    subprocess.run(["umount", str(state)], check=True)
-    state.rmdir()
-    aside.rename(state)
+    try:
+        with small_disk(state, "1m"):
+            shutil.copytree(aside, state, symlinks=True, dirs_exist_ok=True)
+            yield state
+    finally:
+        state.rmdir()
+        aside.rename(state)
 
 
 def test_a_full_disk_there(site: Site, pi: SshDevice, made: Path, full_disk: Path, capsys: Shown) -> None:

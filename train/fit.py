@@ -7,12 +7,9 @@ can fill, long ones that hold more wrong answers), measure the validation speake
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from queue import Full, Queue
 from typing import Any
 
 import keras
@@ -24,36 +21,13 @@ from device.sync.curve import Calibration
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.distribute import Workers, alone
+from train.fit_config import FitConfig
+from train.lessons import learn_phones, learn_shapes
+from train.loop import SEEDS_APART, describe_run, prefetch, training_data
 from train.measure import Towers, accuracy, own_offset, track, windows
-from train.phones import CLASSES, phone_batches, talks
-from train.towers import PhoneReader, ShapeReader, TowerPair
+from train.towers import TowerPair
 
 SHORT_TICKS, LONG_TICKS = 26, 60
-_PHONE_TICKS = 200
-_SEEDS_APART = 1_000_003  # of workers, whose batches must not be the same
-
-
-@dataclass(frozen=True, slots=True)
-class FitConfig:
-    """Everything that decides a training run; written beside its checkpoints."""
-
-    epochs: int = 40
-    steps_per_epoch: int = 100
-    frames_per_batch: int = 960
-    learning_rate: float = 1.5e-3
-    weight_decay: float = 0.02
-    warmup_steps: int = 200
-    dropout: float = 0.15
-    short_share: float = 0.35
-    phone_steps: int = 0
-    phone_voices: int = 200
-    shape_steps: int = 400
-    shape_weight: float = 1.0
-    speed_share: float = 0.5
-    log_tract: float = 0.12
-    mask_share: float = 0.5
-    erase_share: float = 0.2
-    seed: int = 1
 
 
 def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
@@ -109,83 +83,6 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
     return result
 
 
-def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
-    """Per corpus, what is trained on: clips, speaker labels and minutes."""
-    corpora = {}
-    for corpus in sorted({clip.corpus for clip in clips}):
-        own = [clip for clip in clips if clip.corpus == corpus]
-        corpora[corpus] = {
-            "clips": len(own),
-            "speakers": len({clip.speaker for clip in own}),
-            "minutes": round(sum(len(clip.valid) for clip in own) * FRONT_END.lip_tick_ms / 60_000, 1),
-        }
-    return corpora
-
-
-def _prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
-    """The same batches, made in a thread while the last one trains; set the event to end it."""
-    queue: Queue[Any] = Queue(depth)
-    stop = threading.Event()
-    failures: list[Exception] = []
-
-    def put(item: Any) -> None:
-        while not stop.is_set():
-            try:
-                queue.put(item, timeout=0.5)
-                return
-            except Full:
-                continue
-
-    def work() -> None:
-        try:
-            for batch in batches:
-                put(batch)
-                if stop.is_set():
-                    return
-        except Exception as error:  # raised again where the batches are taken, or the taker would wait for ever
-            failures.append(error)
-        put(None)
-
-    def taken() -> Iterator[Any]:
-        yield from iter(queue.get, None)
-        if failures:
-            raise failures[0]
-
-    threading.Thread(target=work, daemon=True).start()
-    return taken(), stop
-
-
-def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
-    """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
-    reader = ShapeReader(pair)
-    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.shape_steps, alpha=0.1)
-    reader.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
-    pair.lips.windows.trainable = False  # has no part in it
-    errors, step = [], workers.step(reader)
-    for _ in tqdm(range(config.shape_steps), desc="shapes", disable=None if workers.is_chief else True):
-        errors.append(step([(x["crops"], y["lip_points"]) for x, y in next(source)])["loss"])
-    pair.lips.windows.trainable = True
-    print(json.dumps({"shape_steps": len(errors), "shape_error": round(float(np.mean(errors[-50:])), 4)}), flush=True)
-
-
-def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
-    """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
-    reader = PhoneReader(pair.audio, CLASSES)
-    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, config.phone_steps, alpha=0.1)
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    reader.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
-    spoken = talks(config.phone_voices, config.seed)
-    seed = config.seed + _SEEDS_APART * workers.index
-    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=seed, augmentation=augmentation)
-    source, stop = _prefetch(workers.grouped(batches))
-    right, step = [], workers.step(reader)
-    for _ in tqdm(range(config.phone_steps), desc="phones", disable=None if workers.is_chief else True):
-        right.append(step(next(source))["accuracy"])
-    stop.set()
-    print(json.dumps({"phone_steps": len(right), "phone_accuracy": round(float(np.mean(right[-50:])), 4)}), flush=True)
-
-
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None
 ) -> TowerPair:
@@ -196,8 +93,7 @@ def fit(
     workers = workers or alone()
     out.mkdir(parents=True, exist_ok=True)
     if workers.is_chief:
-        (out / "config.json").write_text(json.dumps(asdict(config) | {"replicas": workers.replicas}, indent=1))
-        (out / "data.json").write_text(json.dumps(training_data(clips), indent=1))
+        describe_run(out, clips, config, replicas=workers.replicas)
     with workers.strategy.scope():
         return _fit(clips, validation, out, config, workers)
 
@@ -226,7 +122,7 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
     )  # fmt: skip
     kinds = [
         iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                     seed=config.seed + done * 2 + k + _SEEDS_APART * workers.index, augmentation=augmentation))
+                     seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
         for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
     ]  # fmt: skip
     choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
@@ -235,15 +131,15 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
         while True:
             yield next(workers.grouped(kinds[int(choose.random() >= config.short_share)]))
 
-    source, stop = _prefetch(mixed())
+    source, stop = prefetch(mixed())
     if not state.exists() and config.phone_steps:
         learn_phones(pair, config, augmentation, workers)
     if not state.exists() and config.shape_steps:
         learn_shapes(pair, source, config, workers)
-    step, quiet = workers.step(pair), None if workers.is_chief else True
+    step = workers.step(pair)
     for epoch in range(done, config.epochs):
         began, losses = time.monotonic(), []
-        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=quiet):
+        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=workers.quiet):
             losses.append(step(next(source))["loss"])
         figures = {
             "epoch": epoch + 1,
@@ -264,3 +160,8 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
         state.write_text(json.dumps({"epochs": epoch + 1}))
     stop.set()
     return pair
+
+
+__all__ = [
+    "FitConfig", "build_pair", "fit", "keras_towers", "learn_phones", "learn_shapes", "training_data", "validate",
+]  # fmt: skip

@@ -16,7 +16,7 @@ CONFIGS = {
     "direct": ("train.fit_direct", "DirectConfig"),
 }
 # Lowest and highest value that makes sense; the defaults are those of the configuration itself.
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "steps_per_epoch": (1, 1_000_000), "frames_per_batch": (60, 100_000),
     "learning_rate": (0, 1), "weight_decay": (0, 1), "warmup_steps": (0, 1_000_000), "dropout": (0, 0.9),
     "short_share": (0, 1), "phone_steps": (0, 1_000_000), "phone_voices": (1, 100_000),
@@ -61,7 +61,7 @@ def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
     values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(config) if field.init}
     wrong = [
         f"--{name.replace('_', '-')} is {values[name]:g}, allowed is {low:g} to {high:g}"
-        for name, (low, high) in _RANGES.items()
+        for name, (low, high) in RANGES.items()
         if name in values and not low <= values[name] <= high
     ]
     if not wrong and values["epochs"] * values["steps_per_epoch"] <= values.get("warmup_steps", 0):

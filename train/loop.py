@@ -1,34 +1,83 @@
-"""A training loop with checkpoints that a later call resumes: what SyncNet and the direct network share."""
+"""What training runs share: batches made ahead, what a run's folder says of it, a loop that a later call resumes."""
 
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
+from queue import Full, Queue
 from typing import Any
 
 import keras
 import numpy as np
 from tqdm import tqdm
 
+from device.features.contract import FRONT_END
 from train.data import Clip
-from train.fit import _prefetch, training_data
 
 CHECKPOINT, STATE = "last.weights.h5", "state.json"
+SEEDS_APART = 1_000_003  # of workers, whose batches must not be the same
 
 
-def describe_run(out: Path, clips: list[Clip], config: Any) -> None:
-    """Write what was trained on, and how, into the folder of a run. `config` is a dataclass with a field `model`."""
+def describe_run(out: Path, clips: list[Clip], config: Any, **more: Any) -> None:
+    """Write what is trained on, and how, into the folder of a run. `config` is a dataclass; `more` goes beside it."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=1), encoding="utf-8")
+    (out / "config.json").write_text(json.dumps(asdict(config) | more, indent=1), encoding="utf-8")
     (out / "data.json").write_text(json.dumps(training_data(clips), indent=1), encoding="utf-8")
 
 
 def resumes(out: Path) -> bool:
     """Whether training into a folder goes on from a checkpoint there."""
     return (out / STATE).exists()
+
+
+def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
+    """Per corpus, what is trained on: clips, speaker labels and minutes."""
+    corpora = {}
+    for corpus in sorted({clip.corpus for clip in clips}):
+        own = [clip for clip in clips if clip.corpus == corpus]
+        corpora[corpus] = {
+            "clips": len(own),
+            "speakers": len({clip.speaker for clip in own}),
+            "minutes": round(sum(len(clip.valid) for clip in own) * FRONT_END.lip_tick_ms / 60_000, 1),
+        }
+    return corpora
+
+
+def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
+    """The same batches, made in a thread while the last one trains; set the event to end it."""
+    queue: Queue[Any] = Queue(depth)
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def put(item: Any) -> None:
+        while not stop.is_set():
+            try:
+                queue.put(item, timeout=0.5)
+                return
+            except Full:
+                continue
+
+    def work() -> None:
+        try:
+            for batch in batches:
+                put(batch)
+                if stop.is_set():
+                    return
+        except Exception as error:  # raised again where the batches are taken, or the taker would wait for ever
+            failures.append(error)
+        put(None)
+
+    def taken() -> Iterator[Any]:
+        yield from iter(queue.get, None)
+        if failures:
+            raise failures[0]
+
+    threading.Thread(target=work, daemon=True).start()
+    return taken(), stop
 
 
 def train(
@@ -45,7 +94,7 @@ def train(
     if resumes(out):
         model.load_weights(checkpoint)
         done = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
-    source, stop = _prefetch(batches(done))
+    source, stop = prefetch(batches(done))
     try:
         for epoch in range(done, epochs):
             began, losses = time.monotonic(), []

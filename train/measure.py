@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -104,6 +104,12 @@ def own_offset(clip_track: Track, calibration: Calibration) -> tuple[float, floa
     rows = clip_track.evidence(OWN_SEARCH_TICKS)
     found = estimate(rows[clip_track.speech()].sum(0), calibration) if len(rows) else None
     return (found.offset_ms, found.confidence) if found else (0.0, 0.0)
+
+
+def sure_tracks(tracks: Iterable[Track], calibration: Calibration, least: float) -> list[tuple[Track, float]]:
+    """Those whose own offset has at least this confidence, each with it in ms: who judges must know what is right."""
+    found = ((t, *own_offset(t, calibration)) for t in tracks)
+    return [(t, offset_ms) for t, offset_ms, confidence in found if confidence >= least]
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,8 +27,9 @@ from device.features.contract import AUDIO_RATE_HZ, FRONT_END, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.fetch import require_face_model
 from device.features.lipgrid import Crops, Flags, LipGrid
-from device.features.mouth import MouthCrop, MouthTracker
+from device.features.mouth import MouthCrop
 from device.features.speech import SpeechStream, widen
+from device.features.tracker import MouthTracker
 from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
 from train.augment import MARGIN_PX
 from train.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
@@ -113,7 +114,7 @@ def _face(rgb: RgbImage, matrix: npt.NDArray[np.float64]) -> GrayImage:
 
 def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
     """Decode one clip and write its shard. Raises a CaptureError when it cannot be used."""
-    tracker = MouthTracker(FaceDetector(require_face_model()), margin_px=MARGIN_PX)
+    tracker = MouthTracker(FaceDetector(require_face_model()), margin_px=MARGIN_PX, max_faces=1)
     study = _FaceStudy(LipMarker(fetch_landmark_model()))
     grid, speech = LipGrid(FRONT_END.crop_px + 2 * MARGIN_PX), SpeechStream()
     lips, flags, chunks = [], [], []
@@ -126,12 +127,12 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
         for item in source:
             if isinstance(item, Frame):
                 study.keep(item)
-                for crop in tracker.push(item):
+                for (crop,) in tracker.push(item):
                     take(crop)
             else:
                 chunks.append(item)
                 flags.append(speech.push(item))
-    for crop in tracker.finish():
+    for (crop,) in tracker.finish():
         take(crop)
     first_lip_tick, crops, valid = placed(lips)
     if valid.sum() * FRONT_END.lip_tick_ms < _MIN_FACE_S * 1000:

@@ -27,9 +27,13 @@ def as_markdown(evaluation: Evaluation) -> str:
     """GitHub's tables."""
     parts = ["# Evaluation", _summary(evaluation)]
     for title, head, body in tables(evaluation):
-        lines = [head, ["---:"] * len(head), *body]
-        parts.append("\n".join([f"## {title}", "", *("| " + " | ".join(line) + " |" for line in lines)]))
+        parts.append("\n".join([f"## {title}", "", *markdown_of(head, body)]))
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_of(head: list[str], body: list[list[str]]) -> list[str]:
+    """The lines of one table."""
+    return ["| " + " | ".join(line) + " |" for line in [head, ["---:"] * len(head), *body]]
 
 
 def tables(evaluation: Evaluation) -> list[Table]:

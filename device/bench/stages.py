@@ -13,8 +13,8 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from device.features.face import Face, FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
-from device.features.mouth import MouthTracker
 from device.features.speech import SpeechStream
+from device.features.tracker import MouthTracker
 from device.pictures import Picture
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
@@ -57,7 +57,7 @@ class Chain:
         self._analyzer = Analyzer(bundle, face_model)  # only for its memory of speech
         for chunk in self._chunks:
             list(self._analyzer.push(chunk))
-        self._search_ticks, self._logit_scale = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration.logit_scale
+        self._search_ticks, self._calibration = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration
         self._score, self._head_macs = score_of(bundle), head_macs(bundle, folder)
         self._detector = _RecordingDetector(face_model)
         self._grid_parts = list(self._crop_with(self._detector))
@@ -96,7 +96,7 @@ class Chain:
             reports.take(rows)
 
     def _evidence(self) -> Iterator[list[LipEvidence]]:
-        stream = EvidenceStream(self._search_ticks, self._logit_scale, self._score)
+        stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
         # By time, as they come from a live rig: the stream forgets sound that no lips have asked for.
         timed = [((part.first_tick + len(part.valid)) * AUDIO_TICKS_PER_LIP_TICK, 1, part) for part in self.lip_parts]
         timed += [(part.first_tick + len(part.valid), 0, part) for part in self._audio_parts]
@@ -113,11 +113,11 @@ class Chain:
         return products + sum(counts) * (2 * self._search_ticks + 1) * self._head_macs
 
     def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:
-        tracker, grid = MouthTracker(detector), LipGrid()
+        tracker, grid = MouthTracker(detector, max_faces=1), LipGrid()
         for frame in self._frames:
-            for crop in tracker.push(frame):
+            for (crop,) in tracker.push(frame):
                 yield grid.push(crop)
-        for crop in tracker.finish():
+        for (crop,) in tracker.finish():
             yield grid.push(crop)
 
 

@@ -1,4 +1,7 @@
-"""Blocks of sound joined to longer ones: what follows costs its calls rather than its samples."""
+"""Blocks of sound joined to longer ones: what follows costs its calls rather than its samples.
+
+They end on a grid of time that the audio tower's blocks end on, so that nothing waits for the rest of a longer one.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +9,42 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from device.records import NS_PER_S, Chunk
+from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS, FRONT_END
+from device.records import NS_PER_MS, NS_PER_S, Chunk
 
+STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
+# A block of the tower ends with the tick before a whole second's; its window and its row's go a little further.
+_PHASE_NS = (
+    (FRONT_END.audio_window_ticks // 2 - 1) * AUDIO_TICK_NS
+    + FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
+    + NS_PER_MS  # and rounding
+) % STEP_NS
 _MAX_JOIN_ERROR_NS = 500_000  # less than 16 kHz can show in a mel row; beyond, the joint's own time must be kept
 
 
+def ends_step(chunk: Chunk) -> bool:
+    """Whether a step of the grid ends within this chunk."""
+    end_ns = chunk.t_ns + len(chunk.samples) * NS_PER_S // chunk.rate_hz
+    return (end_ns - _PHASE_NS) // STEP_NS > (chunk.t_ns - _PHASE_NS) // STEP_NS
+
+
 class ChunkJoiner:
-    """Chunks in, chunks of at least `length_ns` out; a gap, a jump or another rate ends one early.
+    """Chunks in, chunks that each end a step of the grid out; a gap, a jump or another rate ends one early.
 
     Joined chunks have the number and time of their first part, so their samples are off by less than 0.5 ms.
     """
 
-    def __init__(self, length_ns: int) -> None:
-        self._length_ns = length_ns
+    def __init__(self) -> None:
         self._parts: list[Chunk] = []
         self._held_samples = 0
 
     def push(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Take one; give what is long enough, or what this one does not continue."""
+        """Take one; give what is complete, or what this one does not continue."""
         if self._parts and not self._continues(chunk):
             yield from self.finish()
         self._parts.append(chunk)
         self._held_samples += len(chunk.samples)
-        if self._held_samples * NS_PER_S >= self._length_ns * chunk.rate_hz:
+        if ends_step(chunk):
             yield from self.finish()
 
     def finish(self) -> Iterator[Chunk]:

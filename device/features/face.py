@@ -68,7 +68,7 @@ class FaceDetector:
         found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []
         for face in found:
-            if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
+            if all(overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
                 faces.append(face)
         return faces
 
@@ -102,7 +102,7 @@ def _decode(
     ]
 
 
-def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes."""
     wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

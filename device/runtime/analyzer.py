@@ -17,13 +17,14 @@ from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FR
 from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
-from device.features.mouth import DETECT_EVERY_NS, MouthCrop, MouthTracker
+from device.features.mouth import MouthCrop
 from device.features.speech import SpeechMemory, SpeechStream, widen
+from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
 from device.sync.change import curve_now
 from device.sync.curve import TICK_MS, Calibration, estimate
 from device.sync.track import EvidenceStream, LipEvidence
-from device.towers.blocks import BlockStream
+from device.towers.blocks import BlockStream, Embeddings
 from device.towers.bundle import Bundle
 from device.towers.direct import score_of
 
@@ -31,7 +32,6 @@ MEASURING_CONFIDENCE = 0.95
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
-_SOUND_STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
 _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
 
 
@@ -59,26 +59,31 @@ class Analyzer:
         bundle = self._bundle
         self.faces: int | None = None
         self._mouth = MouthTracker(self._detector)
-        self._grid, self._mel, self._speech = LipGrid(), LogMelStream(), SpeechStream()
-        # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
-        self._lips = BlockStream(bundle.lips, normalize, ends_at=-(self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK))
+        self._mel, self._speech = LogMelStream(), SpeechStream()
+        self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # of each face that is followed
         self._audio = BlockStream(bundle.audio)
-        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration.logit_scale, score_of(bundle))
-        self._sound = ChunkJoiner(_SOUND_STEP_NS)
+        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration, score_of(bundle))
+        self._sound = ChunkJoiner()
         self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)
 
     def set_load(self, step: int) -> None:
-        """How much to leave out: 0 nothing; 1 every second face detection; 2 also every second block of lips."""
+        """How much to leave out: 0 nothing; 1 every second face detection; 2 also every second block of lips.
+
+        Where several faces are followed, 1 keeps to the one that is most probably heard.
+        """
         self._load = step
         self._mouth.detect_every_ns = DETECT_EVERY_NS * (2 if step else 1)
-        self._lips.skips = step > 1
+        self._mouth.max_faces = 1 if step else MAX_FACES
+        for _, lips in self._lips.values():
+            lips.skips = step > 1
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         """Take what a source gives; give the evidence that it completes."""
         if isinstance(item, Frame):
-            for crop in self._mouth.push(item):
-                yield from self._push_crop(crop)
+            self._mouth.favourite = self._evidence.speaker
+            for mouths in self._mouth.push(item):
+                yield from self._push_mouths(mouths)
             return
         for chunk in self._sound.push(item):
             yield from self._push_sound(chunk)
@@ -87,12 +92,12 @@ class Analyzer:
         """What is left when the source has ended."""
         for chunk in self._sound.finish():
             yield from self._push_sound(chunk)
-        for crop in self._mouth.finish():
-            yield from self._push_crop(crop)
+        for mouths in self._mouth.finish():
+            yield from self._push_mouths(mouths)
         for part in self._audio.finish():
             yield from self._evidence.push_audio(part)
-        for part in self._lips.finish():
-            yield from self._evidence.push_lips(part)
+        rest = [(lane, part) for lane, (_, lips) in self._lips.items() for part in lips.finish()]
+        yield from self._evidence.push_faces(rest)
         yield from self._evidence.finish()
 
     def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
@@ -114,11 +119,24 @@ class Analyzer:
         for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
             yield from self._evidence.push_audio(part)
 
-    def _push_crop(self, crop: MouthCrop) -> Iterator[LipEvidence]:
-        self.faces = crop.faces
-        first, crops, valid = self._grid.push(crop)
-        for part in self._lips.push(first, crops, valid):
-            yield from self._evidence.push_lips(part)
+    def _push_mouths(self, mouths: list[MouthCrop]) -> Iterator[LipEvidence]:
+        parts: list[tuple[int, Embeddings]] = []
+        for lane in self._lips.keys() - {crop.lane for crop in mouths}:
+            parts += [(lane, part) for part in self._lips.pop(lane)[1].finish()]
+            self._evidence.end(lane)
+        for crop in mouths:
+            self.faces = crop.faces
+            grid, lips = self._lips.get(crop.lane) or self._new_lane(crop.lane)
+            parts += [(crop.lane, part) for part in lips.push(*grid.push(crop))]
+        yield from self._evidence.push_faces(parts)
+
+    def _new_lane(self, lane: int) -> tuple[LipGrid, BlockStream]:
+        # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
+        ends_at = -(self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK)
+        lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
+        lips.skips = self._load > 1
+        self._lips[lane] = LipGrid(), lips
+        return self._lips[lane]
 
 
 @dataclass(frozen=True, slots=True)

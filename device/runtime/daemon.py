@@ -29,7 +29,7 @@ from device.towers.bundle import Bundle
 from device.towers.store import Store
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
-_REST_S = 0.1  # between looks at what has come
+_REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
 _AT_ONCE = 10
 _GOODBYE_S = 1.5  # for sources that close slowly
 _SLEPT_NS = NS_PER_S // 10

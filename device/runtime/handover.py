@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from dataclasses import dataclass
 
+from device.features.chunks import ends_step
 from device.records import Chunk, Frame
 from device.runtime.clock import Clock
 
@@ -46,7 +47,8 @@ class Handover:
         self._chunks: deque[Given] = deque()
         self._count = 0
         self._closed = False
-        self._resting = threading.Condition()  # never notified
+        self._resting = threading.Condition()
+        self._step_came = False
 
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Hand one over; False when nobody takes any more."""
@@ -64,7 +66,11 @@ class Handover:
             self._count += 1
             lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
-            return True
+        if isinstance(item, Chunk) and ends_step(item):
+            with self._resting:
+                self._step_came = True
+                self._resting.notify_all()
+        return True
 
     def count_dropped(self, like: Frame | Chunk, count: int = 1) -> None:
         """So many of this kind are lost."""
@@ -92,10 +98,11 @@ class Handover:
         """Whether `get` would give something at once."""
         return bool(self._frames or self._chunks)
 
-    def rest(self, duration_s: float) -> None:
-        """Let items gather: each waking up costs more than what it is for."""
+    def rest(self, longest_s: float) -> None:
+        """Let items gather: each waking up costs more than what it is for, until the sound that is waited for comes."""
         with self._resting:
-            self._clock.wait_for(self._resting, lambda: self._closed, duration_s)
+            self._clock.wait_for(self._resting, lambda: self._step_came or self._closed, longest_s)
+            self._step_came = False
 
     def fill(self) -> float:
         """Of the fuller lane: 0 is empty, 1 is full."""

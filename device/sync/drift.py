@@ -35,8 +35,8 @@ _NEWEST_WINDOWS = 2.4  # how much noise there is, nor how many reports are wrong
 _MIN_LEVEL = 10
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
-_OUTLIER_RANGE_MS = 2400.0
-_STEP_EVIDENCE = 13.0  # nats, for a step as small as the noise: e^-13 a report is below one false step a day
+_OUTLIER_RANGE_MS = 800.0  # wrong numbers may gather near the right ones: the wider, the sooner two of them are a step
+_STEP_EVIDENCE = 14.0  # nats, for a step as small as the noise: e^-14 a report is below one false step a day
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +220,8 @@ def _looks(t_s: Doubles, window_s: float) -> Doubles:
 def _onset(state: DriftState, window_s: float) -> int | None:
     """Index of the first recent report at a new level; None while the old one is as good an explanation."""
     recent = state.recent
+    if abs(recent[-1].surprise_ms) < _MIN_STEP_MS / 2:  # what most reports say, at no cost
+        return None
     newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
     settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
     past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent

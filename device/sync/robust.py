@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.ma  # np.median loads it when first called, which would be amid the measuring
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]

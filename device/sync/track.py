@@ -1,16 +1,21 @@
-"""Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard."""
+"""Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard.
+
+There may be several faces, each with lips of its own, numbered by lane; their evidence becomes one row (speaker.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, LIP_TICK_NS
-from device.sync.curve import evidence
+from device.sync.curve import Calibration, evidence
+from device.sync.speaker import SpeakerMix
 from device.towers.blocks import Embeddings
 
 _MAX_WAIT_LIP_TICKS = 25 * 20  # sound that is this late will not come
@@ -22,6 +27,7 @@ Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 # Arguments and answer are those of `evidence`, less its scale.
 Score = Callable[[Floats, Flags, int, Floats, Flags, int, int], Floats]
+_Lip: TypeAlias = tuple[int, Floats, bool]  # tick, embedding, whether there was a mouth
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +44,20 @@ class LipEvidence:
 
 
 class EvidenceStream:
-    """Matches the two embedding streams. Holds the sound of twice the search range and the lips that wait for sound."""
+    """Matches the embedding streams. Holds the sound of twice the search range and the lips that wait for sound."""
 
-    def __init__(self, search_ticks: int, logit_scale: float, score: Score | None = None) -> None:
+    def __init__(self, search_ticks: int, calibration: Calibration, score: Score | None = None) -> None:
         """`score` makes evidence of embeddings where their cosine is not what counts."""
         self._search_ticks = search_ticks
-        self._score = score or partial(evidence, logit_scale=logit_scale)
-        self._lips: list[tuple[int, npt.NDArray[np.float32], bool]] = []
+        self._score = score or partial(evidence, logit_scale=calibration.logit_scale)
+        self._speaker = SpeakerMix(calibration.temperature)
+        self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
+
+    @property
+    def speaker(self) -> int | None:
+        """The lane that is most probably heard; None while there is no choice."""
+        return self._speaker.likeliest
 
     def push_audio(self, part: Embeddings) -> Iterator[LipEvidence]:
         self._audio.add(part)
@@ -53,40 +65,79 @@ class EvidenceStream:
         yield from self._emit(self._audio.end_tick - self._search_ticks)
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
-        self._lips += [
-            (tick, vector, bool(ok))
-            for tick, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True), part.first_tick)
-        ]
-        overdue = (self._lips[-1][0] - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
+        """Of the only face."""
+        yield from self.push_faces([(0, part)])
+
+    def push_faces(self, parts: Sequence[tuple[int, Embeddings]]) -> Iterator[LipEvidence]:
+        """What comes of several faces at once: (lane, its next embeddings)."""
+        for lane, part in parts:
+            self._lips.setdefault(lane, _Lips()).add(part)
+        newest = max((lips.end_tick for lips in self._lips.values()), default=0) - 1
+        overdue = (newest - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
         yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
+
+    def end(self, lane: int) -> None:
+        """No more will come of this face; what came still counts."""
+        if lane in self._lips:
+            self._lips[lane].ended = True
 
     def finish(self) -> Iterator[LipEvidence]:
         yield from self._emit(None)
 
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
-        while run := self._ready_run(before_tick):
-            first, last = run[0][0], run[-1][0]
-            sound = self._audio.between(
-                first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks,
-                last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
-            )
-            face = np.array([ok for _, _, ok in run], np.bool_)
-            lips = np.stack([vector for _, vector, _ in run])
-            rows = self._score(
-                lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks
-            )
-            self._audio.forget((last + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
-            yield from (LipEvidence(first + k, row, bool(face[k])) for k, row in enumerate(rows))
+        if before_tick is not None:  # one row for all faces: none may come later with a tick that was given
+            reached = [lips.end_tick for lips in self._lips.values() if not lips.ended]
+            before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
+        found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
+        for lane, lips in list(self._lips.items()):
+            while run := lips.take_run(before_tick):
+                for tick, row, face in self._rows(run):
+                    found.setdefault(tick, {})[lane] = row, face
+            if lips.ended and not lips.waiting:
+                del self._lips[lane]
+        if found:
+            self._audio.forget((max(found) + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
+        for tick in sorted(found):
+            seen = {lane: row for lane, (row, face) in found[tick].items() if face}
+            blank, _ = next(iter(found[tick].values()))
+            yield LipEvidence(tick, self._speaker.mix(seen) if seen else blank, bool(seen))
 
-    def _ready_run(self, before_tick: int | None) -> list[tuple[int, npt.NDArray[np.float32], bool]]:
+    def _rows(self, run: list[_Lip]) -> Iterator[tuple[int, Floats, bool]]:
+        first, last = run[0][0], run[-1][0]
+        sound = self._audio.between(
+            first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks,
+            last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
+        )
+        face = np.array([ok for _, _, ok in run], np.bool_)
+        lips = np.stack([vector for _, vector, _ in run])
+        rows = self._score(lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks)
+        yield from ((first + k, row, bool(face[k])) for k, row in enumerate(rows))
+
+
+class _Lips:
+    """The embeddings of one face that wait for their sound."""
+
+    def __init__(self) -> None:
+        self.waiting: list[_Lip] = []
+        self.end_tick = 0  # of all that came
+        self.ended = False
+
+    def add(self, part: Embeddings) -> None:
+        self.waiting += [
+            (tick, vector, bool(ok))
+            for tick, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True), part.first_tick)
+        ]
+        self.end_tick = part.first_tick + len(part.valid)
+
+    def take_run(self, before_tick: int | None) -> list[_Lip]:
         """Takes the first lips that need not wait any longer, up to the next jump in their ticks."""
         count = 0
-        for tick, _, _ in self._lips[:_MAX_RUN_LIP_TICKS]:
+        for tick, _, _ in self.waiting[:_MAX_RUN_LIP_TICKS]:
             late_enough = before_tick is None or tick * AUDIO_TICKS_PER_LIP_TICK < before_tick
-            if not late_enough or tick != self._lips[0][0] + count:
+            if not late_enough or tick != self.waiting[0][0] + count:
                 break
             count += 1
-        run, self._lips = self._lips[:count], self._lips[count:]
+        run, self.waiting = self.waiting[:count], self.waiting[count:]
         return run
 
 

@@ -8,34 +8,28 @@ accepts the models and their shapes; golden vectors agree.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from device.errors import ModelContractError, ModelCorruptError, ModelMissingError
 from device.sync.curve import Calibration
+from device.towers.golden import GOLDEN, check_golden, read_golden
 from device.towers.kinds import AUDIO, LIPS, TOWERS, Kind, kind_of
-from device.towers.litert import Floats, Model
+from device.towers.litert import Model
 from device.towers.rehearsal import rehearse
 from device.towers.version import brief, check_software
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-GOLDEN = "golden.npz"
 FILES = (LIPS, AUDIO, GOLDEN)  # of a tower pair
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
-# Of the expected vector's norm. LiteRT's int8 is the same everywhere, but tflite-runtime 2.14 rounds in its own way and
-# is off by 0.03, as far as int8 is from float32; another model's answer is off by about 1.
-_GOLDEN_TOLERANCE = 0.05
 _REINSTALL = "Install the bundle again"
 
 
@@ -89,12 +83,13 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     if not calibration.temperature > 0:
         raise ModelCorruptError("the calibration's temperature is not positive", where=where, remedy=_REINSTALL)
     _check_contract(front_end, kind, where)
-    golden = _read_golden(contents[GOLDEN], kind, str(folder / GOLDEN))
+    golden = read_golden(contents[GOLDEN], kind, str(folder / GOLDEN))
     if not trusted:
         rehearse({str(folder / file): (contents[file], golden[Path(file).stem][0]) for file in kind.files})
     models = {Path(file).stem: Model(contents[file], name=str(folder / file)) for file in kind.files}
     kind.fits(models)
-    _check_golden(models, golden, str(folder / GOLDEN))
+    for stem, (given, expected) in golden.items():
+        check_golden(models[stem], given, expected, str(folder / GOLDEN))
     return Bundle(kind, name, version, digest, models, calibration, manifest)
 
 
@@ -169,40 +164,3 @@ def _check_contract(front_end: Any, kind: Kind, where: str) -> None:
             where=where,
             remedy="Use a bundle built for this version of avdrift",
         )
-
-
-def _read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Floats, Floats]]:
-    """What each model is given and must answer."""
-    stems = [Path(file).stem for file in kind.files]
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            return {
-                stem: (np.asarray(arrays[f"{stem}_in"], np.float32), np.asarray(arrays[f"{stem}_out"], np.float32))
-                for stem in stems
-            }
-    except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
-        what = f"golden vectors cannot be read ({str(error)[:200]})"  # zipfile may quote half of the archive
-        raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
-
-
-def _check_golden(models: dict[str, Model], golden: dict[str, tuple[Floats, Floats]], where: str) -> None:
-    for stem, (given, expected) in golden.items():
-        model = models[stem]
-        if given.shape != model.input_shape or expected.shape != model.output_shapes[0]:
-            raise ModelContractError("golden vectors do not fit the models", where=where, remedy=_REINSTALL)
-        try:
-            error_share = distance(model(given)[0], expected)
-        except (ValueError, RuntimeError) as failure:
-            what = f"the models cannot be run ({failure})"
-            raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from failure
-        if not error_share < _GOLDEN_TOLERANCE:
-            raise ModelCorruptError(
-                f"golden vectors differ by {error_share:.3f}, allowed is {_GOLDEN_TOLERANCE}",
-                where=where,
-                remedy=_REINSTALL,
-            )
-
-
-def distance(answer: Floats, expected: Floats) -> float:
-    """How far an answer is from the expected one, relative to the expected one's norm."""
-    return float(np.linalg.norm(answer - expected) / max(float(np.linalg.norm(expected)), 1e-9))

@@ -55,7 +55,9 @@ def direct_evidence(
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
         return np.zeros((len(lips), size), np.float32)
-    products = np.einsum("igd,jgd->ijg", _grouped(lips), _grouped(audio))
+    of_lips, of_audio = _grouped(lips), _grouped(audio)  # [ticks, groups, features]
+    # [lip ticks, audio ticks, groups], by matrix products: an einsum of three indices is ten times slower
+    products = np.matmul(of_lips.transpose(1, 0, 2), of_audio.transpose(1, 2, 0)).transpose(1, 2, 0)
     centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
     column = centre[:, None] + search_ticks - np.arange(size)[None, :]
     inside = np.clip(column, 0, len(audio) - 1)

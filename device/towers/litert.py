@@ -16,6 +16,9 @@ from device.errors import ModelContractError, ModelCorruptError
 
 Floats = npt.NDArray[np.float32]
 
+# XNNPACK of this package gives the same integers on x86-64 and ARM; the kernels that LiteRT falls back to do not.
+_SAME_EVERYWHERE = "ai_edge_litert"
+
 _REMEDY = "Install the bundle or the package again"
 
 
@@ -56,6 +59,16 @@ class Model:
     def _read_shapes(self) -> None:
         self.input_shape: tuple[int, ...] = tuple(int(n) for n in self._input["shape"])
         self.output_shapes: list[tuple[int, ...]] = [tuple(int(n) for n in o["shape"]) for o in self._outputs]
+
+    @property
+    def same_step(self) -> float | None:
+        """What one step of its first output's integers means, where they are the same on every processor.
+
+        Raises ValueError where LiteRT cannot tell, as of names that are no text.
+        """
+        step = float(self._outputs[0]["quantization"][0])
+        delegated = any(each["op_name"] == "DELEGATE" for each in self._interpreter._get_ops_details())
+        return step if step and delegated and Interpreter.__module__.startswith(_SAME_EVERYWHERE) else None
 
     def resize(self, shape: tuple[int, ...]) -> None:
         """Take inputs of another shape with as many axes from now on, where every operator can.

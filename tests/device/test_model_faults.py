@@ -19,7 +19,8 @@ import pytest
 
 from device.cli import main
 from device.model_cli import STATE_VARIABLE
-from device.towers.bundle import DEFAULT_BUNDLE, FILES, GOLDEN, MANIFEST
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
+from device.towers.golden import GOLDEN
 from device.towers.kinds import AUDIO, LIPS
 from device.towers.signature import SIGNATURE
 from device.towers.store import CURRENT, Store
@@ -33,7 +34,7 @@ from tests.bundles import (
     write_direct_bundle,
 )
 from tests.scenes import talking
-from tests.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, trust, versioned
+from tests.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, small_disk, trust, versioned
 
 pytestmark = needs_ssh_keygen
 Shown = pytest.CaptureFixture[str]
@@ -215,3 +216,20 @@ def test_the_old_models_stay_and_the_fault_is_named(
     assert Store(state).linked(CURRENT) == old and leftovers(state) == []
     assert [entry.digest for entry in Store(state).entries()] == installed
     assert measured(capsys) == before
+
+
+def test_a_full_disk(
+    state: Path, keys: Keys, tmp_path: Path, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """The device's state on a disk with room for the models in use and little more."""
+    bundle = Path(shutil.copytree(state.parent / "first", tmp_path / "new"))
+    change_manifest(bundle, lambda m: m.update(version="2"))
+    with small_disk(tmp_path / "state", "1200k"):
+        shutil.copytree(state, tmp_path / "state", symlinks=True, dirs_exist_ok=True)
+        monkeypatch.setenv(STATE_VARIABLE, str(tmp_path / "state"))
+        before, old = measured(capsys), Store(tmp_path / "state").linked(CURRENT)
+        assert main(["model", "install", str(signed(bundle, keys.ours)), "--activate"]) == 4
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "No space left" in said and "have not changed" in said, said
+        assert Store(tmp_path / "state").linked(CURRENT) == old and leftovers(tmp_path / "state") == []
+        assert measured(capsys) == before

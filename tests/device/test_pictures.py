@@ -15,14 +15,18 @@ from device.capture.file import FileSource
 from device.features.face import Face, FaceDetector
 from device.features.fetch import face_model_path
 from device.features.lipgrid import normalize
-from device.features.mouth import MouthTracker
-from device.pictures import WHOLE, Bytes, Picture, Yuv420, brightness, gray, turned, whole_rgb
+from device.features.tracker import MouthTracker
+from device.pictures import WHOLE, Bytes, Part, Picture, Yuv420, brightness, gray_of_luma, luma, turned, whole_rgb
 from device.records import NS_PER_S, Frame
 
 WIDTH, HEIGHT = 48, 32
 
 edges_x = st.lists(st.integers(0, WIDTH), min_size=2, max_size=2, unique=True).map(sorted)
 edges_y = st.lists(st.integers(0, HEIGHT), min_size=2, max_size=2, unique=True).map(sorted)
+
+
+def gray(picture: Picture, part: Part = WHOLE) -> Bytes:
+    return gray_of_luma(picture, luma(picture, part))
 
 
 def yuv(rgb: Bytes) -> Yuv420:
@@ -114,7 +118,7 @@ def test_the_face_detector_and_the_mouth_crops_do_not_notice() -> None:
         tracker, seen = MouthTracker(detector), []
         for frame, picture in zip(frames, pictures, strict=True):
             seen += list(tracker.push(Frame(frame.seq, frame.t_ns, picture)))
-        crops.append(np.stack([one.crop for one in [*seen, *tracker.finish()] if one.crop is not None]))
+        crops.append(np.stack([one.crop for (one,) in [*seen, *tracker.finish()] if one.crop is not None]))
     assert found[0] == found[1] and found[0][0]
     assert crops[0].shape == crops[1].shape and len(crops[0]) == len(frames)
     apart = np.abs(normalize(crops[0]) - normalize(crops[1]))

@@ -62,7 +62,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 def test_prepare_without_a_table_is_exit_code_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("train.cli.require_face_model", lambda: None)
+    monkeypatch.setattr("train.cli_make.require_face_model", lambda: None)
     assert main(["prepare", str(tmp_path), str(tmp_path / "out")]) == 3
     assert "clips.csv" in said(capsys)
 

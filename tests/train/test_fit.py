@@ -15,6 +15,7 @@ from train.data import Clip
 keras = pytest.importorskip("keras")
 alone = pytest.importorskip("train.distribute").alone
 fit_module = pytest.importorskip("train.fit")
+loop = pytest.importorskip("train.loop")
 
 CONFIG: dict[str, Any] = {
     "epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1, "shape_steps": 2,
@@ -127,7 +128,7 @@ def test_an_error_while_making_batches_ends_the_run() -> None:
         yield "batch"
         raise ValueError("no more")
 
-    source, stop = fit_module._prefetch(broken())
+    source, stop = loop.prefetch(broken())
     assert next(source) == "batch"
     with pytest.raises((ValueError, RuntimeError, StopIteration)):
         next(source)

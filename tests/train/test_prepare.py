@@ -16,7 +16,8 @@ from device.features.face import FaceDetector
 from device.features.fetch import face_model_path, require_face_model
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
-from device.features.mouth import MouthCrop, MouthTracker
+from device.features.mouth import MouthCrop
+from device.features.tracker import MouthTracker
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests import recordings
 from tests.train.made import write_shard
@@ -229,10 +230,10 @@ def test_training_and_device_compute_the_same_of_the_same_recording(
     with FileSource(face) as source:
         for item in source:
             if isinstance(item, Frame):
-                lip_parts += [grid.push(crop) for crop in tracker.push(item)]
+                lip_parts += [grid.push(crop) for (crop,) in tracker.push(item)]
             else:
                 row_parts.append(stream.push(item))
-    lip_parts += [grid.push(crop) for crop in tracker.finish()]
+    lip_parts += [grid.push(crop) for (crop,) in tracker.finish()]
     lip_parts = [part for part in lip_parts if len(part[1])]
     assert (first_lip, first_row) == (lip_parts[0][0], row_parts[0][0])
     assert np.array_equal(flags, np.concatenate([part[2] for part in lip_parts]))

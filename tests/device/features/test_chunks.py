@@ -16,16 +16,18 @@ def chunk(seq: int, t_ns: int, count: int, rate_hz: int = RATE_HZ) -> Chunk:
     return Chunk(seq, t_ns, rate_hz, (np.arange(count) + 1000 * seq).astype(np.float32))
 
 
-def joined(chunks: list[Chunk], length_ms: int = 100) -> list[Chunk]:
-    joiner = ChunkJoiner(length_ms * NS_PER_MS)
+def joined(chunks: list[Chunk]) -> list[Chunk]:
+    joiner = ChunkJoiner()
     return [out for one in chunks for out in joiner.push(one)] + list(joiner.finish())
 
 
-def test_five_of_20_ms_make_one_of_100_ms() -> None:
-    found = joined([chunk(k, k * 20 * NS_PER_MS, 320) for k in range(12)])
-    assert [len(one.samples) for one in found] == [1600, 1600, 640]
-    assert [one.t_ns for one in found] == [0, 100 * NS_PER_MS, 200 * NS_PER_MS]
-    assert [one.seq for one in found] == [0, 5, 10]
+def test_joined_chunks_end_with_what_completes_a_block_of_the_tower() -> None:
+    """The tower answers for the tick before each whole second once it has heard 162.5 ms beyond."""
+    found = joined([chunk(k, k * 20 * NS_PER_MS, 320) for k in range(100)])
+    ends_ms = [one.t_ns / NS_PER_MS + len(one.samples) * 1000 / RATE_HZ for one in found]
+    assert {end % 100 for end in ends_ms[:-1]} == {80.0}, "the first 20 ms that reach beyond 63.5"
+    assert [len(one.samples) for one in found[1:-1]] == [1600] * (len(found) - 2)
+    assert [one.seq for one in found[:3]] == [0, 4, 9]
 
 
 def test_a_long_chunk_passes_as_it_is() -> None:
@@ -36,19 +38,19 @@ def test_a_long_chunk_passes_as_it_is() -> None:
 def test_a_gap_a_jump_back_and_another_rate_end_a_chunk() -> None:
     at_ms = [0, 20, 41, 61, 50, 70]  # 1 ms lost after the second, 31 ms back after the fourth
     chunks = [chunk(k, t * NS_PER_MS, 320) for k, t in enumerate(at_ms)]
-    assert [one.t_ns // NS_PER_MS for one in joined(chunks)] == [0, 41, 50]
+    assert [one.t_ns // NS_PER_MS for one in joined(chunks)] == [0, 41, 50, 70]
     other = [chunk(0, 0, 320), chunk(1, 20 * NS_PER_MS, 960, 48_000)]
     assert [one.rate_hz for one in joined(other)] == [16_000, 48_000]
 
 
 def test_a_clock_that_is_off_by_200_ppm_joins_all_the_same() -> None:
     found = joined([chunk(k, round(k * 20 * NS_PER_MS * 1.0002), 320) for k in range(500)])
-    assert len(found) == 100
-    assert abs(found[-1].t_ns - 99 * 100 * NS_PER_MS * 1.0002) < 10
+    assert len(found) == 101
+    assert abs(found[-1].t_ns - round(found[-1].seq * 20 * NS_PER_MS * 1.0002)) < 10
 
 
 def test_nothing_gives_nothing() -> None:
-    assert joined([]) == [] and list(ChunkJoiner(1).finish()) == []
+    assert joined([]) == [] and list(ChunkJoiner().finish()) == []
 
 
 @given(st.lists(st.tuples(st.integers(1, 3000), st.sampled_from([0, 0, 0, 1, -50, 400])), max_size=30))

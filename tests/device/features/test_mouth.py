@@ -1,23 +1,17 @@
-"""Mouth crops: geometry on drawn pictures with known marks, smoothing, and the tracker with a scripted detector."""
+"""Mouth crops: geometry on drawn pictures with known marks, and smoothing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from device.features.face import Face, FaceDetector
-from device.features.mouth import DETECT_EVERY_NS, LOOK_AHEAD_NS, KeyPoints, MouthCrop, MouthTracker, cut, smooth
-from device.pictures import Picture, whole_rgb
-from device.records import NS_PER_MS, Frame, GrayImage, RgbImage
+from device.features.mouth import KeyPoints, cut, smooth
+from device.records import NS_PER_MS, GrayImage
 
 MIDDLE = 31.5
-WIDTH, HEIGHT = 480, 270
-FRAME_NS = 40 * NS_PER_MS
 
 
 def turned(angle: float) -> npt.NDArray[np.float64]:
@@ -100,12 +94,13 @@ def test_key_points_of_no_sense_still_give_a_crop(points: KeyPoints, shape: tupl
     assert cut(np.full(shape, 7, np.uint8), points).shape == (64, 64)
 
 
-def detections(from_ms: int, to_ms: int, speed: float, noise: float = 0.0, seed: int = 0) -> tuple[
-    npt.NDArray[np.int64], npt.NDArray[np.float64]
-]:  # fmt: skip
+def detections(
+    from_ms: int, to_ms: int, speed: float, noise: float = 0.0, seed: int = 0
+) -> tuple[list[int], list[KeyPoints]]:
     times = np.arange(from_ms, to_ms + 1, 120)
     points = np.repeat((100 + speed * times / 1000)[:, None, None], 3, 1).repeat(2, 2)
-    return times * NS_PER_MS, points + noise * np.random.default_rng(seed).standard_normal(points.shape)
+    points += noise * np.random.default_rng(seed).standard_normal(points.shape)
+    return (times * NS_PER_MS).tolist(), list(points)
 
 
 @pytest.mark.parametrize("t_ms", [0, 35, 60, 100])
@@ -119,7 +114,7 @@ def test_at_the_start_of_a_track_the_lag_is_small() -> None:
     times, points = detections(0, 360, speed=100.0)
     found = smooth(times, points, 0)
     assert np.all(found >= 100) and np.all(found < 104)
-    assert points.mean() > 115
+    assert np.mean(points) > 115
 
 
 def test_noise_is_smoothed_away() -> None:
@@ -130,190 +125,3 @@ def test_noise_is_smoothed_away() -> None:
 def test_one_detection_alone_is_itself() -> None:
     times, points = detections(80, 80, speed=0.0)
     assert smooth(times, points, 0) == pytest.approx(points[0])
-
-
-Scene = Callable[[int], list[Face]]  # what is there at a time in ms
-
-
-def face(x: float, y: float = 150.0, size: float = 30.0, score: float = 0.9) -> Face:
-    points = key_points((x, y), size).tolist()
-    box = (x - 1.2 * size, y - 1.8 * size, 2.4 * size, 2.4 * size)
-    return Face(score, box, (points[0][0], points[0][1]), (points[1][0], points[1][1]), (x, y))
-
-
-class ScriptedDetector(FaceDetector):
-    """Sees the faces that the scene has at the time that is written into the picture's first pixel."""
-
-    def __init__(self, scene: Scene) -> None:
-        self.scene = scene
-        self.looked_at_ms: list[int] = []
-        self.regions: list[tuple[float, float, float] | None] = []
-
-    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
-        t_ms = int.from_bytes(whole_rgb(picture)[0, 0].tobytes(), "big") - 1_000_000
-        self.looked_at_ms.append(t_ms)
-        self.regions.append(region)
-        found = self.scene(t_ms)
-        if region is not None:
-            x, y, side = region
-            found = [f for f in found if abs(f.mouth[0] - x) < side / 2 and abs(f.mouth[1] - y) < side / 2]
-        return sorted(found, key=lambda f: -f.score)
-
-
-def picture(t_ms: int, faces: list[Face]) -> RgbImage:
-    """A bright mark at each mouth."""
-    gray = draw([f.mouth for f in faces], 3.0, WIDTH, HEIGHT)
-    rgb = np.repeat(gray[:, :, None], 3, axis=2)
-    rgb[0, 0] = np.frombuffer((t_ms + 1_000_000).to_bytes(3, "big"), np.uint8)
-    return rgb
-
-
-def play(scene: Scene, times_ms: Iterable[int], tracker: MouthTracker | None = None) -> list[MouthCrop]:
-    tracker, out = tracker or MouthTracker(ScriptedDetector(scene)), []
-    for seq, t_ms in enumerate(times_ms):
-        out += list(tracker.push(Frame(seq, t_ms * NS_PER_MS, picture(t_ms, scene(t_ms)))))
-    return [*out, *tracker.finish()]
-
-
-def at_25_hz(until_ms: int) -> range:
-    return range(0, until_ms, 40)
-
-
-def steady(_: int) -> list[Face]:
-    return [face(200)]
-
-
-@settings(deadline=None, max_examples=15)
-@given(
-    st.lists(st.integers(5, 300), min_size=1, max_size=60),
-    st.lists(st.sampled_from([None, 100, 105, 300]), min_size=1, max_size=8),
-)
-def test_every_frame_comes_out_once_in_order(steps_ms: list[int], places: list[int | None]) -> None:
-    times = [int(t) for t in np.cumsum(steps_ms)]
-
-    def scene(t_ms: int) -> list[Face]:
-        place = places[t_ms // 700 % len(places)]
-        return [] if place is None else [face(place)]
-
-    out = play(scene, times)
-    assert [crop.t_ns // NS_PER_MS for crop in out] == times
-    assert [crop.track for crop in out] == sorted(crop.track for crop in out)
-
-
-def test_a_steady_face_is_cut_in_the_middle_from_the_first_frame_to_the_last() -> None:
-    for crop in play(steady, at_25_hz(1200)):
-        assert crop.crop is not None and crop.track == 0 and crop.faces == 1
-        assert centroid(crop.crop) == pytest.approx((MIDDLE, MIDDLE), abs=0.5)
-
-
-def test_crops_come_as_soon_as_the_look_ahead_is_over() -> None:
-    tracker = MouthTracker(ScriptedDetector(steady))
-    for seq, t_ms in enumerate(at_25_hz(2000)):
-        out = list(tracker.push(Frame(seq, t_ms * NS_PER_MS, picture(t_ms, steady(t_ms)))))
-        assert [crop.t_ns for crop in out] == ([t_ms * NS_PER_MS - LOOK_AHEAD_NS] if t_ms >= 400 else [])
-        assert len(tracker._frames) <= LOOK_AHEAD_NS // FRAME_NS + 1 and len(tracker._detections) <= 9
-    assert len(list(tracker.finish())) == 10 and not list(tracker.finish())
-
-
-@pytest.mark.parametrize("step_ms", [16, 33, 40, 200])
-def test_the_detector_looks_a_few_times_a_second_near_the_last_face(step_ms: int) -> None:
-    detector = ScriptedDetector(steady)
-    play(steady, range(0, 3000, step_ms), MouthTracker(detector))
-    gaps = np.diff(detector.looked_at_ms) * NS_PER_MS
-    assert gaps.min() >= DETECT_EVERY_NS and gaps.max() < DETECT_EVERY_NS + max(step_ms, 80) * NS_PER_MS + 1
-    assert detector.regions[0] is None and None not in detector.regions[1:]
-
-
-def test_with_half_of_the_detections_a_still_face_is_cut_out_as_before() -> None:
-    """What a computer does that cannot keep up."""
-    detector = ScriptedDetector(steady)
-    tracker = MouthTracker(detector)
-    tracker.detect_every_ns = 2 * DETECT_EVERY_NS
-    out = play(steady, at_25_hz(3000), tracker)
-    assert len(detector.looked_at_ms) == pytest.approx(3000 / 480, abs=1)
-    expected = play(steady, at_25_hz(3000))
-    assert [crop.t_ns for crop in out] == [crop.t_ns for crop in expected]
-    assert all(crop.crop is not None for crop in out) and len({crop.track for crop in out}) == 1
-
-
-def test_an_empty_room_gives_blank_crops() -> None:
-    for crop in play(lambda _: [], at_25_hz(1000)):
-        assert crop.crop is None and crop.faces == 0
-
-
-def test_a_lost_face_ends_within_half_a_second_and_comes_back_as_another_track() -> None:
-    out = play(lambda t_ms: [face(200)] if t_ms < 1000 or t_ms >= 2500 else [], at_25_hz(4000))
-    by_ms = {crop.t_ns // NS_PER_MS: crop for crop in out}
-    assert all(by_ms[t].crop is not None for t in range(0, 1000, 40))
-    assert all(by_ms[t].crop is None for t in range(1440, 2080, 40)), "400 ms beyond what was seen"
-    assert all(by_ms[t].crop is not None for t in range(2640, 4000, 40))
-    assert by_ms[0].track != by_ms[3000].track
-    assert by_ms[2000].faces == 0 and by_ms[3000].faces == 1
-
-
-def test_a_face_missed_for_a_moment_stays_the_same_track() -> None:
-    out = play(lambda t_ms: [] if 1000 <= t_ms < 1300 else [face(200)], at_25_hz(2500))
-    assert {crop.track for crop in out} == {0} and all(crop.crop is not None for crop in out)
-
-
-@pytest.mark.parametrize("after", [face(380), face(200, size=60), face(200, y=100)])
-def test_a_cut_starts_another_track_and_does_not_pull_the_crops(after: Face) -> None:
-    out = play(lambda t_ms: [face(200)] if t_ms < 1200 else [after], at_25_hz(2400))
-    assert {crop.track for crop in out if crop.t_ns < 1200 * NS_PER_MS} == {0}
-    assert {crop.track for crop in out if crop.t_ns >= (1200 + 120) * NS_PER_MS} == {1}
-    for crop in out:
-        if crop.t_ns < 1200 * NS_PER_MS or crop.t_ns >= (1200 + 120) * NS_PER_MS:
-            assert crop.crop is not None
-            assert centroid(crop.crop) == pytest.approx((MIDDLE, MIDDLE), abs=0.5)
-
-
-def test_a_walking_speaker_stays_in_the_middle() -> None:
-    rng = np.random.default_rng(0)
-    shake = rng.standard_normal((100, 2)) * 1.5
-
-    def true_x(t_ms: int) -> float:
-        return 120 + t_ms * 0.06
-
-    tracker = MouthTracker(
-        ScriptedDetector(lambda t_ms: [face(true_x(t_ms) + shake[t_ms // 40, 0], 150 + shake[t_ms // 40, 1])])
-    )
-    middles = np.array([
-        centroid(crop.crop) if crop.crop is not None else (np.nan, np.nan)
-        for crop in play(lambda t_ms: [face(true_x(t_ms))], at_25_hz(3000), tracker)
-    ])[10:-10]  # fmt: skip
-    pixels_per_crop_pixel = 1.5 * 30 / 64
-    error = (middles - MIDDLE) * pixels_per_crop_pixel
-    assert np.abs(error.mean(0)).max() < 0.5, "no lag: 60 px/s times 240 ms would be 14 pixels"
-    assert error.std(0).max() < 1.0, "steadier than the detections"
-    assert np.diff(error, axis=0).std() < 0.4, "and without shaking from frame to frame"
-
-
-def test_the_largest_face_is_the_one_that_is_followed() -> None:
-    out = play(lambda _: [face(120, size=20, score=0.99), face(330, size=35, score=0.6)], at_25_hz(1000))
-    for crop in out:
-        assert crop.crop is not None and crop.faces == 2 and crop.track == 0
-    detector = ScriptedDetector(lambda _: [face(120, size=20, score=0.99), face(330, size=35, score=0.6)])
-    play(detector.scene, at_25_hz(1000), MouthTracker(detector))
-    assert {region[0] for region in detector.regions if region} == {330.0}
-
-
-def test_a_clearer_neighbour_does_not_take_over() -> None:
-    """Two heads side by side, whose scores change places at each look: the crops stay with the first."""
-
-    def scene(t_ms: int) -> list[Face]:
-        swing = 0.05 if t_ms // 120 % 2 else -0.05
-        return [face(200, size=31, score=0.8 + swing), face(250, size=30, score=0.8 - swing)]
-
-    out = play(scene, at_25_hz(2000))
-    assert {crop.track for crop in out} == {0}
-
-
-@pytest.mark.parametrize("margin_px", [0, 8])
-def test_crops_carry_their_margin(margin_px: int) -> None:
-    out = play(steady, at_25_hz(600), MouthTracker(ScriptedDetector(steady), margin_px=margin_px))
-    assert {crop.crop.shape for crop in out if crop.crop is not None} == {(64 + 2 * margin_px, 64 + 2 * margin_px)}
-
-
-def test_a_jump_of_hours_keeps_what_was_before() -> None:
-    out = play(steady, [*at_25_hz(600), *range(9_000_000, 9_000_600, 40)])
-    assert len(out) == 30 and all(crop.crop is not None for crop in out)

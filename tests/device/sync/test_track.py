@@ -10,7 +10,7 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.sync.curve import evidence
+from device.sync.curve import Calibration, evidence
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 
@@ -34,7 +34,7 @@ def pieces(first: int, vectors: Floats, valid: Flags, cuts: Sequence[int]) -> li
 
 def play(lips: list[Embeddings], audio: list[Embeddings], order: Sequence[bool]) -> list[LipEvidence]:
     """Push both sides, each in its own order, mixed as `order` says (True: lips next)."""
-    stream, out = EvidenceStream(SEARCH, SCALE), []
+    stream, out = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE)), []
     waiting = {True: list(lips), False: list(audio)}
     for choice in [*order, *[True] * len(lips), *[False] * len(audio)]:
         if waiting[choice]:
@@ -64,7 +64,7 @@ def test_the_pieces_and_their_order_do_not_matter(
 
 
 def test_a_row_comes_as_soon_as_all_its_candidates_were_heard_and_not_before() -> None:
-    stream = EvidenceStream(SEARCH, SCALE)
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
     assert not list(stream.push_lips(part(10, noise(1, 0))))
     assert not list(stream.push_audio(part(0, noise(40 + SEARCH, 1))))  # the last candidate is tick 40 + SEARCH
     (row,) = stream.push_audio(part(40 + SEARCH, noise(1, 2)))
@@ -72,13 +72,13 @@ def test_a_row_comes_as_soon_as_all_its_candidates_were_heard_and_not_before() -
 
 
 def test_lips_that_come_after_their_sound_are_answered_at_once() -> None:
-    stream = EvidenceStream(SEARCH, SCALE)
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
     assert not list(stream.push_audio(part(0, noise(1000, 1))))
     assert [row.tick for row in stream.push_lips(part(20, noise(30, 0)))] == list(range(20, 50))
 
 
 def test_without_sound_the_rows_come_late_and_empty() -> None:
-    stream, rows = EvidenceStream(SEARCH, SCALE), []
+    stream, rows = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE)), []
     for first in range(0, 2000, 10):
         rows += list(stream.push_lips(part(first, noise(10, first))))
         assert len(stream._lips) <= 25 * 20 + 10, "lips must not wait for ever"
@@ -88,7 +88,7 @@ def test_without_sound_the_rows_come_late_and_empty() -> None:
 
 
 def test_without_a_picture_the_sound_is_forgotten() -> None:
-    stream = EvidenceStream(SEARCH, SCALE)
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
     for first in range(0, 20_000, 100):
         assert not list(stream.push_audio(part(first, noise(100, first))))
         assert len(stream._audio) <= 100 * 60
@@ -96,7 +96,7 @@ def test_without_a_picture_the_sound_is_forgotten() -> None:
 
 
 def test_memory_does_not_grow_when_both_go_on() -> None:
-    stream = EvidenceStream(SEARCH, SCALE)
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
     for first in range(0, 3000, 5):
         list(stream.push_audio(part(4 * first, noise(20, first))))
         list(stream.push_lips(part(first, noise(5, first))))

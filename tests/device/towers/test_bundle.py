@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
 from device.sync.curve import Calibration
-from device.towers.bundle import FILES, GOLDEN, MANIFEST, Bundle, distance, load_bundle
+from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_bundle
+from device.towers.golden import GOLDEN, difference, distance
 from device.towers.kinds import AUDIO, LIPS
 from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
 
@@ -396,3 +397,26 @@ def test_distance_is_relative_and_survives_zeros() -> None:
     assert distance(expected * 1.1, expected) == pytest.approx(0.1, rel=1e-5)
     assert distance(expected, expected) == 0.0
     assert distance(expected, expected * 0) > 1
+
+
+def test_integers_that_are_the_same_everywhere_may_hardly_differ() -> None:
+    step, expected = 0.05, np.arange(1000, dtype=np.float32) * np.float32(0.05)
+    assert difference(expected, expected, step) == ""
+    few, far = expected.copy(), expected.copy()
+    few[:10] += 0.05
+    far[0] += 0.1
+    assert difference(few, expected, step) == "" and difference(few, expected, None) == ""
+    few[10] += 0.05
+    assert difference(few, expected, step) == "up to 1 steps in 1.1% of the values, allowed is 1 in 1%"
+    assert difference(far, expected, step).startswith("up to 2 steps in 0.1%") and difference(far, expected, None) == ""
+    assert difference(expected * np.nan, expected, step) and difference(expected * np.nan, expected, None)
+
+
+def test_the_built_in_towers_are_held_to_the_step() -> None:
+    """Else the wide tolerance, which is for other runtimes, would be all that guards them."""
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    assert bundle.lips.same_step == pytest.approx(0.0526, abs=1e-3) and bundle.audio.same_step
+
+
+def test_real_numbers_have_no_step(pristine: Path) -> None:
+    assert load_bundle(pristine).lips.same_step is None

@@ -11,7 +11,7 @@ import pytest
 from device.bench.pipeline import SAMPLE
 from device.cli import main
 from device.features.fetch import fetch_face_model
-from device.sync.curve import Floats
+from device.sync.curve import Calibration, Floats
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, load_bundle
@@ -60,7 +60,7 @@ def test_evidence_is_relative_to_the_mean_of_a_row() -> None:
 
 def test_the_stream_scores_as_the_whole_does() -> None:
     lips, audio = made(5)
-    stream = EvidenceStream(SEARCH, 1.0, partial(direct_evidence, head=summed))
+    stream = EvidenceStream(SEARCH, Calibration(), partial(direct_evidence, head=summed))
     found: list[LipEvidence] = []
     for start in range(0, len(audio), 40):
         part = audio[start : start + 40]

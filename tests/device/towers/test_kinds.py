@@ -8,7 +8,8 @@ import pytest
 
 from device.cli import main
 from device.errors import ModelContractError, ModelCorruptError, ModelError
-from device.towers.bundle import GOLDEN, MANIFEST, load_bundle
+from device.towers.bundle import MANIFEST, load_bundle
+from device.towers.golden import GOLDEN
 from device.towers.kinds import AUDIO, DIRECT, HEAD, LIPS, TOWERS
 from device.towers.store import Store
 from tests.bundles import change_manifest, head, sign_off, write_bundle, write_direct_bundle

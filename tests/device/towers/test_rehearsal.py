@@ -12,7 +12,8 @@ import pytest
 
 from device.cli import main
 from device.errors import ModelCorruptError, ModelStoreError
-from device.towers.bundle import GOLDEN, load_bundle
+from device.towers.bundle import load_bundle
+from device.towers.golden import GOLDEN
 from device.towers.kinds import LIPS
 from device.towers.litert import Model
 from device.towers.rehearsal import rehearse

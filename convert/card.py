@@ -1,0 +1,207 @@
+"""The model card: in a bundle's manifest under `card`, and as a page. The manifest is its only source.
+
+Texts come from `train.card`, corpora from what `fit` wrote down, figures from the JSON of `avdrift-train evaluate`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from convert.pack import write_json
+from device.errors import InputFormatError, InputMissingError
+from device.towers.bundle import MANIFEST
+from train.card import CardTexts
+from train.figures import FRAME_MS
+from train.tables import markdown_of
+
+CARD_SCHEMA = 1
+_OWN_TRUTH = "by the same towers"
+_NOT_STATED = "not stated"
+# Whose answers the networks learn too, by the settings that say how much of them.
+_TEACHERS = {
+    "MediaPipe's face mesh (Apache-2.0), of the shapes of lips": ("shape_steps", "shape_weight"),
+    "espeak-ng's voices, of the sounds of speech": ("phone_steps",),
+}
+
+
+def card_of(
+    texts: CardTexts, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None
+) -> dict[str, Any]:  # fmt: skip
+    """For a manifest with this part `training`; `evaluation`: what evaluate wrote, None where it did not."""
+    said = asdict(texts)
+    terms, config = said.pop("terms"), training.get("config") or {}
+    corpora = {
+        name: {"terms": terms.get(name, _NOT_STATED), **figures}
+        for name, figures in (training.get("data") or {}).items()
+    }
+    taught_by = [teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for key in keys)]
+    measured = evaluation and _measured(evaluation)
+    return {"schema": CARD_SCHEMA, **said, "taught_by": taught_by, "corpora": corpora, "measured": measured}
+
+
+def read_evaluation(path: Path) -> dict[str, Any]:
+    """What `avdrift-train evaluate --out` wrote. Raises InputMissingError, InputFormatError."""
+    remedy = "Give the evaluation.json that avdrift-train evaluate --out wrote"
+    found = read_object(path, remedy)
+    try:
+        _measured(found)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputFormatError(f"not an evaluation ({error!r})", where=str(path), remedy=remedy) from error
+    return found
+
+
+def read_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A JSON object. Raises InputMissingError, InputFormatError."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(path), remedy=remedy) from error
+    except (ValueError, RecursionError) as error:
+        raise InputFormatError(f"not JSON ({error})", where=str(path), remedy=remedy) from error
+    if not isinstance(found, dict):
+        raise InputFormatError("not a JSON object", where=str(path), remedy=remedy)
+    return found
+
+
+def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """The figures that a card keeps: nothing that names a clip."""
+    truth = str(evaluation["truth"])
+    windows = [
+        {"search_ms": row["search_frames"] * FRAME_MS, "window_s": row["window_s"], **_figures(row["speech"])}
+        for row in evaluation["rows"] if row["speech"]["windows"]
+    ]  # fmt: skip
+    hopeless = [{key: case[key] for key in ("kind", "window_s", "windows", "numbered")}
+                for case in evaluation["hopeless"]]  # fmt: skip
+    return {
+        "clips": evaluation["clips"],
+        "speakers": evaluation["speakers"],
+        "truth": truth if truth.endswith(_OWN_TRUTH) else "a table of offsets that another model made",
+        "windows": windows,
+        "corpora": {name: _figures(figures) for name, figures in evaluation["corpora"].items()},
+        "hopeless": hopeless,
+    }
+
+
+def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
+    keys = ("windows", "within_frame", "low", "high", "median_error_ms", "reported", "right_of_reported")
+    return {key: found[key] for key in keys}
+
+
+def write_card(
+    bundle: Path, texts: CardTexts, evaluation: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None
+) -> None:
+    """Put a new card, and the provenance if given, into the manifest of a bundle that is there; its digest changes.
+
+    Without an evaluation the card keeps the figures that it has. A signature, which would be wrong now, is removed.
+    """
+    path = bundle / MANIFEST
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    training = manifest.get("training") or {}
+    card = card_of(texts, training, evaluation)
+    if evaluation is None:
+        card["measured"] = (manifest.get("card") or {}).get("measured")
+    if provenance is not None:
+        training = training | {"provenance": dict(provenance)}
+    write_json(path, manifest | {"training": training, "card": card})
+    path.with_name(MANIFEST + ".sig").unlink(missing_ok=True)
+
+
+def page(manifest: Mapping[str, Any]) -> str:
+    """The card of a bundle as Markdown. Raises InputFormatError where it has none, or one of another form."""
+    try:
+        return "\n\n".join(_page(manifest, manifest["card"])) + "\n"
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        remedy = "Give one with: avdrift-convert card BUNDLE --texts FILE.toml --evaluation evaluation.json"
+        raise InputFormatError(f"no usable model card ({error!r})", where=MANIFEST, remedy=remedy) from error
+
+
+def _page(manifest: Mapping[str, Any], card: Mapping[str, Any]) -> Iterator[str]:
+    name, version = manifest["name"], manifest["version"]
+    towers, calibration = manifest["contract"]["towers"], manifest["calibration"]
+    size = sum(entry["size"] for file, entry in manifest["files"].items() if file.endswith(".tflite"))
+    yield f"# Model card: {name} {version}"
+    yield "From the bundle's manifest, by `avdrift-convert card`; [bundle.md](bundle.md) says what else stands there."
+    cost = ", ".join(f"{stem} {tower['macs'] / 1e6:.0f} million" for stem, tower in towers.items())
+    front_end = manifest["contract"]["front_end"]
+    seen_ms = front_end["lip_window_ticks"] * front_end["lip_tick_ms"]
+    heard_ms = (front_end["audio_window_ticks"] - 1) * front_end["audio_tick_ms"]
+    yield (
+        f"**What it is.** Small networks ({manifest['number_format']}, {size / 1e6:.2f} MB) that see {seen_ms} ms of "
+        f"grey pictures of a mouth and hear {heard_ms} ms of sound, and tell how well these belong together. Sliding "
+        f"one against the other gives the offset. Multiply-accumulates of one run: {cost}."
+    )
+    yield f"**What it is for.** {card['purpose']}"
+    yield _listed("What it must not be used for", card["must_not"])
+    yield _listed("Where it may fail", card["may_fail"])
+    doubt = calibration.get("zero_uncertainty_ms")
+    yield "**Where zero is.** " + (
+        f"It answers {calibration['zero_offset_ms']:g} ms where lips part as /p b m/ sound; that is taken off, and "
+        f"{doubt:g} ms of doubt remain." if doubt is not None else "Not measured: zero is the mean of its clips."
+    )  # fmt: skip
+    yield "## What it learnt from"
+    yield _table(["corpus", "clips", "speaker labels", "minutes", "terms"],
+                 [[corpus, str(row["clips"]), str(row["speakers"]), f"{row['minutes']:g}", row["terms"]]
+                  for corpus, row in card["corpora"].items()])  # fmt: skip
+    teachers = f" It was also taught by {'; and by '.join(card['taught_by'])}." if card["taught_by"] else ""
+    yield f"No clip, face or voice is in the bundle.{teachers}"
+    yield "## What it was measured on, and how good it is"
+    yield from _accuracy(card["measured_on"], card["measured"])
+    yield "## How it was made"
+    yield from _made(manifest.get("training") or {})
+
+
+def _accuracy(measured_on: str, found: Mapping[str, Any] | None) -> Iterator[str]:
+    if found is None:
+        yield "Not measured."
+        return
+    yield f"{measured_on} {found['clips']} clips of {found['speakers']} speakers. Truth: {found['truth']}."
+    head = ["windows", "within a frame %", "95 %", "median ms", "given a number %", "of these right %"]
+    yield "Windows with speech, whatever their confidence; chance is " \
+          "9.7 % in a search of ±600 ms and 5.9 % in one of ±1000 ms:"  # fmt: skip
+    yield _table(["search ±ms", "seconds", *head],
+                 [[f"{w['search_ms']:g}", f"{w['window_s']:g}", *_row(w)] for w in found["windows"]])  # fmt: skip
+    yield "By corpus, 2 s, search of ±1000 ms:"
+    yield _table(["corpus", *head], [[corpus, *_row(f)] for corpus, f in found["corpora"].items() if f["windows"]])
+    yield "Hopeless input, which should get no number:"
+    yield _table(["kind", "seconds", "windows", "given a number %"],
+                 [[h["kind"], f"{h['window_s']:g}", str(h["windows"]), _percent(h["numbered"])]
+                  for h in found["hopeless"]])  # fmt: skip
+
+
+def _row(f: Mapping[str, Any]) -> list[str]:
+    interval = f"{_percent(f['low'])} to {_percent(f['high'])}" if f["low"] is not None else "one speaker"
+    median = "-" if f["median_error_ms"] is None else f"{f['median_error_ms']:.0f}"
+    shares = [_percent(f["reported"]), _percent(f["right_of_reported"])]
+    return [str(f["windows"]), _percent(f["within_frame"]), interval, median, *shares]
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{100 * share:.1f}"
+
+
+def _made(training: Mapping[str, Any]) -> Iterator[str]:
+    told = training.get("provenance")
+    if not told:
+        yield "Not recorded."
+        return
+    if note := told.get("note"):
+        yield str(note)
+    if "versions" in told:
+        versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items() if value is not None)
+        sessions = told["sessions"]
+        yield f"Seed {told['seed']}; {versions}; {told['machine']['arch']}; from {sessions[0]['began']} " \
+              f"to {sessions[-1]['ended']}, in {len(sessions)} session{'s' if len(sessions) > 1 else ''}."  # fmt: skip
+        shards = "; ".join(f"{folder['count']} shards `{folder['sha256']}`" for folder in told["data"]["shards"])
+        yield f"Data, as SHA-256: {shards}."
+
+
+def _listed(title: str, items: Sequence[str]) -> str:
+    return f"**{title}.**\n\n" + "\n".join(f"- {item}" for item in items)
+
+
+def _table(head: list[str], body: list[list[str]]) -> str:
+    return "\n".join(markdown_of(head, body))

@@ -1,0 +1,208 @@
+"""Who is in the picture: faces found a few times a second, each followed in a lane of its own, each frame's mouths cut.
+
+Method: the detector runs every 320 ms on a region around each known face, and on the whole picture where one is missing
+and every two seconds, as somebody may have come. At most three faces are followed, the largest ones first. A lane goes
+on through cuts: what is then in it is another track. Key points are smoothed with detections before and after a frame,
+which delays crops by 0.4 s.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from device.features.face import Face, FaceDetector, overlap
+from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
+from device.pictures import Picture
+from device.records import NS_PER_MS, NS_PER_S, Frame
+
+MAX_FACES = 3
+DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 and every 120 ms
+LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection there is an empty room, not a mouth
+_LOOK_AROUND_NS = 2 * NS_PER_S
+_LOST_AFTER_NS = 500 * NS_PER_MS
+_REGION_PER_BOX = 2.0
+_SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
+_SAME_FACE_SCALE = 1.5
+_SAME_BOX_OVERLAP = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class _Detection:
+    t_ns: int
+    points: KeyPoints
+
+
+@dataclass(slots=True)
+class _Track:
+    """One face in one shot."""
+
+    number: int
+    detections: deque[_Detection] = field(default_factory=deque)
+
+    def points_at(self, t_ns: int) -> KeyPoints | None:
+        """The smoothed key points; times must not fall. None where the face was not seen."""
+        while len(self.detections) > 1 and self.detections[1].t_ns < t_ns - LOOK_AHEAD_NS:
+            self.detections.popleft()
+        near = [d for d in self.detections if abs(d.t_ns - t_ns) <= LOOK_AHEAD_NS]
+        return smooth([d.t_ns for d in near], [d.points for d in near], t_ns) if near else None
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """A place for one face after another."""
+
+    number: int
+    track: _Track
+    face: Face | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    t_ns: int
+    picture: Picture
+    tracks: tuple[tuple[int, _Track], ...]  # of each lane, as it was at this frame
+    faces: int
+
+
+class MouthTracker:
+    """Frames in; for each frame the mouths of all lanes, at least one, 0.4 s later and in order."""
+
+    def __init__(self, detector: FaceDetector, *, margin_px: int = 0, max_faces: int = MAX_FACES) -> None:
+        self._detector, self._margin_px = detector, margin_px
+        self.max_faces = max_faces  # may be lowered at any time
+        self.favourite: int | None = None  # the lane that goes last when there are too many
+        self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
+        self._waiting: deque[_Waiting] = deque()
+        self._tracks = self._numbered = 0  # made so far: tracks and lanes
+        self._lanes = [self._lane()]
+        self._last_try_ns: int | None = None
+        self._looked_around_ns: int | None = None
+        self._faces = 0  # in the whole picture, at the last look at it
+
+    def push(self, frame: Frame) -> Iterator[list[MouthCrop]]:
+        """Take one frame; give the mouths of the frames that it completes."""
+        if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
+            self._last_try_ns = frame.t_ns
+            self._detect(frame)
+        faces = max(self._faces, sum(lane.face is not None for lane in self._lanes))
+        tracks = tuple((lane.number, lane.track) for lane in self._lanes)
+        self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
+        yield from self._emit(frame.t_ns - LOOK_AHEAD_NS)
+
+    def finish(self) -> Iterator[list[MouthCrop]]:
+        """Those of the frames that still wait for what would have come after them."""
+        yield from self._emit(None)
+
+    def _detect(self, frame: Frame) -> None:
+        found = self._look(frame)
+        # Whoever is where somebody was is the same; then whoever is nearest to a lane that lost its face: a cut.
+        pairs = [
+            (_distance(lane.face, face), lane, face) for lane in self._lanes if lane.face is not None for face in found
+        ]
+        taken: dict[_Lane, Face] = {}
+        for same in (True, False):
+            for _, lane, face in sorted(pairs, key=lambda pair: pair[0]):
+                free = lane not in taken and not any(face is other for other in taken.values())
+                if free and (not same or _same_face(_points(_of(lane)), _points(face))):
+                    taken[lane] = face
+        # The largest face is the one that stands before the camera.
+        for face in sorted(found, key=lambda face: -face.box[2]):
+            place = None if any(face is other for other in taken.values()) else self._free_lane(taken)
+            if place is not None:
+                taken[place] = face
+        for lane in list(self._lanes):
+            self._follow(lane, taken.get(lane), frame.t_ns)
+        by_worth = sorted(self._lanes, key=lambda lane: (lane.number != self.favourite, lane.number))
+        for lane in by_worth[self.max_faces :]:
+            self._lanes.remove(lane)
+
+    def _look(self, frame: Frame) -> list[Face]:
+        """The faces around the known ones, and all others where it is time to look for them."""
+        found: list[Face] = []
+        known = [lane.face for lane in self._lanes if lane.face is not None]
+        missing = not known
+        for face in known:
+            if any(_same_face(_points(face), _points(other)) for other in found):
+                continue
+            (x, y, w, h) = face.box
+            near = self._detector.detect(frame.picture, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
+            missing = missing or not near
+            _add_others(found, near)
+        around = self.max_faces > 1 and (
+            self._looked_around_ns is None or frame.t_ns - self._looked_around_ns >= _LOOK_AROUND_NS
+        )
+        if missing or around:
+            self._looked_around_ns = frame.t_ns
+            _add_others(found, self._detector.detect(frame.picture))
+            self._faces = len(found)
+        return found
+
+    def _free_lane(self, taken: dict[_Lane, Face]) -> _Lane | None:
+        """One without a face, or a new one; None where there are enough."""
+        for lane in self._lanes:
+            if lane.face is None and lane not in taken:
+                return lane
+        if len(self._lanes) >= self.max_faces:
+            return None
+        self._lanes.append(self._lane())
+        return self._lanes[-1]
+
+    def _follow(self, lane: _Lane, face: Face | None, t_ns: int) -> None:
+        detections = lane.track.detections
+        if face is None:
+            if detections and t_ns - detections[-1].t_ns > _LOST_AFTER_NS:
+                lane.face, lane.track = None, self._track()
+                self._faces = min(self._faces, sum(lane.face is not None for lane in self._lanes))
+                if len(self._lanes) > 1:
+                    self._lanes.remove(lane)
+            return
+        if detections and not _same_face(detections[-1].points, _points(face)):
+            lane.track = self._track()
+        lane.face = face
+        lane.track.detections.append(_Detection(t_ns, _points(face)))
+
+    def _lane(self) -> _Lane:
+        self._numbered += 1
+        return _Lane(self._numbered - 1, self._track())
+
+    def _track(self) -> _Track:
+        self._tracks += 1
+        return _Track(self._tracks - 1)
+
+    def _emit(self, until_ns: int | None) -> Iterator[list[MouthCrop]]:
+        while self._waiting and (until_ns is None or self._waiting[0].t_ns <= until_ns):
+            frame = self._waiting.popleft()
+            yield [self._crop(frame, lane, track) for lane, track in frame.tracks]
+
+    def _crop(self, frame: _Waiting, lane: int, track: _Track) -> MouthCrop:
+        points = track.points_at(frame.t_ns)
+        crop = None if points is None else cut(frame.picture, points, self._margin_px)
+        return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, lane)
+
+
+def _of(lane: _Lane) -> Face:
+    assert lane.face is not None
+    return lane.face
+
+
+def _points(face: Face) -> KeyPoints:
+    return np.array([face.right_eye, face.left_eye, face.mouth])
+
+
+def _add_others(found: list[Face], more: list[Face]) -> None:
+    """Those that are not among the found ones yet."""
+    found += [face for face in more if all(overlap(face.box, other.box) < _SAME_BOX_OVERLAP for other in found)]
+
+
+def _distance(a: Face, b: Face) -> float:
+    return float(np.hypot(a.mouth[0] - b.mouth[0], a.mouth[1] - b.mouth[1]))
+
+
+def _same_face(before: KeyPoints, after: KeyPoints) -> bool:
+    sizes = [max(float(np.hypot(*((p[0] + p[1]) / 2 - p[2]))), 1.0) for p in (before, after)]
+    moved = float(np.hypot(*(after - before).mean(0)))
+    return moved < _SAME_FACE_SHIFT * sizes[0] and 1 / _SAME_FACE_SCALE < sizes[1] / sizes[0] < _SAME_FACE_SCALE

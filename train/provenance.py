@@ -1,0 +1,140 @@
+"""Where a training run comes from, in `provenance.json` beside its weights: with what, on what, and when.
+
+Hashes are SHA-256. A folder of shards has one over what `LC_ALL=C sha256sum *.npz` prints there, which names each shard
+and its own; in a bundle's manifest stands only that one, because names of clips may be names of people.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from device import __version__
+from device.errors import InputMissingError
+
+PROVENANCE = "provenance.json"
+_SCHEMA = 1
+_STATE = "state.json"  # what a run resumes from
+_GIT_TIMEOUT_S = 20
+
+
+@contextmanager
+def recorded(
+    run: Path, config: Any, shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path]
+) -> Iterator[None]:
+    """Keep the provenance of what is trained into `run` meanwhile; each call is one session of it.
+
+    `sources` are files that the shards came from. Raises InputMissingError where a file cannot be read.
+    """
+    now = {
+        "schema": _SCHEMA, "config": asdict(config), "seed": config.seed, "versions": versions(),
+        "machine": {"arch": platform.machine(), "system": platform.system()},
+        "data": data_hashes(shards, offsets, sources),
+    }  # fmt: skip
+    path = run / PROVENANCE
+    before = _read(path) if (run / _STATE).is_file() else {}
+    session: dict[str, Any] = {"from_epoch": _epochs(run), "began": _utc(), "ended": None}
+    if before:
+        session["changed"] = [key for key in ("config", "versions", "machine", "data") if before.get(key) != now[key]]
+    sessions = [*before.get("sessions", []), session]
+    write_whole(path, now | {"sessions": sessions})
+    yield
+    session["ended"] = _utc()
+    write_whole(path, now | {"sessions": sessions})
+
+
+def versions() -> dict[str, str | bool | None]:
+    """Of everything that takes part; the commit only where this code lies in a checkout."""
+    import keras
+
+    backend = keras.backend.backend()
+    found: dict[str, str | bool | None] = {"avdrift": __version__, **git_state(Path(__file__).resolve())}
+    found |= {"python": platform.python_version(), "backend": backend}
+    return found | {name: str(import_module(name).__version__) for name in ("keras", backend, "numpy")}
+
+
+def git_state(file: Path) -> dict[str, str | bool | None]:
+    """The commit that a tracked file belongs to, and whether anything tracked there differs from it; None: unknown."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(file.parent), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_GIT_TIMEOUT_S, check=True)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "--", file.name)  # not some other project around a virtual environment
+        return {"git_commit": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"git_commit": None, "git_dirty": None}
+
+
+def data_hashes(shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path]) -> dict[str, Any]:
+    """Of each folder of shards with its files, and of the other files."""
+    return {
+        "shards": [_folder_hashes(folder) for folder in shards],
+        "offsets": sha256(offsets) if offsets else None,
+        "sources": [{"file": file.name, "sha256": sha256(file)} for file in sources],
+    }
+
+
+def _folder_hashes(folder: Path) -> dict[str, Any]:
+    files = {path.name: sha256(path) for path in sorted(folder.glob("*.npz"), key=lambda path: path.name.encode())}
+    return {"count": len(files), "sha256": hash_of_hashes(files.items()), "files": files}
+
+
+def hash_of_hashes(files: Iterable[tuple[str, str]]) -> str:
+    """Of what sha256sum prints of these files (name, hash)."""
+    listed = "".join(f"{digest}  {name}\n" for name, digest in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """Raises InputMissingError."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        remedy = "Give a file that this user may read"
+        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
+
+
+def summary(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """For a manifest: without the names of clips."""
+    data = provenance.get("data")
+    if not isinstance(data, dict):
+        return dict(provenance)
+    shards = [{key: value for key, value in folder.items() if key != "files"} for folder in data["shards"]]
+    return dict(provenance) | {"data": data | {"shards": shards}}
+
+
+def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """As JSON; whoever reads finds the former file or the new one, never a part."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What an earlier session left; nothing where it left nothing that can be read."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _epochs(run: Path) -> int:
+    return int(_read(run / _STATE).get("epochs", 0))
+
+
+def _utc() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
