@@ -265,7 +265,7 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE)
-    parser.add_argument("--blocks", type=int, default=50, help="seconds of speech that accepted models are asked about")
+    parser.add_argument("--blocks", type=int, default=10, help="seconds of speech that accepted models are asked about")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="avdrift-fuzz-") as work:
         fuzzer = Fuzzer(Path(work), options.bundle, options.seed, options.blocks)
