@@ -131,7 +131,10 @@ def test_figures_by_hand() -> None:
         Window(clip, 120.0, 0.95, 1.0, 1.0, 0.0, False),
         Window(clip, float("inf"), 0.0, 1.0, 0.0, -160.0, True),
     ]
-    assert figures(given) == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
+    found = figures(given)
+    assert (found.mae_frames, found.std_ratio) == pytest.approx((2.5, (3.25 / 3) ** 0.5))  # answers 1, -2, 3, 0
+    found = replace(found, mae_frames=None, std_ratio=None)
+    assert found == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
     assert figures([]) == Figures(0)
 
 

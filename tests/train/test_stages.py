@@ -20,7 +20,8 @@ from tests.scenes import ROOT
 from train.stages import LOG, MARK, Stage, duration, fingerprints, run_stages
 
 DRIVER = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what runs tests may ignore it, and hand that on
 from pathlib import Path
 from tests.train.test_stages import job
 from train.stages import run_stages
@@ -164,10 +165,10 @@ def test_a_signal_ends_the_command_too_and_the_next_call_goes_on(sign: signal.Si
     first = driver(tmp_path, "hang")
     until((tmp_path / "two" / "hangs").exists)
     first.send_signal(sign)
-    assert first.wait(30) != 0
+    assert first.wait(90) != 0
     assert not alive(tmp_path)
     assert json.loads((tmp_path / "two" / MARK).read_text())["done"] is False
-    assert driver(tmp_path, "work").wait(30) == 0
+    assert driver(tmp_path, "work").wait(90) == 0
     assert runs(tmp_path, "one") == ["work"] and runs(tmp_path, "two") == ["hang", "work"]
 
 
@@ -175,7 +176,7 @@ def test_while_a_killed_one_leaves_a_command_behind_nobody_else_begins(tmp_path:
     first = driver(tmp_path, "hang")
     until((tmp_path / "two" / "hangs").exists)
     first.kill()
-    first.wait(30)
+    first.wait(90)
     left = alive(tmp_path)
     assert len(left) == 2
     with pytest.raises(UsageError, match="works here"):

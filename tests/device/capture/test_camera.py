@@ -294,7 +294,7 @@ def test_weeks_of_trying_leave_nothing_behind(where: str) -> None:
     for _ in range(50):
         with pytest.raises(CaptureError):
             CameraSource(library=library)
-    assert held_now() == before
+    assert all(now <= then for now, then in zip(held_now(), before, strict=True))  # an earlier test's may end meanwhile
     library.fails.clear()
     with opened(library) as source:
         assert read(source, library, [time.monotonic_ns()])
