@@ -38,8 +38,8 @@ def run_command(words: Sequence[str], log_file: Path, lock: int, name: str) -> N
             raise
     if code:
         said = _last_words(log_file, begun)
-        what = f"{name} was ended by signal {-code}" if code < 0 else f"{name} failed: {said}"
-        first = "Look whether memory ran out" if code < 0 else "Correct that"
+        what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {said}"
+        first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
         remedy = f"{first}, and give the same command again: what is done is kept"
         raise _ERRORS.get(code, UsageError)(what, where=str(log_file), remedy=remedy)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +11,7 @@ from pathlib import Path
 
 
 def main(folder: Path, what: str) -> int:
-    """Exit code 3 with a message for `fail`; for `hang`, nothing ends it but a signal; for `crash`, a traceback."""
+    """Exit code 3 with a message for `fail`; for `hang`, nothing ends it but a signal; for `kill`, one does."""
     with (folder / "ran").open("a") as ran:
         ran.write(f"{what}\n")
     if what == "fail":
@@ -17,6 +19,8 @@ def main(folder: Path, what: str) -> int:
         return 3
     if what == "crash":
         raise RuntimeError("something broke")
+    if what == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
     if what == "hang":
         worker = [sys.executable, "-c", "import time; time.sleep(60)", str(folder)]
         subprocess.Popen(worker)  # it must end as well

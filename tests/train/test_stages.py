@@ -112,6 +112,11 @@ def test_a_command_that_crashes_is_quoted(tmp_path: Path) -> None:
         run(tmp_path, job(tmp_path, "one", what="crash"))
 
 
+def test_a_command_that_somebody_ends_is_no_riddle(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. See whether memory ran out, and give"):
+        run(tmp_path, job(tmp_path, "one", what="kill"))
+
+
 def test_what_comes_before_the_command_is_done_each_time(tmp_path: Path) -> None:
     def begin() -> None:
         (tmp_path / "one" / "ran").write_text("begun\n")
