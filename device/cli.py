@@ -29,9 +29,8 @@ from device.runtime.measure import Measured, measure_timeline
 from device.runtime.plot import write_csv, write_plot
 from device.sync.verdict import DEFAULT_PROFILE, PROFILES
 from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
-from device.towers.kinds import DIRECT, TOWERS
+from device.towers.kinds import DIRECT, MEASURING, TOWERS
 
-_MEASURING = (TOWERS, DIRECT)
 _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
 
@@ -62,7 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
     measured.add_argument("files", metavar="FILE", nargs="+")
     measured.add_argument(
-        "--model", choices=[kind.name for kind in _MEASURING], default=TOWERS.name,
+        "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
         help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
     )  # fmt: skip
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
@@ -122,7 +121,7 @@ def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: b
 def _measure(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
-    kind = {kind.name: kind for kind in _MEASURING}[options.model]
+    kind = {kind.name: kind for kind in MEASURING}[options.model]
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code = 0

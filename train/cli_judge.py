@@ -10,6 +10,7 @@ from pathlib import Path
 from device.errors import UsageError
 from device.features.fetch import require_face_model
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from device.towers.kinds import MEASURING
 from train.cli_shared import check_parent, make_folder, shards_parser, write_all
 
 _MIN_TRUTH_CONFIDENCE = 0.3
@@ -194,7 +195,6 @@ def _trust(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    from train.load_towers import MEASURING
     from train.sliced import check
 
     require_face_model()

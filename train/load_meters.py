@@ -15,7 +15,8 @@ from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
 from device.towers.bundle import Bundle, load_bundle
-from train.load_towers import MEASURING, direct_towers, load_direct, towers_of_run
+from device.towers.kinds import MEASURING
+from train.load_towers import direct_towers, load_direct, towers_of_run
 from train.measure import Towers, bundle_towers
 from train.meters import EmbeddingMeter, Flags, Floats, tower_meter
 

@@ -18,7 +18,7 @@ from device.errors import InputFormatError, InputMissingError, ModelCorruptError
 from device.sync.curve import Calibration
 from device.towers.bundle import load_bundle
 from device.towers.direct import direct_evidence
-from device.towers.kinds import DIRECT, TOWERS
+from device.towers.kinds import DIRECT, MEASURING, TOWERS
 from train.fit_options import require_tensorflow
 from train.measure import Floats, Towers, bundle_towers
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from train.direct import CorrelationNet
     from train.towers import TowerPair
 
-MEASURING = (TOWERS, DIRECT)  # kinds whose answers become offsets in the same way
 Network = TypeVar("Network", bound=Any)
 
 

@@ -30,7 +30,7 @@ from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.measure import measure
 from device.towers.bundle import Bundle, load_bundle
-from train.load_towers import MEASURING
+from device.towers.kinds import MEASURING
 from train.prepare import join, read_rows
 
 _RIGHT_MS = 40.0

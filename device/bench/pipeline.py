@@ -25,8 +25,7 @@ from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.analyzer import Analyzer
 from device.towers.bundle import Bundle, load_bundle
-from device.towers.kinds import DIRECT
-from device.towers.kinds import TOWERS as TOWER_PAIR
+from device.towers.kinds import MEASURING
 
 SAMPLE: Final = Path(__file__).parents[1] / "models" / "sample.mkv"
 STRETCH_S: Final = 10.0
@@ -96,7 +95,7 @@ def measure_pipeline(
 ) -> PipelineCosts:
     """Cost of every stage. Raises CaptureError where the stretch holds no face: half of the stages would rest."""
     cv2.setNumThreads(1)
-    bundle, face_model = load_bundle(bundle_folder, (TOWER_PAIR, DIRECT)), require_face_model()
+    bundle, face_model = load_bundle(bundle_folder, MEASURING), require_face_model()
     with FileSource(source) as opened:
         items = list(_stretch(opened, stretch_s))
     length_s = _length_s(items)

@@ -73,3 +73,4 @@ def _fits_direct(models: Mapping[str, Model]) -> None:
 
 TOWERS = Kind("towers", (LIPS, AUDIO), FRONT_END.to_dict(), _fits_towers)
 DIRECT = Kind("direct", (LIPS, AUDIO, HEAD), FRONT_END.to_dict(), _fits_direct)
+MEASURING = (TOWERS, DIRECT)  # kinds whose answers become offsets in the same way
