@@ -12,20 +12,20 @@ import numpy as np
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS, FRONT_END
 from device.records import NS_PER_MS, NS_PER_S, Chunk
 
-STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
+_STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
 # A block of the tower ends with the tick before a whole second's; its window and its row's go a little further.
 _PHASE_NS = (
     (FRONT_END.audio_window_ticks // 2 - 1) * AUDIO_TICK_NS
     + FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
     + NS_PER_MS  # and rounding
-) % STEP_NS
+) % _STEP_NS
 _MAX_JOIN_ERROR_NS = 500_000  # less than 16 kHz can show in a mel row; beyond, the joint's own time must be kept
 
 
 def ends_step(chunk: Chunk) -> bool:
     """Whether a step of the grid ends within this chunk."""
     end_ns = chunk.t_ns + len(chunk.samples) * NS_PER_S // chunk.rate_hz
-    return (end_ns - _PHASE_NS) // STEP_NS > (chunk.t_ns - _PHASE_NS) // STEP_NS
+    return (end_ns - _PHASE_NS) // _STEP_NS > (chunk.t_ns - _PHASE_NS) // _STEP_NS
 
 
 class ChunkJoiner:

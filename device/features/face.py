@@ -67,9 +67,7 @@ class FaceDetector:
         likely = likely[np.argsort(-scores[likely])]
         found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []
-        for face in found:
-            if all(overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
-                faces.append(face)
+        add_others(faces, found)
         return faces
 
 
@@ -102,7 +100,14 @@ def _decode(
     ]
 
 
-def overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+def add_others(faces: list[Face], more: list[Face]) -> None:
+    """Add those of `more`, in order, that are not among the faces yet."""
+    for face in more:
+        if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
+            faces.append(face)
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
     """Intersection over union of two boxes."""
     wide = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     high = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from device.features.face import Face, FaceDetector, overlap
+from device.features.face import Face, FaceDetector, add_others
 from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
 from device.pictures import Picture
 from device.records import NS_PER_MS, NS_PER_S, Frame
@@ -27,7 +27,6 @@ _LOST_AFTER_NS = 500 * NS_PER_MS
 _REGION_PER_BOX = 2.0
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
 _SAME_FACE_SCALE = 1.5
-_SAME_BOX_OVERLAP = 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,18 +100,16 @@ class MouthTracker:
         found = self._look(frame)
         # Whoever is where somebody was is the same; then whoever is nearest to a lane that lost its face: a cut.
         pairs = [
-            (_distance(lane.face, face), lane, face) for lane in self._lanes if lane.face is not None for face in found
-        ]
+            (not _same_face(_points(lane.face), _points(face)), _distance(lane.face, face), lane, face)
+            for lane in self._lanes if lane.face is not None for face in found
+        ]  # fmt: skip
         taken: dict[_Lane, Face] = {}
-        for same in (True, False):
-            for _, lane, face in sorted(pairs, key=lambda pair: pair[0]):
-                free = lane not in taken and not any(face is other for other in taken.values())
-                if free and (not same or _same_face(_points(_of(lane)), _points(face))):
-                    taken[lane] = face
+        for _, _, lane, face in sorted(pairs, key=lambda pair: pair[:2]):
+            if lane not in taken and face not in taken.values():
+                taken[lane] = face
         # The largest face is the one that stands before the camera.
         for face in sorted(found, key=lambda face: -face.box[2]):
-            place = None if any(face is other for other in taken.values()) else self._free_lane(taken)
-            if place is not None:
+            if face not in taken.values() and (place := self._free_lane(taken)):
                 taken[place] = face
         for lane in list(self._lanes):
             self._follow(lane, taken.get(lane), frame.t_ns)
@@ -131,13 +128,13 @@ class MouthTracker:
             (x, y, w, h) = face.box
             near = self._detector.detect(frame.picture, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
             missing = missing or not near
-            _add_others(found, near)
+            add_others(found, near)
         around = self.max_faces > 1 and (
             self._looked_around_ns is None or frame.t_ns - self._looked_around_ns >= _LOOK_AROUND_NS
         )
         if missing or around:
             self._looked_around_ns = frame.t_ns
-            _add_others(found, self._detector.detect(frame.picture))
+            add_others(found, self._detector.detect(frame.picture))
             self._faces = len(found)
         return found
 
@@ -184,18 +181,8 @@ class MouthTracker:
         return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, lane)
 
 
-def _of(lane: _Lane) -> Face:
-    assert lane.face is not None
-    return lane.face
-
-
 def _points(face: Face) -> KeyPoints:
     return np.array([face.right_eye, face.left_eye, face.mouth])
-
-
-def _add_others(found: list[Face], more: list[Face]) -> None:
-    """Those that are not among the found ones yet."""
-    found += [face for face in more if all(overlap(face.box, other.box) < _SAME_BOX_OVERLAP for other in found)]
 
 
 def _distance(a: Face, b: Face) -> float:

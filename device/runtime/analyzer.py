@@ -72,6 +72,8 @@ class Analyzer:
 
         Where several faces are followed, 1 keeps to the one that is most probably heard.
         """
+        if step and not self._load:
+            self._mouth.favourite = self._evidence.speaker
         self._load = step
         self._mouth.detect_every_ns = DETECT_EVERY_NS * (2 if step else 1)
         self._mouth.max_faces = 1 if step else MAX_FACES
@@ -81,7 +83,6 @@ class Analyzer:
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         """Take what a source gives; give the evidence that it completes."""
         if isinstance(item, Frame):
-            self._mouth.favourite = self._evidence.speaker
             for mouths in self._mouth.push(item):
                 yield from self._push_mouths(mouths)
             return
