@@ -25,7 +25,8 @@ from tqdm import tqdm
 from device.sync.curve import TICK_MS, Calibration, estimate
 from train.calibrate import Fitted, fitted
 from train.data import Clip
-from train.fit import FitConfig, fit, keras_towers
+from train.fit import fit, keras_towers
+from train.fit_config import FitConfig
 from train.measure import Track, own_offset, track
 
 _SEARCH_TICKS = 60

@@ -11,7 +11,8 @@ from device.towers.bundle import DEFAULT_BUNDLE
 from train.augment import Augmentation
 from train.bundle_weights import take_weights
 from train.distribute import alone
-from train.fit import FitConfig, learn_phones, learn_shapes
+from train.fit_config import FitConfig
+from train.lessons import learn_phones, learn_shapes
 from train.towers import TowerPair
 
 STARTS = ("scratch", "lessons", "bundle")

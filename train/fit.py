@@ -23,7 +23,7 @@ from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.distribute import Workers, alone
 from train.fit_config import FitConfig
 from train.lessons import learn_phones, learn_shapes
-from train.loop import SEEDS_APART, describe_run, prefetch, training_data
+from train.loop import CHECKPOINT, SEEDS_APART, STATE, describe_run, prefetch, resumes
 from train.measure import Towers, accuracy, own_offset, track, windows
 from train.towers import TowerPair
 
@@ -111,9 +111,10 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
     )
     pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     done = 0
-    checkpoint, state = out / "last.weights.h5", out / "state.json"
+    checkpoint, state = out / CHECKPOINT, out / STATE
     pair.optimizer.build(pair.trainable_variables)  # or its moments would be left out when weights are loaded
-    if state.exists():
+    resumed = resumes(out)
+    if resumed:
         pair.load_weights(checkpoint)
         done = json.loads(state.read_text())["epochs"]
     augmentation = Augmentation(
@@ -132,9 +133,9 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
             yield next(workers.grouped(kinds[int(choose.random() >= config.short_share)]))
 
     source, stop = prefetch(mixed())
-    if not state.exists() and config.phone_steps:
+    if not resumed and config.phone_steps:
         learn_phones(pair, config, augmentation, workers)
-    if not state.exists() and config.shape_steps:
+    if not resumed and config.shape_steps:
         learn_shapes(pair, source, config, workers)
     step = workers.step(pair)
     for epoch in range(done, config.epochs):
@@ -160,8 +161,3 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
         state.write_text(json.dumps({"epochs": epoch + 1}))
     stop.set()
     return pair
-
-
-__all__ = [
-    "FitConfig", "build_pair", "fit", "keras_towers", "learn_phones", "learn_shapes", "training_data", "validate",
-]  # fmt: skip

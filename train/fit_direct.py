@@ -15,7 +15,8 @@ from train.data import Clip
 from train.direct import ConcatNet, CorrelationNet
 from train.direct_batches import concat_batches, correlation_batches, judge_concat, judge_correlation, longest
 from train.direct_start import STARTS, begin
-from train.fit import FitConfig, build_pair
+from train.fit import build_pair
+from train.fit_config import FitConfig
 from train.loop import describe_run, resumes, train
 
 

@@ -142,7 +142,7 @@ def test_every_field_of_the_configuration_is_an_option() -> None:
     pytest.importorskip("keras")
     from dataclasses import fields
 
-    from train.fit import FitConfig
+    from train.fit_config import FitConfig
 
     given = build_parser("fit").parse_args(["fit", "x", "--out", "y", "--steps", "7"])
     assert given.steps_per_epoch == 7

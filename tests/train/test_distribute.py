@@ -50,7 +50,8 @@ if run == Path("small"):
         losses = [step(next(source))["loss"] for _ in range(3)]
 else:
     from tests.train.made import make_clip
-    from train.fit import FitConfig, fit
+    from train.fit import fit
+    from train.fit_config import FitConfig
     clips = [make_clip(f"{k}", seconds=3, seed=k, speaker=f"{k % 2}", split="train") for k in range(3)]
     config = FitConfig(epochs=1, steps_per_epoch=1, frames_per_batch=60, warmup_steps=0, shape_steps=1)
     model = fit(clips, [], run, config, together)
