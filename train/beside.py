@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import cache
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,10 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
-from device.records import NS_PER_MS, Chunk, Frame, State
-from device.towers.bundle import Bundle, load_bundle
+from device.records import NS_PER_MS, Frame, State
 from train.prepare import read_rows
-from train.scenes import Samples, chunks_of, read_clip, reports, square
+from train.scenes import loaded, read_clip, reports, square, with_sound
 
 _LEAST_S = 5
 _RIGHT_MS = 40.0
@@ -41,11 +39,6 @@ class Scene:
     shift_ms: float
 
 
-@cache
-def _bundle(folder: Path) -> Bundle:
-    return load_bundle(folder)
-
-
 def side_by_side(frames: list[Frame], others: list[Frame], first_left: bool) -> Iterator[Frame]:
     """Each frame with the other person's latest beside it; the other one's film turns back at its ends."""
     there_and_back = [*others, *others[-2:0:-1]]
@@ -56,15 +49,10 @@ def side_by_side(frames: list[Frame], others: list[Frame], first_left: bool) -> 
         yield Frame(frame.seq, frame.t_ns, np.hstack(pair if first_left else pair[::-1]))
 
 
-def with_sound(frames: list[Frame], samples: Samples, audio_ns: int) -> list[Frame | Chunk]:
-    """Pictures and sound as they come from a source."""
-    return sorted([*frames, *chunks_of(samples, audio_ns)], key=lambda item: item.t_ns)
-
-
 def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str, Any]:
     """Reports of a scene, and of the heard speaker alone: how many, how many `measuring`, how many of these right."""
     cv2.setNumThreads(1)
-    bundle = _bundle(bundle_folder)
+    bundle = loaded(bundle_folder)
     frames, samples, audio_ns = read_clip(scene.heard)
     others, _, _ = read_clip(scene.seen)
     alone = [Frame(frame.seq, frame.t_ns, square(frame.rgb)) for frame in frames]

@@ -6,11 +6,10 @@ face that keeps still while somebody speaks; an empty room. Whatever is reported
 
 from __future__ import annotations
 
-import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache
+from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -20,23 +19,22 @@ import numpy as np
 from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
-from device.records import NS_PER_S, Chunk, Frame, RgbImage, State
-from device.towers.bundle import Bundle, load_bundle
+from device.records import NS_PER_S, Frame, RgbImage, State
 from train.phones import talks
 from train.prepare import read_rows
-from train.scenes import Samples, chunks_of, read_clip, reports, square
+from train.scenes import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound
 
 PART_S = 60  # of each scene, with other people in the next one
 _FPS = 25
 _CHORD_S = 0.5
-_SIDE_PX = 360
 
 Random = np.random.Generator
 
 
-@cache
-def _bundle(folder: Path) -> Bundle:
-    return load_bundle(folder)
+@lru_cache(maxsize=100)
+def _sound_of(path: Path) -> Samples:
+    """A clip's samples: many minutes of scenes want them, and its pictures have to be decoded for them."""
+    return read_clip(path)[1]
 
 
 def _silence(count: int, random: Random, others: Sequence[Path]) -> Samples:
@@ -65,7 +63,7 @@ def _speech(count: int, random: Random, others: Sequence[Path]) -> Samples:
     """Somebody else, one clip after the other."""
     parts: list[Samples] = []
     while sum(map(len, parts)) < count:
-        parts.append(read_clip(others[int(random.integers(len(others)))])[1])
+        parts.append(_sound_of(others[int(random.integers(len(others)))]))
     return np.concatenate(parts)[:count]
 
 
@@ -95,13 +93,13 @@ def _swaying(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
     still, place = square(own[len(own) // 2].rgb), np.zeros(3, np.float64)
     while True:
         place = 0.97 * place + random.normal(0, 1, 3) * (0.6, 0.6, 0.003)
-        turn = cv2.getRotationMatrix2D((_SIDE_PX / 2, _SIDE_PX / 2), float(np.degrees(place[2])), 1.0)
+        turn = cv2.getRotationMatrix2D((SIDE_PX / 2, SIDE_PX / 2), float(np.degrees(place[2])), 1.0)
         turn[:, 2] = turn[:, 2] + place[:2]
         yield np.asarray(cv2.warpAffine(still, turn, still.shape[1::-1], borderMode=cv2.BORDER_REFLECT), np.uint8)
 
 
 def _empty_room(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
-    wall = cv2.resize(random.integers(60, 160, (6, 6, 3)).astype(np.uint8), (_SIDE_PX, _SIDE_PX)).astype(np.int16)
+    wall = cv2.resize(random.integers(60, 160, (6, 6, 3)).astype(np.uint8), (SIDE_PX, SIDE_PX)).astype(np.int16)
     while True:
         yield np.clip(wall + random.integers(-3, 4, wall.shape), 0, 255).astype(np.uint8)
 
@@ -126,10 +124,9 @@ def judge_part(
     random = np.random.default_rng(seed)
     show, say = SCENES[scene]
     pictures = show(read_clip(seen)[0], random)
-    frames: Iterator[Frame | Chunk] = (Frame(k, k * NS_PER_S // _FPS, next(pictures)) for k in range(part_s * _FPS))
-    chunks: Iterator[Frame | Chunk] = chunks_of(say(part_s * AUDIO_RATE_HZ, random, others), 0)
-    items = heapq.merge(frames, chunks, key=lambda item: item.t_ns)
-    return [result.state.value for result in reports(items, _bundle(bundle), window_s)]
+    frames = (Frame(k, k * NS_PER_S // _FPS, next(pictures)) for k in range(part_s * _FPS))
+    items = with_sound(frames, say(part_s * AUDIO_RATE_HZ, random, others), 0)
+    return [result.state.value for result in reports(items, loaded(bundle), window_s)]
 
 
 def hopeless(

@@ -5,7 +5,9 @@ Pictures and sound go into the analyzer as a source would give them, uncoded. A 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -18,13 +20,19 @@ from device.features.fetch import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, RgbImage
 from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
 from device.sync.track import LipEvidence
-from device.towers.bundle import Bundle
+from device.towers.bundle import Bundle, load_bundle
 from train.prepare import join
 
-_HEIGHT_PX = 360
+SIDE_PX = 360  # of a picture of one person
 _BLOCK = AUDIO_RATE_HZ // 20
 
 Samples = npt.NDArray[np.float32]
+
+
+@cache
+def loaded(folder: Path) -> Bundle:
+    """A tower pair's bundle, loaded once in a process."""
+    return load_bundle(folder)
 
 
 def read_clip(path: Path) -> tuple[list[Frame], Samples, int]:
@@ -45,7 +53,7 @@ def square(picture: RgbImage) -> RgbImage:
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
     cut = picture[top : top + side, left : left + side]
-    return np.asarray(cv2.resize(cut, (_HEIGHT_PX, _HEIGHT_PX), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(cut, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def chunks_of(samples: Samples, first_ns: int) -> Iterator[Chunk]:
@@ -53,6 +61,12 @@ def chunks_of(samples: Samples, first_ns: int) -> Iterator[Chunk]:
     for k, start in enumerate(range(0, len(samples) - _BLOCK + 1, _BLOCK)):
         t_ns = first_ns + start * NS_PER_S // AUDIO_RATE_HZ
         yield Chunk(k, t_ns, AUDIO_RATE_HZ, samples[start : start + _BLOCK])
+
+
+def with_sound(frames: Iterable[Frame], samples: Samples, first_ns: int) -> Iterator[Frame | Chunk]:
+    """Pictures, in time order, and sound as they come from a source."""
+    pictures: Iterable[Frame | Chunk] = frames
+    return heapq.merge(pictures, chunks_of(samples, first_ns), key=lambda item: item.t_ns)
 
 
 def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> list[WindowResult]:

@@ -11,9 +11,9 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.fetch import face_model_path
 from device.records import NS_PER_S, State
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
-from train.beside import Scene, judge_scene, scenes, side_by_side, with_sound
+from train.beside import Scene, judge_scene, scenes, side_by_side
 from train.hopeless_scenes import SCENES, hopeless, judge_part
-from train.scenes import chunks_of, read_clip, reports, square
+from train.scenes import chunks_of, read_clip, reports, square, with_sound
 from train.sliced import slice_file
 
 SAMPLE = Path("device/models/sample.mkv")
@@ -53,7 +53,7 @@ def test_the_one_who_is_heard_is_measured_on_either_side(heard_left: bool) -> No
     frames, samples, audio_ns = read_clip(SAMPLE)
     heard = [frame for frame in frames if frame.t_ns < 12 * NS_PER_S]
     seen = [frame for frame in frames if 30 * NS_PER_S <= frame.t_ns < 42 * NS_PER_S]
-    items = with_sound(list(side_by_side(heard, seen, heard_left)), samples[: 12 * AUDIO_RATE_HZ], audio_ns)
+    items = with_sound(side_by_side(heard, seen, heard_left), samples[: 12 * AUDIO_RATE_HZ], audio_ns)
     told_ms = [result.offset_ms for result in reports(items, load_bundle(DEFAULT_BUNDLE), 5.0)]
     numbers_ms = [offset_ms for offset_ms in told_ms if offset_ms is not None]
     assert len(numbers_ms) >= 4
