@@ -66,6 +66,7 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
     trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
+    trust.add_argument("--fit", type=Path, metavar="FILE.json", help="fit the confidence too, and write it here")
 
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.set_defaults(work_of=_check)
@@ -181,15 +182,22 @@ def _trust(options: argparse.Namespace) -> int:
     from train.load_towers import towers_of_bundle
     from train.measure import sure_tracks, track
     from train.trust import report
+    from train.trust_fit import fit
 
     if not (0.4 <= options.window <= 60 and options.rounds >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train trust", remedy="Give 0.4 to 60 s and at least one round"
         )
+    if options.fit is not None:
+        check_parent(options.fit)
     towers, calibration, model = towers_of_bundle(options.bundle)
     clips = load_split(options.shards, options.split)
     sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
-    found = report(sure, calibration, window_s=options.window, rounds=options.rounds, seed=options.seed)
+    how = {"window_s": options.window, "rounds": options.rounds, "seed": options.seed}
+    found = report(sure, calibration, **how)
+    if options.fit is not None:
+        found |= {"fitted": (fitted := fit(sure, calibration, **how))}
+        options.fit.write_text(json.dumps(fitted["calibration"], indent=1), encoding="utf-8")
     print(json.dumps({"model": model, "clips": len(sure), "left_out": len(clips) - len(sure)} | found, indent=1))
     return 0
 

@@ -177,7 +177,7 @@ def judge_rows(
     calibration: Calibration,
 ) -> WindowResult:  # fmt: skip
     """From a window's evidence rows [n, candidates] to what may be said of their newest, whatever changed before."""
-    return judge(curve_now(rows, calibration.temperature), face_ratio, speech_ratio, from_ns, to_ns, calibration)
+    return judge(curve_now(rows, calibration), face_ratio, speech_ratio, from_ns, to_ns, calibration)
 
 
 class SlidingWindow:

@@ -11,10 +11,10 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.fetch import face_model_path
 from device.records import NS_PER_S, State
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from tests.scenes import talking
 from train.beside import Scene, judge_scene, scenes, side_by_side
 from train.hopeless_scenes import SCENES, hopeless, judge_part
 from train.scenes import chunks_of, read_clip, reports, square, with_sound
-from train.sliced import slice_file
 
 SAMPLE = Path("device/models/sample.mkv")
 
@@ -23,10 +23,10 @@ needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="t
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of two films: the sample, and the sample from its fourth second on, whose lips say other words."""
+    """A folder of two films that say different words."""
     folder = tmp_path_factory.mktemp("clips")
     (folder / "a.mkv").symlink_to(SAMPLE.resolve())
-    slice_file(SAMPLE, folder / "b.mkv", -3000.0)
+    (folder / "b.mkv").symlink_to(talking().resolve())
     (folder / "clips.csv").write_text(
         "file,speaker,split,corpus\na.mkv,one,valid,made\nb.mkv,two,valid,made\n", encoding="utf-8"
     )

@@ -43,7 +43,7 @@ def on(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A daemon that measures with version 1."""
     talking_items()  # made by one thread
     # Made-up models that believe everything see steps everywhere, which is not what is asked of them here.
-    monkeypatch.setattr(analyzer, "curve_now", lambda rows, temperature: rows.sum(0))
+    monkeypatch.setattr(analyzer, "curve_now", lambda rows, calibration: rows.sum(0))
     monkeypatch.setattr(StepWatch, "look", lambda self, calibration: None)
     put(store, tmp_path, "1", calibration=RASHLY)
     often = replace(RASH, report_every_s=0.2)

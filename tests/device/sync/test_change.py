@@ -23,7 +23,7 @@ def rows_for(offset_ms: float | None, count: int, random: np.random.Generator) -
 
 
 def said(rows: npt.NDArray[np.float32]) -> tuple[float, float]:
-    found = estimate(curve_now(rows, CALIBRATION.temperature), CALIBRATION)
+    found = estimate(curve_now(rows, CALIBRATION), CALIBRATION)
     assert found is not None
     return found.offset_ms, found.confidence
 
@@ -66,23 +66,38 @@ def test_an_offset_that_no_longer_fits_is_doubted_before_it_has_left_the_window(
     assert said(rows)[1] < 0.95
 
 
+def test_a_number_fades_in_silence_and_comes_back_with_speech() -> None:
+    random = np.random.default_rng(7)
+    heard, silence = rows_for(0, 75, random), np.zeros((50, SIZE), np.float32)
+    assert said(heard)[1] > 0.95
+    assert said(np.concatenate([heard, silence]))[1] < 0.95
+    assert said(np.concatenate([heard, silence, rows_for(0, 25, random)]))[1] > 0.95
+
+
+def test_of_several_changes_in_a_window_the_last_counts() -> None:
+    random = np.random.default_rng(8)
+    rows = np.concatenate([rows_for(offset_ms, 50, random) for offset_ms in (0.0, 400.0, -300.0)])
+    found, confidence = said(rows)
+    assert found == pytest.approx(-300, abs=20) and confidence > 0.95
+
+
 def test_noise_alone_is_never_sure() -> None:
     random = np.random.default_rng(5)
     assert all(said(rows_for(None, 125, random))[1] < 0.5 for _ in range(50))
 
 
 def test_silence_says_nothing() -> None:
-    assert estimate(curve_now(np.zeros((125, SIZE), np.float32), 4.0), CALIBRATION) is None
+    assert estimate(curve_now(np.zeros((125, SIZE), np.float32), CALIBRATION), CALIBRATION) is None
 
 
 @pytest.mark.parametrize("count", [1, 4, 5])
 def test_few_rows_are_their_sum(count: int) -> None:
     rows = rows_for(0, count, np.random.default_rng(6))
-    np.testing.assert_allclose(curve_now(rows, 4.0), rows.sum(0), rtol=1e-5)
+    np.testing.assert_allclose(curve_now(rows, CALIBRATION), rows.sum(0), rtol=1e-4, atol=1e-4)
 
 
 def test_strong_evidence_does_not_overflow() -> None:
     rows = np.zeros((1500, SIZE), np.float32)
     rows[:700, 50], rows[700:, 150] = 1000, 1000
-    curve = curve_now(rows, 0.5)
+    curve = curve_now(rows, Calibration(temperature=0.5))
     assert np.isfinite(curve).all() and int(np.argmax(curve)) == 150
