@@ -21,7 +21,9 @@ import numpy as np
 from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
-from device.records import NS_PER_MS, Frame, State
+from device.features.fetch import require_face_model
+from device.records import NS_PER_MS, Frame
+from device.runtime.measure import measure
 from train.prepare import read_rows
 from train.scenes import loaded, read_clip, reports, square, with_sound
 
@@ -54,13 +56,12 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
     cv2.setNumThreads(1)
     bundle = loaded(bundle_folder)
     frames, samples, audio_ns = read_clip(scene.heard)
+    own_ms = measure(scene.heard, bundle, require_face_model())["offset_ms"]
+    if len(samples) < _LEAST_S * AUDIO_RATE_HZ or own_ms is None:
+        return {"heard": scene.heard.name, "seen": scene.seen.name, "unsure": True}
     others, _, _ = read_clip(scene.seen)
     alone = [Frame(frame.seq, frame.t_ns, square(frame.rgb)) for frame in frames]
-    whole = reports(with_sound(alone, samples, audio_ns), bundle, 3600.0)[-1]
-    short = len(samples) < _LEAST_S * AUDIO_RATE_HZ
-    if short or whole.best is None or whole.state is not State.MEASURING:
-        return {"heard": scene.heard.name, "seen": scene.seen.name, "unsure": True}
-    truth_ms = whole.best.offset_ms + scene.shift_ms
+    truth_ms = own_ms + scene.shift_ms
     audio_ns -= round(scene.shift_ms * NS_PER_MS)
     found: dict[str, Any] = {"heard": scene.heard.name, "seen": scene.seen.name, "shift_ms": scene.shift_ms}
     for name, shown in (("alone", alone), ("both", list(side_by_side(frames, others, scene.heard_left)))):
