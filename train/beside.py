@@ -25,10 +25,9 @@ from device.features.fetch import require_face_model
 from device.records import NS_PER_MS, Frame
 from device.runtime.measure import measure
 from train.prepare import read_rows
-from train.scenes import loaded, read_clip, reports, square, with_sound
+from train.scenes import loaded, read_clip, reports, square, tally, with_sound
 
 _LEAST_S = 5
-_RIGHT_MS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +64,7 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
     audio_ns -= round(scene.shift_ms * NS_PER_MS)
     found: dict[str, Any] = {"heard": scene.heard.name, "seen": scene.seen.name, "shift_ms": scene.shift_ms}
     for name, shown in (("alone", alone), ("both", list(side_by_side(frames, others, scene.heard_left)))):
-        told = [result.offset_ms for result in reports(with_sound(shown, samples, audio_ns), bundle, window_s)]
-        errors_ms = [abs(offset_ms - truth_ms) for offset_ms in told if offset_ms is not None]
-        right = sum(error_ms <= _RIGHT_MS for error_ms in errors_ms)
-        found[name] = {"reports": len(told), "measuring": len(errors_ms), "right": right}
+        found[name] = tally(reports(with_sound(shown, samples, audio_ns), bundle, window_s), truth_ms)
     return found
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from device.errors import UsageError
 from device.towers.bundle import DEFAULT_BUNDLE
@@ -24,6 +26,10 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     beside = commands.add_parser("beside", parents=[shared], help=about)
     beside.set_defaults(work_of=_beside)
 
+    about = "pictures and sound that are spoilt in many ways: how often there is a number, and whether it is right"
+    hard = commands.add_parser("hard", parents=[shared], help=about)
+    hard.set_defaults(work_of=_hard)
+
     about = "hours of what nothing can be measured on: what is reported of it"
     hopeless = commands.add_parser("hopeless", parents=[shared], help=about)
     hopeless.set_defaults(work_of=_hopeless)
@@ -33,8 +39,18 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
 def _beside(options: argparse.Namespace) -> int:
     from train.beside import beside
 
+    return _judge(options, beside)
+
+
+def _hard(options: argparse.Namespace) -> int:
+    from train.hard import hard
+
+    return _judge(options, hard)
+
+
+def _judge(options: argparse.Namespace, work: Callable[..., dict[str, Any]]) -> int:
     _require(0.5 <= options.window <= 3600 and options.jobs >= 0, "Give a window of 0.5 to 3600 s")
-    found = beside(
+    found = work(
         options.clips, options.bundle, split=options.split, window_s=options.window, seed=options.seed,
         jobs=options.jobs,
     )  # fmt: skip
