@@ -15,7 +15,7 @@ import numpy as np
 from device.sync.curve import Calibration, Floats
 
 _EVERY_ROWS = 5  # 0.2 s: what one lip window sees
-_JUMP_PROBABILITY = 0.06  # in that time. More than ever happens: so that what is said needs evidence that is new
+_JUMP_PROBABILITY = 0.08  # in that time. More than ever happens: so that what is said needs evidence that is new
 
 
 def curve_now(rows: Floats, calibration: Calibration) -> Floats:

@@ -41,7 +41,7 @@ register() {
 
 fill() {
     debootstrap --arch=arm64 --foreign --variant=minbase \
-        --include=ca-certificates,python3,python3-venv,openssh-client "$suite" "$tree" "$mirror"
+        --include=ca-certificates,python3,python3-venv,openssh-client,libespeak-ng1 "$suite" "$tree" "$mirror"
     chroot "$tree" /debootstrap/debootstrap --second-stage
     mount_into
     inside python3 -m venv /opt/avdrift
