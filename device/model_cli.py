@@ -78,7 +78,7 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     install.add_argument("--activate", action="store_true", help="and measure with it from now on")
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
     activate.add_argument("digest", help="its first digits (6 or more)")
-    below.add_parser("rollback", parents=[common], help="measure with the bundle before the current one")
+    below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
     verify = below.add_parser("verify", parents=[common, unsigned], help="check a bundle as install would")
     verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
 
@@ -136,7 +136,7 @@ def _activate(store: Store, options: argparse.Namespace) -> int:
 
 
 def _rollback(store: Store, options: argparse.Namespace) -> int:
-    _tell(store, store.rollback(), "in use again", as_json=options.json)
+    _tell(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
     return 0
 
 

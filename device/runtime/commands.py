@@ -23,6 +23,7 @@ from device.runtime.recalibration import Recalibration
 from device.runtime.rig import Rig
 from device.runtime.status import Status
 from device.sync.verdict import PROFILES
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from device.towers.store import CURRENT, Store
 
 _PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mqtt", "picamera2", "PyAudio")
@@ -119,7 +120,7 @@ class Operator:
         if self._store is None or self._core.bundle.digest != self._store.linked(CURRENT):
             what = "the models in use are not the store's current ones"
             raise _refusal(Verb.MODEL_ROLLBACK, what, "Restart avdrift without --bundle, or use `avdrift model`")
-        before, bundle = self._core.bundle.label, self._store.rollback()
+        before, bundle = self._core.bundle.label, self._store.rollback() or load_bundle(DEFAULT_BUNDLE)
         self._core.swap(bundle)
         self._status.say_info()
         return {"before": before, "model": bundle.label}

@@ -107,7 +107,9 @@ class Models:
         None where nothing changes. Raises ModelError.
         """
         activation = self._store.activation()
-        if activation is None or activation == self._seen:
+        if activation is None:
+            return self._builtin_again()
+        if activation == self._seen:
             return None
         loaded = self._bundle is not None and self._bundle.digest == activation.digest
         trial = self._begin(activation, self._before(loaded))
@@ -125,6 +127,19 @@ class Models:
         if self._bundle is not None:
             words = ", on trial" if trial is not None and trial.is_open else ""
             self._tell(bundle.label, f"The models changed from {self._bundle.label} to {bundle.label}{words}")
+        return bundle
+
+    def _builtin_again(self) -> Bundle | None:
+        """The built-in models where a rollback has taken the first others out of use; None where nothing changes."""
+        seen, used = self._seen, self._bundle
+        if seen is None or self._store.named(PREVIOUS) != seen.digest:
+            return None
+        self._seen = None
+        self._settle()
+        if used is None or used.digest != seen.digest:  # whoever has unlinked them has changed the models as well
+            return None
+        bundle = load_bundle(DEFAULT_BUNDLE)
+        self._tell(bundle.label, f"The models changed from {used.label} to {bundle.label}")
         return bundle
 
     def _before(self, loaded: bool) -> str | None:

@@ -174,13 +174,20 @@ class Store:
                 self._point(CURRENT, digest)
         return bundle
 
-    def rollback(self) -> Bundle:
-        """Swap current and previous; a power cut between the two leaves the previous one current. Raises ModelError."""
+    def rollback(self) -> Bundle | None:
+        """Swap current and previous; None: none was before the current one, so there is none in use now either.
+
+        A power cut between the two leaves the previous one current. Raises ModelError.
+        """
         with self._changing():
             target, old = self.linked(PREVIOUS), self._whole(CURRENT)
             if target is None or (old is not None and target == old.digest):
-                what = "there are no earlier models to go back to"
-                raise ModelMissingError(what, where=str(self._models / PREVIOUS), remedy=_CHOOSE)
+                if old is None:
+                    what = "there are no earlier models to go back to"
+                    raise ModelMissingError(what, where=str(self._models / PREVIOUS), remedy=_CHOOSE)
+                self._point(PREVIOUS, old.digest)
+                self._unlink_current()
+                return None
             bundle = self.load(target)
             self._point(CURRENT, target)
             if old is not None:
@@ -198,8 +205,11 @@ class Store:
                 if bundle is not None:
                     self._point(CURRENT, bundle.digest)
                 else:
-                    self._disk.remove(self._models / CURRENT)
-                    self._disk.sync_folder(self._models)
+                    self._unlink_current()
+
+    def _unlink_current(self) -> None:
+        self._disk.remove(self._models / CURRENT)
+        self._disk.sync_folder(self._models)
 
     def _digests(self) -> list[str]:
         try:

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.devices import breaking, installing, sandbox
+from tests.devices import breaking, deploying, installing, sandbox
 from tests.devices.nspawn import Machine
 from tests.devices.service import CLONE, CONFIG, NUMBER, RECORDING, SETTINGS, journal, measuring, pid, settle, shown
 from tests.scenes import looped
@@ -53,7 +53,7 @@ CHECKS: tuple[Callable[[Machine], str], ...] = (
     installing.check_install, check_running, sandbox.check_hardened, sandbox.check_sandbox,
     breaking.check_killed, breaking.check_stopped, breaking.check_memory, breaking.check_full_disk,
     breaking.check_read_only, breaking.check_permissions, breaking.check_configuration, breaking.check_reload,
-    breaking.check_models, breaking.check_without_devices, breaking.check_reboot,
+    breaking.check_models, deploying.check_deploy, breaking.check_without_devices, breaking.check_reboot,
     installing.check_upgrade, installing.check_failed_upgrades, installing.check_removed,
 )  # fmt: skip
 

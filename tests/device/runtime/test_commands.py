@@ -13,7 +13,7 @@ from device.records import NS_PER_MS, State
 from device.runtime.commands import Command, Verb
 from device.runtime.recalibration import LASTS_S
 from device.runtime.rig import Rig, load_rig, store_rig
-from device.towers.bundle import load_bundle
+from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from device.towers.store import CURRENT, Store
 from tests.live import CAMERA, RASH, Live, Script, live
 from tests.scenes import tiny_bundle
@@ -103,6 +103,16 @@ def test_the_models_before_come_back_and_drift_is_kept(tmp_path: Path) -> None:
     assert last.seq > seq and on.collector.faults == [None], "the reports go on"
 
 
+def test_before_the_first_models_come_the_built_in_ones(tmp_path: Path) -> None:
+    store = store_with(tmp_path, "1.0.0")
+    with live(bundle=store.load_current(), store=store) as on:
+        on.clock.sleep(4)
+        found = Asked(on, Verb.MODEL_ROLLBACK).result(3)
+        last = on.collector.reports[-1]
+    assert store.load_current() is None
+    assert found["ok"] and found["model"] == last.model == load_bundle(DEFAULT_BUNDLE).label
+
+
 def test_damaged_models_are_not_gone_back_to(tmp_path: Path) -> None:
     store = store_with(tmp_path, "1.0.0", "2.0.0")
     bundle, previous = store.load_current(), store.linked("previous")
@@ -121,12 +131,6 @@ def test_models_that_are_not_the_stores_are_not_rolled_back(tmp_path: Path) -> N
     for other in (None, store, Store(tmp_path / "empty")):
         with live(bundle=load_bundle(tiny_bundle()), store=other) as on:
             assert not Asked(on, Verb.MODEL_ROLLBACK).result()["ok"]
-
-
-def test_nothing_to_go_back_to(tmp_path: Path) -> None:
-    store = store_with(tmp_path, "1.0.0")
-    with live(bundle=store.load_current(), store=store) as on:
-        assert "no earlier models" in Asked(on, Verb.MODEL_ROLLBACK).result()["error"]
 
 
 # Recalibrating

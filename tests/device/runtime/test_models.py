@@ -170,12 +170,25 @@ def test_what_fell_back_may_be_tried_again(store: Store, made: Path) -> None:
 def test_somebody_who_decides_otherwise_is_obeyed(store: Store, made: Path) -> None:
     old, _ = passed(store, made / "1"), put(store, made / "2")
     device = Device(store.folder)
-    assert store.rollback().digest == old
+    store.rollback()
     assert device.notice().digest == old
     third = put(store, made / "3")
     device.bundle = store.load(third)  # as the command of a daemon does: link and models together
     assert device.notice().digest == third and standing(store, third) is Standing.ON_TRIAL
     assert device.measure(State.STALLED, fault="model_failed").digest == old
+
+
+def test_before_the_first_ones_come_the_built_in_ones(store: Store, made: Path) -> None:
+    first = put(store, made / "1")
+    device = Device(store.folder)
+    device.measure()
+    assert store.rollback() is None
+    assert device.notice().digest == builtin().digest and "changed from" in device.told[-1]
+    device.die()
+    device = Device(store.folder)
+    assert device.bundle.digest == builtin().digest
+    store.rollback()
+    assert device.notice().digest == first and standing(store, first) is Standing.ON_TRIAL
 
 
 # Deaths
