@@ -30,6 +30,7 @@ class Figures:
     median_error_ms: float | None = None
     reported: float | None = None
     right_of_reported: float | None = None
+    rmse_of_reported_frames: float | None = None
     rmse_low: float | None = None
     rmse_high: float | None = None
     median_low_ms: float | None = None
@@ -53,6 +54,10 @@ def has_speech(w: Window) -> bool:
     return w.speech_ratio >= SPEECH_RATIO
 
 
+def _rmse_frames(errors_ms: npt.NDArray[np.float64]) -> float:
+    return float(np.sqrt(np.mean(errors_ms**2)) / FRAME_MS)
+
+
 def figures(measured: list[Window], seed: int = 0) -> Figures:
     """Accuracy, error and trust of some windows."""
     if not measured:
@@ -71,10 +76,11 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
         within_frame=float(right.mean()),
         low=low,
         high=high,
-        rmse_frames=float(np.sqrt(np.mean(errors**2)) / FRAME_MS),
+        rmse_frames=_rmse_frames(errors),
         median_error_ms=float(np.median(np.abs(errors))),
         reported=float(believed.mean()),
         right_of_reported=float(right[believed].mean()) if believed.any() else None,
+        rmse_of_reported_frames=_rmse_frames(errors[believed]) if believed.any() else None,
         rmse_low=None if squares_low is None else float(np.sqrt(squares_low)),
         rmse_high=None if squares_high is None else float(np.sqrt(squares_high)),
         median_low_ms=median_low,

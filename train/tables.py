@@ -49,13 +49,16 @@ def tables(evaluation: Evaluation) -> list[Table]:
     ]
     found.append(("Windows without speech", ["search", "window s", *_BASIC_HEAD], silent))
     trust = [
-        [f"{r.window_s:g}", str(r.speech.windows), _share(r.speech.reported), _share(r.speech.right_of_reported)]
+        [
+            f"{r.window_s:g}", str(r.speech.windows), _share(r.speech.reported), _share(r.speech.right_of_reported),
+            _number(r.speech.rmse_of_reported_frames, 1),
+        ]
         for r in evaluation.rows if r.search_frames == SEARCHES_FRAMES[-1] and r.speech.windows
     ]  # fmt: skip
     found.append(
         (
             f"Trust, search of ±{SEARCHES_FRAMES[-1]} frames",
-            ["window s", "windows", "reported %", "of these right %"],
+            ["window s", "windows", "reported %", "of these right %", "their RMSE in frames"],
             trust,
         )
     )

@@ -57,6 +57,7 @@ def test_always_zero_scores_about_chance_and_no_better_at_longer_windows(perfect
 def test_perfect_towers_are_believed_and_hopeless_input_is_not(perfect: Evaluation) -> None:
     trusted = next(r.speech for r in perfect.rows if (r.window_s, r.search_frames) == (5, 25))
     assert (trusted.reported, trusted.right_of_reported) == (1.0, 1.0)
+    assert trusted.rmse_of_reported_frames == trusted.rmse_frames
     assert {h.kind for h in perfect.hopeless} == {
         "another speaker's voice",
         "still picture",
