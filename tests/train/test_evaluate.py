@@ -134,7 +134,8 @@ def test_figures_by_hand() -> None:
     ]
     found = figures(given)
     assert (found.mae_frames, found.std_ratio) == pytest.approx((2.5, (3.25 / 3) ** 0.5))  # answers 1, -2, 3, 0
-    found = replace(found, mae_frames=None, std_ratio=None)
+    assert found.rmse_of_reported_frames == pytest.approx(5**0.5)  # off by 1 and by 3
+    found = replace(found, mae_frames=None, std_ratio=None, rmse_of_reported_frames=None)
     assert found == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
     assert figures([]) == Figures(0)
 
