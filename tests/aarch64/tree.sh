@@ -45,7 +45,7 @@ fill() {
     chroot "$tree" /debootstrap/debootstrap --second-stage
     mount_into
     inside python3 -m venv /opt/avdrift
-    install_packages pytest hypothesis psutil
+    install_packages pytest hypothesis psutil matplotlib
     inside bash -c 'mkdir /run/avdrift/source && cd /avdrift && cp -r pyproject.toml README.md LICENSE NOTICE device train convert /run/avdrift/source'
     inside python -m pip install --no-input --no-deps --no-compile /run/avdrift/source
 }
