@@ -3,6 +3,7 @@
 # and 5, with Python 3.11 and 3.13: are their answers those of this machine? Then the device package's own tests there.
 #   SUITES="bookworm trixie"   which Debian     CPUS="cortex-a72 cortex-a76"   which processors answer
 #   TESTS="tests/device"       what pytest runs, on the first processor; empty: nothing     VENV=.venv   Python here
+# The tests' output is shown when they are done; until then it grows in ~/.cache/avdrift/aarch64/SUITE.log.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cd "$here/../.."
@@ -10,6 +11,7 @@ suites=${SUITES:-bookworm trixie} cpus=${CPUS:-cortex-a72 cortex-a76} tests=${TE
 folder=${AVDRIFT_AARCH64:-$HOME/.cache/avdrift/aarch64}
 mkdir -p "$folder"
 status=0
+declare -A running=() # the tests of each Debian, at the same time: they are many, and slow here
 python=${VENV:-.venv}/bin/python
 for suite in $suites; do
     "$here/tree.sh" "$suite"
@@ -28,7 +30,14 @@ for suite in $suites; do
         QEMU_CPU=$cpu "$here/tree.sh" "$suite" python -m tests.aarch64.answers compare /opt/answers.npz "${bundles[@]}" \
             || status=1
     done
-    [[ -z $tests ]] || QEMU_CPU=${cpus%% *} "$here/tree.sh" "$suite" \
-        python -m pytest -p no:cacheprovider -q -m "not slow and not soak" ${PYTEST_ARGS:-} $tests || status=1
+    [[ -n $tests ]] || continue
+    QEMU_CPU=${cpus%% *} "$here/tree.sh" "$suite" \
+        python -m pytest -p no:cacheprovider -q -m "not slow and not soak" ${PYTEST_ARGS:-} $tests >"$folder/$suite.log" 2>&1 &
+    running[$suite]=$!
+done
+for suite in "${!running[@]}"; do
+    wait "${running[$suite]}" || status=1
+    echo "$suite, tests:"
+    cat "$folder/$suite.log"
 done
 exit $status
