@@ -115,6 +115,7 @@ def test_replay_for_people_has_no_json(capsys: pytest.CaptureFixture[str]) -> No
     assert "{" not in shown.out and "audio" in shown.out and "uncertain" in shown.out
 
 
+@pytest.mark.quiet
 def test_run_and_replay_have_one_schema(capsys: pytest.CaptureFixture[str]) -> None:
     short = ["--bundle", str(rash_bundle()), "--window", "2"]
     assert main(["run", "--source", str(talking()), *short]) == 0
