@@ -1,3 +1,9 @@
 """What runs on the device: from camera and microphone, or a recording, to a report. Never imports TensorFlow."""
 
+import os
+
 __version__ = "0.1.0"
+
+# Before NumPy is loaded: the chain's matrices are small, and BLAS's threads take twice the processor's time to wait for
+# each other (`avdrift bench`, the curve and the whole). Who sets it otherwise is obeyed.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
