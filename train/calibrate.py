@@ -21,10 +21,9 @@ from device.errors import InputFormatError
 from device.runtime.analyzer import MEASURING_CONFIDENCE
 from device.sync.curve import TICK_MS, Calibration, believe
 from train.hopeless import mismatched, still_embeddings
-from train.measure import SPEECH_RATIO, Track, window_curve, window_parts
+from train.measure import SPEECH_RATIO, TOLERANCE_MS, Track, window_curve, window_parts
 
 WINDOWS_S = (1.0, 2.0, 5.0)
-TOLERANCE_MS = 40.0
 BIN_EDGES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, MEASURING_CONFIDENCE, 0.99, 1.0)
 
 _SEARCH_TICKS = 100

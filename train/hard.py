@@ -115,8 +115,8 @@ WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
 def spoilt(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
-    """Frames and samples, one of both spoilt in a way that is a key of PICTURES, SOUNDS or RATES, or none."""
-    frames = [replace(frame, picture=square(frame.rgb)) for frame in frames[:: RATES.get(way, 1)]]
+    """Square frames and samples, one of both spoilt in a way that is a key of PICTURES, SOUNDS or RATES, or none."""
+    frames = list(frames[:: RATES.get(way, 1)])
     if way in PICTURES:
         frames = [replace(frame, picture=PICTURES[way](frame.rgb, random)) for frame in frames]
     return frames, SOUNDS[way](samples, random) if way in SOUNDS else samples
@@ -132,6 +132,7 @@ def judge_clip(
     if own_ms is None:
         return {}
     frames, samples, audio_ns = read_clip(clip)
+    frames = [replace(frame, picture=square(frame.rgb)) for frame in frames]
     shift_ms = round(float(random.uniform(-400, 400)))
     found = {}
     for way in ways:

@@ -162,9 +162,10 @@ def windows(
 
 
 SPEECH_RATIO = 0.5
+TOLERANCE_MS = 40.0  # one frame: within it an answer is right
 
 
-def accuracy(measured: list[Window], tolerance_ms: float = 40.0) -> float:
+def accuracy(measured: list[Window], tolerance_ms: float = TOLERANCE_MS) -> float:
     """Share of the windows with speech whose offset is within one frame of the truth."""
     with_speech = [w for w in measured if w.speech_ratio >= SPEECH_RATIO]
     return float(np.mean([abs(w.error_ms) <= tolerance_ms for w in with_speech])) if with_speech else float("nan")

@@ -21,10 +21,10 @@ from device.records import NS_PER_S, Chunk, Frame, RgbImage
 from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
 from device.sync.track import LipEvidence
 from device.towers.bundle import Bundle, load_bundle
+from train.measure import TOLERANCE_MS
 from train.prepare import join
 
 SIDE_PX = 360  # of a picture of one person
-RIGHT_MS = 40.0
 _BLOCK = AUDIO_RATE_HZ // 20
 
 Samples = npt.NDArray[np.float32]
@@ -94,5 +94,5 @@ def tally(told: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:
     """How many reports, how many of them `measuring`, how many of these right."""
     offsets_ms = [result.offset_ms for result in told]
     errors_ms = [abs(offset_ms - truth_ms) for offset_ms in offsets_ms if offset_ms is not None]
-    right = sum(error_ms <= RIGHT_MS for error_ms in errors_ms)
+    right = sum(error_ms <= TOLERANCE_MS for error_ms in errors_ms)
     return {"reports": len(offsets_ms), "measuring": len(errors_ms), "right": right}

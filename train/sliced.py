@@ -31,9 +31,8 @@ from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.measure import measure
 from device.towers.bundle import Bundle, load_bundle
 from device.towers.kinds import MEASURING
+from train.measure import TOLERANCE_MS
 from train.prepare import join, read_rows
-
-_RIGHT_MS = 40.0
 
 
 def slice_file(source: Path, target: Path, shift_ms: float) -> None:
@@ -164,12 +163,12 @@ def check(
                 tqdm.write(f"skipped: {result}")
             else:
                 windows += result
-    right = [abs(window.error_ms) <= _RIGHT_MS for window in windows]
+    right = [abs(window.error_ms) <= TOLERANCE_MS for window in windows]
     trusted = [ok for ok, window in zip(right, windows, strict=True) if window.state == State.MEASURING]
     return {
         "windows": len(windows),
         "right": float(np.mean(right)) if right else None,
-        "always_zero": _RIGHT_MS / max_shift_ms,
+        "always_zero": TOLERANCE_MS / max_shift_ms,
         "median_error_ms": float(np.median([abs(window.error_ms) for window in windows])) if windows else None,
         "measuring": len(trusted) / len(windows) if windows else None,
         "measuring_right": float(np.mean(trusted)) if trusted else None,

@@ -21,9 +21,8 @@ from device.records import State
 from device.runtime.analyzer import judge_rows
 from device.sync.curve import TICK_MS, Calibration, evidence
 from train.hopeless import mismatched, still_embeddings
-from train.measure import Track
+from train.measure import TOLERANCE_MS, Track
 
-TOLERANCE_MS = 40.0
 SEARCH_TICKS = 100
 
 _MAX_SHIFT_TICKS = 60

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,7 +12,7 @@ from device.records import Frame
 from device.towers.bundle import DEFAULT_BUNDLE
 from tests.scenes import talking
 from train.hard import PICTURES, RATES, SOUNDS, WAYS, judge_clip, spoilt
-from train.scenes import SIDE_PX, Samples, read_clip
+from train.scenes import SIDE_PX, Samples, read_clip, square
 
 Clip = tuple[list[Frame], Samples]
 
@@ -20,7 +22,7 @@ needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="t
 @pytest.fixture(scope="module")
 def clip() -> Clip:
     frames, samples, _ = read_clip(talking())
-    return frames[:10], samples[:16_000]
+    return [replace(frame, picture=square(frame.rgb)) for frame in frames[:10]], samples[:16_000]
 
 
 @pytest.mark.parametrize("way", PICTURES)

@@ -170,7 +170,8 @@ def test_what_fell_back_may_be_tried_again(store: Store, made: Path) -> None:
 def test_somebody_who_decides_otherwise_is_obeyed(store: Store, made: Path) -> None:
     old, _ = passed(store, made / "1"), put(store, made / "2")
     device = Device(store.folder)
-    store.rollback()
+    back = store.rollback()
+    assert back is not None and back.digest == old
     assert device.notice().digest == old
     third = put(store, made / "3")
     device.bundle = store.load(third)  # as the command of a daemon does: link and models together
@@ -187,7 +188,8 @@ def test_before_the_first_ones_come_the_built_in_ones(store: Store, made: Path) 
     device.die()
     device = Device(store.folder)
     assert device.bundle.digest == builtin().digest
-    store.rollback()
+    back = store.rollback()
+    assert back is not None and back.digest == first
     assert device.notice().digest == first and standing(store, first) is Standing.ON_TRIAL
 
 
