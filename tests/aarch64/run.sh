@@ -32,7 +32,8 @@ for suite in $suites; do
     done
     [[ -n $tests ]] || continue
     QEMU_CPU=${cpus%% *} "$here/tree.sh" "$suite" \
-        python -m pytest -p no:cacheprovider -q -m "not slow and not soak and not quiet" ${PYTEST_ARGS:-} $tests >"$folder/$suite.log" 2>&1 &
+        python -m pytest -p tests.aarch64.emulation -p no:cacheprovider -q -m "not slow and not soak and not quiet" \
+        ${PYTEST_ARGS:-} $tests >"$folder/$suite.log" 2>&1 &
     running[$suite]=$!
 done
 for suite in "${!running[@]}"; do
