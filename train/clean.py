@@ -2,7 +2,8 @@
 
 Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they
 are teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop
-what does not. A word-long clip says little by itself, so its offset is drawn towards its corpus' median.
+what does not. A bundle that was trained on others measures them as well. A word-long clip says little by itself, so its
+offset is drawn towards its corpus' median.
 
 Where zero is: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the
 corpora's medians, so that neither the largest corpus nor one bad source decides it.
@@ -23,11 +24,12 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.sync.curve import TICK_MS, Calibration, estimate
+from device.towers.bundle import Bundle
 from train.calibrate import Fitted, fitted
 from train.data import Clip
 from train.fit import fit, keras_towers
 from train.fit_config import FitConfig
-from train.measure import Track, own_offset, track
+from train.measure import Towers, Track, bundle_towers, own_offset, track
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
@@ -97,16 +99,8 @@ def confidence(tracks: list[Track], table: dict[str, dict[str, object]]) -> Fitt
     return fitted(usable, truths_ms, np.random.default_rng(0))
 
 
-def clean(
-    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, work: Path,
-    calibration_out: Path | None = None, earlier: dict[str, dict[str, object]] | None = None,
-) -> None:  # fmt: skip
-    """Write the offsets of all clips, and the confidence if asked; both half-trained pairs stay (and resume) in `work`.
-
-    `earlier` is the table of a first round whose offsets `clips` already carry: trained on sounder clips, the halves
-    see more sharply. What that round dropped stays dropped.
-    Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
-    """
+def tracks_by_halves(clips: list[Clip], validation: list[Clip], config: FitConfig, work: Path) -> list[Track]:
+    """All clips, each by a pair trained on the half that it is not in; both pairs stay (and resume) in `work`."""
     count = Counter(clip.speaker for clip in clips)
     halves: list[list[Clip]] = [[], []]
     for clip in clips:
@@ -114,10 +108,30 @@ def clean(
     tracks: list[Track] = []
     for half in (0, 1):
         pair = fit(halves[half], validation, work / f"half{half}", replace(config, seed=config.seed + half))
-        towers = keras_towers(pair)
-        unseen = halves[1 - half]
-        tracks += [track(clip, towers) for clip in tqdm(unseen, desc="measure", unit="clip", disable=None)]
-    table = offsets(clips, curves(tracks), Calibration())
+        tracks += _tracks(halves[1 - half], keras_towers(pair))
+    return tracks
+
+
+def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
+    """All clips by one pair, which takes minutes: for clips that it has not been trained on."""
+    return _tracks(clips, bundle_towers(bundle))
+
+
+def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
+    return [track(clip, towers) for clip in tqdm(clips, desc="measure", unit="clip", disable=None)]
+
+
+def clean(
+    tracks: list[Track], calibration: Calibration, out: Path, calibration_out: Path | None = None,
+    earlier: dict[str, dict[str, object]] | None = None,
+) -> None:  # fmt: skip
+    """Write the offsets of all clips, and the confidence if asked.
+
+    `earlier` is the table of a first round whose offsets the clips already carry: trained on sounder clips, the halves
+    see more sharply. What that round dropped stays dropped.
+    Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
+    """
+    table = offsets([t.clip for t in tracks], curves(tracks), calibration)
     out.write_text(json.dumps((earlier or {}) | table, indent=0), encoding="utf-8")
     dropped = sum(bool(row["dropped"]) for row in table.values())
     print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")

@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 
 from device.errors import InputMissingError, UsageError
 from device.features.fetch import require_face_model
+from device.sync.curve import Calibration
+from device.towers.bundle import load_bundle
+from device.towers.kinds import MEASURING
 from train.cli_shared import check_parent, make_folder, shards_parser
 from train.fit_options import CONFIGS, add_fit_options, fit_config, require_tensorflow
 
@@ -42,7 +45,11 @@ def add_make_commands(
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
     clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
     clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
-    clean.add_argument("--work", type=Path, required=True, metavar="DIR", help="for the two half-trained pairs")
+    measured_by = clean.add_mutually_exclusive_group(required=True)
+    measured_by.add_argument("--work", type=Path, metavar="DIR", help="for two pairs, each trained on half of them")
+    measured_by.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
+    )
     fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
     fit.set_defaults(work_of=_fit)
     fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
@@ -108,12 +115,17 @@ def _clean(options: argparse.Namespace) -> int:
     check_parent(options.out)
     if options.calibration:
         check_parent(options.calibration)
-    make_folder(options.work)
-    from train.clean import clean
+    from train.clean import clean, tracks_by_bundle, tracks_by_halves
 
-    train, validation = _splits(options.shards, options.offsets)
+    if options.bundle:
+        bundle = load_bundle(options.bundle, MEASURING)
+        tracks, calibration = tracks_by_bundle(_splits(options.shards, options.offsets)[0], bundle), bundle.calibration
+    else:
+        make_folder(options.work)
+        tracks = tracks_by_halves(*_splits(options.shards, options.offsets), config, options.work)
+        calibration = Calibration()
     earlier = json.loads(options.offsets.read_text(encoding="utf-8")) if options.offsets else None
-    clean(train, validation, options.out, config, options.work, options.calibration, earlier)
+    clean(tracks, calibration, options.out, options.calibration, earlier)
     return 0
 
 

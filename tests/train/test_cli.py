@@ -13,6 +13,7 @@ import pytest
 
 from device.features.fetch import SHARE_VARIABLE
 from device.sync.curve import Calibration
+from device.towers.bundle import DEFAULT_BUNDLE
 from tests.train.made import make_clip, write_shard
 from train.cli import build_parser, main
 from train.load_towers import read_calibration
@@ -124,6 +125,19 @@ def test_fit_and_clean_name_every_value_that_is_wrong(tmp_path: Path, capsys: py
         assert all(word in line for word in ("--epochs", "--learning-rate", "--dropout"))
     assert main(["fit", "x", "--out", str(tmp_path), "--epochs", "1", "--steps", "5", "--warmup-steps", "5"]) == 2
     assert "--warmup-steps" in said(capsys)
+
+
+def test_clean_measures_with_a_bundle(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("keras")
+    shards, table = tmp_path / "shards", tmp_path / "offsets.json"
+    shards.mkdir()
+    write_shard(make_clip("noise", seconds=2, split="train"), shards)
+    write_shard(make_clip("of others", seconds=2, split="valid"), shards)
+    assert main(["clean", str(shards), "--out", str(table), "--bundle", str(tmp_path)]) == 4
+    assert str(tmp_path) in said(capsys) and not table.exists()
+    assert main(["clean", str(shards), "--out", str(table), "--bundle", str(DEFAULT_BUNDLE)]) == 0
+    assert "0 clips measured and shifted, 1 dropped" in capsys.readouterr().out
+    assert json.loads(table.read_text())["noise"]["dropped"], "nothing fits noise"
 
 
 def test_fit_without_training_clips_is_exit_code_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
