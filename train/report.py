@@ -1,10 +1,11 @@
 """`avdrift-train report SHARDS…`: every model on the same windows of the same clips, sliced apart by the same shifts.
 
-Conventions: as of train/evaluate.py, but windows do not overlap at all, and there is one truth for all models: each
-clip's own offset over its whole length by a reference bundle, or a table of offsets; clips whose truth is itself unsure
-are left out. Models differ in where they have their zero. One constant for each model is taken off: the median, over
-the clips of all *other* speakers, of the model's own offset over a whole clip less the truth, as far as that is within
-five frames: what is farther off is a wrong answer and no other zero.
+Conventions: as of train/evaluate.py, but windows do not overlap at all, each is sliced apart by ten shifts (with one,
+the luck of the draw decides an RMSE), and there is one truth for all models: each clip's own offset over its whole
+length by a reference bundle, or a table of offsets; clips whose truth is itself unsure are left out. Models differ in
+where they have their zero. One constant for each model is taken off: the median, over the clips of all *other*
+speakers, of the model's own offset over a whole clip less the truth, as far as that is within five frames: what is
+farther off is a wrong answer and no other zero.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from train.measure import OWN_SEARCH_TICKS, Window
 from train.meters import Curve, Floats, Meter
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 6.0, 10.0, 12.0)
+SHIFTS_PER_WINDOW = 10
 DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES = 2.0, 12  # what the direct network is held to
 _EXAMPLE_SHIFT_TICKS = 20
 _MAX_ZERO_MS = 5 * FRAME_MS
@@ -76,7 +78,8 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "schema": 1, "truth": self.truth, "clips": self.clips, "speakers": self.speakers,
-            "left_out": list(self.left_out), "results": [result.to_dict() for result in self.results],
+            "shifts_per_window": SHIFTS_PER_WINDOW, "left_out": list(self.left_out),
+            "results": [result.to_dict() for result in self.results],
         }  # fmt: skip
 
 
@@ -177,9 +180,10 @@ def _windows(
     found = []
     for start in range(0, len(clip.valid) - ticks + 1, ticks):
         part = slice(start, start + ticks - 2 * LIP_REACH)
-        shift_ticks = round(float(random.uniform(-reach_ms, reach_ms)) / TICK_MS)
-        answer = meter.offset_ticks(curve(part, search_ticks, shift_ticks))
-        true_ms = truth_ms + shift_ticks * TICK_MS
-        error_ms = float("inf") if answer is None else answer * TICK_MS - zero_ms - true_ms
-        found.append(Window(clip, error_ms, 0.0, float(spoken[part].mean()), 0.0, true_ms, False))
+        for shift_ms in random.uniform(-reach_ms, reach_ms, SHIFTS_PER_WINDOW):
+            shift_ticks = round(float(shift_ms) / TICK_MS)
+            answer = meter.offset_ticks(curve(part, search_ticks, shift_ticks))
+            true_ms = truth_ms + shift_ticks * TICK_MS
+            error_ms = float("inf") if answer is None else answer * TICK_MS - zero_ms - true_ms
+            found.append(Window(clip, error_ms, 0.0, float(spoken[part].mean()), 0.0, true_ms, False))
     return found

@@ -13,12 +13,18 @@ from train.evaluate import CORPUS_WINDOW_S, SEARCHES_FRAMES
 from train.figures import FRAME_MS, Figures
 from train.pages import put_into
 from train.plots import ANCHOR_FRAMES, ANCHORS, CHANCE_SEARCH_FRAMES
-from train.report import DIRECT_OFFSET_FRAMES, DIRECT_WINDOW_S, SYNCNET_MACS_PER_S, Report, Result
+from train.report import (
+    DIRECT_OFFSET_FRAMES,
+    DIRECT_WINDOW_S,
+    SHIFTS_PER_WINDOW,
+    SYNCNET_MACS_PER_S,
+    Report,
+    Result,
+)
 from train.tables import Table, text_of
 
 # Mouth opening against voice activity, ±25 frames, as this project's origin reports it: window in s, RMSE in frames.
 ORIGIN_RMSE = {1.0: 16.0, 6.0: 9.0, 12.0: 2.3}
-
 
 
 def tables(report: Report) -> list[Table]:
@@ -27,7 +33,7 @@ def tables(report: Report) -> list[Table]:
     for frames in SEARCHES_FRAMES:
         lengths_s = [s for s, f in report.results[0].figures[frames].items() if f.windows]
         head = ["model", *(f"{s:g} s" for s in lengths_s)]
-        counts = ["windows", *(str(report.results[0].figures[frames][s].windows) for s in lengths_s)]
+        counts = ["windows", *(_windows(report.results[0].figures[frames][s]) for s in lengths_s)]
         kinds = (("Within one frame, %, and its 95 % interval over speakers", _accuracy),
                  ("RMSE in frames, and its interval", _rmse),
                  ("Median absolute error in ms, and its interval", _median))  # fmt: skip
@@ -36,7 +42,7 @@ def tables(report: Report) -> list[Table]:
             found.append((f"{title}; search of ±{frames} frames", head, [counts, *rows]))
     title = f"{DIRECT_WINDOW_S:g} s, offsets of up to ±{DIRECT_OFFSET_FRAMES} frames, as the direct network is trained"
     found.append((title, ["model", "windows", "within one frame, %", "MAE in frames", "std(answer) / std(truth)"], [
-        [r.model, str(r.direct.windows), _accuracy(r.direct), _number(r.direct.mae_frames, 2),
+        [r.model, _windows(r.direct), _accuracy(r.direct), _number(r.direct.mae_frames, 2),
          _number(r.direct.std_ratio, 2)]
         for r in report.results
     ]))  # fmt: skip
@@ -47,7 +53,7 @@ def tables(report: Report) -> list[Table]:
     ]))  # fmt: skip
     corpora = sorted(report.results[0].corpora)
     by = [[r.model, *(_accuracy(r.corpora[name]) for name in corpora)] for r in report.results]
-    counts = ["windows", *(str(report.results[0].corpora[name].windows) for name in corpora)]
+    counts = ["windows", *(_windows(report.results[0].corpora[name]) for name in corpora)]
     title = f"Within one frame by corpus, %, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
     found.append((title, ["model", *corpora], [counts, *by]))
     return found
@@ -126,10 +132,15 @@ def _draw(axes: Axes, result: Result, frames: int, *, accuracy: bool) -> None:
 
 
 def _summary(report: Report) -> str:
-    lines = [f"{report.clips} clips of {report.speakers} speakers. Truth: {report.truth}."]
+    lines = [f"{report.clips} clips of {report.speakers} speakers. Truth: {report.truth}.",
+             f"Each window counts {SHIFTS_PER_WINDOW} times, with a shift of its own each time."]  # fmt: skip
     if report.left_out:
         lines.append(f"Left out, truth unknown or unsure: {len(report.left_out)} clips.")
     return " ".join(lines)
+
+
+def _windows(f: Figures) -> str:
+    return str(f.windows // SHIFTS_PER_WINDOW)
 
 
 def _accuracy(f: Figures) -> str:

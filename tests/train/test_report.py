@@ -16,7 +16,7 @@ from train.data import Clip
 from train.load_meters import meter_of_bundle, meter_of_run
 from train.meters import Curve, Floats, ZeroMeter, peak_ticks, tower_meter
 from train.opening import OpeningMeter, aspect_ratio, correlation
-from train.report import Report, compare
+from train.report import SHIFTS_PER_WINDOW, Report, compare
 from train.report_tables import as_markdown, as_text, save, tables, update_page
 
 OFFSETS = {"a": 3, "b": -6, "c": 10}
@@ -72,7 +72,7 @@ def test_all_models_have_the_same_windows(report: Report) -> None:
         for result in report.results
     }
     assert len(counts) == 1
-    assert report.results[0].figures[15][5.0].windows == 3
+    assert report.results[0].figures[15][5.0].windows == 3 * SHIFTS_PER_WINDOW
 
 
 def test_clips_without_a_truth_are_left_out() -> None:
