@@ -159,7 +159,7 @@ def _deploy(options: argparse.Namespace) -> int:
 
 def _build(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    require_tensorflow()
+    require_tensorflow("avdrift-convert build")
     from convert.build import build  # TensorFlow takes seconds to load, and verify does without
 
     reports = build(

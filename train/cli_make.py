@@ -15,7 +15,7 @@ from device.sync.curve import Calibration
 from device.towers.bundle import load_bundle
 from device.towers.kinds import MEASURING
 from train.cli_shared import check_parent, make_folder, shards_parser
-from train.fit_options import CONFIGS, add_fit_options, fit_config, require_tensorflow
+from train.fit_options import CONFIGS, add_fit_options, fit_config, require_keras
 
 if TYPE_CHECKING:
     from train.data import Clip
@@ -169,7 +169,7 @@ def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip]
 
 
 def _ablate(options: argparse.Namespace) -> int:
-    require_tensorflow()
+    require_keras()
     if options.steps < 1 or options.stretches < 1:
         raise UsageError("a value is not positive", where="avdrift-train ablate", remedy="Give 1 or more")
     make_folder(options.out)

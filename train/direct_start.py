@@ -10,7 +10,7 @@ import numpy as np
 from device.towers.bundle import DEFAULT_BUNDLE
 from train.augment import Augmentation
 from train.bundle_weights import take_weights
-from train.distribute import alone
+from train.distribute import Workers
 from train.fit_config import FitConfig
 from train.lessons import learn_phones, learn_shapes
 from train.towers import TowerPair
@@ -28,8 +28,8 @@ def begin(
     says. `bundle`: the built-in tower pair; its training has seen the training clips already.
     """
     if start == "lessons":
-        learn_phones(pair, lessons, augmentation, alone())
-        learn_shapes(pair, ([batch] for batch in batches), lessons, alone())
+        learn_phones(pair, lessons, augmentation, Workers())
+        learn_shapes(pair, ([batch] for batch in batches), lessons, Workers())
     if start == "bundle":
         first = [next(batches) for _ in range(_EXAMPLES)]
         longest = max(x["crops"].shape[1] for x, _ in first)

@@ -3,7 +3,7 @@
 Every replica trains on batches of its own, the gradients are summed and the losses averaged: N replicas are N times the
 batch. `mirrored` takes all GPUs of this machine; `multiworker` is started on each machine with the cluster in TF_CONFIG
 and one folder OUT that all of them reach. Normalisation layers keep the statistics of their own replica; the first
-worker's are the ones that are saved.
+worker's are the ones that are saved. Without a strategy no TensorFlow is needed: Keras trains on any backend.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final
 
 import keras
-import tensorflow as tf
 
 from device.errors import UsageError
+from train.fit_options import require_tensorflow
 
 STRATEGIES: Final = ("none", "mirrored", "multiworker")
 Step = Callable[[list[Any]], dict[str, float]]  # one batch (x, y) for each local replica to the logs of all
@@ -25,9 +26,12 @@ Step = Callable[[list[Any]], dict[str, float]]  # one batch (x, y) for each loca
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who trains: this process is number `index` of all; the first one, 0, is the one that writes."""
+    """Who trains: this process is number `index` of all; the first one, 0, is the one that writes.
 
-    strategy: Any
+    `strategy`: of tf.distribute; None: this process on its own, on the first device of Keras's backend.
+    """
+
+    strategy: Any = None
     index: int = 0
 
     @property
@@ -42,7 +46,12 @@ class Workers:
     @property
     def replicas(self) -> int:
         """Of all workers together."""
-        return int(self.strategy.num_replicas_in_sync)
+        return int(self.strategy.num_replicas_in_sync) if self.strategy else 1
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where a model must be built and compiled."""
+        found: AbstractContextManager[Any] = self.strategy.scope() if self.strategy else nullcontext()
+        return found
 
     @property
     def local_replicas(self) -> int:
@@ -61,6 +70,8 @@ class Workers:
         if self.replicas == 1:
             return lambda batches: model.train_on_batch(*batches[0], return_dict=True)
 
+        import tensorflow as tf
+
         # Not train_on_batch: Keras 3 cannot average scalars between workers (tensorflow issue 72388).
         @tf.function
         def run(batch: Any) -> Any:
@@ -75,6 +86,8 @@ class Workers:
         return step
 
     def _spread(self, batches: list[Any]) -> Any:
+        import tensorflow as tf
+
         if self.local_replicas == 1:
             return tf.nest.map_structure(tf.convert_to_tensor, batches[0])
         devices = self.strategy.experimental_distribute_values_from_function
@@ -85,22 +98,21 @@ class Workers:
         return tf.nest.map_structure(of_all, *batches)
 
 
-def alone() -> Workers:
-    """This process on its own, on its first device."""
-    return Workers(tf.distribute.get_strategy())
-
-
 def workers(name: str) -> Workers:
     """Who trains under the strategy of that name; waits for the other workers, if there are any.
 
-    Must come before TensorFlow has run anything. Raises UsageError for a TF_CONFIG that names no cluster.
+    Must come before TensorFlow has run anything. Raises UsageError for a TF_CONFIG that names no cluster, and for
+    another backend than TensorFlow.
     """
+    if name == "none":
+        return Workers()
+    require_tensorflow(f"--strategy {name}")
+    import tensorflow as tf
+
     if name == "mirrored":
         return Workers(tf.distribute.MirroredStrategy())
-    if name == "multiworker":
-        index = _worker_index(os.environ.get("TF_CONFIG", ""))
-        return Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
-    return alone()
+    index = _worker_index(os.environ.get("TF_CONFIG", ""))
+    return Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
 
 
 def _worker_index(config: str) -> int:

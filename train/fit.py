@@ -20,7 +20,7 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
-from train.distribute import Workers, alone
+from train.distribute import Workers
 from train.fit_config import FitConfig
 from train.lessons import learn_phones, learn_shapes
 from train.loop import CHECKPOINT, SEEDS_APART, STATE, describe_run, prefetch, resumes
@@ -90,11 +90,11 @@ def fit(
 
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
-    workers = workers or alone()
+    workers = workers or Workers()
     out.mkdir(parents=True, exist_ok=True)
     if workers.is_chief:
         describe_run(out, clips, config, replicas=workers.replicas)
-    with workers.strategy.scope():
+    with workers.scope():
         return _fit(clips, validation, out, config, workers)
 
 

@@ -17,7 +17,7 @@ from train.direct_batches import concat_batches, correlation_batches, judge_conc
 from train.direct_start import STARTS, begin
 from train.fit import build_pair
 from train.fit_config import FitConfig
-from train.loop import describe_run, resumes, train
+from train.loop import JIT_COMPILE, describe_run, resumes, train
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def fit_direct(
         1e-5, steps - warmup, alpha=0.01, warmup_target=config.learning_rate, warmup_steps=warmup
     )
     # XLA would compile each length of windows anew.
-    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=1.0), jit_compile=False)
+    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=1.0), jit_compile=JIT_COMPILE)
     correlates = isinstance(model, CorrelationNet)
     make: Any = correlation_batches if correlates else concat_batches
     judge: Any = judge_correlation if correlates else judge_concat

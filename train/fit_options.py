@@ -37,8 +37,8 @@ def config_class(model: str) -> type[Any]:
 
 
 def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") -> None:
-    """One option for each field. Raises UsageError without TensorFlow, which the defaults need."""
-    require_tensorflow()
+    """One option for each field. Raises UsageError without Keras, which the defaults need."""
+    require_keras()
     for parser in parsers:
         group = parser.add_argument_group("training")
         for field in fields(config_class(model)):
@@ -71,10 +71,20 @@ def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
     return config(**values)
 
 
-def require_tensorflow() -> None:
-    """Raises UsageError where TensorFlow is not installed."""
+def require_keras() -> None:
+    """Raises UsageError where Keras, or the backend that KERAS_BACKEND names, is not installed."""
     try:
-        import tensorflow  # noqa: F401
+        import keras  # noqa: F401
     except ImportError as error:
         remedy = "Install avdrift with what training needs: pip install 'avdrift[train]'"
-        raise UsageError(f"TensorFlow cannot be imported ({error})", where="avdrift-train", remedy=remedy) from error
+        raise UsageError(f"Keras cannot be imported ({error})", where="avdrift-train", remedy=remedy) from error
+
+
+def require_tensorflow(where: str) -> None:
+    """Raises UsageError where Keras runs on another backend than TensorFlow, or is not installed."""
+    require_keras()
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        remedy = "Set KERAS_BACKEND=tensorflow, or unset it"
+        raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)

@@ -14,7 +14,7 @@ import numpy as np
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, Batches, Clip
-from train.loop import describe_run, train
+from train.loop import JIT_COMPILE, describe_run, train
 from train.syncnet import SyncNet, distances
 
 # The paper augments pictures only, by crops, flips and colour; sound by its volume.
@@ -99,7 +99,7 @@ def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: Sy
     describe_run(out, clips, config)
     keras.utils.set_random_seed(config.seed)
     model = build_syncnet(config)
-    model.compile(optimizer=_optimizer(config), jit_compile=False)  # XLA's convolutions are several times slower here
+    model.compile(optimizer=_optimizer(config), jit_compile=JIT_COMPILE)
 
     def made(which: list[Clip], seed: int, augmentation: Augmentation | None) -> Iterator[Any]:
         batches = Batches(

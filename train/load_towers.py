@@ -19,7 +19,7 @@ from device.sync.curve import Calibration
 from device.towers.bundle import load_bundle
 from device.towers.direct import direct_evidence
 from device.towers.kinds import DIRECT, MEASURING, TOWERS
-from train.fit_options import require_tensorflow
+from train.fit_options import require_keras
 from train.measure import Floats, Towers, bundle_towers
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def load_pair(run: Path) -> TowerPair:
 
 def load_direct(run: Path) -> CorrelationNet:
     """The Keras network of a run of `--form correlation`. Raises ModelError."""
-    require_tensorflow()
+    require_keras()
     from train.direct import CorrelationNet
     from train.fit_direct import DirectConfig, build_direct
 
@@ -102,7 +102,7 @@ def load_weights(run: Path, build: Callable[[], Network]) -> Network:
     weights = run / "last.weights.h5"
     if not weights.is_file():
         raise ModelMissingError("no trained weights", where=str(weights), remedy="Give the folder that fit wrote")
-    require_tensorflow()
+    require_keras()
     network = build()
     try:
         network.load_weights(weights)

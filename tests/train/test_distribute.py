@@ -19,7 +19,7 @@ from train.cli import main
 from train.load_towers import load_pair
 
 pytest.importorskip("tensorflow")
-from train.distribute import alone, workers
+from train.distribute import Workers, workers
 
 ROOT = Path(__file__).parents[2]
 
@@ -41,7 +41,7 @@ else:
 keras.utils.set_random_seed(1)
 losses = []
 if run == Path("small"):
-    with together.strategy.scope():
+    with together.scope():
         model = keras.Sequential([keras.Input((4,)), keras.layers.BatchNormalization(), keras.layers.Dense(1)])
         model.compile(optimizer=keras.optimizers.SGD(0.1), loss="mse")
         random = np.random.default_rng(together.index)
@@ -129,12 +129,12 @@ def test_a_run_of_two_workers_is_kept_by_the_first_and_is_a_run_like_any_other(t
 
 
 def test_alone_there_is_one_replica_and_it_writes() -> None:
-    for found in (alone(), workers("none")):
+    for found in (Workers(), workers("none")):
         assert (found.replicas, found.local_replicas, found.index, found.is_chief) == (1, 1, 0, True)
 
 
 def test_a_group_has_a_batch_for_each_replica() -> None:
-    assert next(alone().grouped(iter(["a", "b"]))) == ["a"]
+    assert next(Workers().grouped(iter(["a", "b"]))) == ["a"]
 
 
 @pytest.mark.parametrize(

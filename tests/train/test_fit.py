@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.train.made import make_clip, perfect_towers
+from device.features.contract import FRONT_END
+from tests.train.made import make_clip, perfect_towers, write_shard
+from train.cli import main
 from train.data import Clip
+from train.load_towers import load_pair
 
 keras = pytest.importorskip("keras")
-alone = pytest.importorskip("train.distribute").alone
+Workers = pytest.importorskip("train.distribute").Workers
 fit_module = pytest.importorskip("train.fit")
 loop = pytest.importorskip("train.loop")
 
@@ -97,7 +103,7 @@ def test_shapes_are_learnt_before_anything_else() -> None:
         return float(np.abs(read - 0.5).mean())
 
     before = error()
-    fit_module.learn_shapes(pair, iter(lambda: [(x, y)], None), fit_module.FitConfig(shape_steps=30), alone())
+    fit_module.learn_shapes(pair, iter(lambda: [(x, y)], None), fit_module.FitConfig(shape_steps=30), Workers())
     assert error() < 0.5 * before
     assert not np.array_equal(frames, pair.lips.frames.get_weights()[0])
     assert np.array_equal(audio, pair.audio.get_weights()[0])
@@ -133,3 +139,43 @@ def test_an_error_while_making_batches_ends_the_run() -> None:
     with pytest.raises((ValueError, RuntimeError, StopIteration)):
         next(source)
     stop.set()
+
+
+# Trains and answers without TensorFlow, as a machine with a GPU may be set up.
+ON_JAX = """
+import sys
+from pathlib import Path
+sys.modules["tensorflow"] = None
+import numpy as np
+from train.cli import main
+from train.load_towers import load_pair
+shards, run, pictures, answers = sys.argv[1:]
+if status := main(["fit", shards, "--out", run, "--epochs", "1", "--steps", "1", "--warmup-steps", "0",
+                   "--frames-per-batch", "60", "--shape-steps", "1"]):
+    sys.exit(status)
+np.save(answers, np.asarray(load_pair(Path(run)).lips(np.load(pictures), training=False)))
+"""
+
+
+@pytest.mark.slow
+def test_jax_trains_the_same_pair_and_tensorflow_reads_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("jax")
+    shards, run, pictures, answers = (tmp_path / name for name in ("shards", "run", "in.npy", "out.npy"))
+    shards.mkdir()
+    for clip in clips():
+        write_shard(clip, shards)
+    size = FRONT_END.crop_px
+    np.save(pictures, np.random.default_rng(1).standard_normal((1, 8, size, size), np.float32))
+    command = [sys.executable, "-c", ON_JAX, *map(str, (shards, run, pictures, answers))]
+    done = subprocess.run(
+        command, env=os.environ | {"KERAS_BACKEND": "jax"}, cwd=Path(__file__).parents[2], text=True,
+        capture_output=True, timeout=600, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    here = keras.ops.convert_to_numpy(load_pair(run).lips(np.load(pictures), training=False))
+    np.testing.assert_allclose(here, np.load(answers), atol=1e-3)
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    assert main(["fit", str(shards), "--out", str(run), "--strategy", "mirrored"]) == 2
+    assert "needs TensorFlow, and Keras runs on jax" in capsys.readouterr().err
