@@ -6,15 +6,12 @@ can fill, long ones that hold more wrong answers), measure the validation speake
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration
@@ -23,7 +20,7 @@ from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.distribute import Workers
 from train.fit_config import FitConfig
 from train.lessons import learn_phones, learn_shapes
-from train.loop import CHECKPOINT, SEEDS_APART, STATE, describe_run, prefetch, resumes
+from train.loop import SEEDS_APART, describe_run, train
 from train.measure import Towers, accuracy, own_offset, track, windows
 from train.towers import TowerPair
 
@@ -110,54 +107,35 @@ def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig
         warmup_steps=config.warmup_steps,
     )
     pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
-    done = 0
-    checkpoint, state = out / CHECKPOINT, out / STATE
-    pair.optimizer.build(pair.trainable_variables)  # or its moments would be left out when weights are loaded
-    resumed = resumes(out)
-    if resumed:
-        pair.load_weights(checkpoint)
-        done = json.loads(state.read_text())["epochs"]
     augmentation = Augmentation(
         speed_share=config.speed_share, log_tract=config.log_tract,
         mask_share=config.mask_share, erase_share=config.erase_share,
     )  # fmt: skip
-    kinds = [
-        iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                     seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
-        for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
-    ]  # fmt: skip
-    choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
 
-    def mixed() -> Iterator[Any]:
+    def mixed(done: int) -> Iterator[Any]:
+        kinds = [
+            iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
+                         seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
+            for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
+        ]  # fmt: skip
+        choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
         while True:
-            yield next(workers.grouped(kinds[int(choose.random() >= config.short_share)]))
+            kind = kinds[int(choose.random() >= config.short_share)]
+            for _ in range(workers.local_replicas):  # which go in step as well
+                yield next(kind)
 
-    source, stop = prefetch(mixed())
-    if not resumed and config.phone_steps:
-        learn_phones(pair, config, augmentation, workers)
-    if not resumed and config.shape_steps:
-        learn_shapes(pair, source, config, workers)
-    step = workers.step(pair)
-    for epoch in range(done, config.epochs):
-        began, losses = time.monotonic(), []
-        for _ in tqdm(range(config.steps_per_epoch), desc=f"epoch {epoch + 1}/{config.epochs}", disable=workers.quiet):
-            losses.append(step(next(source))["loss"])
-        figures = {
-            "epoch": epoch + 1,
-            "loss": round(float(np.mean(losses)), 4),
-            "seconds": round(time.monotonic() - began),
-        }
-        if validation and ((epoch + 1) % 2 == 0 or epoch + 1 == config.epochs):
-            figures |= {k: round(v, 4) for k, v in validate(keras_towers(pair), validation).items()}
-        print(json.dumps(figures), flush=True)
-        partial = out / f"next{workers.index}.weights.h5"
-        pair.save_weights(partial)  # by all workers: what replicas share is read by all or by none
-        if not workers.is_chief:
-            partial.unlink()
-            continue
-        with (out / "log.jsonl").open("a") as log:
-            log.write(json.dumps(figures) + "\n")
-        partial.replace(checkpoint)
-        state.write_text(json.dumps({"epochs": epoch + 1}))
-    stop.set()
+    def lessons(source: Iterator[Any]) -> None:
+        if config.phone_steps:
+            learn_phones(pair, config, augmentation, workers)
+        if config.shape_steps:
+            learn_shapes(pair, source, config, workers)
+
+    def judge(epoch: int) -> dict[str, float]:
+        wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
+        return validate(keras_towers(pair), validation) if wanted else {}
+
+    train(
+        pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        lessons=lessons, workers=workers,
+    )  # fmt: skip
     return pair

@@ -97,7 +97,7 @@ def fit_direct(
         )  # fmt: skip
         begin(model.pair, config.start, make(clips, config, config.seed, augmentation), lessons, Augmentation())
 
-    def figures() -> dict[str, float]:
+    def figures(_: int) -> dict[str, float]:
         found = {f"train_{k}": v for k, v in judge(model, make(clips, config, 7, None)).items()}
         if validation:
             found |= {f"valid_{k}": v for k, v in judge(model, make(validation, config, 7, None)).items()}

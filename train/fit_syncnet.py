@@ -112,6 +112,6 @@ def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: Sy
     train(
         model, lambda done: made(clips, config.seed + done, _AUGMENTATION), out,
         epochs=config.epochs, steps_per_epoch=config.steps_per_epoch,
-        judge=lambda: {name: hits(model, batches) for name, batches in kept.items()},
+        judge=lambda _: {name: hits(model, batches) for name, batches in kept.items()},
     )  # fmt: skip
     return model

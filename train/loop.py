@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from device.features.contract import FRONT_END
 from train.data import Clip
+from train.distribute import Workers
 
 CHECKPOINT, STATE = "last.weights.h5", "state.json"
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
@@ -84,37 +85,46 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
 
 def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
-    judge: Callable[[], Mapping[str, float]],
+    judge: Callable[[int], Mapping[str, float]], lessons: Callable[[Iterator[Any]], None] | None = None,
+    workers: Workers | None = None,
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
 
-    batches: endless batches for a run that starts at the given epoch. judge: figures for the log after each epoch.
+    batches: endless batches for a run that starts at the given epoch. judge: figures for the log after the epoch of
+    that number. lessons: what comes before, from the same batches, in groups of one for each replica.
+    Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
+    workers = workers or Workers()
     checkpoint, state = out / CHECKPOINT, out / STATE
     model.optimizer.build(model.trainable_variables)  # or its moments would be left out when weights are loaded
     done = 0
-    if resumes(out):
+    if resumed := resumes(out):
         model.load_weights(checkpoint)
         done = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
-    source, stop = prefetch(batches(done))
+    source, stop = prefetch(workers.grouped(batches(done)))
     try:
-        for epoch in range(done, epochs):
-            began, losses = time.monotonic(), []
-            for _ in tqdm(range(steps_per_epoch), desc=f"epoch {epoch + 1}/{epochs}", disable=None):
-                x, y = next(source)
-                losses.append(float(model.train_on_batch(x, y)))
+        if lessons and not resumed:
+            lessons(source)
+        step = workers.step(model)
+        for epoch in range(done + 1, epochs + 1):
+            began = time.monotonic()
+            bar = tqdm(range(steps_per_epoch), desc=f"epoch {epoch}/{epochs}", disable=workers.quiet)
+            losses = [step(next(source))["loss"] for _ in bar]
             figures = {
-                "epoch": epoch + 1,
+                "epoch": epoch,
                 "loss": round(float(np.mean(losses)), 4),
                 "seconds": round(time.monotonic() - began),
-                **{key: round(value, 4) for key, value in judge().items()},
+                **{key: round(value, 4) for key, value in judge(epoch).items()},
             }
             print(json.dumps(figures), flush=True)
+            partial = out / f"next{workers.index}.weights.h5"
+            model.save_weights(partial)  # by all workers: what replicas share is read by all or by none
+            if not workers.is_chief:
+                partial.unlink()
+                continue
             with (out / "log.jsonl").open("a", encoding="utf-8") as log:
                 log.write(json.dumps(figures) + "\n")
-            partial = out / "next.weights.h5"
-            model.save_weights(partial)
             partial.replace(checkpoint)
-            state.write_text(json.dumps({"epochs": epoch + 1}), encoding="utf-8")
+            state.write_text(json.dumps({"epochs": epoch}), encoding="utf-8")
     finally:
         stop.set()
