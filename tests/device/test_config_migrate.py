@@ -100,7 +100,7 @@ VALUES = st.recursive(
 )
 
 
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True)
 @given(st.dictionaries(st.sampled_from(["config_version", "run", "measure", "daemon", "x"]), VALUES))
 def test_no_document_is_too_strange(document: dict[str, Any]) -> None:
     for steps in (INVENTED, STEPS):
@@ -182,7 +182,7 @@ def test_a_file_with_problems_is_not_migrated(tmp_path: Path, capsys: pytest.Cap
 TEXTS = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=40)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(TEXTS, st.floats(0.4, 60), st.floats(0, 25))
 def test_every_configuration_survives_being_written(file: str, window_s: float, hysteresis_ms: float) -> None:
     config = Config(

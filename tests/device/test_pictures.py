@@ -7,7 +7,7 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device.bench.pipeline import SAMPLE
@@ -48,7 +48,6 @@ def noise(seed: int = 0) -> Yuv420:
     return Yuv420(y, u, v)
 
 
-@settings(deadline=None)
 @given(edges_y, edges_x)
 def test_a_part_has_the_pixels_of_the_whole(rows: list[int], columns: list[int]) -> None:
     picture, part = noise(), (slice(*rows), slice(*columns))

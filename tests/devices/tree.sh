@@ -28,7 +28,7 @@ fill() {
     inside gcc -O1 -shared -fPIC -o /opt/dma_shim.so /avdrift/tests/devices/dma_shim.c -ldl
     inside python3 -m venv --system-site-packages /opt/avdrift
     # sid's Python is newer than the ones that avdrift promises, so its dependencies are installed, not itself.
-    install_packages picamera2 pyaudio pytest
+    install_packages picamera2 pyaudio pytest hypothesis
 }
 
 enter "$@"

@@ -64,7 +64,7 @@ def test_no_time_to_wait_is_answered_at_once(clock: SimClock, timeout_s: float) 
     assert now_s(clock) == 0
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.lists(st.lists(st.integers(0, 5), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_threads_wake_in_order_of_time_whatever_they_wait(naps: list[list[int]]) -> None:
     woken: list[tuple[float, int]] = []

@@ -116,7 +116,7 @@ def test_exposure_is_the_mean_around_the_time() -> None:
     assert Trajectory(ramp).at(0.5, exposure_s=0.1).gap == pytest.approx(0.5, abs=0.001)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.sampled_from([*TARGETS, "ˀ", "?", "aɪ", "tʃ"]), st.floats(0.02, 0.4)), max_size=12))
 def test_whatever_is_said_the_mouth_stays_possible_and_smooth(sounds: list[tuple[str, float]]) -> None:
     values = move_mouth(said(*sounds), 6.0).values

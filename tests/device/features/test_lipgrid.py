@@ -70,7 +70,7 @@ def test_a_frame_on_a_tick_is_taken_as_it_is() -> None:
     assert play([crop(0, 7), crop(40, 250), crop(80, 3)]) == {0: 7.0, 1: 250.0, 2: 3.0}
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(1, 119), min_size=1, max_size=60), st.integers(-100_000, 100_000))
 def test_variable_rate_without_gaps_leaves_no_tick_out(steps_ms: list[int], start_ms: int) -> None:
     times = np.cumsum([start_ms, *steps_ms]) * NS_PER_MS

@@ -43,7 +43,7 @@ def rows_of(pieces: Sequence[Chunk], stream: LogMelStream | None = None) -> tupl
     return ticks, np.concatenate(rows)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(st.integers(0, 8000), max_size=40), st.integers(-(10**9), 10**12))
 def test_the_pieces_do_not_matter(cuts: list[int], t_ns: int) -> None:
     t_ns -= t_ns % 62_500 - 7  # off the places where a sample more or less is a matter of rounding

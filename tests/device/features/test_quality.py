@@ -270,7 +270,7 @@ def test_a_recording_without_a_sound_is_told() -> None:
     assert monitor.fault == "microphone_silent"
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.lists(
         st.tuples(st.integers(-(2**40), 2**40), st.integers(1, 40), st.integers(1, 40), st.integers(0, 255)),

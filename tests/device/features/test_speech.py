@@ -51,7 +51,7 @@ def flags_of(pieces: Sequence[Chunk]) -> dict[int, bool]:
     return flags
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 48_000), max_size=30), st.integers(-(10**9), 10**12))
 def test_the_pieces_do_not_matter(cuts: list[int], t_ns: int) -> None:
     assert flags_of(chunks(talk(), cuts, t_ns)) == flags_of(chunks(talk(), t_ns=t_ns))

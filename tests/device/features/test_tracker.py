@@ -75,7 +75,7 @@ def steady(_: int) -> list[Face]:
     return [face(200)]
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     st.lists(st.integers(5, 300), min_size=1, max_size=60),
     st.lists(st.sampled_from([None, 100, 105, 300]), min_size=1, max_size=8),

@@ -72,7 +72,7 @@ def test_changes_are_told_with_both_values() -> None:
     assert str(window) == "measure.window_s from 5.0 to 7"
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.sets(st.sampled_from([key for key in KEYS if not key.startswith("mqtt.")])))
 def test_after_a_reload_only_what_waits_is_left_to_tell(keys: set[str]) -> None:
     new = Config()

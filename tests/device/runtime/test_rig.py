@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import UsageError
@@ -93,7 +93,6 @@ def test_values_that_no_calibration_gives(tmp_path: Path, key: str, values: list
             read_rig(tmp_path)
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=300) | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(json.dumps))
 def test_whatever_the_file_holds_loading_does_not_raise(tmp_path_factory: Any, content: bytes | str) -> None:
     folder = tmp_path_factory.mktemp("state")

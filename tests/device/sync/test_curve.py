@@ -84,7 +84,7 @@ def test_the_offset_is_finer_than_a_tick(offset_ticks: float) -> None:
     assert result.offset_std_ms >= 2.9
 
 
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(st.integers(-5000, 5000), st.integers(-500, 100))
 def test_only_ticks_of_the_common_clock_count_not_rows(from_lip: int, before: int) -> None:
     first = from_lip * 4 - 250 + before // 5

@@ -43,7 +43,7 @@ def play(lips: list[Embeddings], audio: list[Embeddings], order: Sequence[bool])
     return [*out, *stream.finish()]
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     st.lists(st.integers(0, 120), max_size=12),
     st.lists(st.integers(0, 520), max_size=12),

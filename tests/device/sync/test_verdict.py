@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from device.records import Direction, Verdict
@@ -32,7 +32,6 @@ def test_late_sound_is_borne_longer_than_early_sound() -> None:
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
-@settings(deadline=None)
 @given(offset_ms=st.floats(0, 5000), more_ms=st.floats(0, 5000), sign=st.sampled_from([1, -1]))
 def test_a_larger_offset_is_never_better(profile: Profile, offset_ms: float, more_ms: float, sign: int) -> None:
     less, more = (verdict(sign * value, profile) for value in (offset_ms, offset_ms + more_ms))

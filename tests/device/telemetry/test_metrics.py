@@ -190,7 +190,7 @@ def test_promtool_has_nothing_to_say(rig: Rig) -> None:
 NUMBERS = st.none() | st.floats(allow_nan=False, allow_infinity=False, width=32)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=200, derandomize=True)
 @given(st.text(max_size=60), st.text(max_size=20), NUMBERS, NUMBERS)
 def test_names_of_devices_may_be_anything(
     camera: str, version: str, offset_ms: float | None, bias: float | None

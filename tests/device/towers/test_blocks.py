@@ -57,7 +57,7 @@ def run(values: npt.NDArray[Any], valid: npt.NDArray[np.bool_], cuts: Iterable[i
     return by_tick([*parts, *stream.finish()])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 200), st.lists(st.integers(0, 200), max_size=30), st.integers(0, 2**32 - 1))
 def test_the_pieces_do_not_matter(count: int, cuts: list[int], seed: int) -> None:
     values = rows(count, seed % 1000)
@@ -93,7 +93,7 @@ def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
     assert part.first_tick == 102 and part.vectors.shape == (LIP_TICKS - 4, EMBEDDING)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 300), st.integers(-50, 50), st.lists(st.integers(1, 30), max_size=20))
 def test_all_blocks_but_the_last_end_where_they_were_told_to(first: int, ends_at: int, pieces: list[int]) -> None:
     stream, tick, stride = BlockStream(AUDIO_MODEL, ends_at=ends_at), first, AUDIO_TICKS - WINDOW + 1

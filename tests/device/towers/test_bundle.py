@@ -358,7 +358,7 @@ def load_or_refuse(folder: Path, pristine: Path) -> None:
         assert told["files"] == true["files"] and told["contract"]["front_end"] == true["contract"]["front_end"]
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1), flips=st.integers(1, 5))
 def test_no_damage_to_the_manifest_gets_past(pristine: Path, folder: Path, seed: int, flips: int) -> None:
     dice, content = random.Random(seed), bytearray((pristine / MANIFEST).read_bytes())
@@ -377,7 +377,7 @@ def test_no_damage_to_the_manifest_gets_past(pristine: Path, folder: Path, seed:
     load_or_refuse(folder, pristine)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data(), value=TREE)
 def test_no_other_value_anywhere_in_the_manifest_gets_past(
     pristine: Path, folder: Path, data: st.DataObject, value: Any

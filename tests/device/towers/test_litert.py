@@ -32,7 +32,6 @@ def test_values_are_rounded_to_the_nearest_not_cut() -> None:
     assert quantize(np.array([0.9, 1.1, -0.9, -1.1, 0.4], np.float32), 1.0, 3, np.int8).tolist() == [4, 4, 2, 2, 3]
 
 
-@settings(deadline=None)
 @given(SCALES, ZERO_POINTS, st.integers(0, 2**32 - 1))
 def test_there_and_back_is_within_half_a_step(scale: float, zero_point: int, seed: int) -> None:
     low, high = (-128 - zero_point) * scale, (127 - zero_point) * scale
@@ -41,7 +40,6 @@ def test_there_and_back_is_within_half_a_step(scale: float, zero_point: int, see
     assert np.abs(back - values).max() <= scale * 0.5 + 1e-5 * max(abs(low), abs(high))
 
 
-@settings(deadline=None)
 @given(SCALES, ZERO_POINTS)
 def test_every_integer_comes_back_as_itself(scale: float, zero_point: int) -> None:
     integers = np.arange(-128, 128).astype(np.int8)
@@ -85,7 +83,7 @@ def test_a_truncated_model_is_corrupt() -> None:
             Model(content[: int(len(content) * share)], name="cut")
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1))
 @example(164229)  # a name that is not UTF-8
 def test_a_damaged_model_never_raises_anything_else(seed: int) -> None:

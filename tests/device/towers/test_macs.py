@@ -180,7 +180,7 @@ def test_weights_that_reach_beyond_the_end_are_corrupt() -> None:
         count_macs(bytes(content))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.tuples(st.integers(8, 10_000), st.integers(0, 255)), min_size=1, max_size=8))
 def test_flipped_bytes_give_a_count_or_an_error_of_ours(flips: list[tuple[int, int]]) -> None:
     content = bytearray(pack(CONV, ("BATCH_MATMUL", [(3, 5, 4), (3, 5, 7)], (3, 4, 7), ADJ_X)))

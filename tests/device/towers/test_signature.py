@@ -239,7 +239,7 @@ def test_names_are_never_read_by_a_shell(pristine: Path, keys: Path, tmp_path: P
     assert not list(tmp_path.rglob("gone"))
 
 
-@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 2**32 - 1))
 def test_no_damage_to_a_signature_gets_past(seed: int, folder: Path, keys: Path, signers: Path) -> None:
     sign(folder, keys / "mine")
