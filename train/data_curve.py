@@ -68,7 +68,7 @@ def draw(points: Sequence[Point], path: Path) -> None:
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.minorticks_off()
     axes.grid(alpha=0.3)
-    axes.legend(title="window", fontsize=7)
+    figure.legend(title="window", loc="outside right center", fontsize=7)
     figure.savefig(path, dpi=90)
 
 

@@ -80,7 +80,7 @@ def update_page(page: Path, report: Report) -> None:
 
 def save(report: Report, folder: Path) -> list[Path]:
     """Write report.png (accuracy, RMSE against window length), errors.png and belief.png; returns their paths."""
-    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
         _draw(left, result, 15, accuracy=True)
@@ -95,7 +95,8 @@ def save(report: Report, folder: Path) -> list[Path]:
         axes.set(xlabel="window in s", xscale="log")
         axes.xaxis.set_major_formatter("{x:g}")
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=6)
+    drawn = {line.get_label(): line for axes in (right, left) for line in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=drawn.values(), loc="outside lower center", ncols=3, fontsize=7)
     histogram = Figure(figsize=(7, 4), layout="constrained")
     axes = histogram.subplots()
     edges = np.arange(-10 * FRAME_MS, 10 * FRAME_MS + 1, FRAME_MS / 2).tolist()
@@ -105,8 +106,8 @@ def save(report: Report, folder: Path) -> list[Path]:
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
     paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
-    for drawn, path in zip((figure, histogram, _belief(report)), paths, strict=True):
-        drawn.savefig(path, dpi=90)
+    for picture, path in zip((figure, histogram, _belief(report)), paths, strict=True):
+        picture.savefig(path, dpi=90)
     return paths
 
 
