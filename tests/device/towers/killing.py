@@ -28,21 +28,26 @@ from tests.bundles import change_manifest
 from tests.scenes import avdrift, talking
 from tests.stores import leftovers, versioned
 
-_LONGEST_S = 0.4  # of a child's life: some installs
+_LONGEST_S = 0.4  # of a child's life: some installs,
+_LONGEST_TURNS = 4  # also where the processor is slow
+
+
+def _change(store: Path, bundles: list[Path]) -> None:
+    """Put each bundle in anew and in use, in turn."""
+    changed = Store(store)
+    for source in bundles:
+        bundle = changed.load_current()
+        for path in (store / "models").iterdir():
+            if path.name[0] != "." and not path.is_symlink() and (bundle is None or path.name != bundle.digest):
+                shutil.rmtree(path)
+        changed.activate(
+            changed.install(source, allow_unsigned=True, allow_downgrade=True).digest, allow_downgrade=True
+        )
 
 
 def _change_for_ever(store: Path, bundles: list[Path]) -> None:
-    """Put each bundle in anew and in use, in turn, never stopping."""
-    changed = Store(store)
     while True:
-        for source in bundles:
-            bundle = changed.load_current()
-            for path in (store / "models").iterdir():
-                if path.name[0] != "." and not path.is_symlink() and (bundle is None or path.name != bundle.digest):
-                    shutil.rmtree(path)
-            changed.activate(
-                changed.install(source, allow_unsigned=True, allow_downgrade=True).digest, allow_downgrade=True
-            )
+        _change(store, bundles)
 
 
 def _in_a_child(work: Callable[[], None]) -> int:
@@ -63,9 +68,12 @@ def kill_often(
     signers = Store(store).signers
     # Verified here, so that the children are killed at the disk and not while they wait for LiteRT.
     digests = {verify_bundle(source, signers, allow_unsigned=True).digest for source in bundles}
+    began = time.monotonic()
+    _change(store, bundles)
+    longest_s = max(_LONGEST_S, _LONGEST_TURNS * (time.monotonic() - began))
     for _ in range(times):
         child = _in_a_child(lambda: _change_for_ever(store, bundles))
-        time.sleep(dice.uniform(0.0, _LONGEST_S))
+        time.sleep(dice.uniform(0.0, longest_s))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
         assert os.WIFSIGNALED(status), "the child ended before it was killed"
