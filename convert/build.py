@@ -13,7 +13,7 @@ from typing import Any
 
 from convert.card import card_of, read_evaluation, read_object
 from convert.pack import pack, write_json
-from convert.parity import Answers, Parity, compare, require_parity
+from convert.parity import Parity, compare, require_parity
 from convert.quantize import FORMATS, to_tflite
 from convert.report import FormatReport, draw, report
 from convert.trained import open_run
@@ -23,6 +23,7 @@ from device.towers.bundle import MANIFEST, load_bundle
 from train.card import DEFAULT_CARD, read_card
 from train.data import load_clips
 from train.load_towers import read_calibration
+from train.measure import Track
 from train.provenance import PROVENANCE, summary
 
 REFERENCE = "float32"
@@ -62,7 +63,7 @@ def build(
     }  # fmt: skip
     examples = trained.examples(shown, example_count)
     contents: dict[str, dict[str, bytes]] = {}
-    answers: dict[str, Answers] = {}
+    answers: dict[str, list[Track]] = {}
     for fmt in FORMATS:
         contents[fmt] = {file: to_tflite(net, examples[file], fmt) for file, net in trained.networks.items()}
         pack(out / fmt, trained.kind, contents[fmt], about | {"number_format": fmt})

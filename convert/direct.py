@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy.typing as npt
 from keras import ops
 
 from convert import towers
-from convert.parity import Answers, answers_of
 from convert.trained import Models, Trained
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
@@ -26,7 +25,7 @@ from train.data import Clip
 from train.direct import CorrelationNet
 from train.fit_direct import DirectConfig, build_direct
 from train.load_towers import load_weights
-from train.measure import Towers, model_towers, track
+from train.measure import Towers, Track, model_towers, track
 
 Floats = npt.NDArray[np.float32]
 
@@ -60,9 +59,10 @@ def lips_of(net: CorrelationNet) -> keras.Model:
     return keras.Model(crops, windows, name="lips")
 
 
-def answers(models: Models, clips: list[Clip]) -> Answers:
-    head = partial(_in_blocks, models["head"])
-    return answers_of(model_towers(models["lips"], models["audio"], 1.0), clips, partial(direct_evidence, head=head))
+def answers(models: Models, clips: list[Clip]) -> list[Track]:
+    score = partial(direct_evidence, head=partial(_in_blocks, models["head"]))
+    towers = replace(model_towers(models["lips"], models["audio"], 1.0), score=score)
+    return [track(clip, towers) for clip in clips]
 
 
 def examples(net: CorrelationNet, clips: list[Clip], count: int) -> dict[str, Floats]:

@@ -15,7 +15,6 @@ from keras import ops
 
 from convert import towers
 from convert.kinds import SYNCNET
-from convert.parity import Answers, answers_of
 from convert.trained import Models, Trained
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import Calibration, unit
@@ -23,7 +22,7 @@ from device.towers.kinds import AUDIO, LIPS
 from train.data import Clip
 from train.fit_syncnet import SyncNetConfig, build_syncnet
 from train.load_towers import load_weights
-from train.measure import model_towers
+from train.measure import Track, model_towers, track
 from train.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, mfcc_matrix
 
 Floats = npt.NDArray[np.float32]
@@ -40,10 +39,10 @@ def open_syncnet(run: Path, config: Mapping[str, Any]) -> Trained:
     scale = float(np.exp(min(float(ops.convert_to_numpy(net.log_scale)), 4.0)))
     compared = partial(distance_evidence, normalized=made.loss != "contrastive", scale=scale)
 
-    def answers(models: Models, clips: list[Clip]) -> Answers:
+    def answers(models: Models, clips: list[Clip]) -> list[Track]:
         longest = sorted(clips, key=lambda clip: -len(clip.valid))[:_JUDGED_CLIPS]
-        encoders = model_towers(models["lips"], models["audio"], scale)
-        return answers_of(encoders, [_beginning(clip) for clip in longest], compared)
+        encoders = replace(model_towers(models["lips"], models["audio"], scale), score=compared)
+        return [track(_beginning(clip), encoders) for clip in longest]
 
     return Trained(SYNCNET, windows_of(net), Calibration(logit_scale=scale, temperature=1.0), examples, answers)
 

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convert.parity import Answers, answers_of
 from convert.trained import Models, Trained
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from device.sync.curve import Calibration, evidence
+from device.sync.curve import Calibration
 from device.towers.kinds import AUDIO, LIPS, TOWERS
 from train.data import Clip, front_end
 from train.fit import keras_towers
 from train.load_towers import load_pair
-from train.measure import model_towers
+from train.measure import Track, model_towers, track
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,9 +34,9 @@ def open_towers(run: Path, config: Mapping[str, Any]) -> Trained:
     pair = load_pair(run)
     scale = keras_towers(pair).logit_scale
 
-    def answers(models: Models, clips: list[Clip]) -> Answers:
+    def answers(models: Models, clips: list[Clip]) -> list[Track]:
         towers = model_towers(models["lips"], models["audio"], scale)
-        return answers_of(towers, clips, partial(evidence, logit_scale=scale))
+        return [track(clip, towers) for clip in clips]
 
     networks = {LIPS: pair.lips, AUDIO: pair.audio}
     return Trained(TOWERS, networks, Calibration(logit_scale=scale), examples, answers)

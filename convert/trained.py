@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from convert.parity import Answers
 from device.errors import ModelContractError, ModelCorruptError
 from device.sync.curve import Calibration
 from device.towers.kinds import TOWERS, Kind
 from device.towers.litert import Model
 from train.data import Clip
+from train.measure import Track
 
 Floats = npt.NDArray[np.float32]
 Models = Mapping[str, Model]  # by the stems of their files
@@ -33,7 +33,7 @@ class Trained:
     networks: dict[str, keras.Model]
     calibration: Calibration  # the default one at the networks' own scale
     examples: Callable[[list[Clip], int], dict[str, Floats]]  # [n, ...]: real inputs, silence and noise among them
-    answers: Callable[[Models, list[Clip]], Answers]
+    answers: Callable[[Models, list[Clip]], list[Track]]
 
 
 def open_run(run: Path) -> Trained:

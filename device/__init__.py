@@ -2,7 +2,7 @@
 
 import os
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # Before NumPy is loaded: the chain's matrices are small, and BLAS's threads take twice the processor's time to wait for
 # each other (`avdrift bench`, the curve and the whole). Who sets it otherwise is obeyed.

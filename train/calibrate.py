@@ -104,7 +104,8 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
         )
     temperature, null = _search(curves)
     calibration = Calibration(
-        logit_scale=tracks[0].logit_scale, temperature=round(temperature, 3), null_log_odds=round(null, 3)
+        logit_scale=tracks[0].logit_scale, temperature=round(temperature, 3), null_log_odds=round(null, 3),
+        rival_ticks=tracks[0].reach_ticks,
     )
     judged = judge(curves, calibration.temperature, np.array([calibration.null_log_odds]))
     sure, right, reported = judged.confidence[0], judged.right, judged.reported[0]

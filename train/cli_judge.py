@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from device.errors import UsageError
 from device.features.fetch import require_face_model
+from device.sync.curve import RIVAL_TICKS
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from device.towers.kinds import MEASURING
 from train.cli_shared import check_parent, make_folder, shards_parser, write_all
@@ -20,10 +21,12 @@ _SURE_TRUTH = 0.95  # who judges single windows and reports must know what is ri
 def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Their parsers."""
     shards = shards_parser()
-    calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a trained pair")
+    calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a model")
     calibrate.set_defaults(work_of=_calibrate)
-    calibrate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
-    calibrate.add_argument("--split", default="valid", help="clips that the pair never saw (default: valid)")
+    fitted = calibrate.add_mutually_exclusive_group(required=True)
+    fitted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
+    calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
 
     evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a tower pair or a bundle is")
@@ -85,16 +88,21 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     from train.calibrate import fitted
     from train.evaluate import load_split
-    from train.load_towers import towers_of_run
+    from train.load_towers import towers_of_bundle, towers_of_run
     from train.measure import sure_tracks, track
 
     check_parent(options.out)
-    towers, calibration, _ = towers_of_run(options.run)
+    towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+    towers = replace(towers, rival_ticks=RIVAL_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
     # The truth of a clip that is itself unsure would teach doubt where there is none.
-    sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _MIN_TRUTH_CONFIDENCE)
+    as_answered = replace(given, zero_offset_ms=0.0)
+    sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
     found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
-    options.out.write_text(json.dumps(asdict(found.calibration), indent=1), encoding="utf-8")
+    calibration = replace(
+        found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
+    )
+    options.out.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
     print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
     return 0
 
@@ -110,6 +118,7 @@ def _evaluate(options: argparse.Namespace) -> int:
     towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     if options.calibration:
         calibration = read_calibration(options.calibration, calibration.logit_scale)
+        towers = replace(towers, rival_ticks=calibration.rival_ticks)
     found = evaluate(
         load_split(options.shards, options.split), towers, calibration, model=model, offsets_ms=offsets_ms,
         offsets_name=str(options.offsets), seed=options.seed,

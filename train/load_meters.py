@@ -13,12 +13,11 @@ import numpy as np
 
 from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import Calibration
 from device.towers.bundle import Bundle, load_bundle
 from device.towers.kinds import MEASURING
 from train.load_towers import direct_towers, load_direct, towers_of_run
-from train.measure import Towers, bundle_towers
-from train.meters import EmbeddingMeter, Flags, Floats, tower_meter
+from train.measure import Flags, Towers, bundle_towers
+from train.meters import EmbeddingMeter, Floats
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +30,9 @@ _SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
 def meter_of_bundle(folder: Path) -> EmbeddingMeter:
     """A bundle of a tower pair or of the direct network. Raises ModelError."""
     bundle = load_bundle(folder, MEASURING)
-    return tower_meter(bundle.label, bundle_towers(bundle), bundle.calibration, bundle_macs_per_s(bundle))
+    return EmbeddingMeter(
+        bundle.label, bundle_macs_per_s(bundle), bundle_towers(bundle), bundle.calibration.temperature
+    )
 
 
 def bundle_macs_per_s(bundle: Bundle) -> float:
@@ -56,7 +57,7 @@ def meter_of_run(run: Path) -> EmbeddingMeter:
         remedy = "Train again with this version of avdrift"
         raise ModelCorruptError(f"not a run of this version ({error})", where=str(run), remedy=remedy) from error
     towers, calibration, name = towers_of_run(run)
-    return tower_meter(name, towers, calibration, None)
+    return EmbeddingMeter(name, None, towers, calibration.temperature)
 
 
 def syncnet_name(config: Mapping[str, Any]) -> str:
@@ -86,7 +87,7 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
         return np.asarray(found[low] * (1 - part) + found[np.minimum(low + 1, len(found) - 1)] * part, np.float32)
 
     macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
-    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0), negative_distance)
+    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0, negative_distance))
 
 
 def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
@@ -94,11 +95,10 @@ def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
 
     net = load_direct(run)
     macs = _LIP_RATE_HZ * (
-        layer_macs(net.lips.frames) + layer_macs(net.lips.windows)
-        + _SEARCHED * (layer_macs(net.head) + EMBEDDING_SIZE)
+        layer_macs(net.lips.frames) + layer_macs(net.lips.windows) + _SEARCHED * (layer_macs(net.head) + EMBEDDING_SIZE)
     ) + _AUDIO_RATE_HZ * (layer_macs(net.audio.spectrum) + layer_macs(net.audio.windows))
     name = f"direct, correlation, from {_BEGINNINGS[config.get('start', 'bundle')]}"
-    return tower_meter(name, direct_towers(net), Calibration(temperature=1.0), macs)
+    return EmbeddingMeter(name, macs, direct_towers(net), temperature=1.0)
 
 
 def negative_distance(
@@ -137,5 +137,3 @@ def layer_macs(network: keras.Sequential) -> float:
         places = [size or 1 for size in layer.output.shape[1:-1]]
         total += prod(layer.kernel.shape) * prod(places)
     return total
-
-

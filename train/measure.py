@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import TICK_MS, Calibration, estimate, evidence
+from device.sync.curve import RIVAL_TICKS, TICK_MS, Calibration, estimate, evidence
 from device.sync.track import Score
 from device.towers.blocks import BlockStream
 from device.towers.bundle import Bundle
@@ -29,19 +29,20 @@ OWN_SEARCH_TICKS = 100
 class Towers:
     """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
 
-    `score`: what makes evidence of their answers in place of the cosine, for the direct network.
+    `score`: what makes evidence of their answers in place of the cosine, for the direct network; without rivals.
     """
 
     lips: Encode
     audio: Encode
     logit_scale: float
     score: Score | None = None
+    rival_ticks: int = RIVAL_TICKS
 
 
 def bundle_towers(bundle: Bundle) -> Towers:
     """A bundle's models as encoders of whole clips."""
     towers = model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
-    return replace(towers, score=score_of(bundle))
+    return replace(towers, score=score_of(bundle), rival_ticks=bundle.calibration.rival_ticks)
 
 
 def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
@@ -61,7 +62,7 @@ def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Embeddings of a whole clip at the ticks of their windows' middles."""
+    """Embeddings of a whole clip at the ticks of their windows' middles; `heard`: which sound counts, None: all."""
 
     clip: Clip
     lips: Floats
@@ -71,17 +72,34 @@ class Track:
     audio_first: int
     logit_scale: float
     score: Score | None = None
+    rival_ticks: int = RIVAL_TICKS
+    heard: Flags | None = None
+
+    @property
+    def reach_ticks(self) -> int:
+        """How far before and after a stretch of lips its evidence takes others into account."""
+        return 0 if self.score else self.rival_ticks
 
     def evidence(
         self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None, part: slice = slice(None)
     ) -> Floats:
         """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's sound."""
         other = sound_of or self
-        score = self.score or partial(evidence, logit_scale=self.logit_scale)
-        return score(
-            self.lips[part], self.lips_valid[part], self.lips_first + (part.start or 0), other.audio,
-            np.ones(len(other.audio), np.bool_), other.audio_first + audio_from, search_ticks,
+        reach = self.reach_ticks
+        score = self.score or partial(evidence, logit_scale=self.logit_scale, rival_ticks=reach)
+        start, stop, _ = part.indices(len(self.lips))
+        around = slice(max(start - reach, 0), min(stop + reach, len(self.lips)))
+        # Only the sound that a candidate needs: a clip is longer than a window.
+        audio_first = other.audio_first + audio_from
+        first_needed = (self.lips_first + start) * AUDIO_TICKS_PER_LIP_TICK - search_ticks - audio_first
+        end_needed = (self.lips_first + stop) * AUDIO_TICKS_PER_LIP_TICK + search_ticks - audio_first
+        near = slice(max(first_needed, 0), max(end_needed, 0))
+        heard = np.ones(len(other.audio), np.bool_) if other.heard is None else other.heard
+        rows = score(
+            self.lips[around], self.lips_valid[around], self.lips_first + around.start,
+            other.audio[near], heard[near], audio_first + near.start, search_ticks,
         )  # fmt: skip
+        return rows[start - around.start : stop - around.start]
 
     def speech(self) -> Flags:
         """Whether somebody speaks at each lip window."""
@@ -95,7 +113,7 @@ def track(clip: Clip, towers: Towers) -> Track:
     seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
     return Track(
         clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
-        towers.logit_scale, towers.score,
+        towers.logit_scale, towers.score, towers.rival_ticks,
     )  # fmt: skip
 
 

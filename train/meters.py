@@ -8,21 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from device.sync.curve import Calibration, believe, evidence
+from device.sync.curve import believe
 from train.data import Clip
-from train.measure import Towers, track
+from train.measure import Towers, track, window_curve
 
 Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 Curve = Callable[[slice, int, int], Floats]  # stretch of lip windows, search_ticks, shift_ticks: [2 search_ticks + 1]
-# Arguments and answer are those of device.sync.curve.evidence, less its scale.
-Score = Callable[[Floats, Flags, int, Floats, Flags, int, int], Floats]
 
 
 class Meter(Protocol):
@@ -73,42 +69,22 @@ class ZeroMeter:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingMeter:
-    """Two encoders and a score of their answers: tower pairs, SyncNet, the direct network.
+    """Two encoders and the evidence of their answers: tower pairs, SyncNet, the direct network.
 
-    `temperature` is of scores that are log likelihoods; None for any other score, whose highest point is the answer.
+    `temperature` is of evidence that is a log likelihood; None for any other, whose highest point is the answer.
     """
 
     name: str
     macs_per_s: float | None
     towers: Towers
-    score: Score
     temperature: float | None = None
 
     def study(self, clip: Clip) -> Curve:
         seen = track(clip, self.towers)
-
-        def curve(part: slice, search_ticks: int, shift_ticks: int) -> Floats:
-            first = seen.lips_first + part.start
-            # Only the sound that any candidate needs: a clip is longer than a window.
-            low = 4 * first - search_ticks - seen.audio_first + shift_ticks
-            high = 4 * (first + part.stop - part.start) + search_ticks - seen.audio_first + shift_ticks
-            near = slice(max(low, 0), max(high, 0))
-            audio = seen.audio[near]
-            return np.asarray(self.score(
-                seen.lips[part], seen.lips_valid[part], first, audio, np.ones(len(audio), np.bool_),
-                seen.audio_first + near.start - shift_ticks, search_ticks,
-            ).sum(0), np.float32)  # fmt: skip
-
-        return curve
+        return lambda part, search_ticks, shift_ticks: window_curve(seen, part, search_ticks, shift_ticks)
 
     def offset_ticks(self, curve: Floats) -> float | None:
         if self.temperature is None:
             return peak_ticks(curve)
         belief = believe(curve, self.temperature)
         return None if belief is None else belief.offset_ticks
-
-
-def tower_meter(name: str, towers: Towers, calibration: Calibration, macs_per_s: float | None) -> EmbeddingMeter:
-    """A tower pair, or the direct network."""
-    score = towers.score or partial(evidence, logit_scale=towers.logit_scale)
-    return EmbeddingMeter(name, macs_per_s, towers, score, calibration.temperature)

@@ -9,7 +9,7 @@ that of its newest lips, without any grace after a step. The truth of a clip is 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from device.errors import InputMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.records import State
 from device.runtime.analyzer import judge_rows
-from device.sync.curve import TICK_MS, Calibration, evidence
+from device.sync.curve import TICK_MS, Calibration
 from train.hopeless import mismatched, still_embeddings
 from train.measure import TOLERANCE_MS, Track
 
@@ -106,20 +106,10 @@ def joined(tracks: Sequence[Track], truths_ms: Sequence[float], rounds: int, ran
         audio[ticks[inside]], heard[ticks[inside]] = t.audio[of_clip[inside]], True
         begins.append(begin)
         begin = part.stop
-    return Stream(_in_pieces(lips, face, audio, heard, parts[0][0].logit_scale), face, speech, truth, tuple(begins))
-
-
-def _in_pieces(
-    lips: npt.NDArray[np.float32], face: npt.NDArray[np.bool_], audio: npt.NDArray[np.float32],
-    heard: npt.NDArray[np.bool_], logit_scale: float,
-) -> npt.NDArray[np.float32]:  # fmt: skip
-    rows = []
-    for start in range(0, len(lips), _PIECE_TICKS):
-        part = slice(start, start + _PIECE_TICKS)
-        low = max(part.start * AUDIO_TICKS_PER_LIP_TICK - SEARCH_TICKS, 0)
-        near = slice(low, part.stop * AUDIO_TICKS_PER_LIP_TICK + SEARCH_TICKS)
-        rows.append(evidence(lips[part], face[part], start, audio[near], heard[near], low, SEARCH_TICKS, logit_scale))
-    return np.concatenate(rows)
+    whole = replace(parts[0][0], lips=lips, lips_valid=face, lips_first=0, audio=audio, audio_first=0, heard=heard)
+    pieces = [slice(start, start + _PIECE_TICKS) for start in range(0, count, _PIECE_TICKS)]
+    rows = np.concatenate([whole.evidence(SEARCH_TICKS, part=piece) for piece in pieces])
+    return Stream(rows, face, speech, truth, tuple(begins))
 
 
 def judged(stream: Stream, window_s: float, calibration: Calibration) -> Iterator[tuple[int, float | None]]:

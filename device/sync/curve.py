@@ -5,6 +5,8 @@ so the sound of candidate d at lip tick i is audio tick 4 i - d.
 Method: the towers are trained by cross-entropy, so their scaled cosine estimates how much likelier this sound is with
 these lips than any sound (pointwise mutual information). Sums of it over a window are log-likelihoods of the
 candidates; sound that was not heard says nothing and counts 0.
+Lips compete for their sound: how well a sound fits other lips of the same face nearby speaks against it here. That
+takes away what a voice and a face always have in common, and what belongs to another moment.
 """
 
 from __future__ import annotations
@@ -22,6 +24,10 @@ from device.records import NS_PER_MS, Estimate
 TICK_MS = AUDIO_TICK_NS / NS_PER_MS
 _TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
 _SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
+RIVAL_TICKS = 25  # lips compete with those of a second before and after: further off they are less alike
+MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
+_RIVAL_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
+_RIVAL_PRIOR = 5.0  # where rivals are few, count so many more to which all candidates are alike
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -36,30 +42,33 @@ class Calibration:
     null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
     zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
+    rival_ticks: int = RIVAL_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
-        """From what `asdict` gives; without the uncertainty where an older file has none.
+        """From what `asdict` gives; without the uncertainty and without rivals where an older file has none.
 
         Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
         """
-        values: dict[str, float | None] = {f.name: float(table[f.name]) for f in fields(cls) if f.default is not None}
-        uncertainty_ms = table.get("zero_uncertainty_ms")
-        values["zero_uncertainty_ms"] = None if uncertainty_ms is None else float(uncertainty_ms)
+        given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
+        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls)}
+        values = {name: None if value is None else float(value) for name, value in values.items()}
         wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
-        return cls(**values)  # type: ignore[arg-type]
+        if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
+            raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_RIVAL_TICKS}")
+        return cls(**values | {"rival_ticks": int(values["rival_ticks"])})
 
 
 def evidence(
     lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
-    search_ticks: int, logit_scale: float,
+    search_ticks: int, logit_scale: float, rival_ticks: int = 0,
 ) -> Floats:  # fmt: skip
     """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
 
     Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows,
-    at the middle of the windows that they see.
+    at the middle of the windows that they see. A row takes lips of up to `rival_ticks` before and after into account.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -71,10 +80,38 @@ def evidence(
     inside = np.clip(column, 0, len(audio) - 1)
     heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
     rows = np.take_along_axis(logits, inside, axis=1)
-    weights = np.where(heard, np.exp(rows - logit_scale), 0)  # cosines are at most 1: cannot overflow
+    if rival_ticks:
+        rivals = np.take_along_axis(_rivals(logits, lips_valid, rival_ticks), inside, axis=1)
+        alike = np.where(heard, rivals, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
+        count = np.maximum(_near(lips_valid[:, None].astype(np.float64), rival_ticks), 1)
+        rows = rows - np.log(np.maximum(rivals + alike * (_RIVAL_PRIOR / count), 1e-30)).astype(np.float32)
+    return relative(rows, heard)
+
+
+def relative(rows: Floats, heard: Flags) -> Floats:
+    """Rows [ticks, candidates] of log likelihoods against the mean likelihood of all that was heard; 0 elsewhere."""
+    rows = np.where(heard, rows, -np.inf)
+    top = np.maximum(rows.max(1, keepdims=True), -1e30)
     count = np.maximum(heard.sum(1, keepdims=True), 1)
-    baseline = np.log(np.maximum(weights.sum(1, keepdims=True), 1e-30) / count) + logit_scale
+    baseline = np.log(np.maximum(np.exp(rows - top).sum(1, keepdims=True), 1e-30) / count) + top
     return np.where(heard, rows - baseline, 0).astype(np.float32)
+
+
+def _rivals(logits: Floats, lips_valid: Flags, rival_ticks: int) -> npt.NDArray[np.float64]:
+    """How well each sound [n, m] fits the other lips around: a sum of likelihoods, up to a factor."""
+    top = np.nanmax(logits, initial=-np.inf, where=lips_valid[:, None])
+    return _near(np.exp(np.where(lips_valid[:, None], logits - top, -np.inf), dtype=np.float64), rival_ticks)
+
+
+def _near(values: npt.NDArray[np.float64], rival_ticks: int) -> npt.NDArray[np.float64]:
+    """Of each row the sum of those within `rival_ticks` of it, less itself and those that see nearly the same."""
+    total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
+
+    def within(ticks: int) -> npt.NDArray[np.float64]:
+        rows = np.arange(len(values))
+        return np.asarray(total[np.minimum(rows + ticks + 1, len(values))] - total[np.maximum(rows - ticks, 0)])
+
+    return np.maximum(within(rival_ticks) - within(_RIVAL_GAP_TICKS - 1), 0)
 
 
 def unit(vectors: Floats) -> Floats:

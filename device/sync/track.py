@@ -47,9 +47,12 @@ class EvidenceStream:
     """Matches the embedding streams. Holds the sound of twice the search range and the lips that wait for sound."""
 
     def __init__(self, search_ticks: int, calibration: Calibration, score: Score | None = None) -> None:
-        """`score` makes evidence of embeddings where their cosine is not what counts."""
+        """`score` makes evidence of embeddings where their cosine is not what counts, of each lips by themselves."""
         self._search_ticks = search_ticks
-        self._score = score or partial(evidence, logit_scale=calibration.logit_scale)
+        self._rival_ticks = 0 if score else calibration.rival_ticks
+        self._score = score or partial(
+            evidence, logit_scale=calibration.logit_scale, rival_ticks=calibration.rival_ticks
+        )
         self._speaker = SpeakerMix(calibration.temperature)
         self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
@@ -71,7 +74,7 @@ class EvidenceStream:
     def push_faces(self, parts: Sequence[tuple[int, Embeddings]]) -> Iterator[LipEvidence]:
         """What comes of several faces at once: (lane, its next embeddings)."""
         for lane, part in parts:
-            self._lips.setdefault(lane, _Lips()).add(part)
+            self._lips.setdefault(lane, _Lips(self._rival_ticks)).add(part)
         newest = max((lips.end_tick for lips in self._lips.values()), default=0) - 1
         overdue = (newest - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
         yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
@@ -86,7 +89,7 @@ class EvidenceStream:
 
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
         if before_tick is not None:  # one row for all faces: none may come later with a tick that was given
-            reached = [lips.end_tick for lips in self._lips.values() if not lips.ended]
+            reached = [lips.end_tick - self._rival_ticks for lips in self._lips.values() if not lips.ended]
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
         found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
         for lane, lips in list(self._lips.items()):
@@ -102,25 +105,36 @@ class EvidenceStream:
             blank, _ = next(iter(found[tick].values()))
             yield LipEvidence(tick, self._speaker.mix(seen) if seen else blank, bool(seen))
 
-    def _rows(self, run: list[_Lip]) -> Iterator[tuple[int, Floats, bool]]:
-        first, last = run[0][0], run[-1][0]
+    def _rows(self, run: _Run) -> Iterator[tuple[int, Floats, bool]]:
+        first, last = run.lips[run.part][0][0], run.lips[run.part][-1][0]
         sound = self._audio.between(
             first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks,
             last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
         )
-        face = np.array([ok for _, _, ok in run], np.bool_)
-        lips = np.stack([vector for _, vector, _ in run])
-        rows = self._score(lips, face, first, sound.vectors, sound.valid, sound.first_tick, self._search_ticks)
-        yield from ((first + k, row, bool(face[k])) for k, row in enumerate(rows))
+        face = np.array([ok for _, _, ok in run.lips], np.bool_)
+        lips = np.stack([vector for _, vector, _ in run.lips])
+        begin = run.lips[0][0]
+        rows = self._score(lips, face, begin, sound.vectors, sound.valid, sound.first_tick, self._search_ticks)
+        yield from zip(range(first, last + 1), rows[run.part], face[run.part].tolist(), strict=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Lips of consecutive ticks. The rows of `part` are due, the others are its rivals."""
+
+    lips: list[_Lip]
+    part: slice
 
 
 class _Lips:
-    """The embeddings of one face that wait for their sound."""
+    """The embeddings of one face that wait for their sound, and those before them, as far as they are rivals."""
 
-    def __init__(self) -> None:
+    def __init__(self, rival_ticks: int) -> None:
         self.waiting: list[_Lip] = []
         self.end_tick = 0  # of all that came
         self.ended = False
+        self._rival_ticks = rival_ticks
+        self._before: list[_Lip] = []
 
     def add(self, part: Embeddings) -> None:
         self.waiting += [
@@ -129,16 +143,25 @@ class _Lips:
         ]
         self.end_tick = part.first_tick + len(part.valid)
 
-    def take_run(self, before_tick: int | None) -> list[_Lip]:
+    def take_run(self, before_tick: int | None) -> _Run | None:
         """Takes the first lips that need not wait any longer, up to the next jump in their ticks."""
-        count = 0
-        for tick, _, _ in self.waiting[:_MAX_RUN_LIP_TICKS]:
-            late_enough = before_tick is None or tick * AUDIO_TICKS_PER_LIP_TICK < before_tick
-            if not late_enough or tick != self.waiting[0][0] + count:
-                break
-            count += 1
-        run, self.waiting = self.waiting[:count], self.waiting[count:]
-        return run
+        if not self.waiting:
+            return None
+        first = self.waiting[0][0]
+        if self._before and self._before[-1][0] != first - 1:
+            self._before = []
+        candidates = self.waiting[: _MAX_RUN_LIP_TICKS + self._rival_ticks]
+        joined = next((k for k, (tick, _, _) in enumerate(candidates) if tick != first + k), len(candidates))
+        due = min(joined, _MAX_RUN_LIP_TICKS)
+        if before_tick is not None:
+            due = min(due, -(-before_tick // AUDIO_TICKS_PER_LIP_TICK) - first)
+        if due <= 0:
+            return None
+        lips = self._before + self.waiting[: min(due + self._rival_ticks, joined)]
+        part = slice(len(self._before), len(self._before) + due)
+        self._before = lips[max(part.stop - self._rival_ticks, 0) : part.stop]
+        self.waiting = self.waiting[due:]
+        return _Run(lips, part)
 
 
 class _Heard:

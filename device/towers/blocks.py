@@ -36,7 +36,7 @@ class BlockStream:
     ) -> None:
         self._model = model
         self._prepare = prepare
-        self.skips = False  # every second block is left out, to save work; its ticks are never given
+        self.skips = False  # every second block is left out, to save work: an empty one says where the next begins
         self._skipped = False
         self._ends_at = ends_at
         self._stride = model.output_shapes[0][1]
@@ -57,7 +57,10 @@ class BlockStream:
         while self._held >= self._window - 1 + (count := self._until_end()):
             values, valid = self._take()
             self._skipped = self.skips and not self._skipped
-            if not self._skipped:
+            if self._skipped:
+                next_tick = self._first_tick + count + self._window // 2
+                yield Embeddings(next_tick, np.empty((0, self._model.output_shapes[0][2]), np.float32), valid[:0])
+            else:
                 end = self._window - 1 + count
                 yield self._run(values[:end], valid[:end])
             self._first_tick += count

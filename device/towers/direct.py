@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
-from device.sync.curve import Flags, Floats, unit
+from device.sync.curve import Flags, Floats, relative, unit
 from device.sync.track import Score
 from device.towers.bundle import Bundle
 from device.towers.kinds import DIRECT
@@ -64,11 +64,7 @@ def direct_evidence(
     heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
     image = np.where(heard[..., None], np.take_along_axis(products, inside[..., None], axis=1), 0)
     rows = head(np.asarray(image, np.float32))
-    top = rows.max(1, keepdims=True)
-    weights = np.where(heard, np.exp(rows - top), 0)
-    count = np.maximum(heard.sum(1, keepdims=True), 1)
-    baseline = np.log(np.maximum(weights.sum(1, keepdims=True), 1e-30) / count) + top
-    return np.where(heard, rows - baseline, 0).astype(np.float32)
+    return relative(rows, heard)
 
 
 def _grouped(vectors: Floats) -> Floats:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from convert import parity
-from convert.parity import Parity, answers_of, cosine, require_parity
+from convert.parity import Parity, cosine, require_parity
 from device.errors import InputFormatError, ModelError
-from device.sync.curve import Calibration, evidence
+from device.sync.curve import Calibration
 from train.data import Clip
-from train.measure import Encode, Towers
+from train.measure import Encode, Towers, track
 
 Floats = npt.NDArray[np.float32]
 
@@ -65,8 +64,7 @@ def spoilt(encode: Encode, where: slice) -> Encode:
 
 
 def compare(before: Towers, after: Towers, clips: list[Clip]) -> Parity:
-    with_scale = partial(evidence, logit_scale=CALIBRATION.logit_scale)
-    first, second = (answers_of(towers, clips, with_scale) for towers in (before, after))
+    first, second = ([track(clip, towers) for clip in clips] for towers in (before, after))
     return parity.compare(first, second, CALIBRATION)
 
 

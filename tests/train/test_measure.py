@@ -36,6 +36,22 @@ def test_pictures_that_are_not_there_make_five_windows_invalid() -> None:
     assert np.flatnonzero(~track(clip, perfect_towers()).lips_valid).tolist() == [16, 17, 18, 19, 20]
 
 
+@pytest.mark.parametrize("part", [slice(0, 10), slice(90, 111), slice(240, 250), slice(None), slice(30, 30)])
+def test_a_part_has_the_rows_that_the_whole_has_there(part: slice) -> None:
+    t = make_track(noise=0.5, offset_ticks=9)
+    whole = t.evidence(50, audio_from=-20)
+    np.testing.assert_allclose(t.evidence(50, audio_from=-20, part=part), whole[part], atol=1e-4)
+
+
+def test_sound_that_was_not_heard_is_no_candidate() -> None:
+    t = make_track(noise=0.5)
+    heard = np.arange(len(t.audio)) % 300 < 200
+    rows = replace(t, heard=heard).evidence(50)
+    at = 4 * (t.lips_first + np.arange(len(rows)))[:, None] - (np.arange(101) - 50) - t.audio_first
+    assert not rows[~heard[at]].any()
+    assert np.count_nonzero(rows[heard[at]]) > 0.99 * np.count_nonzero(heard[at])
+
+
 def test_no_speech_no_offset() -> None:
     found_ms, sure = own_offset(track(make_clip(speech=False), perfect_towers()), CALIBRATION)
     assert (found_ms, sure) == (0.0, 0.0)

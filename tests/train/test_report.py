@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 
 from device.errors import InputFormatError, InputMissingError, ModelError
-from device.sync.curve import Calibration
 from tests.train.made import make_clip, perfect_towers
 from train.data import Clip
 from train.load_meters import meter_of_bundle, meter_of_run
-from train.meters import Curve, Floats, ZeroMeter, peak_ticks, tower_meter
+from train.meters import Curve, EmbeddingMeter, Floats, ZeroMeter, peak_ticks
 from train.opening import OpeningMeter, aspect_ratio, correlation
 from train.report import SHIFTS_PER_WINDOW, Report, compare
 from train.report_tables import as_markdown, as_text, save, tables, update_page
 
 OFFSETS = {"a": 3, "b": -6, "c": 10}
 TRUTH_MS = {name: 10.0 * ticks for name, ticks in OFFSETS.items()}
-PERFECT = tower_meter("perfect", perfect_towers(), Calibration(logit_scale=8.0, temperature=2.0), 5e6)
+PERFECT = EmbeddingMeter("perfect", 5e6, perfect_towers(), temperature=2.0)
 
 
 @dataclass(frozen=True)

@@ -80,7 +80,7 @@ def test_moving_the_sound_moves_the_evidence_by_as_much_and_with_the_right_sign(
     before, after = (np.sum([row.row for row in rows[50:150]], axis=0) for rows in (talked()[1], analyze(moved)[1]))
     inner = slice(8, SIZE - 8)
     shifted = np.roll(before, 8)
-    assert np.corrcoef(after[inner], shifted[inner])[0, 1] > 0.95
+    assert np.corrcoef(after[inner], shifted[inner])[0, 1] > 0.9
     assert np.corrcoef(after[inner], shifted[inner])[0, 1] > np.corrcoef(after[inner], np.roll(before, -8)[inner])[0, 1]
 
 
@@ -188,7 +188,7 @@ def test_with_fewer_detections_every_lip_tick_is_still_there_and_much_the_same()
     rows, expected = all_rows(analyzer, talking_items()), talked()[1]
     assert [row.tick for row in rows] == [row.tick for row in expected]
     assert np.mean([row.face for row in rows]) > 0.95
-    both = np.corrcoef(np.sum([row.row for row in rows], 0), np.sum([row.row for row in expected], 0))
+    both = np.corrcoef(np.ravel([row.row for row in rows]), np.ravel([row.row for row in expected]))
     assert both[0, 1] > 0.8
 
 

@@ -238,7 +238,8 @@ def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
         target.run([Recording(items).feed()], realtime=True)
         assert clock.now_ns() - begun_ns == pytest.approx(items[-1].t_ns, abs=NS_PER_S // 50)
     assert collector.reports[-1].video_dropped == collector.reports[-1].audio_dropped == 0
-    assert all(report.latency_ms is not None and 0 <= report.latency_ms < 700 for report in collector.reports)
+    # Two blocks of lips, 320 ms each, wait for two more that compete with them: longer than for so little sound.
+    assert all(report.latency_ms is not None and 0 <= report.latency_ms < 1300 for report in collector.reports)
 
 
 # Live

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -128,6 +129,64 @@ def test_a_hole_in_the_sound_is_no_evidence_and_does_not_move_the_offset() -> No
     assert found(rows).offset_ms == pytest.approx(200, abs=5)
 
 
+def with_rivals(parts: tuple[Floats, int, Floats, int], rival_ticks: int = 25) -> Floats:
+    lips, lips_first, audio, audio_first = parts
+    flags = np.ones(len(lips), np.bool_), np.ones(len(audio), np.bool_)
+    return evidence(lips, flags[0], lips_first, audio, flags[1], audio_first, SEARCH, SCALE, rival_ticks)
+
+
+def test_sound_that_other_lips_fit_better_is_not_theirs() -> None:
+    """Lips that look as much like a sound half a second off as like their own: that one has better lips."""
+    lips, lips_first, audio, audio_first = pair(0)
+    lips = unit(lips)
+    lips[40] = unit(lips[40] + lips[52])
+    own, other = SEARCH, SEARCH - 4 * 12  # columns: the sound of lips 52 is 12 lip ticks late for lips 40
+    parts = lips, lips_first, audio, audio_first
+    alone, competing = rows_of(parts), with_rivals(parts)
+    assert alone[40, own] == pytest.approx(alone[40, other], abs=0.5)
+    assert competing[40, own] > competing[40, other] + 2
+
+
+def test_what_a_voice_and_a_face_always_have_in_common_is_no_evidence() -> None:
+    """A sound that all lips of this face fit a little draws no offset to itself."""
+    random = np.random.default_rng(5)
+    lips = unit(random.standard_normal((100, SIZE)).astype(np.float32) + 1)
+    audio = unit(random.standard_normal((800, SIZE)).astype(np.float32))
+    audio[180] = unit(np.ones(SIZE, np.float32))
+    at = (lips, 0, audio, 0)
+    column = 4 * np.arange(30, 60) - 180 + SEARCH
+    rows = np.arange(30, 60)
+    assert rows_of(at)[rows, column].mean() > 5
+    assert abs(with_rivals(at)[rows, column].mean()) < 1
+
+
+@pytest.mark.parametrize("lips", [1, 2])
+def test_lips_that_are_too_few_to_compete_say_what_they_say_alone(lips: int) -> None:
+    parts = pair(7, lips=lips, noise=0.5)
+    np.testing.assert_allclose(with_rivals(parts), rows_of(parts), atol=1e-4)
+
+
+def test_rivals_keep_the_offset_and_only_near_ones_count() -> None:
+    parts = pair(-37, noise=0.7)
+    rows = with_rivals(parts)
+    assert found(rows).offset_ms == pytest.approx(-370, abs=5)
+    lips, lips_first, audio, audio_first = parts
+    part = with_rivals((lips[15:66], lips_first + 15, audio, audio_first))
+    np.testing.assert_allclose(part[25], rows[40], atol=1e-3)
+
+
+def test_faces_without_a_mouth_are_no_rivals() -> None:
+    lips, lips_first, audio, audio_first = pair(20, noise=0.5)
+    seen = np.ones(len(lips), np.bool_)
+    seen[30:] = False
+    lips[30:] = np.nan  # whatever lies there
+    heard = np.ones(len(audio), np.bool_)
+    rows = evidence(lips, seen, lips_first, audio, heard, audio_first, SEARCH, SCALE, 25)
+    alone = evidence(lips[:30], seen[:30], lips_first, audio, heard, audio_first, SEARCH, SCALE, 25)
+    np.testing.assert_allclose(rows[:30], alone, atol=1e-4)
+    assert not rows[30:].any()
+
+
 def test_lips_without_a_mouth_say_nothing() -> None:
     parts = pair(-30, noise=0.5)
     lips_valid = np.ones(100, np.bool_)
@@ -243,3 +302,15 @@ def test_what_the_towers_answer_at_zero_is_taken_off() -> None:
 def test_a_blunt_peak_has_a_larger_standard_deviation() -> None:
     sharp, blunt = (found(peak(0, 60, width)[None]).offset_std_ms for width in (1.0, 12.0))
     assert 2.9 <= sharp < blunt < 40
+
+
+def test_a_calibration_of_before_there_were_rivals_has_none() -> None:
+    table = {"logit_scale": 12.0, "temperature": 4.0, "null_log_odds": 1.0, "zero_offset_ms": 8.0}
+    assert Calibration.from_dict(table) == Calibration(12.0, 4.0, 1.0, 8.0, None, rival_ticks=0)
+    assert Calibration.from_dict(asdict(Calibration())) == Calibration()
+
+
+@pytest.mark.parametrize("rival_ticks", [-1, 251, 2.5, 1e9, float("nan"), float("inf"), "x", [1]])
+def test_rivals_that_cannot_be_are_refused(rival_ticks: object) -> None:
+    with pytest.raises((ValueError, TypeError, OverflowError)):
+        Calibration.from_dict(asdict(Calibration()) | {"rival_ticks": rival_ticks})

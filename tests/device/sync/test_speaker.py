@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device.sync.curve import Calibration, Floats, estimate
+from device.sync.curve import RIVAL_TICKS, Calibration, Floats, estimate
 from device.sync.speaker import SpeakerMix
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
@@ -95,7 +95,8 @@ def test_sound_that_comes_first_waits_for_all_faces_of_a_tick() -> None:
     stream = EvidenceStream(30, CALIBRATION)
     assert not list(stream.push_audio(embeddings(0, 1000, 0)))
     both = list(stream.push_faces([(0, embeddings(20, 30, 1)), (1, embeddings(20, 30, 2))]))
-    assert [row.tick for row in both] == list(range(20, 50))
+    assert [row.tick for row in both] == list(range(20, 50 - RIVAL_TICKS))
     late = list(stream.push_faces([(0, embeddings(50, 10, 3))]))
     assert not late, "the other face's lips may still come"
-    assert [row.tick for row in stream.push_faces([(1, embeddings(50, 10, 4))])] == list(range(50, 60))
+    came = list(stream.push_faces([(1, embeddings(50, 10, 4))]))
+    assert [row.tick for row in came] == list(range(50 - RIVAL_TICKS, 60 - RIVAL_TICKS))

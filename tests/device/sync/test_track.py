@@ -10,11 +10,12 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.sync.curve import Calibration, evidence
+from device.sync.curve import RIVAL_TICKS, Calibration, evidence
 from device.sync.track import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 
 SEARCH, SCALE, SIZE = 30, 7.0, 8
+WITHOUT_RIVALS = Calibration(logit_scale=SCALE, rival_ticks=0)
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
@@ -57,14 +58,14 @@ def test_the_pieces_and_their_order_do_not_matter(
     lips, audio = noise(120, seed), noise(520, seed + 1)
     lips_ok, audio_ok = rng.random(120) > 0.1, rng.random(520) > 0.1
     found = play(pieces(50, lips, lips_ok, lip_cuts), pieces(190, audio, audio_ok, audio_cuts), order)
-    expected = evidence(lips, lips_ok, 50, audio, audio_ok, 190, SEARCH, SCALE)
+    expected = evidence(lips, lips_ok, 50, audio, audio_ok, 190, SEARCH, SCALE, RIVAL_TICKS)
     assert [row.tick for row in found] == list(range(50, 170))
     assert [row.face for row in found] == lips_ok.tolist()
     np.testing.assert_allclose(np.stack([row.row for row in found]), expected, atol=2e-5)
 
 
 def test_a_row_comes_as_soon_as_all_its_candidates_were_heard_and_not_before() -> None:
-    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
+    stream = EvidenceStream(SEARCH, WITHOUT_RIVALS)
     assert not list(stream.push_lips(part(10, noise(1, 0))))
     assert not list(stream.push_audio(part(0, noise(40 + SEARCH, 1))))  # the last candidate is tick 40 + SEARCH
     (row,) = stream.push_audio(part(40 + SEARCH, noise(1, 2)))
@@ -72,16 +73,31 @@ def test_a_row_comes_as_soon_as_all_its_candidates_were_heard_and_not_before() -
 
 
 def test_lips_that_come_after_their_sound_are_answered_at_once() -> None:
-    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
+    stream = EvidenceStream(SEARCH, WITHOUT_RIVALS)
     assert not list(stream.push_audio(part(0, noise(1000, 1))))
     assert [row.tick for row in stream.push_lips(part(20, noise(30, 0)))] == list(range(20, 50))
+
+
+def test_a_row_waits_for_the_lips_that_compete_with_it_and_not_for_those_of_a_face_that_is_gone() -> None:
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10))
+    assert not list(stream.push_audio(part(0, noise(1000, 1))))
+    assert [row.tick for row in stream.push_lips(part(20, noise(30, 0)))] == list(range(20, 40))
+    stream.end(0)
+    assert [row.tick for row in stream.push_audio(part(1000, noise(1, 0)))] == list(range(40, 50))
+
+
+def test_a_block_that_is_left_out_is_not_waited_for() -> None:
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10))
+    assert not list(stream.push_audio(part(0, noise(1000, 1))))
+    assert [row.tick for row in stream.push_lips(part(20, noise(25, 0)))] == list(range(20, 35))
+    assert [row.tick for row in stream.push_lips(part(70, noise(0, 0)))] == list(range(35, 45))
 
 
 def test_without_sound_the_rows_come_late_and_empty() -> None:
     stream, rows = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE)), []
     for first in range(0, 2000, 10):
         rows += list(stream.push_lips(part(first, noise(10, first))))
-        assert len(stream._lips) <= 25 * 20 + 10, "lips must not wait for ever"
+        assert len(stream._lips[0].waiting) <= 25 * 20 + 10, "lips must not wait for ever"
     rows += list(stream.finish())
     assert [row.tick for row in rows] == list(range(2000))
     assert not any(row.row.any() for row in rows)
@@ -100,7 +116,8 @@ def test_memory_does_not_grow_when_both_go_on() -> None:
     for first in range(0, 3000, 5):
         list(stream.push_audio(part(4 * first, noise(20, first))))
         list(stream.push_lips(part(first, noise(5, first))))
-        assert len(stream._audio) <= 2 * SEARCH + 40 and len(stream._lips) <= SEARCH // 4 + 10
+        waiting = len(stream._lips[0].waiting)
+        assert len(stream._audio) <= 2 * SEARCH + 40 + 4 * RIVAL_TICKS and waiting <= SEARCH // 4 + 10 + RIVAL_TICKS
 
 
 def test_a_jump_of_the_lips_leaves_its_ticks_out() -> None:
@@ -108,7 +125,7 @@ def test_a_jump_of_the_lips_leaves_its_ticks_out() -> None:
     found = play([part(10, lips[:20]), part(300, lips[20:])], [part(0, audio)], [False])
     assert [row.tick for row in found] == [*range(10, 30), *range(300, 340)]
     ok = np.ones(2000, np.bool_)
-    later = evidence(lips[20:], np.ones(40, np.bool_), 300, audio, ok, 0, SEARCH, SCALE)
+    later = evidence(lips[20:], np.ones(40, np.bool_), 300, audio, ok, 0, SEARCH, SCALE, RIVAL_TICKS)
     np.testing.assert_allclose(np.stack([row.row for row in found[20:]]), later, atol=2e-5)
 
 

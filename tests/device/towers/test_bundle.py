@@ -19,11 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
-from device.sync.curve import Calibration
 from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_bundle
 from device.towers.golden import GOLDEN, difference, distance
 from device.towers.kinds import AUDIO, LIPS
-from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
+from tests.bundles import CALIBRATION, audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -51,7 +50,7 @@ def refused(folder: Path, kind: type[ModelError], where: str, what: str) -> None
 
 def test_a_valid_bundle_loads(folder: Path) -> None:
     bundle = load_bundle(folder)
-    assert (bundle.name, bundle.version, bundle.calibration) == ("tiny", "0", Calibration())
+    assert (bundle.name, bundle.version, bundle.calibration) == ("tiny", "0", CALIBRATION)
     assert bundle.lips.input_shape == (1, 12, 64, 64) and bundle.audio.input_shape == (1, 52, 40)
     assert bundle.label == f"tiny 0 {bundle.digest[:12]}" and len(bundle.digest) == 64
 
