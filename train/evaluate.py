@@ -3,6 +3,7 @@
 Conventions: windows follow one another without overlap of what counts; each is sliced apart by its own uniform shift of
 up to the search range less 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the towers see the same
 pictures and the same sound, wherever the cut lies. A few clips are really sliced and encoded again, to check that.
+Lips around a window compete with its own for their sound, as they do on the device (device/sync/curve.py).
 The truth is the clip's own offset over its whole length, by the same towers or by another model, plus the shift.
 Confidence never keeps a window from counting; silent windows are counted apart.
 """
