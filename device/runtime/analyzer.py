@@ -132,8 +132,9 @@ class Analyzer:
         yield from self._evidence.push_faces(parts)
 
     def _new_lane(self, lane: int) -> tuple[LipGrid, BlockStream]:
-        # A block of sound completes the candidates of lips this much older: their block ends there, and nothing waits.
-        ends_at = -(self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK)
+        # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
+        # those are, and nothing waits.
+        ends_at = self._evidence.rival_ticks - self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1
         self._lips[lane] = LipGrid(), lips

@@ -24,7 +24,7 @@ from device.records import NS_PER_MS, Estimate
 TICK_MS = AUDIO_TICK_NS / NS_PER_MS
 _TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
 _SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
-RIVAL_TICKS = 25  # lips compete with those of a second before and after: further off they are less alike
+RIVAL_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
 MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
 _RIVAL_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
 _RIVAL_PRIOR = 5.0  # where rivals are few, count so many more to which all candidates are alike

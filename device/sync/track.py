@@ -49,7 +49,7 @@ class EvidenceStream:
     def __init__(self, search_ticks: int, calibration: Calibration, score: Score | None = None) -> None:
         """`score` makes evidence of embeddings where their cosine is not what counts, of each lips by themselves."""
         self._search_ticks = search_ticks
-        self._rival_ticks = 0 if score else calibration.rival_ticks
+        self.rival_ticks = 0 if score else calibration.rival_ticks
         self._score = score or partial(
             evidence, logit_scale=calibration.logit_scale, rival_ticks=calibration.rival_ticks
         )
@@ -74,7 +74,7 @@ class EvidenceStream:
     def push_faces(self, parts: Sequence[tuple[int, Embeddings]]) -> Iterator[LipEvidence]:
         """What comes of several faces at once: (lane, its next embeddings)."""
         for lane, part in parts:
-            self._lips.setdefault(lane, _Lips(self._rival_ticks)).add(part)
+            self._lips.setdefault(lane, _Lips(self.rival_ticks)).add(part)
         newest = max((lips.end_tick for lips in self._lips.values()), default=0) - 1
         overdue = (newest - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
         yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
@@ -89,7 +89,7 @@ class EvidenceStream:
 
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
         if before_tick is not None:  # one row for all faces: none may come later with a tick that was given
-            reached = [lips.end_tick - self._rival_ticks for lips in self._lips.values() if not lips.ended]
+            reached = [lips.end_tick - self.rival_ticks for lips in self._lips.values() if not lips.ended]
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
         found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
         for lane, lips in list(self._lips.items()):
