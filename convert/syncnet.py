@@ -16,17 +16,16 @@ from keras import ops
 from convert import towers
 from convert.kinds import SYNCNET
 from convert.trained import Models, Trained
-from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import Calibration, unit
+from device.features.contract import AUDIO_RATE_HZ, FRONT_END
+from device.sync.curve import Calibration
 from device.towers.kinds import AUDIO, LIPS
 from train.data import Clip
 from train.fit_syncnet import SyncNetConfig, build_syncnet
 from train.load_towers import load_weights
 from train.measure import Track, model_towers, track
-from train.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, mfcc_matrix
+from train.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, distance_evidence, mfcc_matrix
 
 Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
 
 _JUDGED_CLIPS, _JUDGED_S = 6, 6.0  # it costs two hundred times what towers cost
 
@@ -69,29 +68,6 @@ def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
     whole = towers.examples(clips, count)
     windows = {LIPS: FRONT_END.lip_window_ticks, AUDIO: FRONT_END.audio_window_ticks}
     return {file: values[:, : windows[file]] for file, values in whole.items()}
-
-
-def distance_evidence(
-    lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
-    search_ticks: int, *, normalized: bool, scale: float,
-) -> Floats:  # fmt: skip
-    """How much nearer each candidate is than they are on average, times `scale`; arguments as of sync.curve.evidence.
-
-    The mean over a window is what the paper takes the least of.
-    """
-    size = 2 * search_ticks + 1
-    if not len(lips) or not len(audio):
-        return np.zeros((len(lips), size), np.float32)
-    a, b = (unit(lips), unit(audio)) if normalized else (lips, audio)
-    squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None] - 2 * a @ b.T
-    nearness = -np.sqrt(np.maximum(squares, 0)) * np.float32(scale)
-    centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
-    column = centre[:, None] + search_ticks - np.arange(size)[None]
-    inside = np.clip(column, 0, len(audio) - 1)
-    heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
-    rows = np.take_along_axis(nearness, inside, axis=1)
-    mean = np.where(heard, rows, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
-    return np.where(heard, rows - mean, 0).astype(np.float32)
 
 
 def _beginning(clip: Clip) -> Clip:

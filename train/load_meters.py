@@ -16,7 +16,7 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.towers.bundle import Bundle, load_bundle
 from device.towers.kinds import MEASURING
 from train.load_towers import direct_towers, load_direct, towers_of_run
-from train.measure import Flags, Towers, bundle_towers
+from train.measure import Towers, bundle_towers
 from train.meters import EmbeddingMeter, Floats
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def syncnet_name(config: Mapping[str, Any]) -> str:
 
 def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
     from train.fit_syncnet import SyncNetConfig, build_syncnet
+    from train.syncnet import distance_evidence
 
     made = SyncNetConfig(**config)
     net = build_syncnet(made)
@@ -86,8 +87,9 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
         part = (at - low)[:, None].astype(np.float32)
         return np.asarray(found[low] * (1 - part) + found[np.minimum(low + 1, len(found) - 1)] * part, np.float32)
 
+    score = partial(distance_evidence, normalized=False, scale=1.0)
     macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
-    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0, negative_distance))
+    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0, score))
 
 
 def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
@@ -99,23 +101,6 @@ def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
     ) + _AUDIO_RATE_HZ * (layer_macs(net.audio.spectrum) + layer_macs(net.audio.windows))
     name = f"direct, correlation, from {_BEGINNINGS[config.get('start', 'bundle')]}"
     return EmbeddingMeter(name, macs, direct_towers(net), temperature=1.0)
-
-
-def negative_distance(
-    lips: Floats, valid: Flags, first: int, audio: Floats, heard: Flags, audio_first: int, search_ticks: int
-) -> Floats:
-    """SyncNet's score: minus the L2 distance, of each lip window its mean where no sound was heard."""
-    size = 2 * search_ticks + 1
-    if not len(lips) or not len(audio):
-        return np.zeros((len(lips), size), np.float32)
-    squares = (lips**2).sum(1)[:, None] + (audio**2).sum(1)[None] - 2 * lips @ audio.T
-    centre = (first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
-    column = centre[:, None] + search_ticks - np.arange(size)[None, :]
-    inside = np.clip(column, 0, len(audio) - 1)
-    known = (column == inside) & heard[inside] & valid[:, None]
-    rows = -np.sqrt(np.maximum(np.take_along_axis(squares, inside, axis=1), 0))
-    mean = np.where(known, rows, 0).sum(1, keepdims=True) / np.maximum(known.sum(1, keepdims=True), 1)
-    return np.where(known, rows - mean, 0).astype(np.float32)
 
 
 def _in_pieces(encode: Any, values: Floats, window: int, piece: int) -> Floats:

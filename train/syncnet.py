@@ -19,6 +19,7 @@ import numpy.typing as npt
 from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import unit
 
 EMBEDDING_SIZE = 256
 MFCC = 13
@@ -28,6 +29,7 @@ _SOFTNESS_FRAMES = 0.6  # recordings are not exact to a frame
 _ABSENT = -1e4
 
 Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
 
 
 def _conv(filters: int, kernel: int, dtype: str, *, strides: int = 1, padding: str = "valid", pool: Any = None) -> Any:
@@ -175,3 +177,26 @@ def multiway_loss(logits: Any, weight: Any) -> Any:
         entropy = -ops.sum(target * (masked - ops.logsumexp(masked, -1, keepdims=True)), -1)
         loss = loss + ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
     return loss
+
+
+def distance_evidence(
+    lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
+    search_ticks: int, *, normalized: bool, scale: float,
+) -> Floats:  # fmt: skip
+    """How much nearer each candidate is than they are on average, times `scale`; arguments as of sync.curve.evidence.
+
+    The mean over a window is what the paper takes the least of.
+    """
+    size = 2 * search_ticks + 1
+    if not len(lips) or not len(audio):
+        return np.zeros((len(lips), size), np.float32)
+    a, b = (unit(lips), unit(audio)) if normalized else (lips, audio)
+    squares = (a**2).sum(-1)[:, None] + (b**2).sum(-1)[None] - 2 * a @ b.T
+    nearness = -np.sqrt(np.maximum(squares, 0)) * np.float32(scale)
+    centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
+    column = centre[:, None] + search_ticks - np.arange(size)[None]
+    inside = np.clip(column, 0, len(audio) - 1)
+    heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
+    rows = np.take_along_axis(nearness, inside, axis=1)
+    mean = np.where(heard, rows, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
+    return np.where(heard, rows - mean, 0).astype(np.float32)

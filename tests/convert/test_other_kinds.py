@@ -12,7 +12,7 @@ import pytest
 
 from convert.cli import main
 from convert.kinds import KINDS
-from convert.syncnet import distance_evidence, windows_of
+from convert.syncnet import windows_of
 from convert.trained import open_run
 from device.cli import main as avdrift
 from device.errors import ModelContractError
@@ -21,6 +21,7 @@ from device.towers.bundle import load_bundle
 from device.towers.kinds import DIRECT
 from train.fit_direct import DirectConfig, build_direct
 from train.fit_syncnet import SyncNetConfig, build_syncnet
+from train.syncnet import distance_evidence
 
 
 def run_of(folder: Path, config: Any, net: Any) -> Path:
