@@ -50,9 +50,7 @@ class EvidenceStream:
         """`score` makes evidence of embeddings where their cosine is not what counts, of each lips by themselves."""
         self._search_ticks = search_ticks
         self.rival_ticks = 0 if score else calibration.rival_ticks
-        self._score = score or partial(
-            evidence, logit_scale=calibration.logit_scale, rival_ticks=calibration.rival_ticks
-        )
+        self._score = score or partial(evidence, logit_scale=calibration.logit_scale, rival_ticks=self.rival_ticks)
         self._speaker = SpeakerMix(calibration.temperature)
         self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
@@ -106,16 +104,16 @@ class EvidenceStream:
             yield LipEvidence(tick, self._speaker.mix(seen) if seen else blank, bool(seen))
 
     def _rows(self, run: _Run) -> Iterator[tuple[int, Floats, bool]]:
-        first, last = run.lips[run.part][0][0], run.lips[run.part][-1][0]
+        begin = run.lips[0][0]
+        first, end = begin + run.part.start, begin + run.part.stop
         sound = self._audio.between(
             first * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks,
-            last * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
+            (end - 1) * AUDIO_TICKS_PER_LIP_TICK + self._search_ticks + 1,
         )
         face = np.array([ok for _, _, ok in run.lips], np.bool_)
         lips = np.stack([vector for _, vector, _ in run.lips])
-        begin = run.lips[0][0]
         rows = self._score(lips, face, begin, sound.vectors, sound.valid, sound.first_tick, self._search_ticks)
-        yield from zip(range(first, last + 1), rows[run.part], face[run.part].tolist(), strict=True)
+        yield from zip(range(first, end), rows[run.part], face[run.part].tolist(), strict=True)
 
 
 @dataclass(frozen=True, slots=True)
