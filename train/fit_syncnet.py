@@ -11,10 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
+from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, Batches, Clip
-from train.loop import JIT_COMPILE, describe_run, train
+from train.loop import CHECKPOINT, JIT_COMPILE, describe_run, resumes, train
 from train.syncnet import SyncNet, distances
 
 # The paper augments pictures only, by crops, flips and colour; sound by its volume.
@@ -40,6 +41,7 @@ class SyncNetConfig:
     input_px: int = 120
     data_share: float = 1.0
     precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})
+    start: str = ""  # folder of an earlier run with the same input_px, whose weights this one begins with
     seed: int = 1
 
 
@@ -81,6 +83,17 @@ def _with_false(batches: Batches, seed: int) -> Iterator[Any]:
         yield x, y | {"false": false}
 
 
+def _take_weights(model: SyncNet, checkpoint: Path) -> None:
+    remedy = "Give --start the folder of a run of fit --model syncnet with the same --input-px"
+    if not checkpoint.is_file():
+        raise ModelMissingError("no checkpoint", where=str(checkpoint), remedy=remedy)
+    try:
+        model.load_weights(checkpoint)
+    except (OSError, ValueError, KeyError) as error:
+        what = f"not weights of this network ({error})"
+        raise ModelCorruptError(what, where=str(checkpoint), remedy=remedy) from error
+
+
 def hits(model: SyncNet, batches: list[Any]) -> float:
     """Share of lip windows whose nearest sound of the same stretch is within one frame of its own."""
     right: list[bool] = []
@@ -99,6 +112,8 @@ def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: Sy
     describe_run(out, clips, config)
     keras.utils.set_random_seed(config.seed)
     model = build_syncnet(config)
+    if config.start and not resumes(out):
+        _take_weights(model, Path(config.start) / CHECKPOINT)
     model.compile(optimizer=_optimizer(config), jit_compile=JIT_COMPILE)
 
     def made(which: list[Clip], seed: int, augmentation: Augmentation | None) -> Iterator[Any]:

@@ -63,7 +63,8 @@ def meter_of_run(run: Path) -> EmbeddingMeter:
 def syncnet_name(config: Mapping[str, Any]) -> str:
     """What a run of SyncNet is called in a report, by its configuration."""
     share = f", {config['data_share']:.0%}" if config["data_share"] < 1 else ""
-    return f"SyncNet, {config['loss']}, {config['input_px']} px{share}"
+    start = ", from an earlier run" if config.get("start") else ""
+    return f"SyncNet, {config['loss']}{start}, {config['input_px']} px{share}"
 
 
 def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("keras")
 
+from device.errors import ModelCorruptError, ModelMissingError
 from device.sync.curve import unit
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from tests.train.made import make_clip, write_shard
@@ -75,6 +76,26 @@ def test_a_syncnet_run_goes_on_where_it_was_and_can_be_measured(tmp_path: Path) 
     meter = meter_of_run(tmp_path)
     curve = meter.study(make_clip(seconds=2))(slice(0, 20), 60, 0)
     assert curve.shape == (121,) and np.isfinite(curve).all()
+
+
+def test_syncnet_begins_with_the_weights_of_an_earlier_run(tmp_path: Path) -> None:
+    config = SyncNetConfig(epochs=1, steps_per_epoch=1, stretches=1, lip_ticks=8, input_px=64, loss="multiway")
+    first = fit_syncnet(CLIPS[:1], [], tmp_path / "first", config)
+    still = replace(config, loss="contrastive", learning_rate=1e-12, start=str(tmp_path / "first"))
+    second = fit_syncnet(CLIPS[:1], [], tmp_path / "second", still)
+    for before, after in zip(first.trainable_variables, second.trainable_variables, strict=True):
+        np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-8)
+    assert meter_of_run(tmp_path / "second").name == "SyncNet, contrastive, from an earlier run, 64 px"
+
+
+def test_weights_that_are_missing_or_of_another_network_are_refused(tmp_path: Path) -> None:
+    config = SyncNetConfig(input_px=64, start=str(tmp_path))
+    with pytest.raises(ModelMissingError, match="no checkpoint"):
+        fit_syncnet(CLIPS[:1], [], tmp_path / "run", config)
+    for made in (lambda file: file.write_bytes(b"not HDF5"), build_direct(DirectConfig(form="linear")).save_weights):
+        made(tmp_path / "last.weights.h5")
+        with pytest.raises(ModelCorruptError, match="not weights of this network"):
+            fit_syncnet(CLIPS[:1], [], tmp_path / "run", config)
 
 
 @pytest.mark.parametrize("far", [0, 5])
