@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.errors import UsageError
 from device.features.fetch import require_face_model
-from device.sync.curve import RIVAL_TICKS
+from device.sync.curve import RIVAL_TICKS, Calibration
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
 from device.towers.kinds import MEASURING
 from train.cli_shared import check_parent, make_folder, shards_parser, write_all
+
+if TYPE_CHECKING:
+    from train.measure import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
 _SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
@@ -64,7 +69,10 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     report.add_argument("--json", action="store_true", help="print JSON instead of tables")
     trust = commands.add_parser("trust", parents=[shards], help="whether reports can be trusted, over steps as well")
     trust.set_defaults(work_of=_trust)
-    trust.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    trusted = trust.add_mutually_exclusive_group()
+    trusted.add_argument("--run", type=Path, metavar="RUN", help="the towers in the folder that fit wrote")
+    trusted.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="these models (default: built in)")
+    trust.add_argument("--calibration", type=Path, metavar="FILE.json", help="what calibrate wrote")
     trust.add_argument("--split", default="valid", help="which clips (default: valid)")
     trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
@@ -107,18 +115,25 @@ def _calibrate(options: argparse.Namespace) -> int:
     return 0
 
 
+def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:
+    """Those of --run or --bundle, with the calibration of the file that --calibration names."""
+    from train.load_towers import read_calibration, towers_of_bundle, towers_of_run
+
+    towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+    if options.calibration:
+        calibration = read_calibration(options.calibration, calibration.logit_scale)
+        towers = replace(towers, rival_ticks=calibration.rival_ticks)
+    return towers, calibration, model
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from train.evaluate import evaluate, load_split, read_offsets
-    from train.load_towers import read_calibration, towers_of_bundle, towers_of_run
     from train.tables import as_markdown, as_text
 
     offsets_ms = read_offsets(options.offsets) if options.offsets else None
     if options.out is not None:
         make_folder(options.out)
-    towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
-    if options.calibration:
-        calibration = read_calibration(options.calibration, calibration.logit_scale)
-        towers = replace(towers, rival_ticks=calibration.rival_ticks)
+    towers, calibration, model = _calibrated_towers(options)
     found = evaluate(
         load_split(options.shards, options.split), towers, calibration, model=model, offsets_ms=offsets_ms,
         offsets_name=str(options.offsets), seed=options.seed,
@@ -188,10 +203,9 @@ def _report(options: argparse.Namespace) -> int:
 
 def _trust(options: argparse.Namespace) -> int:
     from train.evaluate import load_split
-    from train.load_towers import towers_of_bundle
     from train.measure import sure_tracks, track
     from train.trust import report
-    from train.trust_fit import fit
+    from train.trust_fit import LEAST_RIGHT, fit
 
     if not (0.4 <= options.window <= 60 and options.rounds >= 1):
         raise UsageError(
@@ -199,7 +213,7 @@ def _trust(options: argparse.Namespace) -> int:
         )
     if options.fit is not None:
         check_parent(options.fit)
-    towers, calibration, model = towers_of_bundle(options.bundle)
+    towers, calibration, model = _calibrated_towers(options)
     clips = load_split(options.shards, options.split)
     sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
     how = {"window_s": options.window, "rounds": options.rounds, "seed": options.seed}
@@ -207,6 +221,9 @@ def _trust(options: argparse.Namespace) -> int:
     if options.fit is not None:
         found |= {"fitted": (fitted := fit(sure, calibration, **how))}
         options.fit.write_text(json.dumps(fitted["calibration"], indent=1), encoding="utf-8")
+        if not fitted["reached"]:
+            what = f"no confidence is right {LEAST_RIGHT:.2%} of the time, and that of before is kept"
+            print(f"avdrift-train trust: {what}. Train for longer, or give more clips", file=sys.stderr)
     print(json.dumps({"model": model, "clips": len(sure), "left_out": len(clips) - len(sure)} | found, indent=1))
     return 0
 

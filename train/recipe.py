@@ -90,6 +90,14 @@ class ZeroSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class TrustSettings(Section):
+    about = "How sure a report must be to have a number, on the split `valid` joined to long recordings."
+
+    use: bool = flag(True, "false: as sure as single windows make it. Needs clips of two speakers.")
+    seed: int = number(0, _SEED, "Of the order of clips and their shifts.")
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluateSettings(Section):
     about = "How good it is, on the split `valid`. Its confidence is fitted there too."
 
@@ -119,6 +127,7 @@ SECTIONS: dict[str, type[Section]] = {
     "clean": CleanSettings,
     "zero": ZeroSettings,
     "fit": FitSettings,
+    "trust": TrustSettings,
     "evaluate": EvaluateSettings,
     "bundle": BundleSettings,
 }

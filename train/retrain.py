@@ -3,8 +3,8 @@
 prepare      decode the clips                        clean        how far each is off by itself
 synth        render synthetic faces                  zero-clips   all of them onto one physical zero
 fit          train the pair                          calibrate    its confidence, on clips it never saw
-zero-towers  its zero                                evaluate     how good it is
-bundle       TFLite, parity, manifest and model card
+trust        when a report has a number              zero-towers  its zero
+evaluate     how good it is                          bundle       TFLite, parity, manifest and model card
 """
 
 from __future__ import annotations
@@ -95,6 +95,11 @@ def _judged(recipe: Recipe, work: Path, real: Path, run: Path) -> Iterator[Stage
     values = recipe.values
     calibration, after = work / "calibrate" / "calibration.json", ["prepare", "fit", "calibrate"]
     yield Stage("calibrate", _of(_TRAIN, "calibrate", real, run=run, out=calibration), {}, after=["prepare", "fit"])
+    if values["trust"]["use"]:
+        start, calibration = calibration, work / "trust" / "calibration.json"
+        command = _of(_TRAIN, "trust", real, run=run, calibration=start, fit=calibration, seed=values["trust"]["seed"])
+        yield Stage("trust", command, values["trust"], after=after)
+        after = [*after, "trust"]
     if values["zero"]["use"]:
         unmoved, calibration = calibration, work / "zero-towers" / "calibration.json"
         command = _of(_TRAIN, "zero", real, run=run, calibration=calibration, seed=values["zero"]["seed"])
