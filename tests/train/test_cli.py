@@ -20,7 +20,7 @@ from train.load_towers import read_calibration
 
 WITHOUT_TENSORFLOW = """
 import sys
-from dataclasses import asdict, replace
+from dataclasses import asdict
 class Refuse:
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in ("tensorflow", "keras"):
