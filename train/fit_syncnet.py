@@ -11,11 +11,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.augment import Augmentation
 from train.data import AUDIO_REACH, Batches, Clip
-from train.loop import CHECKPOINT, JIT_COMPILE, describe_run, resumes, train
+from train.load_towers import load_weights
+from train.loop import JIT_COMPILE, describe_run, resumes, train
 from train.syncnet import SyncNet, distances
 
 # The paper augments pictures only, by crops, flips and colour; sound by its volume.
@@ -83,17 +83,6 @@ def _with_false(batches: Batches, seed: int) -> Iterator[Any]:
         yield x, y | {"false": false}
 
 
-def _take_weights(model: SyncNet, checkpoint: Path) -> None:
-    remedy = "Give --start the folder of a run of fit --model syncnet with the same --input-px"
-    if not checkpoint.is_file():
-        raise ModelMissingError("no checkpoint", where=str(checkpoint), remedy=remedy)
-    try:
-        model.load_weights(checkpoint)
-    except (OSError, ValueError, KeyError) as error:
-        what = f"not weights of this network ({error})"
-        raise ModelCorruptError(what, where=str(checkpoint), remedy=remedy) from error
-
-
 def hits(model: SyncNet, batches: list[Any]) -> float:
     """Share of lip windows whose nearest sound of the same stretch is within one frame of its own."""
     right: list[bool] = []
@@ -111,9 +100,8 @@ def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: Sy
     clips = share_of(clips, config.data_share)
     describe_run(out, clips, config)
     keras.utils.set_random_seed(config.seed)
-    model = build_syncnet(config)
-    if config.start and not resumes(out):
-        _take_weights(model, Path(config.start) / CHECKPOINT)
+    warm = config.start and not resumes(out)
+    model = load_weights(Path(config.start), lambda: build_syncnet(config)) if warm else build_syncnet(config)
     model.compile(optimizer=_optimizer(config), jit_compile=JIT_COMPILE)
 
     def made(which: list[Clip], seed: int, augmentation: Augmentation | None) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.towers.bundle import Bundle, load_bundle
 from device.towers.kinds import MEASURING
-from train.load_towers import direct_towers, load_direct, towers_of_run
+from train.load_towers import direct_towers, load_direct, load_weights, towers_of_run
 from train.measure import Towers, bundle_towers
 from train.meters import EmbeddingMeter, Floats
 
@@ -72,8 +72,7 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
     from train.syncnet import distance_evidence
 
     made = SyncNetConfig(**config)
-    net = build_syncnet(made)
-    net.load_weights(run / "last.weights.h5")
+    net = load_weights(run, lambda: build_syncnet(made))
 
     def lips(crops: Floats) -> Floats:
         return _in_pieces(partial(net.embed_lips, training=False), crops, FRONT_END.lip_window_ticks, 32)

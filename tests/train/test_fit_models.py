@@ -90,11 +90,11 @@ def test_syncnet_begins_with_the_weights_of_an_earlier_run(tmp_path: Path) -> No
 
 def test_weights_that_are_missing_or_of_another_network_are_refused(tmp_path: Path) -> None:
     config = SyncNetConfig(input_px=64, start=str(tmp_path))
-    with pytest.raises(ModelMissingError, match="no checkpoint"):
+    with pytest.raises(ModelMissingError, match="no trained weights"):
         fit_syncnet(CLIPS[:1], [], tmp_path / "run", config)
     for made in (lambda file: file.write_bytes(b"not HDF5"), build_direct(DirectConfig(form="linear")).save_weights):
         made(tmp_path / "last.weights.h5")
-        with pytest.raises(ModelCorruptError, match="not weights of this network"):
+        with pytest.raises(ModelCorruptError, match="not the weights of this network"):
             fit_syncnet(CLIPS[:1], [], tmp_path / "run", config)
 
 
