@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from contextlib import nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,6 +63,10 @@ def add_make_commands(
     fit.add_argument(
         "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
         help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--teacher", type=Path, action="append", default=[], metavar="RUN",
+        help="a finished run of towers: begin as the first of these, and learn what they think on average",
     )  # fmt: skip
     if command in _TRAINING:
         add_fit_options(clean)
@@ -134,6 +139,14 @@ def _fit(options: argparse.Namespace) -> int:
     if options.strategy != "none" and options.model != "towers":
         what = f"only towers, not {options.model}, can be trained by several"
         raise UsageError(what, where="--strategy", remedy="Leave it out, or train towers")
+    if options.teacher and options.model != "towers":
+        what = f"only towers, not {options.model}, learn from others"
+        raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
+    if options.out.resolve() in [run.resolve() for run in options.teacher]:
+        where, remedy = str(options.out), "Give another folder as --out"
+        raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
+    if options.teacher:  # which have had their lessons
+        config = replace(config, phone_steps=0, shape_steps=0)
     make_folder(options.out)
     from train.distribute import workers
 
@@ -146,8 +159,8 @@ def _fit(options: argparse.Namespace) -> int:
     from train.provenance import recorded
 
     fit = import_module(CONFIGS[options.model][0])
-    more = [together] if options.model == "towers" else []
-    told = recorded(options.out, config, options.shards, options.offsets, options.source)
+    more = [together, options.teacher] if options.model == "towers" else []
+    told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
     with told if together.is_chief else nullcontext():
         getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
     return 0

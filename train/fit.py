@@ -6,7 +6,7 @@ can fill, long ones that hold more wrong answers), measure the validation speake
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from train.data import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.distribute import Workers
 from train.fit_config import FitConfig
 from train.lessons import learn_phones, learn_shapes
+from train.load_towers import load_pair
 from train.loop import SEEDS_APART, describe_run, train
 from train.measure import Towers, accuracy, own_offset, track, windows
 from train.towers import TowerPair
@@ -81,23 +82,31 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
 
 
 def fit(
-    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None
-) -> TowerPair:
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
+    teachers: Sequence[Path] = (),
+) -> TowerPair:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
+    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average.
+    Raises ModelMissingError, ModelCorruptError for a teacher.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
     out.mkdir(parents=True, exist_ok=True)
     if workers.is_chief:
-        describe_run(out, clips, config, replicas=workers.replicas)
+        names = {"teachers": [run.name for run in teachers]} if teachers else {}
+        describe_run(out, clips, config, replicas=workers.replicas, **names)
     with workers.scope():
-        return _fit(clips, validation, out, config, workers)
+        return _fit(clips, validation, out, config, workers, teachers)
 
 
-def _fit(clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers) -> TowerPair:
+def _fit(
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers, teachers: Sequence[Path]
+) -> TowerPair:
     keras.utils.set_random_seed(config.seed)
     pair = build_pair(config.dropout, config.shape_weight)
+    if teachers:
+        pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,

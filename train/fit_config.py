@@ -32,4 +32,5 @@ class FitConfig:
     log_tract: float = _setting(0.12, "Largest change of the length of vocal tracts, as a logarithm.")
     mask_share: float = _setting(0.5, "Share of stretches in which parts of the sound's spectrum are blanked.")
     erase_share: float = _setting(0.2, "Share of stretches in which a part of the picture is blanked.")
+    teacher_share: float = _setting(0.7, "How much the word of teachers counts, beside where the clips' sound belongs.")
     seed: int = _setting(1, "Of weights, batches and augmentation.")

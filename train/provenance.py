@@ -23,33 +23,44 @@ from device.errors import InputMissingError
 
 PROVENANCE = "provenance.json"
 _SCHEMA = 1
-_STATE = "state.json"  # what a run resumes from
+_STATE, _WEIGHTS = "state.json", "last.weights.h5"  # what a run resumes from, and what it has learnt
 _GIT_TIMEOUT_S = 20
 
 
 @contextmanager
 def recorded(
-    run: Path, config: Any, shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path]
-) -> Iterator[None]:
+    run: Path, config: Any, shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path],
+    teachers: Sequence[Path] = (),
+) -> Iterator[None]:  # fmt: skip
     """Keep the provenance of what is trained into `run` meanwhile; each call is one session of it.
 
-    `sources` are files that the shards came from. Raises InputMissingError where a file cannot be read.
+    `sources` are files that the shards came from, `teachers` the runs that it learns from. Raises InputMissingError
+    where a file cannot be read.
     """
     now = {
         "schema": _SCHEMA, "config": asdict(config), "seed": config.seed, "versions": versions(),
         "machine": {"arch": platform.machine(), "system": platform.system()},
         "data": data_hashes(shards, offsets, sources),
     }  # fmt: skip
+    if teachers:
+        now["teachers"] = [_teacher(teacher) for teacher in teachers]
     path = run / PROVENANCE
     before = _read(path) if (run / _STATE).is_file() else {}
     session: dict[str, Any] = {"from_epoch": _epochs(run), "began": _utc(), "ended": None}
     if before:
-        session["changed"] = [key for key in ("config", "versions", "machine", "data") if before.get(key) != now[key]]
+        kept = ("config", "versions", "machine", "data", "teachers")
+        session["changed"] = [key for key in kept if before.get(key) != now.get(key)]
     sessions = [*before.get("sessions", []), session]
     write_whole(path, now | {"sessions": sessions})
     yield
     session["ended"] = _utc()
     write_whole(path, now | {"sessions": sessions})
+
+
+def _teacher(run: Path) -> dict[str, Any]:
+    """What a run was, in short: its weights and all but its own data, which are in its own provenance."""
+    of_it = {key: value for key, value in _read(run / PROVENANCE).items() if key in ("config", "seed", "sessions")}
+    return {"run": run.name, "sha256": sha256(run / _WEIGHTS)} | of_it
 
 
 def versions() -> dict[str, str | bool | None]:

@@ -1,13 +1,13 @@
 """What `avdrift-train retrain` is told: one TOML file, its sections, what each key may hold, and the defaults.
 
 The defaults make the built-in bundle; `train/default.toml` says them all and is printed by `python -m train.recipe`.
-Keys of [clean] and [fit] are those of a training run, and so are their ranges.
+Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -46,18 +46,24 @@ class SynthSettings(Section):
     duration_s: float = number(8.0, Range(2, 600), "Length of each.")
 
 
-def _training_section(name: str, about: str, with_use: str = "", **defaults: float) -> type[Section]:
-    """A section with the keys of FitConfig; `with_use` says what a switch before them is for."""
+_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # that a student does not have
+_TEACHING = ("teacher_share",)
+
+
+def _training_section(
+    name: str, about: str, *first: tuple[str, Any, Any], without: Sequence[str] = _TEACHING, **defaults: float
+) -> type[Section]:
+    """A section with keys of its own and those of FitConfig, but for some."""
 
     def clashes(cls: type[Section], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         steps = values["epochs"] * values["steps_per_epoch"]
         if values["warmup_steps"] >= steps:
             yield "warmup_steps", f"less than all steps together, which are {steps}"
 
-    keys: list[tuple[str, Any, Any]] = []
-    if with_use:
-        keys.append(("use", bool, flag(True, with_use)))
+    keys = list(first)
     for key in fields(FitConfig):
+        if key.name in without:
+            continue
         low, high = RANGES[key.name]
         default = defaults.get(key.name, key.default)
         whole = isinstance(key.default, int)
@@ -71,13 +77,19 @@ def _training_section(name: str, about: str, with_use: str = "", **defaults: flo
 CleanSettings = _training_section(
     "CleanSettings",
     "How far each training clip is off by itself: each half is measured by a pair trained on the other half.",
-    "false: trust the clips as they are, and leave out [zero] for training as well.",
+    ("use", bool, flag(True, "false: trust the clips as they are, and leave out [zero] for training as well.")),
     epochs=8, steps_per_epoch=80, warmup_steps=60, dropout=0.1,
 )  # fmt: skip
 FitSettings = _training_section(
     "FitSettings",
     "The training itself.",
     epochs=26, warmup_steps=150, phone_steps=600, phone_voices=400, shape_steps=600,
+)  # fmt: skip
+StudentSettings = _training_section(
+    "StudentSettings",
+    "The pair that ships: it begins as the first of several trainings, and learns what all of them think on average.",
+    ("teachers", int, number(2, Whole(0, 20), "Trainings as [fit] says, each of the next seed. 0: one, shipped.")),
+    without=_LESSONS, epochs=6, learning_rate=7e-4, warmup_steps=100,
 )  # fmt: skip
 
 
@@ -127,6 +139,7 @@ SECTIONS: dict[str, type[Section]] = {
     "clean": CleanSettings,
     "zero": ZeroSettings,
     "fit": FitSettings,
+    "student": StudentSettings,
     "trust": TrustSettings,
     "evaluate": EvaluateSettings,
     "bundle": BundleSettings,

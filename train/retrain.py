@@ -2,16 +2,17 @@
 
 prepare      decode the clips                        clean        how far each is off by itself
 synth        render synthetic faces                  zero-clips   all of them onto one physical zero
-fit          train the pair                          calibrate    its confidence, on clips it never saw
-trust        when a report has a number              zero-towers  its zero
-evaluate     how good it is                          bundle       TFLite, parity, manifest and model card
+fit, fit-2 … train pairs, each of another seed       student      one pair learns what they think on average
+calibrate    its confidence, on clips it never saw   trust        when a report has a number
+zero-towers  its zero                                evaluate     how good it is
+bundle       TFLite, parity, manifest and model card
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,18 +84,26 @@ def stages_of(recipe: Recipe, work: Path, inputs: list[Path]) -> Iterator[Stage]
         yield Stage("zero-clips", command, values["zero"], after=["prepare", "clean"])
         after.append("zero-clips")
         offsets = moved
-    run = work / "fit"
-    command = _of(_TRAIN, "fit", *shards, out=run, source=sources, **({"offsets": offsets} if offsets else {}),
-                  **values["fit"])  # fmt: skip
-    yield Stage("fit", command, values["fit"], [table], after, resumes=True)
-    yield from _judged(recipe, work, real, run)
+    common = _of(_TRAIN, "fit", *shards, source=sources, **({"offsets": offsets} if offsets else {}))
+
+    def trained(name: str, settings: Mapping[str, Any], teachers: Sequence[str] = ()) -> Stage:
+        options = {"out": work / name, "teacher": [work / teacher for teacher in teachers], **settings}
+        return Stage(name, [*common, *_of(**options)], settings, [table], [*after, *teachers], resumes=True)
+
+    count = values["student"]["teachers"]
+    runs = ["fit", *(f"fit-{n}" for n in range(2, count + 1))]
+    for n, name in enumerate(runs):
+        yield trained(name, {**values["fit"], "seed": values["fit"]["seed"] + n})
+    if count:
+        yield trained("student", {key: value for key, value in values["student"].items() if key != "teachers"}, runs)
+    yield from _judged(recipe, work, real, "student" if count else "fit")
 
 
-def _judged(recipe: Recipe, work: Path, real: Path, run: Path) -> Iterator[Stage]:
-    """What comes after the training."""
-    values = recipe.values
-    calibration, after = work / "calibrate" / "calibration.json", ["prepare", "fit", "calibrate"]
-    yield Stage("calibrate", _of(_TRAIN, "calibrate", real, run=run, out=calibration), {}, after=["prepare", "fit"])
+def _judged(recipe: Recipe, work: Path, real: Path, last: str) -> Iterator[Stage]:
+    """What comes after the training, whose last run is named."""
+    values, run = recipe.values, work / last
+    calibration, after = work / "calibrate" / "calibration.json", ["prepare", last, "calibrate"]
+    yield Stage("calibrate", _of(_TRAIN, "calibrate", real, run=run, out=calibration), {}, after=["prepare", last])
     if values["trust"]["use"]:
         start, calibration = calibration, work / "trust" / "calibration.json"
         command = _of(_TRAIN, "trust", real, run=run, calibration=start, fit=calibration, seed=values["trust"]["seed"])
@@ -130,9 +139,9 @@ def _bundle(recipe: Recipe, work: Path, after: list[str], command: list[str]) ->
     return Stage("bundle", command, dict(recipe.told()), [card] if card else [], [*after, "evaluate"], begin=begin)
 
 
-def _of(module: str, command: object, *places: object, **options: Any) -> list[str]:
+def _of(*words_and_places: object, **options: Any) -> list[str]:
     """A command line; options with several values come several times."""
-    words = [module, str(command), *map(str, places)]
+    words = [*map(str, words_and_places)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:
             words += [f"--{name.replace('_', '-')}", str(one)]

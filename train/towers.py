@@ -7,6 +7,7 @@ Written with `keras.ops`: trains on any Keras backend.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -111,6 +112,8 @@ class TowerPair(keras.Model):
 
     def __init__(self, *, dropout: float = 0.0, shape_weight: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self._told: Callable[[dict[str, Any]], Any] | None = None
+        self._teacher_share = 0.0
         self.lips = LipTower(dropout=dropout, name="lips")
         self.audio = AudioTower(dropout=dropout, name="audio")
         self.shape_head = layers.Dense(4 * LIP_POINTS, name="shape_head")
@@ -119,6 +122,13 @@ class TowerPair(keras.Model):
 
     def build(self, input_shape: Any) -> None:
         """The layers are built by the first call."""
+
+    def learn_from(self, teachers: Sequence[TowerPair], share: float) -> None:
+        """Begin as the first of some trained pairs; `share` of the matching loss then asks for their mean logits."""
+        self.set_weights(teachers[0].get_weights())
+        self._teacher_share = share
+        # A function, because Keras would count an attribute's models as parts of this one.
+        self._told = lambda x: sum(teacher(x, training=False)["logits"] for teacher in teachers) / len(teachers)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Logits [batch, lip windows, audio windows]; lip points [batch, ticks - 2, 160], see `data.lip_targets`."""
@@ -133,7 +143,11 @@ class TowerPair(keras.Model):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
         """Which audio window belongs to this lip window, and the reverse, over all times of a clip; and lip shapes."""
-        matching = matching_loss(y_pred["logits"], y["first_match"], y["lip_weight"], y["audio_valid"])
+        logits, lip_weight, audio_valid = y_pred["logits"], y["lip_weight"], y["audio_valid"]
+        matching = matching_loss(logits, y["first_match"], lip_weight, audio_valid)
+        if self._told is not None:
+            told = teaching_loss(logits, ops.stop_gradient(self._told(x)), lip_weight, audio_valid)
+            matching = (1 - self._teacher_share) * matching + self._teacher_share * told
         return matching + self.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
 
 
@@ -194,19 +208,35 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
         n, dtype=logits.dtype
     )
     distance = (ops.arange(m, dtype=logits.dtype)[None, None] - position[..., None]) / _TARGET_SIGMA_TICKS
-    lip_weight = ops.cast(lip_weight, logits.dtype)
-    audio_valid = ops.cast(audio_valid, logits.dtype)
-    target = ops.exp(-0.5 * distance**2) * lip_weight[..., None] * audio_valid[:, None]
-    masked = logits + _ABSENT * (1 - audio_valid[:, None])
-    to_audio = _cross_entropy(target, masked, axis=2)
-    masked = logits + _ABSENT * (1 - lip_weight[..., None])
-    to_lips = _cross_entropy(target, masked, axis=1)
+    silent, absent = _silent_and_absent(lip_weight, audio_valid, logits.dtype)
+    target = ops.exp(-0.5 * distance**2) * (1 - silent) * (1 - absent)
+    to_audio = _cross_entropy(target, logits + _ABSENT * absent, axis=2)
+    to_lips = _cross_entropy(target, logits + _ABSENT * silent, axis=1)
     return to_audio + to_lips
 
 
-def _cross_entropy(target: Any, logits: Any, axis: int) -> Any:
+def teaching_loss(logits: Any, told: Any, lip_weight: Any, audio_valid: Any) -> Any:
+    """Cross-entropy of a teacher's belief in both directions; arguments as of `matching_loss`, `told` its logits.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at a temperature of 1.
+    """
+    silent, absent = _silent_and_absent(lip_weight, audio_valid, logits.dtype)
+    found = []
+    for axis, left_out in ((2, absent), (1, silent)):
+        target = ops.softmax(told + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
+        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, least_mass=0.5))
+    return found[0] + found[1]
+
+
+def _silent_and_absent(lip_weight: Any, audio_valid: Any, dtype: Any) -> tuple[Any, Any]:
+    """1 where lips [batch, n, 1] and where sound [batch, 1, m] are left out."""
+    return 1 - ops.cast(lip_weight, dtype)[..., None], 1 - ops.cast(audio_valid, dtype)[:, None]
+
+
+def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0) -> Any:
+    """Of what has more than `least_mass`: the match itself, not only the skirt of its soft target, is inside."""
     mass = ops.sum(target, axis=axis)
     log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
-    weight = ops.cast(mass > 1.0, logits.dtype)  # the match itself, not only the skirt of its soft target, is inside
+    weight = ops.cast(mass > least_mass, logits.dtype)
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)

@@ -152,6 +152,24 @@ def test_fit_without_training_clips_is_exit_code_3(tmp_path: Path, capsys: pytes
     assert "broken.json" in said(capsys)
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--model", "direct", "--teacher", "first"], "--teacher: only towers, not direct, learn from others"),
+        (["--teacher", "{run}/../run"], "a run cannot be its own teacher"),
+        (["--teacher-share", "2"], "--teacher-share is 2, allowed is 0 to 1"),
+    ],
+)
+def test_teachers_that_cannot_be_are_refused(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("keras")
+    run = tmp_path / "run"
+    assert main(["fit", str(tmp_path), "--out", str(run), *(word.format(run=run) for word in options)]) == 2
+    assert message in said(capsys)
+    assert not run.exists()
+
+
 def test_every_field_of_the_configuration_is_an_option() -> None:
     pytest.importorskip("keras")
     from dataclasses import fields

@@ -15,13 +15,14 @@ import pytest
 from device.features.contract import FRONT_END
 from tests.train.made import make_clip, perfect_towers, write_shard
 from train.cli import main
-from train.data import Clip
+from train.data import Batches, Clip
 from train.load_towers import load_pair
 
 keras = pytest.importorskip("keras")
 Workers = pytest.importorskip("train.distribute").Workers
 fit_module = pytest.importorskip("train.fit")
 loop = pytest.importorskip("train.loop")
+towers = pytest.importorskip("train.towers")
 
 CONFIG: dict[str, Any] = {
     "epochs": 1, "steps_per_epoch": 2, "frames_per_batch": 60, "warmup_steps": 1, "shape_steps": 2,
@@ -89,6 +90,47 @@ def test_the_checkpoint_is_what_evaluation_loads(resumed: tuple[Path, list[Any],
     assert towers.lips(crops) == pytest.approx(expected, abs=1e-4)
     assert calibration.logit_scale == towers.logit_scale == pytest.approx(np.exp(2), rel=0.1)
     assert name == run.name
+
+
+@pytest.mark.slow
+def test_a_student_begins_as_its_first_teacher_and_comes_to_think_as_all_do(tmp_path: Path) -> None:
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for seed, run in enumerate(runs, 1):
+        fit_module.fit(clips(), [], run, fit_module.FitConfig(**CONFIG | {"seed": seed}))
+    teachers = [load_pair(run) for run in runs]
+    before = [np.array(w) for teacher in teachers for w in teacher.get_weights()]
+    student = fit_module.build_pair()
+    student.learn_from(teachers, share=1.0)
+    for mine, first in zip(student.get_weights(), teachers[0].get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, first)
+    batch = next(iter(Batches(clips(), lip_ticks=26, batch_size=3, seed=1, augmentation=None)))
+    student.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=loop.JIT_COMPILE)
+    told = sum(teacher(batch[0], training=False)["logits"] for teacher in teachers) / 2
+    least = float(towers.teaching_loss(told, told, batch[1]["lip_weight"], batch[1]["audio_valid"]))
+    above = [float(student.train_on_batch(*batch)) - least for _ in range(40)]
+    assert 0 < above[-1] < 0.5 * above[0]
+    for was, teacher_weight in zip(before, (w for t in teachers for w in t.get_weights()), strict=True):
+        np.testing.assert_array_equal(was, teacher_weight)
+    student.save_weights(tmp_path / "student.weights.h5")
+    fit_module.build_pair().load_weights(tmp_path / "student.weights.h5")  # its own weights alone are in the file
+
+
+@pytest.mark.slow
+def test_a_students_run_names_its_teachers_and_has_no_lessons(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = tmp_path / "shards"
+    for clip in clips():
+        write_shard(clip, shards)
+    first, student = tmp_path / "first", tmp_path / "student"
+    options = ["--epochs", "1", "--steps", "2", "--frames-per-batch", "60", "--warmup-steps", "1", "--shape-steps", "1"]
+    assert main(["fit", str(shards), "--out", str(first), *options]) == 0
+    assert "shape_error" in capsys.readouterr().out
+    assert main(["fit", str(shards), "--out", str(student), "--teacher", str(first), *options]) == 0
+    assert "shape_error" not in capsys.readouterr().out
+    told = json.loads((student / "config.json").read_text())
+    assert (told["teachers"], told["shape_steps"]) == (["first"], 0)
+    assert main(["fit", str(shards), "--out", str(tmp_path / "x"), "--teacher", str(tmp_path / "no"), *options]) == 3
 
 
 @pytest.mark.slow

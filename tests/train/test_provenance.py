@@ -48,6 +48,24 @@ def test_a_session_is_recorded_from_its_beginning_to_its_end(tmp_path: Path, sha
     assert session["from_epoch"] == 0 and session["began"] <= session["ended"]
 
 
+def test_teachers_are_recorded_by_their_weights_and_their_own_provenance(tmp_path: Path, shards: Path) -> None:
+    pytest.importorskip("keras")
+    first, student = tmp_path / "first", tmp_path / "student"
+    for folder in (first, student):
+        folder.mkdir()
+    with recorded(first, FitConfig(seed=7), [shards], None, []):
+        (first / "last.weights.h5").write_bytes(b"weights")
+    with recorded(student, FitConfig(), [shards], None, [], [first]):
+        pass
+    (told,) = summary(read(student))["teachers"]
+    assert (told["run"], told["sha256"]) == ("first", hashlib.sha256(b"weights").hexdigest())
+    assert told["seed"] == told["config"]["seed"] == 7 and told["sessions"][0]["ended"]
+    assert "data" not in told
+    missing = pytest.raises(InputMissingError, match=r"nobody.last\.weights\.h5: cannot be read")
+    with missing, recorded(student, FitConfig(), [shards], None, [], [tmp_path / "nobody"]):
+        pass
+
+
 def test_a_run_that_is_taken_up_again_says_so_and_what_changed(tmp_path: Path, shards: Path) -> None:
     pytest.importorskip("keras")
     with pytest.raises(KeyboardInterrupt), recorded(tmp_path, FitConfig(), [shards], None, []):

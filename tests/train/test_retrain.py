@@ -40,6 +40,11 @@ phone_steps = 0
 shape_steps = 40
 learning_rate = 0.003
 dropout = 0.0
+[student]
+epochs = 1
+steps_per_epoch = 4
+frames_per_batch = 240
+warmup_steps = 1
 [bundle]
 name = "tiny"
 version = "7"
@@ -47,8 +52,8 @@ examples = 4
 max_loss = 1.0
 """
 STAGES = [
-    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "calibrate", "trust", "zero-towers", "evaluate",
-    "bundle",
+    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "calibrate", "trust",
+    "zero-towers", "evaluate", "bundle",
 ]  # fmt: skip
 
 
@@ -113,6 +118,7 @@ def test_stages_read_from_stages_before_them(tmp_path: Path) -> None:
         ("[synth]\nclips = 0\n", ["synth", "prepare-synth"], "zero-clips/offsets.json", "zero-towers"),
         ("[clean]\nuse = false\n", ["clean", "zero-clips"], None, "zero-towers"),
         ("[zero]\nuse = false\n", ["zero-clips", "zero-towers"], "clean/offsets.json", "trust"),
+        ("[student]\nteachers = 0\n", ["fit-2", "student"], "zero-clips/offsets.json", "zero-towers"),
         ("[trust]\nuse = false\n", ["trust"], "zero-clips/offsets.json", "zero-towers"),
     ],
 )
@@ -131,6 +137,19 @@ def test_training_is_asked_for_with_all_values_of_its_section(tmp_path: Path) ->
     fit = stages(tmp_path, "[fit]\nepochs = 3\ndropout = 0.25\n")["fit"]
     assert words(fit, "--epochs") == ["3"] and words(fit, "--dropout") == ["0.25"]
     assert words(fit, "--phone-voices") == ["400"]
+
+
+def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_path: Path) -> None:
+    found, work = stages(tmp_path, "[fit]\nseed = 5\n[student]\nteachers = 3\nteacher_share = 0.5\n"), tmp_path / "work"
+    names = ["fit", "fit-2", "fit-3"]
+    assert [words(found[name], "--seed") for name in names] == [["5"], ["6"], ["7"]]
+    assert len({json.dumps({**found[name].settings, "seed": 0}) for name in names}) == 1
+    student = found["student"]
+    assert words(student, "--teacher") == [str(work / name) for name in names]
+    assert words(student, "--teacher-share") == ["0.5"] and set(names) <= set(student.after)
+    for name in ("calibrate", "trust", "zero-towers", "evaluate"):
+        assert words(found[name], "--run") == [str(work / "student")] and "student" in found[name].after
+    assert str(work / "student") in found["bundle"].command
 
 
 @pytest.mark.parametrize(

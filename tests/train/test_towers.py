@@ -145,6 +145,27 @@ def test_a_batch_weighs_each_window_alike() -> None:
     assert both == pytest.approx((loss(logits[0]) + loss(logits[1])) / 2, rel=1e-4)
 
 
+def taught(logits: Reals, told: Reals, lips: Floats, audio: Floats) -> float:
+    both = (values[None].astype(np.float32) for values in (logits, told))
+    return float(array(towers.teaching_loss(*both, lips[None], audio[None])))
+
+
+def test_teaching_is_the_cross_entropy_of_belief_both_ways_among_what_counts() -> None:
+    random = np.random.default_rng(3)
+    logits, told = random.normal(0, 2, (2, N, M))
+    lips, audio = np.ones(N, np.float32), np.ones(M, np.float32)
+    lips[[0, 3]], audio[[1, 2, M - 1]] = 0, 0
+    seen, heard = lips > 0, audio > 0
+    expected = 0.0
+    for axis in (0, 1):
+        p, q = (values[seen][:, heard] for values in (logits, told))
+        share = np.exp(q - np.log(np.exp(q).sum(axis, keepdims=True)))
+        expected += float(-(share * (p - np.log(np.exp(p).sum(axis, keepdims=True)))).sum(axis).mean())
+    assert taught(logits, told, lips, audio) == pytest.approx(expected, rel=1e-4)
+    assert taught(told, told, lips, audio) < taught(logits, told, lips, audio)
+    assert taught(logits, told, 0 * lips, audio) == taught(logits, told, lips, 0 * audio) == 0.0
+
+
 def test_gradients_reach_every_weight_of_both_towers(pair: Any) -> None:
     tf = pytest.importorskip("tensorflow")
     with tf.GradientTape() as tape:
