@@ -190,6 +190,10 @@ def _made(training: Mapping[str, Any]) -> Iterator[str]:
         return
     if note := told.get("note"):
         yield str(note)
+    if teachers := told.get("teachers"):
+        yield "It learnt what these trainings think on average, and began as the first of them: " + "; ".join(
+            f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
+        ) + "."  # fmt: skip
     if "versions" in told:
         versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items() if value is not None)
         sessions = told["sessions"]

@@ -61,7 +61,9 @@ def test_a_card_made_anew_has_the_figures_and_names_nobody(
     before = load_bundle(bundle)
     texts = tmp_path / "texts.toml"
     texts.write_text(DEFAULT_CARD.read_text() + '"made up" = "ours"\n')
-    (tmp_path / "provenance.json").write_text('{"note": "Made before it was recorded."}')
+    taught = [{"run": "fit", "seed": 1, "sha256": "ab12"}, {"run": "of somebody", "sha256": "cd34"}]
+    told = {"note": "Made before it was recorded.", "teachers": taught}
+    (tmp_path / "provenance.json").write_text(json.dumps(told))
     options = ["--texts", str(texts), "--evaluation", str(evaluation), "--provenance", f"{tmp_path}/provenance.json"]
     (bundle / f"{MANIFEST}.sig").write_text("for the manifest before")
     assert main(["card", str(bundle), *options]) == 0
@@ -74,6 +76,7 @@ def test_a_card_made_anew_has_the_figures_and_names_nobody(
     assert after.manifest["card"]["measured"]["truth"] == "a table of offsets that another model made"
     for words in (
         "# Model card: tiny 7", "| made up | 2 | 2 | 0.1 | ours |", "| music | 1 | 7 | 0.0 |", "Made before it was",
+        "fit, seed 1, weights `ab12`; of somebody, seed unknown, weights `cd34`.",
         "| 1000 | 2 | 9 | 87.5 | one speaker | 6 | 50.0 | 100.0 |", *read_card().must_not,
     ):  # fmt: skip
         assert words in shown
