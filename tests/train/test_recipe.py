@@ -58,8 +58,13 @@ def test_the_shipped_file_says_every_default_and_explains_every_key() -> None:
 def test_the_defaults_are_what_the_built_in_bundle_was_made_with(tmp_path: Path) -> None:
     manifest = json.loads((DEFAULT_BUNDLE / MANIFEST).read_text(encoding="utf-8"))
     values = read_recipe(written(tmp_path, "")).values
-    made = manifest["training"]["config"]
-    assert values["fit"] == {key: made[key] for key in values["fit"]}
+    made, teachers = manifest["training"]["config"], manifest["training"]["provenance"]["teachers"]
+    student = {key: value for key, value in values["student"].items() if key != "teachers"}
+    assert student == {key: made[key] for key in student}
+    assert values["student"]["teachers"] == len(teachers)
+    for number, teacher in enumerate(teachers):
+        expected = {**values["fit"], "seed": values["fit"]["seed"] + number}
+        assert expected == {key: teacher["config"][key] for key in expected}
     assert values["synth"]["clips"] == manifest["training"]["data"]["avdrift synthetic"]["clips"]
     assert (values["bundle"]["name"], values["bundle"]["version"]) == (manifest["name"], manifest["version"])
 
