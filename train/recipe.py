@@ -106,6 +106,7 @@ class TrustSettings(Section):
     about = "How sure a report must be to have a number, on the split `valid` joined to long recordings."
 
     use: bool = flag(True, "false: as sure as single windows make it. Needs clips of two speakers.")
+    rounds: int = number(24, Whole(1, 1000), "How often each clip comes. With few, luck decides.")
     seed: int = number(0, _SEED, "Of the order of clips and their shifts.")
 
 
