@@ -45,6 +45,8 @@ epochs = 1
 steps_per_epoch = 4
 frames_per_batch = 240
 warmup_steps = 1
+[trust]
+rounds = 5
 [bundle]
 name = "tiny"
 version = "7"
