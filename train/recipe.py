@@ -19,7 +19,8 @@ from train.fit_config import FitConfig
 from train.fit_options import RANGES
 
 RECIPE_VERSION = 1
-_SEED = Whole(*map(int, RANGES["seed"]))
+MAX_SEED = int(RANGES["seed"][1])
+_SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from train.card import read_card
 from train.cli_shared import make_folder
 from train.prepare import read_rows
 from train.provenance import write_whole
-from train.recipe import Recipe, read_recipe
+from train.recipe import MAX_SEED, Recipe, read_recipe
 from train.stages import Stage, read_mark, run_stages
 
 RECIPE = "recipe.json"
@@ -93,7 +93,7 @@ def stages_of(recipe: Recipe, work: Path, inputs: list[Path]) -> Iterator[Stage]
     count = values["student"]["teachers"]
     runs = ["fit", *(f"fit-{n}" for n in range(2, count + 1))]
     for n, name in enumerate(runs):
-        yield trained(name, {**values["fit"], "seed": values["fit"]["seed"] + n})
+        yield trained(name, {**values["fit"], "seed": (values["fit"]["seed"] + n) % (MAX_SEED + 1)})
     if count:
         yield trained("student", {key: value for key, value in values["student"].items() if key != "teachers"}, runs)
     yield from _judged(recipe, work, real, "student" if count else "fit")
