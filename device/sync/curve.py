@@ -52,6 +52,9 @@ class Calibration:
         """
         given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
         values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls)}
+        missing = [name for name, value in values.items() if value is None and name != "zero_uncertainty_ms"]
+        if missing:
+            raise KeyError(missing[0])
         values = {name: None if value is None else float(value) for name, value in values.items()}
         wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value)]
         if wrong:

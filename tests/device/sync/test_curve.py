@@ -310,6 +310,12 @@ def test_a_calibration_of_before_there_were_rivals_has_none() -> None:
     assert Calibration.from_dict(asdict(Calibration())) == Calibration()
 
 
+@pytest.mark.parametrize("name", ["logit_scale", "temperature", "null_log_odds", "zero_offset_ms", "rival_ticks"])
+def test_a_calibration_lacks_nothing_but_the_doubt_about_its_zero(name: str) -> None:
+    with pytest.raises(KeyError, match=name):
+        Calibration.from_dict(asdict(Calibration()) | {name: None})
+
+
 @pytest.mark.parametrize("rival_ticks", [-1, 251, 2.5, 1e9, float("nan"), float("inf"), "x", [1]])
 def test_rivals_that_cannot_be_are_refused(rival_ticks: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):

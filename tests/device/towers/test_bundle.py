@@ -208,6 +208,7 @@ def set_calibration(key: str, value: Any) -> Change:
         (set_calibration("null_log_odds", float("inf")), ModelCorruptError, "not finite"),
         (set_calibration("zero_offset_ms", 10**400), ModelCorruptError, "in the manifest"),
         (set_calibration("zero_offset_ms", "early"), ModelCorruptError, "in the manifest"),
+        (set_calibration("temperature", None), ModelCorruptError, "no usable 'temperature'"),
         (set_calibration("temperature", 0), ModelCorruptError, "positive"),
         (set_calibration("temperature", -8), ModelCorruptError, "positive"),
     ],
