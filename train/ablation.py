@@ -13,6 +13,7 @@ from pathlib import Path
 from train.data import Clip
 from train.direct_batches import with_faces
 from train.fit_direct import DirectConfig, fit_direct
+from train.loop import resumes
 
 _ORIGIN = DirectConfig(form="linear", picture="face", epochs=1, learning_rate=1e-3)
 _ALL = replace(_ORIGIN, picture="mouth", differences=True, window_ticks=50, conv_layers=4, dense_layers=4)
@@ -45,7 +46,7 @@ def ablate(
         )  # fmt: skip
         train, valid = faces if config.picture == "face" else (list(clips), list(validation))
         run = out / f"{number}"
-        if not (run / "state.json").exists():
+        if not resumes(run):
             fit_direct(list(train), list(valid), run, config)
         found[name] = json.loads((run / "log.jsonl").read_text(encoding="utf-8").splitlines()[-1])
         (out / "ablation.md").write_text(as_markdown(found), encoding="utf-8")

@@ -21,6 +21,7 @@ from device.towers.direct import direct_evidence
 from device.towers.kinds import DIRECT, MEASURING, TOWERS
 from train.fit_options import require_keras
 from train.measure import Floats, Towers, bundle_towers
+from train.provenance import CHECKPOINT
 
 if TYPE_CHECKING:
     from train.direct import CorrelationNet
@@ -99,7 +100,7 @@ def _kind(run: Path) -> str:
 
 def load_weights(run: Path, build: Callable[[], Network]) -> Network:
     """A network with the weights of a training run. Raises ModelMissingError, ModelCorruptError."""
-    weights = run / "last.weights.h5"
+    weights = run / CHECKPOINT
     if not weights.is_file():
         raise ModelMissingError("no trained weights", where=str(weights), remedy="Give the folder that fit wrote")
     require_keras()

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from device.features.contract import FRONT_END
 from train.data import Clip
 from train.distribute import Workers
+from train.provenance import CHECKPOINT, STATE
 
-CHECKPOINT, STATE = "last.weights.h5", "state.json"
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
 SEEDS_APART = 1_000_003  # of workers, whose batches must not be the same

@@ -21,9 +21,9 @@ from typing import Any
 from device import __version__
 from device.errors import InputMissingError
 
-PROVENANCE = "provenance.json"
+# Files of a run: this one, what it has learnt, and how far it has come.
+PROVENANCE, CHECKPOINT, STATE = "provenance.json", "last.weights.h5", "state.json"
 _SCHEMA = 1
-_STATE, _WEIGHTS = "state.json", "last.weights.h5"  # what a run resumes from, and what it has learnt
 _GIT_TIMEOUT_S = 20
 
 
@@ -45,7 +45,7 @@ def recorded(
     if teachers:
         now["teachers"] = [_teacher(teacher) for teacher in teachers]
     path = run / PROVENANCE
-    before = _read(path) if (run / _STATE).is_file() else {}
+    before = _read(path) if (run / STATE).is_file() else {}
     session: dict[str, Any] = {"from_epoch": _epochs(run), "began": _utc(), "ended": None}
     if before:
         kept = ("config", "versions", "machine", "data", "teachers")
@@ -60,7 +60,7 @@ def recorded(
 def _teacher(run: Path) -> dict[str, Any]:
     """What a run was, in short: its weights and all but its own data, which are in its own provenance."""
     of_it = {key: value for key, value in _read(run / PROVENANCE).items() if key in ("config", "seed", "sessions")}
-    return {"run": run.name, "sha256": sha256(run / _WEIGHTS)} | of_it
+    return {"run": run.name, "sha256": sha256(run / CHECKPOINT)} | of_it
 
 
 def versions() -> dict[str, str | bool | None]:
@@ -144,7 +144,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _epochs(run: Path) -> int:
-    return int(_read(run / _STATE).get("epochs", 0))
+    return int(_read(run / STATE).get("epochs", 0))
 
 
 def _utc() -> str:

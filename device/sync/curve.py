@@ -52,11 +52,12 @@ class Calibration:
         """
         given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
         values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls)}
-        missing = [name for name, value in values.items() if value is None and name != "zero_uncertainty_ms"]
-        if missing:
+        if values["zero_uncertainty_ms"] is None:  # the only one that may be unknown
+            del values["zero_uncertainty_ms"]
+        if missing := [name for name, value in values.items() if value is None]:
             raise KeyError(missing[0])
-        values = {name: None if value is None else float(value) for name, value in values.items()}
-        wrong = [name for name, value in values.items() if value is not None and not np.isfinite(value)]
+        values = {name: float(value) for name, value in values.items()}
+        wrong = [name for name, value in values.items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
         if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
