@@ -72,6 +72,13 @@ def identity_int8(scale: float, zero_point: int, values: int = 4) -> bytes:
     return graph.pack()
 
 
+def greedy_model() -> bytes:
+    """A model [1, 1, 1, 1] that LiteRT loads, and takes 0.5 GB of memory for."""
+    graph = _Graph((1, 1, 1, 1), np.random.default_rng(0))
+    graph.add(Conv("wide", 1, (1, 1), pad=4000))
+    return graph.pack()
+
+
 def looping_model(*, endless: bool) -> bytes:
     """A well-formed model [1, 4] that no runtime should meet: a loop without end, or one whose body is itself.
 

@@ -1,12 +1,12 @@
 """The first run of models, in a process that may die of it.
 
 LiteRT checks that a .tflite file is well formed, but not that it makes sense: a few changed bytes can crash it or keep
-it busy for ever. A child process finds that out. What LiteRT merely refuses, the caller is going to find refused.
+it busy for ever. A child process finds that out, and what LiteRT merely refuses there is refused as well: the child has
+bounds on memory and time, so what fails in it may not fail in the caller, who has none.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import io
 import os
@@ -23,14 +23,17 @@ from device.towers.litert import Floats, Model
 
 BUSY_S = 20  # of processor time: starting Python and running a second of input take a third on the smallest device
 _TIMEOUT_S = 120.0  # a busy device, or a model that waits for ever
-_MEMORY_BYTES = 4 << 30  # of addresses: most of them are reserved and never used
+MEMORY_BYTES = 4 << 30  # of addresses: most of them are reserved and never used
 _REMEDY = "Build or copy the bundle again"
+_BEGUN, _REFUSED = b"begun\n", 9  # what the child says of each model, and how it ends when it refuses one
 
 
 _survived: set[str] = set()  # hashes of what need not be run again in this process
 
 
-def rehearse(models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S) -> None:
+def rehearse(
+    models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S, memory_bytes: int = MEMORY_BYTES
+) -> None:
     """Nothing, where LiteRT survives loading and running these: of each its name, content and input.
 
     Raises ModelCorruptError, and ModelStoreError where no process can be started.
@@ -40,7 +43,7 @@ def rehearse(models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S
     if (digest := hashlib.sha256(parcel.getvalue()).hexdigest()) in _survived:
         return
     # -P: nothing is imported from wherever this happens to be called.
-    command = [sys.executable, "-P", "-m", __spec__.name, str(busy_s)]
+    command = [sys.executable, "-P", "-m", __spec__.name, str(busy_s), str(memory_bytes)]
     paths = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
@@ -54,13 +57,15 @@ def rehearse(models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S
         raise _fatal(models, done.stdout, f"keeps LiteRT busy for more than {busy_s} s")
     if done.returncode < 0:
         raise _fatal(models, done.stdout, f"crashes LiteRT ({signal.Signals(-done.returncode).name})")
+    if done.returncode == _REFUSED:
+        raise _fatal(models, done.stdout, done.stdout.rpartition(_BEGUN)[2].decode(errors="replace"))
     if done.returncode:
         raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it does not say why"])[-1][:200])
     _survived.add(digest)
 
 
 def _fatal(names: Iterable[str], begun: bytes, what: str) -> ModelCorruptError:
-    return ModelCorruptError(what, where=list(names)[max(begun.count(b"\n"), 1) - 1], remedy=_REMEDY)
+    return ModelCorruptError(what, where=list(names)[max(begun.count(_BEGUN), 1) - 1], remedy=_REMEDY)
 
 
 def _not_possible(why: str) -> ModelStoreError:
@@ -68,21 +73,36 @@ def _not_possible(why: str) -> ModelStoreError:
     return ModelStoreError(what, where=sys.executable, remedy="See that Python can start there, and try again")
 
 
-def _main() -> None:
-    """Says on stdout, with a line each, which model it begins with."""
+def _main() -> int:
+    """Says on stdout, with a line each, that it begins with the next model; and at the end why it refuses one."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    busy_s = int(sys.argv[1])
+    busy_s, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CPU, (busy_s, busy_s + 5))
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as parcel:
         parts = [parcel[f"arr_{number}"] for number in range(len(parcel.files))]
     for content, given in zip(parts[::2], parts[1::2], strict=True):
-        print("begun", flush=True)
-        with contextlib.suppress(ModelCorruptError, ValueError, RuntimeError, MemoryError):
-            model = Model(content.tobytes(), name="rehearsal")
-            if given.shape == model.input_shape:
-                model(given)
+        os.write(sys.stdout.fileno(), _BEGUN)
+        if why := _refusal(content.tobytes(), given):
+            os.write(sys.stdout.fileno(), why.encode(errors="replace"))
+            return _REFUSED
+    return 0
+
+
+def _refusal(content: bytes, given: Floats) -> str | None:
+    """Why a model does not load or run here, if so. An input of another shape is left to the caller to refuse."""
+    try:
+        model = Model(content, name="rehearsal")
+        if given.shape == model.input_shape:
+            model(given)
+    except ModelCorruptError as error:
+        return error.what
+    except MemoryError:
+        return "needs more memory than a model may take"
+    except (ValueError, RuntimeError) as error:
+        return f"LiteRT cannot run it ({error})"
+    return None
 
 
 if __name__ == "__main__":
-    _main()
+    sys.exit(_main())

@@ -18,7 +18,16 @@ from device.towers.kinds import LIPS
 from device.towers.litert import Model
 from device.towers.rehearsal import rehearse
 from device.towers.store import Store
-from tests.bundles import audio_tower, golden_vectors, identity_int8, lip_tower, looping_model, sign_off, write_bundle
+from tests.bundles import (
+    audio_tower,
+    golden_vectors,
+    greedy_model,
+    identity_int8,
+    lip_tower,
+    looping_model,
+    sign_off,
+    write_bundle,
+)
 from tests.stores import current_version, leftovers, versioned
 
 FOUR = np.zeros((1, 4), np.float32)
@@ -50,8 +59,28 @@ def test_it_does_crash_a_process_that_is_not_careful() -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"rubbish" * 99, lip_tower()[:5000]])
-def test_what_is_only_refused_is_left_to_the_caller(content: bytes) -> None:
-    rehearse({"refused": (content, FOUR)})
+def test_what_litert_refuses_is_refused_in_its_words(content: bytes) -> None:
+    with pytest.raises(ModelCorruptError) as usual:
+        Model(content, name="second")
+    with pytest.raises(ModelCorruptError) as caught:
+        rehearse({"first": (identity_int8(0.5, 10), FOUR), "second": (content, FOUR), "third": (DEADLY, FOUR)})
+    assert (caught.value.where, caught.value.what) == (usual.value.where, usual.value.what)
+
+
+def test_what_only_the_other_process_refuses_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has bounds that the caller lacks, who would load such a model and be busy with it."""
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # each thread reserves addresses
+    greedy, given = greedy_model(), np.zeros((1, 1, 1, 1), np.float32)
+    Model(greedy, name="loads here")
+    with pytest.raises(ModelCorruptError, match=r"^greedy: "):
+        rehearse({"greedy": (greedy, given)}, memory_bytes=800 << 20)
+    rehearse({"small": (identity_int8(0.5, 11), FOUR)}, memory_bytes=800 << 20)
+
+
+def test_what_was_refused_is_refused_again() -> None:
+    for _ in range(2):
+        with pytest.raises(ModelCorruptError, match=r"^bad: LiteRT rejects it"):
+            rehearse({"bad": (b"rubbish" * 98, FOUR)})
 
 
 def test_an_input_of_another_shape_is_not_run() -> None:
