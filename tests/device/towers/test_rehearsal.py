@@ -67,9 +67,8 @@ def test_what_litert_refuses_is_refused_in_its_words(content: bytes) -> None:
     assert (caught.value.where, caught.value.what) == (usual.value.where, usual.value.what)
 
 
-def test_what_only_the_other_process_refuses_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_only_the_other_process_refuses_is_refused_too() -> None:
     """It has bounds that the caller lacks, who would load such a model and be busy with it."""
-    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "1")  # each thread reserves addresses
     greedy, given = greedy_model(), np.zeros((1, 1, 1, 1), np.float32)
     Model(greedy, name="loads here")
     with pytest.raises(ModelCorruptError, match=r"^greedy: "):
