@@ -13,7 +13,11 @@ import time
 
 import numpy as np
 
-from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END, LIP_TICK_NS
+from device.records import NS_PER_S
+from train.augment import MARGIN_PX
+from train.data import Batches, Clip
+from train.landmarks import LIP_POINTS
 
 _STEPS = 20
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
@@ -23,35 +27,35 @@ def seconds_a_batch(steps: int = _STEPS) -> float:
     """Of training on noise, as it is done with clips, in this process."""
     import keras
 
-    from train.data import AUDIO_REACH, LIP_REACH
     from train.distribute import Workers
     from train.fit import LONG_TICKS, build_pair
     from train.fit_config import FitConfig
-    from train.landmarks import LIP_POINTS
 
-    config, random = FitConfig(), np.random.default_rng(0)
+    config = FitConfig()
     pair = build_pair(config.dropout, config.shape_weight)
     pair.compile(optimizer=keras.optimizers.AdamW(config.learning_rate, clipnorm=1.0))
-    size, windows = config.frames_per_batch // LONG_TICKS, LONG_TICKS - 2 * LIP_REACH
-    sounds = AUDIO_TICKS_PER_LIP_TICK * (windows - 1) + 1
-
-    def noise(*shape: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        return random.standard_normal((size, *shape), np.float32)
-
-    x = {
-        "crops": noise(LONG_TICKS, FRONT_END.crop_px, FRONT_END.crop_px),
-        "rows": noise(sounds + 2 * AUDIO_REACH, FRONT_END.mel_bands),
-    }
-    y = {
-        "first_match": np.zeros(size, np.float32), "lip_weight": np.ones((size, windows), np.float32),
-        "audio_valid": np.ones((size, sounds), np.float32), "lip_points": noise(LONG_TICKS - 2, 4 * LIP_POINTS),
-    }  # fmt: skip
+    batches = Batches([_noise(LONG_TICKS)], lip_ticks=LONG_TICKS, batch_size=config.frames_per_batch // LONG_TICKS,
+                      seed=config.seed, augmentation=None)  # fmt: skip
+    batch = next(iter(batches))
     step = Workers().step(pair)
-    step([(x, y)])  # builds the graph
+    step([batch])  # builds the graph
     began = time.perf_counter()
     for _ in range(steps):
-        step([(x, y)])
+        step([batch])
     return (time.perf_counter() - began) / steps
+
+
+def _noise(lip_ticks: int) -> Clip:
+    """A clip in which everything is noise, and all of it valid speech."""
+    random, side = np.random.default_rng(0), FRONT_END.crop_px + 2 * MARGIN_PX
+    count = lip_ticks * LIP_TICK_NS * AUDIO_RATE_HZ // NS_PER_S
+    return Clip(
+        name="noise", speaker="nobody", split="train", corpus="noise",
+        crops=random.integers(0, 256, (lip_ticks, side, side), np.uint8), valid=np.ones(lip_ticks, np.bool_),
+        first_lip_tick=0, samples=random.integers(-9999, 9999, count, np.int16), samples_t_ns=0,
+        speech=np.ones(lip_ticks * AUDIO_TICKS_PER_LIP_TICK, np.bool_), speech_first_tick=0,
+        lip_points=random.uniform(0, FRONT_END.crop_px, (lip_ticks, LIP_POINTS, 2)).astype(np.float32),
+    )  # fmt: skip
 
 
 def main() -> int:

@@ -25,16 +25,16 @@ from device.towers.litert import Floats, Model
 
 BUSY_S = 20  # of processor time: a second of input takes less than a third of it on the smallest device
 _TIMEOUT_S = 120.0  # a busy device, or a model that waits for ever
-MEMORY_BYTES = 4 << 30  # of addresses: most of them are reserved and never used
+_MEMORY_BYTES = 4 << 30  # of addresses: most of them are reserved and never used
 _REMEDY = "Build or copy the bundle again"
-_BEGUN, _REFUSED = b"begun\n", 9  # what the child says of each model, and how it ends when it refuses one
-
+_BEGUN = b"begun\n"  # what the child says of each model
+_REFUSED = 9  # how it exits when it refuses one
 
 _survived: set[str] = set()  # hashes of what need not be run again in this process
 
 
 def rehearse(
-    models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S, memory_bytes: int = MEMORY_BYTES
+    models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S, memory_bytes: int = _MEMORY_BYTES
 ) -> None:
     """Nothing, where LiteRT survives loading and running these: of each its name, content and input.
 
