@@ -58,6 +58,7 @@ def lip_network(input_px: int, dtype: str = "float32") -> keras.Sequential:
         [
             keras.Input((input_px, input_px, _FRAMES)),
             *_conv(96, 3, dtype, pool=2),
+            layers.ZeroPadding2D(1, dtype=dtype),  # as in VGG-M: by one, which is not "same"
             *_conv(256, 5, dtype, strides=2, pool=2),
             *_conv(512, 3, dtype, padding="same"),
             *_conv(512, 3, dtype, padding="same"),
