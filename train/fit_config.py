@@ -22,7 +22,7 @@ class FitConfig:
     learning_rate: float = _setting(1.5e-3, "Highest rate, reached after warmup_steps.")
     weight_decay: float = _setting(0.02, "Of AdamW.")
     warmup_steps: int = _setting(200, "Batches until the rate is at its highest; less than all batches together.")
-    dropout: float = _setting(0.15, "Share of the lip tower's features that is left out in each batch.")
+    dropout: float = _setting(0.15, "Share of both towers' features that is left out in each batch.")
     short_share: float = _setting(0.35, "Share of batches of short stretches, which word-long clips can fill.")
     phone_steps: int = _setting(0, "Batches of the sound tower's first lesson: to name sounds of synthetic voices.")
     phone_voices: int = _setting(200, "Talks that this lesson is made of, each by a voice of its own.")
