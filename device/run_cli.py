@@ -110,7 +110,8 @@ def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outle
     def take(before: Config, now: Config) -> None:
         outlets.take_settings(now)
         if now.measure.profile != before.measure.profile:
-            daemon.submit(Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None))
+            command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
+            daemon.submit(command, limited=False)
 
     def again() -> Config:
         outlets.notifier.reloading()

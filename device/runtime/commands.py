@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import platform
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 from device import __version__
 from device.errors import AvdriftError, UsageError
-from device.records import NS_PER_MS
+from device.records import NS_PER_MS, NS_PER_S
 from device.runtime.clock import Clock
 from device.runtime.core import Core
 from device.runtime.feed import Reader
@@ -39,6 +40,17 @@ class Verb(StrEnum):
     DIAGNOSTICS = "diagnostics"
 
 
+MAX_WAITING = 8
+# Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
+MIN_INTERVAL_S: Mapping[Verb, float] = {
+    Verb.RECALIBRATE: 1.0,
+    Verb.SET_PROFILE: 1.0,
+    Verb.MODEL_ROLLBACK: 10.0,  # it loads and checks models
+    Verb.RESTART_SOURCES: 5.0,
+    Verb.DIAGNOSTICS: 1.0,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Command:
     """One request. `reply` gets one answer, always: `verb`, `ok`, `error` (None or words), and what was asked for."""
@@ -49,7 +61,10 @@ class Command:
 
 
 class Operator:
-    """Carries commands out, one after the other; only `submit` is for other threads."""
+    """Carries commands out, one each turn of the daemon's loop; only `submit` is for other threads.
+
+    Whatever floods it, measuring goes on: at most MAX_WAITING commands wait, and each verb has its rate limit.
+    """
 
     def __init__(
         self, core: Core, status: Status, clock: Clock, store: Store | None, keep: Callable[[Rig], None]
@@ -57,15 +72,33 @@ class Operator:
         """`keep` stores a rig for the next start. Raises UsageError where it cannot."""
         self.readers: Sequence[Reader] = ()
         self._core, self._status, self._clock, self._store, self._keep = core, status, clock, store, keep
-        self._waiting: queue.SimpleQueue[Command] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._waiting: deque[Command] = deque()
+        self._accepted_ns: dict[Verb, int] = {}  # when the last one of each verb was
         self._recalibrating: tuple[Command, Recalibration] | None = None
 
-    def submit(self, command: Command) -> None:
-        self._waiting.put(command)
+    def submit(self, command: Command, *, limited: bool = True) -> None:
+        """Queue a command, or answer `busy` at once. Not limited: one of our own, such as a reload's."""
+        with self._lock:
+            busy = self._busy(command.verb) if limited else None
+            if busy is None:
+                self._waiting.append(command)
+        if busy is not None:
+            _refuse(command, f"busy: {busy}", "Send it again later")
+
+    def _busy(self, verb: Verb) -> str | None:
+        now_ns, last_ns = self._clock.now_ns(), self._accepted_ns.get(verb)
+        interval_s = MIN_INTERVAL_S[verb]
+        if last_ns is not None and now_ns - last_ns < interval_s * NS_PER_S:
+            return f"one {verb.value} in {interval_s:g} s is the limit"
+        if len(self._waiting) >= MAX_WAITING:
+            return f"{MAX_WAITING} commands are waiting"
+        self._accepted_ns[verb] = now_ns
+        return None
 
     def work(self) -> None:
-        """What there is to do; to be called a few times a second."""
-        while (command := self._next()) is not None:
+        """Carry out the next command; to be called a few times a second."""
+        if (command := self._next()) is not None:
             self._carry_out(command)
         if self._recalibrating is None:
             return
@@ -85,10 +118,8 @@ class Operator:
             _refuse(command, "avdrift has ended", "Ask again")
 
     def _next(self) -> Command | None:
-        try:
-            return self._waiting.get_nowait()
-        except queue.Empty:
-            return None
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
 
     def _carry_out(self, command: Command) -> None:
         works: dict[Verb, Callable[[], dict[str, object]]] = {
@@ -164,6 +195,7 @@ class Operator:
         }
 
 
+@cache
 def _versions() -> dict[str, str]:
     found = {"avdrift": __version__, "python": platform.python_version(), "kernel": platform.release()}
     for name in _PACKAGES:

@@ -88,9 +88,9 @@ class Daemon:
         """End soon; safe in a signal handler and from any thread."""
         self._stopped = True
 
-    def submit(self, command: Command) -> None:
-        """Have a command carried out soon; safe from any thread."""
-        self._operator.submit(command)
+    def submit(self, command: Command, *, limited: bool = True) -> None:
+        """Have a command carried out soon, unless there are too many; safe from any thread."""
+        self._operator.submit(command, limited=limited)
 
     def run(self, feeds: Sequence[Feed | RecordingFeed], *, realtime: bool = True) -> None:
         """Measure: one feed with a recording, or two live ones. Returns when a recording has ended, or after `stop`.

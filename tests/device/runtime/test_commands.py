@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from device.records import NS_PER_MS, State
-from device.runtime.commands import Command, Verb
+from device.runtime.commands import MAX_WAITING, MIN_INTERVAL_S, Command, Verb
 from device.runtime.recalibration import LASTS_S
 from device.runtime.rig import Rig, load_rig, store_rig
 from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
@@ -186,6 +187,7 @@ def test_who_cannot_take_the_answer_disturbs_nobody() -> None:
     with live() as on:
         on.clock.sleep(2)
         on.daemon.submit(Command(Verb.DIAGNOSTICS, {}, broken))
+        on.clock.sleep(MIN_INTERVAL_S[Verb.DIAGNOSTICS])
         assert Asked(on, Verb.DIAGNOSTICS).result()["ok"]
 
 
@@ -196,3 +198,37 @@ def test_commands_are_answered_whatever_the_sources_do(camera: Script) -> None:
         on.clock.sleep(LASTS_S + 2)
         assert all(len(each.results) == 1 for each in asked)
         assert (on.clock.now_ns() - on.beats[-1]) // NS_PER_MS < 2000
+
+
+# Floods
+
+
+@pytest.mark.parametrize("verb", Verb)
+def test_a_flood_of_commands_costs_no_report_and_each_is_answered(verb: Verb, tmp_path: Path) -> None:
+    """A thousand a second for six seconds."""
+    store, results = store_with(tmp_path, "1.0.0", "2.0.0"), list[dict[str, object]]()
+    with live(bundle=store.load_current(), store=store) as on:
+        on.clock.sleep(5)
+        for _ in range(300):
+            for _ in range(20):
+                on.daemon.submit(Command(verb, {"profile": "ebu-r37"}, results.append))
+            on.clock.sleep(0.02)
+        on.clock.sleep(LASTS_S + 2 if verb is Verb.RECALIBRATE else 2)
+        times_s = [report.uptime_s for report in on.collector.reports]
+    assert max(b - a for a, b in pairwise(times_s)) < 2.5, "a report each second, or two where sources begin anew"
+    assert len(results) == 6000
+    busy = [found for found in results if "busy" in str(found["error"])]
+    assert 6000 - len(busy) <= 6 / MIN_INTERVAL_S[verb] + 1
+
+
+def test_only_so_many_commands_wait() -> None:
+    with live() as on:
+        on.clock.sleep(3)
+        on.stop()  # nobody carries anything out any more
+        results: list[dict[str, object]] = []
+        for _ in range(4):
+            for verb in Verb:
+                on.daemon.submit(Command(verb, {"profile": "ebu-r37"}, results.append))
+            on.clock.sleep(max(MIN_INTERVAL_S.values()))
+    assert len(results) == 4 * len(Verb) - MAX_WAITING
+    assert all("commands are waiting" in str(found["error"]) for found in results)
