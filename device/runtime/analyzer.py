@@ -13,7 +13,7 @@ import numpy.typing as npt
 from device.config import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
 from device.features.chunks import ChunkJoiner
-from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FRONT_END, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
@@ -45,8 +45,10 @@ def search_ticks(search_ms: float) -> int:
 class Analyzer:
     """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
 
-    def __init__(self, bundle: Bundle, face_model: Path, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
-        self._detector, self._reach_ticks, self._load = FaceDetector(face_model), search_ticks(search_ms), 0
+    def __init__(self, bundle: Bundle, faces: Path | FaceDetector, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
+        """`faces` finds them: a detector, or the file of its model."""
+        self._detector = FaceDetector(faces) if isinstance(faces, Path) else faces
+        self._reach_ticks, self._load = search_ticks(search_ms), 0
         self.use(bundle)
 
     def use(self, bundle: Bundle) -> None:
@@ -122,23 +124,24 @@ class Analyzer:
 
     def _push_mouths(self, mouths: list[MouthCrop]) -> Iterator[LipEvidence]:
         parts: list[tuple[int, Embeddings]] = []
-        for lane in self._lips.keys() - {crop.lane for crop in mouths}:
+        ended = self._lips.keys() - {crop.lane for crop in mouths}
+        for lane in ended:
             parts += [(lane, part) for part in self._lips.pop(lane)[1].finish()]
-            self._evidence.end(lane)
         for crop in mouths:
             self.faces = crop.faces
-            grid, lips = self._lips.get(crop.lane) or self._new_lane(crop.lane)
+            grid, lips = self._lips.get(crop.lane) or self._new_lane(crop)
             parts += [(crop.lane, part) for part in lips.push(*grid.push(crop))]
-        yield from self._evidence.push_faces(parts)
+        yield from self._evidence.push_faces(parts, ended)
 
-    def _new_lane(self, lane: int) -> tuple[LipGrid, BlockStream]:
+    def _new_lane(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
         # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
         # those are, and nothing waits.
         ends_at = self._evidence.rival_ticks - self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1
-        self._lips[lane] = LipGrid(), lips
-        return self._lips[lane]
+        self._evidence.begin(crop.lane, -(-crop.t_ns // LIP_TICK_NS))
+        self._lips[crop.lane] = LipGrid(), lips
+        return self._lips[crop.lane]
 
 
 @dataclass(frozen=True, slots=True)

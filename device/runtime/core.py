@@ -27,12 +27,14 @@ from device.telemetry.sink import Sink
 from device.towers.bundle import Bundle
 
 OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
+ANALYSIS_STALLED = "analysis_stalled"
 _CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
 _NO_PROGRESS_S = 30.0
 _QUIET_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
+_STUCK_NS = 5 * NS_PER_S  # reports are stalled for so long although both sources give: the analysis is to blame
 
-_SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED}
+_SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED, ANALYSIS_STALLED}
 
 _log = logging.getLogger(__name__)
 
@@ -59,9 +61,12 @@ class Core:
         self._frames: deque[int] = deque(maxlen=1500)  # times of the pictures since the last look at their rate
         self._source_fault: str | None = None  # a source gives nothing
         self._model_fault: str | None = None
+        self._analysis_fault: str | None = None  # no evidence comes although both sources give
         self._quality_fault: str | None = None
         self._alarm_ns: int | None = None  # the recording's time by which evidence must have come
+        self._stuck_from_ns: int | None = None  # the recording's time at which the first alarm without evidence came
         self._seen_ns = 0  # time of the newest item
+        self._newest_ns: dict[type, int] = {}  # time of the newest picture and of the newest block of sound
         self._origin_ns: int | None = None
         self._pace_ns: int | None = None  # the clock less the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
@@ -85,6 +90,7 @@ class Core:
         """The next item."""
         item, now_ns = given.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
+        self._newest_ns[type(item)] = item.t_ns
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
@@ -111,6 +117,9 @@ class Core:
     def tick(self) -> None:
         """To be called a few times a second: something must be said also while nothing comes."""
         now_ns = self._clock.now_ns()
+        giving = self._live and not (self._awaited or self._source_fault or self._model_fault or self._quiet)
+        if giving and now_ns - self._evidence_ns > self._patience_ns + _STUCK_NS:
+            self._restart_analysis()
         if self._live and not (self._awaited and self.fault is None):
             if self._schedule.due_live(now_ns, evidence=False):
                 self._send()
@@ -144,7 +153,7 @@ class Core:
         """Measure with other models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
         self._analyzer.use(bundle)
-        self._model_fault = None
+        self._model_fault = self._analysis_fault = None
         self.restart()
 
     def take_video_rate_hz(self) -> float | None:
@@ -160,13 +169,16 @@ class Core:
         now_ns = self._clock.now_ns()
         jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
         lesser = CLOCK_JUMPED if jumped else OVERLOADED if self.load.overloaded(now_ns) else None
+        broken = self._source_fault or self._model_fault or self._analysis_fault
         if self._quality_fault in SPOILS_NUMBERS:
-            return self._source_fault or self._model_fault or self._quality_fault
-        return self._source_fault or self._model_fault or lesser or self._quality_fault
+            return broken or self._quality_fault
+        return broken or lesser or self._quality_fault
 
     @property
     def progressing(self) -> bool:
         """Whether it measures, or knows why it cannot. Models that fail may work in a new process."""
+        if self._analysis_fault:
+            return False
         waiting = self._source_fault is not None or not self._realtime
         return waiting or self._clock.now_ns() - self._evidence_ns < _NO_PROGRESS_S * NS_PER_S
 
@@ -174,6 +186,8 @@ class Core:
 
     def _add(self, rows: Iterable[LipEvidence]) -> None:
         batch = list(rows)
+        if batch:
+            self._analysis_fault = self._stuck_from_ns = None
         for row in batch:
             self._window.push(row)
             self._steps.push(row)
@@ -196,9 +210,19 @@ class Core:
             self._window.push(row)
             self._steps.push(row)
         if rows:
-            self._model_fault, self._evidence_ns = None, self._clock.now_ns()
+            self._model_fault = self._analysis_fault = None
+            self._evidence_ns = self._clock.now_ns()
             if self._schedule.due_live(self._evidence_ns, evidence=True):
                 self._send()
+
+    def _restart_analysis(self, t_ns: int | None = None) -> None:
+        """Pictures and sound come, and no evidence: an error of ours, which must not last, and must be seen."""
+        _log.error("no evidence although pictures and sound come: the analysis begins anew. Please report this")
+        begins, self._analysis_fault = self._analysis_fault is None, ANALYSIS_STALLED
+        self.restart()
+        self._stuck_from_ns = t_ns
+        if begins and self._live:
+            self._send()
 
     def _watch_quality(self, item: Frame | Chunk) -> None:
         before = self._quality_fault
@@ -219,6 +243,10 @@ class Core:
             self._alarm_ns = t_ns + self._patience_ns
         if t_ns >= self._alarm_ns:
             self._alarm_ns = t_ns + round(self.settings.stalled_after_s * NS_PER_S)
+            giving = len(self._newest_ns) == 2 and t_ns - min(self._newest_ns.values()) < NS_PER_S
+            self._stuck_from_ns = (self._stuck_from_ns or t_ns) if giving else None
+            if self._stuck_from_ns is not None and t_ns - self._stuck_from_ns >= _STUCK_NS:
+                self._restart_analysis(t_ns)
             self._send(state=State.STALLED, t_ns=t_ns)
 
     # Reports

@@ -5,7 +5,7 @@ There may be several faces, each with lips of its own, numbered by lane; their e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -21,6 +21,7 @@ from device.towers.blocks import Embeddings
 _MAX_WAIT_LIP_TICKS = 25 * 20  # sound that is this late will not come
 _MAX_WAIT_AUDIO_TICKS = 100 * 60  # nor lips that are this late
 _MAX_RUN_LIP_TICKS = 25 * 4
+_MAX_LAG_LIP_TICKS = 25 * 2  # how far one face may fall behind the others before they stop waiting for it
 
 
 Floats = npt.NDArray[np.float32]
@@ -54,6 +55,7 @@ class EvidenceStream:
         self._speaker = SpeakerMix(calibration.temperature)
         self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
+        self._next_tick: int | None = None  # rows before it were given
 
     @property
     def speaker(self) -> int | None:
@@ -65,29 +67,52 @@ class EvidenceStream:
         self._audio.forget(self._audio.end_tick - _MAX_WAIT_AUDIO_TICKS)
         yield from self._emit(self._audio.end_tick - self._search_ticks)
 
+    def begin(self, lane: int, first_tick: int) -> None:
+        """Another face is followed, whose embeddings start at `first_tick` or later: rows from there on wait for it.
+
+        Raises ValueError if that lane has begun already.
+        """
+        if lane in self._lips:
+            raise ValueError(f"lane {lane} has begun already")
+        self._lips[lane] = _Lips(self.rival_ticks, first_tick)
+
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
-        """Of the only face."""
+        """The next embeddings of the only face."""
+        if 0 not in self._lips:
+            self.begin(0, part.first_tick)
         yield from self.push_faces([(0, part)])
 
-    def push_faces(self, parts: Sequence[tuple[int, Embeddings]]) -> Iterator[LipEvidence]:
-        """What comes of several faces at once: (lane, its next embeddings)."""
-        for lane, part in parts:
-            self._lips.setdefault(lane, _Lips(self.rival_ticks)).add(part)
-        newest = max((lips.end_tick for lips in self._lips.values()), default=0) - 1
-        overdue = (newest - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
-        yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
+    def push_faces(
+        self, parts: Sequence[tuple[int, Embeddings]], ended: Collection[int] = ()
+    ) -> Iterator[LipEvidence]:
+        """The next embeddings of several faces, as (lane, part), and the lanes that end with them.
 
-    def end(self, lane: int) -> None:
-        """No more will come of this face; what came still counts."""
-        if lane in self._lips:
-            self._lips[lane].ended = True
+        What came of an ended lane still counts. Raises KeyError for a lane that has not begun, or has ended.
+        """
+        for lane, part in parts:
+            self._going(lane).add(part)
+        for lane in ended:
+            self._going(lane).ended = True
+        overdue = (self._newest_tick - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
+        yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
 
     def finish(self) -> Iterator[LipEvidence]:
         yield from self._emit(None)
 
+    def _going(self, lane: int) -> _Lips:
+        lips = self._lips.get(lane)
+        if lips is None or lips.ended:
+            raise KeyError(f"lane {lane} has not begun, or has ended")
+        return lips
+
+    @property
+    def _newest_tick(self) -> int:
+        return max((lips.end_tick for lips in self._lips.values()), default=0) - 1
+
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
         if before_tick is not None:  # one row for all faces: none may come later with a tick that was given
-            reached = [lips.end_tick - self.rival_ticks for lips in self._lips.values() if not lips.ended]
+            oldest = self._newest_tick - _MAX_LAG_LIP_TICKS
+            reached = [lips.reached_tick for lips in self._lips.values() if not lips.ended and lips.end_tick > oldest]
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
         found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
         for lane, lips in list(self._lips.items()):
@@ -99,6 +124,9 @@ class EvidenceStream:
         if found:
             self._audio.forget((max(found) + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
         for tick in sorted(found):
+            if self._next_tick is not None and tick < self._next_tick:
+                continue  # of a face that fell behind: the others did not wait
+            self._next_tick = tick + 1
             seen = {lane: row for lane, (row, face) in found[tick].items() if face}
             blank, _ = next(iter(found[tick].values()))
             yield LipEvidence(tick, self._speaker.mix(seen) if seen else blank, bool(seen))
@@ -127,10 +155,11 @@ class _Run:
 class _Lips:
     """The embeddings of one face that wait for their sound, and those before them, as far as they are rivals."""
 
-    def __init__(self, rival_ticks: int) -> None:
+    def __init__(self, rival_ticks: int, first_tick: int) -> None:
         self.waiting: list[_Lip] = []
-        self.end_tick = 0  # of all that came
+        self.end_tick = first_tick  # of all that came
         self.ended = False
+        self._first_tick = first_tick
         self._rival_ticks = rival_ticks
         self._before: list[_Lip] = []
 
@@ -140,6 +169,11 @@ class _Lips:
             for tick, (vector, ok) in enumerate(zip(part.vectors, part.valid, strict=True), part.first_tick)
         ]
         self.end_tick = part.first_tick + len(part.valid)
+
+    @property
+    def reached_tick(self) -> int:
+        """Rows before it need nothing more of this face."""
+        return max(self.end_tick - self._rival_ticks, self._first_tick)
 
     def take_run(self, before_tick: int | None) -> _Run | None:
         """Takes the first lips that need not wait any longer, up to the next jump in their ticks."""

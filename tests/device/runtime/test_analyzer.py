@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
+from typing import cast
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from device.errors import UsageError
+from device.features.face import Face, FaceDetector
 from device.features.fetch import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.runtime.analyzer import Analyzer, SlidingWindow, judge, search_ticks
@@ -219,3 +223,68 @@ def test_the_load_outlives_a_reset_and_ends_when_it_is_taken_back() -> None:
     analyzer.reset()
     analyzer.set_load(0)
     assert len(all_rows(analyzer, talking_items())) == len(talked()[1])
+
+
+# Faces that come and go
+
+
+class ScriptedFaces:
+    """A face detector by hand: the main face all the time, and others of [begin, end) seconds, each in its place."""
+
+    def __init__(self, others: Iterable[tuple[int, float, float]]) -> None:
+        self._others, self.now_s = list(others), 0.0
+
+    def detect(self, picture: object, region: tuple[float, float, float] | None = None) -> list[Face]:
+        places = {0} | {place for place, begin_s, end_s in self._others if begin_s <= self.now_s < end_s}
+        found = [scripted_face(place) for place in sorted(places)]
+        if region is None:
+            return found
+        x, y, size = region
+        return [face for face in found if max(abs(face.mouth[0] - x), abs(face.mouth[1] - y)) < size / 2]
+
+
+def scripted_face(place: int) -> Face:
+    x, y = 20.0 + 40 * place, 20.0
+    return Face(0.9, (x - 8, y - 8, 16.0, 16.0), (x - 4, y - 4), (x + 4, y - 4), (x, y + 4))
+
+
+def follow(others: Iterable[tuple[int, float, float]], length_s: float) -> list[LipEvidence]:
+    """The evidence of such a scene, of which none may be late: it must come while the scene goes on."""
+    detector = ScriptedFaces(others)
+    analyzer = Analyzer(load_bundle(tiny_bundle()), cast(FaceDetector, detector), search_ms=SEARCH_MS)
+    picture = np.random.default_rng(0).integers(0, 255, (40, 160, 3)).astype(np.uint8)
+    hum, rows = np.zeros(640, np.float32), list[LipEvidence]()
+    for k in range(round(length_s * 25)):
+        t_ns = k * 40 * NS_PER_MS
+        detector.now_s = t_ns / NS_PER_S
+        rows += analyzer.push(Chunk(k, t_ns, 16_000, hum))
+        rows += analyzer.push(Frame(k, t_ns, picture))
+        waited_s = (t_ns - (rows[-1].t_ns if rows else 0)) / NS_PER_S
+        assert waited_s < 4, f"no evidence of what was seen {waited_s:.1f} s ago"
+    return [*rows, *analyzer.finish()]
+
+
+appearances = st.tuples(st.integers(1, 3), st.floats(0, 7), st.floats(0.04, 2.5)).map(
+    lambda drawn: (drawn[0], drawn[1], drawn[1] + drawn[2])
+)
+
+
+def check_evidence_of_the_main_face_never_stops(others: list[tuple[int, float, float]]) -> None:
+    rows = follow(others, 8.0)
+    assert [row.tick for row in rows] == list(range(2, 198)), "each tick once, in order"
+    assert all(row.face for row in rows)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(appearances, max_size=12))
+def test_whoever_comes_and_goes_evidence_of_the_main_face_never_stops(others: list[tuple[int, float, float]]) -> None:
+    check_evidence_of_the_main_face_never_stops(others)
+
+
+@pytest.mark.slow
+@settings(max_examples=2000, deadline=None)
+@given(st.lists(appearances, max_size=12))
+def test_in_two_thousand_histories_evidence_of_the_main_face_never_stops(
+    others: list[tuple[int, float, float]],
+) -> None:
+    check_evidence_of_the_main_face_never_stops(others)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -358,6 +358,57 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
     assert on.collector.faults == [None, "model_failed", None]
     assert {r.offset_ms for r in on.collector.reports if r.fault} == {None}
     assert State.MEASURING in {report.state for report in on.collector.reports if report.uptime_s > 14}
+
+
+def stuck(on: Live, *, restarts_help: bool) -> None:
+    """From now on the analysis takes what comes and gives nothing, until it is reset or for good."""
+    analyzer: Any = on.daemon._core._analyzer
+    reset = analyzer.reset
+
+    def mend() -> None:
+        reset()
+        if restarts_help:
+            del analyzer.push, analyzer.reset
+
+    analyzer.push, analyzer.reset = (lambda item: iter(())), mend
+
+
+def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+    with live() as on:
+        on.clock.sleep(8)
+        stuck(on, restarts_help=True)
+        on.clock.sleep(30)
+        assert on.collector.faults == [None, "analysis_stalled", None]
+        stalled = [report for report in on.collector.reports if report.state is State.STALLED]
+        assert 4 < stalled[-1].uptime_s - stalled[0].uptime_s < 8
+        assert on.collector.reports[-1].state in (State.MEASURING, State.UNCERTAIN)
+        assert longest_gap_s(on.beats, on.clock.now_ns()) < 5
+
+
+def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
+    with live() as on:
+        on.clock.sleep(8)
+        stuck(on, restarts_help=False)
+        on.clock.sleep(60)
+        assert on.collector.faults == [None, "analysis_stalled"]
+        assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 40
+
+
+def test_in_a_recording_too_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+    collector = Collector()
+    made = daemon(collector)
+    on = Live(cast(Any, None), made, collector, threading.current_thread(), [], [])
+
+    def items() -> Iterator[Item]:
+        for turn in range(5):
+            if turn == 1:
+                stuck(on, restarts_help=True)
+            for item in talking_items():
+                yield replace(item, t_ns=item.t_ns + turn * 8 * NS_PER_S)
+
+    made.run([RecordingFeed("recording", lambda: Recording(items()))], realtime=False)
+    assert collector.faults == [None, "analysis_stalled", None]
+    assert collector.reports[-1].state is not State.STALLED
 
 
 # The heartbeat

@@ -78,13 +78,13 @@ def embeddings(first: int, count: int, seed: int) -> Embeddings:
 
 def test_the_stream_gives_each_tick_once_whatever_faces_come_and_go() -> None:
     stream, out = EvidenceStream(30, CALIBRATION), list[LipEvidence]()
+    begins, ends = {0: 0, 2: 1, 8: 2}, {5: [1], 7: [0]}
     for block in range(10):
-        lanes = [0, 1] if 2 <= block < 6 else [1] if block >= 8 else [0]
-        if block == 6:
-            stream.end(1)
-        if block == 8:
-            stream.end(0)
-        out += stream.push_faces([(lane, embeddings(25 * block, 25, 10 * block + lane)) for lane in lanes])
+        lanes = [0, 1] if 2 <= block < 6 else [2] if block >= 8 else [0]
+        if block in begins:
+            stream.begin(begins[block], 25 * block)
+        parts = [(lane, embeddings(25 * block, 25, 10 * block + lane)) for lane in lanes]
+        out += stream.push_faces(parts, ends.get(block, ()))
         out += stream.push_audio(embeddings(100 * block, 100, 1000 + block))
     out += stream.finish()
     assert [row.tick for row in out] == list(range(250))
@@ -93,6 +93,8 @@ def test_the_stream_gives_each_tick_once_whatever_faces_come_and_go() -> None:
 
 def test_sound_that_comes_first_waits_for_all_faces_of_a_tick() -> None:
     stream = EvidenceStream(30, CALIBRATION)
+    stream.begin(0, 20)
+    stream.begin(1, 20)
     assert not list(stream.push_audio(embeddings(0, 1000, 0)))
     both = list(stream.push_faces([(0, embeddings(20, 30, 1)), (1, embeddings(20, 30, 2))]))
     assert [row.tick for row in both] == list(range(20, 50 - RIVAL_TICKS))

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -82,8 +83,33 @@ def test_a_row_waits_for_the_lips_that_compete_with_it_and_not_for_those_of_a_fa
     stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10))
     assert not list(stream.push_audio(part(0, noise(1000, 1))))
     assert [row.tick for row in stream.push_lips(part(20, noise(30, 0)))] == list(range(20, 40))
-    stream.end(0)
-    assert [row.tick for row in stream.push_audio(part(1000, noise(1, 0)))] == list(range(40, 50))
+    assert [row.tick for row in stream.push_faces([], ended=[0])] == list(range(40, 50))
+
+
+def test_lanes_that_nobody_began_or_that_ended_are_errors() -> None:
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
+    with pytest.raises(KeyError, match="has not begun"):
+        list(stream.push_faces([], ended=[1]))
+    with pytest.raises(KeyError, match="has not begun"):
+        list(stream.push_faces([(1, part(0, noise(5, 0)))]))
+    stream.begin(1, 0)
+    with pytest.raises(ValueError, match="begun already"):
+        stream.begin(1, 0)
+    list(stream.push_faces([(1, part(0, noise(5, 0)))], ended=[1]))
+    with pytest.raises(KeyError, match="has ended"):
+        list(stream.push_faces([(1, part(5, noise(5, 0)))]))
+
+
+def test_a_face_that_says_nothing_more_holds_up_the_others_for_two_seconds_at_most() -> None:
+    stream, rows = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10)), list[LipEvidence]()
+    stream.begin(0, 0)
+    stream.begin(1, 30)
+    assert not list(stream.push_audio(part(0, noise(2000, 1))))
+    for first in range(0, 200, 10):
+        rows += stream.push_faces([(0, part(first, noise(10, first)))])
+    assert [row.tick for row in rows] == list(range(190))
+    late = list(stream.push_faces([(1, part(170, noise(30, 5)))], ended=[0, 1]))
+    assert [row.tick for row in late] == list(range(190, 200)), "what was given is not given again"
 
 
 def test_a_block_that_is_left_out_is_not_waited_for() -> None:
