@@ -39,7 +39,7 @@ run: setup ## set up the device side and measure the built-in sample at real-tim
 	@$(VENV)/bin/avdrift run --source $(SOURCE)
 
 setup: $(RUN_SET) ## only the device side's set-up, with the face detector's model
-	@$(PY) -m device.features.fetch >&2
+	@$(PY) -m device.features.model_download >&2
 
 # All three run even when one fails, and pytest's summary comes last.
 test: setup-test ## lint, type check and all tests (PYTEST_ARGS="-m 'not slow'" for the quick ones)
@@ -107,7 +107,7 @@ $(TEST_SET): $(RUN_SET)
 	@rm -f $(VENV)/.installed-test-* && touch $@
 
 test-packages: $(TEST_SET)
-	@$(PY) -m train.landmarks >/dev/null
+	@$(PY) -m train.data.landmarks >/dev/null
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
 	@$(SSHD_FOUND) || [ -z "$$CI" ] || { $(call apt_install,openssh-server openssh-client rsync); }

@@ -18,13 +18,13 @@ from convert.quantize import FORMATS, to_tflite
 from convert.report import FormatReport, draw, report
 from convert.trained import open_run
 from device import __version__
+from device.bundles.bundle import MANIFEST, load_bundle
 from device.errors import InputMissingError, UsageError
-from device.towers.bundle import MANIFEST, load_bundle
-from train.card import DEFAULT_CARD, read_card
-from train.data import load_clips
-from train.load_towers import read_calibration
-from train.measure import Track
-from train.provenance import PROVENANCE, summary
+from train.data.shards import load_clips
+from train.evaluation.tracks import Track
+from train.model_card import DEFAULT_CARD, read_card
+from train.models.load import read_calibration
+from train.models.provenance import PROVENANCE, summary
 
 REFERENCE = "float32"
 

@@ -1,6 +1,7 @@
 """The model card: in a bundle's manifest under `card`, and as a page. The manifest is its only source.
 
-Texts come from `train.card`, corpora from what `fit` wrote down, figures from the JSON of `avdrift-train evaluate`.
+Texts come from `train.model_card`, corpora from what `fit` wrote down, figures from the JSON of `avdrift-train
+evaluate`.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from convert.pack import write_json
+from device.bundles.bundle import MANIFEST
 from device.errors import InputFormatError, InputMissingError
-from device.towers.bundle import MANIFEST
-from train.card import CardTexts
-from train.figures import FRAME_MS
-from train.tables import markdown_of
+from train.evaluation.metrics import FRAME_MS
+from train.evaluation.tables import markdown_of
+from train.model_card import CardTexts
 
 CARD_SCHEMA = 1
 _OWN_TRUTH = "by the same towers"

@@ -16,12 +16,12 @@ from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
 from convert.kinds import KINDS
 from convert.remote import SERVICE, Access
 from device import __version__
-from device.command import guarded
+from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.signature import sign
+from device.commands.guard import guarded
 from device.errors import UsageError
-from device.towers.bundle import Bundle, load_bundle
-from device.towers.signature import sign
-from train.card import DEFAULT_CARD
-from train.fit_options import require_tensorflow
+from train.fit.options import require_tensorflow
+from train.model_card import DEFAULT_CARD
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -109,7 +109,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _card(options: argparse.Namespace) -> int:
     from convert.card import page, read_evaluation, read_object, write_card
-    from train.card import read_card
+    from train.model_card import read_card
 
     anew = options.texts or options.evaluation or options.provenance
     texts = read_card(options.texts or DEFAULT_CARD)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from convert.remote import Access, Remote, checked_host
+from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.signature import is_signed
+from device.bundles.trial import Standing
 from device.errors import AvdriftError, ModelError, ModelSignatureError, UsageError
-from device.runtime.trial import Standing
-from device.towers.bundle import Bundle, load_bundle
-from device.towers.signature import is_signed
 
 TIMEOUT_S = 900.0  # of the wait for a verdict
 _MAX_AT_ONCE = 16

@@ -15,17 +15,17 @@ from keras import ops
 
 from convert import towers
 from convert.trained import Models, Trained
+from device.bundles.model_kinds import AUDIO, DIRECT, HEAD, LIPS
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
 from device.sync.curve import Calibration
-from device.towers.direct import direct_evidence
-from device.towers.kinds import AUDIO, DIRECT, HEAD, LIPS
+from device.sync.direct import direct_evidence
 from device.towers.litert import Model
-from train.data import Clip
-from train.direct import CorrelationNet
-from train.fit_direct import DirectConfig, build_direct
-from train.load_towers import load_weights
-from train.measure import Towers, Track, model_towers, track
+from train.data.shards import Clip
+from train.evaluation.tracks import Towers, Track, model_towers, track
+from train.fit.direct import DirectConfig, build_direct
+from train.models.direct import CorrelationNet
+from train.models.load import load_weights
 
 Floats = npt.NDArray[np.float32]
 

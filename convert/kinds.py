@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from device.towers.kinds import DIRECT, TOWERS
+from device.bundles.model_kinds import DIRECT, TOWERS
 
 # One window a run, but otherwise what towers are given and give; a device has no use for its cost.
 SYNCNET = replace(TOWERS, name="syncnet")

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from ai_edge_litert.interpreter import Interpreter
 
+from device.bundles.bundle import FORMAT, MANIFEST
+from device.bundles.golden import GOLDEN
+from device.bundles.model_kinds import Kind
 from device.sync.curve import TICK_MS
-from device.towers.bundle import FORMAT, MANIFEST
-from device.towers.golden import GOLDEN
-from device.towers.kinds import Kind
 from device.towers.litert import Model
 from device.towers.macs import count_macs
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from device.errors import InputFormatError, ModelError
 from device.sync.curve import TICK_MS, Calibration, estimate, unit
-from train.measure import SPEECH_RATIO, Track, own_offset, window_curve, window_parts
+from train.evaluation.tracks import SPEECH_RATIO, Track, own_offset, window_curve, window_parts
 
 Floats = npt.NDArray[np.float32]
 

@@ -16,14 +16,14 @@ from keras import ops
 from convert import towers
 from convert.kinds import SYNCNET
 from convert.trained import Models, Trained
+from device.bundles.model_kinds import AUDIO, LIPS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from device.sync.curve import Calibration
-from device.towers.kinds import AUDIO, LIPS
-from train.data import Clip
-from train.fit_syncnet import SyncNetConfig, build_syncnet
-from train.load_towers import load_weights
-from train.measure import Track, model_towers, track
-from train.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, distance_evidence, mfcc_matrix
+from train.data.shards import Clip
+from train.evaluation.tracks import Track, model_towers, track
+from train.fit.syncnet import SyncNetConfig, build_syncnet
+from train.models.load import load_weights
+from train.models.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, distance_evidence, mfcc_matrix
 
 Floats = npt.NDArray[np.float32]
 

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.trained import Models, Trained
+from device.bundles.model_kinds import AUDIO, LIPS, TOWERS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from device.sync.curve import Calibration
-from device.towers.kinds import AUDIO, LIPS, TOWERS
-from train.data import Clip, front_end
-from train.fit import keras_towers
-from train.load_towers import load_pair
-from train.measure import Track, model_towers, track
+from train.data.shards import Clip, front_end
+from train.evaluation.tracks import Track, model_towers, track
+from train.fit.towers import keras_towers
+from train.models.load import load_pair
 
 Floats = npt.NDArray[np.float32]
 

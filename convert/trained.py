@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.model_kinds import TOWERS, Kind
 from device.errors import ModelContractError, ModelCorruptError
 from device.sync.curve import Calibration
-from device.towers.kinds import TOWERS, Kind
 from device.towers.litert import Model
-from train.data import Clip
-from train.measure import Track
+from train.data.shards import Clip
+from train.evaluation.tracks import Track
 
 Floats = npt.NDArray[np.float32]
 Models = Mapping[str, Model]  # by the stems of their files

@@ -12,24 +12,24 @@ from pathlib import Path
 import cv2
 
 from device import __version__
+from device.analysis.measure import Measured, measure_timeline
+from device.analysis.plot import write_csv, write_plot
+from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
+from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
-from device.command import guarded
-from device.config import DEFAULT_SEARCH_MS, MeasureSettings
-from device.config_file import DEFAULT_FILE, older_version, read_config, write_migrated
-from device.devices import add_devices_command, devices_command
+from device.commands.devices import add_devices_command, devices_command
+from device.commands.guard import guarded
+from device.commands.model import add_model_commands, add_store_option, chosen_bundle, model_command
+from device.commands.run import add_run_options, measure_settings, run_command, run_recording, signals
+from device.config.file import DEFAULT_FILE, older_version, read_config, write_migrated
+from device.config.settings import DEFAULT_SEARCH_MS, MeasureSettings
 from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import AvdriftError, UsageError
-from device.features.fetch import fetch_face_model, require_face_model
+from device.features.model_download import fetch_face_model, require_face_model
 from device.fix.cli import add_fix_command, fix_command
-from device.model_cli import add_model_commands, add_store_option, chosen_bundle, model_command
-from device.run_cli import add_run_options, measure_settings, run_command, run_recording, signals
 from device.runtime.daemon import Daemon
-from device.runtime.live import Lines
-from device.runtime.measure import Measured, measure_timeline
-from device.runtime.plot import write_csv, write_plot
-from device.sync.verdict import DEFAULT_PROFILE, PROFILES
-from device.towers.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
-from device.towers.kinds import DIRECT, MEASURING, TOWERS
+from device.runtime.sources import Lines
+from device.standards import DEFAULT_PROFILE, PROFILES
 
 _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 

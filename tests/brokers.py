@@ -19,9 +19,9 @@ from typing import Any, Self
 
 import pytest
 
-from device.config import MqttSettings
+from device.config.settings import MqttSettings
 from device.records import Direction, DriftClass, Event, EventKind, Health, Info, Report, State, Verdict
-from device.telemetry.mqtt_connection import Pace
+from device.telemetry.mqtt.connection import Pace
 
 NODE = "stage"
 ROOT_TOPIC = f"avdrift/{NODE}"

@@ -17,11 +17,11 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from device.bench.syncnet import Conv, Pool, Shape, _Graph
+from device.bundles.bundle import FILES, FORMAT, MANIFEST
+from device.bundles.golden import GOLDEN
+from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.features.contract import FRONT_END
 from device.sync.curve import Calibration
-from device.towers.bundle import FILES, FORMAT, MANIFEST
-from device.towers.golden import GOLDEN
-from device.towers.kinds import AUDIO, HEAD, LIPS
 from device.towers.litert import Model
 
 EMBEDDING = 8

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from device.capture.audio_clock import AudioClock, Placed, Stamp
+from device.capture.microphones.audio_clock import AudioClock, Placed, Stamp
 from device.records import NS_PER_MS, NS_PER_S
 
 Times = npt.NDArray[np.int64]  # ns on the monotonic clock

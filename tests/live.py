@@ -11,13 +11,13 @@ from typing import Any, Self
 
 import numpy as np
 
-from device.config import MeasureSettings
-from device.features.fetch import require_face_model
+from device.bundles.bundle import Bundle, load_bundle
+from device.clock import Clock
+from device.config.settings import MeasureSettings
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
-from device.runtime.clock import Clock
 from device.runtime.daemon import Daemon
-from device.runtime.feed import Feed
-from device.towers.bundle import Bundle, load_bundle
+from device.runtime.source_thread import Feed
 from tests.scenes import TALK_S, rash_bundle, talking_items
 from tests.scripted.simclock import SimClock
 

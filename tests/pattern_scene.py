@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device.sync.pattern import FLASH_S, Doubles, Flash, beep, event_times_s, find_beeps, find_flashes
-from device.sync.pattern import match as match_pattern
+from device.calibrate.pattern import FLASH_S, Doubles, Flash, beep, event_times_s, find_beeps, find_flashes
+from device.calibrate.pattern import match as match_pattern
 
 RATE_HZ = 16_000
 

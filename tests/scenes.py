@@ -16,7 +16,7 @@ from av.stream import Stream
 from device.capture.file import FileSource
 from device.records import Chunk, Frame
 from tests.bundles import change_manifest, write_bundle
-from train.synth import render_clip
+from train.synth.render import render_clip
 
 ROOT = Path(__file__).resolve().parents[1]
 TALK_S = 8.0

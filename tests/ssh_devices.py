@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from device.towers.store import Store
+from device.bundles.store import Store
 from tests.scenes import ROOT
 from tests.stores import make_key
 

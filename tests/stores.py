@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from device.towers.disk import Disk
-from device.towers.signature import IDENTITY, NAMESPACE, SIGNERS, sign
-from device.towers.store import Store
+from device.bundles.signature import IDENTITY, NAMESPACE, SIGNERS, sign
+from device.bundles.store import Store
+from device.state.disk import Disk
 from tests.bundles import audio_tower, change_manifest, write_bundle
 
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")

@@ -20,12 +20,12 @@ import pytest
 from convert import deploy as deploying
 from convert.cli import main
 from convert.remote import Access
-from device.command import INTERRUPTED
-from device.runtime.models import Models
-from device.runtime.trial import Standing, Trial
-from device.runtime.trial_file import TrialFile
-from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
-from device.towers.store import CURRENT
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.rollout import Models
+from device.bundles.store import CURRENT
+from device.bundles.trial import Standing, Trial
+from device.bundles.trial_file import TrialFile
+from device.commands.guard import INTERRUPTED
 from tests.bundles import change_manifest
 from tests.scenes import ROOT, looped, rash_bundle
 from tests.ssh_devices import Site, SshDevice, cut_after, free_port, needs_sshd

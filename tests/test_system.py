@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from device.bench.pipeline import SAMPLE
-from device.towers.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
+from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
 from tests.bundles import change_manifest
 from tests.recordings import Picture, Sound, truncate, write
 from tests.scenes import REPORT_KEYS, ROOT, avdrift, looped, rash_bundle, silent, talking, tiny_bundle

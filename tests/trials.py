@@ -9,13 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-from device.config import ModelSettings
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.bundles.rollout import LOOK_EVERY_S, Models
+from device.bundles.store import Store
+from device.bundles.trial_file import TrialFile
+from device.config.settings import ModelSettings
 from device.records import NS_PER_S, DriftClass, Report, State, Verdict
-from device.runtime.models import LOOK_EVERY_S, Models
-from device.runtime.trial_file import TrialFile
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from device.towers.disk import Disk
-from device.towers.store import Store
+from device.state.disk import Disk
 
 SHORT = ModelSettings(trial_reports=3, trial_speech_min=0.1)
 

@@ -11,10 +11,10 @@ import sys
 from collections.abc import Callable, Sequence
 
 from device import __version__
-from device.command import guarded
-from train.cli_judge import add_judge_commands
-from train.cli_make import add_make_commands, prepare_with_beam
-from train.cli_scenes import add_scene_commands
+from device.commands.guard import guarded
+from train.commands.evaluate import add_judge_commands
+from train.commands.make import add_make_commands, prepare_with_beam
+from train.commands.scenes import add_scene_commands
 
 
 def build_parser(command: str | None = None, model: str = "towers") -> argparse.ArgumentParser:
@@ -31,7 +31,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it talks
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/step_speed.py
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/fit/step_speed.py
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
     return guarded("avdrift-train", lambda: _run(command, arguments))
@@ -39,9 +39,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(command: str | None, arguments: list[str]) -> int:
     if command == "synth":
-        from train import synth
+        from train.synth import render
 
-        return synth.main(arguments[arguments.index(command) + 1 :])
+        return render.main(arguments[arguments.index(command) + 1 :])
     parser = build_parser(command, _model_of(arguments))
     options, of_beam = parser.parse_known_args(arguments)
     if getattr(options, "beam", False):

@@ -16,16 +16,16 @@ from typing import Any, Final
 
 import cv2
 
+from device.analysis.analyzer import Analyzer
 from device.bench.stages import Chain, EverySecond
 from device.bench.syncnet import measure_syncnet
 from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
+from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.model_kinds import MEASURING
 from device.capture.file import FileSource
 from device.errors import InputFormatError
-from device.features.fetch import require_face_model
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.analyzer import Analyzer
-from device.towers.bundle import Bundle, load_bundle
-from device.towers.kinds import MEASURING
 
 SAMPLE: Final = Path(__file__).parents[1] / "models" / "sample.mkv"
 STRETCH_S: Final = 10.0

@@ -8,21 +8,21 @@ from typing import Any, Final
 
 import numpy as np
 
-from device.config import DEFAULT_SEARCH_MS
+from device.analysis.analyzer import Analyzer, SlidingWindow, search_ticks
+from device.bundles.bundle import Bundle
+from device.bundles.model_kinds import AUDIO, HEAD, LIPS
+from device.config.settings import DEFAULT_SEARCH_MS
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from device.features.face import Face, FaceDetector
-from device.features.lipgrid import LipGrid, normalize
 from device.features.logmel import LogMelStream
-from device.features.speech import SpeechStream
+from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import MouthTracker
+from device.features.vad import SpeechStream
 from device.pictures import Picture
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.analyzer import Analyzer, SlidingWindow, search_ticks
-from device.sync.track import EvidenceStream, LipEvidence
+from device.sync.direct import score_of
+from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream, Embeddings
-from device.towers.bundle import Bundle
-from device.towers.direct import score_of
-from device.towers.kinds import AUDIO, HEAD, LIPS
 from device.towers.litert import Floats, Model
 from device.towers.macs import count_macs
 

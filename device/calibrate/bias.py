@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from device.analysis.analyzer import Analyzer, SlidingWindow
+from device.bundles.bundle import Bundle
+from device.calibrate import pattern
 from device.errors import CaptureError
 from device.records import NS_PER_S, Chunk, Frame, State
-from device.runtime.analyzer import Analyzer, SlidingWindow
-from device.sync import pattern
-from device.sync.robust import centre, spread
-from device.towers.bundle import Bundle
+from device.sync.robust_stats import centre, spread
 
 WINDOW_S = 3.0
 MIN_WINDOWS = 4

@@ -14,17 +14,17 @@ from device.calibrate.bias import Bias, from_pattern, from_person
 from device.calibrate.film import DEFAULT_FPS, DEFAULT_SECONDS, write_film
 from device.calibrate.gather import Live, recorded
 from device.calibrate.show import player, show
-from device.config import Config
-from device.config_file import DEFAULT_FILE, load_config
-from device.config_kinds import Range
+from device.commands.model import add_store_option, chosen_bundle, default_store
+from device.config.constraints import Range
+from device.config.file import DEFAULT_FILE, load_config
+from device.config.settings import Config
 from device.errors import UsageError
-from device.features.fetch import require_face_model
-from device.model_cli import add_store_option, chosen_bundle, default_store
+from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Chunk, Frame
-from device.runtime.feed import Feed
-from device.runtime.live import live_feeds
-from device.runtime.rig import MAX_BIAS_MS, Rig, store_rig
-from device.sync.verdict import direction
+from device.runtime.source_thread import Feed
+from device.runtime.sources import live_feeds
+from device.standards import direction
+from device.state.rig import MAX_BIAS_MS, Rig, store_rig
 
 _SECONDS = Range(10, 600)
 _LIVE_S = 60.0

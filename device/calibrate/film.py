@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from av.stream import Stream
 
-from device.config_kinds import Range
+from device.calibrate.pattern import FLASH_S, beep, event_times_s
+from device.config.constraints import Range
 from device.errors import UsageError
-from device.sync.pattern import FLASH_S, beep, event_times_s
 
 RATE_HZ = 48_000
 DEFAULT_FPS = 30.0

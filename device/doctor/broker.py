@@ -10,8 +10,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from device.config import Config
-from device.devices import is_installed
+from device.commands.devices import is_installed
+from device.config.settings import Config
 from device.doctor.finding import Look, ok, warning
 from device.errors import TransportError
 
@@ -23,7 +23,7 @@ def broker(config: Config, folder: Path) -> Look:
     settings = getattr(config, "mqtt", None)
     if settings is None or not settings.host:
         return ok("none is configured")
-    from device.telemetry import mqtt_access  # type: ignore[attr-defined,unused-ignore]
+    from device.telemetry.mqtt import access as mqtt_access
 
     access = mqtt_access.access(settings, f"{mqtt_access.node_name(settings)}-doctor", folder)
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from device.devices import CAMERA_LIBRARY, MICROPHONE_LIBRARY, Found, is_installed
+from device.commands.devices import CAMERA_LIBRARY, MICROPHONE_LIBRARY, Found, is_installed
 from device.doctor.finding import Look, failed, ok, warning
 from device.doctor.host import Host
 

@@ -8,16 +8,16 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
-from device.config import Config
-from device.config_file import DEFAULT_FILE, read_config
-from device.config_form import Problem
-from device.devices import find_cameras, find_microphones
+from device.bundles.bundle import load_bundle
+from device.bundles.store import Store
+from device.commands.devices import find_cameras, find_microphones
+from device.commands.model import add_store_option, default_store
+from device.config.file import DEFAULT_FILE, read_config
+from device.config.settings import Config
+from device.config.toml_reader import Problem
 from device.doctor import broker, capture, clock, models, power, system
 from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
 from device.doctor.host import Host, this_host
-from device.model_cli import add_store_option, default_store
-from device.towers.bundle import load_bundle
-from device.towers.store import Store
 
 _SPEED_LIMIT_S = 60.0
 _REACH_LIMIT_S = 25.0

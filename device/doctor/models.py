@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from device.analysis.analyzer import Analyzer
+from device.bundles import signature
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.bundles.store import CURRENT, Store, verify_bundle
 from device.capture.file import FileSource
 from device.doctor.finding import Look, failed, ok, warning
-from device.features.fetch import require_face_model
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.analyzer import Analyzer
-from device.towers import signature
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from device.towers.store import CURRENT, Store, verify_bundle
 
 SAMPLE = Path(__file__).parents[1] / "models" / "sample.mkv"
 COMFORTABLE = 1.7  # times real time: 60 % of a core

@@ -7,15 +7,15 @@ import json
 from pathlib import Path
 from typing import Any
 
+from device.analysis.measure import Measured, measure_timeline
 from device.capture.file import FileSource
-from device.config import DEFAULT_SEARCH_MS
+from device.commands.model import chosen_bundle
+from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
-from device.features.fetch import require_face_model
+from device.features.model_download import require_face_model
 from device.fix.copy import copy_moved
 from device.fix.plan import Move, Plan
-from device.model_cli import chosen_bundle
 from device.records import DriftClass, State
-from device.runtime.measure import Measured, measure_timeline
 
 _MAX_OFFSET_MS = 60_000.0
 

@@ -12,19 +12,19 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from device.config import MeasureSettings
-from device.features.quality import SPOILS_NUMBERS, QualityMonitor
+from device.analysis.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.bundles.bundle import Bundle
+from device.clock import Clock
+from device.config.settings import MeasureSettings
+from device.features.signal_quality import SPOILS_NUMBERS, QualityMonitor
 from device.records import NS_PER_S, Chunk, Frame, Report, State
-from device.runtime.analyzer import Analyzer, SlidingWindow, WindowResult
-from device.runtime.clock import Clock
-from device.runtime.handover import Given, Handover
-from device.runtime.load import Load
-from device.runtime.reporter import Reporter
-from device.runtime.schedule import Schedule
-from device.sync.steps import StepWatch
-from device.sync.track import LipEvidence
+from device.reporting.reporter import Reporter
+from device.reporting.schedule import Schedule
+from device.runtime.input_queue import Given, Handover
+from device.runtime.load_shedding import Load
+from device.sync.evidence_stream import LipEvidence
+from device.sync.step_detector import StepWatch
 from device.telemetry.sink import Sink
-from device.towers.bundle import Bundle
 
 OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
 ANALYSIS_STALLED = "analysis_stalled"

@@ -16,8 +16,8 @@ from typing import Any
 
 from device.errors import ModelCorruptError
 from device.records import NS_PER_S
+from device.state.disk import Disk, read_plain
 from device.sync.drift import DriftState
-from device.towers.disk import Disk, read_plain
 
 DRIFT_FILE = "drift.json"
 KEPT_EVERY_S = 120.0  # 15 kB each time: 10 MB a day for an SD card

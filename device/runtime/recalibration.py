@@ -8,8 +8,8 @@ import numpy as np
 
 from device.errors import UsageError
 from device.records import NS_PER_S, Report
-from device.runtime.rig import Rig
-from device.sync.robust import spread
+from device.state.rig import Rig
+from device.sync.robust_stats import spread
 
 LASTS_S = 30.0
 _LEAST_REPORTS = 3

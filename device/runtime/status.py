@@ -6,13 +6,13 @@ import logging
 from collections.abc import Callable, Sequence
 
 from device import __version__
+from device.clock import Clock
 from device.records import NS_PER_S, Info
-from device.runtime.clock import Clock
+from device.reporting.health import EVERY_S, HealthMeter
+from device.reporting.reporter import SCHEMA
 from device.runtime.core import Core
-from device.runtime.feed import Reader
-from device.runtime.health import EVERY_S, HealthMeter
-from device.runtime.reporter import SCHEMA
-from device.runtime.rig import Rig, applies
+from device.runtime.source_thread import Reader
+from device.state.rig import Rig, applies
 from device.telemetry.sink import Sink
 
 _log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from device.records import DriftClass
-from device.sync.robust import Doubles, Line, centre, line, spread
+from device.sync.robust_stats import Doubles, Line, centre, line, spread
 
 PPM_PER_MS_PER_S = 1000.0
 CALL_SIGMA = 3.7  # and not 3: there is a new look every 20 s, all day

@@ -4,7 +4,7 @@ Conventions: times in s from the first picture; offsets in ms, positive is audio
 Method: evidence is summed in bins of one second. The most probable path through them, where an offset may stay, creep
 by a tick, or jump at a price (Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information Theory
 13, 1967), is cut where it jumps: those are the steps. Between them blocks of ten seconds get an offset each, and a
-robust line (`device.sync.robust`) through them a slope; two clocks differ by one slope, so the pieces share the mean of
+robust line (`robust_stats`) through them a slope; two clocks differ by one slope, so the pieces share the mean of
 theirs. Memory is bounded: a recording of more than two hours has its bins joined in pairs, and again.
 """
 
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from device.records import NS_PER_S, DriftClass, Estimate
 from device.sync.curve import TICK_MS, Calibration, estimate
-from device.sync.robust import Doubles, centre, line
-from device.sync.track import LipEvidence
+from device.sync.evidence_stream import LipEvidence
+from device.sync.robust_stats import Doubles, centre, line
 
 PPM_PER_MS_PER_S = 1000.0
 MAX_BINS = 7200

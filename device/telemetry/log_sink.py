@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from device.config import LogSettings
+from device.config.settings import LogSettings
 from device.records import Event, EventKind, Health, Info, Report, Verdict
-from device.sync.events import NO_FAULT
-from device.telemetry.log import in_words
-from device.telemetry.logs import LogHandler
+from device.reporting.events import NO_FAULT
+from device.telemetry.logging_setup import LogHandler
+from device.telemetry.report_text import in_words
 
 # How often a report is logged, by its own time. `changes` of every year must leave room on a small card.
 _MINUTE_S, _SIGN_OF_LIFE_S = 60.0, 3600.0

@@ -13,10 +13,10 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
-from device.config import MetricsSettings
-from device.config_kinds import parse_listen
+from device.clock import Clock, SystemClock
+from device.config.constraints import parse_listen
+from device.config.settings import MetricsSettings
 from device.records import Event, Health, Info, Report
-from device.runtime.clock import Clock, SystemClock
 from device.telemetry.metrics import Metrics
 
 RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"

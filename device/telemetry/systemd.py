@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from device.records import Event, Health, Info, Report
-from device.telemetry.log import in_words
+from device.telemetry.report_text import in_words
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"

@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 
 from convert.delegate import left_over
-from device.towers.bundle import load_bundle
-from device.towers.golden import GOLDEN
+from device.bundles.bundle import load_bundle
+from device.bundles.golden import GOLDEN
 from device.towers.litert import Floats, Model
 
 _NOISES = 10

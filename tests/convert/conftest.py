@@ -12,11 +12,11 @@ import pytest
 
 from convert.cli import main
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from train.augment import MARGIN_PX
-from train.data import load_clips
-from train.fit import build_pair
-from train.landmarks import LIP_POINTS
-from train.loop import training_data
+from train.data.augment import MARGIN_PX
+from train.data.landmarks import LIP_POINTS
+from train.data.shards import load_clips
+from train.fit.loop import training_data
+from train.fit.towers import build_pair
 
 LIP_TICKS = 100
 SECRET = "somebody's name"  # speakers are counted in a manifest, never named

@@ -21,7 +21,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 from device.errors import ModelError
-from device.towers.bundle import load_bundle
+from device.bundles.bundle import load_bundle
 status = 0
 for name in sys.argv[1:]:
     try:

@@ -16,6 +16,7 @@ from convert.build import build
 from convert.pack import golden_input
 from convert.quantize import FORMATS
 from convert.towers import examples
+from device.bundles.bundle import FILES, MANIFEST, load_bundle
 from device.errors import (
     AvdriftError,
     InputFormatError,
@@ -26,11 +27,10 @@ from device.errors import (
     UsageError,
 )
 from device.features.contract import FRONT_END
-from device.towers.bundle import FILES, MANIFEST, load_bundle
 from device.towers.macs import count_macs
 from tests.convert.conftest import SECRET, write_shard
-from train.data import Clip, front_end, load_clips
-from train.fit import keras_towers
+from train.data.shards import Clip, front_end, load_clips
+from train.fit.towers import keras_towers
 
 SYNCNET_MACS_PER_S = 25 * (1.56e9 + 0.24e9)  # as published
 

@@ -11,11 +11,11 @@ import pytest
 
 from convert.card import page
 from convert.cli import main
-from device.towers.bundle import DEFAULT_BUNDLE, MANIFEST, load_bundle
+from device.bundles.bundle import DEFAULT_BUNDLE, MANIFEST, load_bundle
 from tests.convert.conftest import SECRET
 from tests.scenes import ROOT
-from train.card import DEFAULT_CARD, read_card
-from train.tables import markdown_of
+from train.evaluation.tables import markdown_of
+from train.model_card import DEFAULT_CARD, read_card
 
 FIGURES = {
     "windows": 9, "within_frame": 0.875, "low": None, "high": None, "rmse_frames": 0.5, "median_error_ms": 6.4,

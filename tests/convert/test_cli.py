@@ -14,7 +14,7 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from convert.cli import main
-from device.towers.bundle import FILES, MANIFEST
+from device.bundles.bundle import FILES, MANIFEST
 
 TOWERS = ("lips.tflite", "audio.tflite")
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from convert.delegate import _left_over, left_over
 from convert.quantize import to_tflite
+from device.bundles.bundle import DEFAULT_BUNDLE
 from device.errors import ModelContractError
-from device.towers.bundle import DEFAULT_BUNDLE
 from tests.bundles import looping_model
 
 

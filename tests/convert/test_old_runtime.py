@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from device.towers.bundle import DEFAULT_BUNDLE, MANIFEST
+from device.bundles.bundle import DEFAULT_BUNDLE, MANIFEST
 from tests.convert.old_runtime import environment, verify
 
 pytestmark = pytest.mark.slow

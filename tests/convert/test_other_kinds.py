@@ -14,14 +14,14 @@ from convert.cli import main
 from convert.kinds import KINDS
 from convert.syncnet import windows_of
 from convert.trained import open_run
+from device.bundles.bundle import load_bundle
+from device.bundles.model_kinds import DIRECT
 from device.cli import main as avdrift
 from device.errors import ModelContractError
 from device.sync.curve import unit
-from device.towers.bundle import load_bundle
-from device.towers.kinds import DIRECT
-from train.fit_direct import DirectConfig, build_direct
-from train.fit_syncnet import SyncNetConfig, build_syncnet
-from train.syncnet import distance_evidence
+from train.fit.direct import DirectConfig, build_direct
+from train.fit.syncnet import SyncNetConfig, build_syncnet
+from train.models.syncnet import distance_evidence
 
 
 def run_of(folder: Path, config: Any, net: Any) -> Path:

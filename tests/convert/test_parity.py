@@ -12,8 +12,8 @@ from convert import parity
 from convert.parity import Parity, cosine, require_parity
 from device.errors import InputFormatError, ModelError
 from device.sync.curve import Calibration
-from train.data import Clip
-from train.measure import Encode, Towers, track
+from train.data.shards import Clip
+from train.evaluation.tracks import Encode, Towers, track
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,7 +19,7 @@ from convert.towers import examples
 from device.errors import ModelContractError
 from device.sync.curve import unit
 from device.towers.litert import Model
-from train.data import load_clips
+from train.data.shards import load_clips
 
 Floats = npt.NDArray[np.float32]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from convert.cli import main
-from device.towers.kinds import LIPS
-from device.towers.signature import SIGNATURE, verify
+from device.bundles.model_kinds import LIPS
+from device.bundles.signature import SIGNATURE, verify
 from tests.bundles import write_bundle
 from tests.stores import make_key, needs_ssh_keygen, trust
 

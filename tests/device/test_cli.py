@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from device import __version__, run_cli
+from device import __version__
 from device.capture.source import LiveSource
 from device.cli import main
-from device.config import Config
+from device.commands import run
+from device.config.settings import Config
 from device.errors import UsageError
-from device.features.fetch import SHARE_VARIABLE
+from device.features.model_download import SHARE_VARIABLE
 from device.records import Chunk, Frame
-from device.runtime.feed import Feed
-from device.runtime.live import live_feeds
+from device.runtime.source_thread import Feed
+from device.runtime.sources import live_feeds
 from tests.scenes import REPORT_KEYS, ROOT, rash_bundle, talking, tiny_bundle
 
 
@@ -77,7 +78,7 @@ def test_run_without_a_recording_measures_camera_and_microphone(
     def refuse() -> LiveSource[Frame | Chunk]:
         raise UsageError("no such camera", where="avdrift.toml", remedy="Correct it")
 
-    monkeypatch.setattr(run_cli, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
+    monkeypatch.setattr(run, "live_feeds", lambda config: [Feed("camera", refuse), Feed("microphone", refuse)])
     assert main(["run", "--bundle", str(tiny_bundle()), "--store", str(tmp_path)]) == 2
     assert "no such camera" in capsys.readouterr().err
 
@@ -167,7 +168,7 @@ def test_a_face_detector_that_is_not_there_is_told(
     assert main(["measure", str(talking()), "--bundle", str(tiny_bundle())]) == 4
     assert main(["replay", str(talking()), "--bundle", str(tiny_bundle())]) == 4
     shown = capsys.readouterr()
-    assert shown.out == "" and "device.features.fetch" in shown.err
+    assert shown.out == "" and "device.features.model_download" in shown.err
 
 
 def test_signals_are_handled_as_before_once_the_daemon_has_ended() -> None:

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from device.bench.pipeline import SAMPLE
 from device.capture.file import FileSource
 from device.features.face import Face, FaceDetector
-from device.features.fetch import face_model_path
-from device.features.lipgrid import normalize
+from device.features.model_download import face_model_path
+from device.features.mouth_grid import normalize
 from device.features.tracker import MouthTracker
 from device.pictures import WHOLE, Bytes, Part, Picture, Yuv420, brightness, gray_of_luma, luma, turned, whole_rgb
 from device.records import NS_PER_S, Frame

@@ -26,9 +26,9 @@ BEGIN = """
 import json, threading, time
 from tests.devices.virtual_camera import install
 picamera2 = install()
-from device.capture.camera import CameraSource
-from device.capture.cameras import list_cameras, open_camera
-from device.config import CameraSettings
+from device.capture.cameras.picamera2_source import CameraSource
+from device.capture.cameras.discovery import list_cameras, open_camera
+from device.config.settings import CameraSettings
 from device.errors import CaptureError
 """
 

@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.capture.microphone import MicrophoneSource
-from device.capture.placed_sound import CHUNK_MS
-from device.config import MicrophoneSettings
+from device.capture.microphones.resampler import CHUNK_MS
+from device.capture.microphones.source import MicrophoneSource
+from device.config.settings import MicrophoneSettings
 from device.errors import DeviceLostError, DeviceMissingError
 from device.records import NS_PER_S, Chunk
 from tests.devices.null_sink import DEVICE, RATE_HZ, NullSink, null_sink

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from device.calibrate.film import write_film
-from device.features import fetch
+from device.features import model_download
 from tests.devices.null_sink import DEVICE, RATE_HZ, NullSink, null_sink
 from tests.devices.player import Player
 from tests.devices.rig import ROOT, Avdrift, Clip, Talking
@@ -75,8 +75,8 @@ class Rig:
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    if not (fetch.share_dir() / fetch.FACE_MODEL.name).is_file():
-        assert fetch.main() == 0
+    if not (model_download.share_dir() / model_download.FACE_MODEL.name).is_file():
+        assert model_download.main() == 0
     folder = tmp_path_factory.mktemp("rig")
     (folder / "avdrift.toml").write_text(CONFIG)
     before = os.getpriority(os.PRIO_PROCESS, 0)

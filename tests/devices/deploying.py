@@ -9,7 +9,7 @@ import tempfile
 from functools import partial
 from pathlib import Path
 
-from device.towers.bundle import DEFAULT_BUNDLE
+from device.bundles.bundle import DEFAULT_BUNDLE
 from tests.bundles import change_manifest
 from tests.devices.nspawn import Machine
 from tests.devices.service import STATE, journal, measuring, pid

@@ -34,17 +34,17 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.capture.cameras.pixels import to_picture
 from device.capture.file import FileSource
-from device.capture.pixels import to_picture
-from device.capture.placed_sound import CHUNK_MS
+from device.capture.microphones.resampler import CHUNK_MS
 from device.capture.source import Closing
-from device.config import MeasureSettings
-from device.features.fetch import require_face_model
+from device.config.settings import MeasureSettings
+from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
 from device.runtime.daemon import Daemon
-from device.runtime.feed import Feed
-from device.runtime.live import Lines
-from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from device.runtime.source_thread import Feed
+from device.runtime.sources import Lines
 from device.towers.litert import Model
 
 PI4_MMAC_PER_MS = 3.5

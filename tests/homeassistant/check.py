@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from device.runtime.commands import Command
-from device.telemetry.mqtt import MqttSink
+from device.runtime.command_handler import Command
+from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import (
     FAST,
     NODE,

@@ -73,7 +73,7 @@ class SimThread(threading.Thread):
 
 
 class SimClock:
-    """A Clock (see `device.runtime.clock`) whose time costs nothing. Used by `with`; leaving it ends all that wait.
+    """A Clock (see `device.clock`) whose time costs nothing. Used by `with`; leaving it ends all that wait.
 
     Raises RuntimeError in every waiting thread when nothing has happened for `patience_s` of real time: the message
     names who waits for what, and shows where the others are. Raises RuntimeError at the end for threads left waiting.

@@ -11,14 +11,14 @@ from functools import cache
 from random import Random
 from typing import Any
 
-from device.config import MeasureSettings
-from device.features.fetch import require_face_model
+from device.analysis.analyzer import Analyzer
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.config.settings import MeasureSettings
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Event, Frame, Health, Info, Report
-from device.runtime.analyzer import Analyzer
 from device.runtime.daemon import Daemon
-from device.runtime.feed import Feed
-from device.sync.track import LipEvidence
-from device.towers.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.runtime.source_thread import Feed
+from device.sync.evidence_stream import LipEvidence
 from tests.scripted.faults import Fault, World
 from tests.scripted.simclock import SimClock
 from tests.scripted.sources import TRUTH_MS, Item

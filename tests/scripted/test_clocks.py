@@ -17,7 +17,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from device.capture.audio_clock import AudioClock, Stamp
+from device.capture.microphones.audio_clock import AudioClock, Stamp
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from tests.scripted.faults import World
 from tests.scripted.simclock import START_NS

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device.clock import Clock, SystemClock
 from device.records import NS_PER_S
-from device.runtime.clock import Clock, SystemClock
 from tests.scripted.simclock import START_NS, SimClock
 
 

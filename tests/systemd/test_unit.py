@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from device.cli import build_parser
-from device.config_file import DEFAULT_FILE
+from device.config.file import DEFAULT_FILE
 from device.errors import ModelError, UsageError
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.features.logmel import mel_filters
-from train.augment import MARGIN_PX
-from train.data import Clip
-from train.landmarks import LIP_POINTS
-from train.measure import Towers, Track
-from train.prepare import SHARD_FORMAT
+from train.data.augment import MARGIN_PX
+from train.data.landmarks import LIP_POINTS
+from train.data.prepare import SHARD_FORMAT
+from train.data.shards import Clip
+from train.evaluation.tracks import Towers, Track
 
 LETTERS = 15
 SIDE = FRONT_END.crop_px + 2 * MARGIN_PX

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from tests.train.made import make_clip
-from train.data import Clip
-from train.landmarks import LIP_POINTS
+from train.data.landmarks import LIP_POINTS
+from train.data.shards import Clip
 
 CLOSURE_MS = 90.0
 VOWEL_MS = 200.0

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from device.features.fetch import SHARE_VARIABLE
+from device.bundles.bundle import DEFAULT_BUNDLE
+from device.features.model_download import SHARE_VARIABLE
 from device.sync.curve import Calibration
-from device.towers.bundle import DEFAULT_BUNDLE
 from tests.train.made import make_clip, write_shard
 from train.cli import build_parser, main
-from train.load_towers import read_calibration
+from train.models.load import read_calibration
 
 WITHOUT_TENSORFLOW = """
 import sys
@@ -63,7 +63,7 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
 def test_prepare_without_a_table_is_exit_code_3(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("train.cli_make.require_face_model", lambda: None)
+    monkeypatch.setattr("train.commands.make.require_face_model", lambda: None)
     assert main(["prepare", str(tmp_path), str(tmp_path / "out")]) == 3
     assert "clips.csv" in said(capsys)
 
@@ -73,7 +73,7 @@ def test_prepare_without_the_face_model_is_exit_code_4(
 ) -> None:
     monkeypatch.setenv(SHARE_VARIABLE, str(tmp_path / "share"))
     assert main(["prepare", str(tmp_path), str(tmp_path / "out")]) == 4
-    assert "device.features.fetch" in said(capsys)
+    assert "device.features.model_download" in said(capsys)
     assert not (tmp_path / "out").exists()
 
 
@@ -83,7 +83,7 @@ def test_prepare_wants_a_possible_number_of_jobs(tmp_path: Path, capsys: pytest.
 
 
 def test_synth_has_its_own_options(capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("train.synth")
+    pytest.importorskip("train.synth.render")
     with pytest.raises(SystemExit) as stopped:
         main(["synth", "--help"])
     assert stopped.value.code == 0
@@ -174,7 +174,7 @@ def test_every_field_of_the_configuration_is_an_option() -> None:
     pytest.importorskip("keras")
     from dataclasses import fields
 
-    from train.fit_config import FitConfig
+    from train.fit.config import FitConfig
 
     given = build_parser("fit").parse_args(["fit", "x", "--out", "y", "--steps", "7"])
     assert given.steps_per_epoch == 7
@@ -207,7 +207,7 @@ def test_a_calibration_that_is_none_is_exit_code_3(
 ) -> None:
     from tests.train.made import perfect_towers
 
-    monkeypatch.setattr("train.load_towers.towers_of_bundle", lambda _: (perfect_towers(), Calibration(), "made"))
+    monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), Calibration(), "made"))
     (tmp_path / "c.json").write_text(content)
     assert main(["evaluate", str(tmp_path), "--calibration", str(tmp_path / "c.json")]) == 3
     assert "c.json" in said(capsys)
@@ -219,7 +219,7 @@ def test_evaluate_prints_tables_or_json_and_writes_all_files(
     from tests.train.made import perfect_towers
 
     calibration = Calibration(logit_scale=8.0, temperature=2.0)
-    monkeypatch.setattr("train.load_towers.towers_of_bundle", lambda _: (perfect_towers(), calibration, "made 1.0"))
+    monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), calibration, "made 1.0"))
     for k in range(2):
         write_shard(make_clip(f"{k}", seconds=5, seed=k, speaker=f"{k}", offset_ticks=3), tmp_path / "shards")
     command = ["evaluate", str(tmp_path / "shards"), "--out", str(tmp_path / "out")]
@@ -244,7 +244,7 @@ def test_trust_fits_a_given_calibration_and_says_where_it_cannot(
 ) -> None:
     from tests.train.made import perfect_towers
 
-    monkeypatch.setattr("train.load_towers.towers_of_bundle", lambda _: (perfect_towers(), Calibration(), "made 1.0"))
+    monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), Calibration(), "made 1.0"))
     for k in range(2):
         write_shard(make_clip(f"{k}", seconds=12, seed=k, speaker=f"{k}"), tmp_path / "shards")
     given, out = Calibration(logit_scale=8.0, temperature=2.0, null_log_odds=9.0, rival_ticks=0), tmp_path / "c.json"
@@ -256,7 +256,7 @@ def test_trust_fits_a_given_calibration_and_says_where_it_cannot(
     assert fitted.null_log_odds < 9
     assert replace(given, logit_scale=fitted.logit_scale, null_log_odds=fitted.null_log_odds) == fitted
 
-    monkeypatch.setattr("train.trust_fit.LEAST_RIGHT", 1.1)
+    monkeypatch.setattr("train.evaluation.threshold_fit.LEAST_RIGHT", 1.1)
     assert main([*command, str(tmp_path / "kept.json")]) == 0
     assert "that of before is kept" in capsys.readouterr().err
     assert json.loads((tmp_path / "kept.json").read_text())["null_log_odds"] == 9

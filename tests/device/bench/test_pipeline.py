@@ -13,7 +13,7 @@ from device.bench.timing import CostReport, StageCost
 from device.capture.file import FileSource
 from device.errors import InputFormatError, InputMissingError, ModelMissingError
 from device.features.contract import FRONT_END
-from device.features.fetch import require_face_model
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S
 from device.towers.macs import count_macs
 from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS

@@ -19,13 +19,13 @@ from device.calibrate.bias import MODEL_ZERO_STD_MS, PERSON_STD_MS, from_pattern
 from device.calibrate.cli import calibrate_command
 from device.calibrate.gather import Live, recorded
 from device.cli import main
-from device.config import Config
+from device.config.settings import Config
 from device.doctor.models import SAMPLE
 from device.errors import CaptureError, DeviceBusyError, DeviceLostError, UsageError
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.feed import Feed
-from device.runtime.live import live_feeds
-from device.runtime.rig import load_rig
+from device.runtime.source_thread import Feed
+from device.runtime.sources import live_feeds
+from device.state.rig import load_rig
 from tests.films import cut, film
 from tests.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
 from tests.scenes import silent

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from device.calibrate.film import CONTAINERS, write_film
+from device.calibrate.pattern import beep, event_times_s, find_beeps
 from device.calibrate.show import PLAYERS, player, show
 from device.cli import main
 from device.errors import UsageError
-from device.sync.pattern import beep, event_times_s, find_beeps
 from tests.films import FILM_S, decoded, film
 
 

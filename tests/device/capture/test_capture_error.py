@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.capture.audio_clock import AudioClock
+from device.capture.microphones.audio_clock import AudioClock
 from device.features.contract import LIP_TICK_NS
-from device.features.lipgrid import LipGrid
 from device.features.mouth import MouthCrop
+from device.features.mouth_grid import LipGrid
 from device.records import NS_PER_MS, NS_PER_S
 from tests.clocks import RATE_HZ, START_NS, Crystal, Errors, Times, jitter_ns, stamps
 

@@ -15,20 +15,20 @@ from typing import Any
 
 import pytest
 
-from device import config
+from device.config.settings import SECTIONS
 from device.doctor import broker as doctor_broker
 from device.doctor.broker import broker
 from device.doctor.finding import Level
 from device.errors import TransportError
 
-pytest.importorskip("device.telemetry.mqtt_access")
+pytest.importorskip("device.telemetry.mqtt.access")
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 needs_mosquitto = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed")
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
 
 
 def settings(**values: Any) -> Any:
-    section: Any = config.SECTIONS["mqtt"]
+    section: Any = SECTIONS["mqtt"]
     return section(**values)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from device.devices import Found
+from device.commands.devices import Found
 from device.doctor.capture import camera, microphone, permissions
 from device.doctor.finding import Level
 from tests.hosts import PC, PI_4, host

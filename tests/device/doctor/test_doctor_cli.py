@@ -14,8 +14,8 @@ from device.doctor.cli import all_checks, doctor_command
 from device.doctor.finding import Level
 from tests.hosts import PC, PI_4, PI_5_WEAK, host
 
-pytest.importorskip("device.capture.cameras")
-pytest.importorskip("device.capture.sound_cards")
+pytest.importorskip("device.capture.cameras.discovery")
+pytest.importorskip("device.capture.microphones.sound_cards")
 
 NAMES = [
     "config", "software", "state folder", "memory", "power", "throttling", "temperature", "clock source", "wall clock",
@@ -84,7 +84,7 @@ def test_the_real_computer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
-    from device.config import Config
+    from device.config.settings import Config
 
     names = [check.name for check in all_checks(host(tmp_path, {}), Config(), [], None, tmp_path)]
     assert names == NAMES and len(set(names)) == len(names)

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from device.bundles.bundle import load_bundle
+from device.bundles.model_kinds import LIPS
+from device.bundles.store import Store
 from device.doctor import models
 from device.doctor.finding import Level
 from device.errors import ModelCorruptError, ModelError, ModelSignatureError
-from device.towers.bundle import load_bundle
-from device.towers.kinds import LIPS
-from device.towers.store import Store
 from tests.bundles import write_bundle
 from tests.scenes import talking_items, tiny_bundle
 from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned

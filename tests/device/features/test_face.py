@@ -8,12 +8,12 @@ import numpy.typing as npt
 import pytest
 
 from device.features.face import Face, FaceDetector, _anchors
-from device.features.fetch import face_model_path
+from device.features.model_download import face_model_path
 from device.records import RgbImage
 from device.towers.litert import Floats, Model
-from train.synth_face import FaceRenderer, Pose
-from train.synth_look import random_look
-from train.synth_mouth import Mouth
+from train.synth.appearance import random_look
+from train.synth.articulation import Mouth
+from train.synth.face import FaceRenderer, Pose
 
 needs_model = pytest.mark.skipif(not face_model_path().is_file(), reason="the face model has not been fetched")
 

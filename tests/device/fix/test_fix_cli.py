@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from device.analysis.measure import Measured
 from device.cli import main
 from device.errors import UsageError
 from device.fix.cli import plan_for
 from device.fix.plan import Move
 from device.records import State
-from device.runtime.measure import Measured
 from device.sync.timeline import Piece, Step, Timeline
 from tests.device.fix.test_copy import delays_ms, recording
 from tests.scenes import talking, tiny_bundle

@@ -11,14 +11,14 @@ from typing import Any, cast
 
 import pytest
 
-from device.config import MeasureSettings
+from device.bundles.bundle import load_bundle
+from device.config.settings import MeasureSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError, UsageError
-from device.features.fetch import require_face_model
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.feed import ORPHAN_PATIENCE_S, Feed, RecordingFeed
-from device.runtime.rig import Rig
-from device.towers.bundle import load_bundle
+from device.runtime.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
+from device.state.rig import Rig
 from tests.live import (
     CAMERA,
     MICROPHONE,

@@ -10,15 +10,15 @@ from typing import Any, NoReturn
 
 import pytest
 
+from device.analysis import analyzer
+from device.bundles.bundle import Bundle
+from device.bundles.rollout import LOOK_EVERY_S, Models
+from device.bundles.store import CURRENT, Store
+from device.bundles.trial import Standing
+from device.bundles.trial_file import TrialFile
 from device.records import EventKind, State
-from device.runtime import analyzer
-from device.runtime.models import LOOK_EVERY_S, Models
-from device.runtime.trial import Standing
-from device.runtime.trial_file import TrialFile
-from device.sync.steps import StepWatch
-from device.towers.bundle import Bundle
+from device.sync.step_detector import StepWatch
 from device.towers.litert import Model
-from device.towers.store import CURRENT, Store
 from tests.bundles import change_manifest, sign_off
 from tests.live import RASH, Live, live
 from tests.scenes import talking_items

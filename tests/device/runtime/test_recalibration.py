@@ -10,9 +10,9 @@ import pytest
 
 from device.errors import UsageError
 from device.records import NS_PER_S, State
+from device.reporting.reporter import Reporter
 from device.runtime.recalibration import LASTS_S, Recalibration
-from device.runtime.reporter import Reporter
-from device.runtime.rig import Rig
+from device.state.rig import Rig
 
 BLANK = Reporter("tiny", "itu-r-bt1359", 5.0).report(None)
 OLD = Rig(20.0, 2.0, 1, "a", "b")

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
-from device.config import MeasureSettings
-from device.features.fetch import require_face_model
+from device.bundles.bundle import load_bundle
+from device.config.settings import MeasureSettings
+from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
-from device.runtime.feed import RecordingFeed
-from device.towers.bundle import load_bundle
+from device.runtime.source_thread import RecordingFeed
 from tests.scenes import rash_bundle, talking_items
 
 HALF_NS = 4 * NS_PER_S

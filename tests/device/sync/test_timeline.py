@@ -7,8 +7,8 @@ import pytest
 
 from device.records import DriftClass
 from device.sync.curve import TICK_MS, Calibration
+from device.sync.evidence_stream import LipEvidence
 from device.sync.timeline import MAX_BINS, Bins, Floats, Timeline, timeline
-from device.sync.track import LipEvidence
 
 SIZE = 201
 CALIBRATION = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=0.0)

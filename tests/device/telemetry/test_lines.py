@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from device.telemetry.lines import LineWriter, is_journal
-from tests.device.test_config_file import at_most
+from tests.device.config.test_file import at_most
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from device.config import LogSettings
+from device.config.settings import LogSettings
 from device.records import Event, EventKind, Health, Info, Report, State
-from device.telemetry.log import in_words
 from device.telemetry.log_sink import LogSink, worth_saying
-from tests.device.telemetry.test_log import BLIND, MEASURED
+from device.telemetry.report_text import in_words
+from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 EVENT = Event(
     schema=1, seq=7, boot_id="b", uptime_s=9.5, t_unix_ms=1, clock_synced=None, kind=EventKind.VERDICT,

@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from device.records import NS_PER_S, DriftClass, Health, Info, Report, State
 from device.telemetry.metrics import Metrics
-from tests.device.telemetry.test_log import BLIND, MEASURED
 from tests.device.telemetry.test_log_sink import EVENT, INFO
+from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 

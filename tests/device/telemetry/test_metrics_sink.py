@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from device.config import MetricsSettings
+from device.config.settings import MetricsSettings
 from device.telemetry.metrics_sink import MetricsSink
-from tests.device.telemetry.test_log import MEASURED
 from tests.device.telemetry.test_log_sink import EVENT, INFO
 from tests.device.telemetry.test_metrics import HEALTH
+from tests.device.telemetry.test_report_text import MEASURED
 
 PATIENCE_S = 30.0
 

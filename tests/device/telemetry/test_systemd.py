@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from device.records import Direction, DriftClass, Report, State, Verdict
-from device.telemetry.log import in_words
+from device.telemetry.report_text import in_words
 from device.telemetry.sink import Hub
 from device.telemetry.systemd import Notifier
 

@@ -13,10 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 
+from device.analysis.analyzer import Analyzer
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.capture.file import FileSource
-from device.features.fetch import require_face_model
-from device.runtime.analyzer import Analyzer
-from device.towers.bundle import DEFAULT_BUNDLE, load_bundle
+from device.features.model_download import require_face_model
 from device.towers.litert import Floats, Model
 
 SAMPLE = DEFAULT_BUNDLE.parent / "sample.mkv"

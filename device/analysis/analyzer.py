@@ -1,0 +1,218 @@
+"""The whole numeric chain as one object without threads or clocks: frames and chunks in, evidence out."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from device.bundles.bundle import Bundle
+from device.config.settings import DEFAULT_SEARCH_MS, SEARCH_MS
+from device.errors import UsageError
+from device.features.chunks import ChunkJoiner
+from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FRONT_END, LIP_TICK_NS
+from device.features.face import FaceDetector
+from device.features.logmel import LogMelStream
+from device.features.mouth import MouthCrop
+from device.features.mouth_grid import LipGrid, normalize
+from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
+from device.features.vad import SpeechMemory, SpeechStream, widen
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
+from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.direct import score_of
+from device.sync.evidence_stream import EvidenceStream, LipEvidence
+from device.sync.offset_hmm import curve_now
+from device.towers.blocks import BlockStream, Embeddings
+
+MEASURING_CONFIDENCE = 0.95
+_MIN_FACE_RATIO = 0.5
+_MIN_SPEECH_RATIO = 0.3
+_KEPT_SPEECH_TICKS = 100 * 120
+_HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
+
+
+def search_ticks(search_ms: float) -> int:
+    """The search range in audio ticks. Raises UsageError outside what the configuration allows."""
+    if not SEARCH_MS.takes(search_ms):
+        raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy=f"Give {SEARCH_MS} ms")
+    return round(search_ms / TICK_MS)
+
+
+class Analyzer:
+    """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
+
+    def __init__(self, bundle: Bundle, faces: Path | FaceDetector, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
+        """`faces` finds them: a detector, or the file of its model."""
+        self._detector = FaceDetector(faces) if isinstance(faces, Path) else faces
+        self._reach_ticks, self._load = search_ticks(search_ms), 0
+        self.use(bundle)
+
+    def use(self, bundle: Bundle) -> None:
+        """Begin anew, with these models."""
+        self._bundle, self.calibration = bundle, bundle.calibration
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all that came: what comes next has nothing to do with it."""
+        bundle = self._bundle
+        self.faces: int | None = None
+        self._mouth = MouthTracker(self._detector)
+        self._mel, self._speech = LogMelStream(), SpeechStream()
+        self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # of each face that is followed
+        self._audio = BlockStream(bundle.audio)
+        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration, score_of(bundle))
+        self._sound = ChunkJoiner()
+        self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
+        self.set_load(self._load)
+
+    def set_load(self, step: int) -> None:
+        """How much to leave out: 0 nothing; 1 every second face detection; 2 also every second block of lips.
+
+        Where several faces are followed, 1 keeps to the one that is most probably heard.
+        """
+        if step and not self._load:
+            self._mouth.favourite = self._evidence.speaker
+        self._load = step
+        self._mouth.detect_every_ns = DETECT_EVERY_NS * (2 if step else 1)
+        self._mouth.max_faces = 1 if step else MAX_FACES
+        for _, lips in self._lips.values():
+            lips.skips = step > 1
+
+    def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
+        """Take what a source gives; give the evidence that it completes."""
+        if isinstance(item, Frame):
+            for mouths in self._mouth.push(item):
+                yield from self._push_mouths(mouths)
+            return
+        for chunk in self._sound.push(item):
+            yield from self._push_sound(chunk)
+
+    def finish(self) -> Iterator[LipEvidence]:
+        """What is left when the source has ended."""
+        for chunk in self._sound.finish():
+            yield from self._push_sound(chunk)
+        for mouths in self._mouth.finish():
+            yield from self._push_mouths(mouths)
+        for part in self._audio.finish():
+            yield from self._evidence.push_audio(part)
+        rest = [(lane, part) for lane, (_, lips) in self._lips.items() for part in lips.finish()]
+        yield from self._evidence.push_faces(rest)
+        yield from self._evidence.finish()
+
+    def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
+        """Share of the time in which somebody speaks; None where nothing was heard."""
+        flags = self._speech_flags(from_ns, to_ns)
+        return float(flags.mean()) if len(flags) else None
+
+    def speech_ns(self, from_ns: int, to_ns: int) -> int:
+        """How long somebody speaks, within the last two minutes."""
+        return int(self._speech_flags(from_ns, to_ns).sum()) * AUDIO_TICK_NS
+
+    def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
+        first, end = (-(-t_ns // AUDIO_TICK_NS) for t_ns in (from_ns, to_ns))
+        return widen(self._spoken.between(first, end))
+
+    def _push_sound(self, chunk: Chunk) -> Iterator[LipEvidence]:
+        self._spoken.add(*self._speech.push(chunk))
+        tick, rows = self._mel.push(chunk)
+        for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
+            yield from self._evidence.push_audio(part)
+
+    def _push_mouths(self, mouths: list[MouthCrop]) -> Iterator[LipEvidence]:
+        parts: list[tuple[int, Embeddings]] = []
+        ended = self._lips.keys() - {crop.lane for crop in mouths}
+        for lane in ended:
+            parts += [(lane, part) for part in self._lips.pop(lane)[1].finish()]
+        for crop in mouths:
+            self.faces = crop.faces
+            grid, lips = self._lips.get(crop.lane) or self._new_lane(crop)
+            parts += [(crop.lane, part) for part in lips.push(*grid.push(crop))]
+        yield from self._evidence.push_faces(parts, ended)
+
+    def _new_lane(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
+        # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
+        # those are, and nothing waits.
+        ends_at = self._evidence.rival_ticks - self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK
+        lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
+        lips.skips = self._load > 1
+        self._evidence.begin(crop.lane, -(-crop.t_ns // LIP_TICK_NS))
+        self._lips[crop.lane] = LipGrid(), lips
+        return self._lips[crop.lane]
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """A stretch of a recording: `best` is the best guess however low its confidence, `state` whether to believe it."""
+
+    from_ns: int
+    to_ns: int
+    state: State
+    best: Estimate | None
+    speech_ratio: float | None
+
+    @property
+    def offset_ms(self) -> float | None:
+        return self.best.offset_ms if self.best and self.state is State.MEASURING else None
+
+
+def judge(
+    curve: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
+    calibration: Calibration,
+) -> WindowResult:  # fmt: skip
+    """From a window's summed evidence to what may be said of it."""
+    best = estimate(curve, calibration) if len(curve) else None
+    if face_ratio < _MIN_FACE_RATIO:
+        state = State.NO_FACE
+    elif speech_ratio is None or speech_ratio < _MIN_SPEECH_RATIO:
+        state = State.NO_SPEECH
+    elif best is None or best.at_edge or best.confidence < MEASURING_CONFIDENCE:
+        state = State.UNCERTAIN
+    else:
+        state = State.MEASURING
+    return WindowResult(from_ns, to_ns, state, best, speech_ratio)
+
+
+def judge_rows(
+    rows: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
+    calibration: Calibration,
+) -> WindowResult:  # fmt: skip
+    """From a window's evidence rows [n, candidates] to what may be said of their newest, whatever changed before."""
+    return judge(curve_now(rows, calibration), face_ratio, speech_ratio, from_ns, to_ns, calibration)
+
+
+class SlidingWindow:
+    """The evidence of the last `window_s` seconds, of which only what came since the last step counts."""
+
+    def __init__(self, window_s: float) -> None:
+        self._length_ns = round(window_s * NS_PER_S)
+        self._rows: deque[LipEvidence] = deque()
+
+    def push(self, row: LipEvidence) -> None:
+        self._rows.append(row)
+        while self._rows[0].t_ns <= row.t_ns - self._length_ns:
+            self._rows.popleft()
+
+    @property
+    def to_ns(self) -> int | None:
+        """Up to where pictures were seen; None before there were any."""
+        return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
+
+    def forget_before(self, t_ns: int) -> None:
+        """What came before a step is another offset's evidence."""
+        while self._rows and self._rows[0].t_ns < t_ns:
+            self._rows.popleft()
+
+    def result(self, analyzer: Analyzer) -> WindowResult | None:
+        """What the window says now; None before there is anything."""
+        if not self._rows:
+            return None
+        # A lip window sees pictures on both sides of its middle.
+        from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
+        return judge_rows(
+            np.stack([row.row for row in self._rows]), float(np.mean([row.face for row in self._rows])),
+            analyzer.speech_ratio(from_ns, to_ns), from_ns, to_ns, analyzer.calibration,
+        )  # fmt: skip

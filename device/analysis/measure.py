@@ -1,0 +1,218 @@
+"""`avdrift measure`: a recording, read as fast as can be, at bounded memory; the whole, its timeline, each window."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from device.analysis.analyzer import MEASURING_CONFIDENCE, Analyzer, WindowResult, judge, search_ticks
+from device.bundles.bundle import Bundle
+from device.capture.file import FileSource
+from device.config.settings import DEFAULT_SEARCH_MS
+from device.errors import UsageError
+from device.features.contract import FRONT_END, LIP_TICK_NS
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State, Verdict
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile, verdict, worst
+from device.sync.evidence_stream import LipEvidence
+from device.sync.timeline import Bins, Piece, Timeline, timeline
+
+_LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
+_ENOUGH_MS = 600
+_SPEECH_STEP_NS = 10 * NS_PER_S
+MAX_WINDOW_S = 100  # the analyzer remembers two minutes of speech
+
+
+class _Stretch:
+    """Evidence summed up over a stretch of time; `to_ns` is where the pictures that it has seen end."""
+
+    def __init__(self, size: int, from_ns: int) -> None:
+        self.curve = np.zeros(size, np.float32)
+        self.from_ns, self.to_ns, self.ticks, self.faces = from_ns, from_ns, 0, 0
+
+    def add(self, row: LipEvidence) -> None:
+        self.curve += row.row
+        self.to_ns = row.t_ns + _LIP_REACH_NS + LIP_TICK_NS
+        self.ticks += 1
+        self.faces += row.face
+
+    def judge(self, to_ns: int, analyzer: Analyzer) -> WindowResult:
+        face_ratio = self.faces / self.ticks if self.ticks else 0.0
+        spoken = analyzer.speech_ratio(self.from_ns, to_ns)
+        return judge(self.curve, face_ratio, spoken, self.from_ns, to_ns, analyzer.calibration)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What is told of a recording, and what more there is to know of it."""
+
+    told: dict[str, Any]  # what design.md calls a measurement: one JSON object
+    timeline: Timeline  # from the first picture on
+    origin_s: float  # when that is, on the file's own clock
+    damaged: str | None
+
+
+class _Windows:
+    """Consecutive windows from the first picture on, each as long as the others: the rest at the end makes none."""
+
+    def __init__(self, window_s: float, size: int, origin_ns: int, analyzer: Analyzer) -> None:
+        self._length_ns, self._size, self._origin_ns = round(window_s * NS_PER_S), size, origin_ns
+        self._analyzer = analyzer
+        self._current: _Stretch | None = None
+        self.found: list[dict[str, Any]] = []
+
+    def add(self, row: LipEvidence) -> None:
+        # A lip window counts where all of it lies inside.
+        first_ns, last_ns = row.t_ns - _LIP_REACH_NS, row.t_ns + _LIP_REACH_NS
+        begins_ns = first_ns - (first_ns - self._origin_ns) % self._length_ns
+        if begins_ns < self._origin_ns or last_ns > begins_ns + self._length_ns:
+            return
+        if self._current is None or self._current.from_ns != begins_ns:
+            self.close()
+            self._current = _Stretch(self._size, begins_ns)
+        self._current.add(row)
+
+    def close(self) -> None:
+        current, self._current = self._current, None
+        if current is None or current.to_ns < current.from_ns + self._length_ns:
+            return
+        result = current.judge(current.from_ns + self._length_ns, self._analyzer)
+        self.found.append(
+            {
+                "t_s": round((result.from_ns - self._origin_ns) / NS_PER_S, 3),
+                "offset_ms": _rounded(result.best.offset_ms) if result.best else None,
+                "confidence": round(result.best.confidence, 4) if result.best else None,
+                "state": result.state,
+                "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best else None,
+            }
+        )
+
+
+class _Speech:
+    """How long somebody speaks, asked of the analyzer before it forgets."""
+
+    def __init__(self, analyzer: Analyzer) -> None:
+        self._analyzer = analyzer
+        self._until_ns: int | None = None
+        self.total_ns = 0
+
+    def add(self, to_ns: int, *, last: bool = False) -> None:
+        self._until_ns = to_ns if self._until_ns is None else self._until_ns
+        if last or to_ns - self._until_ns >= _SPEECH_STEP_NS:
+            self.total_ns += self._analyzer.speech_ns(self._until_ns, to_ns)
+            self._until_ns = to_ns
+
+
+def measure(
+    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
+) -> dict[str, Any]:  # fmt: skip
+    """What is told of a recording, and `damaged`. Raises UsageError, CaptureError."""
+    found = measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile)
+    return found.told | {"damaged": found.damaged}
+
+
+def measure_timeline(
+    path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
+) -> Measured:  # fmt: skip
+    """The same, with the timeline. Raises UsageError, CaptureError."""
+    if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
+        raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
+    analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
+    size = 2 * search_ticks(search_ms) + 1
+    speech = _Speech(analyzer)
+    whole: _Stretch | None = None
+    windows: _Windows | None = None
+    bins = Bins(size, 0)
+    begin_ns = end_ns = None
+    with FileSource(path) as source:
+        for item in source:
+            if whole is None and isinstance(item, Frame):
+                whole = _Stretch(size, item.t_ns)
+                bins = Bins(size, item.t_ns)
+                windows = _Windows(window_s, size, item.t_ns, analyzer) if window_s else None
+            begin_ns = item.t_ns if begin_ns is None else begin_ns
+            end_ns = _end_ns(item) if end_ns is None else max(end_ns, _end_ns(item))
+            _sum_up(analyzer.push(item), whole, bins, windows)
+            if isinstance(item, Chunk):
+                speech.add(item.t_ns)
+        _sum_up(analyzer.finish(), whole, bins, windows)
+        damaged = source.damaged
+    assert whole is not None and begin_ns is not None and end_ns is not None  # a source without any frame raises
+    speech.add(end_ns, last=True)
+    if windows:
+        windows.close()
+    result = _judge_whole(whole, speech.total_ns, analyzer, end_ns)
+    measuring, sure = result.state is State.MEASURING, result.state in (State.MEASURING, State.UNCERTAIN)
+    track = timeline(bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE)
+    limits = PROFILES[profile]
+    told: dict[str, Any] = {
+        "file": str(path),
+        "state": result.state,
+        "offset_ms": _rounded(result.offset_ms),
+        "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best and measuring else None,
+        "confidence": round(result.best.confidence, 4) if result.best and sure else None,
+        "duration_s": round((end_ns - begin_ns) / NS_PER_S, 3),
+        "speech_s": round(speech.total_ns / NS_PER_S, 2),
+        "drift_ppm": _rounded(track.drift_ppm),
+        "drift_std_ppm": _rounded(track.drift_std_ppm),
+        "drift_class": track.drift_class,
+        "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
+        "pieces": [_told_piece(piece, track) for piece in track.pieces],
+        "verdict": _worst_verdict(track, limits),
+        "profile": profile,
+    }
+    if windows:
+        told["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
+    return Measured(told, track, whole.from_ns / NS_PER_S, damaged)
+
+
+def _told_piece(piece: Piece, track: Timeline) -> dict[str, Any]:
+    return {
+        "from_s": round(piece.from_s, 1),
+        "to_s": round(piece.to_s, 1),
+        "offset_ms": _rounded(piece.offset_ms) if piece.sure else None,
+        "offset_std_ms": _rounded(piece.offset_std_ms) if piece.sure else None,
+        "from_offset_ms": _rounded(track.offset_ms(piece, piece.from_s)) if piece.sure else None,
+        "to_offset_ms": _rounded(track.offset_ms(piece, piece.to_s)) if piece.sure else None,
+        "confidence": round(piece.confidence, 4),
+        "state": State.MEASURING if piece.sure else State.UNCERTAIN,
+    }
+
+
+def _worst_verdict(track: Timeline, limits: Profile) -> Verdict:
+    """Of the sure pieces, at both of their ends."""
+    ends = [track.offset_ms(piece, t_s) for piece in track.pieces if piece.sure for t_s in (piece.from_s, piece.to_s)]
+    return worst([verdict(offset_ms, limits) for offset_ms in ends])
+
+
+def _window_verdict(window: dict[str, Any], limits: Profile) -> Verdict:
+    return verdict(window["offset_ms"] if window["state"] is State.MEASURING else None, limits)
+
+
+def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, bins: Bins, windows: _Windows | None) -> None:
+    for row in rows:
+        assert whole is not None  # lips come from pictures
+        whole.add(row)
+        bins.add(row)
+        if windows:
+            windows.add(row)
+
+
+def _judge_whole(whole: _Stretch, speech_ns: int, analyzer: Analyzer, end_ns: int) -> WindowResult:
+    # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
+    enough_faces = whole.faces * FRONT_END.lip_tick_ms >= _ENOUGH_MS
+    enough_speech = speech_ns >= _ENOUGH_MS * NS_PER_MS
+    return judge(whole.curve, float(enough_faces), float(enough_speech), whole.from_ns, end_ns, analyzer.calibration)
+
+
+def _end_ns(item: Frame | Chunk) -> int:
+    return item.t_ns + (len(item.samples) * NS_PER_S // item.rate_hz if isinstance(item, Chunk) else LIP_TICK_NS)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

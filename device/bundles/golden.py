@@ -1,0 +1,68 @@
+"""Golden vectors: what each model of a bundle is given, and what it must answer here as it did where it was made."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+
+from device.bundles.model_kinds import Kind
+from device.errors import ModelContractError, ModelCorruptError
+from device.towers.litert import Floats, Model
+
+GOLDEN = "golden.npz"
+
+# Where a model's answers are the same on every processor, a newer LiteRT may round a tie the other way and no more.
+_MAX_STEPS, _MAX_SHARE = 1, 0.01
+# Elsewhere, of the expected vector's norm. tflite-runtime 2.14 and kernels other than XNNPACK's round in their own way
+# and are off by 0.03, as far as int8 is from float32; another model's answer is off by about 1.
+_TOLERANCE = 0.05
+_REMEDY = "Install the bundle again"
+
+
+def read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Floats, Floats]]:
+    """What each model is given and must answer, by the stem of its file. Raises ModelCorruptError."""
+    stems = [Path(file).stem for file in kind.files]
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+            return {
+                stem: (np.asarray(arrays[f"{stem}_in"], np.float32), np.asarray(arrays[f"{stem}_out"], np.float32))
+                for stem in stems
+            }
+    except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
+        what = f"golden vectors cannot be read ({str(error)[:200]})"  # zipfile may quote half of the archive
+        raise ModelCorruptError(what, where=where, remedy=_REMEDY) from error
+
+
+def check_golden(model: Model, given: Floats, expected: Floats, where: str) -> None:
+    """Nothing, where a model answers as it must. Raises ModelContractError and ModelCorruptError."""
+    if given.shape != model.input_shape or expected.shape != model.output_shapes[0]:
+        raise ModelContractError("golden vectors do not fit the models", where=where, remedy=_REMEDY)
+    try:
+        answer, step = model(given)[0], model.same_step
+    except (ValueError, RuntimeError) as failure:
+        what = f"the models cannot be run ({failure})"
+        raise ModelCorruptError(what, where=where, remedy=_REMEDY) from failure
+    if differs := difference(answer, expected, step):
+        raise ModelCorruptError(f"golden vectors differ by {differs}", where=where, remedy=_REMEDY)
+
+
+def difference(answer: Floats, expected: Floats, step: float | None) -> str:
+    """In words, how far an answer is from the expected one; nothing where that is near enough.
+
+    `step` is what its integers count in, where they should be the same.
+    """
+    if step is None:
+        share = distance(answer, expected)
+        return "" if share < _TOLERANCE else f"{share:.3f}, allowed is {_TOLERANCE}"
+    steps = np.abs(answer - expected) / step
+    most, share = float(steps.max(initial=0)), float(np.mean(~(steps < 0.5)))
+    if most < _MAX_STEPS + 0.5 and share <= _MAX_SHARE:
+        return ""
+    return f"up to {most:.0f} steps in {share:.1%} of the values, allowed is {_MAX_STEPS} in {_MAX_SHARE:.0%}"
+
+
+def distance(answer: Floats, expected: Floats) -> float:
+    """How far an answer is from the expected one, relative to the expected one's norm."""
+    return float(np.linalg.norm(answer - expected) / max(float(np.linalg.norm(expected)), 1e-9))

@@ -1,0 +1,296 @@
+"""Which models a daemon measures with: the store's current ones, on trial while they are new, and back again by itself.
+
+The order of the steps makes a power cut harmless. That a trial runs is on the disk before the models are loaded, since
+loading may already kill; that it failed is there before the link changes, and the next start makes up for the rest.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Self
+
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.bundles.store import PREVIOUS, Activation, Store
+from device.bundles.trial import SETTLED_S, Standing, Trial, begun, ended, fallback_of, fallen, judged, started
+from device.bundles.trial_file import TrialFile
+from device.config.settings import ModelSettings
+from device.errors import AvdriftError, ModelError, ModelStoreError
+from device.records import NS_PER_S, Report
+from device.state.disk import Disk
+
+LOOK_EVERY_S = 2.0
+_WRITE_EVERY_S = 10.0  # of what only changes a count
+_NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something that befell the models: which were measured with before and after it, and one sentence."""
+
+    before: str
+    after: str
+    about: str
+
+
+class Models:
+    """Follows a store. Not for more than one thread.
+
+    As a context: what leaves it by an error that has no name of ours was, perhaps, killed by the models.
+    """
+
+    def __init__(self, store: Store, settings: ModelSettings | None = None, disk: Disk | None = None) -> None:
+        self.news: list[News] = []  # for somebody to tell and to clear
+        self._store, self._settings = store, settings or ModelSettings()
+        self._file, self._keeps = TrialFile(store.folder, disk), False
+        self._trials: dict[str, Trial] = {}  # by digest; only who keeps them has any
+        self._bundle: Bundle | None = None  # in use
+        self._seen: Activation | None = None  # what was last dealt with
+        self._unlinked: tuple[Activation, str | None] | None = None  # failed and still linked, and what should be
+        self._said = ""
+        self._last: Report | None = None  # the newest that was judged
+        self._begun_ns: int | None = None
+        self._now_ns = self._written_ns = self._next_look_ns = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, AvdriftError | BrokenPipeError | KeyboardInterrupt):
+            self._settle()
+        self._file.release()
+
+    def first(self) -> Bundle:
+        """The bundle to begin with. Raises ModelError only where the built-in one is broken."""
+        try:
+            bundle, problem = self._follow(), ""
+        except ModelError as error:
+            spare = self._loaded(fallback_of(self._trials, self._before(False)))
+            bundle, problem = spare, f"{error}. Until then with {spare.label if spare else 'the built-in models'}"
+        self._bundle = bundle or load_bundle(DEFAULT_BUNDLE)
+        if problem:
+            self._say(problem)
+        return self._bundle
+
+    def look(self, bundle: Bundle, report: Report | None, now_ns: int) -> Bundle | None:
+        """Other models to measure with from now on; to be called a few times a second.
+
+        bundle: what is measured with; report: the newest, which may be given more than once; now_ns: monotonic.
+        """
+        self._bundle, self._now_ns = bundle, now_ns
+        self._begun_ns = now_ns if self._begun_ns is None else self._begun_ns
+        other = self._judge(bundle, report)
+        if other is not None or now_ns < self._next_look_ns:
+            return other
+        self._next_look_ns = now_ns + round(LOOK_EVERY_S * NS_PER_S)
+        if now_ns - self._begun_ns > SETTLED_S * NS_PER_S:
+            self._settle()
+        try:
+            self._relink()
+            return self._follow()
+        except ModelError as error:
+            self._say(str(error))
+            return None
+
+    # From the link to the models
+
+    def _follow(self) -> Bundle | None:
+        """The models that are newly linked, their trial begun, or those before where they cannot be loaded.
+
+        None where nothing changes. Raises ModelError.
+        """
+        activation = self._store.activation()
+        if activation is None:
+            return self._builtin_again()
+        if activation == self._seen:
+            return None
+        loaded = self._bundle is not None and self._bundle.digest == activation.digest
+        trial = self._begin(activation, self._before(loaded))
+        self._seen = activation
+        if trial is not None and trial.standing is Standing.FELL_BACK:
+            return self._fall_back(trial, trial.fallback)
+        if loaded:  # whoever has changed the link has changed the models as well
+            return None
+        try:
+            bundle = self._store.load(activation.digest)
+        except ModelError as error:
+            to = self._bundle.digest if self._bundle is not None else trial.fallback if trial is not None else None
+            why = f"they cannot be used: {error}"
+            return self._fall_back(fallen(trial, why) if trial else Trial(*_key(activation), None, why=why), to)
+        if self._bundle is not None:
+            words = ", on trial" if trial is not None and trial.is_open else ""
+            self._tell(bundle.label, f"The models changed from {self._bundle.label} to {bundle.label}{words}")
+        return bundle
+
+    def _builtin_again(self) -> Bundle | None:
+        """The built-in models where a rollback has taken the first others out of use; None where nothing changes."""
+        seen, used = self._seen, self._bundle
+        if seen is None or self._store.named(PREVIOUS) != seen.digest:
+            return None
+        self._seen = None
+        self._settle()
+        if used is None or used.digest != seen.digest:  # whoever has unlinked them has changed the models as well
+            return None
+        bundle = load_bundle(DEFAULT_BUNDLE)
+        self._tell(bundle.label, f"The models changed from {used.label} to {bundle.label}")
+        return bundle
+
+    def _before(self, loaded: bool) -> str | None:
+        """The installed models that were in use before."""
+        if self._bundle is not None and not loaded:
+            before: str | None = self._bundle.digest
+        else:
+            before = self._store.named(PREVIOUS)
+        return before if before is not None and self._store.path_of(before).is_dir() else None
+
+    def _begin(self, activation: Activation, before: str | None) -> Trial | None:
+        """The trial of what is linked, on the disk already; None where it is not this daemon's to keep.
+
+        Raises ModelStoreError where the disk refuses: then the models must not be loaded.
+        """
+        if not self._hold():
+            return None
+        known = self._trials.get(activation.digest)
+        trial = started(begun(activation, known, fallback_of(self._trials, before)))
+        kept = self._trials
+        self._trials = {digest: ended(other) for digest, other in kept.items()} | {trial.digest: trial}
+        try:
+            self._write()
+        except OSError as error:
+            if not trial.is_open:
+                return trial
+            self._trials = kept  # another attempt is no death
+            raise ModelStoreError(
+                f"the trial of new models cannot be written down ({error.strerror}), so they are not begun with",
+                where=str(self._store.folder), remedy="Free some space",
+            ) from error  # fmt: skip
+        return trial
+
+    def _hold(self) -> bool:
+        """Whether this daemon keeps the store's trials. Raises ModelStoreError."""
+        if self._keeps:
+            return True
+        try:
+            self._keeps = self._file.hold()
+            what = "another avdrift measures with it and keeps the trials of new models"
+        except OSError as error:
+            what = f"trials of new models cannot be kept here ({error.strerror})"
+            if error.errno not in _NOT_OURS:
+                raise ModelStoreError(what, where=str(self._store.folder), remedy="Free some space") from error
+        if self._keeps:
+            self._trials = self._file.read()
+        else:
+            _log.warning("%s: %s", self._store.folder, what)
+        return self._keeps
+
+    # And back
+
+    def _judge(self, bundle: Bundle, report: Report | None) -> Bundle | None:
+        """The trial goes on with the newest report; the models before, where that was one too many."""
+        trial, last = self._trials.get(bundle.digest), self._last
+        if report is None or trial is None or not trial.is_open:
+            return None
+        if report.model != bundle.label or (last is not None and report.seq == last.seq):
+            return None
+        self._last = report
+        passed_s = report.uptime_s - last.uptime_s if last is not None and last.model == report.model else 0.0
+        after = judged(trial, report, passed_s, self._settings)
+        if after.standing is Standing.FELL_BACK:
+            return self._fall_back(after, after.fallback)
+        self._trials[after.digest] = after
+        if after.standing is Standing.PASSED:
+            self._tell(bundle.label, f"The models {bundle.label} have passed their trial: {after.why}")
+        due = self._now_ns - self._written_ns > _WRITE_EVERY_S * NS_PER_S
+        if after.is_open != trial.is_open or (after != trial and due):
+            self._keep()
+        return None
+
+    def _fall_back(self, trial: Trial, to: str | None) -> Bundle | None:
+        """The models to measure with in place of what failed; None where those in use can stay."""
+        bundle = self._loaded(to)
+        if self._keeps:
+            self._trials[trial.digest] = trial
+            self._keep()
+            self._unlinked = Activation(*_key(trial)), bundle.digest if bundle is not None else None
+        used = self._bundle
+        bundle = bundle or load_bundle(DEFAULT_BUNDLE)
+        name = f"{trial.digest[:12]}"
+        self._tell(bundle.label, f"Back from the new models {name} to {bundle.label}: {trial.why}", before=name)
+        try:
+            self._relink()
+        except ModelError as error:  # tried again at the next look
+            self._say(str(error))
+        return None if used is not None and used.digest == bundle.digest else bundle
+
+    def _relink(self) -> None:
+        """Have the store's link say what is measured with after a failure. Raises ModelError."""
+        if self._unlinked is None:
+            return
+        failed, to = self._unlinked
+        self._store.fall_back(failed, to)
+        self._unlinked, now = None, self._store.activation()
+        if now is None or now.digest != to:  # nothing is linked any more, or somebody was faster
+            return
+        known = self._trials.get(now.digest)
+        if known is None:
+            known = Trial(*_key(now), None, Standing.PASSED, "they were in use before")
+        # A trial of its own goes on.
+        self._trials[now.digest] = replace(known, made_ns=now.made_ns, running=known.is_open)
+        self._seen = now
+        self._keep()
+
+    def _loaded(self, digest: str | None) -> Bundle | None:
+        try:
+            return self._store.load(digest) if digest is not None else None
+        except ModelError as error:
+            self._say(str(error))
+            return None
+
+    # What is kept and told
+
+    def _settle(self) -> None:
+        """What ends this process from now on says nothing of the models."""
+        if any(trial.running for trial in self._trials.values()):
+            self._trials = {digest: ended(trial) for digest, trial in self._trials.items()}
+            self._keep()
+
+    def _keep(self) -> None:
+        """Write the trials down if that is possible; for what a power cut may take back without harm."""
+        if not self._keeps:
+            return
+        try:
+            self._write()
+        except OSError as error:
+            self._say(f"{self._store.folder}: trials of models cannot be written down ({error.strerror})")
+
+    def _write(self) -> None:
+        self._written_ns = self._now_ns
+        installed = {digest: trial for digest, trial in self._trials.items() if self._store.path_of(digest).is_dir()}
+        self._trials = installed
+        self._file.write(installed)
+
+    def _say(self, about: str) -> None:
+        """Something is wrong, and changes nothing in what is measured with; once."""
+        if about != self._said:
+            self._said = about
+            self._tell(self._bundle.label if self._bundle is not None else "", about)
+
+    def _tell(self, after: str, about: str, before: str | None = None) -> None:
+        used = self._bundle.label if self._bundle is not None else after
+        self.news.append(News(before or used, after, about))
+
+
+def _key(of: Activation | Trial) -> tuple[str, int]:
+    return of.digest, of.made_ns
+
+
+def following(store: Store | None, settings: ModelSettings) -> AbstractContextManager[Models | None]:
+    """What follows a store; nothing where there is none to follow."""
+    return Models(store, settings) if store is not None else nullcontext()

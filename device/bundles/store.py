@@ -1,0 +1,325 @@
+"""The model store on the device: `models/<digest>/` under a state folder, with atomic links `current` and `previous`.
+
+A bundle is verified where it lies, copied into a hidden folder, verified there, and only then renamed to its digest. A
+link changes by renaming a new one over it. So whenever the power goes, `current` is the old bundle or the new one,
+whole; what a killed command has left behind begins with a dot and is swept by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.bundles import signature
+from device.bundles.bundle import MANIFEST, Bundle, load_bundle
+from device.bundles.version import version_key
+from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
+from device.state.disk import Disk, read_plain
+
+CURRENT, PREVIOUS = "current", "previous"
+
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_PREFIX = re.compile(r"[0-9a-f]{6,64}")
+_LOCK = ".lock"
+_MAX_FILE_BYTES = 1 << 28
+_CHOOSE = "Choose one of `avdrift model list` with `avdrift model activate DIGEST`"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One installed bundle; `name` and `version` are None, and `problem` says why, where it does not verify."""
+
+    digest: str
+    name: str | None
+    version: str | None
+    signed: bool
+    current: bool
+    previous: bool
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Activation:
+    """One change of the link `current`: to what, and when it was made, which tells two changes apart."""
+
+    digest: str
+    made_ns: int
+
+
+def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False, trusted: bool = False) -> Bundle:
+    """Signature first, then all that load_bundle checks, then the version. Raises ModelError.
+
+    `allow_unsigned` is for a missing signature; one that is there must be right. `trusted`: as of load_bundle.
+    """
+    if signature.is_signed(folder) or not allow_unsigned:
+        signature.verify(folder, signers)
+    bundle = load_bundle(folder, trusted=trusted)
+    version_key(bundle.version, str(folder / MANIFEST))
+    return bundle
+
+
+class Store:
+    """The store in a state folder. What changes it takes its lock; where that fails, `current` is still whole."""
+
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        self.folder = folder
+        self.signers = folder / signature.SIGNERS
+        self._models = folder / "models"
+        self._disk = disk or Disk()
+
+    def path_of(self, digest: str) -> Path:
+        return self._models / digest
+
+    def linked(self, link: str) -> str | None:
+        """The digest that CURRENT or PREVIOUS names; None without such a link. Raises ModelCorruptError."""
+        path = self._models / link
+        try:
+            digest = str(path.readlink())
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise ModelCorruptError(
+                f"cannot be read as a link ({error.strerror})", where=str(path), remedy=_CHOOSE
+            ) from error
+        if not _DIGEST.fullmatch(digest):
+            raise ModelCorruptError(f"points to {digest[:80]!r}, no bundle", where=str(path), remedy=_CHOOSE)
+        return digest
+
+    def activation(self) -> Activation | None:
+        """What CURRENT names and since when; cheap. None without such a link. Raises ModelCorruptError."""
+        while (digest := self.linked(CURRENT)) is not None:
+            try:
+                made_ns = (self._models / CURRENT).lstat().st_mtime_ns
+            except OSError:  # it has just been removed
+                return None
+            if self.linked(CURRENT) == digest:
+                return Activation(digest, made_ns)
+        return None
+
+    def load(self, digest: str) -> Bundle:
+        """An installed bundle, verified but for its signature, which was checked on the way in. Raises ModelError."""
+        bundle = load_bundle(self.path_of(digest))
+        if bundle.digest != digest:
+            raise ModelCorruptError(
+                f"its manifest has the digest {bundle.digest}", where=str(self.path_of(digest)),
+                remedy="Install the bundle again",
+            )  # fmt: skip
+        return bundle
+
+    def load_current(self) -> Bundle | None:
+        """The bundle in use; None where none was ever activated. Raises ModelError."""
+        digest = self.linked(CURRENT)
+        return None if digest is None else self.load(digest)
+
+    def entries(self) -> list[Entry]:
+        """All installed bundles, each verified, in the order of their digests. Raises ModelError."""
+        current, previous = self.named(CURRENT), self.named(PREVIOUS)
+        return [self._entry(digest, digest == current, digest == previous) for digest in self._digests()]
+
+    def find(self, prefix: str) -> str:
+        """The digest of the one installed bundle that begins so. Raises ModelMissingError."""
+        found = [digest for digest in self._digests() if _PREFIX.fullmatch(prefix) and digest.startswith(prefix)]
+        if len(found) != 1:
+            what = f"{len(found)} installed bundles have a digest that begins with {prefix[:64]!r}"
+            remedy = "Give at least 6 digits of one of those that `avdrift model list` shows"
+            raise ModelMissingError(what, where=str(self._models), remedy=remedy)
+        return found[0]
+
+    def install(self, source: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False) -> Bundle:
+        """Verify a bundle and keep a copy of it. Changes neither link. Raises ModelError.
+
+        Installing it once more changes nothing; an installed copy that has been damaged is replaced.
+        """
+        given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned)
+        if not allow_downgrade:
+            self._refuse_downgrade(given, source)
+        target = self.path_of(given.digest)
+        with self._changing():
+            whole = self._problem(given.digest) is None
+            if whole and signature.is_signed(target) >= signature.is_signed(source):
+                return given
+            copy = self._copy(source, given, allow_unsigned=allow_unsigned)
+            if whole:  # it may be in use, and lacks only the signature
+                self._disk.replace(copy / signature.SIGNATURE, target / signature.SIGNATURE)
+                self._disk.sync_folder(target)
+                self._disk.remove(copy)
+                return given
+            if os.path.lexists(target):
+                self._disk.replace(target, self._models / f".broken-{given.digest}")
+            self._disk.replace(copy, target)
+            self._disk.sync_folder(self._models)
+            self._sweep()
+        return given
+
+    def activate(self, digest: str, *, allow_downgrade: bool = False) -> Bundle:
+        """Make an installed bundle the current one, and the one before it the previous. Raises ModelError.
+
+        The old one is remembered first: a power cut between the two leaves the old one current.
+        """
+        digest = self.find(digest)
+        with self._changing():
+            bundle, old = self.load(digest), self._whole(CURRENT)
+            if not allow_downgrade:
+                self._refuse_downgrade(bundle, self.path_of(digest))
+            if self.named(CURRENT) != digest:
+                if old is not None:  # a broken one is nothing to go back to
+                    self._point(PREVIOUS, old.digest)
+                self._point(CURRENT, digest)
+        return bundle
+
+    def rollback(self) -> Bundle | None:
+        """Swap current and previous; None: none was before the current one, so there is none in use now either.
+
+        A power cut between the two leaves the previous one current. Raises ModelError.
+        """
+        with self._changing():
+            target, old = self.linked(PREVIOUS), self._whole(CURRENT)
+            if target is None or (old is not None and target == old.digest):
+                if old is None:
+                    what = "there are no earlier models to go back to"
+                    raise ModelMissingError(what, where=str(self._models / PREVIOUS), remedy=_CHOOSE)
+                self._point(PREVIOUS, old.digest)
+                self._unlink_current()
+                return None
+            bundle = self.load(target)
+            self._point(CURRENT, target)
+            if old is not None:
+                self._point(PREVIOUS, old.digest)
+        return bundle
+
+    def fall_back(self, failed: Activation, to: str | None) -> None:
+        """Put `to` in use again in place of what failed, or nothing where it is None or damaged. Raises ModelError.
+
+        PREVIOUS stays as it is. If CURRENT was changed meanwhile, somebody has decided otherwise: nothing is done.
+        """
+        with self._changing():
+            if self.activation() == failed:
+                bundle = self._loaded(to) if to is not None and to != failed.digest else None
+                if bundle is not None:
+                    self._point(CURRENT, bundle.digest)
+                else:
+                    self._unlink_current()
+
+    def _unlink_current(self) -> None:
+        self._disk.remove(self._models / CURRENT)
+        self._disk.sync_folder(self._models)
+
+    def _digests(self) -> list[str]:
+        try:
+            return sorted(path.name for path in self._models.iterdir() if _DIGEST.fullmatch(path.name))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            what = f"cannot be listed ({error.strerror})"
+            raise ModelStoreError(what, where=str(self._models), remedy="Run this as the store's owner") from error
+
+    def _entry(self, digest: str, current: bool, previous: bool) -> Entry:
+        signed = signature.is_signed(self.path_of(digest))
+        try:
+            bundle = self.load(digest)
+        except ModelError as error:
+            return Entry(digest, None, None, signed, current, previous, str(error))
+        return Entry(digest, bundle.name, bundle.version, signed, current, previous, None)
+
+    def _problem(self, digest: str) -> str | None:
+        return self._entry(digest, False, False).problem
+
+    def named(self, link: str) -> str | None:
+        """The digest that a link names; None where there is none, or the link is broken."""
+        try:
+            return self.linked(link)
+        except ModelError:
+            return None
+
+    def _whole(self, link: str) -> Bundle | None:
+        """The bundle that a link names; None where there is none, or link or bundle is broken."""
+        digest = self.named(link)
+        return None if digest is None else self._loaded(digest)
+
+    def _loaded(self, digest: str) -> Bundle | None:
+        """An installed bundle; None where it is broken, or none."""
+        try:
+            return self.load(digest)
+        except ModelError:
+            return None
+
+    def _refuse_downgrade(self, bundle: Bundle, where: Path) -> None:
+        current = self._whole(CURRENT)
+        if current is None:
+            return
+        lowest = version_key(current.version, str(self.path_of(current.digest)))
+        if version_key(bundle.version, str(where)) < lowest:
+            what = f"version {bundle.version} is lower than {current.version}, which is in use"
+            raise ModelContractError(what, where=str(where), remedy="Give --allow-downgrade if it is meant")
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """The lock, leftovers swept before and after a failure, and errors of the disk as errors of ours."""
+        try:
+            self._make_folders()
+            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(self._models / _LOCK, flags, 0o644), "rb") as lock:
+                self._take(lock.fileno())
+                self._sweep()
+                try:
+                    yield
+                except (OSError, ModelError):
+                    with contextlib.suppress(
+                        OSError
+                    ):  # the first failure is the one to tell of; the next change sweeps
+                        self._sweep()
+                    raise
+        except OSError as error:
+            raise ModelStoreError(
+                f"the disk refuses ({error.strerror}); the models in use have not changed",
+                where=str(error.filename or self._models),
+                remedy="Free some space, or run this as the store's owner, and try again",
+            ) from error
+
+    def _take(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            what = "another avdrift model command is at work"
+            raise ModelStoreError(what, where=str(self._models), remedy="Wait for it, and try again") from error
+
+    def _make_folders(self) -> None:
+        missing = [folder for folder in (self._models, *self._models.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            with contextlib.suppress(FileExistsError):  # another command was faster
+                self._disk.make_folder(folder)
+            self._disk.sync_folder(folder.parent)
+
+    def _sweep(self) -> None:
+        for path in sorted(self._models.iterdir()):
+            if path.name.startswith(".") and path.name != _LOCK:
+                self._disk.remove(path)
+
+    def _copy(self, source: Path, given: Bundle, *, allow_unsigned: bool) -> Path:
+        """A copy of the known files and of nothing else, durable and verified."""
+        copy = self._models / f".incoming-{given.digest}"
+        self._disk.make_folder(copy)
+        signed = (signature.SIGNATURE,) if signature.is_signed(source) else ()
+        contents = {
+            name: read_plain(source / name, _MAX_FILE_BYTES) for name in (*given.manifest["files"], MANIFEST, *signed)
+        }
+        if hashlib.sha256(contents[MANIFEST]).hexdigest() != given.digest:
+            raise ModelCorruptError("it changed while it was copied", where=str(source), remedy="Install it again")
+        for name, content in contents.items():
+            self._disk.write_file(copy / name, content)
+        self._disk.sync_folder(copy)
+        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, trusted=True)  # by its digest: the given one
+        return copy
+
+    def _point(self, link: str, digest: str) -> None:
+        made = self._models / f".{link}"
+        self._disk.symlink(made, digest)
+        self._disk.replace(made, self._models / link)
+        self._disk.sync_folder(self._models)

@@ -1,0 +1,128 @@
+"""The trial of new models: they stay when they have measured often enough, and go when they crash, fail or say nothing.
+
+Pure: a trial and what happened in, a trial out. `device.bundles.trial_file` keeps it over a restart.
+
+A process that dies during the trial shows at the next start. One death proves nothing: it may have been a power cut.
+Models that crash do so again and again, within seconds; three power cuts within one trial are rare, and what they cost
+is that the models before are back. That a computer fell with it is no excuse: models that ask for more current than
+its supply gives do just that. Only a process that lived for an hour is never counted: many devices are switched off
+every night, and may hear nobody for days.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from device.bundles.store import Activation
+from device.config.settings import ModelSettings
+from device.records import Report, State
+from device.runtime.core import MODEL_FAILED, OVERLOADED
+
+MAX_DEATHS = 3
+SETTLED_S = 3600.0
+
+
+class Standing(StrEnum):
+    """How far models have come."""
+
+    WAITING = "waiting"  # in use, but nothing measures
+    ON_TRIAL = "on trial"
+    PASSED = "passed"
+    FELL_BACK = "fell back"
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One activation of a bundle and what came of it. `fallback` is a digest; None for the built-in models."""
+
+    digest: str
+    made_ns: int
+    fallback: str | None
+    standing: Standing = Standing.ON_TRIAL
+    why: str = ""  # it passed or fell back
+    valid: int = 0  # reports with an offset
+    speech_s: float = 0.0  # heard of a face that was seen, since the last such report
+    deaths: int = 0
+    running: bool = False  # a process measures with it, or died doing so
+
+    @property
+    def is_open(self) -> bool:
+        return self.standing is Standing.ON_TRIAL
+
+
+def started(trial: Trial) -> Trial:
+    """A process is about to load the models. If one before did not come to its end, that counts."""
+    if not trial.is_open:
+        return trial
+    deaths = trial.deaths + trial.running
+    if deaths >= MAX_DEATHS:
+        return fallen(replace(trial, deaths=deaths), f"avdrift died {deaths} times while it measured with them")
+    return replace(trial, deaths=deaths, running=True)
+
+
+def ended(trial: Trial) -> Trial:
+    """The process ends as it should, or has lived so long that its end says nothing of the models."""
+    return replace(trial, running=False)
+
+
+def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSettings) -> Trial:
+    """After a report made with these models, `passed_s` after the one before it."""
+    if not trial.is_open:
+        return trial
+    if report.fault == MODEL_FAILED:
+        return fallen(trial, "they fail on what comes from the camera and the microphone")
+    if report.state is State.MEASURING:
+        trial = replace(trial, valid=trial.valid + 1, speech_s=0.0)
+        if trial.valid < settings.trial_reports:
+            return trial
+        return replace(trial, standing=Standing.PASSED, why=f"{trial.valid} valid reports", running=False)
+    if report.state is not State.UNCERTAIN or report.fault not in (None, OVERLOADED):
+        return trial
+    speech_ratio = 1.0 if report.speech_ratio is None else report.speech_ratio
+    trial = replace(trial, speech_s=trial.speech_s + speech_ratio * min(max(passed_s, 0.0), report.window_s))
+    if trial.speech_s < 60 * settings.trial_speech_min:
+        return trial
+    return fallen(trial, f"no offset in {settings.trial_speech_min:g} minutes of speech with a face")
+
+
+def fallen(trial: Trial, why: str) -> Trial:
+    """The models go; `why` ends a sentence."""
+    return replace(trial, standing=Standing.FELL_BACK, why=why, running=False)
+
+
+def begun(activation: Activation, known: Trial | None, fallback: str | None) -> Trial:
+    """The trial of an activation, given what is known of the same models and what to go back to.
+
+    Models that have passed once have passed: they are the same to the last bit.
+    """
+    fallback = None if fallback == activation.digest else fallback
+    if known is not None and known.standing is Standing.PASSED:
+        return replace(known, made_ns=activation.made_ns, fallback=fallback)
+    if known is not None and known.made_ns == activation.made_ns:
+        return known
+    return Trial(activation.digest, activation.made_ns, fallback)
+
+
+def fallback_of(trials: Mapping[str, Trial], before: str | None) -> str | None:
+    """What to go back to from new models: those in use before them if they have passed, or else what those had."""
+    trial = trials.get(before) if before is not None else None
+    return before if trial is None or trial.standing is Standing.PASSED else trial.fallback
+
+
+def standing(activation: Activation | None, digest: str, trial: Trial | None, *, measured: bool) -> tuple[str, str]:
+    """In words, of an installed bundle: where it stands, and why; nothing to say is two empty texts.
+
+    activation: what `current` is; measured: a daemon runs that follows it.
+    """
+    if trial is not None and trial.standing is Standing.PASSED:
+        return Standing.PASSED.value, trial.why
+    current = activation is not None and activation.digest == digest
+    if not current:
+        return (Standing.FELL_BACK.value, trial.why) if trial and trial.standing is Standing.FELL_BACK else ("", "")
+    fresh = trial is None or activation is None or trial.made_ns != activation.made_ns
+    if trial is not None and not fresh and trial.standing is Standing.FELL_BACK:
+        return Standing.FELL_BACK.value, trial.why
+    about = f"{0 if fresh or trial is None else trial.valid} valid reports so far"
+    return (Standing.ON_TRIAL.value, about) if measured else (Standing.WAITING.value, "avdrift does not run")

@@ -1,0 +1,97 @@
+"""Trials on the disk, in the state folder: one small file, written whole or not at all; and who may write it.
+
+Only the daemon that holds the lock writes. Who reads takes a damaged file for none: then the models are on trial again.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from device.bundles.trial import Standing, Trial
+from device.errors import ModelCorruptError
+from device.state.disk import Disk, read_plain
+
+TRIALS, LOCK = "trials.json", ".measuring"
+_MAX_BYTES = 1 << 20
+_TYPES: dict[str, tuple[type, ...]] = {
+    "digest": (str,), "made_ns": (int,), "fallback": (str, type(None)), "standing": (str,), "why": (str,),
+    "valid": (int,), "speech_s": (int, float), "deaths": (int,), "running": (bool,),
+}  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+class TrialFile:
+    """The trials of a state folder, each under the digest of its models."""
+
+    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+        self._folder, self._path, self._disk = folder, folder / TRIALS, disk or Disk()
+        self._lock: int | None = None
+
+    def read(self) -> dict[str, Trial]:
+        try:
+            found: Any = json.loads(read_plain(self._path, _MAX_BYTES))
+            return {trial.digest: trial for trial in map(_trial, found["trials"])}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, KeyError, TypeError, RecursionError, ModelCorruptError) as error:
+            _log.warning("%s: cannot be read (%s): what is in use is on trial again", self._path, error)
+            return {}
+
+    def write(self, trials: Mapping[str, Trial]) -> None:
+        """In place of what was there. Raises OSError."""
+        content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
+        self._disk.write_whole(self._path, content.encode())
+
+    def hold(self) -> bool:
+        """Take the lock until this process ends; whether it is held. Raises OSError where it cannot be made."""
+        if self._lock is None:
+            descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+            if _locked(descriptor, fcntl.LOCK_EX):
+                self._lock = descriptor
+            else:
+                os.close(descriptor)
+        return self._lock is not None
+
+    def release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def is_held(self) -> bool:
+        """Whether a daemon is seen to measure with this state folder."""
+        try:
+            descriptor = os.open(self._folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            return False
+        try:
+            return not _locked(descriptor, fcntl.LOCK_SH)
+        finally:
+            os.close(descriptor)
+
+
+def _locked(descriptor: int, how: int) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _trial(values: Any) -> Trial:
+    if not isinstance(values, dict) or set(values) != set(_TYPES):
+        raise ValueError("another set of keys")
+    for name, kinds in _TYPES.items():
+        if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
+            raise ValueError(f"{name} is of another kind")
+    if not math.isfinite(values["speech_s"]):
+        raise ValueError("speech_s is not finite")
+    return Trial(**{**values, "standing": Standing(values["standing"])})

@@ -1,0 +1,166 @@
+"""`avdrift model`: what is installed, and how it is replaced; and which bundle the other commands measure with."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
+from device.bundles.model_kinds import TOWERS, Kind
+from device.bundles.signature import is_signed
+from device.bundles.store import CURRENT, PREVIOUS, Store, verify_bundle
+from device.bundles.trial import standing
+from device.bundles.trial_file import TrialFile
+from device.errors import ModelError, ModelMissingError, ModelStoreError
+
+STATE_VARIABLE = "STATE_DIRECTORY"  # set by systemd
+
+
+def default_store() -> Path:
+    """The state folder that systemd gives, or the user's. Raises ModelStoreError where there is neither."""
+    if given := os.environ.get(STATE_VARIABLE, "").split(":")[0]:
+        return Path(given)
+    try:
+        return Path.home() / ".local" / "state" / "avdrift"
+    except RuntimeError as error:
+        what = "this user has no home folder to keep models in"
+        raise ModelStoreError(what, where="~", remedy="Give --store a folder") from error
+
+
+def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
+    """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
+
+    The store holds tower pairs: where none of `kinds` is one, the built-in direct network is meant.
+
+    Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
+    """
+    if given is not None:
+        return load_bundle(given, kinds, trusted=False)
+    if TOWERS not in kinds:
+        return load_bundle(DIRECT_BUNDLE, kinds)
+    try:
+        current = _store(store).load_current()
+    except ModelError as error:
+        print(f"avdrift: {error}", file=sys.stderr)
+        current = load_bundle(DEFAULT_BUNDLE)
+        print(f"avdrift: measuring with the built-in models instead: {current.label}", file=sys.stderr)
+    return current or load_bundle(DEFAULT_BUNDLE)
+
+
+def add_store_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--store", type=Path, metavar="FOLDER",
+        help=f"state folder with the installed models (default: ${STATE_VARIABLE}, or ~/.local/state/avdrift)",
+    )  # fmt: skip
+
+
+def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`model` and the commands below it."""
+    common = argparse.ArgumentParser(add_help=False)
+    add_store_option(common)
+    common.add_argument("--json", action="store_true", help="one JSON object a line")
+    unsigned = argparse.ArgumentParser(add_help=False)
+    unsigned.add_argument("--allow-unsigned", action="store_true", help="accept a bundle that has no signature at all")
+    downgrade = argparse.ArgumentParser(add_help=False)
+    downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a lower version than the current")
+
+    model = commands.add_parser("model", help="install, activate and roll back models")
+    below = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
+    below.add_parser("list", parents=[common], help="what is installed")
+    install = below.add_parser("install", parents=[common, unsigned, downgrade], help="verify a bundle and keep a copy")
+    install.add_argument("bundle", type=Path)
+    install.add_argument("--activate", action="store_true", help="and measure with it from now on")
+    activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
+    activate.add_argument("digest", help="its first digits (6 or more)")
+    below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
+    verify = below.add_parser("verify", parents=[common, unsigned], help="check a bundle as install would")
+    verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
+
+
+def model_command(options: argparse.Namespace) -> int:
+    """Run one of the commands; the exit code. Raises ModelError."""
+    commands = {
+        "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
+    }  # fmt: skip
+    return commands[options.model_command](_store(options.store), options)
+
+
+def _store(folder: Path | None) -> Store:
+    return Store(folder or default_store())
+
+
+def _list(store: Store, options: argparse.Namespace) -> int:
+    stands = _standings(store)
+    for entry in store.entries():
+        trial, about = stands(entry.digest)
+        if options.json:
+            print(json.dumps(asdict(entry) | {"trial": trial or None, "trial_about": about or None}))
+            continue
+        state = CURRENT if entry.current else PREVIOUS if entry.previous else ""
+        signed = "signed" if entry.signed else "unsigned"
+        what = f"broken: {entry.problem}" if entry.problem else f"{entry.name} {entry.version}"
+        print(f"{entry.digest[:12]}  {state:8}  {signed:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
+    return 0
+
+
+def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
+    """Of each digest, how its trial stands and why; two empty texts where there is nothing to say."""
+    file = TrialFile(store.folder)
+    trials, activation = file.read(), None
+    measured = file.is_held()
+    with suppress(ModelError):  # a broken link is told of where models are loaded
+        activation = store.activation()
+    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
+
+
+def _install(store: Store, options: argparse.Namespace) -> int:
+    bundle = store.install(
+        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade
+    )
+    if options.activate:
+        store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
+    _tell(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
+    return 0
+
+
+def _activate(store: Store, options: argparse.Namespace) -> int:
+    bundle = store.activate(options.digest, allow_downgrade=options.allow_downgrade)
+    _tell(store, bundle, "in use", as_json=options.json)
+    return 0
+
+
+def _rollback(store: Store, options: argparse.Namespace) -> int:
+    _tell(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
+    return 0
+
+
+def _verify(store: Store, options: argparse.Namespace) -> int:
+    folder = options.bundle
+    if folder is None:
+        digest = store.linked(CURRENT)
+        if digest is None:
+            remedy = "Install some with `avdrift model install BUNDLE --activate`, or name a BUNDLE"
+            raise ModelMissingError("no models are installed and in use", where=str(store.folder), remedy=remedy)
+        folder = store.path_of(digest)
+        store.load(digest)  # its name must be its digest
+    unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
+    bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
+    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
+    words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
+    _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
+    return 0
+
+
+def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
+    if not as_json:
+        print(f"{bundle.label}: {what}")
+        return
+    told = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
+    links = {CURRENT: store.linked(CURRENT), PREVIOUS: store.linked(PREVIOUS)}
+    print(json.dumps(told | more | links))

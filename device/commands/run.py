@@ -1,0 +1,137 @@
+"""The command `avdrift run`: from options and a configuration file to a daemon that runs until it is stopped."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+
+from device.bundles.rollout import following
+from device.bundles.store import Store
+from device.capture.file import FileSource
+from device.commands.model import chosen_bundle, default_store
+from device.config.file import load_config
+from device.config.log_levels import LEVELS
+from device.config.settings import Config, MeasureSettings
+from device.features.model_download import require_face_model
+from device.runtime.command_handler import Command, Verb
+from device.runtime.config_reload import Reloader
+from device.runtime.daemon import Daemon
+from device.runtime.sinks import Outlets
+from device.runtime.sources import Lines, live_feeds, recording_feed
+from device.state.rig import load_rig
+from device.telemetry.lines import is_journal
+from device.telemetry.logging_setup import LogHandler, set_up
+
+_STDOUT = 1
+
+_log = logging.getLogger(__name__)
+
+
+def add_run_options(run: argparse.ArgumentParser) -> None:
+    """Those that only this command has."""
+    run.add_argument("--source", metavar="FILE", help="a recording instead of camera and microphone, at real-time pace")
+    run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
+    run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
+    run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
+
+
+def run_command(options: argparse.Namespace) -> int:
+    """Measure until stopped. Reports go to standard output, one JSON object each, and the log to standard error.
+
+    Where standard output is the journal, the log has the reports, as many of them as are configured.
+    """
+    config, folder = configured(options), options.config.parent if options.config else Path()
+    with closing(set_up(config.log)) as handler:
+        return _run(options, config, folder, handler)
+
+
+def _run(options: argparse.Namespace, config: Config, folder: Path, handler: LogHandler) -> int:
+    file = options.source or (str(folder / config.source.file) if config.source.file else None)
+    bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
+    face_model, state_dir = require_face_model(), options.store or default_store()
+    store = Store(state_dir) if bundle is None else None
+    with following(store, config.model) as models:
+        towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
+        lines, journal = Lines(sys.stdout, as_json=True), is_journal(_STDOUT)
+        outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
+        daemon = Daemon(
+            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
+            models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
+        )  # fmt: skip
+        outlets.submit_to(daemon.submit)
+        with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
+            if file is None:
+                daemon.run(live_feeds(config))
+            else:
+                lines.position_s = lambda: daemon.position_s
+                run_recording(daemon, file, realtime=True)
+    if not journal:
+        sys.stdout.flush()
+        lines.summary.write(sys.stderr)
+    return 0
+
+
+def run_recording(daemon: Daemon, file: str, *, realtime: bool) -> None:
+    """A recording to its end, and a word about what was damaged in it."""
+    with FileSource(file) as source:
+        daemon.run([recording_feed(source)], realtime=realtime)
+        if source.damaged:
+            print(f"avdrift: {file}: damaged: {source.damaged}", file=sys.stderr)
+
+
+def configured(options: argparse.Namespace) -> Config:
+    """What is configured, with what was given on the command line put over it. Raises UsageError with all problems."""
+    config = load_config(options.config) if options.config else Config()
+    log = config.log
+    if options.log_level is not None:
+        log = replace(log, level=options.log_level)
+    if options.log_json:
+        log = replace(log, json=True)
+    return replace(config, measure=measure_settings(options, config.measure), log=log)
+
+
+def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> MeasureSettings:
+    """With the options that were given put over them."""
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    return replace(settings, **{key.name: given[key.name] for key in fields(settings) if key.name in given})
+
+
+def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outlets: Outlets) -> Callable[[], None]:
+    """What SIGHUP does."""
+    if options.config is None:
+        return lambda: _log.warning("SIGHUP: there is no configuration file to read again")
+
+    def take(before: Config, now: Config) -> None:
+        outlets.take_settings(now)
+        if now.measure.profile != before.measure.profile:
+            command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
+            daemon.submit(command, limited=False)
+
+    def again() -> Config:
+        outlets.notifier.reloading()
+        try:
+            return configured(options)
+        finally:
+            outlets.notifier.reloaded()
+
+    return Reloader(config, again, take).ask
+
+
+@contextmanager
+def signals(daemon: Daemon, reload: Callable[[], None] | None = None) -> Iterator[None]:
+    """SIGTERM and SIGINT end the daemon cleanly, SIGHUP reloads."""
+    works = dict.fromkeys((signal.SIGTERM, signal.SIGINT), daemon.stop)
+    if reload is not None:
+        works[signal.SIGHUP] = reload
+    before = {number: signal.signal(number, lambda *_, work=work: work()) for number, work in works.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,76 @@
+"""A section of a configuration file: a frozen dataclass whose keys know their default, what is allowed, and why."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import ClassVar, TypeVar
+
+from device.config.constraints import Allowed, Choice, Flag, Range, TextKind, Whole, shown
+from device.errors import UsageError
+
+Number = TypeVar("Number", int, float)
+
+
+def number(default: Number, allowed: Range | Choice | Whole, about: str, *, live: bool = False) -> Number:
+    """A key with a number: its default, what it may hold, what it is for, and whether a running daemon follows it."""
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
+
+
+def flag(default: bool, about: str, *, live: bool = False) -> bool:
+    """A key with yes or no."""
+    return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
+
+
+def text(default: str, allowed: TextKind, about: str, *, live: bool = False) -> str:
+    """A key with text."""
+    return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
+
+
+def allowed_of(key: Field[object]) -> Allowed:
+    """What the key of a section may hold."""
+    allowed: Allowed = key.metadata["allowed"]
+    return allowed
+
+
+def is_live(key: Field[object]) -> bool:
+    """Whether a running daemon takes a change of this key over."""
+    live: bool = key.metadata["live"]
+    return live
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What all sections have in common. Raises UsageError, naming every value that is not allowed."""
+
+    about: ClassVar[str]
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        """Keys that do not go with the others, and what is allowed; `values` has all keys, each one right alone."""
+        yield from ()
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
+            for key in fields(self)
+            if not allowed_of(key).takes(value := getattr(self, key.name))
+        ]
+        values = {key.name: getattr(self, key.name) for key in fields(self)}
+        if not wrong:
+            clashes = self.clashes(values)
+            wrong = [f"{name} is {shown(values[name])}, allowed is {allowed}" for name, allowed in clashes]
+        if wrong:
+            raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
+
+
+def annotated(sections: Mapping[str, Section]) -> Iterator[str]:
+    """The lines of a configuration file with these values, each key below what it is for and what is allowed."""
+    for name, section in sections.items():
+        yield from ("", f"# {section.about}", f"[{name}]")
+        for key in fields(section):
+            reload = " A reload takes it over." if is_live(key) else ""
+            yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
+            # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
+            yield f"{key.name} = {json.dumps(getattr(section, key.name), ensure_ascii=False)}"

@@ -1,0 +1,206 @@
+"""What a user may configure: one frozen dataclass per section, each key with its default, what is allowed, and why.
+
+This is the only place where ranges stand: the command line, the configuration file (`device.config.file`) and the
+annotated default file take them from here. `python -m device.config` prints that file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from device.config.constraints import Choice, LevelList, ListenText, Names, PathText, Range, Text, TopicText, Whole
+from device.config.log_levels import LEVELS
+from device.config.section import Section, annotated
+from device.config.section import flag as _flag
+from device.config.section import number as _number
+from device.config.section import text as _text
+from device.standards import DEFAULT_PROFILE, PROFILES
+
+CONFIG_VERSION = 1
+DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
+SEARCH_MS = Range(100, 5000)
+
+
+@dataclass(frozen=True, slots=True)
+class MeasureSettings(Section):
+    about = "What is measured, and how it is reported."
+
+    window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
+    report_every_s: float = _number(
+        1.0, Range(0.2, 60), "Seconds from report to report. Live, beyond 1, they become whole."
+    )
+    search_ms: float = _number(
+        DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
+    )
+    profile: str = _text(
+        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+    )
+    stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings(Section):
+    about = "The models."
+
+    bundle: str = _text("", PathText(), "Folder with a bundle, relative to this file. Empty: the built-in one.")
+    trial_reports: float = _number(
+        20, Range(1, 10_000), "Reports with an offset until new models have passed their trial and stay."
+    )
+    trial_speech_min: float = _number(
+        10.0,
+        Range(0.1, 1440),
+        "Minutes of speech with a face, without one such report, until the models before them are back.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSettings(Section):
+    about = "What is listened to and watched."
+
+    file: str = _text(
+        "",
+        PathText(),
+        "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class CameraSettings(Section):
+    about = "The camera."
+
+    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
+    rate_hz: float = _number(25.0, Range(10, 60), "Pictures a second to ask the camera for.")
+    width_px: float = _number(640, Range(160, 1920), "Width of the pictures to ask for. A face needs 60 pixels of it.")
+    height_px: float = _number(480, Range(120, 1080), "Height of the pictures to ask for.")
+    rotation_deg: float = _number(0, Choice((0, 180)), "180 where the camera hangs upside down.")
+
+
+@dataclass(frozen=True, slots=True)
+class MicrophoneSettings(Section):
+    about = "The microphone."
+
+    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
+    force: bool = _flag(False, "Also take a device whose clock cannot be told exactly, such as pulse or default.")
+
+
+@dataclass(frozen=True, slots=True)
+class EventSettings(Section):
+    about = "Events: when a change of what is reported is told as one."
+
+    hysteresis_ms: float = _number(
+        10.0, Range(0, 25), "How far beyond a limit of the profile, in ms, the offset has crossed it.", live=True
+    )
+    min_s: float = _number(
+        15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.", live=True
+    )
+    absent_s: float = _number(
+        30.0, Range(1, 3600), "Seconds without a face, or speech, until it is gone: longer than any pause.", live=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class LogSettings(Section):
+    about = "The log: what is written to standard error, which the service sends to the journal."
+
+    level: str = _text("info", Names(LEVELS), "The least important lines to write.", live=True)
+    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.", live=True)
+    json: bool = _flag(False, "Lines are JSON objects, for programs.", live=True)
+    reports: str = _text(
+        "changes",
+        Names(("none", "changes", "minute", "all")),
+        "Reports in the log. changes: when they say something new, once a minute at most.",
+        live=True,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsSettings(Section):
+    about = "Metrics for Prometheus."
+
+    file: str = _text(
+        "", PathText(), "File for node_exporter's textfile collector, relative to /run/avdrift, in memory. Empty: none."
+    )
+    every_s: float = _number(15.0, Range(1, 3600), "Seconds from one such file to the next.")
+    listen: str = _text(
+        "", ListenText(), "Where to answer HTTP, for whoever gets there: there is no password. Empty: nowhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MqttSettings(Section):
+    about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
+
+    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
+    tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    client_cert_file: str = _text("", PathText(), "Certificate to show to the broker, where it asks for one.")
+    client_key_file: str = _text("", PathText(), "The key of that certificate.")
+    username: str = _text("", Text(200), "Name to give to the broker. Empty: none.")
+    password_file: str = _text(
+        "", PathText(), "File with the password and nothing else. Empty: the credential mqtt-password of the service."
+    )
+    node: str = _text("", TopicText(1), "This device's name in all topics, unlike any other's. Empty: the host's name.")
+    topic_prefix: str = _text("avdrift", TopicText(8), "What all topics begin with. Empty: avdrift.")
+    discovery_prefix: str = _text("homeassistant", TopicText(8), "Home Assistant's own. Empty: do not announce to it.")
+    queue_events: float = _number(
+        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
+    )
+    keepalive_s: float = _number(
+        30, Whole(5, 3600), "Seconds without any answer after which the broker counts as gone, and avdrift to it."
+    )
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for name in ("ca_file", "client_cert_file", "client_key_file"):
+            if values[name] and not values["tls"]:
+                yield name, "nothing, unless tls = true"
+        for name, other in (("client_cert_file", "client_key_file"), ("client_key_file", "client_cert_file")):
+            if values[name] and not values[other]:
+                yield name, f"nothing, unless {other} is given too"
+        if values["password_file"] and not values["username"]:
+            yield "password_file", "nothing, unless username is given too"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration: one attribute per section of the file."""
+
+    measure: MeasureSettings = field(default_factory=MeasureSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    source: SourceSettings = field(default_factory=SourceSettings)
+    camera: CameraSettings = field(default_factory=CameraSettings)
+    microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
+    events: EventSettings = field(default_factory=EventSettings)
+    log: LogSettings = field(default_factory=LogSettings)
+    metrics: MetricsSettings = field(default_factory=MetricsSettings)
+    mqtt: MqttSettings = field(default_factory=MqttSettings)
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "measure": MeasureSettings,
+    "model": ModelSettings,
+    "source": SourceSettings,
+    "camera": CameraSettings,
+    "microphone": MicrophoneSettings,
+    "events": EventSettings,
+    "log": LogSettings,
+    "metrics": MetricsSettings,
+    "mqtt": MqttSettings,
+}
+
+
+def default_text(config: Config | None = None) -> str:
+    """The annotated file, with the defaults or with the values of a configuration."""
+    return "\n".join(_lines(config or Config())) + "\n"
+
+
+def _lines(config: Config) -> Iterator[str]:
+    yield "# The configuration of avdrift, in TOML. A key that is left out keeps its default."
+    yield "# After a change: avdrift check-config, and then systemctl reload avdrift where it says so, or else restart."
+    yield "# The annotated default file is made by: python -m device.config"
+    yield ""
+    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield f"config_version = {CONFIG_VERSION}"
+    yield from annotated({name: getattr(config, name) for name in SECTIONS})

@@ -1,0 +1,64 @@
+"""Turns reports into events on their way to the sinks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from device.clock import Clock
+from device.config.settings import EventSettings
+from device.records import NS_PER_MS, Event, EventKind, Health, Info, Report
+from device.reporting.events import EventState, update
+from device.telemetry.sink import Sink
+
+SCHEMA = 1
+
+
+class Announcer:
+    """A Sink in front of another: passes everything on, and after each report the events that it decides."""
+
+    def __init__(self, sink: Sink, settings: EventSettings, clock: Clock) -> None:
+        self._sink, self._settings = sink, settings
+        self._state = EventState()
+        # Consecutive from here on, and never again after a restart of the daemon within one boot of the computer:
+        # there is less than one event per millisecond.
+        self._seq = clock.now_ns() // NS_PER_MS
+
+    def take_settings(self, settings: EventSettings) -> None:
+        """From the next report on."""
+        self._settings = settings
+
+    def report(self, report: Report) -> None:
+        self._sink.report(report)
+        self._state, happenings = update(self._state, report, self._settings)
+        for happening in happenings:
+            self._seq += 1
+            self._sink.event(
+                Event(
+                    schema=SCHEMA,
+                    seq=self._seq,
+                    boot_id=report.boot_id,
+                    uptime_s=report.uptime_s,
+                    t_unix_ms=report.t_unix_ms,
+                    clock_synced=report.clock_synced,
+                    kind=happening.kind,
+                    before=happening.before,
+                    after=happening.after,
+                    about=happening.about,
+                )
+            )
+
+    def event(self, event: Event) -> None:
+        """One that somebody else has decided, in the same numbering. What it says of the models is not said again."""
+        if event.kind is EventKind.MODEL and self._state.model is not None:
+            self._state = replace(self._state, model=str(event.after))
+        self._seq += 1
+        self._sink.event(replace(event, seq=self._seq))
+
+    def health(self, health: Health) -> None:
+        self._sink.health(health)
+
+    def info(self, info: Info) -> None:
+        self._sink.info(info)
+
+    def close(self) -> None:
+        self._sink.close()

@@ -1,0 +1,196 @@
+"""From reports to events: what has really changed, once each, with what was before it and what is after.
+
+Pure: a state and a report in, a state and events out; no clock but the reports' own.
+
+Conventions: whatever has levels (verdict, face, speech, fault) holds one of them until reports have said another one
+for long enough; so each event's `before` is the `after` of the one before it of its kind, and the two always differ.
+Time counts from one report that knows to the next, and as much of it as a report looks back on: reports that do not
+know (`uncertain` for a verdict, anything for a face while the camera is broken) neither add to it nor set it back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from device.config.settings import EventSettings
+from device.records import EventKind, Report, State, Verdict
+from device.standards import PROFILES, Profile, direction, verdict
+
+PRESENT, ABSENT = "present", "absent"
+NO_FAULT = "none"
+
+_RANKS = (Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """An event that has no number and no time yet."""
+
+    kind: EventKind
+    before: str | float | None
+    after: str | float | None
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What holds, and what reports have been saying instead."""
+
+    held: str | None = None  # None before enough was heard
+    coming: str | None = None
+    for_s: float = 0.0
+    heard_s: float | None = None  # time of the last report that knew
+
+
+@dataclass(frozen=True, slots=True)
+class EventState:
+    """All that has to be kept between reports."""
+
+    verdict: Level = field(default_factory=Level)
+    face: Level = field(default_factory=Level)
+    speech: Level = field(default_factory=Level)
+    fault: Level = field(default_factory=lambda: Level(NO_FAULT))
+    model: str | None = None
+    profile: str | None = None
+
+
+def update(state: EventState, report: Report, settings: EventSettings) -> tuple[EventState, tuple[Happening, ...]]:
+    """Take the next report; the events that it decides, in the order in which a person would tell them."""
+    new = EventState(
+        verdict=_verdict(state.verdict, report, settings),
+        face=_presence(state.face, _face(report), report, settings),
+        speech=_presence(state.speech, _speech(report), report, settings),
+        fault=_fault(state.fault, report, settings),
+        model=report.model,
+        profile=report.profile,
+    )
+    said = (
+        _changed(EventKind.MODEL, state.model, new.model, "The models changed from {0} to {1}"),
+        _changed(EventKind.PROFILE, state.profile, new.profile, "The limits changed from {0} to {1}"),
+        _fault_event(state.fault.held, new.fault.held),
+        _changed(EventKind.FACE, state.face.held, new.face.held, _FACE[new.face.held]),
+        _changed(EventKind.SPEECH, state.speech.held, new.speech.held, _SPEECH[new.speech.held]),
+        _step_event(report),
+        _verdict_event(state.verdict.held, new.verdict.held, report),
+    )
+    return new, tuple(event for event in said if event)
+
+
+def settled(level: Level, said: str | None, report: Report, needed_s: float) -> Level:
+    """The level after a report that says `said`, or nothing, when another one holds once it was said for `needed_s`."""
+    if said is None:
+        return level
+    t_s = report.uptime_s
+    if said == level.held:
+        return Level(said, heard_s=t_s)
+    for_s = 0.0
+    if said == level.coming and level.heard_s is not None:
+        for_s = level.for_s + min(max(t_s - level.heard_s, 0.0), report.window_s)
+    if for_s >= needed_s:
+        return Level(said, heard_s=t_s)
+    return Level(level.held, said, for_s, t_s)
+
+
+# The verdict
+
+
+def _verdict(level: Level, report: Report, settings: EventSettings) -> Level:
+    profile = PROFILES.get(report.profile)
+    if report.offset_ms is None or report.state is not State.MEASURING or profile is None:
+        return level
+    held = _rank(level.held or Verdict.IN_SYNC)
+    rank = _beyond_doubt(held, report.offset_ms, profile, settings.hysteresis_ms)
+    if level.coming is not None and (_rank(level.coming) - held) * (rank - held) > 0:
+        # Both on one side of what holds: the nearer one was true all the time.
+        rank = min(rank, _rank(level.coming), key=lambda other: abs(other - held))
+        level = replace(level, coming=_RANKS[rank].value)
+    return settled(level, _RANKS[rank].value, report, settings.min_s)
+
+
+def _rank(name: str) -> int:
+    return _RANKS.index(Verdict(name))
+
+
+def _beyond_doubt(held: int, offset_ms: float, profile: Profile, hysteresis_ms: float) -> int:
+    """What holds, moved no further than limits that are off by the hysteresis to its favour demand."""
+    at_least = _rank(verdict(offset_ms, _widened(profile, hysteresis_ms)))
+    at_most = _rank(verdict(offset_ms, _widened(profile, -hysteresis_ms)))
+    return min(max(held, at_least), at_most)
+
+
+def _widened(profile: Profile, by_ms: float) -> Profile:
+    return Profile(
+        profile.detectable_early_ms + by_ms, profile.detectable_late_ms - by_ms,
+        profile.acceptable_early_ms + by_ms, profile.acceptable_late_ms - by_ms,
+    )  # fmt: skip
+
+
+def _verdict_event(before: str | None, after: str | None, report: Report) -> Happening | None:
+    before = before or Verdict.UNKNOWN.value
+    if after is None or report.offset_ms is None or after == before:
+        return None
+    if (before, after) == (Verdict.UNKNOWN, Verdict.IN_SYNC):
+        return None  # all is well from the start: no news
+    way = direction(report.offset_ms).value
+    about = f"The verdict went from {before} to {after} at {report.offset_ms:+.0f} ms, {way} ({report.profile})"
+    return Happening(EventKind.VERDICT, before, after, _words(about))
+
+
+# Face and speech
+
+
+_FACE = {None: "", PRESENT: "A face is there again", ABSENT: "The face is gone"}
+_SPEECH = {None: "", PRESENT: "Speech is heard again", ABSENT: "The speech is gone"}
+
+
+def _face(report: Report) -> str | None:
+    if report.fault or report.state in (State.STARTING, State.STALLED):
+        return None
+    return ABSENT if report.state is State.NO_FACE else PRESENT
+
+
+def _speech(report: Report) -> str | None:
+    if _face(report) != PRESENT:  # without a face nobody looks for speech
+        return None
+    return ABSENT if report.state is State.NO_SPEECH else PRESENT
+
+
+def _presence(level: Level, said: str | None, report: Report, settings: EventSettings) -> Level:
+    return settled(level, said, report, settings.absent_s if said == ABSENT else settings.min_s)
+
+
+# Faults, steps, and what somebody has changed
+
+
+def _fault(level: Level, report: Report, settings: EventSettings) -> Level:
+    """A fault begins at once, and ends, or becomes another one, for good."""
+    return settled(level, report.fault or NO_FAULT, report, 0.0 if level.held == NO_FAULT else settings.min_s)
+
+
+def _fault_event(before: str | None, after: str | None) -> Happening | None:
+    about = "{0} became {1}"
+    if before == NO_FAULT:
+        about = "{1} began"
+    elif after == NO_FAULT:
+        about = "{0} ended"
+    return _changed(EventKind.FAULT, before, after, f"The fault {about}")
+
+
+def _step_event(report: Report) -> Happening | None:
+    if report.step_ms is None:
+        return None
+    after = report.offset_ms
+    before = round(after - report.step_ms, 1) if after is not None else None
+    levels = f" from {before:+.0f} to {after:+.0f} ms" if after is not None else ""
+    return Happening(EventKind.STEP, before, after, f"The offset stepped by {report.step_ms:+.0f} ms{levels}")
+
+
+def _changed(kind: EventKind, before: str | None, after: str | None, about: str) -> Happening | None:
+    """Nothing for what is heard for the first time: it was so before anybody listened."""
+    if before is None or after is None or before == after:
+        return None
+    return Happening(kind, before, after, about.format(before, after))
+
+
+def _words(text: str) -> str:
+    return text.replace("_", " ")

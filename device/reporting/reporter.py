@@ -1,0 +1,118 @@
+"""From a window's result to a report: numbering, wall clock, words. The only place that makes reports."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from device.analysis.analyzer import WindowResult
+from device.clock import Clock, SystemClock
+from device.records import NS_PER_MS, NS_PER_S, Report, State
+from device.reporting.timesync import clock_synced
+from device.standards import PROFILES, direction, verdict
+from device.state.rig import Rig
+from device.sync.drift import Drift, DriftState, known, update
+from device.sync.step_detector import SeenStep
+
+SCHEMA = 1
+
+_LEVEL_REPORTS, _LEVEL_S = 3, 20.0
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def _boot_id() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip() if _BOOT_ID.is_file() else "unknown"
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
+
+
+class Reporter:
+    """Makes consecutive reports of one run."""
+
+    def __init__(self, model: str, profile: str, window_s: float, clock: Clock | None = None) -> None:
+        self.model, self.profile = model, profile  # these and the rig may be changed at any time
+        self.rig: Rig | None = None
+        self._window_s, self._clock = window_s, clock or SystemClock()
+        self.boot_id = _boot_id()
+        self._started_ns = self._clock.now_ns()
+        self._seq = 0
+        self.drift = DriftState()  # so far; may be set to what an earlier run knew
+
+    def forget_drift(self) -> None:
+        """The stream's clock is not what it was."""
+        self.drift = DriftState()
+
+    def has_level(self, t_ns: int) -> bool:
+        """Whether offsets were measured shortly before, from which one may step."""
+        recent = self.drift.recent
+        return len(recent) >= _LEVEL_REPORTS and t_ns / NS_PER_S - recent[-1].t_s <= _LEVEL_S
+
+    def stamp(self) -> dict[str, Any]:
+        """What everything that is published begins with."""
+        return {
+            "schema": SCHEMA,
+            "boot_id": self.boot_id,
+            "uptime_s": round((self._clock.now_ns() - self._started_ns) / NS_PER_S, 3),
+            "t_unix_ms": time.time_ns() // NS_PER_MS,
+            "clock_synced": clock_synced(),
+        }
+
+    def report(
+        self, result: WindowResult | None, *, state: State | None = None, fault: str | None = None,
+        faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
+        step: SeenStep | None = None,
+    ) -> Report:  # fmt: skip
+        """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured.
+
+        step: one that the evidence shows now; `result` is then of what came after it.
+        """
+        self._seq += 1
+        state = state or (result.state if result else State.STARTING)
+        best = result.best if result and state is State.MEASURING else None
+        bias_ms, bias_std_ms = (self.rig.bias_ms, self.rig.bias_std_ms) if self.rig else (0.0, 0.0)
+        offset_ms = round(best.offset_ms - bias_ms, 1) if best else None
+        drift = self._follow(result, step, measured=best is not None)
+        sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
+        latency_ns = self._clock.now_ns() - captured_ns if captured_ns is not None else None
+        return Report(
+            **self.stamp(),
+            seq=self._seq,
+            state=state,
+            offset_ms=offset_ms,
+            offset_std_ms=round(math.hypot(best.offset_std_ms, bias_std_ms), 1) if best else None,
+            direction=direction(offset_ms) if offset_ms is not None else None,
+            confidence=round(sure.confidence, 4) if sure else None,
+            drift_ppm=_rounded(drift.drift_ppm, 2),
+            drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
+            drift_class=drift.kind,
+            step_ms=_rounded(drift.step_ms, 1),
+            verdict=verdict(offset_ms, PROFILES[self.profile]),
+            profile=self.profile,
+            window_s=self._window_s,
+            faces=faces,
+            speech_ratio=round(result.speech_ratio, 3) if result and result.speech_ratio is not None else None,
+            model=self.model,
+            video_dropped=video_dropped,
+            audio_dropped=audio_dropped,
+            latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
+            fault=fault,
+        )
+
+    def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
+        """Drift and steps on the stream's own clock, from measurements only."""
+        if step is not None:
+            self.drift = DriftState(stepped=True)
+            told = self._follow(result, None, measured=measured)
+            return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
+        if result is None or result.best is None or not measured:
+            return known(self.drift, result.to_ns / NS_PER_S if result else None)
+        t_s = result.to_ns / NS_PER_S
+        best = result.best
+        self.drift, drift = update(self.drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
+        return drift

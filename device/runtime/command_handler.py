@@ -1,0 +1,229 @@
+"""What a running daemon can be asked for: commands from other threads, carried out on the one that measures."""
+
+from __future__ import annotations
+
+import logging
+import platform
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+from device import __version__
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.store import CURRENT, Store
+from device.clock import Clock
+from device.errors import AvdriftError, UsageError
+from device.records import NS_PER_MS, NS_PER_S
+from device.runtime.core import Core
+from device.runtime.recalibration import Recalibration
+from device.runtime.source_thread import Reader
+from device.runtime.status import Status
+from device.standards import PROFILES
+from device.state.rig import Rig
+
+_PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mqtt", "picamera2", "PyAudio")
+
+_log = logging.getLogger(__name__)
+
+
+class Verb(StrEnum):
+    RECALIBRATE = "recalibrate"
+    SET_PROFILE = "set-profile"
+    MODEL_ROLLBACK = "model-rollback"
+    RESTART_SOURCES = "restart-sources"
+    DIAGNOSTICS = "diagnostics"
+
+
+MAX_WAITING = 8
+# Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
+MIN_INTERVAL_S: Mapping[Verb, float] = {
+    Verb.RECALIBRATE: 1.0,
+    Verb.SET_PROFILE: 1.0,
+    Verb.MODEL_ROLLBACK: 10.0,  # it loads and checks models
+    Verb.RESTART_SOURCES: 5.0,
+    Verb.DIAGNOSTICS: 1.0,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One request. `reply` gets one answer, always: `verb`, `ok`, `error` (None or words), and what was asked for."""
+
+    verb: Verb
+    args: Mapping[str, str | float | bool]
+    reply: Callable[[dict[str, object]], None]
+
+
+class Operator:
+    """Carries commands out, one each turn of the daemon's loop; only `submit` is for other threads.
+
+    Whatever floods it, measuring goes on: at most MAX_WAITING commands wait, and each verb has its rate limit.
+    """
+
+    def __init__(
+        self, core: Core, status: Status, clock: Clock, store: Store | None, keep: Callable[[Rig], None]
+    ) -> None:
+        """`keep` stores a rig for the next start. Raises UsageError where it cannot."""
+        self.readers: Sequence[Reader] = ()
+        self._core, self._status, self._clock, self._store, self._keep = core, status, clock, store, keep
+        self._lock = threading.Lock()
+        self._waiting: deque[Command] = deque()
+        self._accepted_ns: dict[Verb, int] = {}  # when the last one of each verb was
+        self._recalibrating: tuple[Command, Recalibration] | None = None
+
+    def submit(self, command: Command, *, limited: bool = True) -> None:
+        """Queue a command, or answer `busy` at once. Not limited: one of our own, such as a reload's."""
+        with self._lock:
+            busy = self._busy(command.verb) if limited else None
+            if busy is None:
+                self._waiting.append(command)
+        if busy is not None:
+            _refuse(command, f"busy: {busy}", "Send it again later")
+
+    def _busy(self, verb: Verb) -> str | None:
+        now_ns, last_ns = self._clock.now_ns(), self._accepted_ns.get(verb)
+        interval_s = MIN_INTERVAL_S[verb]
+        if last_ns is not None and now_ns - last_ns < interval_s * NS_PER_S:
+            return f"one {verb.value} in {interval_s:g} s is the limit"
+        if len(self._waiting) >= MAX_WAITING:
+            return f"{MAX_WAITING} commands are waiting"
+        self._accepted_ns[verb] = now_ns
+        return None
+
+    def work(self) -> None:
+        """Carry out the next command; to be called a few times a second."""
+        if (command := self._next()) is not None:
+            self._carry_out(command)
+        if self._recalibrating is None:
+            return
+        command, recalibration = self._recalibrating
+        recalibration.add(self._core.last)
+        if recalibration.is_over(self._clock.now_ns()):
+            self._recalibrating = None
+            _answer(command, lambda: self._take_rig(recalibration))
+
+    def close(self) -> None:
+        """Nobody is left without an answer."""
+        left = [self._recalibrating[0]] if self._recalibrating else []
+        self._recalibrating = None
+        while (command := self._next()) is not None:
+            left.append(command)
+        for command in left:
+            _refuse(command, "avdrift has ended", "Ask again")
+
+    def _next(self) -> Command | None:
+        with self._lock:
+            return self._waiting.popleft() if self._waiting else None
+
+    def _carry_out(self, command: Command) -> None:
+        works: dict[Verb, Callable[[], dict[str, object]]] = {
+            Verb.SET_PROFILE: lambda: self._set_profile(command.args.get("profile")),
+            Verb.MODEL_ROLLBACK: self._roll_back,
+            Verb.RESTART_SOURCES: self._restart_sources,
+            Verb.DIAGNOSTICS: self._diagnose,
+        }
+        if command.verb is not Verb.RECALIBRATE:
+            _answer(command, works[command.verb])
+        elif self._recalibrating:
+            _refuse(command, "already under way", "Wait for its result")
+        else:
+            settings, rig = self._core.settings, self._core.reporter.rig
+            recalibration = Recalibration(
+                self._clock.now_ns(), rig, window_s=settings.window_s, every_s=settings.report_every_s
+            )
+            self._recalibrating = command, recalibration
+
+    def _set_profile(self, name: object) -> dict[str, object]:
+        if name not in PROFILES:
+            raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILES)}")
+        reporter = self._core.reporter
+        before, reporter.profile = reporter.profile, str(name)
+        self._status.say_info()
+        return {"before": before, "profile": reporter.profile}
+
+    def _roll_back(self) -> dict[str, object]:
+        if self._store is None or self._core.bundle.digest != self._store.linked(CURRENT):
+            what = "the models in use are not the store's current ones"
+            raise _refusal(Verb.MODEL_ROLLBACK, what, "Restart avdrift without --bundle, or use `avdrift model`")
+        before, bundle = self._core.bundle.label, self._store.rollback() or load_bundle(DEFAULT_BUNDLE)
+        self._core.swap(bundle)
+        self._status.say_info()
+        return {"before": before, "model": bundle.label}
+
+    def _restart_sources(self) -> dict[str, object]:
+        for reader in self.readers:
+            reader.restart()
+        return {"sources": [reader.part for reader in self.readers if reader.live]}
+
+    def _take_rig(self, recalibration: Recalibration) -> dict[str, object]:
+        devices = {reader.part: reader.device or reader.part for reader in self.readers}
+        camera, microphone = (devices.get(part, part) for part in ("camera", "microphone"))
+        rig = recalibration.found(camera, microphone, time.time_ns() // NS_PER_MS)
+        self._keep(rig)
+        before = self._core.reporter.rig
+        self._status.take_rig(rig)
+        return {"before_ms": before.bias_ms if before else None, "bias_ms": rig.bias_ms, "bias_std_ms": rig.bias_std_ms}
+
+    def _diagnose(self) -> dict[str, object]:
+        """What somebody who looks for an error wants to know first."""
+        core, last, rig = self._core, self._core.last, self._core.reporter.rig
+        return {
+            "state": last.state.value if last else None,
+            "fault": core.fault,
+            "faults": {reader.part: reader.fault for reader in self.readers},
+            "devices": {reader.part: reader.device for reader in self.readers},
+            "sources_reopened": {reader.part: reader.reopened for reader in self.readers},
+            "threads_that_hang": sum(len(reader.orphans()) for reader in self.readers),
+            "queue_fill": round(core.queue.fill(), 3),
+            "load_step": core.load.step,
+            "video_dropped": core.queue.video_dropped,
+            "audio_dropped": core.queue.audio_dropped,
+            "reports": last.seq if last else 0,
+            "uptime_s": last.uptime_s if last else None,
+            "model": core.bundle.label,
+            "model_digest": core.bundle.digest,
+            "profile": core.reporter.profile,
+            "bias_ms": rig.bias_ms if rig else None,
+            "threads": sorted(thread.name for thread in threading.enumerate()),
+            "versions": _versions(),
+        }
+
+
+@cache
+def _versions() -> dict[str, str]:
+    found = {"avdrift": __version__, "python": platform.python_version(), "kernel": platform.release()}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
+
+
+def _answer(command: Command, work: Callable[[], dict[str, object]]) -> None:
+    try:
+        found: dict[str, object] = {"ok": True, "error": None} | work()
+    except AvdriftError as error:
+        found = {"ok": False, "error": str(error)}
+    except Exception as error:  # measuring goes on whatever a command does
+        _log.exception("command %s", command.verb.value)
+        found = {"ok": False, "error": f"{command.verb.value}: failed ({type(error).__name__})"}
+    try:
+        command.reply({"verb": command.verb.value, **found})
+    except Exception:
+        _log.exception("the result of %s", command.verb.value)
+
+
+def _refuse(command: Command, what: str, remedy: str) -> None:
+    def work() -> dict[str, object]:
+        raise _refusal(command.verb, what, remedy)
+
+    _answer(command, work)
+
+
+def _refusal(verb: Verb, what: str, remedy: str) -> UsageError:
+    return UsageError(what, where=verb.value, remedy=remedy)

@@ -1,0 +1,47 @@
+"""A configuration that was changed while the daemon runs: what is taken over, and what waits for a restart. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields, replace
+
+from device.config.constraints import shown
+from device.config.section import is_live
+from device.config.settings import SECTIONS, Config
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One key, as `measure.profile`, with what is in use and what the file says now."""
+
+    key: str
+    before: str | float | bool
+    after: str | float | bool
+    live: bool
+
+    def __str__(self) -> str:
+        return f"{self.key} from {shown(self.before)} to {shown(self.after)}"
+
+
+def plan_reload(old: Config, new: Config) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
+    """What is taken over at once, and what needs a restart, in the file's order."""
+    changes = tuple(_changes(old, new))
+    return tuple(c for c in changes if c.live), tuple(c for c in changes if not c.live)
+
+
+def taken_over(old: Config, new: Config) -> Config:
+    """What is in use after a reload: the old configuration with the new one's live keys."""
+    sections = {}
+    for name, section in SECTIONS.items():
+        fresh = getattr(new, name)
+        live = {key.name: getattr(fresh, key.name) for key in fields(section) if is_live(key)}
+        sections[name] = replace(getattr(old, name), **live)
+    return replace(old, **sections)
+
+
+def _changes(old: Config, new: Config) -> Iterator[Change]:
+    for name, section in SECTIONS.items():
+        for key in fields(section):
+            before, after = (getattr(getattr(config, name), key.name) for config in (old, new))
+            if before != after:
+                yield Change(f"{name}.{key.name}", before, after, is_live(key))

@@ -1,0 +1,117 @@
+"""The bounded queue from the threads that read to the one that measures.
+
+Pictures and sound have a limit each, so that a slow consumer never loses one of them for the other. They are taken in
+the order in which they were given; which ones belong together only their time stamps say.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+
+from device.clock import Clock
+from device.features.chunks import ends_step
+from device.records import Chunk, Frame
+
+MAX_FRAMES = 40  # 1.6 s at 25 fps; a picture is up to a megabyte
+MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An item, which life of which source it comes from, and when it was given, as the how manieth."""
+
+    item: Frame | Chunk
+    part: str
+    session: int
+    given_ns: int
+    number: int
+
+
+class Handover:
+    """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
+
+    `changed` guards it, and whatever else its users want to change together with it.
+    """
+
+    def __init__(
+        self, clock: Clock, *, drop_oldest: bool, max_frames: int = MAX_FRAMES, max_chunks: int = MAX_CHUNKS
+    ) -> None:
+        self.changed = threading.Condition()
+        self.video_dropped = self.audio_dropped = 0
+        self.overflowed = 0  # the part of both that was dropped here
+        self._clock, self._drop_oldest = clock, drop_oldest
+        self._max_frames, self._max_chunks = max_frames, max_chunks
+        self._frames: deque[Given] = deque()
+        self._chunks: deque[Given] = deque()
+        self._count = 0
+        self._closed = False
+        self._resting = threading.Condition()
+        self._step_came = False
+
+    def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
+        """Hand one over; False when nobody takes any more."""
+        with self.changed:
+            is_frame = isinstance(item, Frame)
+            lane, limit = (self._frames, self._max_frames) if is_frame else (self._chunks, self._max_chunks)
+            if not self._drop_oldest:
+                self._clock.wait_for(self.changed, lambda: len(lane) < limit or self._closed)
+            if self._closed:
+                return False
+            if len(lane) >= limit:
+                lane.popleft()
+                self.overflowed += 1
+                self.count_dropped(item)
+            self._count += 1
+            lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
+            self.changed.notify_all()
+        if isinstance(item, Chunk) and ends_step(item):
+            with self._resting:
+                self._step_came = True
+                self._resting.notify_all()
+        return True
+
+    def count_dropped(self, like: Frame | Chunk, count: int = 1) -> None:
+        """So many of this kind are lost."""
+        with self.changed:
+            if isinstance(like, Frame):
+                self.video_dropped += count
+            else:
+                self.audio_dropped += count
+
+    def get(self, timeout_s: float) -> Given | None:
+        """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
+        with self.changed:
+            if not self._clock.wait_for(
+                self.changed, lambda: bool(self._frames or self._chunks or self._closed), timeout_s
+            ):
+                raise TimeoutError
+            lanes = [lane for lane in (self._frames, self._chunks) if lane]
+            if not lanes:
+                return None
+            self.changed.notify_all()
+            return min(lanes, key=lambda lane: lane[0].number).popleft()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether `get` would give something at once."""
+        return bool(self._frames or self._chunks)
+
+    def rest(self, longest_s: float) -> None:
+        """Let items gather: each waking up costs more than what it is for, until the sound that is waited for comes."""
+        with self._resting:
+            self._clock.wait_for(self._resting, lambda: self._step_came or self._closed, longest_s)
+            self._step_came = False
+
+    def fill(self) -> float:
+        """Of the fuller lane: 0 is empty, 1 is full."""
+        return max(len(self._frames) / self._max_frames, len(self._chunks) / self._max_chunks)
+
+    def close(self, *, discard: bool = False) -> None:
+        with self.changed:
+            self._closed = True
+            if discard:
+                self._frames.clear()
+                self._chunks.clear()
+            self.changed.notify_all()

@@ -1,0 +1,65 @@
+"""Composition: everything that takes what the daemon says, as configured, and what of it follows a reload."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device.clock import Clock, SystemClock
+from device.config.settings import Config, LogSettings
+from device.reporting.event_publisher import Announcer
+from device.runtime.command_handler import Command
+from device.telemetry.log_sink import LogSink
+from device.telemetry.logging_setup import LogHandler
+from device.telemetry.sink import Hub, Sink
+from device.telemetry.systemd import Notifier
+
+if TYPE_CHECKING:
+    from device.telemetry.mqtt.sink import MqttSink
+
+
+class Outlets:
+    """`sink` is the one for the daemon. `more` are sinks that somebody else has made, and that come first."""
+
+    def __init__(
+        self, config: Config, folder: Path, handler: LogHandler, more: Sequence[Sink] = (), *, quiet: bool = False,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        """Relative paths of the configuration begin in `folder`. quiet: the log has no reports, they go elsewhere."""
+        self._handler, self._quiet = handler, quiet
+        clock = clock or SystemClock()
+        self._log = LogSink(self._log_settings(config), handler)
+        self.notifier = Notifier()
+        sinks: list[Sink] = [self.notifier, *more, self._log]
+        if config.metrics.file or config.metrics.listen:
+            from device.telemetry.metrics_sink import MetricsSink  # a library that most need not load
+
+            every_s = config.measure.report_every_s
+            sinks.append(MetricsSink(config.metrics, report_every_s=every_s, folder=folder, clock=clock))
+        self._mqtt: MqttSink | None = None
+        if config.mqtt.host:
+            from device.telemetry.mqtt.sink import MqttSink  # likewise
+
+            self._mqtt = MqttSink(config.mqtt, report_every_s=config.measure.report_every_s, folder=folder)
+            sinks.append(self._mqtt)
+        self.sink = Announcer(Hub(sinks), config.events, clock)
+
+    def submit_to(self, submit: Callable[[Command], None]) -> None:
+        """Where commands from outside go."""
+        if self._mqtt:
+            self._mqtt.submit_to(submit)
+
+    def events_lost(self) -> int:
+        """How many events found no room while nobody took them."""
+        return self._mqtt.events_lost if self._mqtt else 0
+
+    def take_settings(self, config: Config) -> None:
+        """What a reload may change; safe from any thread."""
+        self._handler.take_settings(config.log)
+        self._log.take_settings(self._log_settings(config))
+        self.sink.take_settings(config.events)
+
+    def _log_settings(self, config: Config) -> LogSettings:
+        return replace(config.log, reports="none") if self._quiet else config.log

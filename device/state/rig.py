@@ -1,0 +1,134 @@
+"""What `avdrift calibrate` has learnt of a rig: its own fixed offset, kept in one small file of the state folder.
+
+A rig is one camera with one microphone where they stand. Sensor, USB, the sound's way through the air (3 ms for each
+metre) give it an offset that no programme has; the reports leave it out once it is known.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from device.config.constraints import Range, Text
+from device.errors import ModelCorruptError, UsageError
+from device.state.disk import Disk, read_plain
+
+RIG_FILE = "rig.json"
+MAX_BIAS_MS = 5000.0  # the widest search there is
+
+_MAX_BYTES = 4096
+_NAME = Text(200)  # as long as a device may be named in the configuration
+_MAX_UNIX_MS = 1 << 53  # what JSON can carry exactly
+_AGAIN = "Run `avdrift calibrate` again, or delete the file"
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Rig:
+    """A rig's own offset. Positive: it makes the sound seem early. Both names as `avdrift devices` prints them.
+
+    Raises UsageError for values that no calibration can give.
+    """
+
+    bias_ms: float
+    bias_std_ms: float
+    made_unix_ms: int
+    camera: str
+    microphone: str
+
+    def __post_init__(self) -> None:
+        wrong = [name for name, right in self._checks() if not right]
+        if wrong:
+            raise UsageError(f"no possible {', '.join(wrong)}", where="rig", remedy=_AGAIN)
+
+    def _checks(self) -> list[tuple[str, bool]]:
+        return [
+            ("bias_ms", Range(-MAX_BIAS_MS, MAX_BIAS_MS).takes(self.bias_ms)),
+            ("bias_std_ms", Range(0, MAX_BIAS_MS).takes(self.bias_std_ms)),
+            ("made_unix_ms", type(self.made_unix_ms) is int and Range(0, _MAX_UNIX_MS).takes(self.made_unix_ms)),
+            ("camera", bool(self.camera) and _NAME.takes(self.camera)),
+            ("microphone", bool(self.microphone) and _NAME.takes(self.microphone)),
+        ]
+
+
+def applies(rig: Rig, camera: str, microphone: str) -> bool:
+    """Whether this camera and this microphone are the ones that were calibrated."""
+    return (rig.camera, rig.microphone) == (camera, microphone)
+
+
+def load_rig(state_dir: Path) -> Rig | None:
+    """The stored rig; None where there is none. One that cannot be read is said in the log, and is none."""
+    try:
+        return read_rig(state_dir)
+    except UsageError as error:
+        _log.error("%s", error)
+        return None
+
+
+def read_rig(state_dir: Path) -> Rig | None:
+    """The stored rig; None where there is none. Raises UsageError where what is there is no rig."""
+    path = state_dir / RIG_FILE
+    try:
+        content = read_plain(path, _MAX_BYTES)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _damaged(path, f"cannot be read ({error.strerror})") from error
+    except ModelCorruptError as error:
+        raise _damaged(path, error.what) from error
+    try:
+        return _parsed(content)
+    except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
+        raise _damaged(path, "not what `avdrift calibrate` writes") from error
+    except UsageError as error:
+        raise _damaged(path, error.what) from error
+
+
+def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
+    """Keep a rig in place of the one before; the file's path. A power cut leaves the old one or the new one, whole.
+
+    Makes the folder where it is missing. Raises UsageError where the disk refuses.
+    """
+    disk, path = disk or Disk(), state_dir / RIG_FILE
+    content = json.dumps(asdict(rig), indent=1, allow_nan=False) + "\n"
+    try:
+        disk.make_folders(state_dir)
+        disk.write_whole(path, content.encode())
+    except OSError as error:
+        raise UsageError(
+            f"the rig cannot be stored ({error.strerror})", where=str(path),
+            remedy="Free some space, or run this as the user that owns the state folder",
+        ) from error  # fmt: skip
+    return path
+
+
+def forget_rig(state_dir: Path, disk: Disk | None = None) -> bool:
+    """Remove the stored rig; whether there was one. Raises UsageError where the disk refuses."""
+    disk, path = disk or Disk(), state_dir / RIG_FILE
+    try:
+        if not os.path.lexists(path):
+            return False
+        disk.remove(path)
+        disk.sync_folder(state_dir)
+    except OSError as error:
+        raise UsageError(
+            f"cannot be removed ({error.strerror})", where=str(path), remedy="Run this as the file's owner"
+        ) from error
+    return True
+
+
+def _parsed(content: bytes) -> Rig:
+    values: Any = json.loads(content)
+    names = {field.name for field in fields(Rig)}
+    if not isinstance(values, dict) or set(values) != names:
+        raise ValueError("another set of keys")
+    return Rig(**values)
+
+
+def _damaged(path: Path, what: str) -> UsageError:
+    return UsageError(f"{what}; measuring without the rig's own offset", where=str(path), remedy=_AGAIN)

@@ -1,0 +1,84 @@
+"""A step of the offset, seen in the evidence itself: seconds sooner than reports show it, whose windows span the step.
+
+Method: a generalised likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The evidence of the
+last minute is cut in two at each place of its newest 15 s; a step is where two offsets, one before and one after,
+explain it by so much more than the one that explains both, and where both would be believed alone. It is for evidence
+in which an offset was measured: whoever looks must know that there is a level to step from.
+
+Why not from reports alone: of reports once a second with 40 ms of noise and 20 % of wrong numbers, one tells 0.76 nats
+between "as before" and "60 ms away" (the Kullback-Leibler divergence of the two mixtures). A test that is wrong at most
+once in 86,400 reports needs log(86,400) = 11.4 nats (Lorden's bound): 15 s on average, whatever the test.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from device.sync.curve import TICK_MS, Calibration, Floats, estimate
+from device.sync.evidence_stream import LipEvidence
+
+_BIN_LIP_TICKS = 5
+_PAST_BINS = 225  # 45 s before the newest stretch
+_NEW_BINS = 75  # 15 s: in this time it shows, or it is smaller than what is looked for
+_LEAST_BINS = 4
+_LEAST_PAST_BINS = 10
+_MIN_STEP_MS = 25.0
+_STEP_EVIDENCE = 20.0  # nats
+_LEAST_CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class SeenStep:
+    """New less old, and the time of the first lips that belong to the new offset."""
+
+    onset_ns: int
+    step_ms: float
+
+
+class StepWatch:
+    """Takes each row of evidence; says once of each step that it has happened. Bounded memory."""
+
+    def __init__(self) -> None:
+        self._bins: deque[tuple[int, Floats]] = deque(maxlen=_PAST_BINS + _NEW_BINS)  # time of the first row, sum
+        self._count = 0  # rows in the newest bin
+
+    def push(self, row: LipEvidence) -> None:
+        if self._bins and self._count < _BIN_LIP_TICKS:
+            self._bins[-1][1][:] += row.row
+            self._count += 1
+        else:
+            self._bins.append((row.t_ns, row.row.astype(np.float32)))
+            self._count = 1
+
+    def look(self, calibration: Calibration) -> SeenStep | None:
+        """The step that the evidence has come to show; what lies before it is then forgotten."""
+        cut = self._cut(calibration.temperature)
+        if cut is None:
+            return None
+        bins = list(self._bins)
+        sums = (np.sum([row for _, row in part], axis=0) for part in (bins[:cut], bins[cut:]))
+        old, new = (estimate(total, calibration) for total in sums)
+        if old is None or new is None or min(old.confidence, new.confidence) < _LEAST_CONFIDENCE:
+            return None
+        step_ms = new.offset_ms - old.offset_ms
+        if old.at_edge or new.at_edge or abs(step_ms) < _MIN_STEP_MS:
+            return None
+        self._bins = deque(bins[cut:], maxlen=self._bins.maxlen)
+        return SeenStep(bins[cut][0], step_ms)
+
+    def _cut(self, temperature: float) -> int | None:
+        """Number of the first bin after the most probable step; None while one offset is as good an explanation."""
+        count = len(self._bins)
+        cuts = np.arange(max(count - _NEW_BINS, _LEAST_PAST_BINS), count - _LEAST_BINS + 1)
+        if not len(cuts):
+            return None
+        sums = np.cumsum([row for _, row in self._bins], axis=0, dtype=np.float64)
+        before, whole = sums[cuts - 1], sums[-1]
+        after = whole - before
+        gains = (before.max(axis=1) + after.max(axis=1) - whole.max()) / temperature
+        gains[np.abs(after.argmax(axis=1) - before.argmax(axis=1)) * TICK_MS < _MIN_STEP_MS] = 0
+        best = int(gains.argmax())
+        return int(cuts[best]) if gains[best] >= _STEP_EVIDENCE else None

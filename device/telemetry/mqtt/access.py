@@ -1,0 +1,199 @@
+"""How to get into a broker: where it is, what it must show, what is shown to it; and what a refusal means in words.
+
+A refusal is what trying again soon does not help against: a wrong password, a certificate that is not trusted. Files
+are read for each attempt, so that a renewed certificate is taken up without a restart.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.config.settings import MqttSettings
+from device.errors import TransportError
+
+CREDENTIAL = "mqtt-password"  # of systemd's LoadCredential
+_CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
+_PORT, _TLS_PORT = 1883, 8883
+_MAX_PASSWORD_BYTES = 65_535  # MQTT's own limit
+_ALERT = re.compile(r"\[SSL: \w*ALERT_(\w+)\]|(certificate required)")
+# OpenSSL's X509_V_ERR numbers.
+_NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """Why there is no connection; `refused` where the same attempt would soon end the same way."""
+
+    refused: bool
+    error: TransportError
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Everything that an attempt needs. Paths need not exist before it."""
+
+    host: str
+    port: int
+    client_id: str
+    keepalive_s: int
+    tls: bool = False
+    ca_file: Path | None = None
+    client_cert_file: Path | None = None
+    client_key_file: Path | None = None
+    username: str = ""
+    password_file: Path | None = None
+
+    @property
+    def where(self) -> str:
+        return f"MQTT broker {self.host}:{self.port}"
+
+    def context(self) -> ssl.SSLContext:
+        """TLS 1.2 or newer, with the broker's certificate checked. Raises TransportError for files that are no good."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if self.ca_file:
+            _load(self.ca_file, "certificate of an authority", lambda: context.load_verify_locations(self.ca_file))
+        else:
+            context.load_default_certs()
+        if self.client_cert_file:
+            certificate, key = self.client_cert_file, self.client_key_file
+            # Without a password of our own, OpenSSL would ask for one on the terminal.
+            _load(certificate, "certificate with its key", lambda: context.load_cert_chain(certificate, key, ""))
+        return context
+
+    def password(self) -> str | None:
+        """From its file or credential; None where there is none to give. Raises TransportError."""
+        if not self.username or self.password_file is None:
+            return None
+        remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
+        try:
+            with self.password_file.open("rb") as stream:
+                text = stream.read(_MAX_PASSWORD_BYTES + 1).decode()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+            raise TransportError(f"no password ({reason})", where=str(self.password_file), remedy=remedy) from error
+        password = text.rstrip("\r\n")
+        if not password or len(text) > _MAX_PASSWORD_BYTES:
+            raise TransportError("empty or endless, so no password", where=str(self.password_file), remedy=remedy)
+        return password
+
+
+def access(settings: MqttSettings, node: str, folder: Path) -> Access:
+    """What is configured; `folder` is where relative paths begin."""
+
+    def file(name: str) -> Path | None:
+        return folder / name if name else None
+
+    password_file = file(settings.password_file)
+    if password_file is None and (credentials := os.environ.get(_CREDENTIALS_VARIABLE)):
+        credential = Path(credentials) / CREDENTIAL
+        password_file = credential if credential.exists() else None
+    return Access(
+        host=settings.host,
+        port=int(settings.port) or (_TLS_PORT if settings.tls else _PORT),
+        client_id=f"avdrift-{node}",
+        keepalive_s=int(settings.keepalive_s),
+        tls=settings.tls,
+        ca_file=file(settings.ca_file),
+        client_cert_file=file(settings.client_cert_file),
+        client_key_file=file(settings.client_key_file),
+        username=settings.username,
+        password_file=password_file,
+    )
+
+
+def node_name(settings: MqttSettings) -> str:
+    """What this device is called in topics: as configured, else the host's name, made safe for a topic level."""
+    host = socket.gethostname().partition(".")[0]
+    return settings.node or re.sub(r"[^A-Za-z0-9_-]", "-", host)[:64] or "avdrift"
+
+
+def _load(file: Path, what: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except (OSError, ValueError) as error:  # SSLError is an OSError
+        reason = "not a PEM file of that kind, or its key does not fit or is encrypted"
+        reason = reason if isinstance(error, ssl.SSLError) or not isinstance(error, OSError) else str(error.strerror)
+        remedy = "Give readable files in PEM form, the key without a password"
+        raise TransportError(f"no {what} ({reason})", where=str(file), remedy=remedy) from error
+
+
+def explained(error: Exception, access: Access) -> Ended:
+    """What an exception of an attempt or of a connection means."""
+    if isinstance(error, TransportError):
+        return Ended(True, error)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Ended(True, _untrusted(error, access))
+    if isinstance(error, ssl.SSLError):
+        return told_by_tls(str(error), access) or Ended(
+            True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
+        )
+    if isinstance(error, socket.gaierror):
+        what = f"the name {access.host} leads nowhere ({error.strerror})"
+        return Ended(False, _fault(access, what, "Check host under [mqtt], and the network"))
+    if not isinstance(error, OSError):
+        what = f"said something that is not MQTT 5 ({type(error).__name__})"
+        return Ended(False, _fault(access, what, "Check that host and port under [mqtt] are a broker's"))
+    reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+    remedy = "Check that the broker runs and that host and port under [mqtt] are right"
+    return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
+
+
+def told_by_tls(text: str, access: Access) -> Ended | None:
+    """What the broker's alert in a message of OpenSSL means; None without one."""
+    if "WRONG_VERSION_NUMBER" in text:
+        what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
+        return Ended(True, _fault(access, what, remedy))
+    if not (match := _ALERT.search(text)):
+        return None
+    alert = (match[1] or match[2]).lower().replace("_", " ")
+    if access.client_cert_file:
+        what = f"refused the certificate {access.client_cert_file} ({alert})"
+        return Ended(True, _fault(access, what, "Give one that is valid today and signed by an authority it trusts"))
+    what = f"refused the connection ({alert})"
+    remedy = "If it asks for certificates, give client_cert_file and client_key_file under [mqtt]"
+    return Ended(True, _fault(access, what, remedy))
+
+
+def told_by_broker(name: str, access: Access) -> Ended:
+    """What the name of an MQTT 5 reason code in CONNACK or DISCONNECT means."""
+    match name:
+        case "Bad user name or password" | "Not authorized" | "Bad authentication method":
+            user = f"the user {access.username}" if access.username else "somebody without a user name"
+            source = f"the password in {access.password_file}" if access.password_file else "password_file"
+            what = f"does not let {user} in ({name.lower()})"
+            return Ended(True, _fault(access, what, f"Check username and {source}"))
+        case "Unsupported protocol version":
+            remedy = "Use a broker that does, such as mosquitto 1.6 or newer"
+            return Ended(True, _fault(access, "does not speak MQTT 5", remedy))
+        case "Session taken over":
+            what = f"another client calls itself {access.client_id}, too"
+            return Ended(True, _fault(access, what, "Give each device a node of its own under [mqtt]"))
+        case "Client identifier not valid" | "Banned" | "Use another server" | "Server moved":
+            what = f"refused the client {access.client_id} ({name.lower()})"
+            return Ended(True, _fault(access, what, "Ask whoever runs the broker"))
+        case _:
+            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Look into the broker's log"))
+
+
+def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> TransportError:
+    if error.verify_code == _EXPIRED:
+        what, remedy = "its certificate has expired", "Renew it, or set this computer's clock right"
+    elif error.verify_code == _NOT_YET_VALID:
+        what, remedy = "its certificate is not valid yet", "Wait for this computer's clock to be set, or set it right"
+    elif error.verify_code in _WRONG_NAMES:
+        what, remedy = f"its certificate is not for {access.host}", "Give host as the certificate names it"
+    else:
+        what = f"its certificate is not trusted ({error.verify_message})"
+        remedy = "Give the certificate of the authority that signed it as ca_file under [mqtt]"
+    return _fault(access, what, remedy)
+
+
+def _fault(access: Access, what: str, remedy: str) -> TransportError:
+    return TransportError(what, where=access.where, remedy=remedy)

@@ -1,0 +1,156 @@
+"""Commands from outside: hostile bytes in, a Command for the daemon or a result that says what was wrong.
+
+A payload is a JSON object with what the command needs, or nothing: `{"profile": "ebu-r37"}`. An `id` in it comes back
+in the result, so that whoever asked knows the answer to be theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from device.config.constraints import Allowed, Names, shown
+from device.errors import UsageError
+from device.runtime.command_handler import Command, Verb
+from device.standards import PROFILES
+
+_LOG = logging.getLogger(__name__)
+
+MAX_BYTES = 4096
+UNKNOWN = "unknown"  # stands in the result's topic for what could never be a verb
+# What each command must be given.
+_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(tuple(PROFILES))}}
+_VERB = re.compile(r"[a-z0-9-]{1,40}")
+_MAX_ID_CHARACTERS = 64
+_MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
+_MAX_OPEN = 8
+_FORGOTTEN_S = 60.0  # after which a request without a result no longer keeps others out
+
+
+class Commands:
+    """Takes requests from one thread, their results from any. Nothing here raises or waits."""
+
+    def __init__(
+        self, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`publish` takes the verb and its result, as JSON."""
+        self._publish, self._now_s = publish, now_s
+        self._submit: Callable[[Command], None] | None = None
+        self._lock = threading.Lock()
+        self._open: dict[object, float] = {}  # requests without a result yet, and since when
+
+    def submit_to(self, submit: Callable[[Command], None]) -> None:
+        """Who carries commands out."""
+        self._submit = submit
+
+    def take(self, verb: str, payload: bytes, *, retained: bool) -> None:
+        """Carry out what was asked for, or say in the result why not."""
+        request_id: str | int | None = None
+        try:
+            content = _content(payload)
+            request_id = _request_id(content)
+            if retained:
+                raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
+            known = _known(verb)
+            self._hand_over(known, _arguments(known, content), request_id)
+        except UsageError as error:
+            self._answer(verb, request_id, {"ok": False, "error": str(error)})
+        except Exception as error:  # the daemon's own trouble with it is no reason to lose the connection
+            _LOG.exception("command %s", shown(verb))
+            self._answer(verb, request_id, {"ok": False, "error": f"{shown(verb)}: failed ({type(error).__name__})"})
+
+    def _hand_over(self, verb: Verb, args: dict[str, Any], request_id: str | int | None) -> None:
+        if self._submit is None:
+            raise _wrong("nobody to carry it out yet", verb, "Send it again in a few seconds")
+        request = object()
+        with self._lock:
+            now_s = self._now_s()
+            self._open = {old: since_s for old, since_s in self._open.items() if now_s - since_s < _FORGOTTEN_S}
+            if len(self._open) >= _MAX_OPEN:
+                raise _wrong(f"{_MAX_OPEN} commands wait for their results", verb, "Send it again later")
+            self._open[request] = now_s
+
+        replied = threading.Event()
+
+        def reply(result: dict[str, object]) -> None:
+            with self._lock:
+                self._open.pop(request, None)
+                first = not replied.is_set()
+                replied.set()
+            if first:
+                self._answer(verb, request_id, result)
+
+        self._submit(Command(verb, args, reply))
+
+    def _answer(self, verb: str, request_id: str | int | None, result: dict[str, object]) -> None:
+        known = verb if _VERB.fullmatch(verb) else UNKNOWN
+        head: dict[str, object] = {"verb": known} | ({"id": request_id} if request_id is not None else {})
+        try:
+            text = json.dumps(head | {"ok": False, "error": None} | result | head, default=str, allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            text = json.dumps(head | {"ok": False, "error": f"{known}: the result cannot be written ({error})"})
+        self._publish(known, text.encode())
+
+
+def _wrong(what: str, verb: str, remedy: str) -> UsageError:
+    return UsageError(what, where=f"command {shown(str(verb))}", remedy=remedy)
+
+
+def _content(payload: bytes) -> dict[str, Any]:
+    remedy = 'Send a JSON object such as {"profile": "ebu-r37"}, or nothing'
+    if len(payload) > MAX_BYTES:
+        raise UsageError(f"{len(payload)} bytes, allowed is {MAX_BYTES}", where="payload", remedy=remedy)
+    try:
+        content = json.loads(payload.decode() or "{}", parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
+    if not isinstance(content, dict):
+        raise UsageError("JSON, but no object", where="payload", remedy=remedy)
+    return content
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _request_id(content: dict[str, Any]) -> str | int | None:
+    """The `id`, taken out of the content."""
+    match request_id := content.pop("id", None):
+        case None:
+            return None
+        case bool():
+            pass
+        case str() if len(request_id) <= _MAX_ID_CHARACTERS and request_id.isprintable():
+            return request_id
+        case int() if abs(request_id) <= _MAX_ID_NUMBER:
+            return request_id
+    remedy = f"Give a text of at most {_MAX_ID_CHARACTERS} characters, or a whole number"
+    raise UsageError(f"{_shown(request_id)} is no id", where="payload", remedy=remedy)
+
+
+def _known(verb: str) -> Verb:
+    if verb not in set(Verb):
+        raise _wrong("no such command", verb, f"There are {', '.join(Verb)}")
+    return Verb(verb)
+
+
+def _arguments(verb: Verb, content: dict[str, Any]) -> dict[str, Any]:
+    allowed = _ARGUMENTS.get(verb, {})
+    if unknown := [name for name in content if name not in allowed]:
+        takes = f"Leave it out; this command takes {', '.join(allowed)}" if allowed else "Leave it out"
+        raise _wrong(f"{_shown(unknown[0])} is an unknown name", verb, takes)
+    for name, values in allowed.items():
+        if name not in content:
+            raise _wrong(f"{name} is missing", verb, f"Give one of {values}")
+        if not values.takes(content[name]):
+            raise _wrong(f"{name} is {_shown(content[name])}", verb, f"Allowed is {values}")
+    return content
+
+
+def _shown(value: object) -> str:
+    return "null" if value is None else shown(value)

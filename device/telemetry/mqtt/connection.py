@@ -1,0 +1,166 @@
+"""The connection to a broker: made, kept, lost, and made again, in a thread of its own.
+
+    OFF -> CONNECTING -> ONLINE -> WAITING -> CONNECTING    after a growing, random delay
+                      -> WAITING                            the same
+                      -> REFUSED -> CONNECTING              after a long one: somebody must correct a password, say
+    STOPPED from anywhere, for good
+
+MQTT 5: for its reasons (who is refused, and why), and because a subscription to commands can leave out retained ones.
+Each attempt is a new paho client with a clean start. What the broker has not acknowledged stays in the outbox, so
+nothing depends on a session that it remembers or not, and a command that was sent while we were away never runs at a
+time when nobody expects it. paho's own thread, queue and reconnecting are not used: the first cannot be stopped in a
+bounded time, the second cannot say what it dropped, the third does not tell a wrong password from a broker that starts.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from device.errors import TransportError
+from device.telemetry.mqtt.access import Access, Ended
+from device.telemetry.mqtt.outbox import Outbox
+from device.telemetry.mqtt.session import Bell, Listener, Presence, Session
+
+_LOG = logging.getLogger(__name__)
+_STOP_S = 0.9  # a sink may take a second to close
+_MAX_SAID = 50
+_SUSPICIOUS = 3
+
+
+class Phase(StrEnum):
+    OFF = "off"
+    CONNECTING = "connecting"
+    ONLINE = "online"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    STOPPED = "stopped"
+
+
+NEXT: dict[Phase, frozenset[Phase]] = {
+    Phase.OFF: frozenset({Phase.CONNECTING, Phase.STOPPED}),
+    Phase.CONNECTING: frozenset({Phase.ONLINE, Phase.WAITING, Phase.REFUSED, Phase.STOPPED}),
+    Phase.ONLINE: frozenset({Phase.WAITING, Phase.REFUSED, Phase.STOPPED}),
+    Phase.WAITING: frozenset({Phase.CONNECTING, Phase.STOPPED}),
+    Phase.REFUSED: frozenset({Phase.CONNECTING, Phase.STOPPED}),
+    Phase.STOPPED: frozenset(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long to wait until the next attempt."""
+
+    first_s: float = 1.0
+    longest_s: float = 60.0
+    refused_s: float = 120.0
+    steady_s: float = 5.0  # a connection that held for less than this was no success
+
+    def delay_s(self, failures: int, *, refused: bool, chance: float) -> float:
+        """After so many failures in a row (1 is the first); `chance` in [0, 1) keeps many from coming at once."""
+        longest_s = self.refused_s if refused else min(self.longest_s, self.first_s * 2 ** min(failures - 1, 30))
+        return longest_s * (0.5 + chance / 2)
+
+
+class Connection:
+    """Keeps a connection from `start` to `stop`. The other methods may be called from any thread at any time."""
+
+    def __init__(
+        self, access: Access, outbox: Outbox, presence: Presence, topics: Sequence[str],
+        heard: Callable[[str, bytes, bool], None], pace: Pace,
+    ) -> None:  # fmt: skip
+        self._access, self._outbox, self._presence, self._topics = access, outbox, presence, topics
+        self._pace = pace
+        self._listener = Listener(self._now_online, heard, self._say_once, self._is_stopping)
+        self._bell = Bell()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+        self._phase = Phase.OFF
+        self._problem: str | None = None
+        self._said: set[str] = set()
+        self._failures = 0
+        self._short = 0  # connections in a row that did not hold
+        self._online_s = 0.0
+
+    @property
+    def phase(self) -> Phase:
+        return self._phase
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, in a sentence or two; None where there is one, or where none was tried yet."""
+        return self._problem
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._bell.ring()
+
+    def stop(self) -> None:
+        """Say goodbye if there is somebody to say it to. Returns within a second even if the network hangs."""
+        self._stopping.set()
+        self._bell.ring()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
+        self._enter(Phase.STOPPED)
+        if not self._thread.is_alive():
+            self._bell.close()
+
+    def _is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def _run(self) -> None:
+        while not self._is_stopping():
+            self._enter(Phase.CONNECTING)
+            ended = Session(
+                self._access, self._outbox, self._presence, self._topics, self._listener, self._bell
+            ).run()  # fmt: skip
+            if not self._is_stopping():
+                self._stopping.wait(self._give_way(ended, random.random()))
+
+    def _enter(self, phase: Phase) -> None:
+        if phase in NEXT[self._phase]:
+            self._phase = phase
+            _LOG.debug("%s: %s", self._access.where, phase.value)
+
+    def _now_online(self) -> None:
+        self._enter(Phase.ONLINE)
+        self._online_s = time.monotonic()
+        self._problem = None
+        self._outbox.due_again(last=self._presence.topic)
+        waiting = self._outbox.events_waiting
+        _LOG.info("%s: connected after %d failures; %d events waited", self._access.where, self._failures, waiting)
+
+    def _give_way(self, ended: Ended, chance: float) -> float:
+        """Note and say why there is no connection any more; how long to wait."""
+        if self._phase is Phase.ONLINE:
+            steady = time.monotonic() - self._online_s >= self._pace.steady_s
+            self._short = 0 if steady else self._short + 1
+            if steady:
+                self._failures = 0
+                self._said.clear()
+        if self._short >= _SUSPICIOUS and not ended.refused:
+            ended = Ended(False, self._suspicion(ended.error))
+        self._failures += 1
+        self._problem = str(ended.error)
+        self._enter(Phase.REFUSED if ended.refused else Phase.WAITING)
+        self._say_once(self._problem, logging.ERROR if ended.refused else logging.WARNING)
+        return self._pace.delay_s(self._failures, refused=ended.refused, chance=chance)
+
+    def _suspicion(self, error: TransportError) -> TransportError:
+        """Not every broker (mosquitto 2.0.11, for one) says that another client has taken our place."""
+        what = f"{error.what}, again and again, as soon as it was made"
+        remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
+        return TransportError(what, where=error.where, remedy=remedy)
+
+    def _say_once(self, text: str, level: int = logging.WARNING) -> None:
+        if text not in self._said and len(self._said) < _MAX_SAID:
+            self._said.add(text)
+            _LOG.log(level, "%s", text)

@@ -1,0 +1,135 @@
+"""Reports, events and health over MQTT, and commands from there. A Sink: whatever the broker does, measuring goes on.
+
+Under `avdrift/<node>/`: `availability`, `state`, `info`, `health` (retained), `event`, `cmd/<verb>` and
+`cmd/<verb>/result`. All with QoS 1: an event may come twice after a lost connection, then with the same
+`boot_id` and `seq`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from device.config.settings import MqttSettings
+from device.records import Event, Health, Info, Report
+from device.runtime.command_handler import Command
+from device.telemetry.mqtt.access import access, node_name
+from device.telemetry.mqtt.command_parser import Commands
+from device.telemetry.mqtt.connection import Connection, Pace, Phase
+from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
+from device.telemetry.mqtt.outbox import Outbox
+from device.telemetry.mqtt.session import Presence
+from device.telemetry.mqtt.topics import Topics
+
+_LOG = logging.getLogger(__name__)
+DEFAULT_PREFIX = "avdrift"
+_BIRTH_DELAY_S = 0.2, 3.0  # a house full of devices must not answer in the same instant
+
+
+class MqttSink:
+    """Begins to connect when it is made. Without a host it does nothing at all."""
+
+    def __init__(
+        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), pace: Pace | None = None
+    ) -> None:
+        """`folder` is where relative paths of the settings begin."""
+        node = node_name(settings)
+        self.topics = Topics(settings.topic_prefix or DEFAULT_PREFIX, node)
+        self._discovery_prefix, self._report_every_s = settings.discovery_prefix, report_every_s
+        self._outbox = Outbox(int(settings.queue_events))
+        self._commands = Commands(self._result)
+        self._presence = Presence(self.topics.availability)
+        self._birth: threading.Timer | None = None
+        self._connection: Connection | None = None
+        if not settings.host:
+            return
+        topics = [self.topics.command("+"), *([birth_topic(self._discovery_prefix)] if self._discovery_prefix else [])]
+        self._connection = Connection(
+            access(settings, node, folder), self._outbox, self._presence, topics, self._heard, pace or Pace()
+        )
+        self._announce(None)
+        self._connection.start()
+
+    @property
+    def phase(self) -> Phase:
+        return self._connection.phase if self._connection else Phase.OFF
+
+    @property
+    def problem(self) -> str | None:
+        """Why there is no connection, for a person; None where there is one or none is wanted."""
+        return self._connection.problem if self._connection else None
+
+    @property
+    def events_lost(self) -> int:
+        return self._outbox.events_lost
+
+    @property
+    def events_waiting(self) -> int:
+        return self._outbox.events_waiting
+
+    def submit_to(self, submit: Callable[[Command], None]) -> None:
+        """Who carries commands out, from now on; `submit` must not wait."""
+        self._commands.submit_to(submit)
+
+    def report(self, report: Report) -> None:
+        self._put(self._outbox.retain, self.topics.state, report)
+
+    def event(self, event: Event) -> None:
+        self._put(self._outbox.event, self.topics.event, event)
+
+    def health(self, health: Health) -> None:
+        self._put(self._outbox.retain, self.topics.health, health)
+
+    def info(self, info: Info) -> None:
+        self._put(self._outbox.retain, self.topics.info, info)
+        self._announce(info)
+
+    def close(self) -> None:
+        if self._birth:
+            self._birth.cancel()
+        if self._connection and self._connection.phase is not Phase.STOPPED:
+            self._connection.stop()
+            if waiting := self._outbox.events_waiting:
+                _LOG.warning("MQTT: %d events have not reached the broker", waiting)
+
+    def _put(
+        self, put: Callable[[str, bytes], None], topic: str, record: Report | Event | Health | Info
+    ) -> None:
+        if self._connection is None:
+            return
+        try:
+            payload = json.dumps(record.to_dict(), separators=(",", ":"), allow_nan=False).encode()
+        except (TypeError, ValueError) as error:
+            _LOG.error("MQTT: nothing for %s, because this is no JSON (%s): %s", topic, error, record)
+            return
+        put(topic, payload)
+        self._connection.wake()
+
+    def _announce(self, info: Info | None) -> None:
+        if self._discovery_prefix and self._connection:
+            payload = discovery(self.topics, self._report_every_s, info)
+            self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())
+            self._connection.wake()
+
+    def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
+        if topic == birth_topic(self._discovery_prefix):
+            if payload == BIRTH and not (self._birth and self._birth.is_alive()):
+                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._say_all_again)
+                self._birth.daemon = True
+                self._birth.start()
+            return
+        self._commands.take(topic.removeprefix(self.topics.command("")), payload, retained=retained)
+
+    def _say_all_again(self) -> None:
+        self._outbox.due_again(last=self.topics.availability)
+        if self._connection:
+            self._connection.wake()
+
+    def _result(self, verb: str, result: bytes) -> None:
+        self._outbox.result(self.topics.result(verb), result)
+        if self._connection:
+            self._connection.wake()

@@ -1,0 +1,99 @@
+"""Reports for people and programs that read a log: one JSON object a line, and a summary at the end of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from dataclasses import dataclass
+from statistics import median
+from typing import TextIO
+
+from device.records import Direction, Report, State
+from device.standards import direction
+
+_WORDS = {
+    Direction.AUDIO_EARLY: "audio early",
+    Direction.AUDIO_LATE: "audio late",
+    Direction.IN_SYNC: "in sync",
+}
+
+
+def as_json(report: Report) -> str:
+    """One line, without a line break."""
+    return json.dumps(report.to_dict(), separators=(",", ":"), allow_nan=False)
+
+
+def as_text(report: Report, t_s: float | None) -> str:
+    """One line for a person."""
+    at = f"{t_s:8.1f} s  " if t_s is not None else ""
+    if report.offset_ms is None or report.direction is None:
+        return f"{at}{report.state.value.replace('_', ' ')}"
+    return (
+        f"{at}{report.offset_ms:+7.0f} ms  {_WORDS[report.direction]:<11}  ±{report.offset_std_ms:.0f} ms  "
+        f"confidence {report.confidence:.2f}  {report.verdict.value.replace('_', ' ')}"
+        f"{f'  step of {report.step_ms:+.0f} ms' if report.step_ms is not None else ''}"
+    )
+
+
+def in_words(report: Report) -> str:
+    """One short line without a time: commas instead of columns, and the fault where there is one."""
+    columns = re.split(r"\s{2,}", as_text(report, None).strip())
+    words = ", ".join(dict.fromkeys(columns))  # in sync is both the direction and the verdict
+    return f"{words} ({report.fault.replace('_', ' ')})" if report.fault else words
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Consecutive measurements that agree."""
+
+    from_s: float | None
+    to_s: float | None
+    offsets_ms: list[float]
+
+
+class Summary:
+    """Collects reports; says in a few lines what they amount to."""
+
+    _SAME_MS = 40.0
+
+    def __init__(self) -> None:
+        self._states: Counter[State] = Counter()
+        self._runs: list[_Run] = []
+        self._steps: list[str] = []
+        self._drift_ppm: tuple[float, float] | None = None
+        self._dropped = (0, 0)
+        self._profile = ""
+
+    def add(self, report: Report, t_s: float | None) -> None:
+        self._states[report.state] += 1
+        self._dropped = (report.video_dropped, report.audio_dropped)
+        self._profile = report.profile
+        if report.drift_ppm is not None and report.drift_std_ppm is not None:
+            self._drift_ppm = report.drift_ppm, report.drift_std_ppm
+        if report.step_ms is not None:
+            seen = f", seen at {t_s:.1f} s" if t_s is not None else ""
+            self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}\n"]
+        if report.offset_ms is None:
+            return
+        last = self._runs[-1] if self._runs else None
+        if last and abs(report.offset_ms - median(last.offsets_ms)) <= self._SAME_MS:
+            # The median of a long steady run needs no more than its recent past.
+            self._runs[-1] = _Run(last.from_s, t_s, [*last.offsets_ms[-600:], report.offset_ms])
+        else:
+            self._runs = [*self._runs[-20:], _Run(t_s, t_s, [report.offset_ms])]
+
+    def write(self, out: TextIO) -> None:
+        total = sum(self._states.values())
+        states = ", ".join(f"{count} {state.value}" for state, count in self._states.most_common())
+        out.write(f"\n{total} reports: {states or 'none'}\n")
+        for run in self._runs:
+            offset_ms = median(run.offsets_ms)
+            word = _WORDS[direction(offset_ms)]
+            when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
+            out.write(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports\n")
+        out.writelines(self._steps)
+        if self._drift_ppm is not None:
+            out.write(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm\n")
+        if any(self._dropped):
+            out.write(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound\n")

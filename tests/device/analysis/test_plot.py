@@ -1,0 +1,76 @@
+"""The timeline as a table and as a picture: what is unknown is empty, and what cannot be written is said."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from device.analysis.measure import Measured
+from device.analysis.plot import COLUMNS, write_csv, write_plot
+from device.errors import UsageError
+from device.records import Estimate
+from device.sync.timeline import Piece, Point, Step, Timeline
+
+SURE = Estimate(offset_ms=100.0, offset_std_ms=4.0, confidence=0.99, at_edge=False)
+DOUBTFUL = Estimate(offset_ms=-700.0, offset_std_ms=9.0, confidence=0.3, at_edge=False)
+EDGE = Estimate(offset_ms=1000.0, offset_std_ms=4.0, confidence=0.99, at_edge=True)
+TRACK = Timeline(
+    (Piece(0.0, 10.0, 10.0, 1.0, 1.0, True), Piece(10.0, 20.0, 100.0, 1.0, 1.0, True),
+     Piece(20.0, 30.0, 0, 9, 0.1, False)),
+    (Step(10.0, 90.0),),
+    (Point(2.5, SURE), Point(7.5, DOUBTFUL), Point(12.5, None), Point(17.5, EDGE)), 12.0, 3.0,
+)  # fmt: skip
+TOLD = {
+    "file": "a/talk.mkv", "profile": "itu-r-bt1359", "drift_ppm": 12.0, "drift_std_ppm": 3.0, "steps": [{}],
+    "verdict": "unacceptable",
+}  # fmt: skip
+FOUND = Measured(TOLD, TRACK, 0.0, None)
+NOTHING = Measured(TOLD | {"drift_ppm": None, "steps": []}, Timeline((), (), (), None, None), 0.0, None)
+
+
+def test_the_table_has_a_row_for_each_point_and_leaves_empty_what_is_not_known(tmp_path: Path) -> None:
+    write_csv(FOUND, tmp_path / "out.csv")
+    with (tmp_path / "out.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    assert tuple(header) == COLUMNS
+    assert rows == [
+        ["2.5", "100.0", "92.0", "108.0", "0.99", "measuring", "unacceptable"],
+        ["7.5", "", "", "", "0.3", "uncertain", "unknown"],
+        ["12.5", "", "", "", "", "uncertain", "unknown"],
+        ["17.5", "", "", "", "0.99", "uncertain", "unknown"],
+    ]
+
+
+@pytest.mark.parametrize("found", [FOUND, NOTHING], ids=["all", "nothing"])
+def test_the_picture_is_one(tmp_path: Path, found: Measured) -> None:
+    write_plot(found, tmp_path / "out.png")
+    picture = cv2.imread(str(tmp_path / "out.png"))
+    assert picture is not None and picture.shape[1] > 1000 and np.ptp(picture) == 255
+
+
+def test_what_is_doubtful_does_not_stretch_the_picture(tmp_path: Path) -> None:
+    write_plot(FOUND, tmp_path / "out.svg")
+    assert "−800" not in (tmp_path / "out.svg").read_text(encoding="utf-8")
+
+
+def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    with pytest.raises(UsageError, match="pip install matplotlib"):
+        write_plot(FOUND, tmp_path / "out.png")
+
+
+@pytest.mark.parametrize("write", [write_csv, write_plot])
+def test_what_cannot_be_written_is_named(tmp_path: Path, write: object) -> None:
+    assert callable(write)
+    with pytest.raises(UsageError, match="nowhere"):
+        write(FOUND, tmp_path / "nowhere" / "out.png")
+
+
+def test_an_unknown_kind_of_picture_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"out\.xyz"):
+        write_plot(FOUND, tmp_path / "out.xyz")

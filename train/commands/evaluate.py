@@ -1,0 +1,245 @@
+"""The commands of `avdrift-train` that judge models: confidence, zero, accuracy, and whether to trust reports."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.model_kinds import MEASURING
+from device.errors import UsageError
+from device.features.model_download import require_face_model
+from device.sync.curve import RIVAL_TICKS, Calibration
+from train.files import check_parent, make_folder, shards_parser, write_all
+
+if TYPE_CHECKING:
+    from train.evaluation.tracks import Towers
+
+_MIN_TRUTH_CONFIDENCE = 0.3
+_SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
+
+
+def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Their parsers."""
+    shards = shards_parser()
+    calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a model")
+    calibrate.set_defaults(work_of=_calibrate)
+    fitted = calibrate.add_mutually_exclusive_group(required=True)
+    fitted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
+    calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
+    calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
+
+    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a tower pair or a bundle is")
+    evaluate.set_defaults(work_of=_evaluate)
+    what = evaluate.add_mutually_exclusive_group()
+    what.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    what.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    evaluate.add_argument("--split", default="valid", help="which clips (default: valid)")
+    evaluate.add_argument("--calibration", type=Path, metavar="FILE.json", help="instead of the model's own")
+    evaluate.add_argument("--offsets", type=Path, metavar="FILE.json", help="truth made by another model")
+    evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
+    evaluate.add_argument("--seed", type=int, default=0, help="of the shifts")
+    evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
+
+    zero = commands.add_parser("zero", parents=[shards], help="where the zero is, by lips that part as /p b m/ sound")
+    zero.set_defaults(work_of=_zero)
+    whose = zero.add_mutually_exclusive_group()
+    whose.add_argument("--run", type=Path, metavar="RUN", help="of the towers in the folder that fit wrote")
+    whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="of these towers (default: built in)")
+    whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="of the table that clean wrote")
+    zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
+    zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
+    zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+
+    report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
+    report.set_defaults(work_of=_report)
+    report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
+    report.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="a tower pair's bundle")
+    report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle that tells the truth")
+    report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
+    report.add_argument("--split", default="valid", help="which clips (default: valid)")
+    report.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
+    report.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page too")
+    report.add_argument("--seed", type=int, default=0, help="of the shifts")
+    report.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    trust = commands.add_parser("trust", parents=[shards], help="whether reports can be trusted, over steps as well")
+    trust.set_defaults(work_of=_trust)
+    trusted = trust.add_mutually_exclusive_group()
+    trusted.add_argument("--run", type=Path, metavar="RUN", help="the towers in the folder that fit wrote")
+    trusted.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="these models (default: built in)")
+    trust.add_argument("--calibration", type=Path, metavar="FILE.json", help="what calibrate wrote")
+    trust.add_argument("--split", default="valid", help="which clips (default: valid)")
+    trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
+    trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
+    trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
+    trust.add_argument("--fit", type=Path, metavar="FILE.json", help="fit the confidence too, and write it here")
+
+    check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
+    check.set_defaults(work_of=_check)
+    check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    check.add_argument("--split", default="valid", help="which clips (default: valid)")
+    check.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
+    check.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
+    check.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
+    check.add_argument("--seed", type=int, default=0, help="of the shifts")
+    check.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+
+
+def _calibrate(options: argparse.Namespace) -> int:
+    import numpy as np
+
+    from train.evaluation.calibration import fitted
+    from train.evaluation.protocol import load_split
+    from train.evaluation.tracks import sure_tracks, track
+    from train.models.load import towers_of_bundle, towers_of_run
+
+    check_parent(options.out)
+    towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+    towers = replace(towers, rival_ticks=RIVAL_TICKS)  # whatever an older bundle has
+    clips = load_split(options.shards, options.split)
+    # The truth of a clip that is itself unsure would teach doubt where there is none.
+    as_answered = replace(given, zero_offset_ms=0.0)
+    sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
+    found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
+    calibration = replace(
+        found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
+    )
+    options.out.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
+    print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
+    return 0
+
+
+def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:
+    """Those of --run or --bundle, with the calibration of the file that --calibration names."""
+    from train.models.load import read_calibration, towers_of_bundle, towers_of_run
+
+    towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+    if options.calibration:
+        calibration = read_calibration(options.calibration, calibration.logit_scale)
+        towers = replace(towers, rival_ticks=calibration.rival_ticks)
+    return towers, calibration, model
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from train.evaluation.protocol import evaluate, load_split, read_offsets
+    from train.evaluation.tables import as_markdown, as_text
+
+    offsets_ms = read_offsets(options.offsets) if options.offsets else None
+    if options.out is not None:
+        make_folder(options.out)
+    towers, calibration, model = _calibrated_towers(options)
+    found = evaluate(
+        load_split(options.shards, options.split), towers, calibration, model=model, offsets_ms=offsets_ms,
+        offsets_name=str(options.offsets), seed=options.seed,
+    )  # fmt: skip
+    as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
+    print(as_json if options.json else as_text(found))
+    if options.out is not None:
+        from train.evaluation.plots import save
+
+        write_all(options.out / "evaluation", json=as_json, md=as_markdown(found), txt=as_text(found))
+        save(found, options.out)
+    return 0
+
+
+def _zero(options: argparse.Namespace) -> int:
+    from train.models.load import towers_of_bundle, towers_of_run
+    from train.offsets.zero_command import zero_of_table, zero_of_towers
+
+    wrong = options.calibration if options.offsets else options.out
+    if wrong:
+        remedy = "Give --calibration with towers, and --out with --offsets"
+        raise UsageError("does not go with the other options", where=str(wrong), remedy=remedy)
+    for file in filter(None, (options.calibration, options.out)):
+        check_parent(file)
+    if options.offsets:
+        found = zero_of_table(options.shards, options.offsets, options.out, options.seed)
+    else:
+        towers, calibration, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
+        found = zero_of_towers(options.shards, towers, calibration, options.calibration, options.seed)
+    print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from train.comparison.comparison import compare
+    from train.comparison.estimators import Meter, ZeroMeter
+    from train.comparison.load_estimators import meter_of_bundle, meter_of_run
+    from train.comparison.mouth_opening import VOICES, OpeningMeter
+    from train.comparison.tables import as_markdown, as_text, save, update_page
+    from train.evaluation.protocol import load_split, read_offsets
+    from train.evaluation.tracks import sure_tracks, track
+    from train.models.load import towers_of_bundle
+
+    if options.out is not None:
+        make_folder(options.out)
+    meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
+    meters += [meter_of_run(run) for run in options.run]
+    meters += [*(OpeningMeter(voice) for voice in VOICES), ZeroMeter()]
+    clips = load_split(options.shards, options.split)
+    if options.offsets:
+        truth_ms, truth = read_offsets(options.offsets), str(options.offsets)
+    else:
+        towers, calibration, label = towers_of_bundle(options.reference)
+        sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
+        truth_ms = {t.clip.name: offset_ms for t, offset_ms in sure}
+        truth = f"each clip's own offset over its whole length by {label}, where that is sure"
+    found = compare(clips, meters, truth_ms, truth=truth, seed=options.seed)
+    as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
+    print(as_json if options.json else as_text(found))
+    if options.out is not None:
+        write_all(options.out / "report", json=as_json, md=as_markdown(found), txt=as_text(found))
+        save(found, options.out)
+    if options.page is not None:
+        update_page(options.page, found)
+    return 0
+
+
+def _trust(options: argparse.Namespace) -> int:
+    from train.evaluation.protocol import load_split
+    from train.evaluation.report_precision import report
+    from train.evaluation.threshold_fit import LEAST_RIGHT, fit
+    from train.evaluation.tracks import sure_tracks, track
+
+    if not (0.4 <= options.window <= 60 and options.rounds >= 1):
+        raise UsageError(
+            "a value is out of range", where="avdrift-train trust", remedy="Give 0.4 to 60 s and at least one round"
+        )
+    if options.fit is not None:
+        check_parent(options.fit)
+    towers, calibration, model = _calibrated_towers(options)
+    clips = load_split(options.shards, options.split)
+    sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
+    how = {"window_s": options.window, "rounds": options.rounds, "seed": options.seed}
+    found = report(sure, calibration, **how)
+    if options.fit is not None:
+        found |= {"fitted": (fitted := fit(sure, calibration, **how))}
+        options.fit.write_text(json.dumps(fitted["calibration"], indent=1), encoding="utf-8")
+        if not fitted["reached"]:
+            what = f"no confidence is right {LEAST_RIGHT:.2%} of the time, and that of before is kept"
+            print(f"avdrift-train trust: {what}. Train for longer, or give more clips", file=sys.stderr)
+    print(json.dumps({"model": model, "clips": len(sure), "left_out": len(clips) - len(sure)} | found, indent=1))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from train.scenes.sliced_files import check
+
+    require_face_model()
+    load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
+    if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
+        raise UsageError(
+            "a value is out of range", where="avdrift-train check",
+            remedy="Give a window of 0.2 to 60 s, a shift of up to 950 ms and at least one copy",
+        )  # fmt: skip
+    print(json.dumps(check(
+        options.clips, options.bundle, split=options.split, window_s=options.window, max_shift_ms=options.max_shift_ms,
+        copies=options.copies, seed=options.seed, jobs=options.jobs,
+    ), indent=1))  # fmt: skip
+    return 0

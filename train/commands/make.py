@@ -1,0 +1,199 @@
+"""The commands of `avdrift-train` that make something: shards, offsets, trained models."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from contextlib import nullcontext
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from device.bundles.bundle import load_bundle
+from device.bundles.model_kinds import MEASURING
+from device.errors import InputMissingError, UsageError
+from device.features.model_download import require_face_model
+from device.sync.curve import Calibration
+from train.files import check_parent, make_folder, shards_parser
+from train.fit.options import CONFIGS, add_fit_options, fit_config, require_keras
+
+if TYPE_CHECKING:
+    from train.data.shards import Clip
+
+_TRAINING = ("fit", "clean")
+_FITS = {"towers": "fit", "syncnet": "fit_syncnet", "direct": "fit_direct"}
+
+
+def add_make_commands(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], command: str | None, model: str
+) -> None:
+    """Their parsers; the options of a training run are known only when `command` is one, as they need TensorFlow."""
+    shards = shards_parser()
+    prepare = commands.add_parser("prepare", help="decode clips once, into shards")
+    prepare.set_defaults(work_of=_prepare)
+    prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
+    prepare.add_argument("out", metavar="OUT", help="folder for the shards")
+    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
+    commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
+
+    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
+    retrain.set_defaults(work_of=_retrain)
+    retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="begin with a copy of train/default.toml")
+    clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
+    clean.set_defaults(work_of=_clean)
+    clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
+    clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
+    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
+    measured_by = clean.add_mutually_exclusive_group(required=True)
+    measured_by.add_argument("--work", type=Path, metavar="DIR", help="for two pairs, each trained on half of them")
+    measured_by.add_argument(
+        "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
+    )
+    fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
+    fit.set_defaults(work_of=_fit)
+    fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
+    fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
+    fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    fit.add_argument(
+        "--source", type=Path, action="append", default=[], metavar="FILE",
+        help="a file that the shards came from, such as clips.csv, for the hashes in provenance.json",
+    )  # fmt: skip
+    fit.add_argument(
+        "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
+        help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
+    )  # fmt: skip
+    fit.add_argument(
+        "--teacher", type=Path, action="append", default=[], metavar="RUN",
+        help="a finished run of towers: begin as the first of these, and learn what they think on average",
+    )  # fmt: skip
+    if command in _TRAINING:
+        add_fit_options(clean)
+        add_fit_options(fit, model=model if model in CONFIGS else "towers")
+
+    ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
+    ablation.set_defaults(work_of=_ablate)
+    ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
+    ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
+    ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
+    ablation.add_argument("--page", type=Path, metavar="FILE.md", help="put the table into this page too")
+    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from train.data.landmarks import fetch_landmark_model
+    from train.data.prepare import prepare
+
+    if options.jobs < 0:
+        raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
+    require_face_model()  # or each clip by itself would complain
+    fetch_landmark_model()
+    make_folder(Path(options.out))
+    prepare(Path(options.clips), Path(options.out), jobs=options.jobs)
+    return 0
+
+
+def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
+    if options.jobs:
+        remedy = "Give --direct_num_workers, or what the runner has in its place"
+        raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
+    try:
+        from train.data.prepare_beam import prepare_with_beam
+    except ImportError as error:
+        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
+        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+    prepare_with_beam(options.clips, options.out, of_beam)
+    return 0
+
+
+def _retrain(options: argparse.Namespace) -> int:
+    from train.retrain.run import retrain
+
+    bundle = retrain(options.config)
+    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
+    return 0
+
+
+def _clean(options: argparse.Namespace) -> int:
+    config = fit_config(options)
+    check_parent(options.out)
+    if options.calibration:
+        check_parent(options.calibration)
+    from train.offsets.clean import clean, tracks_by_bundle, tracks_by_halves
+
+    if options.bundle:
+        bundle = load_bundle(options.bundle, MEASURING)
+        tracks, calibration = tracks_by_bundle(_splits(options.shards, options.offsets)[0], bundle), bundle.calibration
+    else:
+        make_folder(options.work)
+        tracks = tracks_by_halves(*_splits(options.shards, options.offsets), config, options.work)
+        calibration = Calibration()
+    earlier = json.loads(options.offsets.read_text(encoding="utf-8")) if options.offsets else None
+    clean(tracks, calibration, options.out, options.calibration, earlier)
+    return 0
+
+
+def _fit(options: argparse.Namespace) -> int:
+    config = fit_config(options, options.model)
+    if options.strategy != "none" and options.model != "towers":
+        what = f"only towers, not {options.model}, can be trained by several"
+        raise UsageError(what, where="--strategy", remedy="Leave it out, or train towers")
+    if options.teacher and options.model != "towers":
+        what = f"only towers, not {options.model}, learn from others"
+        raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
+    if options.out.resolve() in [run.resolve() for run in options.teacher]:
+        where, remedy = str(options.out), "Give another folder as --out"
+        raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
+    if options.teacher:  # which have had their lessons
+        config = replace(config, phone_steps=0, shape_steps=0)
+    make_folder(options.out)
+    from train.fit.strategies import workers
+
+    together = workers(options.strategy)  # first of all: it must find TensorFlow untouched
+    train, validation = _splits(options.shards, options.offsets)
+    if getattr(config, "picture", "mouth") == "face":
+        from train.fit.direct_batches import with_faces
+
+        train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
+    from train.models.provenance import recorded
+
+    fit = import_module(CONFIGS[options.model][0])
+    more = [together, options.teacher] if options.model == "towers" else []
+    told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
+    with told if together.is_chief else nullcontext():
+        getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
+    return 0
+
+
+def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips. Raises CaptureError."""
+    from train.data.shards import load_clips
+    from train.evaluation.protocol import read_offsets
+
+    if offsets is not None:
+        read_offsets(offsets)  # before the clips are loaded, and with a message
+    clips = load_clips(shards, offsets)
+    train = [clip for clip in clips if clip.split == "train"]
+    if not train:
+        where = ", ".join(map(str, shards))
+        raise InputMissingError("no clip of the split 'train'", where=where, remedy="Check the split in clips.csv")
+    return train, [clip for clip in clips if clip.split == "valid"]
+
+
+def _ablate(options: argparse.Namespace) -> int:
+    require_keras()
+    if options.steps < 1 or options.stretches < 1:
+        raise UsageError("a value is not positive", where="avdrift-train ablate", remedy="Give 1 or more")
+    make_folder(options.out)
+    from train.comparison.ablation import ablate, as_markdown
+    from train.markdown import put_into
+
+    train, validation = _splits(options.shards, options.offsets)
+    found = ablate(
+        train, validation, options.shards, options.out, steps=options.steps, stretches=options.stretches
+    )  # fmt: skip
+    print(as_markdown(found), end="")
+    if options.page is not None:
+        put_into(options.page, "ablation", as_markdown(found))
+    return 0

@@ -1,0 +1,76 @@
+"""The commands of `avdrift-train` that put recordings together and see what is reported of them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from device.bundles.bundle import DEFAULT_BUNDLE
+from device.errors import UsageError
+
+
+def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The commands, each with the function that does its work."""
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    shared.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
+    shared.add_argument("--split", default="valid", help="which clips (default: valid)")
+    shared.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
+    shared.add_argument("--seed", type=int, default=0, help="of everything random")
+    shared.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
+
+    about = "two people side by side, one of them heard: whose offset is reported"
+    beside = commands.add_parser("beside", parents=[shared], help=about)
+    beside.set_defaults(work_of=_beside)
+
+    about = "pictures and sound that are spoilt in many ways: how often there is a number, and whether it is right"
+    hard = commands.add_parser("hard", parents=[shared], help=about)
+    hard.set_defaults(work_of=_hard)
+
+    about = "hours of what nothing can be measured on: what is reported of it"
+    hopeless = commands.add_parser("hopeless", parents=[shared], help=about)
+    hopeless.set_defaults(work_of=_hopeless)
+    hopeless.add_argument("--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)")
+
+
+def _beside(options: argparse.Namespace) -> int:
+    from train.scenes.two_speakers import beside
+
+    return _judge(options, beside)
+
+
+def _hard(options: argparse.Namespace) -> int:
+    from train.scenes.degraded import hard
+
+    return _judge(options, hard)
+
+
+def _judge(options: argparse.Namespace, work: Callable[..., dict[str, Any]]) -> int:
+    _require(0.5 <= options.window <= 3600 and options.jobs >= 0, "Give a window of 0.5 to 3600 s")
+    found = work(
+        options.clips, options.bundle, split=options.split, window_s=options.window, seed=options.seed,
+        jobs=options.jobs,
+    )  # fmt: skip
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def _hopeless(options: argparse.Namespace) -> int:
+    from train.scenes.unmeasurable import hopeless
+
+    possible = 0.5 <= options.window <= 3600 and 0.01 <= options.hours <= 1000 and options.jobs >= 0
+    _require(possible, "Give a window of 0.5 to 3600 s and 0.01 to 1000 h")
+    found = hopeless(
+        options.clips, options.bundle, split=options.split, hours=options.hours, window_s=options.window,
+        seed=options.seed, jobs=options.jobs,
+    )  # fmt: skip
+    print(json.dumps(found, indent=1))
+    return 0
+
+
+def _require(possible: bool, remedy: str) -> None:
+    if not possible:
+        raise UsageError("a value is out of range", where="avdrift-train", remedy=remedy)

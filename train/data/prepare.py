@@ -1,0 +1,219 @@
+"""`avdrift-train prepare CLIPS OUT`: decode every clip once and keep what training needs of it.
+
+One shard a clip, `OUT/<clip>.npz`, written atomically, so an interrupted run goes on where it stopped. A broken clip is
+reported and skipped. Crops have a margin of 8 pixels on each side at the contract's pixel pitch, for jitter; sound is
+kept as samples, so that noise can be added before the front end.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from device.capture.file import FileSource
+from device.errors import AvdriftError, InputFormatError, InputMissingError
+from device.features.contract import AUDIO_RATE_HZ, FRONT_END, LIP_TICK_NS
+from device.features.face import FaceDetector
+from device.features.model_download import require_face_model
+from device.features.mouth import MouthCrop
+from device.features.mouth_grid import Crops, Flags, LipGrid
+from device.features.tracker import MouthTracker
+from device.features.vad import SpeechStream, widen
+from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+from train.data.augment import MARGIN_PX
+from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
+
+FACE_PX = 64
+SHARD_FORMAT = 2
+
+_MIN_FACE_S = 0.4
+_NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRow:
+    """One row of `clips.csv`."""
+
+    file: str
+    speaker: str
+    split: str
+    corpus: str
+
+
+def read_rows(folder: Path) -> list[ClipRow]:
+    """The clips of a folder, from its `clips.csv`. Raises InputMissingError or InputFormatError."""
+    table = folder / "clips.csv"
+    if not table.is_file():
+        raise InputMissingError(
+            "no such file", where=str(table), remedy="Write one with the columns file, speaker, split, corpus"
+        )
+    remedy = "Write it as UTF-8 with the columns file, speaker, split, corpus, all of them filled in each row"
+    try:
+        with table.open(newline="", encoding="utf-8") as lines:
+            rows = [ClipRow(r["file"], r["speaker"], r["split"], r["corpus"]) for r in csv.DictReader(lines)]
+    except KeyError as missing:
+        raise InputFormatError(f"column {missing} is missing", where=str(table), remedy=remedy) from missing
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
+    short = [number for number, row in enumerate(rows, 2) if None in (row.file, row.speaker, row.split, row.corpus)]
+    if short:
+        raise InputFormatError(f"row {short[0]} is too short", where=str(table), remedy=remedy)
+    return rows
+
+
+class _FaceStudy:
+    """What training wants beyond the device's mouth crops, on the same grid: lip landmarks and the whole face."""
+
+    def __init__(self, marker: LipMarker) -> None:
+        self._marker = marker
+        self._frames: dict[int, RgbImage] = {}
+        self._times_ns: list[int] = []
+        self._points: list[LipPoints] = []
+        self._grid = LipGrid(FACE_PX)
+        self.faces: list[tuple[int, Crops, Flags]] = []
+
+    def keep(self, frame: Frame) -> None:
+        """A frame whose crop will come."""
+        self._frames[frame.t_ns] = frame.rgb
+
+    def push(self, crop: MouthCrop) -> None:
+        """The crop of a frame that was kept."""
+        rgb, face = self._frames.pop(crop.t_ns), None
+        if crop.points is not None:
+            face = _face(rgb, face_matrix(crop.points, FACE_PX))
+            points = self._marker(rgb, crop.points)
+            self._times_ns.append(crop.t_ns)
+            self._points.append(_NO_POINTS if points is None else points)
+        self.faces.append(self._grid.push(replace(crop, crop=face)))
+
+    def lip_points(self, valid: Flags, first_lip_tick: int) -> npt.NDArray[np.float32]:
+        """Landmarks at the grid's ticks, interpolated as the crops are; NaN where there are none."""
+        at_ns = (first_lip_tick + np.arange(len(valid))) * LIP_TICK_NS
+        flat = np.stack(self._points).reshape(len(self._points), -1)
+        lips = np.stack([np.interp(at_ns, self._times_ns, column) for column in flat.T], axis=1)
+        lips[~valid] = np.nan
+        return lips.reshape(-1, LIP_POINTS, 2).astype(np.float32)
+
+
+def _face(rgb: RgbImage, matrix: npt.NDArray[np.float64]) -> GrayImage:
+    shrink = max(int(0.6 / np.hypot(matrix[0, 0], matrix[0, 1])), 1)  # average before sampling, or it aliases
+    blurred = cv2.blur(rgb, (shrink, shrink)) if shrink > 1 else rgb
+    return np.asarray(cv2.cvtColor(cv2.warpAffine(blurred, matrix, (FACE_PX, FACE_PX)), cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
+    """Decode one clip and write its shard. Raises a CaptureError when it cannot be used."""
+    tracker = MouthTracker(FaceDetector(require_face_model()), margin_px=MARGIN_PX, max_faces=1)
+    study = _FaceStudy(LipMarker(fetch_landmark_model()))
+    grid, speech = LipGrid(FRONT_END.crop_px + 2 * MARGIN_PX), SpeechStream()
+    lips, flags, chunks = [], [], []
+
+    def take(crop: MouthCrop) -> None:
+        study.push(crop)
+        lips.append(grid.push(crop))
+
+    with FileSource(path) as source:
+        for item in source:
+            if isinstance(item, Frame):
+                study.keep(item)
+                for (crop,) in tracker.push(item):
+                    take(crop)
+            else:
+                chunks.append(item)
+                flags.append(speech.push(item))
+    for (crop,) in tracker.finish():
+        take(crop)
+    first_lip_tick, crops, valid = placed(lips)
+    if valid.sum() * FRONT_END.lip_tick_ms < _MIN_FACE_S * 1000:
+        raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the picture")
+    samples, t_ns = join(chunks)
+    speech_first = flags[0][0]
+    speech_flags = np.zeros(max(first + len(f) for first, f in flags) - speech_first, np.bool_)
+    for first, part in flags:
+        speech_flags[first - speech_first : first - speech_first + len(part)] = part
+    partial = shard.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as out:
+        np.savez(
+            out,
+            crops=crops,
+            valid=valid,
+            faces=placed(study.faces)[1],
+            lip_points=study.lip_points(valid, first_lip_tick),
+            first_lip_tick=first_lip_tick,
+            samples=np.clip(np.rint(samples * 32767), -32768, 32767).astype(np.int16),
+            samples_t_ns=t_ns,
+            speech=widen(speech_flags),
+            speech_first_tick=speech_first,
+            meta=json.dumps({"format": SHARD_FORMAT, "file": row.file, "speaker": row.speaker, "split": row.split,
+                             "corpus": row.corpus, "front_end": FRONT_END.to_dict()}),
+        )  # fmt: skip
+    partial.replace(shard)
+
+
+def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
+    """Runs of the grid as one: the first tick, pictures and flags, blank where no run has anything."""
+    parts = [part for part in parts if len(part[1])]
+    if not parts:
+        return 0, np.empty((0, 0, 0), np.uint8), np.empty(0, np.bool_)
+    first_tick = parts[0][0]
+    pictures = np.zeros((parts[-1][0] + len(parts[-1][1]) - first_tick, *parts[0][1].shape[1:]), np.uint8)
+    valid = np.zeros(len(pictures), np.bool_)
+    for first, run, ok in parts:
+        span = slice(first - first_tick, first - first_tick + len(run))
+        pictures[span], valid[span] = run, ok
+    return first_tick, pictures, valid
+
+
+def join(chunks: list[Chunk]) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], int]:
+    """All samples in one array at the places where their times put them, and the time of the first one."""
+    t_ns = chunks[0].t_ns
+    starts = [round((chunk.t_ns - t_ns) * AUDIO_RATE_HZ / NS_PER_S) for chunk in chunks]
+    samples = np.zeros(max(start + len(chunk.samples) for start, chunk in zip(starts, chunks, strict=True)), np.float32)
+    end = 0
+    for start, chunk in zip(starts, chunks, strict=True):
+        # Chunk times are smooth to a sample or two; only a real gap may leave a hole.
+        start = end if abs(start - end) < AUDIO_RATE_HZ // 50 else start
+        end = start + len(chunk.samples)
+        if end > len(samples):
+            samples = np.pad(samples, (0, end - len(samples)))
+        samples[start:end] = chunk.samples
+    return samples, t_ns
+
+
+def _work(job: tuple[Path, ClipRow, Path]) -> str | None:
+    cv2.setNumThreads(1)
+    try:
+        prepare_clip(*job)
+    except AvdriftError as error:
+        return str(error)
+    return None
+
+
+def prepare(clips: Path, out: Path, *, jobs: int = 0) -> int:
+    """Write a shard for every clip that has none yet; how many clips had to be skipped."""
+    rows = read_rows(clips)
+    out.mkdir(parents=True, exist_ok=True)
+    todo = [(clips / r.file, r, out / f"{Path(r.file).stem}.npz") for r in rows]
+    todo = [job for job in todo if not job[2].exists()]
+    skipped = []
+    # Spawned: a fork of a process whose libraries have threads may wait for ever.
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(_work, job): job for job in todo}
+        for done in tqdm(as_completed(running), total=len(running), unit="clip", desc="prepare", disable=None):
+            problem = done.result()
+            if problem:
+                skipped.append(running[done][1].file)
+                tqdm.write(f"skipped: {problem}", file=sys.stderr)
+    print(f"{len(rows) - len(skipped)} of {len(rows)} clips ready in {out}, {len(skipped)} skipped")
+    return len(skipped)

@@ -1,0 +1,144 @@
+"""`avdrift-train prepare CLIPS OUT --beam`: prepare a corpus that outgrows one machine, on Apache Beam.
+
+The same shards as `prepare` on one machine writes, one clip an element: with the direct runner here, or with those of
+Flink, Spark or Dataflow by Beam's own options (`--runner FlinkRunner --flink_master …`). CLIPS and OUT are whatever
+Beam's file systems know (a shared folder, `gs://`, `s3://`, `hdfs://`): workers copy a clip, prepare it, and copy its
+shard back under its last name only when it is whole, so an interrupted run goes on where it stopped.
+
+Workers need avdrift itself (`--setup_file`, or a container with it) and the network once, for the models of the face.
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import apache_beam as beam
+import cv2
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
+
+from device.errors import CaptureError, InputMissingError, UsageError
+from device.features.model_download import require_face_model
+from train.data.landmarks import fetch_landmark_model
+from train.data.prepare import ClipRow, prepare_clip, read_rows
+
+SKIPPED = "skipped.jsonl"
+
+
+def beam_options(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options from the command line. Raises UsageError for those that Beam would only warn of."""
+    try:
+        options = PipelineOptions(list(arguments))
+        known = options.get_all_options()
+        unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
+    except SystemExit as error:  # argparse's: what was wrong, it has said by then
+        raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
+    if unknown:
+        named = ", ".join(f"--{name}" for name in sorted(unknown))
+        remedy = "Options of `prepare --beam` go to Apache Beam: see its documentation of the runner"
+        raise UsageError(f"nobody knows {named}", where="avdrift-train prepare", remedy=remedy)
+    options.view_as(SetupOptions).save_main_session = False  # all that workers run is in installed modules
+    return options
+
+
+def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
+    """Write a shard for every clip that has none yet; how many clips had to be skipped.
+
+    `arguments` are Beam's own. Why a clip was skipped stands in `OUT/skipped.jsonl` and on standard error.
+    Raises CaptureError for a folder or a table that cannot be read, UsageError for options or an OUT that cannot be.
+    """
+    options = beam_options(arguments)
+    rows = read_remote_rows(clips)
+    try:
+        if not FileSystems.exists(out):
+            FileSystems.mkdirs(out)
+        there = {posixpath.basename(found.path) for found in FileSystems.match([_join(out, "*.npz")])[0].metadata_list}
+        FileSystems.create(_join(out, SKIPPED)).close()  # whether it can be written shows here, and not after hours
+    except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
+        raise UsageError(f"cannot be used ({error})", where=out, remedy="Choose another folder") from error
+    todo = [row for row in rows if shard_name(row) not in there]
+    skipped: list[dict[str, str]] = []
+    if todo:
+        with beam.Pipeline(options=options) as pipeline:
+            problems = (
+                pipeline
+                | "clips" >> beam.Create(todo)
+                | "spread" >> beam.Reshuffle()  # or one worker would do what was created together
+                | "prepare" >> beam.ParDo(PrepareClip(clips, out))
+            )
+            _ = problems | "why" >> beam.io.WriteToText(_join(out, SKIPPED), shard_name_template="")
+        with FileSystems.open(_join(out, SKIPPED), compression_type=CompressionTypes.UNCOMPRESSED) as lines:
+            skipped = [json.loads(line) for line in lines.read().decode().splitlines()]
+    for found in skipped:
+        print(f"skipped: {found['problem']}", file=sys.stderr)
+    print(f"{len(rows) - len(skipped)} of {len(rows)} clips ready in {out}, {len(skipped)} skipped")
+    return len(skipped)
+
+
+def read_remote_rows(clips: str) -> list[ClipRow]:
+    """The clips of a folder that Beam can reach. Raises InputMissingError, InputFormatError."""
+    with tempfile.TemporaryDirectory() as work:
+        _download(_join(clips, "clips.csv"), Path(work) / "clips.csv")
+        try:
+            return read_rows(Path(work))
+        except CaptureError as error:
+            raise type(error)(error.what, where=_join(clips, "clips.csv"), remedy=error.remedy) from error
+
+
+def shard_name(row: ClipRow) -> str:
+    return f"{Path(row.file).stem}.npz"
+
+
+class PrepareClip(beam.DoFn):
+    """A clip's row in; nothing out when its shard is there, `{file, problem}` as JSON when the clip cannot be used."""
+
+    def __init__(self, clips: str, out: str) -> None:
+        self._clips, self._out = clips, out
+
+    def setup(self) -> None:
+        require_face_model()  # a worker without them would skip every clip
+        fetch_landmark_model()
+        cv2.setNumThreads(1)
+
+    def process(self, row: ClipRow) -> Iterator[str]:
+        source, shard = _join(self._clips, row.file), _join(self._out, shard_name(row))
+        with tempfile.TemporaryDirectory() as folder:
+            local = Path(folder) / f"clip{Path(row.file).suffix}"
+            made = Path(folder) / shard_name(row)
+            try:
+                _download(source, local)
+                prepare_clip(local, row, made)
+            except CaptureError as error:
+                yield json.dumps({"file": row.file, "problem": f"{source}: {error.what}. {error.remedy}"})
+                return
+            _upload(made, shard)
+
+
+def _download(source: str, target: Path) -> None:
+    try:
+        # Read as it lies there: Beam would unpack a name that ends in .gz.
+        with (
+            FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
+            target.open("wb") as local,
+        ):
+            shutil.copyfileobj(remote, local, 1 << 20)
+    except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
+        raise InputMissingError(f"cannot be read ({error})", where=source, remedy="Check the name") from error
+
+
+def _upload(made: Path, shard: str) -> None:
+    partial = f"{shard}.{made.parent.name}.part"  # two workers may be given the same clip
+    with made.open("rb") as local, FileSystems.create(partial, "application/octet-stream") as remote:
+        shutil.copyfileobj(local, remote, 1 << 20)
+    FileSystems.rename([partial], [shard])
+
+
+def _join(folder: str, name: str) -> str:
+    return FileSystems.join(folder, name)

@@ -1,0 +1,216 @@
+"""`avdrift-train evaluate SHARDS…`: how good a tower pair is, by one protocol.
+
+Conventions: windows follow one another without overlap of what counts; each is sliced apart by its own uniform shift of
+up to the search range less 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the towers see the same
+pictures and the same sound, wherever the cut lies. A few clips are really sliced and encoded again, to check that.
+Lips around a window compete with its own for their sound, as they do on the device (device/sync/curve.py).
+The truth is the clip's own offset over its whole length, by the same towers or by another model, plus the shift.
+Confidence never keeps a window from counting; silent windows are counted apart.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.errors import InputFormatError, InputMissingError
+from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import TICK_MS, Calibration
+from train.data.shards import Clip, load_clip
+from train.evaluation.calibration import Bin, reliability
+from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_reported, is_right
+from train.evaluation.negatives import cases
+from train.evaluation.tracks import Towers, Track, Window, own_offset, track, windows
+
+LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
+SEARCHES_FRAMES = (15, 25)
+CORPUS_WINDOW_S = 2.0
+SHIFT_MARGIN_FRAMES = 5
+
+_TRUST_LENGTHS_S = (1.0, 2.0, 5.0)
+_SLICED_CLIPS = 3
+_MIN_SLICED_S = 8.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One window length at one search range; `zero` is a meter that always answers 0 ms, on the same windows."""
+
+    window_s: float
+    search_frames: int
+    speech: Figures
+    silent: Figures
+    zero: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class Hopeless:
+    """Windows of one kind of hopeless input, and the share that would have been given a number."""
+
+    kind: str
+    window_s: float
+    windows: int
+    numbered: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The whole answer; `to_dict` is the JSON that is written."""
+
+    model: str
+    truth: str
+    clips: int
+    speakers: int
+    left_out: tuple[str, ...]
+    unsure_truth: tuple[str, ...]
+    calibration: Calibration
+    rows: tuple[Row, ...]
+    corpora: dict[str, Figures]
+    hopeless: tuple[Hopeless, ...]
+    reliability: tuple[Bin, ...]
+    slicing_difference_ms: float | None
+    errors_ms: tuple[float, ...] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        found = asdict(self)
+        del found["errors_ms"]
+        return {"schema": 1, **found}
+
+
+def load_split(folders: Sequence[Path], split: str) -> list[Clip]:
+    """The clips of one split. Raises InputMissingError where there are no shards or none of that split."""
+    shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
+    where = ", ".join(map(str, folders))
+    if not shards:
+        raise InputMissingError("no shards", where=where, remedy="Run avdrift-train prepare CLIPS OUT first")
+    # One at a time: what is left out must not stay in memory.
+    loaded = (load_clip(shard) for shard in tqdm(shards, desc="load", unit="clip", disable=None))
+    clips = [clip for clip in loaded if clip.split == split]
+    if not clips:
+        raise InputMissingError(f"no clip of the split {split!r}", where=where, remedy="Give --split another name")
+    return clips
+
+
+def read_offsets(path: Path) -> dict[str, float]:
+    """Clip name to offset in ms, dropped clips left out, from `{clip: {"offset_ms": …, "dropped": …}}`.
+
+    Raises InputMissingError or InputFormatError.
+    """
+    remedy = "Give the file that avdrift-train clean wrote"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        found = {str(clip): float(row["offset_ms"]) for clip, row in table.items() if not row.get("dropped", False)}
+    except OSError as error:
+        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(path), remedy=remedy) from error
+    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
+        raise InputFormatError(f"not a table of offsets ({error!r})", where=str(path), remedy=remedy) from error
+    if not all(np.isfinite(value) for value in found.values()):
+        raise InputFormatError("an offset is not finite", where=str(path), remedy=remedy)
+    return found
+
+
+def sliced(clip: Clip, shift_ticks: int) -> Clip:
+    """The clip with its sound earlier by `shift_ticks` audio ticks: cut at the start, pictures for negative shifts.
+
+    Raises ValueError for negative shifts that are not whole lip ticks.
+    """
+    if shift_ticks >= 0:
+        count = shift_ticks * AUDIO_RATE_HZ * FRONT_END.audio_tick_ms // 1000
+        return replace(clip, samples=clip.samples[count:], speech=clip.speech[shift_ticks:])
+    if shift_ticks % AUDIO_TICKS_PER_LIP_TICK:
+        raise ValueError(f"{-shift_ticks} audio ticks are not whole lip ticks")
+    count = -shift_ticks // AUDIO_TICKS_PER_LIP_TICK
+    return replace(clip, crops=clip.crops[count:], valid=clip.valid[count:])
+
+
+def evaluate(
+    clips: Sequence[Clip], towers: Towers, calibration: Calibration, *, model: str,
+    offsets_ms: dict[str, float] | None = None, offsets_name: str = "", seed: int = 0,
+) -> Evaluation:  # fmt: skip
+    """Measure all windows of all clips. Raises InputFormatError where no clip is left whose truth is known."""
+    left_out = [clip.name for clip in clips if offsets_ms is not None and clip.name not in offsets_ms]
+    kept = [clip for clip in clips if clip.name not in left_out]
+    if not kept:
+        raise InputFormatError("knows none of the clips", where=offsets_name or "clips", remedy="Give another file")
+    tracks = [track(clip, towers) for clip in tqdm(kept, desc="embed", unit="clip", disable=None)]
+    own = {t.clip.name: own_offset(t, calibration) for t in tracks}
+    truth_ms = {name: found_ms for name, (found_ms, _) in own.items()} if offsets_ms is None else offsets_ms
+    measured = _measure_all(tracks, [truth_ms[t.clip.name] for t in tracks], calibration, seed)
+    main = [w for w in measured[CORPUS_WINDOW_S, SEARCHES_FRAMES[-1]] if has_speech(w)]
+    judged = [w for length_s in _TRUST_LENGTHS_S for w in measured[length_s, SEARCHES_FRAMES[-1]] if has_speech(w)]
+    corpora = sorted({clip.corpus for clip in kept})
+    by = "by the same towers" if offsets_ms is None else f"as {offsets_name} has it"
+    return Evaluation(
+        model=model,
+        truth=f"each clip's own offset over its whole length, {by}",
+        clips=len(kept),
+        speakers=len({clip.speaker for clip in kept}),
+        left_out=tuple(left_out),
+        unsure_truth=tuple(
+            name for name, (_, sure) in own.items() if offsets_ms is None and sure < MEASURING_CONFIDENCE
+        ),
+        calibration=calibration,
+        rows=tuple(row(length_s, frames, found, seed) for (length_s, frames), found in measured.items()),
+        corpora={name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
+        hopeless=tuple(_measure_hopeless(tracks, towers, calibration, seed)),
+        reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
+        slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
+        errors_ms=tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
+    )
+
+
+def _measure_all(
+    tracks: list[Track], truths_ms: list[float], calibration: Calibration, seed: int
+) -> dict[tuple[float, int], list[Window]]:
+    kinds = [(length_s, frames) for frames in SEARCHES_FRAMES for length_s in LENGTHS_S]
+    found: dict[tuple[float, int], list[Window]] = {}
+    for length_s, frames in tqdm(kinds, desc="measure", unit="length", disable=None):
+        random = np.random.default_rng(seed)
+        found[length_s, frames] = [
+            w
+            for t, truth_ms in zip(tracks, truths_ms, strict=True)
+            for w in windows(t, truth_ms, window_s=length_s, search_ms=frames * FRAME_MS, calibration=calibration,
+                             random=random, max_shift_ms=(frames - SHIFT_MARGIN_FRAMES) * FRAME_MS)
+        ]  # fmt: skip
+    return found
+
+
+def row(window_s: float, search_frames: int, measured: list[Window], seed: int) -> Row:
+    """The figures of all windows of one length."""
+    speech = [w for w in measured if has_speech(w)]
+    zero = [replace(w, error_ms=-w.true_ms, confidence=1.0, at_edge=False) for w in speech]
+    silent = [w for w in measured if not has_speech(w)]
+    return Row(window_s, search_frames, figures(speech, seed), figures(silent, seed), figures(zero, seed))
+
+
+def _measure_hopeless(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+    found: dict[tuple[str, float], list[bool]] = {}
+    search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
+    for kind, t in tqdm(cases(tracks, towers, np.random.default_rng(seed)), desc="hopeless", unit="case", disable=None):
+        for length_s in _TRUST_LENGTHS_S:
+            given = windows(t, 0.0, window_s=length_s, search_ms=search_ms, calibration=calibration,
+                            random=np.random.default_rng(seed), max_shift_ms=0.0)  # fmt: skip
+            found.setdefault((kind, length_s), []).extend(is_reported(w) for w in given if has_speech(w))
+    return [
+        Hopeless(kind, length_s, len(all_), float(np.mean(all_))) for (kind, length_s), all_ in found.items() if all_
+    ]
+
+
+def slicing_difference_ms(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> float | None:
+    """Largest difference between a few really sliced clips and the shift of their ticks; None without long clips."""
+    random, found = np.random.default_rng(seed), []
+    for t in sorted(tracks, key=lambda t: -len(t.lips))[:_SLICED_CLIPS]:
+        if len(t.lips) * FRAME_MS < _MIN_SLICED_S * 1000:
+            continue
+        shift = AUDIO_TICKS_PER_LIP_TICK * int(random.choice([-1, 1]) * random.integers(3, 16))
+        before_ms, _ = own_offset(t, calibration)
+        after_ms, _ = own_offset(track(sliced(t.clip, shift), towers), calibration)
+        found.append(abs(after_ms - before_ms - shift * TICK_MS))
+    return max(found) if found else None

@@ -1,0 +1,189 @@
+"""Offsets of prepared clips by a tower pair: evidence rows, each clip's own offset, and right or wrong per window."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from device.bundles.bundle import Bundle
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import RIVAL_TICKS, TICK_MS, Calibration, estimate, evidence
+from device.sync.direct import score_of
+from device.sync.evidence_stream import Score
+from device.towers.blocks import BlockStream
+from device.towers.litert import Model
+from train.data.shards import AUDIO_REACH, LIP_REACH, Clip, front_end
+
+Floats = npt.NDArray[np.float32]
+Flags = npt.NDArray[np.bool_]
+Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows, embedding]
+
+OWN_SEARCH_TICKS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Towers:
+    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
+
+    `score`: what makes evidence of their answers in place of the cosine, for the direct network; without rivals.
+    """
+
+    lips: Encode
+    audio: Encode
+    logit_scale: float
+    score: Score | None = None
+    rival_ticks: int = RIVAL_TICKS
+
+
+def bundle_towers(bundle: Bundle) -> Towers:
+    """A bundle's models as encoders of whole clips."""
+    towers = model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
+    return replace(towers, score=score_of(bundle), rival_ticks=bundle.calibration.rival_ticks)
+
+
+def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
+    """Both models as encoders of whole clips, in the blocks and with the block edges that the device has."""
+
+    def encode(model: Model) -> Encode:
+        def run(values: Floats) -> Floats:
+            stream = BlockStream(model)
+            parts = [*stream.push(0, values, np.ones(len(values), np.bool_)), *stream.finish()]
+            size = model.output_shapes[0][2]
+            return np.concatenate([part.vectors for part in parts]) if parts else np.empty((0, size), np.float32)
+
+        return run
+
+    return Towers(encode(lips), encode(audio), logit_scale)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Embeddings of a whole clip at the ticks of their windows' middles; `heard`: which sound counts, None: all."""
+
+    clip: Clip
+    lips: Floats
+    lips_valid: Flags
+    lips_first: int
+    audio: Floats
+    audio_first: int
+    logit_scale: float
+    score: Score | None = None
+    rival_ticks: int = RIVAL_TICKS
+    heard: Flags | None = None
+
+    @property
+    def reach_ticks(self) -> int:
+        """How far before and after a stretch of lips its evidence takes others into account."""
+        return 0 if self.score else self.rival_ticks
+
+    def evidence(
+        self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None, part: slice = slice(None)
+    ) -> Floats:
+        """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's sound."""
+        other = sound_of or self
+        reach = self.reach_ticks
+        score = self.score or partial(evidence, logit_scale=self.logit_scale, rival_ticks=reach)
+        start, stop, _ = part.indices(len(self.lips))
+        around = slice(max(start - reach, 0), min(stop + reach, len(self.lips)))
+        # Only the sound that a candidate needs: a clip is longer than a window.
+        audio_first = other.audio_first + audio_from
+        first_needed = (self.lips_first + start) * AUDIO_TICKS_PER_LIP_TICK - search_ticks - audio_first
+        end_needed = (self.lips_first + stop) * AUDIO_TICKS_PER_LIP_TICK + search_ticks - audio_first
+        near = slice(max(first_needed, 0), max(end_needed, 0))
+        heard = np.ones(len(other.audio), np.bool_) if other.heard is None else other.heard
+        rows = score(
+            self.lips[around], self.lips_valid[around], self.lips_first + around.start,
+            other.audio[near], heard[near], audio_first + near.start, search_ticks,
+        )  # fmt: skip
+        return rows[start - around.start : stop - around.start]
+
+    def speech(self) -> Flags:
+        """Whether somebody speaks at each lip window."""
+        ticks = (self.lips_first + np.arange(len(self.lips))) * AUDIO_TICKS_PER_LIP_TICK
+        return self.clip.is_speech(ticks - round(self.clip.shift_ms / TICK_MS))
+
+
+def track(clip: Clip, towers: Towers) -> Track:
+    """Run both towers over a clip."""
+    crops, lips_first, valid, rows, audio_first = front_end(clip)
+    seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
+    return Track(
+        clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
+        towers.logit_scale, towers.score, towers.rival_ticks,
+    )  # fmt: skip
+
+
+def own_offset(clip_track: Track, calibration: Calibration) -> tuple[float, float]:
+    """A clip's own offset in ms over its whole length, and the confidence in it."""
+    rows = clip_track.evidence(OWN_SEARCH_TICKS)
+    found = estimate(rows[clip_track.speech()].sum(0), calibration) if len(rows) else None
+    return (found.offset_ms, found.confidence) if found else (0.0, 0.0)
+
+
+def sure_tracks(tracks: Iterable[Track], calibration: Calibration, least: float) -> list[tuple[Track, float]]:
+    """Those whose own offset has at least this confidence, each with it in ms: who judges must know what is right."""
+    found = ((t, *own_offset(t, calibration)) for t in tracks)
+    return [(t, offset_ms) for t, offset_ms, confidence in found if confidence >= least]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One measured window of a clip whose truth is known."""
+
+    clip: Clip
+    error_ms: float
+    confidence: float
+    speech_ratio: float
+    std_ms: float
+    true_ms: float
+    at_edge: bool
+
+
+def window_parts(clip_track: Track, window_s: float) -> Iterator[slice]:
+    """Consecutive stretches of lip windows that see `window_s` of picture each (0.2 s at least)."""
+    length = max(round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1, 1)
+    for start in range(0, len(clip_track.lips) - length + 1, length):
+        yield slice(start, start + length)
+
+
+def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
+    """The summed evidence of a stretch of lip windows, the sound sliced to be `shift_ticks` earlier."""
+    return clip_track.evidence(search_ticks, audio_from=-shift_ticks, part=part).sum(0)
+
+
+def windows(
+    clip_track: Track, truth_ms: float, *, window_s: float, search_ms: float, calibration: Calibration,
+    random: np.random.Generator, max_shift_ms: float,
+) -> Iterator[Window]:  # fmt: skip
+    """Consecutive windows of `window_s` (5 lip ticks at least), each sliced apart by its own random shift.
+
+    Slicing the sound earlier by u is a shift of its ticks, so the truth becomes truth_ms + u exactly.
+    """
+    speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
+    for part in window_parts(clip_track, window_s):
+        shift_ticks = round(float(random.uniform(-max_shift_ms, max_shift_ms)) / TICK_MS)
+        found = estimate(window_curve(clip_track, part, search_ticks, shift_ticks), calibration)
+        true_ms = truth_ms + shift_ticks * TICK_MS
+        yield Window(
+            clip_track.clip,
+            found.offset_ms - true_ms if found else float("inf"),
+            found.confidence if found else 0.0,
+            float(speech[part].mean()),
+            found.offset_std_ms if found else 0.0,
+            true_ms,
+            found.at_edge if found else True,
+        )
+
+
+SPEECH_RATIO = 0.5
+TOLERANCE_MS = 40.0  # one frame: within it an answer is right
+
+
+def accuracy(measured: list[Window], tolerance_ms: float = TOLERANCE_MS) -> float:
+    """Share of the windows with speech whose offset is within one frame of the truth."""
+    with_speech = [w for w in measured if w.speech_ratio >= SPEECH_RATIO]
+    return float(np.mean([abs(w.error_ms) <= tolerance_ms for w in with_speech])) if with_speech else float("nan")

@@ -1,0 +1,62 @@
+"""What each tower of a pair learns by itself before both learn to match: shapes of lips, and sounds of speech."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from train.data.augment import Augmentation
+from train.fit.config import FitConfig
+from train.fit.loop import SEEDS_APART, prefetch
+from train.fit.phonemes import CLASSES, phone_batches, talks
+from train.fit.strategies import Workers
+from train.models.towers import PhoneReader, ShapeReader, TowerPair
+
+_PHONE_TICKS = 200
+_LAST = 50  # steps whose mean is told
+
+
+def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
+    """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
+    reader = ShapeReader(pair)
+    batches = ([(x["crops"], y["lip_points"]) for x, y in group] for group in source)
+    pair.lips.windows.trainable = False  # has no part in it
+    errors = _learn(reader, batches, config.shape_steps, "loss", "shapes", config, workers)
+    pair.lips.windows.trainable = True
+    _tell("shape_steps", "shape_error", errors)
+
+
+def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
+    """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
+    reader = PhoneReader(pair.audio, CLASSES)
+    spoken = talks(config.phone_voices, config.seed)
+    seed = config.seed + SEEDS_APART * workers.index
+    batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=seed, augmentation=augmentation)
+    source, stop = prefetch(workers.grouped(batches))
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    right = _learn(
+        reader, source, config.phone_steps, "accuracy", "phones", config, workers, loss=loss, metrics=["accuracy"]
+    )
+    stop.set()
+    _tell("phone_steps", "phone_accuracy", right)
+
+
+def _learn(
+    reader: keras.Model, source: Iterator[Any], steps: int, figure: str, desc: str, config: FitConfig,
+    workers: Workers, **compiled: Any,
+) -> list[float]:  # fmt: skip
+    """Train a reader for some steps; one of its figures after each."""
+    schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, steps, alpha=0.1)
+    optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+    reader.compile(optimizer=optimizer, **compiled)
+    step = workers.step(reader)
+    return [step(next(source))[figure] for _ in tqdm(range(steps), desc=desc, disable=workers.quiet)]
+
+
+def _tell(steps: str, figure: str, values: list[float]) -> None:
+    print(json.dumps({steps: len(values), figure: round(float(np.mean(values[-_LAST:])), 4)}), flush=True)

@@ -1,0 +1,120 @@
+"""`avdrift-train fit --model syncnet`: SyncNet with its published recipe, or with the multi-way loss."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from train.data.augment import Augmentation
+from train.data.shards import AUDIO_REACH, Batches, Clip
+from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
+from train.models.load import load_weights
+from train.models.syncnet import SyncNet, distances
+
+# The paper augments pictures only, by crops, flips and colour; sound by its volume.
+_AUGMENTATION = Augmentation(
+    noise=0.05, blur_share=0.0, repeat_share=0.0, erase_share=0.0, speed_share=0.0, noise_share=0.0, babble_share=0.0,
+    colour_db=0.0, log_tract=0.0, mask_share=0.0,
+)  # fmt: skip
+_JUDGED_BATCHES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class SyncNetConfig:
+    """Everything that decides a training run; written beside its checkpoints."""
+
+    model: str = field(default="syncnet", init=False)
+    epochs: int = 10
+    steps_per_epoch: int = 50
+    stretches: int = 4
+    lip_ticks: int = 24
+    loss: str = field(default="contrastive", metadata={"choices": ("contrastive", "multiway")})
+    margin: float = 10.0
+    learning_rate: float = 0.0  # 0 means: 0.01 for the contrastive loss, as published, and 0.001 for the multi-way loss
+    input_px: int = 120
+    data_share: float = 1.0
+    precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})
+    start: str = ""  # folder of an earlier run with the same input_px, whose weights this one begins with
+    seed: int = 1
+
+
+def build_syncnet(config: SyncNetConfig) -> SyncNet:
+    """A SyncNet with its weights made."""
+    model = SyncNet(
+        loss=config.loss, margin=config.margin, input_px=config.input_px, dtype_policy=config.precision
+    )  # fmt: skip
+    size, ticks = FRONT_END.crop_px, FRONT_END.lip_window_ticks + 1
+    rows = AUDIO_TICKS_PER_LIP_TICK + 2 * AUDIO_REACH + 1
+    model({"crops": np.zeros((1, ticks, size, size), np.float32),
+           "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
+    return model
+
+
+def share_of(clips: list[Clip], share: float) -> list[Clip]:
+    """A share of the clips' time: whole clips by the hashes of their names, so small shares are in large ones."""
+    ordered = sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())
+    until = np.cumsum([len(clip.valid) for clip in ordered])
+    count = int(np.searchsorted(until, share * until[-1] * (1 - 1e-9))) + 1
+    return ordered[:count]
+
+
+def _optimizer(config: SyncNetConfig) -> keras.optimizers.Optimizer:
+    steps = config.epochs * config.steps_per_epoch
+    if config.loss == "contrastive":  # published: momentum 0.9, from 1e-2 down to 1e-4
+        start = config.learning_rate or 0.01
+        return keras.optimizers.SGD(keras.optimizers.schedules.ExponentialDecay(start, steps, 0.01), 0.9, clipnorm=5.0)
+    schedule = keras.optimizers.schedules.CosineDecay(config.learning_rate or 0.001, steps, alpha=0.01)
+    return keras.optimizers.AdamW(schedule, weight_decay=0.02, clipnorm=1.0)
+
+
+def _with_false(batches: Batches, seed: int) -> Iterator[Any]:
+    """Batches that also say which sound each lip window is wrongly paired with: another one of the same stretch."""
+    random = np.random.default_rng(seed)
+    for x, y in batches:
+        shape = y["lip_weight"].shape
+        false = (np.arange(shape[1]) + random.integers(1, shape[1], shape)) % shape[1]
+        yield x, y | {"false": false}
+
+
+def hits(model: SyncNet, batches: list[Any]) -> float:
+    """Share of lip windows whose nearest sound of the same stretch is within one frame of its own."""
+    right: list[bool] = []
+    for x, y in batches:
+        lips = keras.ops.convert_to_numpy(model.embed_lips(x["crops"], training=False))
+        audio = keras.ops.convert_to_numpy(model.embed_audio(x["rows"], training=False))
+        nearest = np.argmin(keras.ops.convert_to_numpy(distances(lips, audio)), axis=2)
+        near = np.abs(nearest - np.arange(nearest.shape[1])) <= 1
+        right += near[y["lip_weight"] > 0].tolist()
+    return float(np.mean(right)) if right else float("nan")
+
+
+def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: SyncNetConfig) -> SyncNet:
+    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
+    clips = share_of(clips, config.data_share)
+    describe_run(out, clips, config)
+    keras.utils.set_random_seed(config.seed)
+    warm = config.start and not resumes(out)
+    model = load_weights(Path(config.start), lambda: build_syncnet(config)) if warm else build_syncnet(config)
+    model.compile(optimizer=_optimizer(config), jit_compile=JIT_COMPILE)
+
+    def made(which: list[Clip], seed: int, augmentation: Augmentation | None) -> Iterator[Any]:
+        batches = Batches(
+            which, lip_ticks=config.lip_ticks, batch_size=config.stretches, seed=seed, augmentation=augmentation
+        )
+        return _with_false(batches, seed)
+
+    judged = {"train_hits": made(clips, 7, None)} | ({"valid_hits": made(validation, 7, None)} if validation else {})
+    kept = {name: [next(source) for _ in range(_JUDGED_BATCHES)] for name, source in judged.items()}
+    train(
+        model, lambda done: made(clips, config.seed + done, _AUGMENTATION), out,
+        epochs=config.epochs, steps_per_epoch=config.steps_per_epoch,
+        judge=lambda _: {name: hits(model, batches) for name, batches in kept.items()},
+    )  # fmt: skip
+    return model

@@ -1,0 +1,150 @@
+"""`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
+
+Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
+can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from device.sync.curve import Calibration
+from train.data.augment import Augmentation
+from train.data.shards import AUDIO_REACH, LIP_REACH, Batches, Clip
+from train.evaluation.tracks import Towers, accuracy, own_offset, track, windows
+from train.fit.config import FitConfig
+from train.fit.loop import SEEDS_APART, describe_run, train
+from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.strategies import Workers
+from train.models.load import load_pair
+from train.models.towers import TowerPair
+
+SHORT_TICKS, LONG_TICKS = 26, 60
+
+
+def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
+    """A tower pair with its weights made."""
+    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
+    rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
+    size = FRONT_END.crop_px
+    pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
+          "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
+    return pair
+
+
+def keras_towers(pair: TowerPair) -> Towers:
+    """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
+
+    def encode(tower: keras.Model, window: int, piece: int) -> Any:
+        reach = window - 1
+
+        def run(values: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+            count = len(values) - reach
+            if count <= 0:
+                return np.empty((0, 1), np.float32)
+            pieces = -(-count // piece)
+            padded = np.zeros((pieces * piece + reach, *values.shape[1:]), np.float32)
+            padded[: len(values)] = values
+            batch = np.stack([padded[k * piece : (k + 1) * piece + reach] for k in range(pieces)])
+            return np.concatenate(list(tower.predict_on_batch(batch)))[:count]
+
+        return run
+
+    return Towers(
+        lips=encode(pair.lips, FRONT_END.lip_window_ticks, 50),
+        audio=encode(pair.audio, FRONT_END.audio_window_ticks, 200),
+        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(pair.log_scale)), 4.0))),
+    )
+
+
+def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:
+    """Accuracy by window length, each clip against its own offset over its whole length."""
+    calibration = Calibration(logit_scale=towers.logit_scale)
+    tracks = [track(clip, towers) for clip in clips]
+    truths = [own_offset(t, calibration)[0] for t in tracks]
+    result = {}
+    for window_s in (0.2, 0.6, 1.0, 2.0):
+        random = np.random.default_rng(seed)
+        measured = [
+            window
+            for t, truth in zip(tracks, truths, strict=True)
+            for window in windows(t, truth, window_s=window_s, search_ms=search_ms, calibration=calibration,
+                                  random=random, max_shift_ms=min(300.0, search_ms / 2))
+        ]  # fmt: skip
+        result[f"{window_s:g}s"] = accuracy(measured)
+    return result
+
+
+def fit(
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
+    teachers: Sequence[Path] = (),
+) -> TowerPair:  # fmt: skip
+    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
+
+    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average.
+    Raises ModelMissingError, ModelCorruptError for a teacher.
+    Of several `workers`, each calls this with the same arguments, and the first one writes.
+    """
+    workers = workers or Workers()
+    out.mkdir(parents=True, exist_ok=True)
+    if workers.is_chief:
+        names = {"teachers": [run.name for run in teachers]} if teachers else {}
+        describe_run(out, clips, config, replicas=workers.replicas, **names)
+    with workers.scope():
+        return _fit(clips, validation, out, config, workers, teachers)
+
+
+def _fit(
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers, teachers: Sequence[Path]
+) -> TowerPair:
+    keras.utils.set_random_seed(config.seed)
+    pair = build_pair(config.dropout, config.shape_weight)
+    if teachers:
+        pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
+    steps = config.epochs * config.steps_per_epoch
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5,
+        steps - config.warmup_steps,
+        alpha=0.01,
+        warmup_target=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+    )
+    pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    augmentation = Augmentation(
+        speed_share=config.speed_share, log_tract=config.log_tract,
+        mask_share=config.mask_share, erase_share=config.erase_share,
+    )  # fmt: skip
+
+    def mixed(done: int) -> Iterator[Any]:
+        kinds = [
+            iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
+                         seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
+            for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
+        ]  # fmt: skip
+        choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
+        while True:
+            kind = kinds[int(choose.random() >= config.short_share)]
+            for _ in range(workers.local_replicas):  # which go in step as well
+                yield next(kind)
+
+    def lessons(source: Iterator[Any]) -> None:
+        if config.phone_steps:
+            learn_phones(pair, config, augmentation, workers)
+        if config.shape_steps:
+            learn_shapes(pair, source, config, workers)
+
+    def judge(epoch: int) -> dict[str, float]:
+        wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
+        return validate(keras_towers(pair), validation) if wanted else {}
+
+    train(
+        pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        lessons=lessons, workers=workers,
+    )  # fmt: skip
+    return pair

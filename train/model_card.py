@@ -1,0 +1,66 @@
+"""The part of a model card that nobody can measure: what models are for, what they must not do, and corpora's terms.
+
+`train/card.toml` is that of the built-in bundle. Whoever trains on other clips gives a file of the same form.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from device.config.constraints import shown
+from device.config.toml_reader import Problem, parse, read_text, require_correct
+
+DEFAULT_CARD = Path(__file__).with_name("card.toml")
+_LONGEST = 2000
+_TEXT = f"text of 1 to {_LONGEST} characters"
+_TEXTS, _LISTS = ("purpose", "measured_on"), ("must_not", "may_fail")
+
+
+@dataclass(frozen=True, slots=True)
+class CardTexts:
+    """Sentences for people; `terms` by corpus, as clips.csv names them."""
+
+    purpose: str
+    must_not: tuple[str, ...]
+    measured_on: str
+    may_fail: tuple[str, ...]
+    terms: Mapping[str, str]
+
+
+def read_card(file: Path = DEFAULT_CARD) -> CardTexts:
+    """Raises UsageError with everything that is wrong in the file."""
+    text = read_text(file)
+    document = parse(text) if isinstance(text, str) else text
+    require_correct(file, [document] if isinstance(document, Problem) else list(_problems(document)))
+    assert isinstance(document, dict)
+    texts = {key: document[key] for key in _TEXTS} | {key: tuple(document[key]) for key in _LISTS}
+    return CardTexts(**texts, terms=document["terms"])
+
+
+def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
+    known = [*_TEXTS, *_LISTS, "terms"]
+    for key in document:
+        if key not in known:
+            near = get_close_matches(key[:60], known, n=1)
+            hint = f"did you mean {near[0]}?" if near else ""
+            yield Problem(None, shown(key), "an unknown name", ", ".join(known), hint)
+    for key in known:
+        value = document.get(key)
+        if key in _TEXTS and not _is_text(value):
+            yield Problem(None, key, _found(value), _TEXT)
+        elif key in _LISTS and not (isinstance(value, list) and all(map(_is_text, value))):
+            yield Problem(None, key, _found(value), f"a list, each {_TEXT}")
+        elif key == "terms" and not (isinstance(value, dict) and all(map(_is_text, value.values()))):
+            yield Problem(None, key, _found(value), f"a table [terms], each corpus with {_TEXT}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= len(value) <= _LONGEST
+
+
+def _found(value: object) -> str:
+    return "nothing" if value is None else shown(value)

@@ -1,0 +1,242 @@
+"""The tower pair: one network makes an embedding of each lip window, another of each audio window.
+
+Both are convolutional over time, so overlapping windows share all encodings of single frames. Only layers that fold
+into int8 (convolution, batch normalisation, ReLU) are inside; L2 normalisation and correlation are outside.
+Written with `keras.ops`: trains on any Keras backend.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+from keras import layers, ops
+
+from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
+from train.data.landmarks import LIP_POINTS
+
+EMBEDDING_SIZE = 128
+_PICTURE_FILTERS = (16, 24, 48, 96)
+_ENCODING_SIZE = 128
+_FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
+
+
+def _conv(
+    filters: int, kernel: Any, strides: Any = 1, *, dims: int, padding: str = "valid", dilation: int = 1
+) -> list[Any]:
+    kind = layers.Conv2D if dims == 2 else layers.Conv1D
+    return [
+        kind(filters, kernel, strides=strides, padding=padding, dilation_rate=dilation, use_bias=False),
+        layers.BatchNormalization(momentum=0.98),
+        layers.ReLU(),
+    ]
+
+
+class LipTower(keras.Model):
+    """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        size = FRONT_END.crop_px
+        picture = [layer for filters in _PICTURE_FILTERS for layer in _conv(filters, 3, 2, dims=2, padding="same")]
+        self.frames = keras.Sequential(
+            [
+                keras.Input((size, size, _FRAMES_PER_ENCODING)),
+                *picture,
+                layers.SpatialDropout2D(dropout),
+                layers.Flatten(),
+                layers.Dense(_ENCODING_SIZE, use_bias=False),
+                layers.BatchNormalization(momentum=0.98),
+                layers.ReLU(),
+                layers.Dropout(dropout),
+            ],
+            name="frames",
+        )
+        self.windows = keras.Sequential(
+            [
+                keras.Input((None, _ENCODING_SIZE)),
+                *_conv(192, FRONT_END.lip_window_ticks - _FRAMES_PER_ENCODING + 1, dims=1),
+                layers.Conv1D(EMBEDDING_SIZE, 1),
+            ],
+            name="windows",
+        )
+
+    def call(self, crops: Any, training: bool | None = None) -> Any:
+        return self.windows(self.encode(crops, training=training), training=training)
+
+    def encode(self, crops: Any, training: bool | None = None) -> Any:
+        """[batch, ticks, crop, crop] to an encoding of each tick with both its neighbours [batch, ticks - 2, 128]."""
+        ticks = ops.shape(crops)[1]
+        count = ticks - _FRAMES_PER_ENCODING + 1
+        size = FRONT_END.crop_px
+        shifted = [crops[:, k : k + count] for k in range(_FRAMES_PER_ENCODING)]
+        # One transpose: on the device ops.stack along the last axis takes longer than all convolutions.
+        stacked = ops.reshape(ops.concatenate(shifted, axis=0), (_FRAMES_PER_ENCODING, -1, size, size))
+        encoded = self.frames(ops.transpose(stacked, (1, 2, 3, 0)), training=training)
+        return ops.reshape(encoded, (-1, count, _ENCODING_SIZE))
+
+
+class AudioTower(keras.Model):
+    """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 32, EMBEDDING_SIZE]."""
+
+    def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        spectrum: list[Any] = []
+        for filters, bands in ((24, 5), (32, 3), (48, 3)):
+            spectrum.append(layers.ZeroPadding2D(((0, 0), (bands // 2, bands // 2))))
+            spectrum += _conv(filters, (5, bands), (1, 2), dims=2)
+        self.spectrum = keras.Sequential([keras.Input((None, FRONT_END.mel_bands, 1)), *spectrum], name="spectrum")
+        self.windows = keras.Sequential(
+            [
+                keras.Input((None, FRONT_END.mel_bands // 8 * 48)),
+                layers.Dropout(dropout),
+                *_conv(128, 5, dims=1, dilation=2),
+                *_conv(192, 5, dims=1, dilation=3),
+                layers.Conv1D(EMBEDDING_SIZE, 1),
+            ],
+            name="windows",
+        )
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        maps = self.spectrum(ops.expand_dims(rows, -1), training=training)
+        flat = ops.reshape(maps, (-1, ops.shape(rows)[1] - 12, FRONT_END.mel_bands // 8 * 48))
+        return self.windows(flat, training=training)
+
+
+class TowerPair(keras.Model):
+    """Both towers, the scale of their cosine, and a head that only training has: it reads lip shapes off the frames.
+
+    Outputs: `logits`, the matrix of one clip's lips and sound, and `lip_points`, what the lips' shape seems to be.
+    """
+
+    def __init__(self, *, dropout: float = 0.0, shape_weight: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._told: Callable[[dict[str, Any]], Any] | None = None
+        self._teacher_share = 0.0
+        self.lips = LipTower(dropout=dropout, name="lips")
+        self.audio = AudioTower(dropout=dropout, name="audio")
+        self.shape_head = layers.Dense(4 * LIP_POINTS, name="shape_head")
+        self.shape_weight = shape_weight
+        self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
+
+    def build(self, input_shape: Any) -> None:
+        """The layers are built by the first call."""
+
+    def learn_from(self, teachers: Sequence[TowerPair], share: float) -> None:
+        """Begin as the first of some trained pairs; `share` of the matching loss then asks for their mean logits."""
+        self.set_weights(teachers[0].get_weights())
+        self._teacher_share = share
+        # A function, because Keras would count an attribute's models as parts of this one.
+        self._told = lambda x: sum(teacher(x, training=False)["logits"] for teacher in teachers) / len(teachers)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
+        """Logits [batch, lip windows, audio windows]; lip points [batch, ticks - 2, 160], see `data.lip_targets`."""
+        encoded = self.lips.encode(inputs["crops"], training=training)
+        lips = ops.normalize(self.lips.windows(encoded, training=training), axis=-1)
+        audio = ops.normalize(self.audio(inputs["rows"], training=training), axis=-1)
+        scale = ops.exp(ops.minimum(self.log_scale, 4.0))
+        logits = scale * ops.matmul(lips, ops.transpose(audio, (0, 2, 1)))
+        return {"logits": logits, "lip_points": self.shape_head(encoded)}
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        """Which audio window belongs to this lip window, and the reverse, over all times of a clip; and lip shapes."""
+        logits, lip_weight, audio_valid = y_pred["logits"], y["lip_weight"], y["audio_valid"]
+        matching = matching_loss(logits, y["first_match"], lip_weight, audio_valid)
+        if self._told is not None:
+            told = teaching_loss(logits, ops.stop_gradient(self._told(x)), lip_weight, audio_valid)
+            matching = (1 - self._teacher_share) * matching + self._teacher_share * told
+        return matching + self.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
+
+
+class ShapeReader(keras.Model):
+    """The part of a pair that reads lip shapes off pictures, for a pre-training that needs no sound."""
+
+    def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.lips, self.head = pair.lips, pair.shape_head
+
+    def build(self, input_shape: Any) -> None:
+        """The pair is built already."""
+
+    def call(self, crops: Any, training: bool | None = None) -> Any:
+        return self.head(self.lips.encode(crops, training=training))
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Any:
+        return shape_loss(y_pred, y)
+
+
+class PhoneReader(keras.Model):
+    """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
+
+    def __init__(self, tower: AudioTower, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.tower = tower
+        self.head = layers.Dense(classes, name="phone_head")
+
+    def build(self, input_shape: Any) -> None:
+        """The tower is built already, the head by the first call."""
+
+    def call(self, rows: Any, training: bool | None = None) -> Any:
+        return self.head(self.tower(rows, training=training))
+
+
+def shape_loss(answer: Any, target: Any) -> Any:
+    """Mean absolute error of lip landmarks, where they are known (not NaN)."""
+    known = ops.cast(ops.equal(target, target), answer.dtype)
+    error = ops.abs(answer - ops.where(ops.equal(target, target), target, 0.0)) * known
+    return ops.sum(error) / ops.maximum(ops.sum(known), 1.0)
+
+
+_TARGET_SIGMA_TICKS = 2.4  # 0.6 of a lip tick: recordings are not exact to a frame, and neighbours are nearly right
+_ABSENT = -1e4
+
+
+def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: Any) -> Any:
+    """Cross-entropy of a softened match in both directions, silent and invalid windows left out.
+
+    logits [batch, n, m]; first_match [batch]: the (fractional) audio window of lip window 0, each further lip window
+    four ticks on; lip_weight [batch, n]; audio_valid [batch, m], both 0 or 1.
+    Source: multi-way matching of Chung et al., Perfect Match, 2019, made symmetric and with soft targets.
+    """
+    n, m = ops.shape(logits)[1], ops.shape(logits)[2]
+    position = ops.cast(first_match, logits.dtype)[:, None] + AUDIO_TICKS_PER_LIP_TICK * ops.arange(
+        n, dtype=logits.dtype
+    )
+    distance = (ops.arange(m, dtype=logits.dtype)[None, None] - position[..., None]) / _TARGET_SIGMA_TICKS
+    silent, absent = _silent_and_absent(lip_weight, audio_valid, logits.dtype)
+    target = ops.exp(-0.5 * distance**2) * (1 - silent) * (1 - absent)
+    to_audio = _cross_entropy(target, logits + _ABSENT * absent, axis=2)
+    to_lips = _cross_entropy(target, logits + _ABSENT * silent, axis=1)
+    return to_audio + to_lips
+
+
+def teaching_loss(logits: Any, told: Any, lip_weight: Any, audio_valid: Any) -> Any:
+    """Cross-entropy of a teacher's belief in both directions; arguments as of `matching_loss`, `told` its logits.
+
+    Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at a temperature of 1.
+    """
+    silent, absent = _silent_and_absent(lip_weight, audio_valid, logits.dtype)
+    found = []
+    for axis, left_out in ((2, absent), (1, silent)):
+        target = ops.softmax(told + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
+        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, least_mass=0.5))
+    return found[0] + found[1]
+
+
+def _silent_and_absent(lip_weight: Any, audio_valid: Any, dtype: Any) -> tuple[Any, Any]:
+    """1 where lips [batch, n, 1] and where sound [batch, 1, m] are left out."""
+    return 1 - ops.cast(lip_weight, dtype)[..., None], 1 - ops.cast(audio_valid, dtype)[:, None]
+
+
+def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0) -> Any:
+    """Of what has more than `least_mass`: the match itself, not only the skirt of its soft target, is inside."""
+    mass = ops.sum(target, axis=axis)
+    log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
+    entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
+    weight = ops.cast(mass > least_mass, logits.dtype)
+    return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)

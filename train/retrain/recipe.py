@@ -1,0 +1,194 @@
+"""What `avdrift-train retrain` is told: one TOML file, its sections, what each key may hold, and the defaults.
+
+The defaults make the built-in bundle; `train/default.toml` says them all and is printed by
+`python -m train.retrain.recipe`.
+Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from device.config.constraints import PathText, Range, Text, Whole
+from device.config.section import Section, allowed_of, annotated, flag, number, text
+from device.config.toml_reader import Form, read_form, require_correct
+from train.fit.config import FitConfig
+from train.fit.options import RANGES
+
+RECIPE_VERSION = 1
+MAX_SEED = int(RANGES["seed"][1])
+_SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSettings(Section):
+    about = "Where everything lies. Paths are relative to this file."
+
+    clips: str = text("clips", PathText(), "Folder with recordings and clips.csv: file, speaker, split, corpus.")
+    work: str = text("work", PathText(), "Folder for all that is made, a folder for each stage in it.")
+    jobs: int = number(0, Whole(0, 1024), "Recordings to decode or render at once. 0: one a core.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for key in ("clips", "work"):
+            if not values[key]:
+                yield key, "the name of a folder"
+
+
+@dataclass(frozen=True, slots=True)
+class SynthSettings(Section):
+    about = "Synthetic talking faces, whose sound is at zero exactly."
+
+    clips: int = number(40, Whole(0, 100_000), "How many. 0: none.")
+    seed: int = number(1, _SEED, "Of faces, voices and words.")
+    duration_s: float = number(8.0, Range(2, 600), "Length of each.")
+
+
+_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # that a student does not have
+_TEACHING = ("teacher_share",)
+
+
+def _training_section(
+    name: str, about: str, *first: tuple[str, Any, Any], without: Sequence[str] = _TEACHING, **defaults: float
+) -> type[Section]:
+    """A section with keys of its own and those of FitConfig, but for some."""
+
+    def clashes(cls: type[Section], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        steps = values["epochs"] * values["steps_per_epoch"]
+        if values["warmup_steps"] >= steps:
+            yield "warmup_steps", f"less than all steps together, which are {steps}"
+
+    keys = list(first)
+    for key in fields(FitConfig):
+        if key.name in without:
+            continue
+        low, high = RANGES[key.name]
+        default = defaults.get(key.name, key.default)
+        whole = isinstance(key.default, int)
+        allowed = Whole(int(low), int(high)) if whole else Range(low, high)
+        kind = int if whole else float
+        keys.append((key.name, kind, number(kind(default), allowed, str(key.metadata["about"]))))  # type: ignore[arg-type]
+    namespace = {"about": about, "clashes": classmethod(clashes), "__annotations__": {"about": ClassVar[str]}}
+    return make_dataclass(name, keys, bases=(Section,), namespace=namespace, frozen=True, slots=True)
+
+
+CleanSettings = _training_section(
+    "CleanSettings",
+    "How far each training clip is off by itself: each half is measured by a pair trained on the other half.",
+    ("use", bool, flag(True, "false: trust the clips as they are, and leave out [zero] for training as well.")),
+    epochs=8, steps_per_epoch=80, warmup_steps=60, dropout=0.1,
+)  # fmt: skip
+FitSettings = _training_section(
+    "FitSettings",
+    "The training itself.",
+    epochs=26, warmup_steps=150, phone_steps=600, phone_voices=400, shape_steps=600,
+)  # fmt: skip
+StudentSettings = _training_section(
+    "StudentSettings",
+    "The pair that ships: it begins as the first of several trainings, and learns what all of them think on average.",
+    ("teachers", int, number(2, Whole(0, 20), "Trainings as [fit] says, each of the next seed. 0: one, shipped.")),
+    without=_LESSONS, epochs=6, learning_rate=7e-4, warmup_steps=100,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class ZeroSettings(Section):
+    about = "Where zero is: where lips part at /p b m/ as the burst sounds."
+
+    use: bool = flag(True, "false: trust the clips' mean. Needs some dozens of such moments.")
+    seed: int = number(0, _SEED, "Of the bootstrap.")
+
+
+@dataclass(frozen=True, slots=True)
+class TrustSettings(Section):
+    about = "How sure a report must be to have a number, on the split `valid` joined to long recordings."
+
+    use: bool = flag(True, "false: as sure as single windows make it. Needs clips of two speakers.")
+    rounds: int = number(24, Whole(1, 1000), "How often each clip comes. With few, luck decides.")
+    seed: int = number(0, _SEED, "Of the order of clips and their shifts.")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateSettings(Section):
+    about = "How good it is, on the split `valid`. Its confidence is fitted there too."
+
+    seed: int = number(0, _SEED, "Of the shifts.")
+
+
+@dataclass(frozen=True, slots=True)
+class BundleSettings(Section):
+    about = "The bundle, and its model card."
+
+    name: str = text("avdrift-towers", Text(100), "What the models are called.")
+    version: str = text("0.4.0", Text(40), "Of the models. Must go up, or devices refuse them.")
+    examples: int = number(300, Whole(1, 100_000), "Stretches of clips that int8 takes its scales from.")
+    max_loss: float = number(0.005, Range(0, 1), "Share of windows that a number format may lose against float32.")
+    card: str = text("", PathText(), "File with what nobody can measure, such as terms. Empty: the built-in one.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for key in ("name", "version"):
+            if not values[key]:
+                yield key, "some text"
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "folders": FolderSettings,
+    "synth": SynthSettings,
+    "clean": CleanSettings,
+    "zero": ZeroSettings,
+    "fit": FitSettings,
+    "student": StudentSettings,
+    "trust": TrustSettings,
+    "evaluate": EvaluateSettings,
+    "bundle": BundleSettings,
+}
+FORM = Form(RECIPE_VERSION, SECTIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """A whole configuration: its file, and the values of each section by name."""
+
+    file: Path
+    values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def path(self, section: str, key: str) -> Path:
+        """A path of the configuration, seen from its file."""
+        return self.file.parent / str(self.values[section][key])
+
+    def told(self) -> dict[str, Any]:
+        """What decides the outcome: everything but where it lies on this machine."""
+        keys = {name: [key for key in fields(section) if not isinstance(allowed_of(key), PathText)]
+                for name, section in SECTIONS.items() if name != "folders"}  # fmt: skip
+        return {name: {key.name: self.values[name][key.name] for key in known} for name, known in keys.items()}
+
+
+def read_recipe(file: Path) -> Recipe:
+    """Raises UsageError with all problems of the file, each with its line."""
+    sections, problems = read_form(file, FORM)
+    require_correct(file, problems)
+    return Recipe(file, {name: {key.name: getattr(made, key.name) for key in fields(made)}
+                         for name, made in sections.items()})  # fmt: skip
+
+
+def default_text() -> str:
+    """The annotated file with the defaults."""
+    return "\n".join(_lines()) + "\n"
+
+
+def _lines() -> Iterator[str]:
+    yield "# avdrift-train retrain FILE.toml: from a folder of recordings to a bundle. A key that is left out"
+    yield "# keeps its default; these defaults make the built-in bundle. Printed by: python -m train.retrain.recipe"
+    yield ""
+    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield f"config_version = {RECIPE_VERSION}"
+    yield from annotated(FORM.defaults())
+
+
+if __name__ == "__main__":
+    sys.stdout.write(default_text())

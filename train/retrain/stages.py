@@ -1,0 +1,147 @@
+"""A long job in stages, each a command with a folder of its own: what is done stays done, what has changed is redone.
+
+`stage.json` in a stage's folder says what it was made of (a fingerprint over its settings, its input files and the
+stages that it reads from) and whether it came to its end; `log.txt` is what its command said.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from device import __version__
+from device.errors import AvdriftError, UsageError
+from train.models.provenance import sha256, write_whole
+from train.retrain.subprocesses import run_command
+
+MARK, LOG = "stage.json", "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One command of avdrift's. `settings`, `inputs` and the stages it is `after` are all that decides what it makes.
+
+    begin: what to do before the command, in a folder that is there. resumes: whether the command goes on where it was
+    interrupted; all others begin anew.
+    """
+
+    name: str
+    command: Sequence[str]  # a module and its arguments
+    settings: Mapping[str, Any]
+    inputs: Sequence[Path] = ()
+    after: Sequence[str] = ()
+    begin: Callable[[], None] | None = None
+    resumes: bool = False
+
+
+def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None]) -> None:
+    """Bring all stages up to date, in order; `tell` gets pieces of text. Raises AvdriftError for the first to fail.
+
+    Raises UsageError where another process works in the folder, or a folder there is not of our making.
+    """
+    prints = fingerprints(stages)
+    with _locked(work) as lock:
+        for stage in stages:
+            folder, fingerprint = work / stage.name, prints[stage.name]
+            before = read_mark(folder)
+            tell(f"{stage.name:14}")
+            if before.get("fingerprint") == fingerprint and before.get("done"):
+                tell(f"done before ({duration(before['seconds'])})\n")
+                continue
+            if before.get("fingerprint") != fingerprint or not stage.resumes:
+                _empty(folder)
+                before = {}
+            began, spent = time.monotonic(), float(before.get("seconds", 0))
+            _mark(folder, fingerprint, spent, done=False)
+            try:
+                with _writing(folder):
+                    if stage.begin:
+                        stage.begin()
+                    run_command(stage.command, folder / LOG, lock, f"stage {stage.name}")
+            except BaseException as error:
+                _mark(folder, fingerprint, spent + time.monotonic() - began, done=False)
+                tell(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
+                raise
+            _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
+            resumed = " in all, taken up again" if before else ""
+            tell(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
+
+
+def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
+    """By stage. Raises InputMissingError where an input cannot be read."""
+    found: dict[str, str] = {}
+    for stage in stages:
+        content = {
+            "avdrift": __version__, "settings": stage.settings, "inputs": [sha256(path) for path in stage.inputs],
+            "after": {name: found[name] for name in stage.after},
+        }  # fmt: skip
+        found[stage.name] = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return found
+
+
+def read_mark(folder: Path) -> dict[str, Any]:
+    """What a stage's folder says of itself; nothing where it says nothing, or is damaged."""
+    try:
+        found = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        return {"fingerprint": str(found["fingerprint"]), "seconds": float(found["seconds"]), "done": found["done"]}
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return {}
+
+
+def _mark(folder: Path, fingerprint: str, seconds: float, *, done: bool) -> None:
+    with _writing(folder):
+        write_whole(folder / MARK, {"fingerprint": fingerprint, "done": done, "seconds": round(seconds, 1)})
+
+
+def _empty(folder: Path) -> None:
+    """An empty folder; only one that is ours is deleted."""
+    with _writing(folder):
+        if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).is_file())):
+            raise UsageError(
+                "not made by avdrift-train retrain, so it is left alone", where=str(folder),
+                remedy="Move it away, or name another work folder",
+            )  # fmt: skip
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir()
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        remedy = "Make room there or make it writable, or name another work folder"
+        raise UsageError(f"cannot be written ({error.strerror})", where=str(path), remedy=remedy) from error
+
+
+@contextmanager
+def _locked(work: Path) -> Iterator[int]:
+    """A lock that commands inherit: should this process be killed, it holds until they have ended as well."""
+    with _writing(work):
+        work.mkdir(parents=True, exist_ok=True)
+        lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield lock
+    except BlockingIOError as error:
+        what, remedy = "another retrain, or a command it began, works here", "Wait until it has ended, or end it"
+        raise UsageError(what, where=str(work), remedy=remedy) from error
+    finally:
+        os.close(lock)
+
+
+def duration(seconds: float) -> str:
+    """For people: the two largest units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,77 @@
+"""One command of avdrift's in a process of its own, ended when we are, quoted when it fails."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from device.errors import AvdriftError, InputFormatError, ModelCorruptError, UsageError
+
+_STOP_S = 20.0  # until a command that was told to end is killed
+_ERRORS: dict[int, type[AvdriftError]] = {2: UsageError, 3: InputFormatError, 4: ModelCorruptError}
+
+
+def run_command(words: Sequence[str], log_file: Path, lock: int, name: str) -> None:
+    """Run a module with its arguments, which keeps `lock` open. Raises AvdriftError with the command's own last words.
+
+    Raises OSError where the log cannot be written. `name` is what the message calls it.
+    """
+    log = log_file.open("ab")
+    # Our own modules, wherever they lie, and not a train.py of the current folder.
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
+    with log, _ended_by_signals():
+        begun = log.tell()
+        command = subprocess.Popen(
+            [sys.executable, "-P", "-m", *words], env=os.environ | {"PYTHONPATH": path},
+            stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=(lock,), start_new_session=True,
+        )  # fmt: skip
+        try:
+            code = command.wait()
+        except BaseException:
+            _stop(command)
+            raise
+    if code:
+        said = _last_words(log_file, begun)
+        what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {said}"
+        first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
+        remedy = f"{first}, and give the same command again: what is done is kept"
+        raise _ERRORS.get(code, UsageError)(what, where=str(log_file), remedy=remedy)
+
+
+def _stop(command: subprocess.Popen[bytes]) -> None:
+    """End a command and whatever it began."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        if command.poll() is None:
+            os.killpg(command.pid, sign)
+            try:
+                command.wait(_STOP_S)
+            except subprocess.TimeoutExpired:
+                continue
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Meanwhile SIGTERM and SIGHUP raise SystemExit here, so that a command is ended with us."""
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _last_words(log: Path, begun: int) -> str:
+    """The message with which one of our commands ends, or its last line."""
+    lines = [line.rstrip() for line in log.read_bytes()[begun:].decode(errors="replace").splitlines() if line.strip()]
+    ours = [number for number, line in enumerate(lines) if line.startswith("avdrift-")]
+    return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it said nothing"

@@ -1,0 +1,98 @@
+"""Recordings put together from real clips, what is seen and what is heard, through the device's own chain.
+
+Pictures and sound go into the analyzer as a source would give them, uncoded. A report falls due each second.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from device.analysis.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.bundles.bundle import Bundle, load_bundle
+from device.capture.file import FileSource
+from device.features.contract import AUDIO_RATE_HZ
+from device.features.model_download import require_face_model
+from device.records import NS_PER_S, Chunk, Frame, RgbImage
+from device.sync.evidence_stream import LipEvidence
+from train.data.prepare import join
+from train.evaluation.tracks import TOLERANCE_MS
+
+SIDE_PX = 360  # of a picture of one person
+_BLOCK = AUDIO_RATE_HZ // 20
+
+Samples = npt.NDArray[np.float32]
+
+
+@cache
+def loaded(folder: Path) -> Bundle:
+    """A tower pair's bundle, loaded once in a process."""
+    return load_bundle(folder)
+
+
+def read_clip(path: Path) -> tuple[list[Frame], Samples, int]:
+    """Frames, samples and the samples' first time."""
+    frames, chunks = [], []
+    with FileSource(path) as source:
+        for item in source:
+            if isinstance(item, Frame):
+                frames.append(item)
+            else:
+                chunks.append(item)
+    return frames, *join(chunks)
+
+
+def square(picture: RgbImage) -> RgbImage:
+    """The middle square, at one height for everybody."""
+    height, width = picture.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    cut = picture[top : top + side, left : left + side]
+    return np.asarray(cv2.resize(cut, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def chunks_of(samples: Samples, first_ns: int) -> Iterator[Chunk]:
+    """Sound in blocks of 50 ms."""
+    for k, start in enumerate(range(0, len(samples) - _BLOCK + 1, _BLOCK)):
+        t_ns = first_ns + start * NS_PER_S // AUDIO_RATE_HZ
+        yield Chunk(k, t_ns, AUDIO_RATE_HZ, samples[start : start + _BLOCK])
+
+
+def with_sound(frames: Iterable[Frame], samples: Samples, first_ns: int) -> Iterator[Frame | Chunk]:
+    """Pictures, in time order, and sound as they come from a source."""
+    pictures: Iterable[Frame | Chunk] = frames
+    return heapq.merge(pictures, chunks_of(samples, first_ns), key=lambda item: item.t_ns)
+
+
+def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> list[WindowResult]:
+    """What would be reported at each second of items in time order."""
+    analyzer, window, found = Analyzer(bundle, require_face_model()), SlidingWindow(window_s), []
+    due_ns: int | None = None
+
+    def rows() -> Iterator[LipEvidence]:
+        for item in items:
+            yield from analyzer.push(item)
+        yield from analyzer.finish()
+
+    for row in rows():
+        window.push(row)
+        due_ns = row.t_ns + NS_PER_S if due_ns is None else due_ns
+        if row.t_ns >= due_ns:
+            due_ns += NS_PER_S
+            result = window.result(analyzer)
+            found += [result] if result else []
+    return found
+
+
+def tally(told: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:
+    """How many reports, how many of them `measuring`, how many of these right."""
+    offsets_ms = [result.offset_ms for result in told]
+    errors_ms = [abs(offset_ms - truth_ms) for offset_ms in offsets_ms if offset_ms is not None]
+    right = sum(error_ms <= TOLERANCE_MS for error_ms in errors_ms)
+    return {"reports": len(offsets_ms), "measuring": len(errors_ms), "right": right}

@@ -1,0 +1,154 @@
+"""`avdrift-train hard CLIPS`: real clips made hard to see and to hear, through the device's own chain.
+
+Each clip's picture or sound is spoilt in one way and its sound shifted by slicing; each second's report is compared
+with the shift plus the clip's own offset, as `measure` finds it on the clip as it is. What counts is not how often
+there is still a number, but that what is a number is right.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from device.analysis.measure import measure
+from device.features.contract import AUDIO_RATE_HZ
+from device.features.model_download import require_face_model
+from device.records import NS_PER_MS, Frame, RgbImage
+from train.data.prepare import read_rows
+from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound
+
+Random = np.random.Generator
+Pictures = Callable[[RgbImage, Random], RgbImage]
+Sound = Callable[[Samples, Random], Samples]
+
+
+def _small(picture: RgbImage, _random: Random, *, side_px: int) -> RgbImage:
+    return np.asarray(cv2.resize(picture, (side_px, side_px), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _blurred(picture: RgbImage, _random: Random, *, sigma_px: float) -> RgbImage:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma_px), np.uint8)
+
+
+def _dark(picture: RgbImage, random: Random, *, gain: float, noise: float) -> RgbImage:
+    return np.clip(gain * picture + random.normal(0, noise, picture.shape), 0, 255).astype(np.uint8)
+
+
+def _compressed(picture: RgbImage, _random: Random, *, quality: int) -> RgbImage:
+    _, coded = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
+
+
+def _turned(picture: RgbImage, _random: Random, *, yaw_deg: float) -> RgbImage:
+    """As a flat picture looks that is turned about its upright: narrower, its far side smaller."""
+    yaw, far = np.radians(yaw_deg), 2.5 * SIDE_PX
+    corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * SIDE_PX / 2
+    depth = far + corners[:, 0] * np.sin(yaw)
+    seen = np.stack([corners[:, 0] * np.cos(yaw), corners[:, 1]], 1) * (far / depth)[:, None]
+    before, after = (np.asarray(points + SIDE_PX / 2, np.float32) for points in (corners, seen))
+    matrix = cv2.getPerspectiveTransform(before, after)
+    return np.asarray(cv2.warpPerspective(picture, matrix, (SIDE_PX, SIDE_PX), borderMode=cv2.BORDER_REFLECT), np.uint8)
+
+
+def _hidden(picture: RgbImage, _random: Random, *, share: float) -> RgbImage:
+    """A bar before the lower part, as a microphone or a hand is."""
+    spoilt = picture.copy()
+    spoilt[round((1 - share) * SIDE_PX) :] = 40
+    return spoilt
+
+
+def _noisy(samples: Samples, random: Random, *, snr_db: float) -> Samples:
+    noise = random.standard_normal(len(samples)).astype(np.float32)
+    return samples + noise * np.float32(samples.std() * 10 ** (-snr_db / 20))
+
+
+def _reverberant(samples: Samples, random: Random, *, rt60_s: float) -> Samples:
+    t = np.arange(round(rt60_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
+    tail = 0.06 * random.standard_normal(len(t)) * np.exp(-6.9 * t / rt60_s)
+    tail[0] = 1.0
+    length = len(samples) + len(tail)
+    heard = np.fft.irfft(np.fft.rfft(samples, length) * np.fft.rfft(tail, length), length)[: len(samples)]
+    return (heard / max(np.abs(heard).max(), 1)).astype(np.float32)
+
+
+def _clipped(samples: Samples, _random: Random, *, gain: float) -> Samples:
+    return np.clip(samples * np.float32(gain / max(float(np.abs(samples).max()), 1e-6)), -1, 1)
+
+
+def _telephone(samples: Samples, _random: Random) -> Samples:
+    tones = np.fft.rfft(samples)
+    hz = np.fft.rfftfreq(len(samples), 1 / AUDIO_RATE_HZ)
+    return np.fft.irfft(tones * ((hz > 300) & (hz < 3400)), len(samples)).astype(np.float32)
+
+
+PICTURES: dict[str, Pictures] = {
+    **{f"picture of {side} px": partial(_small, side_px=side) for side in (180, 120, 90, 60, 45)},
+    **{f"blur of {sigma:g} px": partial(_blurred, sigma_px=sigma) for sigma in (2, 4, 6, 9)},
+    "dark": partial(_dark, gain=0.15, noise=3),
+    "very dark": partial(_dark, gain=0.05, noise=3),
+    "noise": partial(_dark, gain=1, noise=25),
+    "JPEG 10": partial(_compressed, quality=10),
+    "JPEG 3": partial(_compressed, quality=3),
+    **{f"turned by {yaw} degrees": partial(_turned, yaw_deg=yaw) for yaw in (30, 50, 65)},
+    "lower third hidden": partial(_hidden, share=1 / 3),
+    "lower half hidden": partial(_hidden, share=1 / 2),
+}
+SOUNDS: dict[str, Sound] = {
+    **{f"noise at {snr} dB": partial(_noisy, snr_db=snr) for snr in (10, 0, -5)},
+    "reverberation of 1 s": partial(_reverberant, rt60_s=1.0),
+    "reverberation of 3 s": partial(_reverberant, rt60_s=3.0),
+    "clipped": partial(_clipped, gain=20),
+    "telephone": _telephone,
+}
+RATES = {"every second picture": 2, "every third picture": 3, "every fifth picture": 5}
+WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
+
+
+def spoilt(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
+    """Square frames and samples, one of both spoilt in a way that is a key of PICTURES, SOUNDS or RATES, or none."""
+    frames = list(frames[:: RATES.get(way, 1)])
+    if way in PICTURES:
+        frames = [replace(frame, picture=PICTURES[way](frame.rgb, random)) for frame in frames]
+    return frames, SOUNDS[way](samples, random) if way in SOUNDS else samples
+
+
+def judge_clip(
+    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = WAYS
+) -> dict[str, dict[str, int]]:
+    """Of each way: how many reports, how many `measuring`, how many of these right; empty for an unsure clip."""
+    cv2.setNumThreads(1)
+    bundle, random = loaded(bundle_folder), np.random.default_rng(seed)
+    own_ms = measure(clip, bundle, require_face_model())["offset_ms"]
+    if own_ms is None:
+        return {}
+    frames, samples, audio_ns = read_clip(clip)
+    frames = [replace(frame, picture=square(frame.rgb)) for frame in frames]
+    shift_ms = round(float(random.uniform(-400, 400)))
+    found = {}
+    for way in ways:
+        shown, heard = spoilt(way, frames, samples, random)
+        told = reports(with_sound(shown, heard, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
+        found[way] = tally(told, own_ms + shift_ms)
+    return found
+
+
+def hard(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
+    """The sums over all clips of a split. Raises AvdriftError for a folder without clips."""
+    files = [clips / row.file for row in read_rows(clips) if row.split == split]
+    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+        waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
+        found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]
+    sums = {
+        way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")} for way in WAYS
+    }
+    return {"clips": len(found), "unsure": len(files) - len(found), "ways": sums}
