@@ -77,7 +77,7 @@ uninstall: ## remove the service; configuration and models stay (as root)
 	@./systemd/install.sh --uninstall
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 has no ensurepip without python3-venv; its pip can fill an empty environment from outside, so neither

@@ -15,12 +15,12 @@ from keras import ops
 
 from convert import towers
 from convert.trained import Models, Trained
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import AUDIO, DIRECT, HEAD, LIPS
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
-from device.sync.curve import Calibration
+from device.litert import Model
 from device.sync.direct import direct_evidence
-from device.towers.litert import Model
 from train.data.shards import Clip
 from train.evaluation.tracks import Towers, Track, model_towers, track
 from train.fit.direct import DirectConfig, build_direct

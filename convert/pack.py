@@ -15,8 +15,8 @@ from ai_edge_litert.interpreter import Interpreter
 from device.bundles.bundle import FORMAT, MANIFEST
 from device.bundles.golden import GOLDEN
 from device.bundles.model_kinds import Kind
+from device.litert import Model
 from device.sync.curve import TICK_MS
-from device.towers.litert import Model
 from device.towers.macs import count_macs
 
 

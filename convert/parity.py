@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, ModelError
-from device.sync.curve import TICK_MS, Calibration, estimate, unit
+from device.sync.curve import TICK_MS, estimate, unit
 from train.evaluation.tracks import SPEECH_RATIO, Track, own_offset, window_curve, window_parts
 
 Floats = npt.NDArray[np.float32]

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from convert.delegate import left_over
 from convert.parity import Parity
 from device.bench.timing import best_of
-from device.towers.litert import Model
+from device.litert import Model
 from device.towers.macs import count_macs
 
 _ROUNDS, _ROUND_S = 5, 0.05

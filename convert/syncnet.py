@@ -16,9 +16,9 @@ from keras import ops
 from convert import towers
 from convert.kinds import SYNCNET
 from convert.trained import Models, Trained
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from device.sync.curve import Calibration
 from train.data.shards import Clip
 from train.evaluation.tracks import Track, model_towers, track
 from train.fit.syncnet import SyncNetConfig, build_syncnet

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convert.trained import Models, Trained
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
-from device.sync.curve import Calibration
 from train.data.shards import Clip, front_end
 from train.evaluation.tracks import Track, model_towers, track
 from train.fit.towers import keras_towers

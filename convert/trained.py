@@ -13,10 +13,10 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import TOWERS, Kind
 from device.errors import ModelContractError, ModelCorruptError
-from device.sync.curve import Calibration
-from device.towers.litert import Model
+from device.litert import Model
 from train.data.shards import Clip
 from train.evaluation.tracks import Track
 

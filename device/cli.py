@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import cv2
 
 from device import __version__
-from device.analysis.measure import Measured, measure_timeline
-from device.analysis.plot import write_csv, write_plot
-from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle
+from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE
 from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
+from device.commands.check_config import check_config_command
 from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
-from device.commands.model import add_model_commands, add_store_option, chosen_bundle, model_command
-from device.commands.run import add_run_options, measure_settings, run_command, run_recording, signals
-from device.config.file import DEFAULT_FILE, older_version, read_config, write_migrated
-from device.config.settings import DEFAULT_SEARCH_MS, MeasureSettings
+from device.commands.measure import measure_command
+from device.commands.model import add_model_commands, add_store_option, model_command
+from device.commands.replay import replay_command
+from device.commands.run import add_run_options, run_command
+from device.config.file import DEFAULT_FILE
+from device.config.settings import DEFAULT_SEARCH_MS
 from device.doctor.cli import add_doctor_command, doctor_command
-from device.errors import AvdriftError, UsageError
-from device.features.model_download import fetch_face_model, require_face_model
+from device.features.model_download import fetch_face_model
 from device.fix.cli import add_fix_command, fix_command
-from device.runtime.daemon import Daemon
-from device.runtime.sources import Lines
 from device.standards import DEFAULT_PROFILE, PROFILES
 
 _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
@@ -94,75 +90,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
     options = build_parser().parse_args(argv)
     commands = {
-        "run": run_command, "replay": _replay, "measure": _measure, "bench": _bench, "check-config": _check_config,
-        "fetch-face": _fetch_face, "model": model_command, "devices": devices_command, "doctor": doctor_command,
-        "pattern": pattern_command, "calibrate": calibrate_command, "fix": fix_command,
+        "run": run_command, "replay": replay_command, "measure": measure_command, "bench": _bench,
+        "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
+        "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
+        "calibrate": calibrate_command, "fix": fix_command,
     }  # fmt: skip
     return guarded("avdrift", lambda: commands[options.command](options))
-
-
-def _replay(options: argparse.Namespace) -> int:
-    settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
-    return _follow(settings, bundle, options.file, realtime=options.speed == "realtime", as_lines=options.json)
-
-
-def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: bool, as_lines: bool) -> int:
-    """The daemon on a recording."""
-    lines = Lines(sys.stdout, as_json=as_lines)
-    daemon = Daemon(bundle, require_face_model(), settings, lines)
-    lines.position_s = lambda: daemon.position_s
-    with signals(daemon):
-        run_recording(daemon, file, realtime=realtime)
-    sys.stdout.flush()
-    lines.summary.write(sys.stderr)
-    return 0
-
-
-def _measure(options: argparse.Namespace) -> int:
-    if (options.csv or options.plot) and len(options.files) > 1:
-        raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
-    kind = {kind.name: kind for kind in MEASURING}[options.model]
-    bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
-    search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
-    exit_code = 0
-    for file in options.files:
-        try:
-            found = measure_timeline(
-                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=options.profile
-            )
-        except AvdriftError as error:
-            if isinstance(error, UsageError):
-                raise
-            # One bad file must not keep the others from being measured.
-            print(f"avdrift: {error}", file=sys.stderr)
-            exit_code = exit_code or error.exit_code
-            continue
-        if found.damaged:
-            print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
-        if options.json:
-            print(json.dumps(found.told, allow_nan=False), flush=True)
-        else:
-            _print_measured(found)
-        if options.csv:
-            write_csv(found, options.csv)
-        if options.plot:
-            write_plot(found, options.plot)
-    return exit_code
-
-
-def _print_measured(measured: Measured) -> None:
-    found = measured.told
-    rows = [("", found), *((f"  {window['t_s']:8.1f} s", window) for window in found.get("windows", ()))]
-    for name, row in rows:
-        offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
-        confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
-        print(f"{name or str(found['file']) + ':'} {offset}, {row['state']}{confidence}")
-    if found["drift_ppm"] is not None:
-        print(f"  drift {found['drift_ppm']:+.1f} ±{found['drift_std_ppm']:.1f} ppm ({found['drift_class']})")
-    for step in found["steps"]:
-        print(f"  step of {step['step_ms']:+.0f} ms at {step['t_s']:.0f} s")
-    if found["verdict"] != "unknown":
-        print(f"  {found['verdict'].replace('_', ' ')} ({found['profile']})")
 
 
 def _bench(options: argparse.Namespace) -> int:
@@ -170,27 +103,6 @@ def _bench(options: argparse.Namespace) -> int:
 
     bench(options.bundle or _BUILT_IN[options.model], options.source, as_json=options.json)
     return 0
-
-
-def _check_config(options: argparse.Namespace) -> int:
-    file = options.file
-    _, problems = read_config(file)
-    older = older_version(file)
-    new = write_migrated(file) if options.migrate and older is not None else None
-    if options.json:
-        found = {"file": str(file), "correct": not problems, "problems": [asdict(problem) for problem in problems]}
-        print(json.dumps({**found, "migrated": new and str(new)} if options.migrate else found))
-        return UsageError.exit_code if problems else 0
-    lines = [problem.text(file) for problem in problems] or [f"{file}: correct"]
-    if new is not None:
-        lines.append(f"{new}: the same settings in today's form; without your comments, which are still in {file}")
-    elif older is not None:
-        lines.append(f"{file}: in the older form {older}; --migrate writes it in today's")
-    elif options.migrate and not problems:
-        lines.append(f"{file}: in today's form already; nothing was written")
-    # A file's name may hold bytes that no encoding can write.
-    print("\n".join(lines).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
-    return UsageError.exit_code if problems else 0
 
 
 def _fetch_face(options: argparse.Namespace) -> int:

@@ -6,14 +6,16 @@ An offset is how far the audio is ahead of the video: positive is audio early, n
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from device.pictures import Picture, whole_rgb
+if TYPE_CHECKING:
+    from device.pictures import Picture
 
 GrayImage = npt.NDArray[np.uint8]  # [height, width]
 RgbImage = npt.NDArray[np.uint8]  # [height, width, 3]
@@ -34,6 +36,8 @@ class Frame:
     @property
     def rgb(self) -> RgbImage:
         """All of it in RGB, which is made of a camera's picture each time that it is asked for."""
+        from device.pictures import whole_rgb  # OpenCV is for those who have pictures
+
         return whole_rgb(self.picture)
 
 
@@ -125,6 +129,32 @@ class Report(Told):
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
 
 
+class Fault(StrEnum):
+    """What keeps avdrift from measuring, or makes it less sure; a report names the one that matters most."""
+
+    CAMERA_MISSING = "camera_missing"
+    CAMERA_BUSY = "camera_busy"
+    CAMERA_PERMISSION = "camera_permission"
+    CAMERA_STALLED = "camera_stalled"
+    CAMERA_LOST = "camera_lost"
+    CAMERA_FROZEN = "camera_frozen"
+    CAMERA_BLACK = "camera_black"
+    MICROPHONE_MISSING = "microphone_missing"
+    MICROPHONE_BUSY = "microphone_busy"
+    MICROPHONE_PERMISSION = "microphone_permission"
+    MICROPHONE_STALLED = "microphone_stalled"
+    MICROPHONE_LOST = "microphone_lost"
+    MICROPHONE_SILENT = "microphone_silent"
+    MICROPHONE_CLIPPED = "microphone_clipped"
+    CLOCK_JUMPED = "clock_jumped"  # capture times that cannot be, or the time of a stream has jumped
+    OVERLOADED = "overloaded"
+    MODEL_FAILED = "model_failed"
+    ANALYSIS_STALLED = "analysis_stalled"
+
+
+NO_FAULT = "none"  # what an event of the kind `fault` calls their absence
+
+
 class EventKind(StrEnum):
     VERDICT = "verdict"  # a limit of the profile was crossed, for long enough to be meant
     STEP = "step"
@@ -189,3 +219,20 @@ class Info(Told):
     microphone: str | None
     bias_ms: float | None  # the rig's own offset, already taken off every report
     bias_std_ms: float | None
+
+
+class Verb(StrEnum):
+    RECALIBRATE = "recalibrate"
+    SET_PROFILE = "set-profile"
+    MODEL_ROLLBACK = "model-rollback"
+    RESTART_SOURCES = "restart-sources"
+    DIAGNOSTICS = "diagnostics"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One request. `reply` gets one answer, always: `verb`, `ok`, `error` (None or words), and what was asked for."""
+
+    verb: Verb
+    args: Mapping[str, str | float | bool]
+    reply: Callable[[dict[str, object]], None]

@@ -18,11 +18,11 @@ from ai_edge_litert import schema_py_generated as schema
 
 from device.bench.syncnet import Conv, Pool, Shape, _Graph
 from device.bundles.bundle import FILES, FORMAT, MANIFEST
+from device.bundles.calibration import Calibration
 from device.bundles.golden import GOLDEN
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.features.contract import FRONT_END
-from device.sync.curve import Calibration
-from device.towers.litert import Model
+from device.litert import Model
 
 EMBEDDING = 8
 CALIBRATION = Calibration(rival_ticks=16)  # two blocks, as with the real towers: rows come evenly

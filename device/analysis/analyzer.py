@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.bundles.bundle import Bundle
+from device.bundles.calibration import Calibration
 from device.config.settings import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
 from device.features.chunks import ChunkJoiner
@@ -22,7 +23,7 @@ from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
 from device.features.vad import SpeechMemory, SpeechStream, widen
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
-from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.curve import TICK_MS, estimate
 from device.sync.direct import score_of
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.sync.offset_hmm import curve_now

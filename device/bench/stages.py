@@ -18,12 +18,12 @@ from device.features.logmel import LogMelStream
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import MouthTracker
 from device.features.vad import SpeechStream
+from device.litert import Floats, Model
 from device.pictures import Picture
 from device.records import NS_PER_S, Chunk, Frame
 from device.sync.direct import score_of
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import BlockStream, Embeddings
-from device.towers.litert import Floats, Model
 from device.towers.macs import count_macs
 
 WINDOW_S: Final = 5.0

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ai_edge_litert import schema_py_generated as schema
 
 from device.bench.timing import MS_PER_S, StageCost, best_of
-from device.towers.litert import Model
+from device.litert import Model
 from device.towers.macs import count_macs
 
 WINDOWS_PER_S: Final = 25  # one embedding of each tower for every video frame

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from device.bundles.calibration import Calibration
 from device.bundles.golden import GOLDEN, check_golden, read_golden
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS, Kind, kind_of
 from device.bundles.rehearsal import rehearse
 from device.bundles.version import brief, check_software
 from device.errors import ModelContractError, ModelCorruptError, ModelMissingError
-from device.sync.curve import Calibration
-from device.towers.litert import Model
+from device.litert import Model
 
 FORMAT = 1
 MANIFEST = "manifest.json"

@@ -9,7 +9,7 @@ import numpy as np
 
 from device.bundles.model_kinds import Kind
 from device.errors import ModelContractError, ModelCorruptError
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 
 GOLDEN = "golden.npz"
 

@@ -10,7 +10,7 @@ from typing import Any
 from device.bundles.version import brief
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
-from device.towers.litert import Model
+from device.litert import Model
 
 LIPS, AUDIO, HEAD = "lips.tflite", "audio.tflite", "head.tflite"
 _REMEDY = "Build the bundle again, with this version of avdrift"

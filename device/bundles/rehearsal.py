@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from device.errors import ModelCorruptError, ModelStoreError
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 
 BUSY_S = 20  # of processor time: a second of input takes less than a third of it on the smallest device
 _TIMEOUT_S = 120.0  # a busy device, or a model that waits for ever

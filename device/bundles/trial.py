@@ -17,8 +17,7 @@ from enum import StrEnum
 
 from device.bundles.store import Activation
 from device.config.settings import ModelSettings
-from device.records import Report, State
-from device.runtime.core import MODEL_FAILED, OVERLOADED
+from device.records import Fault, Report, State
 
 MAX_DEATHS = 3
 SETTLED_S = 3600.0
@@ -71,14 +70,14 @@ def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSetting
     """After a report made with these models, `passed_s` after the one before it."""
     if not trial.is_open:
         return trial
-    if report.fault == MODEL_FAILED:
+    if report.fault == Fault.MODEL_FAILED:
         return fallen(trial, "they fail on what comes from the camera and the microphone")
     if report.state is State.MEASURING:
         trial = replace(trial, valid=trial.valid + 1, speech_s=0.0)
         if trial.valid < settings.trial_reports:
             return trial
         return replace(trial, standing=Standing.PASSED, why=f"{trial.valid} valid reports", running=False)
-    if report.state is not State.UNCERTAIN or report.fault not in (None, OVERLOADED):
+    if report.state is not State.UNCERTAIN or report.fault not in (None, Fault.OVERLOADED):
         return trial
     speech_ratio = 1.0 if report.speech_ratio is None else report.speech_ratio
     trial = replace(trial, speech_s=trial.speech_s + speech_ratio * min(max(passed_s, 0.0), report.window_s))

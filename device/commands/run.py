@@ -19,14 +19,15 @@ from device.config.file import load_config
 from device.config.log_levels import LEVELS
 from device.config.settings import Config, MeasureSettings
 from device.features.model_download import require_face_model
-from device.runtime.command_handler import Command, Verb
+from device.records import Command, Verb
 from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import Outlets
-from device.runtime.sources import Lines, live_feeds, recording_feed
+from device.runtime.sources import live_feeds, recording_feed
 from device.state.rig import load_rig
 from device.telemetry.lines import is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
+from device.telemetry.stdout_sink import Lines
 
 _STDOUT = 1
 

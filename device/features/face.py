@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device.features.shrink import shrunk
+from device.litert import Model
 from device.pictures import Picture
 from device.records import RgbImage
-from device.towers.litert import Model
 
 _INPUT_PX = 128
 _MIN_SCORE = 0.5

@@ -11,12 +11,10 @@ from __future__ import annotations
 import numpy as np
 
 from device.pictures import brightness
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, GrayImage
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Fault, Frame, GrayImage
 
-CAMERA_FROZEN, CAMERA_BLACK = "camera_frozen", "camera_black"
-MICROPHONE_SILENT, MICROPHONE_CLIPPED = "microphone_silent", "microphone_clipped"
 # Clipped sound says less, but what it says is right: the confidence takes care of it.
-SPOILS_NUMBERS = frozenset({CAMERA_FROZEN, CAMERA_BLACK, MICROPHONE_SILENT})
+SPOILS_NUMBERS = frozenset({Fault.CAMERA_FROZEN, Fault.CAMERA_BLACK, Fault.MICROPHONE_SILENT})
 
 _PAUSE_NS = NS_PER_S
 _GRID_POINTS = 160  # along the longer side
@@ -62,7 +60,7 @@ class PictureMonitor:
     @property
     def fault(self) -> str | None:
         # A black picture is often a repeated one as well: the darkness says more.
-        return CAMERA_BLACK if self._black.on else CAMERA_FROZEN if self._frozen.on else None
+        return Fault.CAMERA_BLACK if self._black.on else Fault.CAMERA_FROZEN if self._frozen.on else None
 
     def push(self, frame: Frame) -> None:
         grid = brightness(frame.picture, max(1, max(frame.picture.shape[:2]) // _GRID_POINTS))
@@ -90,7 +88,7 @@ class SoundMonitor:
 
     @property
     def fault(self) -> str | None:
-        return MICROPHONE_SILENT if self._silent.on else MICROPHONE_CLIPPED if self._clipped else None
+        return Fault.MICROPHONE_SILENT if self._silent.on else Fault.MICROPHONE_CLIPPED if self._clipped else None
 
     def push(self, chunk: Chunk) -> None:
         if not len(chunk.samples):

@@ -8,7 +8,7 @@ from device.clock import Clock
 from device.config.settings import EventSettings
 from device.records import NS_PER_MS, Event, EventKind, Health, Info, Report
 from device.reporting.events import EventState, update
-from device.telemetry.sink import Sink
+from device.reporting.sink import Sink
 
 SCHEMA = 1
 

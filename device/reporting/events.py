@@ -13,11 +13,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from device.config.settings import EventSettings
-from device.records import EventKind, Report, State, Verdict
+from device.records import NO_FAULT, EventKind, Report, State, Verdict
 from device.standards import PROFILES, Profile, direction, verdict
 
 PRESENT, ABSENT = "present", "absent"
-NO_FAULT = "none"
 
 _RANKS = (Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
 

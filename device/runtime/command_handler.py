@@ -9,8 +9,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
@@ -19,7 +17,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.store import CURRENT, Store
 from device.clock import Clock
 from device.errors import AvdriftError, UsageError
-from device.records import NS_PER_MS, NS_PER_S
+from device.records import NS_PER_MS, NS_PER_S, Command, Verb
 from device.runtime.core import Core
 from device.runtime.recalibration import Recalibration
 from device.runtime.source_thread import Reader
@@ -32,14 +30,6 @@ _PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mq
 _log = logging.getLogger(__name__)
 
 
-class Verb(StrEnum):
-    RECALIBRATE = "recalibrate"
-    SET_PROFILE = "set-profile"
-    MODEL_ROLLBACK = "model-rollback"
-    RESTART_SOURCES = "restart-sources"
-    DIAGNOSTICS = "diagnostics"
-
-
 MAX_WAITING = 8
 # Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
 MIN_INTERVAL_S: Mapping[Verb, float] = {
@@ -49,15 +39,6 @@ MIN_INTERVAL_S: Mapping[Verb, float] = {
     Verb.RESTART_SOURCES: 5.0,
     Verb.DIAGNOSTICS: 1.0,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One request. `reply` gets one answer, always: `verb`, `ok`, `error` (None or words), and what was asked for."""
-
-    verb: Verb
-    args: Mapping[str, str | float | bool]
-    reply: Callable[[dict[str, object]], None]
 
 
 class Operator:

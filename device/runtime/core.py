@@ -17,24 +17,22 @@ from device.bundles.bundle import Bundle
 from device.clock import Clock
 from device.config.settings import MeasureSettings
 from device.features.signal_quality import SPOILS_NUMBERS, QualityMonitor
-from device.records import NS_PER_S, Chunk, Frame, Report, State
+from device.records import NS_PER_S, Chunk, Fault, Frame, Report, State
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
+from device.reporting.sink import Sink
 from device.runtime.input_queue import Given, Handover
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import StepWatch
-from device.telemetry.sink import Sink
 
-OVERLOADED, MODEL_FAILED, CLOCK_JUMPED = "overloaded", "model_failed", "clock_jumped"
-ANALYSIS_STALLED = "analysis_stalled"
 _CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
 _NO_PROGRESS_S = 30.0
 _QUIET_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
 _STUCK_NS = 5 * NS_PER_S  # reports are stalled for so long although both sources give: the analysis is to blame
 
-_SPOILS = SPOILS_NUMBERS | {CLOCK_JUMPED, MODEL_FAILED, ANALYSIS_STALLED}
+_SPOILS = SPOILS_NUMBERS | {Fault.CLOCK_JUMPED, Fault.MODEL_FAILED, Fault.ANALYSIS_STALLED}
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +133,7 @@ class Core:
 
     def jump(self, *, suspended: bool = False) -> None:
         """The time of a stream has jumped, or that of all of them has stood still."""
-        known, self._jumped_ns = self.fault == CLOCK_JUMPED, self._clock.now_ns()
+        known, self._jumped_ns = self.fault == Fault.CLOCK_JUMPED, self._clock.now_ns()
         self.restart()
         if suspended:
             self.reporter.forget_drift()
@@ -168,7 +166,7 @@ class Core:
         """The fault that matters most; None where all is well."""
         now_ns = self._clock.now_ns()
         jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
-        lesser = CLOCK_JUMPED if jumped else OVERLOADED if self.load.overloaded(now_ns) else None
+        lesser = Fault.CLOCK_JUMPED if jumped else Fault.OVERLOADED if self.load.overloaded(now_ns) else None
         broken = self._source_fault or self._model_fault or self._analysis_fault
         if self._quality_fault in SPOILS_NUMBERS:
             return broken or self._quality_fault
@@ -203,7 +201,7 @@ class Core:
         except Exception as error:  # of LiteRT, OpenCV or our own: tried again with what comes next
             if self._model_fault is None:
                 _log.error("the analysis fails: %s: %s", type(error).__name__, error)
-            self._model_fault = MODEL_FAILED
+            self._model_fault = Fault.MODEL_FAILED
             self._analyzer.reset()
             return
         for row in rows:
@@ -218,7 +216,7 @@ class Core:
     def _restart_analysis(self, t_ns: int | None = None) -> None:
         """Pictures and sound come, and no evidence: an error of ours, which must not last, and must be seen."""
         _log.error("no evidence although pictures and sound come: the analysis begins anew. Please report this")
-        begins, self._analysis_fault = self._analysis_fault is None, ANALYSIS_STALLED
+        begins, self._analysis_fault = self._analysis_fault is None, Fault.ANALYSIS_STALLED
         self.restart()
         self._stuck_from_ns = t_ns
         if begins and self._live:

@@ -16,17 +16,17 @@ from device.bundles.rollout import Models
 from device.bundles.store import Store
 from device.clock import Clock, SystemClock, asleep_ns
 from device.config.settings import MeasureSettings
-from device.records import NS_PER_S, Event, EventKind
+from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.health import HealthMeter
 from device.reporting.reporter import Reporter
-from device.runtime.command_handler import Command, Operator
+from device.reporting.sink import Sink
+from device.runtime.command_handler import Operator
 from device.runtime.core import Core
 from device.runtime.drift_file import Circumstances, DriftFile
 from device.runtime.input_queue import Handover
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
 from device.state.rig import Rig, store_rig
-from device.telemetry.sink import Sink
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from device.clock import Clock, SystemClock
 from device.config.settings import Config, LogSettings
+from device.records import Command
 from device.reporting.event_publisher import Announcer
-from device.runtime.command_handler import Command
+from device.reporting.sink import Hub, Sink
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logging_setup import LogHandler
-from device.telemetry.sink import Hub, Sink
 from device.telemetry.systemd import Notifier
 
 if TYPE_CHECKING:

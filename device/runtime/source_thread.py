@@ -22,7 +22,7 @@ from device.errors import (
     DeviceMissingError,
     DevicePermissionError,
 )
-from device.records import NS_PER_S, Chunk, Frame
+from device.records import NS_PER_S, Chunk, Fault, Frame
 from device.runtime.input_queue import Handover
 from device.runtime.timestamp_check import Stamps, usable
 
@@ -36,7 +36,6 @@ _STEADY_S = 5.0  # a source that lived so long is opened again at once when it f
 _NOTHING_GOOD_S = 2.0
 _NO_GAP_S = 1.0
 
-CLOCK_JUMPED = "clock_jumped"
 _WORDS: dict[type[CaptureError], str] = {
     DeviceMissingError: "missing", DeviceBusyError: "busy", DevicePermissionError: "permission",
     DeviceHungError: "stalled",
@@ -244,7 +243,7 @@ class Reader:
             bad_ns = now_ns if bad_ns is None else bad_ns
             if now_ns - bad_ns > _NOTHING_GOOD_S * NS_PER_S:
                 self._say("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
-                return CLOCK_JUMPED if whole else f"{self.part}_lost"
+                return Fault.CLOCK_JUMPED if whole else f"{self.part}_lost"
         return f"{self.part}_lost"
 
     # Shared

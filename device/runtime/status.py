@@ -10,10 +10,10 @@ from device.clock import Clock
 from device.records import NS_PER_S, Info
 from device.reporting.health import EVERY_S, HealthMeter
 from device.reporting.reporter import SCHEMA
+from device.reporting.sink import Sink
 from device.runtime.core import Core
 from device.runtime.source_thread import Reader
 from device.state.rig import Rig, applies
-from device.telemetry.sink import Sink
 
 _log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import numpy as np
 from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import DIRECT
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
+from device.litert import Model
 from device.sync.curve import Flags, Floats, relative, unit
 from device.sync.evidence_stream import Score
-from device.towers.litert import Model
 
 GROUPS: Final = 4  # of features that are multiplied together
 

@@ -13,9 +13,10 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.calibration import Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, LIP_TICK_NS
 from device.sync.active_speaker import SpeakerMix
-from device.sync.curve import Calibration, evidence
+from device.sync.curve import evidence
 from device.towers.blocks import Embeddings
 
 _MAX_WAIT_LIP_TICKS = 25 * 20  # sound that is this late will not come

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from device.sync.curve import Calibration, Floats
+from device.bundles.calibration import Calibration
+from device.sync.curve import Floats
 
 _EVERY_ROWS = 5  # 0.2 s: what one lip window sees
 _JUMP_PROBABILITY = 0.08  # in that time. More than ever happens: so that what is said needs evidence that is new

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from device.sync.curve import TICK_MS, Calibration, Floats, estimate
+from device.bundles.calibration import Calibration
+from device.sync.curve import TICK_MS, Floats, estimate
 from device.sync.evidence_stream import LipEvidence
 
 _BIN_LIP_TICKS = 5

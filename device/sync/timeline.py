@@ -16,8 +16,9 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from device.bundles.calibration import Calibration
 from device.records import NS_PER_S, DriftClass, Estimate
-from device.sync.curve import TICK_MS, Calibration, estimate
+from device.sync.curve import TICK_MS, estimate
 from device.sync.evidence_stream import LipEvidence
 from device.sync.robust_stats import Doubles, centre, line
 

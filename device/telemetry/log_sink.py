@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 
 from device.config.settings import LogSettings
-from device.records import Event, EventKind, Health, Info, Report, Verdict
-from device.reporting.events import NO_FAULT
+from device.records import NO_FAULT, Event, EventKind, Health, Info, Report, Verdict
 from device.telemetry.logging_setup import LogHandler
 from device.telemetry.report_text import in_words
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 
 Flags = npt.NDArray[np.bool_]
 

@@ -23,7 +23,7 @@ import numpy as np
 from convert.delegate import left_over
 from device.bundles.bundle import load_bundle
 from device.bundles.golden import GOLDEN
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 
 _NOISES = 10
 _ROUNDING = 1e-5  # of float32, against the largest value

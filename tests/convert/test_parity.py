@@ -10,8 +10,8 @@ import pytest
 
 from convert import parity
 from convert.parity import Parity, cosine, require_parity
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, ModelError
-from device.sync.curve import Calibration
 from train.data.shards import Clip
 from train.evaluation.tracks import Encode, Towers, track
 

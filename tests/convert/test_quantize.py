@@ -17,8 +17,8 @@ from convert.pack import golden_input
 from convert.quantize import to_tflite
 from convert.towers import examples
 from device.errors import ModelContractError
+from device.litert import Model
 from device.sync.curve import unit
-from device.towers.litert import Model
 from train.data.shards import load_clips
 
 Floats = npt.NDArray[np.float32]

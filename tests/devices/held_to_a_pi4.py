@@ -41,11 +41,11 @@ from device.capture.microphones.resampler import CHUNK_MS
 from device.capture.source import Closing
 from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
+from device.litert import Model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
 from device.runtime.daemon import Daemon
 from device.runtime.source_thread import Feed
-from device.runtime.sources import Lines
-from device.towers.litert import Model
+from device.telemetry.stdout_sink import Lines
 
 PI4_MMAC_PER_MS = 3.5
 SERVER_MMAC_PER_MS = 54.0

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from device.runtime.command_handler import Command
+from device.records import Command
 from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import (
     FAST,

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE
+from device.bundles.calibration import Calibration
 from device.features.model_download import SHARE_VARIABLE
-from device.sync.curve import Calibration
 from tests.train.made import make_clip, write_shard
 from train.cli import build_parser, main
 from train.models.load import read_calibration

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import UsageError
 from device.features.model_download import require_face_model
-from device.sync.curve import RIVAL_TICKS, Calibration
 from train.files import check_parent, make_folder, shards_parser, write_all
 
 if TYPE_CHECKING:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.bundles.bundle import load_bundle
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from device.sync.curve import Calibration
 from train.files import check_parent, make_folder, shards_parser
 from train.fit.options import CONFIGS, add_fit_options, fit_config, require_keras
 

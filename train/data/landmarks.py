@@ -22,8 +22,8 @@ from device.errors import AvdriftError
 from device.features.contract import FRONT_END
 from device.features.model_download import FACE_MODEL, fetch_face_model
 from device.features.mouth import KeyPoints, crop_matrix
+from device.litert import Model
 from device.records import RgbImage
-from device.towers.litert import Model
 
 LANDMARK_MODEL: Final = replace(
     FACE_MODEL,

@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
-from device.sync.curve import TICK_MS, Calibration, believe
+from device.sync.curve import TICK_MS, believe
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.tracks import SPEECH_RATIO, TOLERANCE_MS, Track, window_curve, window_parts
 

@@ -20,9 +20,10 @@ import numpy as np
 from tqdm import tqdm
 
 from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import TICK_MS, Calibration
+from device.sync.curve import TICK_MS
 from train.data.shards import Clip, load_clip
 from train.evaluation.calibration import Bin, reliability
 from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_reported, is_right

@@ -16,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from device.analysis.analyzer import judge_rows
+from device.bundles.calibration import Calibration
 from device.errors import InputMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.records import State
-from device.sync.curve import TICK_MS, Calibration
+from device.sync.curve import TICK_MS
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.tracks import TOLERANCE_MS, Track
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from device.sync.curve import Calibration
+from device.bundles.calibration import Calibration
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.report_precision import Stream, joined, trust
 from train.evaluation.tracks import Track

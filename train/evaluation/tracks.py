@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from device.bundles.bundle import Bundle
+from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import RIVAL_TICKS, TICK_MS, Calibration, estimate, evidence
+from device.litert import Model
+from device.sync.curve import TICK_MS, estimate, evidence
 from device.sync.direct import score_of
 from device.sync.evidence_stream import Score
 from device.towers.blocks import BlockStream
-from device.towers.litert import Model
 from train.data.shards import AUDIO_REACH, LIP_REACH, Clip, front_end
 
 Floats = npt.NDArray[np.float32]

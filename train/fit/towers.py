@@ -13,8 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from device.bundles.calibration import Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.sync.curve import Calibration
 from train.data.augment import Augmentation
 from train.data.shards import AUDIO_REACH, LIP_REACH, Batches, Clip
 from train.evaluation.tracks import Towers, accuracy, own_offset, track, windows

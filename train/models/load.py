@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from device.bundles.bundle import load_bundle
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
-from device.sync.curve import Calibration
 from device.sync.direct import direct_evidence
 from train.evaluation.tracks import Floats, Towers, bundle_towers
 from train.fit.options import require_keras

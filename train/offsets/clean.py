@@ -24,7 +24,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.bundles.bundle import Bundle
-from device.sync.curve import TICK_MS, Calibration, estimate
+from device.bundles.calibration import Calibration
+from device.sync.curve import TICK_MS, estimate
 from train.data.shards import Clip
 from train.evaluation.calibration import Fitted, fitted
 from train.evaluation.tracks import Towers, Track, bundle_towers, own_offset, track

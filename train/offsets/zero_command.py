@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
-from device.sync.curve import Calibration
 from train.data.shards import Clip, load_clip
 from train.evaluation.protocol import read_offsets
 from train.evaluation.tracks import Towers, own_offset, track

@@ -16,7 +16,7 @@ from typing import Any
 
 from device.config.constraints import Allowed, Names, shown
 from device.errors import UsageError
-from device.runtime.command_handler import Command, Verb
+from device.records import Command, Verb
 from device.standards import PROFILES
 
 _LOG = logging.getLogger(__name__)

@@ -13,8 +13,7 @@ import math
 from typing import Any
 
 from device import __version__
-from device.records import Direction, DriftClass, EventKind, Info, State, Verdict
-from device.runtime.command_handler import Verb
+from device.records import Direction, DriftClass, EventKind, Info, State, Verb, Verdict
 from device.standards import PROFILES
 from device.telemetry.mqtt.topics import Topics
 

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from device.config.settings import MqttSettings
-from device.records import Event, Health, Info, Report
-from device.runtime.command_handler import Command
+from device.records import Command, Event, Health, Info, Report
 from device.telemetry.mqtt.access import access, node_name
 from device.telemetry.mqtt.command_parser import Commands
 from device.telemetry.mqtt.connection import Connection, Pace, Phase

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from device.analysis.analyzer import Analyzer, SlidingWindow, judge, search_ticks
 from device.bundles.bundle import load_bundle
+from device.bundles.calibration import Calibration
 from device.errors import UsageError
 from device.features.face import Face, FaceDetector
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
-from device.sync.curve import Calibration
 from device.sync.evidence_stream import LipEvidence
 from tests.scenes import rash_bundle, talking_items, tiny_bundle
 

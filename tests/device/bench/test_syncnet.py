@@ -24,7 +24,7 @@ from device.bench.syncnet import (
     measure_syncnet,
 )
 from device.bench.timing import best_of
-from device.towers.litert import Model
+from device.litert import Model
 from device.towers.macs import count_macs
 
 F32 = npt.NDArray[np.float32]

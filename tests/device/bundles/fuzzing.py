@@ -37,7 +37,7 @@ from device.bundles.rehearsal import BUSY_S
 from device.bundles.signature import SIGNATURE
 from device.bundles.store import verify_bundle
 from device.errors import ModelError
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 from tests.bundles import sign_off
 from tests.device.towers import speech
 from tests.stores import make_key, signed, trust

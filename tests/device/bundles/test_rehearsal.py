@@ -17,7 +17,7 @@ from device.bundles.rehearsal import rehearse
 from device.bundles.store import Store
 from device.cli import main
 from device.errors import ModelCorruptError, ModelStoreError
-from device.towers.litert import Model
+from device.litert import Model
 from tests.bundles import (
     audio_tower,
     golden_vectors,
@@ -52,7 +52,7 @@ def test_a_crash_is_an_error_that_names_the_model() -> None:
 
 
 def test_it_does_crash_a_process_that_is_not_careful() -> None:
-    program = "from tests.bundles import looping_model\nfrom device.towers.litert import Model\n"
+    program = "from tests.bundles import looping_model\nfrom device.litert import Model\n"
     program += "Model(looping_model(endless=False), name='x')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
     assert done.returncode == -11, "if LiteRT has learnt to refuse it, look for another"

@@ -9,8 +9,8 @@ import pytest
 
 from device.features.face import Face, FaceDetector, _anchors
 from device.features.model_download import face_model_path
+from device.litert import Floats, Model
 from device.records import RgbImage
-from device.towers.litert import Floats, Model
 from train.synth.appearance import random_look
 from train.synth.articulation import Mouth
 from train.synth.face import FaceRenderer, Pose

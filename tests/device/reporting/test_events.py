@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from device.config.settings import EventSettings
-from device.records import Direction, DriftClass, EventKind, Report, State, Verdict
-from device.reporting.events import ABSENT, NO_FAULT, PRESENT, EventState, Happening, Level, update
+from device.records import NO_FAULT, Direction, DriftClass, EventKind, Report, State, Verdict
+from device.reporting.events import ABSENT, PRESENT, EventState, Happening, Level, update
 from device.standards import PROFILES
 
 SETTINGS = EventSettings(hysteresis_ms=10, min_s=15, absent_s=30)

@@ -12,8 +12,8 @@ import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.store import CURRENT, Store
-from device.records import NS_PER_MS, State
-from device.runtime.command_handler import MAX_WAITING, MIN_INTERVAL_S, Command, Verb
+from device.records import NS_PER_MS, Command, State, Verb
+from device.runtime.command_handler import MAX_WAITING, MIN_INTERVAL_S
 from device.runtime.recalibration import LASTS_S
 from device.state.rig import Rig, load_rig, store_rig
 from tests.live import CAMERA, RASH, Live, Script, live

@@ -16,9 +16,9 @@ from device.bundles.rollout import LOOK_EVERY_S, Models
 from device.bundles.store import CURRENT, Store
 from device.bundles.trial import Standing
 from device.bundles.trial_file import TrialFile
+from device.litert import Model
 from device.records import EventKind, State
 from device.sync.step_detector import StepWatch
-from device.towers.litert import Model
 from tests.bundles import change_manifest, sign_off
 from tests.live import RASH, Live, live
 from tests.scenes import talking_items

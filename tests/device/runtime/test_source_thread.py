@@ -21,7 +21,8 @@ from device.errors import (
     InputFormatError,
     UsageError,
 )
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Fault, Frame
+from device.runtime import source_thread
 from device.runtime.input_queue import Handover
 from device.runtime.source_thread import ABANDONED_AFTER_S, MAX_ORPHANS, ORPHAN_PATIENCE_S, Feed, Reader, RecordingFeed
 from tests.live import PICTURE, Item, Opener, Tape, chunk, frames
@@ -486,3 +487,9 @@ def test_a_paced_recording_can_be_stopped_in_a_long_pause() -> None:
         reader.stop()
         clock.sleep(0.1)
         assert reader.ended
+
+
+@pytest.mark.parametrize("part", ["camera", "microphone"])
+def test_every_fault_of_a_source_is_one_of_the_known_ones(part: str) -> None:
+    for word in ("stalled", "lost", *source_thread._WORDS.values()):
+        assert Fault(f"{part}_{word}")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.sync.active_speaker import SpeakerMix
-from device.sync.curve import RIVAL_TICKS, Calibration, Floats, estimate
+from device.sync.curve import Floats, estimate
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 

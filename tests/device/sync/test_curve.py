@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device.bundles.calibration import Calibration
 from device.records import Estimate
-from device.sync.curve import Calibration, Floats, estimate, evidence, unit
+from device.sync.curve import Floats, estimate, evidence, unit
 
 SEARCH = 100
 SIZE = 32
@@ -302,21 +302,3 @@ def test_what_the_towers_answer_at_zero_is_taken_off() -> None:
 def test_a_blunt_peak_has_a_larger_standard_deviation() -> None:
     sharp, blunt = (found(peak(0, 60, width)[None]).offset_std_ms for width in (1.0, 12.0))
     assert 2.9 <= sharp < blunt < 40
-
-
-def test_a_calibration_of_before_there_were_rivals_has_none() -> None:
-    table = {"logit_scale": 12.0, "temperature": 4.0, "null_log_odds": 1.0, "zero_offset_ms": 8.0}
-    assert Calibration.from_dict(table) == Calibration(12.0, 4.0, 1.0, 8.0, None, rival_ticks=0)
-    assert Calibration.from_dict(asdict(Calibration())) == Calibration()
-
-
-@pytest.mark.parametrize("name", ["logit_scale", "temperature", "null_log_odds", "zero_offset_ms", "rival_ticks"])
-def test_a_calibration_lacks_nothing_but_the_doubt_about_its_zero(name: str) -> None:
-    with pytest.raises(KeyError, match=name):
-        Calibration.from_dict(asdict(Calibration()) | {name: None})
-
-
-@pytest.mark.parametrize("rival_ticks", [-1, 251, 2.5, 1e9, float("nan"), float("inf"), "x", [1]])
-def test_rivals_that_cannot_be_are_refused(rival_ticks: object) -> None:
-    with pytest.raises((ValueError, TypeError, OverflowError)):
-        Calibration.from_dict(asdict(Calibration()) | {"rival_ticks": rival_ticks})

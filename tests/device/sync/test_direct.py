@@ -10,10 +10,11 @@ import pytest
 
 from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, load_bundle
+from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import DIRECT
 from device.cli import main
 from device.features.model_download import fetch_face_model
-from device.sync.curve import Calibration, Floats
+from device.sync.curve import Floats
 from device.sync.direct import direct_evidence
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.sync.curve import RIVAL_TICKS, Calibration, evidence
+from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.sync.curve import evidence
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 

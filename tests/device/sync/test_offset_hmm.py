@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from device.sync.curve import Calibration, estimate
+from device.bundles.calibration import Calibration
+from device.sync.curve import estimate
 from device.sync.offset_hmm import curve_now
 
 SIZE = 201

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device.sync.curve import TICK_MS, Calibration
+from device.bundles.calibration import Calibration
+from device.sync.curve import TICK_MS
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import SeenStep, StepWatch
 

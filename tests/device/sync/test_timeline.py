@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.records import DriftClass
-from device.sync.curve import TICK_MS, Calibration
+from device.sync.curve import TICK_MS
 from device.sync.evidence_stream import LipEvidence
 from device.sync.timeline import MAX_BINS, Bins, Floats, Timeline, timeline
 

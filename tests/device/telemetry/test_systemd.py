@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from device.records import Direction, DriftClass, Report, State, Verdict
+from device.reporting.sink import Hub
 from device.telemetry.report_text import in_words
-from device.telemetry.sink import Hub
 from device.telemetry.systemd import Notifier
 
 S = 1_000_000_000

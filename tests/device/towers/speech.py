@@ -17,7 +17,7 @@ from device.analysis.analyzer import Analyzer
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.capture.file import FileSource
 from device.features.model_download import require_face_model
-from device.towers.litert import Floats, Model
+from device.litert import Floats, Model
 
 SAMPLE = DEFAULT_BUNDLE.parent / "sample.mkv"
 

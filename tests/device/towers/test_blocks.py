@@ -10,8 +10,8 @@ import numpy.typing as npt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device.litert import Floats, Model
 from device.towers.blocks import BlockStream, Embeddings
-from device.towers.litert import Floats, Model
 from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_tower, lip_tower
 
 WINDOW = 33

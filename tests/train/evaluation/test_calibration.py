@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
-from device.sync.curve import Calibration, estimate
+from device.sync.curve import estimate
 from tests.train.made import make_track
 from train.evaluation.calibration import BIN_EDGES, Curves, Fitted, collect, fitted, judge, reliability
 from train.evaluation.tracks import Track

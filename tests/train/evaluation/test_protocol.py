@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
-from device.sync.curve import Calibration
 from tests.train.made import blind_towers, make_clip, perfect_towers, write_shard
 from train.evaluation.metrics import Figures, figures, interval, median_interval
 from train.evaluation.plots import save

@@ -7,8 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.errors import InputMissingError
-from device.sync.curve import Calibration, estimate
+from device.sync.curve import estimate
 from tests.train.made import make_track
 from train.evaluation.report_precision import SEARCH_TICKS, joined, report, trust
 from train.evaluation.threshold_fit import LEAST_RIGHT, fit

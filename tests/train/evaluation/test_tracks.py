@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from device.sync.curve import Calibration, estimate
+from device.bundles.calibration import Calibration
+from device.sync.curve import estimate
 from tests.train.made import blind_towers, make_clip, make_track, perfect_towers
 from train.evaluation.tracks import Window, accuracy, own_offset, track, window_curve, window_parts, windows
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
-from device.sync.curve import Calibration
 from tests.train.made import make_clip, perfect_towers
 from train.data.shards import Clip
 from train.evaluation.tracks import track

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
 from device.features.model_download import face_model_path
-from device.sync.curve import Calibration
 from tests.train.made import perfect_towers, write_shard
 from tests.train.speakers import sayer
 from train.cli import main

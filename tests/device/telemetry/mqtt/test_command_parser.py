@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.runtime.command_handler import Command, Verb
+from device.records import Command, Verb
 from device.telemetry.mqtt.command_parser import MAX_BYTES, UNKNOWN, Commands
 
 

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from device.config.settings import MqttSettings
-from device.records import EventKind, Health, Report, State, Verdict
-from device.runtime.command_handler import Verb
+from device.records import EventKind, Health, Report, State, Verb, Verdict
 from device.standards import PROFILES
 from device.telemetry.mqtt.command_parser import Commands
 from device.telemetry.mqtt.homeassistant import birth_topic, discovery

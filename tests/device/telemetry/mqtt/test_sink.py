@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from device.config.settings import MqttSettings
-from device.runtime.command_handler import Command
+from device.records import Command
 from device.telemetry.mqtt.connection import Phase
 from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import (

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from device.bench.syncnet import Dense, _Graph
 from device.errors import ModelContractError, ModelCorruptError
-from device.towers.litert import Model, dequantize, quantize
+from device.litert import Model, dequantize, quantize
 from tests.bundles import audio_tower, head, identity_int8, reshape
 
 SCALES = st.floats(1e-4, 10)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 from device.records import Event, Health, Info, Report
-from device.telemetry.sink import Hub
+from device.reporting.sink import Hub
 
 
 class Listener:

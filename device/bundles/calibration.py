@@ -1,0 +1,44 @@
+"""How evidence becomes probability: the figures that a bundle carries beside its models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+RIVAL_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
+MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How evidence becomes probability: fitted on speakers the towers were not trained on, kept in the manifest."""
+
+    logit_scale: float = 7.4  # of the cosine, learnt with the towers
+    temperature: float = 8.0  # overlapping windows repeat themselves: evidence is worth this many times less
+    null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
+    zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
+    zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
+    rival_ticks: int = RIVAL_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
+        """From what `asdict` gives; without the uncertainty and without rivals where an older file has none.
+
+        Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
+        """
+        given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
+        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls)}
+        if values["zero_uncertainty_ms"] is None:  # the only one that may be unknown
+            del values["zero_uncertainty_ms"]
+        if missing := [name for name, value in values.items() if value is None]:
+            raise KeyError(missing[0])
+        values = {name: float(value) for name, value in values.items()}
+        wrong = [name for name, value in values.items() if not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not finite")
+        if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
+            raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_RIVAL_TICKS}")
+        return cls(**values | {"rival_ticks": int(values["rival_ticks"])})
