@@ -3,9 +3,8 @@
 Method: the forward recursion of a hidden Markov model whose state is the offset, or that none of them is true. Every
 0.2 s it may jump to any other state, with a probability that does not depend on where it was; so the belief after a
 stretch is, up to that jump, the belief before it times how well the stretch fits (Rabiner, "A tutorial on hidden Markov
-models", Proc. IEEE 77, 1989). Evidence that keeps coming holds belief up, evidence against it moves it within a
-second, and silence lets it fade: a number is one that holds now. The sum over a step would have its peak nowhere that
-is true.
+models", Proc. IEEE 77, 1989). Evidence against a number moves it within seconds, and a pause of speech hardly weakens
+it. The sum over a step would have its peak nowhere that is true.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from device.bundles.calibration import Calibration
 from device.sync.curve import Floats
 
 _EVERY_ROWS = 5  # 0.2 s: what one lip window sees
-_JUMP_PROBABILITY = 0.08  # in that time. More than ever happens: so that what is said needs evidence that is new
+_JUMP_PROBABILITY = 0.002  # in that time: once in 100 s, still far more often than it happens
 
 
 def curve_now(rows: Floats, calibration: Calibration) -> Floats:

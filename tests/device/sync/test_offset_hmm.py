@@ -67,12 +67,11 @@ def test_an_offset_that_no_longer_fits_is_doubted_before_it_has_left_the_window(
     assert said(rows)[1] < 0.95
 
 
-def test_a_number_fades_in_silence_and_comes_back_with_speech() -> None:
+def test_a_pause_makes_a_number_less_sure_and_does_not_erase_it() -> None:
     random = np.random.default_rng(7)
     heard, silence = rows_for(0, 75, random), np.zeros((50, SIZE), np.float32)
-    assert said(heard)[1] > 0.95
-    assert said(np.concatenate([heard, silence]))[1] < 0.95
-    assert said(np.concatenate([heard, silence, rows_for(0, 25, random)]))[1] > 0.95
+    before, after = said(heard)[1], said(np.concatenate([heard, silence]))[1]
+    assert 0.95 < after < before
 
 
 def test_of_several_changes_in_a_window_the_last_counts() -> None:
