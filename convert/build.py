@@ -24,7 +24,8 @@ from train.data.shards import load_clips
 from train.evaluation.tracks import Track
 from train.model_card import DEFAULT_CARD, read_card
 from train.models.load import read_calibration
-from train.models.provenance import PROVENANCE, summary
+from train.models.provenance import summary
+from train.models.run_files import PROVENANCE
 
 REFERENCE = "float32"
 

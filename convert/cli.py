@@ -20,8 +20,8 @@ from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.signature import sign
 from device.commands.guard import guarded
 from device.errors import UsageError
-from train.fit.options import require_tensorflow
 from train.model_card import DEFAULT_CARD
+from train.models.backend import require_tensorflow
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -22,9 +22,9 @@ from device.features.contract import FRONT_END
 from device.litert import Model
 from device.sync.direct import direct_evidence
 from train.data.shards import Clip
-from train.evaluation.tracks import Towers, Track, model_towers, track
-from train.fit.direct import DirectConfig, build_direct
-from train.models.direct import CorrelationNet
+from train.evaluation.tracks import Track, track
+from train.models.direct import CorrelationNet, DirectConfig, build_direct
+from train.models.encoders import Towers, model_towers
 from train.models.load import load_weights
 
 Floats = npt.NDArray[np.float32]

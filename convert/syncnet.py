@@ -20,10 +20,19 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from train.data.shards import Clip
-from train.evaluation.tracks import Track, model_towers, track
-from train.fit.syncnet import SyncNetConfig, build_syncnet
+from train.evaluation.tracks import Track, track
+from train.models.encoders import model_towers
 from train.models.load import load_weights
-from train.models.syncnet import EMBEDDING_SIZE, MFCC, SOUND_ROWS, SyncNet, distance_evidence, mfcc_matrix
+from train.models.syncnet import (
+    EMBEDDING_SIZE,
+    MFCC,
+    SOUND_ROWS,
+    SyncNet,
+    SyncNetConfig,
+    build_syncnet,
+    distance_evidence,
+    mfcc_matrix,
+)
 
 Floats = npt.NDArray[np.float32]
 

@@ -15,9 +15,10 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from train.data.shards import Clip, front_end
-from train.evaluation.tracks import Track, model_towers, track
-from train.fit.towers import keras_towers
+from train.evaluation.tracks import Track, track
+from train.models.encoders import model_towers
 from train.models.load import load_pair
+from train.models.towers import keras_towers
 
 Floats = npt.NDArray[np.float32]
 

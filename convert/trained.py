@@ -19,10 +19,10 @@ from device.errors import ModelContractError, ModelCorruptError
 from device.litert import Model
 from train.data.shards import Clip
 from train.evaluation.tracks import Track
+from train.models.kinds import KINDS
 
 Floats = npt.NDArray[np.float32]
 Models = Mapping[str, Model]  # by the stems of their files
-_OPENERS = ("towers", "syncnet", "direct")  # each a module beside this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +40,10 @@ def open_run(run: Path) -> Trained:
     """What `avdrift-train fit` has left in a folder. Raises ModelError."""
     config = read_config(run)
     name = config.get("model", TOWERS.name)
-    if name not in _OPENERS:
-        what = f"models of kind {str(name)[:60]!r}, known are {', '.join(_OPENERS)}"
+    if name not in KINDS:
+        what = f"models of kind {str(name)[:60]!r}, known are {', '.join(KINDS)}"
         raise ModelContractError(what, where=str(run / "config.json"), remedy="Train with this version of avdrift")
-    module = import_module(f"convert.{name}")
+    module = import_module(f"convert.{name}")  # beside this one, a module a kind
     opened: Trained = getattr(module, f"open_{name}")(run, config)
     return opened
 

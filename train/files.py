@@ -1,19 +1,15 @@
-"""What the commands of `avdrift-train` share: the folders and files that they are told to read and write."""
+"""Files and folders that commands are told to read and write: checked, hashed, written whole."""
 
 from __future__ import annotations
 
-import argparse
+import hashlib
+import json
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from device.errors import UsageError
-
-
-def shards_parser() -> argparse.ArgumentParser:
-    """The parent of all commands that read prepared clips."""
-    shards = argparse.ArgumentParser(add_help=False)
-    shards.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="folder that prepare filled")
-    return shards
+from device.errors import InputMissingError, UsageError
 
 
 def make_folder(folder: Path) -> None:
@@ -36,3 +32,26 @@ def write_all(stem: Path, **contents: str) -> None:
     """One file for each form of the same thing, by its ending."""
     for ending, content in contents.items():
         stem.with_name(f"{stem.name}.{ending}").write_text(content, encoding="utf-8")
+
+
+def hash_of_hashes(files: Iterable[tuple[str, str]]) -> str:
+    """Of what sha256sum prints of these files (name, hash)."""
+    listed = "".join(f"{digest}  {name}\n" for name, digest in files)
+    return hashlib.sha256(listed.encode()).hexdigest()
+
+
+def sha256(file: Path) -> str:
+    """Raises InputMissingError."""
+    try:
+        with file.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        remedy = "Give a file that this user may read"
+        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
+
+
+def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+    """As JSON; whoever reads finds the former file or the new one, never a part."""
+    partial = path.with_suffix(".part")
+    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -16,7 +16,7 @@ from train.data.augment import MARGIN_PX
 from train.data.landmarks import LIP_POINTS
 from train.data.shards import load_clips
 from train.fit.loop import training_data
-from train.fit.towers import build_pair
+from train.models.towers import build_pair
 
 LIP_TICKS = 100
 SECRET = "somebody's name"  # speakers are counted in a manifest, never named

@@ -30,7 +30,7 @@ from device.features.contract import FRONT_END
 from device.towers.macs import count_macs
 from tests.convert.conftest import SECRET, write_shard
 from train.data.shards import Clip, front_end, load_clips
-from train.fit.towers import keras_towers
+from train.models.towers import keras_towers
 
 SYNCNET_MACS_PER_S = 25 * (1.56e9 + 0.24e9)  # as published
 

@@ -19,9 +19,8 @@ from device.bundles.model_kinds import DIRECT
 from device.cli import main as avdrift
 from device.errors import ModelContractError
 from device.sync.curve import unit
-from train.fit.direct import DirectConfig, build_direct
-from train.fit.syncnet import SyncNetConfig, build_syncnet
-from train.models.syncnet import distance_evidence
+from train.models.direct import DirectConfig, build_direct
+from train.models.syncnet import SyncNetConfig, build_syncnet, distance_evidence
 
 
 def run_of(folder: Path, config: Any, net: Any) -> Path:

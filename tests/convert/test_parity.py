@@ -13,7 +13,8 @@ from convert.parity import Parity, cosine, require_parity
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, ModelError
 from train.data.shards import Clip
-from train.evaluation.tracks import Encode, Towers, track
+from train.evaluation.tracks import track
+from train.models.encoders import Encode, Towers
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,7 +19,8 @@ from train.data.augment import MARGIN_PX
 from train.data.landmarks import LIP_POINTS
 from train.data.prepare import SHARD_FORMAT
 from train.data.shards import Clip
-from train.evaluation.tracks import Towers, Track
+from train.evaluation.tracks import Track
+from train.models.encoders import Towers
 
 LETTERS = 15
 SIDE = FRONT_END.crop_px + 2 * MARGIN_PX

@@ -14,10 +14,11 @@ from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import UsageError
 from device.features.model_download import require_face_model
-from train.files import check_parent, make_folder, shards_parser, write_all
+from train.commands.shared import shards_parser
+from train.files import check_parent, make_folder, write_all
 
 if TYPE_CHECKING:
-    from train.evaluation.tracks import Towers
+    from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
 _SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
@@ -94,8 +95,8 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
 def _calibrate(options: argparse.Namespace) -> int:
     import numpy as np
 
+    from train.data.shards import load_split
     from train.evaluation.calibration import fitted
-    from train.evaluation.protocol import load_split
     from train.evaluation.tracks import sure_tracks, track
     from train.models.load import towers_of_bundle, towers_of_run
 
@@ -127,8 +128,10 @@ def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration
 
 
 def _evaluate(options: argparse.Namespace) -> int:
-    from train.evaluation.protocol import evaluate, load_split, read_offsets
+    from train.data.shards import load_split
+    from train.evaluation.protocol import evaluate
     from train.evaluation.tables import as_markdown, as_text
+    from train.offsets.table import read_offsets
 
     offsets_ms = read_offsets(options.offsets) if options.offsets else None
     if options.out is not None:
@@ -173,9 +176,10 @@ def _report(options: argparse.Namespace) -> int:
     from train.comparison.load_estimators import meter_of_bundle, meter_of_run
     from train.comparison.mouth_opening import VOICES, OpeningMeter
     from train.comparison.tables import as_markdown, as_text, save, update_page
-    from train.evaluation.protocol import load_split, read_offsets
+    from train.data.shards import load_split
     from train.evaluation.tracks import sure_tracks, track
     from train.models.load import towers_of_bundle
+    from train.offsets.table import read_offsets
 
     if options.out is not None:
         make_folder(options.out)
@@ -202,7 +206,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _trust(options: argparse.Namespace) -> int:
-    from train.evaluation.protocol import load_split
+    from train.data.shards import load_split
     from train.evaluation.report_precision import report
     from train.evaluation.threshold_fit import LEAST_RIGHT, fit
     from train.evaluation.tracks import sure_tracks, track

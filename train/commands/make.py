@@ -6,7 +6,6 @@ import argparse
 import json
 from contextlib import nullcontext
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +14,16 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.files import check_parent, make_folder, shards_parser
-from train.fit.options import CONFIGS, add_fit_options, fit_config, require_keras
+from train.commands.shared import shards_parser
+from train.files import check_parent, make_folder
+from train.fit.options import add_fit_options, fit_config
+from train.models.backend import require_keras
+from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:
     from train.data.shards import Clip
 
 _TRAINING = ("fit", "clean")
-_FITS = {"towers": "fit", "syncnet": "fit_syncnet", "direct": "fit_direct"}
 
 
 def add_make_commands(
@@ -53,7 +54,7 @@ def add_make_commands(
     )
     fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
     fit.set_defaults(work_of=_fit)
-    fit.add_argument("--model", choices=tuple(CONFIGS), default="towers", help="its options follow (default: towers)")
+    fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
     fit.add_argument(
@@ -70,7 +71,7 @@ def add_make_commands(
     )  # fmt: skip
     if command in _TRAINING:
         add_fit_options(clean)
-        add_fit_options(fit, model=model if model in CONFIGS else "towers")
+        add_fit_options(fit, model=model if model in KINDS else "towers")
 
     ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
     ablation.set_defaults(work_of=_ablate)
@@ -158,18 +159,18 @@ def _fit(options: argparse.Namespace) -> int:
         train, validation = with_faces(train, options.shards), with_faces(validation, options.shards)
     from train.models.provenance import recorded
 
-    fit = import_module(CONFIGS[options.model][0])
+    fit = named(KINDS[options.model].fit)
     more = [together, options.teacher] if options.model == "towers" else []
     told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
     with told if together.is_chief else nullcontext():
-        getattr(fit, _FITS[options.model])(train, validation, options.out, config, *more)
+        fit(train, validation, options.out, config, *more)
     return 0
 
 
 def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip], list[Clip]]:
     """Training and validation clips. Raises CaptureError."""
     from train.data.shards import load_clips
-    from train.evaluation.protocol import read_offsets
+    from train.offsets.table import read_offsets
 
     if offsets is not None:
         read_offsets(offsets)  # before the clips are loaded, and with a message

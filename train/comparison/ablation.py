@@ -11,9 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from train.data.shards import Clip
-from train.fit.direct import DirectConfig, fit_direct
+from train.fit.direct import fit_direct
 from train.fit.direct_batches import with_faces
 from train.fit.loop import resumes
+from train.models.direct import DirectConfig
 
 _ORIGIN = DirectConfig(form="linear", picture="face", epochs=1, learning_rate=1e-3)
 _ALL = replace(_ORIGIN, picture="mouth", differences=True, window_ticks=50, conv_layers=4, dense_layers=4)

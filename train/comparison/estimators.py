@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from device.sync.curve import believe
 from train.data.shards import Clip
-from train.evaluation.tracks import Towers, track, window_curve
+from train.evaluation.tracks import track, window_curve
+from train.models.encoders import Towers
 
 Floats = npt.NDArray[np.float32]
 Curve = Callable[[slice, int, int], Floats]  # stretch of lip windows, search_ticks, shift_ticks: [2 search_ticks + 1]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,11 @@ from device.bundles.model_kinds import MEASURING
 from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.comparison.estimators import EmbeddingMeter, Floats
-from train.evaluation.tracks import Towers, bundle_towers
+from train.models.encoders import Towers, bundle_towers, layer_macs
 from train.models.load import direct_towers, load_direct, load_weights, towers_of_run
 
 if TYPE_CHECKING:
-    import keras
+    pass
 
 _LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
 _BEGINNINGS = {"scratch": "scratch", "lessons": "shapes and phonemes", "bundle": "the tower pair"}
@@ -68,8 +67,7 @@ def syncnet_name(config: Mapping[str, Any]) -> str:
 
 
 def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
-    from train.fit.syncnet import SyncNetConfig, build_syncnet
-    from train.models.syncnet import distance_evidence
+    from train.models.syncnet import SyncNetConfig, build_syncnet, distance_evidence
 
     made = SyncNetConfig(**config)
     net = load_weights(run, lambda: build_syncnet(made))
@@ -111,14 +109,3 @@ def _in_pieces(encode: Any, values: Floats, window: int, piece: int) -> Floats:
         for start in range(0, count, piece)
     ]
     return np.concatenate(parts) if parts else np.empty((0, 1), np.float32)
-
-
-def layer_macs(network: keras.Sequential) -> float:
-    """Multiply-accumulates of one run of a network of convolutions and dense layers; unknown sizes count as 1."""
-    total = 0.0
-    for layer in network.layers:
-        if not hasattr(layer, "kernel"):
-            continue
-        places = [size or 1 for size in layer.output.shape[1:-1]]
-        total += prod(layer.kernel.shape) * prod(places)
-    return total

@@ -7,12 +7,11 @@ kept as samples, so that noise can be added before the front end.
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,16 +21,17 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.capture.file import FileSource
-from device.errors import AvdriftError, InputFormatError, InputMissingError
-from device.features.contract import AUDIO_RATE_HZ, FRONT_END, LIP_TICK_NS
+from device.errors import AvdriftError, InputFormatError
+from device.features.contract import FRONT_END, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.model_download import require_face_model
 from device.features.mouth import MouthCrop
 from device.features.mouth_grid import Crops, Flags, LipGrid
 from device.features.tracker import MouthTracker
 from device.features.vad import SpeechStream, widen
-from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
+from device.records import Frame, GrayImage, RgbImage
 from train.data.augment import MARGIN_PX
+from train.data.clips import ClipRow, join, read_rows
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 
 FACE_PX = 64
@@ -39,37 +39,6 @@ SHARD_FORMAT = 2
 
 _MIN_FACE_S = 0.4
 _NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipRow:
-    """One row of `clips.csv`."""
-
-    file: str
-    speaker: str
-    split: str
-    corpus: str
-
-
-def read_rows(folder: Path) -> list[ClipRow]:
-    """The clips of a folder, from its `clips.csv`. Raises InputMissingError or InputFormatError."""
-    table = folder / "clips.csv"
-    if not table.is_file():
-        raise InputMissingError(
-            "no such file", where=str(table), remedy="Write one with the columns file, speaker, split, corpus"
-        )
-    remedy = "Write it as UTF-8 with the columns file, speaker, split, corpus, all of them filled in each row"
-    try:
-        with table.open(newline="", encoding="utf-8") as lines:
-            rows = [ClipRow(r["file"], r["speaker"], r["split"], r["corpus"]) for r in csv.DictReader(lines)]
-    except KeyError as missing:
-        raise InputFormatError(f"column {missing} is missing", where=str(table), remedy=remedy) from missing
-    except (OSError, UnicodeError, csv.Error) as error:
-        raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
-    short = [number for number, row in enumerate(rows, 2) if None in (row.file, row.speaker, row.split, row.corpus)]
-    if short:
-        raise InputFormatError(f"row {short[0]} is too short", where=str(table), remedy=remedy)
-    return rows
 
 
 class _FaceStudy:
@@ -173,22 +142,6 @@ def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
         span = slice(first - first_tick, first - first_tick + len(run))
         pictures[span], valid[span] = run, ok
     return first_tick, pictures, valid
-
-
-def join(chunks: list[Chunk]) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], int]:
-    """All samples in one array at the places where their times put them, and the time of the first one."""
-    t_ns = chunks[0].t_ns
-    starts = [round((chunk.t_ns - t_ns) * AUDIO_RATE_HZ / NS_PER_S) for chunk in chunks]
-    samples = np.zeros(max(start + len(chunk.samples) for start, chunk in zip(starts, chunks, strict=True)), np.float32)
-    end = 0
-    for start, chunk in zip(starts, chunks, strict=True):
-        # Chunk times are smooth to a sample or two; only a real gap may leave a hole.
-        start = end if abs(start - end) < AUDIO_RATE_HZ // 50 else start
-        end = start + len(chunk.samples)
-        if end > len(samples):
-            samples = np.pad(samples, (0, end - len(samples)))
-        samples[start:end] = chunk.samples
-    return samples, t_ns
 
 
 def _work(job: tuple[Path, ClipRow, Path]) -> str | None:

@@ -26,8 +26,9 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from device.errors import CaptureError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
+from train.data.clips import ClipRow, read_rows
 from train.data.landmarks import fetch_landmark_model
-from train.data.prepare import ClipRow, prepare_clip, read_rows
+from train.data.prepare import prepare_clip
 
 SKIPPED = "skipped.jsonl"
 

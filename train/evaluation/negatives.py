@@ -15,7 +15,8 @@ import numpy.typing as npt
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.data.augment import MARGIN_PX
 from train.data.shards import AUDIO_REACH, front_end
-from train.evaluation.tracks import Towers, Track
+from train.evaluation.tracks import Track
+from train.models.encoders import Towers
 
 _VOICES_PER_CLIP = 4
 _SOUND_S = 30

@@ -10,10 +10,8 @@ Confidence never keeps a window from counting; silent windows are counted apart.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,14 +19,15 @@ from tqdm import tqdm
 
 from device.analysis.analyzer import MEASURING_CONFIDENCE
 from device.bundles.calibration import Calibration
-from device.errors import InputFormatError, InputMissingError
+from device.errors import InputFormatError
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS
-from train.data.shards import Clip, load_clip
+from train.data.shards import Clip
 from train.evaluation.calibration import Bin, reliability
 from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_reported, is_right
 from train.evaluation.negatives import cases
-from train.evaluation.tracks import Towers, Track, Window, own_offset, track, windows
+from train.evaluation.tracks import Track, Window, own_offset, track, windows
+from train.models.encoders import Towers
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
 SEARCHES_FRAMES = (15, 25)
@@ -83,38 +82,6 @@ class Evaluation:
         found = asdict(self)
         del found["errors_ms"]
         return {"schema": 1, **found}
-
-
-def load_split(folders: Sequence[Path], split: str) -> list[Clip]:
-    """The clips of one split. Raises InputMissingError where there are no shards or none of that split."""
-    shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
-    where = ", ".join(map(str, folders))
-    if not shards:
-        raise InputMissingError("no shards", where=where, remedy="Run avdrift-train prepare CLIPS OUT first")
-    # One at a time: what is left out must not stay in memory.
-    loaded = (load_clip(shard) for shard in tqdm(shards, desc="load", unit="clip", disable=None))
-    clips = [clip for clip in loaded if clip.split == split]
-    if not clips:
-        raise InputMissingError(f"no clip of the split {split!r}", where=where, remedy="Give --split another name")
-    return clips
-
-
-def read_offsets(path: Path) -> dict[str, float]:
-    """Clip name to offset in ms, dropped clips left out, from `{clip: {"offset_ms": …, "dropped": …}}`.
-
-    Raises InputMissingError or InputFormatError.
-    """
-    remedy = "Give the file that avdrift-train clean wrote"
-    try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-        found = {str(clip): float(row["offset_ms"]) for clip, row in table.items() if not row.get("dropped", False)}
-    except OSError as error:
-        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(path), remedy=remedy) from error
-    except (ValueError, AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise InputFormatError(f"not a table of offsets ({error!r})", where=str(path), remedy=remedy) from error
-    if not all(np.isfinite(value) for value in found.values()):
-        raise InputFormatError("an offset is not finite", where=str(path), remedy=remedy)
-    return found
 
 
 def sliced(clip: Clip, shift_ticks: int) -> Clip:

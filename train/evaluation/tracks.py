@@ -2,63 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
-from device.bundles.bundle import Bundle
 from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from device.litert import Model
 from device.sync.curve import TICK_MS, estimate, evidence
-from device.sync.direct import score_of
 from device.sync.evidence_stream import Score
-from device.towers.blocks import BlockStream
 from train.data.shards import AUDIO_REACH, LIP_REACH, Clip, front_end
-
-Floats = npt.NDArray[np.float32]
-Flags = npt.NDArray[np.bool_]
-Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows, embedding]
+from train.models.encoders import Flags, Floats, Towers
 
 OWN_SEARCH_TICKS = 100
-
-
-@dataclass(frozen=True, slots=True)
-class Towers:
-    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
-
-    `score`: what makes evidence of their answers in place of the cosine, for the direct network; without rivals.
-    """
-
-    lips: Encode
-    audio: Encode
-    logit_scale: float
-    score: Score | None = None
-    rival_ticks: int = RIVAL_TICKS
-
-
-def bundle_towers(bundle: Bundle) -> Towers:
-    """A bundle's models as encoders of whole clips."""
-    towers = model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
-    return replace(towers, score=score_of(bundle), rival_ticks=bundle.calibration.rival_ticks)
-
-
-def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
-    """Both models as encoders of whole clips, in the blocks and with the block edges that the device has."""
-
-    def encode(model: Model) -> Encode:
-        def run(values: Floats) -> Floats:
-            stream = BlockStream(model)
-            parts = [*stream.push(0, values, np.ones(len(values), np.bool_)), *stream.finish()]
-            size = model.output_shapes[0][2]
-            return np.concatenate([part.vectors for part in parts]) if parts else np.empty((0, size), np.float32)
-
-        return run
-
-    return Towers(encode(lips), encode(audio), logit_scale)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,72 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
-from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.data.augment import Augmentation
 from train.data.shards import Clip
 from train.fit.config import FitConfig
 from train.fit.direct_batches import concat_batches, correlation_batches, judge_concat, judge_correlation, longest
-from train.fit.direct_init import STARTS, begin
+from train.fit.direct_init import begin
 from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
-from train.fit.towers import build_pair
-from train.models.direct import ConcatNet, CorrelationNet
-
-
-@dataclass(frozen=True, slots=True)
-class DirectConfig:
-    """Everything that decides a training run; written beside its checkpoints.
-
-    The form `linear` is the origin's, with its remedies: `picture` (mouth in place of the whole face), `differences`,
-    `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
-    is the same with a softmax over the offsets in place of its linear neuron. Of `correlation`, `start` is where the
-    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the lessons.
-    """
-
-    model: str = field(default="direct", init=False)
-    form: str = field(default="correlation", metadata={"choices": ("correlation", "linear", "bins")})
-    picture: str = field(default="mouth", metadata={"choices": ("mouth", "face")})
-    differences: bool = False
-    window_ticks: int = 25
-    conv_layers: int = 3
-    dense_layers: int = 2
-    clips: int = 0  # 0: all; otherwise the longest ones
-    max_offset: int = 12
-    start: str = field(default="bundle", metadata={"choices": STARTS})
-    shape_steps: int = 400
-    shape_weight: float = 1.0
-    phone_steps: int = 400
-    phone_voices: int = 200
-    dropout: float = 0.1
-    epochs: int = 10
-    steps_per_epoch: int = 100
-    stretches: int = 12
-    learning_rate: float = 1e-3
-    none_share: float = 0.1
-    seed: int = 1
-
-
-def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
-    """A direct network with its weights made."""
-    net, ticks, steps = CorrelationNet(build_pair(config.dropout, config.shape_weight)), 8, 48
-    if config.form != "correlation":
-        net = ConcatNet(
-            differences=config.differences, conv_layers=config.conv_layers, dense_layers=config.dense_layers,
-            max_offset=config.max_offset if config.form == "bins" else 0,
-        )  # fmt: skip
-        ticks, steps = config.window_ticks, AUDIO_TICKS_PER_LIP_TICK * config.window_ticks
-    size, bands = FRONT_END.crop_px, FRONT_END.mel_bands
-    net({
-        "crops": np.zeros((1, ticks, size, size), np.float32), "rows": np.zeros((1, steps, bands), np.float32),
-        "foreign": np.zeros(1, np.float32),
-    })  # fmt: skip
-    return net
+from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_direct
 
 
 def fit_direct(

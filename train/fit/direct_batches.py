@@ -14,11 +14,12 @@ import numpy.typing as npt
 from device.errors import InputFormatError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from train.data.augment import MARGIN_PX, Augmentation
-from train.data.shards import AUDIO_REACH, LIP_REACH, Batches, Clip
+from train.data.batches import Batches
+from train.data.shards import AUDIO_REACH, LIP_REACH, Clip
 from train.models.direct import ConcatNet, CorrelationNet
 
 if TYPE_CHECKING:
-    from train.fit.direct import DirectConfig
+    from train.models.direct import DirectConfig
 
 _SHORT_TICKS, _LONG_TICKS = 24, 74  # word-long clips and sentences
 _SHORT_WINDOWS, _LONG_WINDOWS = 10, 46  # lip windows; the long ones see 2 s, up to 12 frames off

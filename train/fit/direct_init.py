@@ -15,7 +15,6 @@ from train.fit.strategies import Workers
 from train.models.bundle_weights import take_weights
 from train.models.towers import TowerPair
 
-STARTS = ("scratch", "lessons", "bundle")
 _EXAMPLES = 8  # batches that normalisation takes its statistics from
 
 

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from device.features.contract import FRONT_END
 from train.data.shards import Clip
 from train.fit.strategies import Workers
-from train.models.provenance import CHECKPOINT, STATE
+from train.models.run_files import CHECKPOINT, STATE
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import MISSING, fields
-from importlib import import_module
 from typing import Any
 
 from device.errors import UsageError
+from train.models.backend import require_keras
+from train.models.kinds import KINDS, named
 
-# Where the configuration of each kind of model is: its fields and their defaults are the options.
-CONFIGS = {
-    "towers": ("train.fit.towers", "FitConfig"),
-    "syncnet": ("train.fit.syncnet", "SyncNetConfig"),
-    "direct": ("train.fit.direct", "DirectConfig"),
-}
 # Lowest and highest value that makes sense; the defaults are those of the configuration itself.
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "steps_per_epoch": (1, 1_000_000), "frames_per_batch": (60, 100_000),
@@ -32,8 +27,7 @@ RANGES: dict[str, tuple[float, float]] = {
 
 def config_class(model: str) -> type[Any]:
     """The dataclass that configures training of a kind of model."""
-    module, name = CONFIGS[model]
-    found: type[Any] = getattr(import_module(module), name)
+    found: type[Any] = named(KINDS[model].config)
     return found
 
 
@@ -70,22 +64,3 @@ def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
     if wrong:
         raise UsageError("; ".join(wrong), where="training", remedy="Correct these values")
     return config(**values)
-
-
-def require_keras() -> None:
-    """Raises UsageError where Keras, or the backend that KERAS_BACKEND names, is not installed."""
-    try:
-        import keras  # noqa: F401
-    except ImportError as error:
-        remedy = "Install avdrift with what training needs: pip install 'avdrift[train]'"
-        raise UsageError(f"Keras cannot be imported ({error})", where="avdrift-train", remedy=remedy) from error
-
-
-def require_tensorflow(where: str) -> None:
-    """Raises UsageError where Keras runs on another backend than TensorFlow, or is not installed."""
-    require_keras()
-    import keras
-
-    if (backend := keras.backend.backend()) != "tensorflow":
-        remedy = "Set KERAS_BACKEND=tensorflow, or unset it"
-        raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)

@@ -16,8 +16,9 @@ import numpy as np
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END, LIP_TICK_NS
 from device.records import NS_PER_S
 from train.data.augment import MARGIN_PX
+from train.data.batches import Batches
 from train.data.landmarks import LIP_POINTS
-from train.data.shards import Batches, Clip
+from train.data.shards import Clip
 
 _STEPS = 20
 _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
@@ -29,7 +30,7 @@ def seconds_a_batch(steps: int = _STEPS) -> float:
 
     from train.fit.config import FitConfig
     from train.fit.strategies import Workers
-    from train.fit.towers import LONG_TICKS, build_pair
+    from train.models.towers import LONG_TICKS, build_pair
 
     config = FitConfig()
     pair = build_pair(config.dropout, config.shape_weight)

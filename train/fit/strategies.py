@@ -18,7 +18,7 @@ from typing import Any, Final
 import keras
 
 from device.errors import UsageError
-from train.fit.options import require_tensorflow
+from train.models.backend import require_tensorflow
 
 STRATEGIES: Final = ("none", "mirrored", "multiworker")
 Step = Callable[[list[Any]], dict[str, float]]  # one batch (x, y) for each local replica to the logs of all

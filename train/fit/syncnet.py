@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.data.augment import Augmentation
-from train.data.shards import AUDIO_REACH, Batches, Clip
+from train.data.batches import Batches
+from train.data.shards import Clip
 from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
 from train.models.load import load_weights
-from train.models.syncnet import SyncNet, distances
+from train.models.syncnet import SyncNet, SyncNetConfig, build_syncnet, distances
 
 # The paper augments pictures only, by crops, flips and colour; sound by its volume.
 _AUGMENTATION = Augmentation(
@@ -24,37 +23,6 @@ _AUGMENTATION = Augmentation(
     colour_db=0.0, log_tract=0.0, mask_share=0.0,
 )  # fmt: skip
 _JUDGED_BATCHES = 3
-
-
-@dataclass(frozen=True, slots=True)
-class SyncNetConfig:
-    """Everything that decides a training run; written beside its checkpoints."""
-
-    model: str = field(default="syncnet", init=False)
-    epochs: int = 10
-    steps_per_epoch: int = 50
-    stretches: int = 4
-    lip_ticks: int = 24
-    loss: str = field(default="contrastive", metadata={"choices": ("contrastive", "multiway")})
-    margin: float = 10.0
-    learning_rate: float = 0.0  # 0 means: 0.01 for the contrastive loss, as published, and 0.001 for the multi-way loss
-    input_px: int = 120
-    data_share: float = 1.0
-    precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})
-    start: str = ""  # folder of an earlier run with the same input_px, whose weights this one begins with
-    seed: int = 1
-
-
-def build_syncnet(config: SyncNetConfig) -> SyncNet:
-    """A SyncNet with its weights made."""
-    model = SyncNet(
-        loss=config.loss, margin=config.margin, input_px=config.input_px, dtype_policy=config.precision
-    )  # fmt: skip
-    size, ticks = FRONT_END.crop_px, FRONT_END.lip_window_ticks + 1
-    rows = AUDIO_TICKS_PER_LIP_TICK + 2 * AUDIO_REACH + 1
-    model({"crops": np.zeros((1, ticks, size, size), np.float32),
-           "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
-    return model
 
 
 def share_of(clips: list[Clip], share: float) -> list[Clip]:

@@ -14,53 +14,17 @@ import keras
 import numpy as np
 
 from device.bundles.calibration import Calibration
-from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.data.augment import Augmentation
-from train.data.shards import AUDIO_REACH, LIP_REACH, Batches, Clip
-from train.evaluation.tracks import Towers, accuracy, own_offset, track, windows
+from train.data.batches import Batches
+from train.data.shards import Clip
+from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
 from train.fit.pretraining import learn_phones, learn_shapes
 from train.fit.strategies import Workers
+from train.models.encoders import Towers
 from train.models.load import load_pair
-from train.models.towers import TowerPair
-
-SHORT_TICKS, LONG_TICKS = 26, 60
-
-
-def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
-    """A tower pair with its weights made."""
-    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
-    rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
-    size = FRONT_END.crop_px
-    pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
-          "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
-    return pair
-
-
-def keras_towers(pair: TowerPair) -> Towers:
-    """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
-
-    def encode(tower: keras.Model, window: int, piece: int) -> Any:
-        reach = window - 1
-
-        def run(values: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
-            count = len(values) - reach
-            if count <= 0:
-                return np.empty((0, 1), np.float32)
-            pieces = -(-count // piece)
-            padded = np.zeros((pieces * piece + reach, *values.shape[1:]), np.float32)
-            padded[: len(values)] = values
-            batch = np.stack([padded[k * piece : (k + 1) * piece + reach] for k in range(pieces)])
-            return np.concatenate(list(tower.predict_on_batch(batch)))[:count]
-
-        return run
-
-    return Towers(
-        lips=encode(pair.lips, FRONT_END.lip_window_ticks, 50),
-        audio=encode(pair.audio, FRONT_END.audio_window_ticks, 200),
-        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(pair.log_scale)), 4.0))),
-    )
+from train.models.towers import LONG_TICKS, SHORT_TICKS, TowerPair, build_pair, keras_towers
 
 
 def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:

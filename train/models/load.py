@@ -16,12 +16,12 @@ import numpy as np
 
 from device.bundles.bundle import load_bundle
 from device.bundles.calibration import Calibration
-from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
+from device.bundles.model_kinds import DIRECT, MEASURING
 from device.errors import InputFormatError, InputMissingError, ModelCorruptError, ModelMissingError
 from device.sync.direct import direct_evidence
-from train.evaluation.tracks import Floats, Towers, bundle_towers
-from train.fit.options import require_keras
-from train.models.provenance import CHECKPOINT
+from train.models.backend import require_keras
+from train.models.encoders import Floats, Towers, bundle_towers
+from train.models.run_files import CHECKPOINT, run_config, run_kind
 
 if TYPE_CHECKING:
     from train.models.direct import CorrelationNet
@@ -38,10 +38,10 @@ def towers_of_bundle(folder: Path) -> tuple[Towers, Calibration, str]:
 
 def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
     """A training run's towers, the default calibration at their own scale, and its name. Raises ModelError."""
-    if _kind(run) == DIRECT.name:
+    if run_kind(run) == DIRECT.name:
         return direct_towers(load_direct(run)), Calibration(logit_scale=1.0, temperature=1.0), run.name
     pair = load_pair(run)
-    from train.fit.towers import keras_towers
+    from train.models.towers import keras_towers
 
     towers = keras_towers(pair)
     return towers, Calibration(logit_scale=towers.logit_scale), run.name
@@ -51,7 +51,7 @@ def load_pair(run: Path) -> TowerPair:
     """The Keras pair of a training run. Raises ModelMissingError, ModelCorruptError."""
 
     def build() -> TowerPair:
-        from train.fit.towers import build_pair
+        from train.models.towers import build_pair
 
         return build_pair()
 
@@ -61,10 +61,9 @@ def load_pair(run: Path) -> TowerPair:
 def load_direct(run: Path) -> CorrelationNet:
     """The Keras network of a run of `--form correlation`. Raises ModelError."""
     require_keras()
-    from train.fit.direct import DirectConfig, build_direct
-    from train.models.direct import CorrelationNet
+    from train.models.direct import CorrelationNet, DirectConfig, build_direct
 
-    config = DirectConfig(**{key: value for key, value in _config(run).items() if key != "model"})
+    config = DirectConfig(**{key: value for key, value in run_config(run).items() if key != "model"})
     net = load_weights(run, lambda: build_direct(config))
     if not isinstance(net, CorrelationNet):
         what = "the origin's form answers for windows of one length only"
@@ -82,20 +81,6 @@ def direct_towers(net: CorrelationNet) -> Towers:
         return np.asarray(net.head(image[None], training=False))[0, ..., 0]
 
     return Towers(whole(net.lips), whole(net.audio), 1.0, partial(direct_evidence, head=head))
-
-
-def _config(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
-
-
-def _kind(run: Path) -> str:
-    """Of the model that a run trains; a run of which nothing is known is taken for a tower pair's."""
-    try:
-        return str(_config(run).get("model", TOWERS.name))
-    except (OSError, ValueError, TypeError) as error:
-        remedy = "Give the folder that fit wrote"
-        raise ModelCorruptError(f"its config.json cannot be read ({error})", where=str(run), remedy=remedy) from error
 
 
 def load_weights(run: Path, build: Callable[[], Network]) -> Network:

@@ -6,11 +6,10 @@ and its own; in a bundle's manifest stands only that one, because names of clips
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -19,10 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from device import __version__
-from device.errors import InputMissingError
+from train.files import hash_of_hashes, sha256, write_whole
+from train.models.run_files import CHECKPOINT, PROVENANCE, STATE
 
-# Files of a run: this one, what it has learnt, and how far it has come.
-PROVENANCE, CHECKPOINT, STATE = "provenance.json", "last.weights.h5", "state.json"
 _SCHEMA = 1
 _GIT_TIMEOUT_S = 20
 
@@ -102,22 +100,6 @@ def _folder_hashes(folder: Path) -> dict[str, Any]:
     return {"count": len(files), "sha256": hash_of_hashes(files.items()), "files": files}
 
 
-def hash_of_hashes(files: Iterable[tuple[str, str]]) -> str:
-    """Of what sha256sum prints of these files (name, hash)."""
-    listed = "".join(f"{digest}  {name}\n" for name, digest in files)
-    return hashlib.sha256(listed.encode()).hexdigest()
-
-
-def sha256(file: Path) -> str:
-    """Raises InputMissingError."""
-    try:
-        with file.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        remedy = "Give a file that this user may read"
-        raise InputMissingError(f"cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
-
-
 def summary(provenance: Mapping[str, Any]) -> dict[str, Any]:
     """For a manifest: without the names of clips."""
     data = provenance.get("data")
@@ -125,13 +107,6 @@ def summary(provenance: Mapping[str, Any]) -> dict[str, Any]:
         return dict(provenance)
     shards = [{key: value for key, value in folder.items() if key != "files"} for folder in data["shards"]]
     return dict(provenance) | {"data": data | {"shards": shards}}
-
-
-def write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """As JSON; whoever reads finds the former file or the new one, never a part."""
-    partial = path.with_suffix(".part")
-    partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ norm is positive, and twice as fast on a CPU.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -20,6 +21,7 @@ from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import unit
+from train.data.shards import AUDIO_REACH
 
 EMBEDDING_SIZE = 256
 MFCC = 13
@@ -201,3 +203,34 @@ def distance_evidence(
     rows = np.take_along_axis(nearness, inside, axis=1)
     mean = np.where(heard, rows, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
     return np.where(heard, rows - mean, 0).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncNetConfig:
+    """Everything that decides a training run; written beside its checkpoints."""
+
+    model: str = field(default="syncnet", init=False)
+    epochs: int = 10
+    steps_per_epoch: int = 50
+    stretches: int = 4
+    lip_ticks: int = 24
+    loss: str = field(default="contrastive", metadata={"choices": ("contrastive", "multiway")})
+    margin: float = 10.0
+    learning_rate: float = 0.0  # 0 means: 0.01 for the contrastive loss, as published, and 0.001 for the multi-way loss
+    input_px: int = 120
+    data_share: float = 1.0
+    precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})
+    start: str = ""  # folder of an earlier run with the same input_px, whose weights this one begins with
+    seed: int = 1
+
+
+def build_syncnet(config: SyncNetConfig) -> SyncNet:
+    """A SyncNet with its weights made."""
+    model = SyncNet(
+        loss=config.loss, margin=config.margin, input_px=config.input_px, dtype_policy=config.precision
+    )  # fmt: skip
+    size, ticks = FRONT_END.crop_px, FRONT_END.lip_window_ticks + 1
+    rows = AUDIO_TICKS_PER_LIP_TICK + 2 * AUDIO_REACH + 1
+    model({"crops": np.zeros((1, ticks, size, size), np.float32),
+           "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
+    return model

@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from train.data.landmarks import LIP_POINTS
+from train.data.shards import AUDIO_REACH, LIP_REACH
+from train.models.encoders import Towers
 
 EMBEDDING_SIZE = 128
+SHORT_TICKS, LONG_TICKS = 26, 60  # of the stretches that it is trained on
 _PICTURE_FILTERS = (16, 24, 48, 96)
 _ENCODING_SIZE = 128
 _FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
@@ -240,3 +244,37 @@ def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
     weight = ops.cast(mass > least_mass, logits.dtype)
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
+
+def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
+    """A tower pair with its weights made."""
+    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
+    rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
+    size = FRONT_END.crop_px
+    pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
+          "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
+    return pair
+
+
+def keras_towers(pair: TowerPair) -> Towers:
+    """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
+
+    def encode(tower: keras.Model, window: int, piece: int) -> Any:
+        reach = window - 1
+
+        def run(values: np.ndarray[Any, np.dtype[np.float32]]) -> np.ndarray[Any, np.dtype[np.float32]]:
+            count = len(values) - reach
+            if count <= 0:
+                return np.empty((0, 1), np.float32)
+            pieces = -(-count // piece)
+            padded = np.zeros((pieces * piece + reach, *values.shape[1:]), np.float32)
+            padded[: len(values)] = values
+            batch = np.stack([padded[k * piece : (k + 1) * piece + reach] for k in range(pieces)])
+            return np.concatenate(list(tower.predict_on_batch(batch)))[:count]
+
+        return run
+
+    return Towers(
+        lips=encode(pair.lips, FRONT_END.lip_window_ticks, 50),
+        audio=encode(pair.audio, FRONT_END.audio_window_ticks, 200),
+        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(pair.log_scale)), 4.0))),
+    )

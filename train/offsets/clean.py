@@ -28,9 +28,11 @@ from device.bundles.calibration import Calibration
 from device.sync.curve import TICK_MS, estimate
 from train.data.shards import Clip
 from train.evaluation.calibration import Fitted, fitted
-from train.evaluation.tracks import Towers, Track, bundle_towers, own_offset, track
+from train.evaluation.tracks import Track, own_offset, track
 from train.fit.config import FitConfig
-from train.fit.towers import fit, keras_towers
+from train.fit.towers import fit
+from train.models.encoders import Towers, bundle_towers
+from train.models.towers import keras_towers
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus

@@ -15,10 +15,11 @@ from tqdm import tqdm
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
 from train.data.shards import Clip, load_clip
-from train.evaluation.protocol import read_offsets
-from train.evaluation.tracks import Towers, own_offset, track
+from train.evaluation.tracks import own_offset, track
+from train.models.encoders import Towers
 from train.models.load import read_calibration
 from train.offsets.physical_zero import Zero, find_zero, moved, residuals
+from train.offsets.table import read_offsets
 
 _MIN_CONFIDENCE = 0.5  # in a clip's own offset: below it the offset may be any
 

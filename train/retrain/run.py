@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from device.errors import InputFormatError
-from train.data.prepare import read_rows
-from train.files import make_folder
+from train.data.clips import read_rows
+from train.files import make_folder, write_whole
 from train.model_card import read_card
-from train.models.provenance import write_whole
 from train.retrain.recipe import MAX_SEED, Recipe, read_recipe
 from train.retrain.stages import Stage, read_mark, run_stages
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from device import __version__
 from device.errors import AvdriftError, UsageError
-from train.models.provenance import sha256, write_whole
+from train.files import sha256, write_whole
 from train.retrain.subprocesses import run_command
 
 MARK, LOG = "stage.json", "log.txt"

@@ -21,7 +21,7 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, RgbImage
 from device.sync.evidence_stream import LipEvidence
-from train.data.prepare import join
+from train.data.clips import join
 from train.evaluation.tracks import TOLERANCE_MS
 
 SIDE_PX = 360  # of a picture of one person

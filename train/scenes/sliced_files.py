@@ -31,7 +31,7 @@ from device.errors import AvdriftError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
-from train.data.prepare import join, read_rows
+from train.data.clips import join, read_rows
 from train.evaluation.tracks import TOLERANCE_MS
 
 

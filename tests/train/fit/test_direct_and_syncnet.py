@@ -18,13 +18,23 @@ from device.errors import ModelCorruptError, ModelMissingError
 from device.sync.curve import unit
 from tests.train.made import make_clip, write_shard
 from train.cli import main
-from train.comparison.load_estimators import bundle_macs_per_s, layer_macs, meter_of_run
+from train.comparison.load_estimators import bundle_macs_per_s, meter_of_run
 from train.data.shards import AUDIO_REACH, front_end
-from train.fit.direct import DirectConfig, build_direct, fit_direct
+from train.fit.direct import fit_direct
 from train.fit.direct_batches import concat_batches, correlation_batches, longest
-from train.fit.syncnet import SyncNetConfig, build_syncnet, fit_syncnet, share_of
-from train.models.direct import ConcatNet, CorrelationNet
-from train.models.syncnet import audio_network, contrastive_loss, distances, lip_network, mfcc_matrix, multiway_loss
+from train.fit.syncnet import fit_syncnet, share_of
+from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_direct
+from train.models.encoders import layer_macs
+from train.models.syncnet import (
+    SyncNetConfig,
+    audio_network,
+    build_syncnet,
+    contrastive_loss,
+    distances,
+    lip_network,
+    mfcc_matrix,
+    multiway_loss,
+)
 
 CLIPS = [make_clip(f"{k}", seconds=8, seed=k, speaker=f"{k}") for k in range(3)]
 

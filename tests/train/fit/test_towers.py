@@ -15,7 +15,8 @@ import pytest
 from device.features.contract import FRONT_END
 from tests.train.made import make_clip, perfect_towers, write_shard
 from train.cli import main
-from train.data.shards import Batches, Clip
+from train.data.batches import Batches
+from train.data.shards import Clip
 from train.models.load import load_pair
 
 keras = pytest.importorskip("keras")

@@ -12,8 +12,8 @@ from device.errors import ModelContractError
 from device.sync.curve import unit
 from tests.train.made import make_clip
 from train.data.shards import front_end
-from train.fit.towers import build_pair
 from train.models.bundle_weights import stored_weights, take_weights
+from train.models.towers import build_pair
 
 
 def test_the_built_in_towers_answer_as_the_bundle_does() -> None:

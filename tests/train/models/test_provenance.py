@@ -15,8 +15,10 @@ import pytest
 from device import __version__
 from device.errors import InputMissingError
 from tests.train.made import make_clip, write_shard
+from train.files import sha256
 from train.fit.config import FitConfig
-from train.models.provenance import PROVENANCE, data_hashes, git_state, recorded, sha256, summary, versions
+from train.models.provenance import data_hashes, git_state, recorded, summary, versions
+from train.models.run_files import PROVENANCE
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from device.features.model_download import require_face_model
 from tests.scenes import ROOT
 from tests.train.test_cli import said
 from train.cli import build_parser, main
-from train.models.provenance import PROVENANCE
+from train.models.run_files import PROVENANCE
 from train.retrain.recipe import read_recipe
 from train.retrain.run import stages_of
 from train.retrain.stages import Stage

@@ -1,0 +1,24 @@
+"""Keras and what it runs on: there, or said in a sentence."""
+
+from __future__ import annotations
+
+from device.errors import UsageError
+
+
+def require_keras() -> None:
+    """Raises UsageError where Keras, or the backend that KERAS_BACKEND names, is not installed."""
+    try:
+        import keras  # noqa: F401
+    except ImportError as error:
+        remedy = "Install avdrift with what training needs: pip install 'avdrift[train]'"
+        raise UsageError(f"Keras cannot be imported ({error})", where="avdrift-train", remedy=remedy) from error
+
+
+def require_tensorflow(where: str) -> None:
+    """Raises UsageError where Keras runs on another backend than TensorFlow, or is not installed."""
+    require_keras()
+    import keras
+
+    if (backend := keras.backend.backend()) != "tensorflow":
+        remedy = "Set KERAS_BACKEND=tensorflow, or unset it"
+        raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)
