@@ -17,12 +17,12 @@ from device.bundles.store import Store
 from device.clock import Clock, SystemClock, asleep_ns
 from device.config.settings import MeasureSettings
 from device.records import NS_PER_S, Command, Event, EventKind
+from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMeter
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator
 from device.runtime.core import Core
-from device.runtime.drift_file import Circumstances, DriftFile
 from device.runtime.input_queue import Handover
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status

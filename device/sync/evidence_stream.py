@@ -1,6 +1,7 @@
 """Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard.
 
-There may be several faces, each with lips of its own, numbered by lane; their evidence becomes one row (speaker.py).
+There may be several faces, each with lips of its own, numbered by lane; their evidence becomes one row
+(active_speaker.py).
 """
 
 from __future__ import annotations

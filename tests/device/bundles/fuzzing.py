@@ -39,7 +39,7 @@ from device.bundles.store import verify_bundle
 from device.errors import ModelError
 from device.litert import Floats, Model
 from tests.bundles import sign_off
-from tests.device.towers import speech
+from tests.device.bundles import speech
 from tests.stores import make_key, signed, trust
 from tests.test_house import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from device.records import NS_PER_S, DriftClass
-from device.runtime.drift_file import DRIFT_FILE, KEPT_EVERY_S, Circumstances, DriftFile
+from device.reporting.drift_file import DRIFT_FILE, KEPT_EVERY_S, Circumstances, DriftFile
 from device.sync.drift import Drift, DriftState, known, update
 from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 

@@ -1,4 +1,4 @@
-"""What the towers are given while the built-in sample is measured: `python -m tests.device.towers.speech FILE COUNT`.
+"""What the towers are given while the built-in sample is measured: `python -m tests.device.bundles.speech FILE COUNT`.
 
 A process of its own, for tests that fork: decoding starts threads. FILE becomes an .npz with `lips` and `audio`,
 [n, …], about a second each.
