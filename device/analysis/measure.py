@@ -11,6 +11,7 @@ import numpy as np
 
 from device.analysis.analyzer import MEASURING_CONFIDENCE, Analyzer, WindowResult, judge, search_ticks
 from device.bundles.bundle import Bundle
+from device.capture.container import AS_PLAYED, TrackChoice
 from device.capture.file import FileSource
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
@@ -117,7 +118,7 @@ def measure(
 
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
-    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, which: TrackChoice = AS_PLAYED,
 ) -> Measured:  # fmt: skip
     """The same, with the timeline. Raises UsageError, CaptureError."""
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
@@ -129,7 +130,7 @@ def measure_timeline(
     windows: _Windows | None = None
     bins = Bins(size, 0)
     begin_ns = end_ns = None
-    with FileSource(path) as source:
+    with FileSource(path, which=which) as source:
         for item in source:
             if whole is None and isinstance(item, Frame):
                 whole = _Stretch(size, item.t_ns)

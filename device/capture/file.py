@@ -16,31 +16,35 @@ from __future__ import annotations
 
 import heapq
 import math
-import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import av
-from av.stream import Disposition, Stream
+from av.stream import Stream
 
+from device.capture.container import (
+    AS_PLAYED,
+    RECORD_AGAIN,
+    TrackChoice,
+    choose_tracks,
+    declared_length_s,
+    open_recording,
+)
+from device.capture.joints import Joints
 from device.capture.source import Closing
-from device.capture.tracks import AudioTrack, VideoTrack
-from device.errors import CaptureError, InputFormatError, InputMissingError, InputTrackError
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
+from device.capture.tracks import GAP, AudioTrack, VideoTrack
+from device.errors import AvdriftError, InputFormatError
+from device.records import NS_PER_S, Chunk, Frame
 
 DEFAULT_MAX_HEIGHT = 480
-MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
 MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
-MISSING_END_NS = 500 * NS_PER_MS
+MISSING_END_S = 0.5
 
 T = TypeVar("T")
-
-CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac converted.mkv"
-RECORD_AGAIN = "Copy or record the file again"
 
 
 class FileSource(Closing):
@@ -49,20 +53,23 @@ class FileSource(Closing):
     path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
     max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 480.
     threads: decoder threads; more than one decodes several frames at once.
+    which: the tracks and the channel, where not those that a player would take.
     Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only
-    decoding shows that a track holds nothing. Damage in the middle is no error: see `damaged`.
+    decoding shows that a track holds nothing; UsageError where there is no such track. Damage in the middle is no
+    error: see `damaged`. Nor are recordings joined end to end: see `joints_s`.
     """
 
     def __init__(
-        self, path: str | Path, *, max_height: int | None = None, audio_rate_hz: int = 16_000, threads: int = 1
-    ) -> None:
+        self, path: str | Path, *, max_height: int | None = None, audio_rate_hz: int = 16_000, threads: int = 1,
+        which: TrackChoice = AS_PLAYED,
+    ) -> None:  # fmt: skip
         self.path = Path(path)
         self._trouble: Counter[str] = Counter()
         self._missing: str | None = None
-        self._container = _open(self.path)
+        self._container = open_recording(self.path)
         try:
-            self._video, self._audio = _choose_tracks(self._container, self.path)
-        except CaptureError:
+            self._video, self._audio = choose_tracks(self._container, self.path, which)
+        except AvdriftError:
             self._container.close()
             raise
         for stream in (self._video, self._audio):
@@ -74,7 +81,8 @@ class FileSource(Closing):
         self.video_rate_hz: float | None = float(rate) if rate else None
         aspect = self._video.sample_aspect_ratio
         self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
-        self._chunks = AudioTrack(audio_rate_hz, self._trouble)
+        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel)
+        self._joints = Joints(self._container.format.name, self.stream_indexes)
         self._read = False
 
     @property
@@ -82,13 +90,20 @@ class FileSource(Closing):
         """Of the picture and of the sound, among the file's streams."""
         return self._video.index, self._audio.index
 
+    @property
+    def joints_s(self) -> list[float]:
+        """Where, in what has been read so far, one recording ended and the next began."""
+        return list(self._joints.at_s)
+
     def close(self) -> None:
         self._container.close()
 
     @property
     def damaged(self) -> str | None:
         """What was wrong in what has been read so far, for a person; None when nothing was."""
-        found = [f"{count} × {what}" for what, count in self._trouble.items() if count]
+        trouble = self._trouble.copy()
+        trouble[GAP] -= len(self._joints.at_s)  # there recordings need not touch
+        found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
 
     def __iter__(self) -> Iterator[Frame | Chunk]:
@@ -97,7 +112,7 @@ class FileSource(Closing):
         self._read = True
         # Packets first: a file may keep its tracks seconds apart, and packets are small, pictures are not.
         packets = _in_time_order(
-            self._packets(),
+            self._joints.follow(self._packets()),
             is_first=lambda packet: packet.stream is self._video,
             time_of=_decoding_time_s,
             bytes_of=lambda packet: packet.size + OBJECT_BYTES,
@@ -153,9 +168,18 @@ class FileSource(Closing):
             if track.seq == 0:
                 what = f"the {name} track is empty or none of it can be decoded"
                 raise InputFormatError(what, where=str(self.path), remedy=f"{RECORD_AGAIN}, or check it with ffprobe.")
-        ends_ns = [end for end in (self._frames.end_ns, self._chunks.end_ns) if end is not None]
-        if self.duration_s is not None and max(ends_ns) < self.duration_s * NS_PER_S - MISSING_END_NS:
-            self._missing = f"ends at {max(ends_ns) / NS_PER_S:.1f} s of the {self.duration_s:.1f} s that it declares"
+        end_s = max(end for end in (self._frames.end_ns, self._chunks.end_ns) if end is not None) / NS_PER_S
+        # Some formats count their length from the first time stamp on, some from zero.
+        begin_s = min((self._container.start_time or 0) / 1e6, 0.0)
+        declared_s = None if self._joints.at_s else self._declared_s()  # each of several tells its own
+        if declared_s is not None and end_s - begin_s < declared_s - MISSING_END_S:
+            self._missing = f"ends at {end_s - begin_s:.1f} s of the {declared_s:.1f} s that it declares"
+
+    def _declared_s(self) -> float | None:
+        """How long picture or sound should go on. The length of the whole file may be that of its captions."""
+        lengths_s = [declared_length_s(stream) for stream in (self._video, self._audio)]
+        known_s = [length_s for length_s in lengths_s if length_s is not None]
+        return max(known_s) if len(known_s) == len(lengths_s) else self.duration_s
 
 
 def _in_time_order(
@@ -179,53 +203,3 @@ def _decoding_time_s(packet: av.Packet[Stream]) -> float:
     if stamp is None:  # the empty packet that drains a decoder comes last; any other is as early as it can be
         return -math.inf if packet.size else math.inf
     return float(stamp * packet.time_base)
-
-
-def _open(path: Path) -> av.container.InputContainer:
-    where = str(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputMissingError(
-            f"cannot be read ({reason})", where=where, remedy="Check the path and its permissions."
-        ) from None
-    if empty:
-        raise InputFormatError("the file is empty", where=where, remedy=f"{RECORD_AGAIN}.")
-    try:
-        # `file:` and the white list keep a playlist, or a name that looks like an address, from reaching a network.
-        options = {"protocol_whitelist": "file", "fflags": "+genpts"}
-        return av.open(f"file:{path}", mode="r", container_options=options, metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
-        raise InputFormatError(
-            f"not a recording that FFmpeg can read, or cut off before its first frame ({error.__class__.__name__})",
-            where=where,
-            remedy=f"{RECORD_AGAIN}, or check it with ffprobe.",
-        ) from None
-
-
-def _choose_tracks(container: av.container.InputContainer, path: Path) -> tuple[av.VideoStream, av.AudioStream]:
-    where = str(path)
-    # The cover of a song is a video stream too, of one picture.
-    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    best = container.streams.best("video")
-    video = next((s for s in videos if best is not None and s.index == best.index), videos[0] if videos else None)
-    best = container.streams.best("audio", related=video)
-    audios = container.streams.audio
-    audio = next((s for s in audios if best is not None and s.index == best.index), audios[0] if audios else None)
-    if video is None:
-        raise InputTrackError("has no video track", where=where, remedy="Give a recording with picture and sound.")
-    if audio is None:
-        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with picture and sound.")
-    for stream in (video, audio):
-        if stream.codec_context is None:
-            what = f"no decoder for its {stream.type} track"
-            raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
-    size = (video.codec_context.width, video.codec_context.height)
-    if not 0 < size[0] * size[1] <= MAX_PIXELS:
-        what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
-        raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
-    return video, audio

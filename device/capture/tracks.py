@@ -22,6 +22,7 @@ CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short aga
 REORDER_FRAMES = 4
 STRAY_NS = 2 * NS_PER_S  # no codec reorders over so long a time
 FALLBACK_RATE_HZ = 25
+GAP = "gap or splice in the sound"
 GOING_BACK = "picture or block of sound left out because its time stamp goes back"
 
 
@@ -62,8 +63,9 @@ class SampleClock:
 class AudioTrack:
     """Decoded audio in, mono float32 chunks at `rate_hz` out; libswresample's own delay is already taken out by it."""
 
-    def __init__(self, rate_hz: int, trouble: Counter[str]) -> None:
-        self._rate_hz, self._trouble = rate_hz, trouble
+    def __init__(self, rate_hz: int, trouble: Counter[str], *, channel: int | None = None) -> None:
+        """`channel`, counted from 1, is taken instead of all together."""
+        self._rate_hz, self._trouble, self._channel = rate_hz, trouble, channel
         self._clock = SampleClock()
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
@@ -81,13 +83,13 @@ class AudioTrack:
             if self._going_back:
                 self._trouble[GOING_BACK] += 1
                 return
-            self._trouble["gap or splice in the sound"] += 1
+            self._trouble[GAP] += 1
             yield from self._begin(stamp_ns, form)
         elif form != self._format:
             yield from self._begin(stamp_ns if self._resampler is None else None, form)
         self._clock.advance(stamp_ns, frame.samples)
         frame.pts = None  # the resampler must not act on it a second time
-        yield from self._resample(frame)
+        yield from self._resample(frame if self._channel is None else one_channel(frame, self._channel))
 
     def flush(self) -> Iterator[Chunk]:
         if self._resampler is not None:
@@ -172,6 +174,17 @@ class VideoTrack:
         quarter_turns = round(frame.rotation / 90) % 4
         rgb: RgbImage = np.ascontiguousarray(np.rot90(picture.to_ndarray().astype(np.uint8, copy=False), quarter_turns))
         return rgb
+
+
+def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:
+    """A frame's channel, counted from 1, as mono; the last one where it has fewer."""
+    samples = frame.to_ndarray()
+    count = frame.layout.nb_channels
+    planes = samples if frame.format.is_planar else samples.reshape(-1, count).T
+    plane = np.ascontiguousarray(planes[min(channel, count) - 1][np.newaxis])
+    mono = av.AudioFrame.from_ndarray(plane, format=frame.format.name, layout="mono")
+    mono.sample_rate = frame.sample_rate
+    return mono
 
 
 def time_ns(frame: av.VideoFrame | av.AudioFrame) -> int | None:

@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ VP9 = Picture("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
 FLASHES = 4
 
 
-def read(path: Path, **options: int) -> tuple[list[Frame], list[Chunk], str | None]:
+def read(path: Path, **options: Any) -> tuple[list[Frame], list[Chunk], str | None]:
     with FileSource(path, **options) as source:
         items = list(source)
         return [i for i in items if isinstance(i, Frame)], [i for i in items if isinstance(i, Chunk)], source.damaged

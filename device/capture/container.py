@@ -1,0 +1,157 @@
+"""Opening a recording, and which of its tracks are read: those that a player would choose, or others.
+
+Tracks are counted as players do: from 1, pictures and sound each by themselves.
+"""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+from av.stream import Discard, Disposition, Stream
+
+from device.errors import InputFormatError, InputMissingError, InputTrackError, UsageError
+
+MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
+
+CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac converted.mkv"
+RECORD_AGAIN = "Copy or record the file again"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackChoice:
+    """What is to be read, counted from 1; sound also by its language. None is what a player would take."""
+
+    video: int | None = None
+    audio: int | str | None = None
+    channel: int | None = None  # of the sound; None is all of them together
+
+
+AS_PLAYED = TrackChoice()
+
+
+def open_recording(path: Path) -> av.container.InputContainer:
+    """To read, and nothing but this file. Raises InputMissingError, InputFormatError."""
+    where = str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputMissingError(
+            f"cannot be read ({reason})", where=where, remedy="Check the path and its permissions."
+        ) from None
+    if empty:
+        raise InputFormatError("the file is empty", where=where, remedy=f"{RECORD_AGAIN}.")
+    try:
+        # `file:` and the white list keep a playlist, or a name that looks like an address, from reaching a network.
+        options = {"protocol_whitelist": "file", "fflags": "+genpts"}
+        return av.open(f"file:{path}", mode="r", container_options=options, metadata_errors="replace")
+    except (av.FFmpegError, ValueError) as error:
+        raise InputFormatError(
+            f"not a recording that FFmpeg can read, or cut off before its first frame ({error.__class__.__name__})",
+            where=where,
+            remedy=f"{RECORD_AGAIN}, or check it with ffprobe.",
+        ) from None
+
+
+def choose_tracks(
+    container: av.container.InputContainer, path: Path, which: TrackChoice
+) -> tuple[av.VideoStream, av.AudioStream]:
+    """The picture and the sound to read.
+
+    Raises UsageError where there is no such track, InputTrackError without picture or sound, InputFormatError where it
+    cannot be decoded.
+    """
+    where = str(path)
+    videos = picture_tracks(container)
+    best = container.streams.best("video")
+    video = next((s for s in videos if best is not None and s.index == best.index), videos[0] if videos else None)
+    if video is not None and which.video is not None:
+        video = _numbered(videos, which.video, where, "--video-track")
+    best = container.streams.best("audio", related=video)
+    audios = container.streams.audio
+    audio = next((s for s in audios if best is not None and s.index == best.index), audios[0] if audios else None)
+    if audio is not None and which.audio is not None:
+        audio = _wanted_audio(audios, which.audio, where)
+    if video is None:
+        raise InputTrackError("has no video track", where=where, remedy="Give a recording with picture and sound.")
+    if audio is None:
+        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with picture and sound.")
+    for stream in (video, audio):
+        if stream.codec_context is None:
+            what = f"no decoder for its {stream.type} track"
+            raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    channels = audio.codec_context.channels
+    if which.channel is not None and channels and not 1 <= which.channel <= channels:
+        what = f"has no channel {which.channel} in {called(audio)}: it has {channels}"
+        raise UsageError(what, where=where, remedy=f"Give --channel 1 to {channels}")
+    size = (video.codec_context.width, video.codec_context.height)
+    if not 0 < size[0] * size[1] <= MAX_PIXELS:
+        what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
+        raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    return video, audio
+
+
+def choice_of(path: Path, *, video_index: int, audio_index: int, channel: int | None = None) -> TrackChoice:
+    """How to ask for these streams."""
+    with open_recording(path) as container:
+        videos = [stream.index for stream in picture_tracks(container)]
+        audios = [stream.index for stream in container.streams.audio]
+    return TrackChoice(videos.index(video_index) + 1, audios.index(audio_index) + 1, channel)
+
+
+def picture_tracks(container: av.container.InputContainer) -> list[av.VideoStream]:
+    """Without covers, which are video streams of one picture."""
+    return [s for s in container.streams.video if not is_cover(s)]
+
+
+def is_cover(stream: Stream) -> bool:
+    return bool(stream.disposition & Disposition.attached_pic)
+
+
+def is_chapter_list(stream: Stream) -> bool:
+    """Whether it only holds the titles of chapters, which FFmpeg reads as such."""
+    return stream.type == "data" and stream.discard == Discard.all
+
+
+def declared_length_s(stream: Stream) -> float | None:
+    """Of one track, where the file tells it."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    try:  # Matroska's statistics tags
+        hours, minutes, seconds = map(float, stream.metadata.get("DURATION", "").split(":"))
+    except ValueError:
+        return None
+    return 3600 * hours + 60 * minutes + seconds
+
+
+def called(stream: Stream) -> str:
+    """A track as people speak of it: `sound 2 (ger, "Comment")`."""
+    kind = {"video": "picture", "audio": "sound"}.get(stream.type, stream.type)
+    same = [s for s in stream.container.streams if s.type == stream.type]
+    told = [stream.language or "", f'"{title}"' if (title := stream.metadata.get("title")) else ""]
+    told = [word for word in told if word and word != "und"]
+    return f"{kind} {same.index(stream) + 1}" + (f" ({', '.join(told)})" if told else "")
+
+
+def _numbered(streams: list[av.VideoStream], number: int, where: str, option: str) -> av.VideoStream:
+    if not 1 <= number <= len(streams):
+        what = f"has no track {number} for {option}: it has {len(streams)}"
+        raise UsageError(what, where=where, remedy=f"Give 1 to {len(streams)}")
+    return streams[number - 1]
+
+
+def _wanted_audio(streams: tuple[av.AudioStream, ...], wanted: int | str, where: str) -> av.AudioStream:
+    if isinstance(wanted, str):
+        found = next((s for s in streams if (s.language or "").lower() == wanted.lower()), None)
+    else:
+        found = streams[wanted - 1] if 1 <= wanted <= len(streams) else None
+    if found is None:
+        have = ", ".join(called(stream) for stream in streams)
+        raise UsageError(f"has no {wanted} for --audio-track; it has {have}", where=where, remedy="Give one of these")
+    return found

@@ -1,0 +1,151 @@
+"""Recordings joined end to end, whose time stamps begin again: their packets on one clock that goes on.
+
+Method: a joint is where picture and sound both jump, back by more than a second or, in MPEG streams, ahead by more than
+ten. What follows is moved, all streams alike, so that it begins where what came before ends and nothing overlaps; where
+33-bit stamps only wrapped, by exactly one turn. Packets wait until both have jumped. Where only one does, or goes on as
+before after a stray stamp, it is no joint but damage, and nothing is moved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import av
+from av.stream import Stream
+
+_BACK_S = 1.0
+_AHEAD_S = 10.0  # as FFmpeg has it; in other containers such a pause is one
+_WRAP_S = 2**33 / 90_000
+_WAIT_S = 10.0  # of one stream, for the other to jump too
+_WAIT_BYTES = 32_000_000
+_SURE_COUNT = 2  # packets after a jump: one alone may be stray
+_MPEG = {"mpegts", "mpeg"}
+_EDITED = "mov"  # an edit list goes back in its pictures, which is no joint
+
+Packet: TypeAlias = "av.Packet[Stream]"
+
+
+@dataclass(slots=True)
+class _Track:
+    """Of picture or sound. Stamps are the file's, except for `end_s`."""
+
+    last_s: float | None = None
+    end_s: float = 0.0  # of what was given, on the clock that goes on
+    new_s: float | None = None  # the last one since it has jumped
+    new_count: int = 0
+    begin_s: float = 0.0  # where the pictures or the sound after the jump begin
+
+
+@dataclass(slots=True)
+class _Held:
+    packet: Packet
+    new: bool  # of the next recording
+
+
+class Joints:
+    """Moves packets in the order of the file. `main` are the indexes of picture and sound."""
+
+    def __init__(self, container_format: str, main: Collection[int]) -> None:
+        self.at_s: list[float] = []  # where one recording ends and the next begins, on the clock that goes on
+        self._ahead_s = _AHEAD_S if container_format in _MPEG else float("inf")
+        self._tracks = {index: _Track() for index in main if _EDITED not in container_format}
+        self._moved_s = 0.0
+        self._held: list[_Held] = []  # since the first of the jumps
+        self._held_bytes = 0
+
+    def follow(self, packets: Iterable[Packet]) -> Iterator[Packet]:
+        """All of them, in their order, with their stamps on the clock that goes on."""
+        for packet in packets:
+            new = self._is_new(packet)
+            jumped = [track for track in self._tracks.values() if track.new_count]
+            if jumped:
+                self._held.append(_Held(packet, new))
+                self._held_bytes += packet.size
+                if len(jumped) == len(self._tracks) and min(track.new_count for track in jumped) >= _SURE_COUNT:
+                    yield from self._join()
+                elif self._held_bytes > _WAIT_BYTES or any((t.new_s or 0) - t.begin_s > _WAIT_S for t in jumped):
+                    yield from self._stay()
+            else:
+                yield from self._let_go(self._moved_s)  # what waited because of a stray stamp
+                yield self._give(packet, self._moved_s)
+        yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._stay()
+
+    def _is_new(self, packet: Packet) -> bool:
+        stamp_s, track = _stamp_s(packet), self._tracks.get(packet.stream.index)
+        if stamp_s is None:
+            return any(other.new_count for other in self._tracks.values())
+        if track is None:  # captions and the like: of whichever recording they are nearer to
+            return any(
+                t.new_s is not None and t.last_s is not None and abs(stamp_s - t.new_s) < abs(stamp_s - t.last_s)
+                for t in self._tracks.values()
+            )
+        if track.new_s is not None and not self._jumps(track.new_s, stamp_s):
+            track.new_s, track.new_count = stamp_s, track.new_count + 1
+            track.begin_s = min(track.begin_s, _shown_s(packet))
+            return True
+        if track.new_s is not None:  # only a stray stamp
+            track.new_s, track.new_count = None, 0
+            for held in self._held:
+                held.new = held.new and held.packet.stream.index != packet.stream.index
+        elif track.last_s is not None and self._jumps(track.last_s, stamp_s):
+            track.new_s, track.new_count, track.begin_s = stamp_s, 1, _shown_s(packet)
+            return True
+        track.last_s = stamp_s
+        return False
+
+    def _jumps(self, last_s: float, stamp_s: float) -> bool:
+        return not -_BACK_S <= stamp_s - last_s <= self._ahead_s
+
+    def _join(self) -> Iterator[Packet]:
+        """Both have jumped: what is new goes to the end of what was before."""
+        if not self._held:
+            return
+        tracks = self._tracks.values()
+        if all(abs((track.last_s or 0) - track.begin_s - _WRAP_S) < _AHEAD_S for track in tracks):
+            moved_s = self._moved_s + _WRAP_S
+        else:
+            for held in self._held:  # what is left of the recording before, for where it ends
+                self._see_end(held.packet, self._moved_s, count=not held.new)
+            moved_s = max(track.end_s - track.begin_s for track in tracks)
+            self.at_s.append(moved_s + min(track.begin_s for track in tracks))
+        before_s, self._moved_s = self._moved_s, moved_s
+        yield from self._let_go(before_s)
+
+    def _stay(self) -> Iterator[Packet]:
+        for held in self._held:
+            held.new = True
+        yield from self._let_go(self._moved_s)
+
+    def _let_go(self, before_s: float) -> Iterator[Packet]:
+        held, self._held, self._held_bytes = self._held, [], 0
+        for track in self._tracks.values():
+            track.last_s = track.last_s if track.new_s is None else track.new_s
+            track.new_s, track.new_count = None, 0
+        for one in held:
+            yield self._give(one.packet, self._moved_s if one.new else before_s)
+
+    def _give(self, packet: Packet, moved_s: float) -> Packet:
+        self._see_end(packet, moved_s)
+        if moved_s and packet.time_base:
+            ticks = round(moved_s / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts + ticks
+            packet.dts = None if packet.dts is None else packet.dts + ticks
+        return packet
+
+    def _see_end(self, packet: Packet, moved_s: float, *, count: bool = True) -> None:
+        track = self._tracks.get(packet.stream.index)
+        if count and track is not None and _stamp_s(packet) is not None:
+            length_s = float((packet.duration or 0) * packet.time_base)
+            track.end_s = max(track.end_s, _shown_s(packet) + length_s + moved_s)
+
+
+def _stamp_s(packet: Packet) -> float | None:
+    stamp = packet.dts if packet.dts is not None else packet.pts
+    return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
+
+
+def _shown_s(packet: Packet) -> float:
+    stamp = packet.pts if packet.pts is not None else packet.dts
+    return float((stamp or 0) * packet.time_base)
