@@ -8,13 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from device.analysis.measure import Measured, measure_timeline
+from device.capture.container import TrackChoice, choice_of
 from device.capture.file import FileSource
 from device.commands.model import chosen_bundle
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
-from device.fix.copy import copy_moved
+from device.fix.copy import Copied, check_target, copy_moved, preview
 from device.fix.plan import Move, Plan
+from device.fix.verify import Verified, verify, what_is_left
 from device.records import DriftClass, State
 
 _MAX_OFFSET_MS = 60_000.0
@@ -29,24 +31,61 @@ def add_fix_command(
     fix.add_argument("--offset", type=float, metavar="MS", help="how far the audio is early, instead of measuring it")
     fix.add_argument("--drift", type=float, metavar="PPM", help="its slope; --offset is then that of the beginning")
     fix.add_argument("--force", action="store_true", help="overwrite OUT")
+    fix.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
+    fix.add_argument("--no-verify", action="store_true", help="do not look at the copy before it gets its name")
     fix.add_argument("--json", action="store_true", help="one JSON object")
 
 
 def fix_command(options: argparse.Namespace) -> int:
     with FileSource(options.file) as source:  # refuses what is no recording before anything is measured
         video_index, audio_index = source.stream_indexes
-    plan = _given(options) if options.offset is not None or options.drift is not None else _measured(options)
-    copied = copy_moved(
-        options.file, options.out, plan, video_index=video_index, audio_index=audio_index, force=options.force
-    )
+    check_target(options.file, options.out, options.force)
+    which = choice_of(options.file, video_index=video_index, audio_index=audio_index)
+    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, which)
+    plan = plan_for(found) if found is not None else _given(options)
     told: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
         "moves": [{"from_s": round(move.from_s, 2), "offset_ms": round(move.offset_ms, 1),
                    "drift_ppm": round(move.drift_ppm, 1)} for move in plan.moves],
-        "sound": copied.sound, "left_out": copied.left_out,
+        "sound": None, "left_out": [], "lost": [], "written": False, "verified": None,
+        "before": _told_measured(found), "after": None,
     }  # fmt: skip
-    print(json.dumps(told, allow_nan=False) if options.json else _words(told))
+    if found is not None and what_is_left(found) is None:
+        _print(told, options, [f"{options.file}: is in sync already, so nothing was written"])
+        return 0
+    streams = {"video_index": video_index, "audio_index": audio_index}
+    if options.dry_run:
+        copied, verified = preview(options.file, options.out, plan, force=options.force, **streams), None
+    else:
+        copied, verified = _write(options, plan, found, streams)
+    told |= {
+        "sound": copied.sound, "left_out": copied.left_out, "cut_ms": round(1000 * copied.cut_s),
+        "damaged_packets": copied.lost_packets, "written": not options.dry_run,
+        "verified": None if verified is None else True, "lost": verified.lost if verified else [],
+        "after": _told_measured(verified.after if verified else None),
+    }  # fmt: skip
+    _print(told, options, _words(told))
     return 0
+
+
+def _write(
+    options: argparse.Namespace, plan: Plan, found: Measured | None, streams: dict[str, int]
+) -> tuple[Copied, Verified | None]:
+    verified: Verified | None = None
+
+    def measured(made: Path, copied: Copied) -> Measured:
+        which = choice_of(made, video_index=copied.video_index, audio_index=copied.audio_index)
+        return _measured(made, options, which)
+
+    def check(made: Path, copied: Copied) -> None:
+        nonlocal verified
+        again = measured if found is not None else None  # who gives a number is not contradicted by another
+        verified = verify(options.file, options.out, made, plan, copied, measured=again, **streams)
+
+    copied = copy_moved(
+        options.file, options.out, plan, force=options.force, check=None if options.no_verify else check, **streams
+    )
+    return copied, verified
 
 
 def _given(options: argparse.Namespace) -> Plan:
@@ -59,11 +98,10 @@ def _given(options: argparse.Namespace) -> Plan:
         raise UsageError(f"{drift_ppm:g} ppm is not possible", where="--drift", remedy="Give -5000 to 5000") from None
 
 
-def _measured(options: argparse.Namespace) -> Plan:
+def _measured(file: Path, options: argparse.Namespace, which: TrackChoice) -> Measured:
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     bundle = chosen_bundle(options.bundle, options.store)
-    found = measure_timeline(options.file, bundle, require_face_model(), search_ms=search_ms)
-    return plan_for(found)
+    return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, which=which)
 
 
 def plan_for(found: Measured) -> Plan:
@@ -84,14 +122,43 @@ def plan_for(found: Measured) -> Plan:
     return Plan(tuple(moves))
 
 
-def _words(told: dict[str, Any]) -> str:
-    lines = []
+def _told_measured(found: Measured | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {key: found.told[key] for key in ("state", "offset_ms", "offset_std_ms", "drift_ppm", "pieces")}
+
+
+def _print(told: dict[str, Any], options: argparse.Namespace, lines: list[str]) -> None:
+    print(json.dumps(told, allow_nan=False) if options.json else "\n".join(lines))
+
+
+def _words(told: dict[str, Any]) -> list[str]:
+    lines, written = [], told["written"]
     for move in told["moves"]:
         drift = f", and {move['drift_ppm']:+.1f} ppm" if move["drift_ppm"] else ""
         since = f"from {move['from_s']:.1f} s on " if len(told["moves"]) > 1 else ""
-        lines.append(f"{since}the sound was {move['offset_ms']:+.1f} ms early{drift}: taken off")
+        done = "taken off" if told["verified"] else "moved by that" if written else "would be taken off"
+        lines.append(f"{since}the sound was {_early_or_late(move['offset_ms'])}{drift}: {done}")
+    if told["after"] is not None:
+        lines.append(f"measured again: {_spread(told['after'])}")
     shifted = told["sound"] == "shifted"
     how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {told['sound']}"
-    lines.append(f"{told['out']}: picture copied as it is, sound {how}")
+    lines.append(f"{told['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written"))
+    if told["cut_ms"]:
+        lines.append(f"{told['cut_ms']} ms of the sound were cut off, which would have begun before everything else")
+    if told["damaged_packets"]:
+        lines.append(f"{told['damaged_packets']} damaged packets were left out")
     lines += [f"{what} was left out: this container cannot hold it" for what in told["left_out"]]
-    return "\n".join(lines)
+    lines += [f"{what} was lost in this container" for what in told["lost"]]
+    return lines
+
+
+def _early_or_late(offset_ms: float) -> str:
+    return f"{abs(offset_ms):.1f} ms {'early' if offset_ms >= 0 else 'late'}"
+
+
+def _spread(measured: dict[str, Any]) -> str:
+    pieces = measured["pieces"]
+    alone = len(pieces) == 1 and measured["offset_ms"] is not None
+    offsets_ms = [measured["offset_ms"]] if alone else [p["offset_ms"] for p in pieces if p["offset_ms"] is not None]
+    return ", then ".join(_early_or_late(offset_ms) for offset_ms in offsets_ms)

@@ -1,16 +1,21 @@
 """Copies a recording with its sound moved: the picture, and everything else, packet by packet as it is.
 
 A shift only moves time stamps. Drift and steps need the sound decoded, resampled and coded again, with the same codec
-where FFmpeg can write it. The copy appears at once and whole under its name, or not at all.
+where FFmpeg can write it; so does a shift in AVI and MXF, which hold no start times. The copy appears at once and whole
+under its name, or not at all.
 
 Traps, each with a test: Matroska leaves out the decoding times of the first pictures; an MP4's edit lists and AAC's
-priming begin below zero; what would begin before everything else is left out instead, as players disagree about it.
+priming begin below zero; what would begin before everything else is left out instead, as players disagree about it;
+transport streams begin at any time, and wrap; an edit list may play pictures twice, which no copy of packets can.
 """
 
 from __future__ import annotations
 
+import errno
+import io
 import os
-from collections.abc import Iterator
+import secrets
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,12 +24,21 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from device.errors import InputFormatError, UsageError
+from device.capture.container import is_cover, open_recording
+from device.capture.joints import Joints, Packet
+from device.errors import AvdriftError, InputFormatError, UsageError
 from device.fix.plan import Plan
-from device.fix.sound import Recoder
+from device.fix.sound import Recoder, widest_layout
+from device.fix.streams import Streams, add_like, describe, in_order, is_same_container, keep
 
-_OPTIONS = {"mp4": {"movflags": "use_metadata_tags"}, "mov": {"movflags": "use_metadata_tags"}}
-_MP4_LIKE = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov"}
+_MP4_LIKE = {".mp4", ".m4v", ".mov"}
+_NO_START_TIMES = {"avi", "mxf"}
+_SOUND_IN_PICTURES = {"dv", "gxf", "mxf_d10", "mxf_opatom"}
+_EARLIEST_S, _LATEST_S = -1.0, 0.5  # beginnings that stay as they are: priming is below zero
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT, for one
+_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "too large for this file system"}
+_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
+_REMEDY = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder that can be written"
 
 
 @dataclass(slots=True)
@@ -33,35 +47,65 @@ class Copied:
 
     sound: str  # `shifted`, or the codec in which it was coded again
     left_out: list[str] = field(default_factory=list)  # streams that the container cannot hold
+    cut_s: float = 0.0  # of the sound, as it would begin before everything else
+    lost_packets: int = 0  # damaged: their stamps go back
+    rebase_s: float = 0.0  # by which all of it was moved, to begin at zero
+    video_index: int = 0  # the copy's
+    audio_index: int = 0
+    kept: dict[int, int] = field(default_factory=dict)  # the copy's stream for each of the recording's
+    same_container: bool = True
 
 
-def copy_moved(source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool) -> Copied:
+def copy_moved(
+    source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool,
+    check: Callable[[Path, Copied], None] | None = None,
+) -> Copied:  # fmt: skip
     """Write `target` with the sound of one stream moved against all others.
 
+    `check` looks at the copy before it gets its name, and raises an AvdriftError where it must not have it.
     Raises UsageError where the target may not or cannot be written, InputFormatError where the source cannot be copied.
     """
-    _check_target(source, target, force)
-    made = target.with_name(f".{target.stem}.new{target.suffix}")  # the suffix says which container
+    check_target(source, target, force)
+    made = _reserve(target)
     try:
-        with _open_target(made) as out, av.open(f"file:{source}", metadata_errors="replace") as given:
-            copied = _copy(given, out, plan, given.streams[video_index], given.streams[audio_index])
+        with open_recording(source) as given, _open_target(made, target, given) as out:
+            copied = _Copy(given, out, source, plan, video_index, audio_index).run()
         with made.open("rb+") as file:
             os.fsync(file.fileno())
-        if force:
-            made.replace(target)
-        else:  # nobody's file is lost that came meanwhile
-            os.link(made, target)
+        if check is not None:
+            check(made, copied)
+        _give_name(made, target, force)
     except FileExistsError:
         raise _exists(target) from None
+    except AvdriftError:
+        raise
     except (OSError, ValueError, av.FFmpegError) as error:
-        what = f"cannot be copied into {target.suffix} ({getattr(error, 'strerror', None) or error})"
-        raise InputFormatError(what, where=str(source), remedy="Try another container, such as OUT.mkv") from error
+        raise _failure(error, source, target) from error
     finally:
         made.unlink(missing_ok=True)
     return copied
 
 
-def _check_target(source: Path, target: Path, force: bool) -> None:
+def preview(source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool) -> Copied:
+    """What `copy_moved` would make of it; nothing is written. Raises the same."""
+    check_target(source, target, force)
+    try:
+        with open_recording(source) as given, _open_target(_Nothing(target), target, given) as out:
+            return _Copy(given, out, source, plan, video_index, audio_index).copied
+    except (OSError, ValueError, av.FFmpegError) as error:
+        raise _failure(error, source, target) from error
+
+
+class _Nothing(io.BytesIO):
+    """A file in memory, with the name that says which container."""
+
+    def __init__(self, target: Path) -> None:
+        super().__init__()
+        self.name = target.name
+
+
+def check_target(source: Path, target: Path, force: bool) -> None:
+    """Raises UsageError where this may not become the copy."""
     with suppress(OSError):
         if source.samefile(target):
             raise UsageError("is the recording itself", where=str(target), remedy="Give another name for the copy")
@@ -77,72 +121,189 @@ def _exists(target: Path) -> UsageError:
     return UsageError("exists already", where=str(target), remedy="Give another name, or --force to overwrite a file")
 
 
-def _open_target(made: Path) -> OutputContainer:
+def _reserve(target: Path) -> Path:
+    """An empty file beside the target under a name that nobody can foresee; its ending says which container."""
+    made = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
     try:
-        return av.open(f"file:{made}", "w", options=_OPTIONS.get(_MP4_LIKE.get(made.suffix.lower(), ""), {}))
+        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except (OSError, ValueError) as error:
+        raise _unwritable(error, target) from None
+    return made
+
+
+def _unwritable(error: Exception, target: Path) -> UsageError:
+    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
+    if number in _FULL:
+        remedy = "Make room there, or write to another disk"
+        return UsageError(f"cannot be written ({_FULL[number]} in {target.parent})", where=str(target), remedy=remedy)
+    if number in _CLOSED:
+        remedy = "Give a folder that you may write to"
+        return UsageError(f"cannot be written ({reason}: {target.parent})", where=str(target), remedy=remedy)
+    return UsageError(f"cannot be written ({reason})", where=str(target), remedy=_REMEDY)
+
+
+def _failure(error: Exception, source: Path, target: Path) -> AvdriftError:
+    if getattr(error, "errno", None) in _FULL:
+        return _unwritable(error, target)
+    what = f"cannot be copied into {target.suffix} ({getattr(error, 'strerror', None) or error})"
+    return InputFormatError(what, where=str(source), remedy="Try another container, such as OUT.mkv")
+
+
+def _give_name(made: Path, target: Path, force: bool) -> None:
+    if force:
+        made.replace(target)
+        return
+    try:
+        os.link(made, target)  # nobody's file is lost that came meanwhile
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        made.replace(target)
+
+
+def _open_target(made: Path | _Nothing, target: Path, given: InputContainer) -> OutputContainer:
+    # Either metadata of any name or a cover: FFmpeg's muxer writes only one of the two.
+    any_name = target.suffix.lower() in _MP4_LIKE and not any(is_cover(stream) for stream in given.streams)
+    options = {"movflags": "use_metadata_tags"} if any_name else {}
+    try:
+        out = av.open(f"file:{made}" if isinstance(made, Path) else made, "w", options=options)
     except (OSError, ValueError, av.FFmpegError) as error:
-        what = f"cannot be written ({getattr(error, 'strerror', None) or error})"
-        remedy = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder that can be written"
-        raise UsageError(what, where=str(made.with_name(made.name.removeprefix("."))), remedy=remedy) from None
+        raise _unwritable(error, target) from None
+    if out.format.name in _SOUND_IN_PICTURES:
+        out.close()
+        what = f"cannot be written ({out.format.long_name} has no way to move sound against the picture)"
+        raise UsageError(what, where=str(target), remedy="Give a name that ends in .mov or .mkv")
+    return out
 
 
-def _copy(given: InputContainer, out: OutputContainer, plan: Plan, video: Stream, audio: Stream) -> Copied:
-    out.metadata.update(given.metadata)
-    if chapters := given.chapters():
-        out.set_chapters(chapters)
-    floor_s = min(_start_s(video), _start_s(audio))
-    shift_ms = plan.shift_ms
-    same = out.format.name in given.format.name.split(",")
-    recoder: Recoder | None = None
-    copied = Copied("shifted")
-    tracks: dict[int, Stream] = {}
-    for stream in given.streams:  # in their order
-        if stream.index == audio.index and shift_ms is None:
-            same = out.format.name in given.format.name.split(",")
-            recoder = Recoder(out, audio, plan, floor_s, same_container=same)
-            tracks[stream.index], copied.sound = recoder.stream, recoder.codec
-        elif (track := _same_stream(stream, out)) is not None:
-            tracks[stream.index] = track
-        elif stream.index in (video.index, audio.index):
-            raise ValueError(f"it cannot hold this {'picture' if stream is video else 'sound'}")
-        else:
-            copied.left_out.append(f"{stream.type or 'unknown'} stream {stream.index}")
-            continue
-        tracks[stream.index].metadata.update(stream.metadata)
-    for packet in _with_decoding_times(given):
+class _Copy:
+    """One pass over the packets."""
+
+    def __init__(
+        self, given: InputContainer, out: OutputContainer, source: Path, plan: Plan, video_index: int, audio_index: int
+    ) -> None:
+        self._given, self._out, self._source = given, out, source
+        self._video, self._audio = given.streams[video_index], given.streams[audio_index]
+        self._floor_s = min(_start_s(self._video), _start_s(self._audio))
+        begin_s = min(_start_s(s) for s in given.streams if s.type in ("video", "audio") and not is_cover(s))
+        rebase_s = 0.0 if _EARLIEST_S < begin_s < _LATEST_S else -begin_s
+        same = is_same_container(given, out)
+        no_start_times = out.format.name in _NO_START_TIMES
+        self._shift_ms = None if no_start_times else plan.shift_ms
+        self.copied = Copied("shifted", rebase_s=rebase_s, same_container=same)
+        self._recoder: Recoder | None = None
+        self._streams = Streams()
+        self._last_dts: dict[int, int] = {}
+        for stream in in_order(given):
+            if stream.index == self._audio.index and self._shift_ms is None:
+                self._recoder = Recoder(
+                    out, stream, plan, self._floor_s, rebase_s=rebase_s, layout=widest_layout(source, audio_index),
+                    same_container=same, from_floor=no_start_times,
+                )  # fmt: skip
+                self._streams.made[stream.index], self.copied.sound = self._recoder.stream, self._recoder.codec
+                describe(self._recoder.stream, stream, same_container=same)
+            elif stream.index not in (self._video.index, self._audio.index):
+                keep(out, stream, source, self._streams, same_container=same)
+            elif (made := add_like(out, stream, same_container=same)) is not None:
+                self._streams.made[stream.index] = made
+            else:
+                raise self._cannot_hold(stream)
+        self.copied.left_out = self._streams.left_out
+        self.copied.kept = {index: made.index for index, made in self._streams.made.items()}
+        self.copied.video_index, self.copied.audio_index = (self.copied.kept[i] for i in (video_index, audio_index))
+
+    def run(self) -> Copied:
+        copied, streams = self.copied, self._streams
+        self._out.metadata.update(self._given.metadata)
+        self._set_chapters()
+        joints = Joints(self._given.format.name, (self._video.index, self._audio.index))
+        for packet in _with_decoding_times(joints.follow(self._given.demux())):
+            if packet.stream.index == self._audio.index and self._recoder is not None:
+                self._recoder.push(packet)
+            elif packet.stream.index in streams.made and packet.stream.index not in streams.attached:
+                self._copy(packet)
+        if self._recoder is not None:
+            self._recoder.finish()
+            copied.cut_s = self._recoder.cut_s
+        return copied
+
+    def _copy(self, packet: Packet) -> None:
         stream = packet.stream
-        if stream.index == audio.index and recoder is not None:
-            recoder.push(packet)
-        elif stream.index in tracks and packet.pts is not None:
-            if stream.index == audio.index and shift_ms is not None:
-                moved = round(shift_ms / 1000 / packet.time_base)
-                packet.pts += moved
-                packet.dts = packet.pts if packet.dts is None else packet.dts + moved
-                if packet.pts * packet.time_base < floor_s - 0.001:
-                    continue
-            packet.stream = tracks[stream.index]
-            out.mux(packet)
-    if recoder is not None:
-        recoder.finish()
-    return copied
+        if packet.pts is None:
+            packet.pts = packet.dts
+        if is_cover(stream):
+            packet.pts = packet.dts = 0
+            packet.stream = self._streams.made[stream.index]
+            self._out.mux(packet)
+            return
+        if packet.pts is None:
+            return
+        moved_s = self.copied.rebase_s
+        if stream.index == self._audio.index:
+            assert self._shift_ms is not None
+            moved_s += self._shift_ms / 1000
+        moved = round(moved_s / packet.time_base)
+        packet.pts += moved
+        packet.dts = packet.pts if packet.dts is None else packet.dts + moved
+        if stream.index == self._audio.index:
+            late_s = self._floor_s + self.copied.rebase_s - float(packet.pts * packet.time_base)
+            if late_s > 0.001:
+                self.copied.cut_s = max(self.copied.cut_s, late_s)
+                return
+        if self._goes_on(packet):
+            packet.stream = self._streams.made[stream.index]
+            self._out.mux(packet)
 
+    def _goes_on(self, packet: Packet) -> bool:
+        """Whether it can be written after those before it, as its decoding time must rise."""
+        stream = packet.stream
+        last = self._last_dts.get(stream.index)
+        if stream.type in ("video", "audio") and last is not None and packet.dts is not None and packet.dts <= last:
+            if stream.type == "audio" and packet.is_discard:
+                return False  # an edit list hides it
+            if packet.pts is None or packet.pts <= last:
+                if stream.type == "video" and "mov" in self._given.format.name:
+                    raise self._edited()
+                self.copied.lost_packets += 1
+                return False
+            packet.dts = last + 1
+        if packet.dts is not None:
+            self._last_dts[stream.index] = packet.dts
+        return True
 
-def _same_stream(stream: Stream, out: OutputContainer) -> Stream | None:
-    """The copy's stream for this one; None where its container has no place for such a stream."""
-    try:
-        return out.add_stream_from_template(stream, opaque=True)
-    except (OSError, ValueError, av.FFmpegError):
-        return None
+    def _set_chapters(self) -> None:
+        chapters = self._given.chapters()
+        for chapter in chapters:
+            assert chapter["time_base"] is not None
+            moved = round(self.copied.rebase_s / chapter["time_base"])
+            chapter["start"] += moved
+            chapter["end"] += moved
+        if chapters:
+            self._out.set_chapters(chapters)
+
+    def _edited(self) -> AvdriftError:
+        what = "its edit list joins several cuts, which need pictures that they do not show: they cannot be copied"
+        remedy = "Make one flat recording of it first: ffmpeg -i IN -c:v libx264 -crf 16 -c:a flac FLAT.mkv"
+        return InputFormatError(what, where=str(self._source), remedy=remedy)
+
+    def _cannot_hold(self, stream: Stream) -> AvdriftError:
+        kind, codec = ("picture" if stream.index == self._video.index else "sound"), stream.codec_context.name
+        ending = Path(self._out.name).suffix
+        what = f"cannot be copied into {ending}, which cannot hold this {kind} ({codec})"
+        like = self._source.suffix
+        other = "OUT.mkv" if like == ending else f"OUT{like}"
+        return InputFormatError(what, where=str(self._source), remedy=f"Try another container, such as {other}")
 
 
 def _start_s(stream: Stream) -> float:
     return float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
 
 
-def _with_decoding_times(given: InputContainer) -> Iterator[av.Packet[Stream]]:
+def _with_decoding_times(packets: Iterable[Packet]) -> Iterator[Packet]:
     """All packets; those without a decoding time get one, evenly spaced before the first that has one."""
-    waiting: dict[int, list[av.Packet[Stream]]] = {}
-    for packet in given.demux():
+    waiting: dict[int, list[Packet]] = {}
+    for packet in packets:
         if packet.size == 0:  # the end of a stream
             yield from waiting.pop(packet.stream.index, [])
             continue

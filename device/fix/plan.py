@@ -43,3 +43,7 @@ class Plan:
         """How much later all of the sound must come, where that is all that is wrong."""
         (first, *more) = self.moves
         return None if more or first.drift_ppm else first.offset_ms
+
+    def to_s(self, at_s: float) -> float:
+        """Where the sound at this time belongs."""
+        return self.moves[max(sum(move.from_s <= at_s for move in self.moves) - 1, 0)].to_s(at_s)

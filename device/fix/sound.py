@@ -2,18 +2,22 @@
 
 The pace is libswresample's ratio of two rates, told in steps of 1 ppm. Where a step makes the sound earlier, some
 of it is missing: silence takes its place. Where one makes it later, what would be heard twice is left out once.
+Containers that hold no start times get a shift in the same way: silence in front, or the beginning cut off.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import numpy.typing as npt
 
+from device.capture.container import open_recording
 from device.fix.plan import Move, Plan
 
 if TYPE_CHECKING:
@@ -26,6 +30,7 @@ _PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
 _GAP_S = 0.04  # what containers round is no gap
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
 _OPUS_HZ = 48_000
+_UNNAMED_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # where a file only counts its channels
 _TRANSPORT_STREAM = {"aac", "ac3", "mp2", "mp3", "opus"}  # FFmpeg does not say what it can hold
 _BLOCK = 1024
 
@@ -36,26 +41,36 @@ class Recoder:
     """Packets of the sound in; coded, moved ones go to the container."""
 
     def __init__(
-        self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, same_container: bool
-    ) -> None:
+        self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, rebase_s: float, layout: str,
+        same_container: bool, from_floor: bool,
+    ) -> None:  # fmt: skip
+        """What lies before `floor_s`, on the source's clock, is left out; `rebase_s` leads to the copy's clock.
+
+        `from_floor`: the sound begins there, with silence where it must, as its container holds no start times.
+        """
         assert isinstance(source, av.AudioStream)
         self._out, self._plan, self._rate_hz = out, plan, source.codec_context.sample_rate
-        self._layout = source.codec_context.layout.name
+        self._layout, self._rebase_s, self._from_floor = layout, rebase_s, from_floor
         held = out.supported_codecs | (_TRANSPORT_STREAM if out.format.name == "mpegts" else set())
-        self.codec = _encoder(source.codec_context.name, None if same_container else held)
+        self.codec = _encoder(source.codec_context.name, None if same_container else held, exact=from_floor)
         rate_hz = _OPUS_HZ if self.codec == "libopus" else self._rate_hz
         made = out.add_stream(self.codec, rate=rate_hz, layout=self._layout)
         assert isinstance(made, av.AudioStream)
         if source.codec_context.bit_rate:
-            made.codec_context.bit_rate = source.codec_context.bit_rate
+            wider = made.codec_context.channels / (source.codec_context.channels or 1)
+            made.codec_context.bit_rate = round(source.codec_context.bit_rate * max(wider, 1.0))
         self.stream = made
-        self._to_planes = av.AudioResampler("fltp", self._layout, self._rate_hz)
+        self._to_planes: av.AudioResampler | None = None
+        self._form: tuple[int, str, str] | None = None
         self._to_codec: av.AudioResampler | None = None
         self._pace: av.AudioResampler | None = None
         self._index = -1  # of the move in use
         self._end: int | None = None  # the next sample expected of the source
-        self._written = round(floor_s * self._rate_hz)  # the next sample of the copy; what is before it is left out
+        self._written = round(
+            (floor_s + rebase_s) * self._rate_hz
+        )  # the next sample of the copy; what is before it is left out
         self._begun, self._skip = False, 0
+        self.cut_s = 0.0  # of its beginning
 
     def push(self, packet: av.Packet[Stream]) -> None:
         for frame in packet.decode():
@@ -64,6 +79,9 @@ class Recoder:
 
     def finish(self) -> None:
         self._end_pace()
+        if self._from_floor and self._end is not None:  # such containers end with the shorter of both
+            until = self._end + round(self._rebase_s * self._rate_hz)
+            self._write(np.zeros((self.stream.codec_context.channels, max(until - self._written, 0)), np.float32))
         self._encode(None)
 
     def _take(self, frame: av.AudioFrame) -> None:
@@ -74,11 +92,19 @@ class Recoder:
                 self._end_pace()  # a gap, or the beginning
                 at = told
         frame.pts = None
-        for part in self._to_planes.resample(frame):
+        for part in self._planes(frame):
             planes = part.to_ndarray().astype(np.float32, copy=False)
             self._place(at, planes)
             at += planes.shape[1]
         self._end = at
+
+    def _planes(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
+        form = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if self._to_planes is None or form != self._form:  # broadcasts go from stereo to 5.1 and back
+            if self._to_planes is not None:
+                yield from self._to_planes.resample(None)
+            self._to_planes, self._form = av.AudioResampler("fltp", self._layout, self._rate_hz), form
+        yield from self._to_planes.resample(frame)
 
     def _place(self, at: int, planes: Planes) -> None:
         """The source's samples from number `at` on, cut where another move begins."""
@@ -98,11 +124,13 @@ class Recoder:
         self._index = index
         rate_hz = round(_RATIO_HZ * (1 + move.drift_ppm / 1e6))
         self._pace = av.AudioResampler("fltp", self._layout, rate_hz, options=_PACE_OPTIONS)
-        begin = round(move.to_s(at / self._rate_hz) * self._rate_hz)
+        begin = round((move.to_s(at / self._rate_hz) + self._rebase_s) * self._rate_hz)
         if not self._begun:
+            self.cut_s = max(self._written - begin, 0) / self._rate_hz
+        if not self._begun and not self._from_floor:
             self._skip, self._written, self._begun = max(self._written - begin, 0), max(self._written, begin), True
             return
-        self._skip = max(self._written - begin, 0)
+        self._begun, self._skip = True, max(self._written - begin, 0)
         if begin > self._written:
             self._write(np.zeros((self.stream.codec_context.layout.nb_channels, begin - self._written), np.float32))
 
@@ -144,10 +172,29 @@ class Recoder:
             self._out.mux(self.stream.encode(None))
 
 
-def _encoder(codec: str, supported: set[str] | None) -> str:
-    """What writes this codec; else what the container takes of what is played everywhere. None: it holds this one."""
+def widest_layout(source: Path, index: int) -> str:
+    """Of all that a track of sound has: in the middle it may go from stereo to 5.1, of which nothing shall be lost."""
+    with open_recording(source) as given:
+        stream = given.streams[index]
+        assert isinstance(stream, av.AudioStream)
+        layouts = [stream.codec_context.layout]
+        for packet in given.demux(stream):
+            with suppress(av.FFmpegError, ValueError):
+                layouts += [frame.layout for frame in packet.decode() if frame.layout.name != layouts[-1].name]
+    widest = max(layouts, key=lambda layout: layout.nb_channels)
+    unnamed = widest.name.endswith("channels")
+    return _UNNAMED_LAYOUTS.get(widest.nb_channels, widest.name) if unnamed else widest.name
+
+
+def _encoder(codec: str, supported: set[str] | None, *, exact: bool) -> str:
+    """What writes this codec; else what the container takes of what is played everywhere. None: it holds this one.
+
+    exact: without a delay of the coder, which only start times can take out again.
+    """
 
     def candidates() -> Iterator[tuple[str, str]]:
+        if exact:
+            yield (codec, codec) if codec.startswith("pcm_") else ("pcm_s16le", "pcm_s16le")
         yield codec, _ENCODERS.get(codec, codec)
         yield from (("aac", "aac"), ("opus", "libopus"), ("flac", "flac"), ("mp2", "mp2"), ("pcm_s16le", "pcm_s16le"))
 

@@ -91,3 +91,28 @@ def test_a_recording_that_nobody_can_be_sure_of_is_not_copied(
 def test_what_is_no_recording_is_an_input_error(tmp_path: Path) -> None:
     (tmp_path / "in.mkv").write_bytes(b"no")
     assert fix(tmp_path / "in.mkv", tmp_path / "out.mkv", "--offset", "5") == 3
+
+
+def test_a_dry_run_says_what_would_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fix(recording("mkv"), tmp_path / "out.mp4", "--drift", "500", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "would be taken off" in said and "coded again as flac" in said and "nothing was written" in said
+    assert not list(tmp_path.iterdir())
+    assert fix(recording("mkv"), tmp_path / "out.jpeg2", "--offset", "5", "--dry-run") == 2
+    assert fix(recording("mkv"), tmp_path / "out.ts", "--offset", "5", "--dry-run") == 3
+
+
+def test_taken_off_is_said_only_of_what_was_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert fix(recording("mkv"), tmp_path / "a.mkv", "--offset", "-40") == 0
+    said = capsys.readouterr().out
+    assert "40.0 ms late: taken off" in said and "40 ms of the sound were cut off" in said
+    assert fix(recording("mkv"), tmp_path / "b.mkv", "--offset", "-40", "--no-verify") == 0
+    assert "taken off" not in capsys.readouterr().out
+
+
+def test_nothing_is_measured_where_the_copy_cannot_be_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out.mkv").write_bytes(b"dear")
+    assert fix(recording("mkv"), tmp_path / "out.mkv", "--bundle", tmp_path / "none") == 2
+    assert "exists already" in capsys.readouterr().err

@@ -1,0 +1,75 @@
+"""Is a copy what it should be? Its streams are compared with the recording's, and where that was measured, so is it.
+
+The limits are what `avdrift fix` promises: 10 ms and 20 ppm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from device.analysis.measure import Measured
+from device.errors import InputFormatError
+from device.fix.copy import Copied
+from device.fix.inventory import differences, inventory, picture_moved_s, places
+from device.fix.place import out_of_place_s
+from device.fix.plan import Plan
+from device.records import DriftClass, State
+
+_CLOSE_S = 0.005  # where nothing was measured, the same sound is looked for in both
+LEFT_MS = 10.0
+LEFT_PPM = 20.0
+
+
+@dataclass(slots=True)
+class Verified:
+    """What was found: the copy measured, where it was, and what another container has no words for."""
+
+    after: Measured | None = None
+    lost: list[str] = field(default_factory=list)
+
+
+def verify(
+    source: Path, target: Path, made: Path, plan: Plan, copied: Copied, *, video_index: int, audio_index: int,
+    measured: Callable[[Path, Copied], Measured] | None,
+) -> Verified:  # fmt: skip
+    """Look at the copy `made`, which is to be called `target`. Raises InputFormatError where it must not be kept."""
+    before = inventory(source, video_index=video_index, audio_index=audio_index)
+    after = inventory(made, video_index=copied.video_index, audio_index=copied.audio_index)
+    found = differences(before, after, plan, copied, audio_index=audio_index)
+    moved_s = picture_moved_s(before, after, copied)
+    if copied.sound != "shifted" and moved_s is not None:
+        lies = (source, audio_index), (made, copied.audio_index)
+        off_s = out_of_place_s(*lies, places(plan, before.tracks[audio_index], moved_s))
+        if off_s is not None and abs(off_s) > _CLOSE_S:
+            found.wrong.append(f"the sound lies {1000 * off_s:+.0f} ms from where it belongs")
+    if found.wrong:
+        what = f"the copy was not kept: {'; '.join(found.wrong)}"
+        raise InputFormatError(what, where=str(target), remedy="Try another container, such as OUT.mkv")
+    verified = Verified(lost=found.lost)
+    if measured is not None:
+        verified.after = measured(made, copied)
+        if left := what_is_left(verified.after):
+            remedy = "Try another container, such as OUT.mkv, or give the offset yourself: --offset MS"
+            raise InputFormatError(f"the copy was not kept: {left}", where=str(target), remedy=remedy)
+    return verified
+
+
+def what_is_left(found: Measured) -> str | None:
+    """What a measurement still finds wrong, in words; None where sound and picture are together."""
+    track, told = found.timeline, found.told
+    if told["state"] is State.MEASURING and len(track.pieces) <= 1:
+        offsets_ms = [told["offset_ms"]]
+    else:
+        unsure = next((piece for piece in track.pieces if not piece.sure), None)
+        if unsure is not None or not track.pieces:
+            at = f" from {unsure.from_s:.0f} to {unsure.to_s:.0f} s" if unsure is not None else ""
+            return f"measured again, it is not sure{at} (state: {told['state']})"
+        offsets_ms = [track.offset_ms(piece, at_s) for piece in track.pieces for at_s in (piece.from_s, piece.to_s)]
+    worst_ms = max(offsets_ms, key=abs)
+    if abs(worst_ms) > LEFT_MS:
+        return f"measured again, it is still off by {worst_ms:+.0f} ms"
+    if track.drift_class is DriftClass.DRIFTING and abs(track.drift_ppm or 0.0) > LEFT_PPM:
+        return f"measured again, it still drifts by {track.drift_ppm:+.0f} ppm"
+    return None
