@@ -125,12 +125,20 @@ def timeline(curves: Floats, length_s: float, calibration: Calibration, sure_fro
         _piece(curves[a:b], path[a:b], (a * length_s, b * length_s), some, used, calibration, sure_from)
         for (a, b), some in zip(pairwise(cuts), blocks, strict=True)
     )
-    steps = tuple(
-        Step(new.from_s, new.offset_ms - old.offset_ms - used * (new.to_s - old.from_s) / 2)
-        for old, new in pairwise(pieces)
-    )
+    steps = _steps(pieces, used)
     drift_ppm, drift_std_ppm = (None if found is None else found * PPM_PER_MS_PER_S for found in (slope, slope_std))
     return Timeline(pieces, steps, _points(curves, length_s, calibration), drift_ppm, drift_std_ppm)
+
+
+def _steps(pieces: tuple[Piece, ...], slope: float) -> tuple[Step, ...]:
+    """From each sure piece to the next. What is not sure in between may have wandered: it has no steps of its own."""
+    found = []
+    for old, new in pairwise(piece for piece in pieces if piece.sure):
+        apart_s = (new.from_s + new.to_s - old.from_s - old.to_s) / 2
+        step_ms = new.offset_ms - old.offset_ms - slope * apart_s
+        if new.from_s == old.to_s or abs(step_ms) >= _MIN_STEP_MS:
+            found.append(Step(new.from_s, step_ms))
+    return tuple(found)
 
 
 def _path(log_odds: Floats) -> npt.NDArray[np.int64]:

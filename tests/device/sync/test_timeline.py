@@ -13,6 +13,7 @@ from device.sync.timeline import MAX_BINS, Bins, Floats, Timeline, timeline
 
 SIZE = 201
 CALIBRATION = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=0.0)
+DOUBTING = Calibration(temperature=8.0, null_log_odds=120.0, zero_offset_ms=0.0)
 
 
 def curves(offsets_ms: list[float], seed: int = 1, evidence: float = 150.0, silent: float = 0.0) -> Floats:
@@ -28,8 +29,8 @@ def curves(offsets_ms: list[float], seed: int = 1, evidence: float = 150.0, sile
     return np.array(found, np.float32)
 
 
-def told(found: Floats) -> Timeline:
-    return timeline(found, 1.0, CALIBRATION, 0.95)
+def told(found: Floats, calibration: Calibration = CALIBRATION) -> Timeline:
+    return timeline(found, 1.0, calibration, 0.95)
 
 
 def moving(seconds: int, drift_ppm: float, *steps: tuple[int, float]) -> list[float]:
@@ -69,6 +70,20 @@ def test_a_standing_offset_is_steady() -> None:
 def test_noise_alone_is_not_sure_and_has_no_steps() -> None:
     found = told(curves([0.0] * 300, evidence=0.0))
     assert not any(piece.sure for piece in found.pieces)
+
+
+def test_what_wanders_without_being_sure_has_no_steps() -> None:
+    """Somebody else's voice over a face: now this, now that fits a little, and never well."""
+    found = told(curves([0.0] * 10 + [700.0] * 8 + [-600.0] * 12, evidence=60.0), DOUBTING)
+    assert len(found.pieces) > 1 and not any(piece.sure for piece in found.pieces)
+    assert found.steps == () and found.drift_class is DriftClass.UNKNOWN
+
+
+def test_a_step_across_what_is_not_sure_is_where_it_is_sure_again() -> None:
+    found = told(curves([0.0] * 60 + [-500.0] * 4 + [100.0] * 60), DOUBTING)
+    (step,) = found.steps
+    assert step.step_ms == pytest.approx(100.0, abs=8) and step.t_s == pytest.approx(64, abs=1)
+    assert [piece.sure for piece in found.pieces] == [True, False, True]
 
 
 def test_one_wrong_second_is_no_step() -> None:
