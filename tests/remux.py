@@ -26,18 +26,20 @@ def joined(target: Path, *parts: Path) -> Path:
 
 
 def remuxed(
-    source: Path, target: Path, *, by_s: float = 0.0, prepare: Prepare | None = None, sound_by_s: float = 0.0
+    source: Path, target: Path, *, by_s: float = 0.0, prepare: Prepare | None = None, sound_pace: float = 1.0
 ) -> Path:
-    """The same packets; `prepare` sets flags and metadata, or adds what goes into the header."""
+    """The same packets; `prepare` sets flags and metadata, or adds what goes into the header.
+
+    `sound_pace`: seconds of the sound's stamps for each second of its samples.
+    """
     with av.open(str(source)) as given, av.open(str(target), "w") as made:
         tracks: list[Stream] = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         if prepare is not None:
             prepare(made, tracks)
         for packet in _timed(given):
-            late_s = by_s + (sound_by_s if packet.stream.type == "audio" else 0.0)
-            ticks = round(late_s / packet.time_base)
-            packet.pts = None if packet.pts is None else packet.pts + ticks
-            packet.dts = None if packet.dts is None else packet.dts + ticks
+            ticks, pace = round(by_s / packet.time_base), sound_pace if packet.stream.type == "audio" else 1.0
+            packet.pts = None if packet.pts is None else round(packet.pts * pace) + ticks
+            packet.dts = None if packet.dts is None else round(packet.dts * pace) + ticks
             packet.stream = tracks[packet.stream.index]
             made.mux(packet)
     return target

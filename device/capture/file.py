@@ -43,6 +43,7 @@ MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
 MISSING_END_S = 0.5
+TELLING_RATE_ERROR = 0.002  # cheap clocks stay below
 
 T = TypeVar("T")
 
@@ -104,7 +105,15 @@ class FileSource(Closing):
         trouble = self._trouble.copy()
         trouble[GAP] -= len(self._joints.at_s)  # there recordings need not touch
         found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
+        if abs(pace := self._chunks.rate_error) > TELLING_RATE_ERROR:
+            than = "slower" if pace < 0 else "faster"
+            found.append(f"the sound's time stamps run {abs(pace):.1%} {than} than its samples")
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
+
+    @property
+    def sound_error_ms(self) -> float:
+        """How far off its sound may have been placed (rms): an odd pace is followed only once it is known."""
+        return self._chunks.error_ms
 
     def __iter__(self) -> Iterator[Frame | Chunk]:
         if self._read:

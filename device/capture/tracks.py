@@ -6,6 +6,7 @@ Time stamps are those of the container, in its own time base; here they become i
 from __future__ import annotations
 
 import heapq
+import math
 from collections import Counter, deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -23,6 +24,8 @@ REORDER_FRAMES = 4
 STRAY_NS = 2 * NS_PER_S  # no codec reorders over so long a time
 FALLBACK_RATE_HZ = 25
 GAP = "gap or splice in the sound"
+_WATCH_S, _WATCH_EVERY_S, _WATCH_LEAST = 8.0, 0.015, 12
+_WATCH_SIGMAS, _WATCH_DRIFT_S, _WATCH_MAX_SLOPE = 6.0, 0.003, 0.05
 GOING_BACK = "picture or block of sound left out because its time stamp goes back"
 
 
@@ -31,14 +34,21 @@ class SampleClock:
 
     Container time stamps are rounded (1 ms in Matroska) or jitter; the count does not, but knows no gaps. The lean is
     the mean of the differences at first, then a first-order loop of CLOCK_TIME_CONSTANT_S. Only a difference of more
-    than GAP_NS, a real gap or splice, begins a new run.
+    than GAP_NS, a real gap or splice, begins a new run. Such a loop lags behind stamps that run at another rate than
+    the samples, by two seconds of the difference: `RateWatch` finds that rate, with which a new run then begins.
     """
 
     def __init__(self) -> None:
         self.start_ns = 0
         self.lean_ns = 0.0
+        self.watch = RateWatch()
         self._rate_hz = 0
         self._count = 0
+
+    @property
+    def run_s(self) -> float:
+        """Length of the run so far, by count."""
+        return self._count / self._rate_hz if self._rate_hz else 0.0
 
     def end_ns(self) -> int:
         """Time at which the next sample is due."""
@@ -52,12 +62,58 @@ class SampleClock:
         """Begin a run at `stamp_ns`, or where the last one ended."""
         self.start_ns = self.end_ns() if stamp_ns is None else stamp_ns
         self.lean_ns, self._rate_hz, self._count = 0.0, rate_hz, 0
+        self.watch = RateWatch()
 
     def advance(self, stamp_ns: int | None, count: int) -> None:
         """Take `count` samples, the first of which the file places at `stamp_ns`."""
         error_ns = 0 if stamp_ns is None else stamp_ns - self.end_ns()
+        if stamp_ns is not None:
+            self.watch.see(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
         self._count += count
         self.lean_ns += error_ns * count / min(self._count, CLOCK_TIME_CONSTANT_S * self._rate_hz)
+
+
+class RateWatch:
+    """Do time stamps run at another rate than the samples that they belong to? A straight line through the last ones.
+
+    Cheap cameras write stamps that are one or two per cent off. What is told is beyond six standard errors, and more
+    than rounding to 1 ms can look like.
+    """
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[float, float]] = deque()  # time by count, and how much later the stamp is, in s
+        self._sums = np.zeros(5)  # of 1, x, y, x², xy
+        self._squares = 0.0  # of y
+
+    def see(self, run_s: float, late_s: float) -> None:
+        if self._seen and run_s - self._seen[-1][0] < _WATCH_EVERY_S:
+            return
+        self._seen.append((run_s, late_s))
+        self._add(run_s, late_s, 1)
+        while run_s - self._seen[0][0] > _WATCH_S:
+            self._add(*self._seen.popleft(), -1)
+
+    def slope(self) -> float | None:
+        """By what share the stamps take longer than the samples; None where that is nothing to speak of."""
+        n, x, y, xx, xy = self._sums
+        if n < _WATCH_LEAST:
+            return None
+        spread, covariance, variance = xx - x * x / n, xy - x * y / n, self._squares - y * y / n
+        slope = covariance / spread
+        noise_s = math.sqrt(max(variance - slope * covariance, 0.0) / (n - 2))
+        length_s = self._seen[-1][0] - self._seen[0][0]
+        clear = abs(slope) > _WATCH_SIGMAS * noise_s / math.sqrt(spread) and abs(slope) * length_s > _WATCH_DRIFT_S
+        return float(slope) if clear and abs(slope) <= _WATCH_MAX_SLOPE else None
+
+    def late_s(self, run_s: float) -> float:
+        """How much later than by count the line is there."""
+        n, x, y, xx, xy = self._sums
+        slope = (xy - x * y / n) / (xx - x * x / n)
+        return float(y / n + slope * (run_s - x / n))
+
+    def _add(self, x: float, y: float, sign: int) -> None:
+        self._sums += sign * np.array([1.0, x, y, x * x, x * y])
+        self._squares += sign * y * y
 
 
 class AudioTrack:
@@ -70,8 +126,11 @@ class AudioTrack:
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
         self._run_count = 0  # samples given out in this run
+        self._pace = 1.0  # seconds of the stamps for each of the samples
+        self._strayed = 0.0  # seconds times squared error, of what was placed before the pace was known
         self._going_back = False
         self.seq = 0
+        self.begin_ns: int | None = None
         self.end_ns: int | None = None
 
     def feed(self, frame: av.AudioFrame) -> Iterator[Chunk]:
@@ -87,18 +146,44 @@ class AudioTrack:
             yield from self._begin(stamp_ns, form)
         elif form != self._format:
             yield from self._begin(stamp_ns if self._resampler is None else None, form)
+        elif (slope := self._clock.watch.slope()) is not None:
+            yield from self._keep_pace(slope, form)
         self._clock.advance(stamp_ns, frame.samples)
-        frame.pts = None  # the resampler must not act on it a second time
+        frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not act on it a second time
         yield from self._resample(frame if self._channel is None else one_channel(frame, self._channel))
+
+    @property
+    def rate_error(self) -> float:
+        """By what share the stamps take longer than the samples."""
+        return self._pace - 1.0
+
+    @property
+    def error_ms(self) -> float:
+        """How far off the sound was placed where its pace was not known yet, over all of the recording (rms)."""
+        if self.end_ns is None or self.begin_ns is None:
+            return 0.0
+        return 1000 * math.sqrt(self._strayed / max((self.end_ns - self.begin_ns) / NS_PER_S, 1.0))
 
     def flush(self) -> Iterator[Chunk]:
         if self._resampler is not None:
             yield from self._resample(None)
             self._resampler = None
 
+    def _source_hz(self, form: tuple[int, str, str]) -> int:
+        return round(form[0] / self._pace)
+
+    def _keep_pace(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
+        """A new run where the last one ends, at the rate of the stamps."""
+        run_s = self._clock.run_s
+        late_s = self._clock.watch.late_s(run_s)
+        off_s = late_s - self._clock.lean_ns / NS_PER_S
+        self._strayed += off_s**2 / 3 * min(run_s, _WATCH_S)
+        self._pace *= 1 + slope
+        yield from self._begin(self._clock.start_ns + round((run_s + late_s) * NS_PER_S), form)
+
     def _begin(self, stamp_ns: int | None, form: tuple[int, str, str]) -> Iterator[Chunk]:
         yield from self.flush()
-        self._clock.restart(stamp_ns, form[0])
+        self._clock.restart(stamp_ns, self._source_hz(form))
         self._format, self._run_count = form, 0
         size = self._rate_hz * CHUNK_MS // 1000
         # Without the limit a float downmix of two equal channels comes out 3 dB too loud.
@@ -112,6 +197,7 @@ class AudioTrack:
             run_ns = self._run_count * NS_PER_S // self._rate_hz
             t_ns = self._clock.start_ns + run_ns + round(self._clock.lean_ns)
             self._run_count += len(samples)
+            self.begin_ns = t_ns if self.begin_ns is None else self.begin_ns
             self.end_ns = t_ns + len(samples) * NS_PER_S // self._rate_hz
             yield Chunk(self.seq, t_ns, self._rate_hz, samples)
             self.seq += 1

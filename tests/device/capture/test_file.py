@@ -14,10 +14,11 @@ import pytest
 
 from device.capture.file import FileSource
 from device.capture.source import RecordingSource
-from device.capture.tracks import SampleClock
+from device.capture.tracks import RateWatch, SampleClock
 from device.errors import AvdriftError, CaptureError, InputFormatError, InputMissingError, InputTrackError
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests.recordings import Picture, Sound, click_times_s, damage, flash_times_s, truncate, write
+from tests.remux import remuxed
 
 VP8 = Picture("libvpx", options={"deadline": "realtime", "cpu-used": "8"})
 VP9 = Picture("libvpx-vp9", options={"deadline": "realtime", "cpu-used": "8"})
@@ -126,6 +127,29 @@ def test_gap_in_sound_is_kept(tmp_path: Path) -> None:
     assert damaged is not None and "1 × gap" in damaged
     assert next(c.t_ns / NS_PER_S for c in chunks if c.t_ns >= NS_PER_S) == pytest.approx(1.3, abs=0.08)
     assert click_times_s(chunks) == pytest.approx([0.4, 1.8, 2.4], abs=0.003)
+
+
+@pytest.mark.parametrize("pace", [0.98, 0.99, 1.01, 1.02])
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_stamps_that_run_at_another_pace_than_their_samples_are_followed(
+    tmp_path: Path, name: str, pace: float
+) -> None:
+    moments = [0.8, 1.4, 2.2, 3.4, 5.0, 7.0]
+    sound = Sound("aac", clicks_s=[t_s / pace for t_s in moments])
+    path = write(tmp_path / f"even-{name}", Picture(flashes_s=moments), sound, duration_s=8.5)
+    frames, chunks, damaged = read(remuxed(path, tmp_path / name, sound_pace=pace))
+    late_ms = 1000 * (np.array(click_times_s(chunks)) - flash_times_s(frames))
+    assert np.abs(late_ms).max() < 5, late_ms
+    assert damaged is not None and ("slower" if pace < 1 else "faster") in damaged and "gap" not in damaged
+
+
+def test_rounding_to_milliseconds_is_no_other_pace(tmp_path: Path) -> None:
+    for codec, rate_hz in (("libmp3lame", 44_100), ("aac", 44_100), ("libmp3lame", 22_050), ("flac", 44_100)):
+        path = write(tmp_path / f"{codec}{rate_hz}.mkv", sound=Sound(codec, rate_hz), duration_s=9.0)
+        _, chunks, damaged = read(path)
+        assert damaged is None
+        expected_ns = np.cumsum([0] + [len(c.samples) * NS_PER_S // 16_000 for c in chunks[:-1]])
+        assert np.ptp((np.array([c.t_ns for c in chunks]) - expected_ns)[50:]) < 0.6 * NS_PER_MS
 
 
 def test_items_come_in_order_of_time_and_are_numbered(tmp_path: Path) -> None:
@@ -362,6 +386,27 @@ def test_clock_averages_jitter_and_follows_a_slow_recorder() -> None:
     placed = np.array(drive(SampleClock(), (true_ns + rng.uniform(-5e6, 5e6, 2000).astype(int)).tolist(), 1024, 48_000))
     assert np.abs(placed - true_ns)[200:].max() < 1.5 * NS_PER_MS
     assert np.all(np.diff(placed) > 0)
+
+
+@pytest.mark.parametrize("pace", [0.98, 1.015])
+def test_watch_sees_another_pace_through_jitter(pace: float) -> None:
+    rng = np.random.default_rng(5)
+    watch, found = RateWatch(), None
+    for k in range(200):
+        run_s = k * 1024 / 48_000
+        watch.see(run_s, run_s * (pace - 1) + rng.uniform(-0.005, 0.005))
+        found = watch.slope()
+        if found is not None:
+            break
+    assert found == pytest.approx(pace - 1, abs=0.006) and 0.3 < run_s < 2.5
+
+
+def test_watch_takes_jitter_for_no_pace() -> None:
+    rng = np.random.default_rng(6)
+    watch = RateWatch()
+    for k in range(20_000):
+        watch.see(k * 1024 / 48_000, 50e-6 * k * 1024 / 48_000 + rng.uniform(-0.005, 0.005))
+        assert watch.slope() is None
 
 
 def test_clock_without_stamps_counts_and_jumps_only_over_40_ms() -> None:
