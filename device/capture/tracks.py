@@ -19,6 +19,7 @@ from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage
 
 CHUNK_MS = 20
 GAP_NS = 40 * NS_PER_MS
+_PRIMING_S = 0.15  # fragmented MP4 without edit lists begins with a coder's first block, apart from the rest
 CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short against any drift worth measuring
 REORDER_FRAMES = 4
 STRAY_NS = 2 * NS_PER_S  # no codec reorders over so long a time
@@ -126,6 +127,7 @@ class AudioTrack:
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
         self._run_count = 0  # samples given out in this run
+        self._runs = 0
         self._pace = 1.0  # seconds of the stamps for each of the samples
         self._strayed = 0.0  # seconds times squared error, of what was placed before the pace was known
         self._going_back = False
@@ -142,7 +144,8 @@ class AudioTrack:
             if self._going_back:
                 self._trouble[GOING_BACK] += 1
                 return
-            self._trouble[GAP] += 1
+            if self._runs > 1 or self._clock.run_s > _PRIMING_S:
+                self._trouble[GAP] += 1
             yield from self._begin(stamp_ns, form)
         elif form != self._format:
             yield from self._begin(stamp_ns if self._resampler is None else None, form)
@@ -184,7 +187,7 @@ class AudioTrack:
     def _begin(self, stamp_ns: int | None, form: tuple[int, str, str]) -> Iterator[Chunk]:
         yield from self.flush()
         self._clock.restart(stamp_ns, self._source_hz(form))
-        self._format, self._run_count = form, 0
+        self._format, self._run_count, self._runs = form, 0, self._runs + 1
         size = self._rate_hz * CHUNK_MS // 1000
         # Without the limit a float downmix of two equal channels comes out 3 dB too loud.
         options = {"rematrix_maxval": "1"}

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -269,6 +270,30 @@ def test_truncated_mp4_with_its_index_in_front(tmp_path: Path) -> None:
     frames, chunks, damaged = read(truncate(path, 0.5))
     assert 15 < len(frames) < 65 and len(chunks) > 40
     assert damaged is not None
+
+
+@pytest.mark.parametrize("flags", ["frag_keyframe+empty_moov", "frag_keyframe", "dash"])
+def test_a_fragmented_mp4_is_whole(tmp_path: Path, flags: str) -> None:
+    picture = Picture(options={"bf": "2", "g": "25"})
+    path = write(tmp_path / "a.mp4", picture, Sound("aac"), options={"movflags": flags})
+    assert max(map(abs, click_minus_flash_ms(path))) < 10
+
+
+def test_captions_that_go_on_do_not_make_the_rest_cut_off(tmp_path: Path) -> None:
+    """Only what the two tracks that are read declare counts."""
+    path = tmp_path / "a.mkv"
+    with av.open(str(write(tmp_path / "b.mp4"))) as given, av.open(str(path), "w") as made:
+        tracks = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        captions = made.add_mux_stream("subrip")
+        packets = [packet for packet in given.demux() if packet.dts is not None and packet.size]
+        for packet in packets:
+            packet.stream = tracks[packet.stream.index]
+            made.mux(packet)
+        caption = av.Packet(b"Goodbye")
+        caption.pts = caption.dts = 60_000
+        caption.duration, caption.time_base, caption.stream = 2000, Fraction(1, 1000), captions
+        made.mux(caption)
+    assert read(path)[2] is None
 
 
 def test_a_whole_file_is_not_damaged_when_reading_stops_early(tmp_path: Path) -> None:
