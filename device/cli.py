@@ -20,6 +20,7 @@ from device.commands.measure import measure_command
 from device.commands.model import add_model_commands, add_store_option, model_command
 from device.commands.replay import replay_command
 from device.commands.run import add_run_options, run_command
+from device.commands.track_options import add_track_options
 from device.config.file import DEFAULT_FILE
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.doctor.cli import add_doctor_command, doctor_command
@@ -53,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
     replay.add_argument("--speed", choices=("max", "realtime"), default="max")
+    add_track_options(replay)
     replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
     measured.add_argument("files", metavar="FILE", nargs="+")
@@ -60,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
         help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
     )  # fmt: skip
+    add_track_options(measured)
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
     measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")

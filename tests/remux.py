@@ -36,7 +36,7 @@ def remuxed(
         tracks: list[Stream] = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
         if prepare is not None:
             prepare(made, tracks)
-        for packet in _timed(given):
+        for packet in timed(given):
             ticks, pace = round(by_s / packet.time_base), sound_pace if packet.stream.type == "audio" else 1.0
             packet.pts = None if packet.pts is None else round(packet.pts * pace) + ticks
             packet.dts = None if packet.dts is None else round(packet.dts * pace) + ticks
@@ -45,7 +45,7 @@ def remuxed(
     return target
 
 
-def _timed(given: InputContainer) -> Iterator[av.Packet[Stream]]:
+def timed(given: InputContainer) -> Iterator[av.Packet[Stream]]:
     """Matroska tells no decoding times of the first pictures."""
     seen = 0
     for packet in given.demux():

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from device.analysis.analyzer import MEASURING_CONFIDENCE, Analyzer, WindowResult, judge, search_ticks
+from device.analysis.listen import Heard, listen
 from device.bundles.bundle import Bundle
-from device.capture.container import AS_PLAYED, TrackChoice
+from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
@@ -24,6 +26,7 @@ from device.sync.timeline import Bins, Piece, Timeline, timeline
 _LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
 _ENOUGH_MS = 600
 _SPEECH_STEP_NS = 10 * NS_PER_S
+LOW_FRAME_RATE = "low_frame_rate"
 MAX_WINDOW_S = 100  # the analyzer remembers two minutes of speech
 
 
@@ -54,6 +57,7 @@ class Measured:
     timeline: Timeline  # from the first picture on
     origin_s: float  # when that is, on the file's own clock
     damaged: str | None
+    why: str | None = None  # another sound, or one channel of it, was measured than a player would take
 
 
 class _Windows:
@@ -107,20 +111,38 @@ class _Speech:
             self._until_ns = to_ns
 
 
+class _Pace:
+    """Do pictures follow each other fast enough for lips to be read?"""
+
+    def __init__(self) -> None:
+        self._last_ns: int | None = None
+        self._slow_ns = self._all_ns = 0
+
+    def add(self, t_ns: int) -> None:
+        if self._last_ns is not None:
+            apart_ns = t_ns - self._last_ns
+            self._all_ns += apart_ns
+            self._slow_ns += apart_ns if apart_ns > FRONT_END.lip_max_frame_gap_ms * NS_PER_MS else 0
+        self._last_ns = t_ns
+
+    @property
+    def is_slow(self) -> bool:
+        return self._slow_ns > self._all_ns / 2
+
+
 def measure(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is told of a recording, and `damaged`. Raises UsageError, CaptureError."""
-    found = measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile)
-    return found.told | {"damaged": found.damaged}
+    """What is told of a recording. Raises UsageError, CaptureError."""
+    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).told
 
 
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
-    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, which: TrackChoice = AS_PLAYED,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, heard: Heard | None = None,
 ) -> Measured:  # fmt: skip
-    """The same, with the timeline. Raises UsageError, CaptureError."""
+    """The same, with the timeline. `heard`: what is to be read of it. Raises UsageError, CaptureError."""
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
@@ -128,9 +150,10 @@ def measure_timeline(
     speech = _Speech(analyzer)
     whole: _Stretch | None = None
     windows: _Windows | None = None
-    bins = Bins(size, 0)
+    bins, pace = Bins(size, 0), _Pace()
     begin_ns = end_ns = None
-    with FileSource(path, which=which) as source:
+    heard = heard or listen(path, AS_PLAYED)
+    with FileSource(path, which=heard.which) as source:
         for item in source:
             if whole is None and isinstance(item, Frame):
                 whole = _Stretch(size, item.t_ns)
@@ -141,21 +164,25 @@ def measure_timeline(
             _sum_up(analyzer.push(item), whole, bins, windows)
             if isinstance(item, Chunk):
                 speech.add(item.t_ns)
+            else:
+                pace.add(item.t_ns)
         _sum_up(analyzer.finish(), whole, bins, windows)
-        damaged = source.damaged
+        damaged, joints_s, sound_error_ms = source.damaged, source.joints_s, source.sound_error_ms
     assert whole is not None and begin_ns is not None and end_ns is not None  # a source without any frame raises
     speech.add(end_ns, last=True)
     if windows:
         windows.close()
     result = _judge_whole(whole, speech.total_ns, analyzer, end_ns)
-    measuring, sure = result.state is State.MEASURING, result.state in (State.MEASURING, State.UNCERTAIN)
+    reason = LOW_FRAME_RATE if result.state is State.NO_FACE and pace.is_slow else None
+    state = State.UNCERTAIN if reason else result.state  # there may well be a face
+    measuring, sure = result.state is State.MEASURING, state in (State.MEASURING, State.UNCERTAIN)
     track = timeline(bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE)
     limits = PROFILES[profile]
     told: dict[str, Any] = {
         "file": str(path),
-        "state": result.state,
+        "state": state,
         "offset_ms": _rounded(result.offset_ms),
-        "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best and measuring else None,
+        "offset_std_ms": _std_ms(result.best.offset_std_ms, sound_error_ms) if result.best and measuring else None,
         "confidence": round(result.best.confidence, 4) if result.best and sure else None,
         "duration_s": round((end_ns - begin_ns) / NS_PER_S, 3),
         "speech_s": round(speech.total_ns / NS_PER_S, 2),
@@ -163,21 +190,32 @@ def measure_timeline(
         "drift_std_ppm": _rounded(track.drift_std_ppm),
         "drift_class": track.drift_class,
         "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
-        "pieces": [_told_piece(piece, track) for piece in track.pieces],
+        "pieces": [_told_piece(piece, track, sound_error_ms) for piece in track.pieces],
         "verdict": _worst_verdict(track, limits),
         "profile": profile,
+        "reason": reason,
+        "audio_track": heard.track,
+        "audio_channel": heard.which.channel,
+        "other_audio_tracks": list(heard.others),
+        "joints_s": [round(joint_s - whole.from_ns / NS_PER_S, 1) for joint_s in joints_s],
+        "damaged": damaged,
     }
     if windows:
         told["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
-    return Measured(told, track, whole.from_ns / NS_PER_S, damaged)
+    return Measured(told, track, whole.from_ns / NS_PER_S, damaged, heard.why)
 
 
-def _told_piece(piece: Piece, track: Timeline) -> dict[str, Any]:
+def _std_ms(std_ms: float, sound_error_ms: float) -> float:
+    """With what is not known about when the sound was."""
+    return round(hypot(std_ms, sound_error_ms), 1)
+
+
+def _told_piece(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
     return {
         "from_s": round(piece.from_s, 1),
         "to_s": round(piece.to_s, 1),
         "offset_ms": _rounded(piece.offset_ms) if piece.sure else None,
-        "offset_std_ms": _rounded(piece.offset_std_ms) if piece.sure else None,
+        "offset_std_ms": _std_ms(piece.offset_std_ms, sound_error_ms) if piece.sure else None,
         "from_offset_ms": _rounded(track.offset_ms(piece, piece.from_s)) if piece.sure else None,
         "to_offset_ms": _rounded(track.offset_ms(piece, piece.to_s)) if piece.sure else None,
         "confidence": round(piece.confidence, 4),

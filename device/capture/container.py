@@ -12,7 +12,7 @@ from pathlib import Path
 import av
 from av.stream import Discard, Disposition, Stream
 
-from device.errors import InputFormatError, InputMissingError, InputTrackError, UsageError
+from device.errors import InputFormatError, InputMissingError, InputTrackError
 
 MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
 
@@ -64,8 +64,7 @@ def choose_tracks(
 ) -> tuple[av.VideoStream, av.AudioStream]:
     """The picture and the sound to read.
 
-    Raises UsageError where there is no such track, InputTrackError without picture or sound, InputFormatError where it
-    cannot be decoded.
+    Raises InputTrackError where there is no such track, InputFormatError where it cannot be decoded.
     """
     where = str(path)
     videos = picture_tracks(container)
@@ -89,7 +88,7 @@ def choose_tracks(
     channels = audio.codec_context.channels
     if which.channel is not None and channels and not 1 <= which.channel <= channels:
         what = f"has no channel {which.channel} in {called(audio)}: it has {channels}"
-        raise UsageError(what, where=where, remedy=f"Give --channel 1 to {channels}")
+        raise InputTrackError(what, where=where, remedy=f"Give --channel 1 to {channels}")
     size = (video.codec_context.width, video.codec_context.height)
     if not 0 < size[0] * size[1] <= MAX_PIXELS:
         what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
@@ -142,7 +141,7 @@ def called(stream: Stream) -> str:
 def _numbered(streams: list[av.VideoStream], number: int, where: str, option: str) -> av.VideoStream:
     if not 1 <= number <= len(streams):
         what = f"has no track {number} for {option}: it has {len(streams)}"
-        raise UsageError(what, where=where, remedy=f"Give 1 to {len(streams)}")
+        raise InputTrackError(what, where=where, remedy=f"Give 1 to {len(streams)}")
     return streams[number - 1]
 
 
@@ -153,5 +152,6 @@ def _wanted_audio(streams: tuple[av.AudioStream, ...], wanted: int | str, where:
         found = streams[wanted - 1] if 1 <= wanted <= len(streams) else None
     if found is None:
         have = ", ".join(called(stream) for stream in streams)
-        raise UsageError(f"has no {wanted} for --audio-track; it has {have}", where=where, remedy="Give one of these")
+        what = f"has no {wanted} for --audio-track; it has {have}"
+        raise InputTrackError(what, where=where, remedy="Give one of these")
     return found

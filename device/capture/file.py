@@ -35,7 +35,7 @@ from device.capture.container import (
 from device.capture.joints import Joints
 from device.capture.source import Closing
 from device.capture.tracks import GAP, AudioTrack, VideoTrack
-from device.errors import AvdriftError, InputFormatError
+from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
 DEFAULT_MAX_HEIGHT = 480
@@ -56,8 +56,8 @@ class FileSource(Closing):
     threads: decoder threads; more than one decodes several frames at once.
     which: the tracks and the channel, where not those that a player would take.
     Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only
-    decoding shows that a track holds nothing; UsageError where there is no such track. Damage in the middle is no
-    error: see `damaged`. Nor are recordings joined end to end: see `joints_s`.
+    decoding shows that a track holds nothing. Damage in the middle is no error: see `damaged`. Nor are recordings
+    joined end to end: see `joints_s`.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class FileSource(Closing):
         self._container = open_recording(self.path)
         try:
             self._video, self._audio = choose_tracks(self._container, self.path, which)
-        except AvdriftError:
+        except CaptureError:
             self._container.close()
             raise
         for stream in (self._video, self._audio):
@@ -106,8 +106,8 @@ class FileSource(Closing):
         trouble[GAP] -= len(self._joints.at_s)  # there recordings need not touch
         found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
         if abs(pace := self._chunks.rate_error) > TELLING_RATE_ERROR:
-            than = "slower" if pace < 0 else "faster"
-            found.append(f"the sound's time stamps run {abs(pace):.1%} {than} than its samples")
+            share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
+            found.append(f"the sound's time stamps take {share} time than its samples")
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
 
     @property

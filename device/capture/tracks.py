@@ -13,6 +13,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+import numpy.typing as npt
 from av.video.reformatter import VideoReformatter
 
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage
@@ -122,7 +123,7 @@ class AudioTrack:
 
     def __init__(self, rate_hz: int, trouble: Counter[str], *, channel: int | None = None) -> None:
         """`channel`, counted from 1, is taken instead of all together."""
-        self._rate_hz, self._trouble, self._channel = rate_hz, trouble, channel
+        self._rate_hz, self._trouble, self.channel = rate_hz, trouble, channel
         self._clock = SampleClock()
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
@@ -153,7 +154,7 @@ class AudioTrack:
             yield from self._keep_pace(slope, form)
         self._clock.advance(stamp_ns, frame.samples)
         frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not act on it a second time
-        yield from self._resample(frame if self._channel is None else one_channel(frame, self._channel))
+        yield from self._resample(frame if self.channel is None else one_channel(frame, self.channel))
 
     @property
     def rate_error(self) -> float:
@@ -267,13 +268,17 @@ class VideoTrack:
 
 def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:
     """A frame's channel, counted from 1, as mono; the last one where it has fewer."""
-    samples = frame.to_ndarray()
-    count = frame.layout.nb_channels
-    planes = samples if frame.format.is_planar else samples.reshape(-1, count).T
-    plane = np.ascontiguousarray(planes[min(channel, count) - 1][np.newaxis])
+    planes = planes_of(frame)
+    plane = np.ascontiguousarray(planes[min(channel, len(planes)) - 1][np.newaxis])
     mono = av.AudioFrame.from_ndarray(plane, format=frame.format.name, layout="mono")
     mono.sample_rate = frame.sample_rate
     return mono
+
+
+def planes_of(frame: av.AudioFrame) -> npt.NDArray[np.generic]:
+    """Samples [channels, n], of whatever type they have."""
+    samples = frame.to_ndarray()
+    return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
 def time_ns(frame: av.VideoFrame | av.AudioFrame) -> int | None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
+from device.analysis.listen import Heard, listen
 from device.bundles.bundle import Bundle
 from device.commands.model import chosen_bundle
 from device.commands.run import measure_settings, run_recording, signals
+from device.commands.track_options import track_choice
 from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
 from device.runtime.daemon import Daemon
@@ -16,16 +19,20 @@ from device.telemetry.stdout_sink import Lines
 
 def replay_command(options: argparse.Namespace) -> int:
     settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
-    return _follow(settings, bundle, options.file, realtime=options.speed == "realtime", as_lines=options.json)
+    heard = listen(Path(options.file), track_choice(options))
+    realtime = options.speed == "realtime"
+    return _follow(settings, bundle, options.file, heard, realtime=realtime, as_lines=options.json)
 
 
-def _follow(settings: MeasureSettings, bundle: Bundle, file: str, *, realtime: bool, as_lines: bool) -> int:
+def _follow(
+    settings: MeasureSettings, bundle: Bundle, file: str, heard: Heard, *, realtime: bool, as_lines: bool
+) -> int:
     """The daemon on a recording."""
     lines = Lines(sys.stdout, as_json=as_lines)
     daemon = Daemon(bundle, require_face_model(), settings, lines)
     lines.position_s = lambda: daemon.position_s
     with signals(daemon):
-        run_recording(daemon, file, realtime=realtime)
+        run_recording(daemon, file, realtime=realtime, heard=heard)
     sys.stdout.flush()
     lines.summary.write(sys.stderr)
     return 0

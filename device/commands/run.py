@@ -11,8 +11,10 @@ from contextlib import closing, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
+from device.analysis.listen import Heard, listen
 from device.bundles.rollout import following
 from device.bundles.store import Store
+from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
 from device.commands.model import chosen_bundle, default_store
 from device.config.file import load_config
@@ -78,9 +80,12 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     return 0
 
 
-def run_recording(daemon: Daemon, file: str, *, realtime: bool) -> None:
+def run_recording(daemon: Daemon, file: str, *, realtime: bool, heard: Heard | None = None) -> None:
     """A recording to its end, and a word about what was damaged in it."""
-    with FileSource(file) as source:
+    heard = heard or listen(Path(file), AS_PLAYED)
+    if heard.why:
+        print(f"avdrift: {file}: measuring {heard.track}, as {heard.why}", file=sys.stderr)
+    with FileSource(file, which=heard.which) as source:
         daemon.run([recording_feed(source)], realtime=realtime)
         if source.damaged:
             print(f"avdrift: {file}: damaged: {source.damaged}", file=sys.stderr)

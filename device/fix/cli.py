@@ -7,10 +7,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from device.analysis.listen import Heard, as_asked, listen
 from device.analysis.measure import Measured, measure_timeline
-from device.capture.container import TrackChoice, choice_of
+from device.capture.container import choice_of
 from device.capture.file import FileSource
 from device.commands.model import chosen_bundle
+from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
@@ -30,6 +32,7 @@ def add_fix_command(
     fix.add_argument("out", metavar="OUT", type=Path, help="its ending says the container, as .mp4, .mkv or .ts")
     fix.add_argument("--offset", type=float, metavar="MS", help="how far the audio is early, instead of measuring it")
     fix.add_argument("--drift", type=float, metavar="PPM", help="its slope; --offset is then that of the beginning")
+    add_track_options(fix)
     fix.add_argument("--force", action="store_true", help="overwrite OUT")
     fix.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
     fix.add_argument("--no-verify", action="store_true", help="do not look at the copy before it gets its name")
@@ -37,18 +40,18 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
-    with FileSource(options.file) as source:  # refuses what is no recording before anything is measured
+    heard = listen(options.file, track_choice(options))  # refuses what is no recording before anything is measured
+    with FileSource(options.file, which=heard.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
-    which = choice_of(options.file, video_index=video_index, audio_index=audio_index)
-    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, which)
+    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, heard)
     plan = plan_for(found) if found is not None else _given(options)
     told: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
         "moves": [{"from_s": round(move.from_s, 2), "offset_ms": round(move.offset_ms, 1),
                    "drift_ppm": round(move.drift_ppm, 1)} for move in plan.moves],
         "sound": None, "left_out": [], "lost": [], "written": False, "verified": None,
-        "before": _told_measured(found), "after": None,
+        "audio_track": heard.track, "before": _told_measured(found), "after": None,
     }  # fmt: skip
     if found is not None and what_is_left(found) is None:
         _print(told, options, [f"{options.file}: is in sync already, so nothing was written"])
@@ -57,7 +60,7 @@ def fix_command(options: argparse.Namespace) -> int:
     if options.dry_run:
         copied, verified = preview(options.file, options.out, plan, force=options.force, **streams), None
     else:
-        copied, verified = _write(options, plan, found, streams)
+        copied, verified = _write(options, plan, found, heard, streams)
     told |= {
         "sound": copied.sound, "left_out": copied.left_out, "cut_ms": round(1000 * copied.cut_s),
         "damaged_packets": copied.lost_packets, "written": not options.dry_run,
@@ -69,13 +72,15 @@ def fix_command(options: argparse.Namespace) -> int:
 
 
 def _write(
-    options: argparse.Namespace, plan: Plan, found: Measured | None, streams: dict[str, int]
+    options: argparse.Namespace, plan: Plan, found: Measured | None, heard: Heard, streams: dict[str, int]
 ) -> tuple[Copied, Verified | None]:
     verified: Verified | None = None
 
     def measured(made: Path, copied: Copied) -> Measured:
-        which = choice_of(made, video_index=copied.video_index, audio_index=copied.audio_index)
-        return _measured(made, options, which)
+        which = choice_of(
+            made, video_index=copied.video_index, audio_index=copied.audio_index, channel=heard.which.channel
+        )
+        return _measured(made, options, as_asked(made, which))
 
     def check(made: Path, copied: Copied) -> None:
         nonlocal verified
@@ -98,10 +103,10 @@ def _given(options: argparse.Namespace) -> Plan:
         raise UsageError(f"{drift_ppm:g} ppm is not possible", where="--drift", remedy="Give -5000 to 5000") from None
 
 
-def _measured(file: Path, options: argparse.Namespace, which: TrackChoice) -> Measured:
+def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured:
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     bundle = chosen_bundle(options.bundle, options.store)
-    return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, which=which)
+    return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, heard=heard)
 
 
 def plan_for(found: Measured) -> Plan:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+from fractions import Fraction
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
 import pytest
 
 from device.analysis.measure import measure
@@ -20,12 +22,35 @@ from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bund
 
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
+READ_KEYS = ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
 WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "verdict"]
 
 
 @cache
 def measured(path: Path, bundle: Path | None = None, window_s: float | None = None) -> dict[str, object]:
     return measure(path, load_bundle(bundle or tiny_bundle()), require_face_model(), window_s=window_s)
+
+
+def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
+    path = tmp_path / "slow.mkv"
+    with av.open(str(talking())) as given, av.open(str(path), "w") as made:
+        picture = made.add_stream("mpeg4", rate=Fraction(15, 2), width=320, height=240)
+        assert isinstance(picture, av.VideoStream)
+        picture.bit_rate = 2_000_000
+        picture.codec_context.time_base = Fraction(2, 15)
+        sound = made.add_stream_from_template(given.streams.audio[0], opaque=True)
+        shown = 0
+        for packet in given.demux():
+            if packet.stream.type == "audio" and packet.size:
+                packet.stream = sound
+                made.mux(packet)
+            for frame in packet.decode() if packet.stream.type == "video" else ():
+                if isinstance(frame, av.VideoFrame) and frame.time * 7.5 >= shown:
+                    frame.pts, frame.time_base, shown = shown, Fraction(2, 15), shown + 1
+                    made.mux(picture.encode(frame))
+        made.mux(picture.encode(None))
+    found = measured(path)
+    assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "low_frame_rate", None)
 
 
 def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
@@ -35,9 +60,9 @@ def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
 
 
 def test_keys_are_the_documented_ones() -> None:
-    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, "damaged"]
+    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, *READ_KEYS]
     found = measured(talking(), window_s=1.0)
-    assert list(found) == [*KEYS, *MORE_KEYS, "windows", "damaged"]
+    assert list(found) == [*KEYS, *MORE_KEYS, *READ_KEYS, "windows"]
     assert all(list(window) == WINDOW_KEYS for window in windows_of(found))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

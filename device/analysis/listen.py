@@ -1,0 +1,160 @@
+"""Which sound of a recording is measured: the one that a player would take, unless nobody speaks in it.
+
+Method: of the first minutes, each track's share of speech (`device.features.vad`), and of quiet: in speech many
+moments are far below the average of the second around them, in music few are (Scheirer and Slaney, "Construction and
+evaluation of a robust multifeature speech/music discriminator", ICASSP 1997). All channels together are taken, as long
+as they do not cancel each other and somebody speaks in them; else the one channel in which most is spoken.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import av
+import numpy as np
+from av.audio.codeccontext import AudioCodecContext
+
+from device.capture.container import TrackChoice, called, choice_of, choose_tracks, open_recording
+from device.capture.joints import Packet
+from device.capture.tracks import AudioTrack, planes_of
+from device.features.contract import AUDIO_RATE_HZ
+from device.features.vad import SpeechStream
+from device.records import Chunk
+
+_ENOUGH_S = 6.0  # of speech: then there is no more to find out
+_LONGER_S, _LONGEST_S = 30.0, 300.0
+_LEAST_SPEECH, _LEAST_QUIET = 0.15, 0.15
+_MAX_CHANNELS = 8
+_CANCELLED = 0.1  # of the louder channel's power: opposite channels leave nothing, different ones half
+_QUIET_LEVEL = 0.5  # of the mean amplitude of a second
+_CHUNKS_OF_A_SECOND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What to read, and what a person is told of it."""
+
+    which: TrackChoice
+    track: str  # as people call it
+    others: tuple[str, ...] = ()
+    why: str | None = None  # where it is not what a player would take
+
+
+@dataclass(slots=True)
+class _Ear:
+    """Listens to one track, or to one channel of it."""
+
+    sound: AudioTrack
+    speech: SpeechStream = field(default_factory=SpeechStream)
+    flags: list[bool] = field(default_factory=list)
+    levels: list[float] = field(default_factory=list)  # amplitude of each chunk
+    power: float = 0.0  # of all channels together, and of the loudest alone
+    loudest: float = 0.0
+
+    def hear(self, frame: av.AudioFrame) -> None:
+        if self.sound.channel is None and frame.layout.nb_channels == 2:
+            left, right = (planes_of(frame)[number].astype(np.float64) for number in (0, 1))
+            self.power += float(((left + right) ** 2).sum()) / 4
+            self.loudest += float(max((left**2).sum(), (right**2).sum()))
+        for chunk in self.sound.feed(frame):
+            self._take(chunk)
+
+    def _take(self, chunk: Chunk) -> None:
+        self.levels.append(float(np.sqrt(np.mean(chunk.samples**2))) if len(chunk.samples) else 0.0)
+        self.flags += self.speech.push(chunk)[1].tolist()
+
+    @property
+    def length_s(self) -> float:
+        return len(self.levels) / _CHUNKS_OF_A_SECOND
+
+    @property
+    def cancelled(self) -> bool:
+        return self.power < _CANCELLED * self.loudest
+
+    @property
+    def speech_s(self) -> float:
+        return sum(self.flags) / 100
+
+    @property
+    def spoken(self) -> bool:
+        """Whether somebody speaks in it, rather than plays."""
+        levels = np.array(self.levels[: len(self.levels) // _CHUNKS_OF_A_SECOND * _CHUNKS_OF_A_SECOND])
+        if not len(levels) or not self.flags:
+            return False
+        seconds = levels.reshape(-1, _CHUNKS_OF_A_SECOND)
+        heard = seconds[seconds.mean(axis=1) > 10 ** (-60 / 20)]
+        quiet = float((heard < _QUIET_LEVEL * heard.mean(axis=1, keepdims=True)).mean()) if len(heard) else 0.0
+        return bool(np.mean(self.flags) >= _LEAST_SPEECH and quiet >= _LEAST_QUIET)
+
+
+def listen(path: Path, asked: TrackChoice) -> Heard:
+    """The tracks and the channel to read. Raises CaptureError."""
+    with open_recording(path) as container:  # streams tell nothing once it is closed
+        video, played = (stream.index for stream in choose_tracks(container, path, asked))
+        sounds = [stream for stream in container.streams.audio if _has_decoder(stream)]
+        names = {stream.index: called(stream) for stream in sounds}
+        channels = {stream.index: min(stream.codec_context.channels, _MAX_CHANNELS) for stream in sounds}
+    chosen, channel, why = played, asked.channel, None
+    among = [played] if asked.audio is not None else list(names)
+    if channel is None and (len(among) > 1 or channels[played] > 1):
+        ears = _hear(path, [(index, None) for index in among], played)
+        spoken = [index for index in among if ears[index, None].spoken]
+        if spoken and played not in spoken:
+            chosen = max(spoken, key=lambda index: ears[index, None].speech_s)
+            why = f"nobody speaks in {names[played]}"
+        if not spoken or ears[chosen, None].cancelled:
+            several = [index for index in ([chosen] if spoken else among) if channels[index] > 1]
+            best = _one_channel(path, [(index, number + 1) for index in several for number in range(channels[index])])
+            if best is not None:
+                chosen, channel = best
+                why = "its channels cancel each other, or nobody speaks in all of them together"
+    which = choice_of(path, video_index=video, audio_index=chosen, channel=channel)
+    return Heard(which, names[chosen], tuple(name for index, name in names.items() if index != chosen), why)
+
+
+def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """The channel in which most is spoken: (stream, number)."""
+    if not keys:
+        return None
+    ears = _hear(path, keys, keys[0][0])
+    return max((key for key in keys if ears[key].spoken), key=lambda key: ears[key].speech_s, default=None)
+
+
+def as_asked(path: Path, asked: TrackChoice) -> Heard:
+    """The same without listening: what a player would take where nothing was asked for."""
+    with open_recording(path) as container:
+        _, audio = choose_tracks(container, path, asked)
+        others = tuple(called(stream) for stream in container.streams.audio if stream.index != audio.index)
+        return Heard(asked, called(audio), others)
+
+
+def _hear(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Ear]:
+    """The beginnings of these tracks or channels, until enough is known of the first, or of another that is spoken."""
+    ears = {(index, channel): _Ear(AudioTrack(AUDIO_RATE_HZ, Counter(), channel=channel)) for index, channel in keys}
+    with open_recording(path) as container:
+        wanted = {index for index, _ in keys}
+        for packet in container.demux([container.streams[index] for index in wanted]):
+            for frame in _decoded(packet):
+                for (index, _), ear in ears.items():
+                    if index == packet.stream.index:
+                        ear.hear(frame)
+            done = max(ear.length_s for ear in ears.values())
+            enough = any(ear.speech_s > _ENOUGH_S and ear.spoken for (index, _), ear in ears.items() if index == first)
+            if done > _LONGEST_S or enough or (done > _LONGER_S and any(ear.spoken for ear in ears.values())):
+                break
+    return ears
+
+
+def _decoded(packet: Packet) -> list[av.AudioFrame]:
+    try:
+        return [frame for frame in packet.decode() if isinstance(frame, av.AudioFrame) and frame.sample_rate > 0]
+    except (av.FFmpegError, ValueError):
+        return []
+
+
+def _has_decoder(stream: av.AudioStream) -> bool:
+    context: AudioCodecContext | None = stream.codec_context
+    return context is not None
