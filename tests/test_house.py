@@ -25,6 +25,7 @@ IMPORT_NAMES = {
     "opencv-python-headless": {"cv2"},
     "prometheus-client": {"prometheus_client"},
     "paho-mqtt": {"paho"},
+    "pysubs2": {"pysubs2"},
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.

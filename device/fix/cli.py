@@ -16,6 +16,7 @@ from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
+from device.fix.captions import beside, write_moved
 from device.fix.copy import Copied, check_target, copy_moved, preview
 from device.fix.plan import Move, Plan
 from device.fix.verify import Verified, verify, what_is_left
@@ -32,6 +33,10 @@ def add_fix_command(
     fix.add_argument("out", metavar="OUT", type=Path, help="its ending says the container, as .mp4, .mkv or .ts")
     fix.add_argument("--offset", type=float, metavar="MS", help="how far the audio is early, instead of measuring it")
     fix.add_argument("--drift", type=float, metavar="PPM", help="its slope; --offset is then that of the beginning")
+    fix.add_argument(
+        "--move", choices=("sound", "picture"), default="sound",
+        help="sound moves the track that was measured (default); picture moves picture and captions against all sound",
+    )  # fmt: skip
     add_track_options(fix)
     fix.add_argument("--force", action="store_true", help="overwrite OUT")
     fix.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
@@ -44,6 +49,10 @@ def fix_command(options: argparse.Namespace) -> int:
     with FileSource(options.file, which=heard.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
+    move_picture = options.move == "picture"
+    if move_picture:
+        for given, made in beside(options.file, options.out):
+            check_target(given, made, options.force)
     found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, heard)
     plan = plan_for(found) if found is not None else _given(options)
     told: dict[str, Any] = {
@@ -58,14 +67,18 @@ def fix_command(options: argparse.Namespace) -> int:
         return 0
     streams = {"video_index": video_index, "audio_index": audio_index}
     if options.dry_run:
-        copied, verified = preview(options.file, options.out, plan, force=options.force, **streams), None
+        copied, verified = (
+            preview(options.file, options.out, plan, force=options.force, move_picture=move_picture, **streams),
+            None,
+        )
     else:
         copied, verified = _write(options, plan, found, heard, streams)
+    captions = _move_captions(options, copied) if copied.picture_later_s else []
     told |= {
         "sound": copied.sound, "left_out": copied.left_out, "cut_ms": round(1000 * copied.cut_s),
-        "damaged_packets": copied.lost_packets, "written": not options.dry_run,
-        "verified": None if verified is None else True, "lost": verified.lost if verified else [],
-        "after": _told_measured(verified.after if verified else None),
+        "captions": [str(path) for path in captions], "damaged_packets": copied.lost_packets,
+        "written": not options.dry_run, "verified": None if verified is None else True,
+        "lost": verified.lost if verified else [], "after": _told_measured(verified.after if verified else None),
     }  # fmt: skip
     _print(told, options, _words(told))
     return 0
@@ -88,9 +101,24 @@ def _write(
         verified = verify(options.file, options.out, made, plan, copied, measured=again, **streams)
 
     copied = copy_moved(
-        options.file, options.out, plan, force=options.force, check=None if options.no_verify else check, **streams
-    )
+        options.file, options.out, plan, force=options.force, move_picture=options.move == "picture",
+        check=None if options.no_verify else check, **streams,
+    )  # fmt: skip
     return copied, verified
+
+
+def _move_captions(options: argparse.Namespace, copied: Copied) -> list[Path]:
+    """What lies beside the recording is moved with the picture; the names of what lies beside the copy then."""
+    pairs = beside(options.file, options.out)
+    for given, made in [] if options.dry_run else pairs:
+        try:
+            write_moved(given, made, copied.picture_later_s)
+        except OSError as error:
+            what = f"cannot be written ({error.strerror})"
+            raise UsageError(
+                what, where=str(made), remedy="The copy itself is whole; make room, and try again"
+            ) from error
+    return [made for _, made in pairs]
 
 
 def _given(options: argparse.Namespace) -> Plan:
@@ -149,6 +177,7 @@ def _words(told: dict[str, Any]) -> list[str]:
     shifted = told["sound"] == "shifted"
     how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {told['sound']}"
     lines.append(f"{told['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written"))
+    lines += [f"{path}: captions, moved with the picture" for path in told["captions"]]
     if told["cut_ms"]:
         lines.append(f"{told['cut_ms']} ms of the sound were cut off, which would have begun before everything else")
     if told["damaged_packets"]:

@@ -50,6 +50,8 @@ class Copied:
     cut_s: float = 0.0  # of the sound, as it would begin before everything else
     lost_packets: int = 0  # damaged: their stamps go back
     rebase_s: float = 0.0  # by which all of it was moved, to begin at zero
+    all_sound: bool = False  # moved against the picture, not only the track that was measured
+    picture_later_s: float = 0.0  # than all else, and with it captions and chapters
     video_index: int = 0  # the copy's
     audio_index: int = 0
     kept: dict[int, int] = field(default_factory=dict)  # the copy's stream for each of the recording's
@@ -58,10 +60,11 @@ class Copied:
 
 def copy_moved(
     source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool,
-    check: Callable[[Path, Copied], None] | None = None,
+    move_picture: bool = False, check: Callable[[Path, Copied], None] | None = None,
 ) -> Copied:  # fmt: skip
     """Write `target` with the sound of one stream moved against all others.
 
+    `move_picture`: of picture and sound, whichever is early waits, the picture with its captions, and all sound.
     `check` looks at the copy before it gets its name, and raises an AvdriftError where it must not have it.
     Raises UsageError where the target may not or cannot be written, InputFormatError where the source cannot be copied.
     """
@@ -69,7 +72,7 @@ def copy_moved(
     made = _reserve(target)
     try:
         with open_recording(source) as given, _open_target(made, target, given) as out:
-            copied = _Copy(given, out, source, plan, video_index, audio_index).run()
+            copied = _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).run()
         with made.open("rb+") as file:
             os.fsync(file.fileno())
         if check is not None:
@@ -86,12 +89,15 @@ def copy_moved(
     return copied
 
 
-def preview(source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool) -> Copied:
+def preview(
+    source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool,
+    move_picture: bool = False,
+) -> Copied:  # fmt: skip
     """What `copy_moved` would make of it; nothing is written. Raises the same."""
     check_target(source, target, force)
     try:
         with open_recording(source) as given, _open_target(_Nothing(target), target, given) as out:
-            return _Copy(given, out, source, plan, video_index, audio_index).copied
+            return _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).copied
     except (OSError, ValueError, av.FFmpegError) as error:
         raise _failure(error, source, target) from error
 
@@ -181,8 +187,9 @@ class _Copy:
     """One pass over the packets."""
 
     def __init__(
-        self, given: InputContainer, out: OutputContainer, source: Path, plan: Plan, video_index: int, audio_index: int
-    ) -> None:
+        self, given: InputContainer, out: OutputContainer, source: Path, plan: Plan, video_index: int, audio_index: int,
+        *, move_picture: bool,
+    ) -> None:  # fmt: skip
         self._given, self._out, self._source = given, out, source
         self._video, self._audio = given.streams[video_index], given.streams[audio_index]
         self._floor_s = min(_start_s(self._video), _start_s(self._audio))
@@ -192,6 +199,8 @@ class _Copy:
         no_start_times = out.format.name in _NO_START_TIMES
         self._shift_ms = None if no_start_times else plan.shift_ms
         self.copied = Copied("shifted", rebase_s=rebase_s, same_container=same)
+        if move_picture:
+            self._let_wait()
         self._recoder: Recoder | None = None
         self._streams = Streams()
         self._last_dts: dict[int, int] = {}
@@ -212,6 +221,15 @@ class _Copy:
         self.copied.left_out = self._streams.left_out
         self.copied.kept = {index: made.index for index, made in self._streams.made.items()}
         self.copied.video_index, self.copied.audio_index = (self.copied.kept[i] for i in (video_index, audio_index))
+
+    def _let_wait(self) -> None:
+        """Nothing is cut: what is early begins later."""
+        if self._shift_ms is None:
+            what = "the picture cannot be moved where drift or steps need the sound coded again, nor in AVI and MXF"
+            raise UsageError(what, where="--move", remedy="Leave out --move picture")
+        self.copied.all_sound = True
+        self.copied.picture_later_s = max(-self._shift_ms / 1000, 0.0)
+        self._shift_ms = max(self._shift_ms, 0.0)
 
     def run(self) -> Copied:
         copied, streams = self.copied, self._streams
@@ -240,9 +258,12 @@ class _Copy:
         if packet.pts is None:
             return
         moved_s = self.copied.rebase_s
-        if stream.index == self._audio.index:
+        is_moved = stream.type == "audio" if self.copied.all_sound else stream.index == self._audio.index
+        if is_moved:
             assert self._shift_ms is not None
             moved_s += self._shift_ms / 1000
+        else:
+            moved_s += self.copied.picture_later_s
         moved = round(moved_s / packet.time_base)
         packet.pts += moved
         packet.dts = packet.pts if packet.dts is None else packet.dts + moved
@@ -276,7 +297,7 @@ class _Copy:
         chapters = self._given.chapters()
         for chapter in chapters:
             assert chapter["time_base"] is not None
-            moved = round(self.copied.rebase_s / chapter["time_base"])
+            moved = round((self.copied.rebase_s + self.copied.picture_later_s) / chapter["time_base"])
             chapter["start"] += moved
             chapter["end"] += moved
         if chapters:

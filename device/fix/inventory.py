@@ -6,7 +6,7 @@ Conventions: times in s on a file's own clock. `wrong` is what nobody was told o
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from av.stream import Disposition, Stream
@@ -119,9 +119,11 @@ def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied,
         if copy is None or copy.kind != track.kind:
             found.wrong.append(f"{track.name} is missing")
             continue
-        at = plan if index == audio_index else None
+        at = plan if index == audio_index or (copied.all_sound and track.kind == "audio") else None
         found.wrong += _missing_time(track, copy, at, moved_s, copied, found)
-        _compare_words(track, copy, found, same_container=copied.same_container)
+        alone = sum(other.kind == track.kind for other in before.tracks.values()) == 1
+        flags = track.flags & ~Disposition.default if alone else track.flags  # there is nothing to choose from
+        _compare_words(replace(track, flags=flags), copy, found, same_container=copied.same_container)
     found.wrong += _out_of_place(before.tracks[audio_index], after, plan, moved_s, copied)
     _compare_rest(before, after, found, copied, audio_index=audio_index)
     return found
