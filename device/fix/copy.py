@@ -312,9 +312,9 @@ class _Copy:
         kind, codec = ("picture" if stream.index == self._video.index else "sound"), stream.codec_context.name
         ending = Path(self._out.name).suffix
         what = f"cannot be copied into {ending}, which cannot hold this {kind} ({codec})"
-        like = self._source.suffix
-        other = "OUT.mkv" if like == ending else f"OUT{like}"
-        return InputFormatError(what, where=str(self._source), remedy=f"Try another container, such as {other}")
+        like = self._source.suffix.lower()
+        other = ".mov" if like in (".dv", ".gxf", ending.lower()) else like
+        return InputFormatError(what, where=str(self._source), remedy=f"Try another container, such as OUT{other}")
 
 
 def _start_s(stream: Stream) -> float:

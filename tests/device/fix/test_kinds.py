@@ -111,6 +111,7 @@ def two_tracks(path: Path, ending: str) -> Path:
         captions.disposition = Disposition.forced
         if ending == "mkv":
             made.add_attachment("cover.png", "image/png", png())
+            made.add_attachment("font.ttf", "application/x-truetype-font", b"font" * 99)
         seen = 0
         for packet in given.demux():
             if not packet.size:
@@ -161,7 +162,7 @@ def test_flags_titles_captions_covers_and_the_track_that_is_played_are_kept(
 
 def test_a_cover_goes_from_matroska_to_mp4_and_back(tmp_path: Path) -> None:
     source = two_tracks(tmp_path / "in.mkv", "mkv")
-    assert fixed(source, tmp_path / "out.mp4", EARLY, audio_index=2).left_out == ["subtitle 1 (fra)"]
+    assert fixed(source, tmp_path / "out.mp4", EARLY, audio_index=2).left_out == ["subtitle 1 (fra)", "attachment 1"]
     fixed(tmp_path / "out.mp4", tmp_path / "back.mkv", EARLY, audio_index=2)
     for name in ("out.mp4", "back.mkv"):
         assert [flags for _, flags, *_ in told(tmp_path / name)].count(Disposition.attached_pic) == 1
@@ -216,6 +217,16 @@ def test_sound_that_goes_from_stereo_to_more_channels_keeps_them(tmp_path: Path)
     fixed(source, tmp_path / "out.ts", Plan((Move(0.0, 40.0), Move(4.3, -40.0))))
     with av.open(str(tmp_path / "out.ts")) as container:
         assert container.streams.audio[0].codec_context.layout.name.startswith("5.1")
+
+
+def test_dv_is_sent_to_a_container_that_moves_sound(tmp_path: Path) -> None:
+    picture = Picture("dvvideo", width=720, height=576, flashes_s=FLASHES_S)
+    source = write(tmp_path / "in.dv", picture, Sound("pcm_s16le", clicks_s=FLASHES_S))
+    for name in ("out.dv", "out.mkv"):
+        with pytest.raises((InputFormatError, UsageError), match=r"\.mov"):
+            fixed(source, tmp_path / name, EARLY)
+    fixed(source, tmp_path / "out.mov", EARLY)
+    assert moved_ms(source, tmp_path / "out.mov") == pytest.approx([80.0] * 4, abs=1.5)
 
 
 def test_a_picture_that_a_container_cannot_hold_is_named(tmp_path: Path) -> None:
