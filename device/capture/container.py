@@ -110,7 +110,11 @@ def picture_tracks(container: av.container.InputContainer) -> list[av.VideoStrea
 
 
 def is_cover(stream: Stream) -> bool:
-    return bool(stream.disposition & Disposition.attached_pic)
+    """Also one that a copy between containers has made a video stream of."""
+    mimetype = next((value for word, value in stream.metadata.items() if word.lower() == "mimetype"), "")
+    return bool(stream.disposition & Disposition.attached_pic) or (
+        stream.type == "video" and mimetype.startswith("image/")
+    )
 
 
 def is_chapter_list(stream: Stream) -> bool:

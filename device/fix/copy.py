@@ -18,6 +18,7 @@ import secrets
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -32,6 +33,7 @@ from device.fix.sound import Recoder, widest_layout
 from device.fix.streams import Streams, add_like, describe, in_order, is_same_container, keep
 
 _MP4_LIKE = {".mp4", ".m4v", ".mov"}
+_FINE = Fraction(1, 14_112_000)  # holds all common rates of sound, and 1/90000
 _NO_START_TIMES = {"avi", "mxf"}
 _SOUND_IN_PICTURES = {"dv", "gxf", "mxf_d10", "mxf_opatom"}
 _EARLIEST_S, _LATEST_S = -1.0, 0.5  # beginnings that stay as they are: priming is below zero
@@ -192,11 +194,11 @@ class _Copy:
     ) -> None:  # fmt: skip
         self._given, self._out, self._source = given, out, source
         self._video, self._audio = given.streams[video_index], given.streams[audio_index]
-        self._floor_s = min(_start_s(self._video), _start_s(self._audio))
         begin_s = min(_start_s(s) for s in given.streams if s.type in ("video", "audio") and not is_cover(s))
         rebase_s = 0.0 if _EARLIEST_S < begin_s < _LATEST_S else -begin_s
         same = is_same_container(given, out)
         no_start_times = out.format.name in _NO_START_TIMES
+        self._floor_s = min(_start_s(self._video), _start_s(self._audio))
         self._shift_ms = None if no_start_times else plan.shift_ms
         self.copied = Copied("shifted", rebase_s=rebase_s, same_container=same)
         if move_picture:
@@ -257,6 +259,7 @@ class _Copy:
             return
         if packet.pts is None:
             return
+        _refine(packet)
         moved_s = self.copied.rebase_s
         is_moved = stream.type == "audio" if self.copied.all_sound else stream.index == self._audio.index
         if is_moved:
@@ -319,6 +322,15 @@ class _Copy:
 
 def _start_s(stream: Stream) -> float:
     return float((stream.start_time or 0) * stream.time_base) if stream.time_base else 0.0
+
+
+def _refine(packet: Packet) -> None:
+    """Stamps in a fine unit: AVI counts in blocks of sound, others in milliseconds."""
+    scale = packet.time_base / _FINE
+    packet.pts = None if packet.pts is None else round(packet.pts * scale)
+    packet.dts = None if packet.dts is None else round(packet.dts * scale)
+    packet.duration = round((packet.duration or 0) * scale)
+    packet.time_base = _FINE
 
 
 def _with_decoding_times(packets: Iterable[Packet]) -> Iterator[Packet]:

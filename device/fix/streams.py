@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 from av.codec.context import CodecContext
 from av.container import InputContainer, OutputContainer
-from av.stream import Stream
+from av.stream import Disposition, Stream
 
 from device.capture.container import called, is_chapter_list, is_cover, open_recording, picture_tracks
 
@@ -68,7 +68,7 @@ def keep(out: OutputContainer, stream: Stream, source: Path, streams: Streams, *
         return  # the muxer makes them anew
     if is_cover(stream) and out.format.name == "matroska":
         _attach_cover(out, stream, source, streams)
-    elif (made := add_like(out, stream, same_container=same_container)) is not None:
+    elif not _is_timecode(stream) and (made := add_like(out, stream, same_container=same_container)) is not None:
         streams.made[stream.index] = made
         if stream.type == "attachment":
             streams.attached.add(stream.index)
@@ -82,7 +82,7 @@ def describe(made: Stream, stream: Stream, *, same_container: bool) -> None:
     made.metadata.update(stream.metadata)
     if name := stream.metadata.get("name"):  # MP4 has titles under another name than that by which they are written
         made.metadata.setdefault("title", name)
-    made.disposition = stream.disposition
+    made.disposition = stream.disposition | (Disposition.attached_pic if is_cover(stream) else Disposition(0))
     if same_container and stream.id >= _FIRST_FREE_ID:
         made.id = stream.id
 
@@ -145,8 +145,9 @@ def _attach_cover(out: OutputContainer, stream: Stream, source: Path, streams: S
     if codec not in _PICTURE_TYPES or picture is None:
         streams.left_out.append("cover")
         return
-    mimetype = stream.metadata.get("mimetype") or _PICTURE_TYPES[codec]
-    name = stream.metadata.get("filename") or f"cover.{mimetype.partition('/')[2].replace('jpeg', 'jpg')}"
+    words = {word.lower(): value for word, value in stream.metadata.items()}
+    mimetype = words.get("mimetype") or _PICTURE_TYPES[codec]
+    name = words.get("filename") or f"cover.{mimetype.partition('/')[2].replace('jpeg', 'jpg')}"
     streams.made[stream.index] = out.add_attachment(name, mimetype, picture)
     streams.attached.add(stream.index)
 

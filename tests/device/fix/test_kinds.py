@@ -84,6 +84,27 @@ def test_sound_is_cut_or_padded_where_no_start_time_can_move_it(
     assert moved_ms(source, out) == pytest.approx([expected_ms] * 4, abs=1.5)
 
 
+@pytest.mark.parametrize("plan", [EARLY, LATE], ids=["early", "late"])
+def test_sound_that_does_not_begin_with_the_picture_goes_into_avi(tmp_path: Path, plan: Plan) -> None:
+    for name, start_s in (("a", 0.28), ("b", 0.0)):
+        picture = Picture("mpeg4", start_s=0.28 - start_s, flashes_s=FLASHES_S)
+        source = write(tmp_path / f"{name}.mkv", picture, Sound("flac", start_s=start_s, clicks_s=FLASHES_S))
+        fixed(source, tmp_path / f"{name}.avi", plan)
+        wanted_ms = plan.moves[0].offset_ms
+        assert moved_ms(source, tmp_path / f"{name}.avi") == pytest.approx([wanted_ms] * 4, abs=1.5)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "mp4"])
+def test_a_shift_is_exact_where_time_stamps_are_coarse(tmp_path: Path, ending: str) -> None:
+    """AVI counts MP3 in its blocks."""
+    picture = Picture("mpeg4", flashes_s=FLASHES_S)
+    source = write(tmp_path / "in.avi", picture, Sound("libmp3lame", clicks_s=FLASHES_S))
+    for offset_ms in (91.0, -67.0):
+        out = tmp_path / f"{offset_ms}.{ending}"
+        fixed(source, out, Plan((Move(0.0, offset_ms),)))
+        assert moved_ms(source, out) == pytest.approx([offset_ms] * 4, abs=1.5)
+
+
 @pytest.mark.parametrize("name", ["out.dv", "out.gxf"])
 def test_containers_that_cannot_move_sound_are_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(UsageError, match=r"no way to move sound.*\.mov or \.mkv"):
@@ -110,7 +131,7 @@ def two_tracks(path: Path, ending: str) -> Path:
             track.disposition = flags
         captions.disposition = Disposition.forced
         if ending == "mkv":
-            made.add_attachment("cover.png", "image/png", png())
+            made.add_attachment("cover.png", "image/png", still("png", "rgb24"))
             made.add_attachment("font.ttf", "application/x-truetype-font", b"font" * 99)
         seen = 0
         for packet in given.demux():
@@ -135,12 +156,13 @@ def two_tracks(path: Path, ending: str) -> Path:
     return path
 
 
-def png() -> bytes:
-    context = av.CodecContext.create("png", "w")
+def still(codec: str, pix_fmt: str) -> bytes:
+    context = av.CodecContext.create(codec, "w")
     assert isinstance(context, av.VideoCodecContext)
     context.width = context.height = 16
-    context.pix_fmt, context.time_base = "rgb24", Fraction(1, 25)
-    return b"".join(bytes(packet) for packet in context.encode(av.VideoFrame(16, 16, "rgb24")))
+    context.pix_fmt, context.time_base = pix_fmt, Fraction(1, 25)
+    packets = [*context.encode(av.VideoFrame(16, 16, pix_fmt)), *context.encode(None)]
+    return b"".join(bytes(packet) for packet in packets)
 
 
 def told(path: Path) -> list[tuple[str, Disposition, str | None, str | None]]:
@@ -166,6 +188,25 @@ def test_a_cover_goes_from_matroska_to_mp4_and_back(tmp_path: Path) -> None:
     fixed(tmp_path / "out.mp4", tmp_path / "back.mkv", EARLY, audio_index=2)
     for name in ("out.mp4", "back.mkv"):
         assert [flags for _, flags, *_ in told(tmp_path / name)].count(Disposition.attached_pic) == 1
+
+
+def test_a_cover_that_became_a_track_of_one_picture_is_a_cover_again(tmp_path: Path) -> None:
+    source = tmp_path / "in.mkv"
+    with av.open(str(recording("mp4"))) as given, av.open(str(source), "w") as made:
+        tracks = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        cover = made.add_mux_stream("mjpeg", width=16, height=16)
+        cover.metadata.update({"FILENAME": "cover.jpg", "MIMETYPE": "image/jpeg"})
+        picture = av.Packet(still("mjpeg", "yuvj420p"))
+        picture.pts = picture.dts = 0
+        picture.time_base, picture.stream = Fraction(1, 1000), cover
+        made.mux(picture)
+        for packet in given.demux():
+            if packet.size:
+                packet.stream = tracks[packet.stream.index]
+                made.mux(packet)
+    for name in ("out.mkv", "out.mp4"):
+        fixed(source, tmp_path / name, EARLY)
+        assert told(tmp_path / name)[-1][:2] == ("video", Disposition.attached_pic)
 
 
 @pytest.mark.parametrize(
