@@ -144,7 +144,8 @@ def plan_for(found: Measured) -> Plan:
     simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
     if not track.pieces or (unsure and not (simple and told["state"] is State.MEASURING)):
         at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and len(track.pieces) > 1 else ""
-        what = f"the offset is not sure{at} (state: {told['state']}), so nothing was written"
+        why = f", {told['reason']}" if told.get("reason") else ""
+        what = f"the offset is not sure{at} (state: {told['state']}{why}), so nothing was written"
         remedy = "See what `avdrift measure` says of it, or give the offset yourself: --offset MS"
         raise UsageError(what, where=told["file"], remedy=remedy)
     if simple and told["offset_ms"] is not None:

@@ -153,8 +153,14 @@ def _unwritable(error: Exception, target: Path) -> UsageError:
 def _failure(error: Exception, source: Path, target: Path) -> AvdriftError:
     if getattr(error, "errno", None) in _FULL:
         return _unwritable(error, target)
-    what = f"cannot be copied into {target.suffix} ({getattr(error, 'strerror', None) or error})"
-    return InputFormatError(what, where=str(source), remedy="Try another container, such as OUT.mkv")
+    reason = getattr(error, "strerror", None) or error
+    what = f"cannot be copied into {target.suffix}, where FFmpeg does not write its tracks ({reason})"
+    return InputFormatError(what, where=str(source), remedy=try_another(target))
+
+
+def try_another(target: Path) -> str:
+    """What to do where this container does not do."""
+    return f"Try another container, such as {'OUT.mp4' if target.suffix.lower() == '.mkv' else 'OUT.mkv'}"
 
 
 def _give_name(made: Path, target: Path, force: bool) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from device.analysis.measure import Measured
 from device.errors import InputFormatError
-from device.fix.copy import Copied
+from device.fix.copy import Copied, try_another
 from device.fix.inventory import differences, inventory, picture_moved_s, places
 from device.fix.place import out_of_place_s
 from device.fix.plan import Plan
@@ -46,12 +46,12 @@ def verify(
             found.wrong.append(f"the sound lies {1000 * off_s:+.0f} ms from where it belongs")
     if found.wrong:
         what = f"the copy was not kept: {'; '.join(found.wrong)}"
-        raise InputFormatError(what, where=str(target), remedy="Try another container, such as OUT.mkv")
+        raise InputFormatError(what, where=str(target), remedy=try_another(target))
     verified = Verified(lost=found.lost)
     if measured is not None:
         verified.after = measured(made, copied)
         if left := what_is_left(verified.after):
-            remedy = "Try another container, such as OUT.mkv, or give the offset yourself: --offset MS"
+            remedy = f"{try_another(target)}, or give the offset yourself: --offset MS"
             raise InputFormatError(f"the copy was not kept: {left}", where=str(target), remedy=remedy)
     return verified
 
