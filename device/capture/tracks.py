@@ -84,8 +84,7 @@ class RateWatch:
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque()  # time by count, and how much later the stamp is, in s
-        self._sums = np.zeros(5)  # of 1, x, y, x², xy
-        self._squares = 0.0  # of y
+        self._x = self._y = self._xx = self._xy = self._yy = 0.0  # sums; plain floats, as each block comes here
 
     def see(self, run_s: float, late_s: float) -> None:
         if self._seen and run_s - self._seen[-1][0] < _WATCH_EVERY_S:
@@ -97,25 +96,28 @@ class RateWatch:
 
     def slope(self) -> float | None:
         """By what share the stamps take longer than the samples; None where that is nothing to speak of."""
-        n, x, y, xx, xy = self._sums
+        n = len(self._seen)
         if n < _WATCH_LEAST:
             return None
-        spread, covariance, variance = xx - x * x / n, xy - x * y / n, self._squares - y * y / n
-        slope = covariance / spread
+        spread, covariance = self._xx - self._x * self._x / n, self._xy - self._x * self._y / n
+        variance, slope = self._yy - self._y * self._y / n, covariance / spread
         noise_s = math.sqrt(max(variance - slope * covariance, 0.0) / (n - 2))
         length_s = self._seen[-1][0] - self._seen[0][0]
         clear = abs(slope) > _WATCH_SIGMAS * noise_s / math.sqrt(spread) and abs(slope) * length_s > _WATCH_DRIFT_S
-        return float(slope) if clear and abs(slope) <= _WATCH_MAX_SLOPE else None
+        return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE else None
 
     def late_s(self, run_s: float) -> float:
         """How much later than by count the line is there."""
-        n, x, y, xx, xy = self._sums
-        slope = (xy - x * y / n) / (xx - x * x / n)
-        return float(y / n + slope * (run_s - x / n))
+        n = len(self._seen)
+        slope = (self._xy - self._x * self._y / n) / (self._xx - self._x * self._x / n)
+        return self._y / n + slope * (run_s - self._x / n)
 
     def _add(self, x: float, y: float, sign: int) -> None:
-        self._sums += sign * np.array([1.0, x, y, x * x, x * y])
-        self._squares += sign * y * y
+        self._x += sign * x
+        self._y += sign * y
+        self._xx += sign * x * x
+        self._xy += sign * x * y
+        self._yy += sign * y * y
 
 
 class AudioTrack:
