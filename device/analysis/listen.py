@@ -9,15 +9,17 @@ as they do not cancel each other and somebody speaks in them; else the one chann
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import av
 import numpy as np
 from av.audio.codeccontext import AudioCodecContext
+from av.stream import Stream
 
-from device.capture.container import TrackChoice, called, choice_of, choose_tracks, open_recording
+from device.capture.container import TrackChoice, called, choice_of, choose_tracks, demuxed, open_recording
 from device.capture.joints import Packet
 from device.capture.tracks import AudioTrack, planes_of
 from device.features.contract import AUDIO_RATE_HZ
@@ -135,8 +137,8 @@ def _hear(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dic
     """The beginnings of these tracks or channels, until enough is known of the first, or of another that is spoken."""
     ears = {(index, channel): _Ear(AudioTrack(AUDIO_RATE_HZ, Counter(), channel=channel)) for index, channel in keys}
     with open_recording(path) as container:
-        wanted = {index for index, _ in keys}
-        for packet in container.demux([container.streams[index] for index in wanted]):
+        streams = [container.streams[index] for index in dict.fromkeys(index for index, _ in keys)]
+        for packet in _until_damage(container, streams):
             for frame in _decoded(packet):
                 for (index, _), ear in ears.items():
                     if index == packet.stream.index:
@@ -146,6 +148,11 @@ def _hear(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dic
             if done > _LONGEST_S or enough or (done > _LONGER_S and any(ear.spoken for ear in ears.values())):
                 break
     return ears
+
+
+def _until_damage(container: av.container.InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:
+    with suppress(av.FFmpegError):
+        yield from demuxed(container, *streams)
 
 
 def _decoded(packet: Packet) -> list[av.AudioFrame]:

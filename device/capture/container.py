@@ -6,6 +6,7 @@ Tracks are counted as players do: from 1, pictures and sound each by themselves.
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -94,6 +95,14 @@ def choose_tracks(
         what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
         raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
     return video, audio
+
+
+def demuxed(container: av.container.InputContainer, *streams: Stream | int) -> Iterator[av.Packet[Stream]]:
+    """The packets of these streams, or of all. Raises av.FFmpegError at a damaged place."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:  # PyAV, at the end of a file in whose middle another stream has appeared
+        return
 
 
 def choice_of(path: Path, *, video_index: int, audio_index: int, channel: int | None = None) -> TrackChoice:

@@ -30,6 +30,7 @@ from device.capture.container import (
     TrackChoice,
     choose_tracks,
     declared_length_s,
+    demuxed,
     open_recording,
 )
 from device.capture.joints import Joints
@@ -166,7 +167,7 @@ class FileSource(Closing):
         for _ in range(MAX_FAILURES_IN_A_ROW):
             try:
                 # A new demuxing loop goes on after the damaged place, where there is more.
-                yield from self._container.demux(self._video, self._audio)
+                yield from demuxed(self._container, self._video, self._audio)
                 return
             except av.FFmpegError:
                 self._trouble["damaged place in the container"] += 1

@@ -25,7 +25,7 @@ import av
 from av.container import InputContainer, OutputContainer
 from av.stream import Stream
 
-from device.capture.container import is_cover, open_recording
+from device.capture.container import demuxed, is_cover, open_recording
 from device.capture.joints import Joints, Packet
 from device.errors import AvdriftError, InputFormatError, UsageError
 from device.fix.plan import Plan
@@ -244,7 +244,7 @@ class _Copy:
         self._out.metadata.update(self._given.metadata)
         self._set_chapters()
         joints = Joints(self._given.format.name, (self._video.index, self._audio.index))
-        for packet in _with_decoding_times(joints.follow(self._given.demux())):
+        for packet in _with_decoding_times(joints.follow(demuxed(self._given))):
             if packet.stream.index == self._audio.index and self._recoder is not None:
                 self._recoder.push(packet)
             elif packet.stream.index in streams.made and packet.stream.index not in streams.attached:

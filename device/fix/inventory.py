@@ -15,6 +15,7 @@ from device.capture.container import (
     AS_PLAYED,
     called,
     choose_tracks,
+    demuxed,
     is_chapter_list,
     is_cover,
     open_recording,
@@ -75,7 +76,7 @@ def inventory(path: Path, *, video_index: int, audio_index: int) -> Inventory:
         plain = [s for s in given.streams if s not in aside and not is_chapter_list(s)]
         tracks = {stream.index: _track(stream) for stream in plain}
         found = Inventory(tracks, len(given.chapters()), len(aside), _lower(given.metadata), played.index)
-        for packet in Joints(given.format.name, (video_index, audio_index)).follow(given.demux()):
+        for packet in Joints(given.format.name, (video_index, audio_index)).follow(demuxed(given)):
             track = tracks.get(packet.stream.index)
             stamp = packet.pts if packet.pts is not None else packet.dts
             if track is None or stamp is None or not packet.size or not packet.time_base:

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from device.capture.container import open_recording
+from device.capture.container import demuxed, open_recording
 from device.capture.joints import Joints, Packet
 from device.capture.tracks import AudioTrack
 from device.records import NS_PER_S
@@ -61,7 +61,7 @@ def _stretches(sound: Sound, begins_s: Sequence[float], length_s: float) -> list
         assert isinstance(stream, av.AudioStream)
         video = container.streams.video[0].index
         track = AudioTrack(_RATE_HZ, Counter())
-        for packet in Joints(container.format.name, (video, index)).follow(container.demux()):
+        for packet in Joints(container.format.name, (video, index)).follow(demuxed(container)):
             if packet.stream.index != index:
                 continue
             for frame in _decoded(packet):

@@ -17,7 +17,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from device.capture.container import open_recording
+from device.capture.container import demuxed, open_recording
 from device.fix.plan import Move, Plan
 
 if TYPE_CHECKING:
@@ -178,9 +178,10 @@ def widest_layout(source: Path, index: int) -> str:
         stream = given.streams[index]
         assert isinstance(stream, av.AudioStream)
         layouts = [stream.codec_context.layout]
-        for packet in given.demux(stream):
+        for packet in demuxed(given, stream):
             with suppress(av.FFmpegError, ValueError):
-                layouts += [frame.layout for frame in packet.decode() if frame.layout.name != layouts[-1].name]
+                frames = [frame for frame in packet.decode() if isinstance(frame, av.AudioFrame)]
+                layouts += [frame.layout for frame in frames if frame.layout.name != layouts[-1].name]
     widest = max(layouts, key=lambda layout: layout.nb_channels)
     unnamed = widest.name.endswith("channels")
     return _UNNAMED_LAYOUTS.get(widest.nb_channels, widest.name) if unnamed else widest.name

@@ -296,6 +296,15 @@ def test_captions_that_go_on_do_not_make_the_rest_cut_off(tmp_path: Path) -> Non
     assert read(path)[2] is None
 
 
+def test_a_stream_that_appears_in_the_middle_ends_nothing(tmp_path: Path) -> None:
+    first = write(tmp_path / "first.flv", Picture(), Sound("libmp3lame", 44_100)).read_bytes()
+    second = write(tmp_path / "second.flv", Picture(), Sound("aac", 44_100)).read_bytes()
+    path = tmp_path / "a.flv"
+    path.write_bytes(first + second[13:])  # its tags, of which the sound's are of another codec
+    frames, chunks, _ = read(path)
+    assert len(frames) > 70 and len(chunks) > 140
+
+
 def test_a_whole_file_is_not_damaged_when_reading_stops_early(tmp_path: Path) -> None:
     with FileSource(write(tmp_path / "whole.mkv", Picture(), Sound())) as source:
         assert isinstance(next(item for item in source if isinstance(item, Frame)), Frame)
