@@ -66,6 +66,19 @@ class Direction(StrEnum):
     IN_SYNC = "in_sync"
 
 
+class Reason(StrEnum):
+    """Why there is no number, or why the one that there is rests on older evidence."""
+
+    NO_FACE = "no_face"
+    NO_SPEECH = "no_speech"
+    TOO_LITTLE_SPEECH = "too_little_speech"  # it has begun, and more of it will do
+    VOICE_NOT_OF_THIS_FACE = "voice_not_of_this_face"  # nobody in view fits what is heard
+    BEYOND_SEARCH_RANGE = "beyond_search_range"  # the best offset lies at the end of what is searched
+    AMBIGUOUS = "ambiguous"  # several offsets fit
+    LOW_FRAME_RATE = "low_frame_rate"  # of a whole recording: lips cannot be read from so few frames
+    OFFSET_VARIES = "offset_varies"  # of a whole recording: no single number holds, its pieces or its drift do
+
+
 class DriftClass(StrEnum):
     STEADY = "steady"
     DRIFTING = "drifting"
@@ -127,6 +140,8 @@ class Report(Told):
     audio_dropped: int
     latency_ms: float | None
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
+    reason: Reason | None = None  # why there is no number, or why it rests on older evidence
+    evidence_age_s: float | None = None  # how old the newest evidence behind the number is
 
 
 class Fault(StrEnum):

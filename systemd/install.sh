@@ -96,6 +96,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     quietly "what was installed does not run" "Report this, with these lines" "$release/bin/avdrift" --version
     mkdir -p "$release/share/avdrift"
     cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
+    cp -rf "$clone/docs" "$release/share/avdrift/"
     cp -f "$venv"/share/avdrift/*.tflite "$release/share/avdrift/" 2>/dev/null || : # the face model of the version before
     quietly "the face detector's model is missing" "Check the network, then run it again" "$release/bin/avdrift" fetch-face
     rm -rf "$sources"

@@ -23,7 +23,7 @@ TALK_S = 8.0
 REPORT_KEYS = """
     schema seq boot_id uptime_s t_unix_ms clock_synced state offset_ms offset_std_ms direction confidence
     drift_ppm drift_std_ppm drift_class step_ms verdict profile window_s faces speech_ratio model video_dropped
-    audio_dropped latency_ms fault
+    audio_dropped latency_ms fault reason evidence_age_s
 """
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="avdrift-tests-")
@@ -104,7 +104,8 @@ def tiny_bundle() -> Path:
 def rash_bundle() -> Path:
     """Random towers that believe whatever they see: for the shape of reports, not for what they say."""
     folder = write_bundle(scene_folder() / "rash")
-    rash = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0}
+    rash = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
+            "confidence": {"bias": 50.0}}  # fmt: skip
     change_manifest(folder, lambda manifest: manifest.update(calibration=rash))
     return folder
 

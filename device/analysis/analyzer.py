@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from device.bundles.bundle import Bundle
-from device.bundles.calibration import Calibration
 from device.config.settings import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
 from device.features.chunks import ChunkJoiner
-from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, FRONT_END, LIP_TICK_NS
+from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.logmel import LogMelStream
 from device.features.mouth import MouthCrop
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
 from device.features.vad import SpeechMemory, SpeechStream, widen
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Estimate, Frame, State
-from device.sync.curve import TICK_MS, estimate
+from device.records import Chunk, Frame
+from device.sync.curve import TICK_MS
 from device.sync.direct import score_of
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
-from device.sync.offset_hmm import curve_now
 from device.towers.blocks import BlockStream, Embeddings
 
-MEASURING_CONFIDENCE = 0.95
-_MIN_FACE_RATIO = 0.5
-_MIN_SPEECH_RATIO = 0.3
 _KEPT_SPEECH_TICKS = 100 * 120
-_HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
 
 
 def search_ticks(search_ms: float) -> int:
@@ -49,7 +41,7 @@ class Analyzer:
     def __init__(self, bundle: Bundle, faces: Path | FaceDetector, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
         """`faces` finds them: a detector, or the file of its model."""
         self._detector = FaceDetector(faces) if isinstance(faces, Path) else faces
-        self._reach_ticks, self._load = search_ticks(search_ms), 0
+        self.reach_ticks, self._load = search_ticks(search_ms), 0
         self.use(bundle)
 
     def use(self, bundle: Bundle) -> None:
@@ -65,7 +57,7 @@ class Analyzer:
         self._mel, self._speech = LogMelStream(), SpeechStream()
         self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # of each face that is followed
         self._audio = BlockStream(bundle.audio)
-        self._evidence = EvidenceStream(self._reach_ticks, bundle.calibration, score_of(bundle))
+        self._evidence = EvidenceStream(self.reach_ticks, bundle.calibration, score_of(bundle))
         self._sound = ChunkJoiner()
         self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)
@@ -137,83 +129,9 @@ class Analyzer:
     def _new_lane(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
         # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
         # those are, and nothing waits.
-        ends_at = self._evidence.rival_ticks - self._reach_ticks // AUDIO_TICKS_PER_LIP_TICK
+        ends_at = self._evidence.rival_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1
         self._evidence.begin(crop.lane, -(-crop.t_ns // LIP_TICK_NS))
         self._lips[crop.lane] = LipGrid(), lips
         return self._lips[crop.lane]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowResult:
-    """A stretch of a recording: `best` is the best guess however low its confidence, `state` whether to believe it."""
-
-    from_ns: int
-    to_ns: int
-    state: State
-    best: Estimate | None
-    speech_ratio: float | None
-
-    @property
-    def offset_ms(self) -> float | None:
-        return self.best.offset_ms if self.best and self.state is State.MEASURING else None
-
-
-def judge(
-    curve: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
-    calibration: Calibration,
-) -> WindowResult:  # fmt: skip
-    """From a window's summed evidence to what may be said of it."""
-    best = estimate(curve, calibration) if len(curve) else None
-    if face_ratio < _MIN_FACE_RATIO:
-        state = State.NO_FACE
-    elif speech_ratio is None or speech_ratio < _MIN_SPEECH_RATIO:
-        state = State.NO_SPEECH
-    elif best is None or best.at_edge or best.confidence < MEASURING_CONFIDENCE:
-        state = State.UNCERTAIN
-    else:
-        state = State.MEASURING
-    return WindowResult(from_ns, to_ns, state, best, speech_ratio)
-
-
-def judge_rows(
-    rows: npt.NDArray[np.float32], face_ratio: float, speech_ratio: float | None, from_ns: int, to_ns: int,
-    calibration: Calibration,
-) -> WindowResult:  # fmt: skip
-    """From a window's evidence rows [n, candidates] to what may be said of their newest, whatever changed before."""
-    return judge(curve_now(rows, calibration), face_ratio, speech_ratio, from_ns, to_ns, calibration)
-
-
-class SlidingWindow:
-    """The evidence of the last `window_s` seconds, of which only what came since the last step counts."""
-
-    def __init__(self, window_s: float) -> None:
-        self._length_ns = round(window_s * NS_PER_S)
-        self._rows: deque[LipEvidence] = deque()
-
-    def push(self, row: LipEvidence) -> None:
-        self._rows.append(row)
-        while self._rows[0].t_ns <= row.t_ns - self._length_ns:
-            self._rows.popleft()
-
-    @property
-    def to_ns(self) -> int | None:
-        """Up to where pictures were seen; None before there were any."""
-        return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
-
-    def forget_before(self, t_ns: int) -> None:
-        """What came before a step is another offset's evidence."""
-        while self._rows and self._rows[0].t_ns < t_ns:
-            self._rows.popleft()
-
-    def result(self, analyzer: Analyzer) -> WindowResult | None:
-        """What the window says now; None before there is anything."""
-        if not self._rows:
-            return None
-        # A lip window sees pictures on both sides of its middle.
-        from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
-        return judge_rows(
-            np.stack([row.row for row in self._rows]), float(np.mean([row.face for row in self._rows])),
-            analyzer.speech_ratio(from_ns, to_ns), from_ns, to_ns, analyzer.calibration,
-        )  # fmt: skip

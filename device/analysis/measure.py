@@ -10,43 +10,47 @@ from typing import Any
 
 import numpy as np
 
-from device.analysis.analyzer import MEASURING_CONFIDENCE, Analyzer, WindowResult, judge, search_ticks
+from device.analysis.analyzer import Analyzer
 from device.analysis.listen import Heard, listen
+from device.analysis.offset_tracker import MEASURING_CONFIDENCE, SURELY_MOVING, judge
 from device.bundles.bundle import Bundle
+from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State, Verdict
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Reason, State, Verdict
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile, verdict, worst
+from device.sync.curve import TICK_MS, TOLERANCE_TICKS
 from device.sync.evidence_stream import LipEvidence
+from device.sync.offset_hmm import OffsetFilter, Posterior
 from device.sync.timeline import Bins, Piece, Timeline, timeline
 
 _LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
 _ENOUGH_MS = 600
+_TICKS_PER_S = 1000 // FRONT_END.lip_tick_ms
 _SPEECH_STEP_NS = 10 * NS_PER_S
-LOW_FRAME_RATE = "low_frame_rate"
 MAX_WINDOW_S = 100  # the analyzer remembers two minutes of speech
 
 
 class _Stretch:
-    """Evidence summed up over a stretch of time; `to_ns` is where the pictures that it has seen end."""
+    """Evidence of a stretch of time, and of nothing before it; `to_ns` is where the frames that it has seen end."""
 
-    def __init__(self, size: int, from_ns: int) -> None:
-        self.curve = np.zeros(size, np.float32)
+    def __init__(self, analyzer: Analyzer, from_ns: int) -> None:
+        self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature)
         self.from_ns, self.to_ns, self.ticks, self.faces = from_ns, from_ns, 0, 0
 
     def add(self, row: LipEvidence) -> None:
-        self.curve += row.row
+        self._filter.push(row)
         self.to_ns = row.t_ns + _LIP_REACH_NS + LIP_TICK_NS
         self.ticks += 1
         self.faces += row.face
 
-    def judge(self, to_ns: int, analyzer: Analyzer) -> WindowResult:
-        face_ratio = self.faces / self.ticks if self.ticks else 0.0
-        spoken = analyzer.speech_ratio(self.from_ns, to_ns)
-        return judge(self.curve, face_ratio, spoken, self.from_ns, to_ns, analyzer.calibration)
+    def posterior(self) -> Posterior | None:
+        """What is known at its end."""
+        self._filter.flush()
+        return self._filter.posterior()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +67,8 @@ class Measured:
 class _Windows:
     """Consecutive windows from the first picture on, each as long as the others: the rest at the end makes none."""
 
-    def __init__(self, window_s: float, size: int, origin_ns: int, analyzer: Analyzer) -> None:
-        self._length_ns, self._size, self._origin_ns = round(window_s * NS_PER_S), size, origin_ns
-        self._analyzer = analyzer
+    def __init__(self, window_s: float, origin_ns: int, analyzer: Analyzer) -> None:
+        self._length_ns, self._origin_ns, self._analyzer = round(window_s * NS_PER_S), origin_ns, analyzer
         self._current: _Stretch | None = None
         self.found: list[dict[str, Any]] = []
 
@@ -77,23 +80,47 @@ class _Windows:
             return
         if self._current is None or self._current.from_ns != begins_ns:
             self.close()
-            self._current = _Stretch(self._size, begins_ns)
+            self._current = _Stretch(self._analyzer, begins_ns)
         self._current.add(row)
 
     def close(self) -> None:
         current, self._current = self._current, None
         if current is None or current.to_ns < current.from_ns + self._length_ns:
             return
-        result = current.judge(current.from_ns + self._length_ns, self._analyzer)
+        speech_ratio = self._analyzer.speech_ratio(current.from_ns, current.from_ns + self._length_ns)
+        face_ratio = current.faces / current.ticks
+        state, reason, best = judge(current.posterior(), face_ratio, speech_ratio, self._analyzer.calibration)
         self.found.append(
             {
-                "t_s": round((result.from_ns - self._origin_ns) / NS_PER_S, 3),
-                "offset_ms": _rounded(result.best.offset_ms) if result.best else None,
-                "confidence": round(result.best.confidence, 4) if result.best else None,
-                "state": result.state,
-                "offset_std_ms": _rounded(result.best.offset_std_ms) if result.best else None,
+                "t_s": round((current.from_ns - self._origin_ns) / NS_PER_S, 3),
+                "offset_ms": _rounded(best.offset_ms) if best else None,
+                "confidence": round(best.confidence, 4) if best else None,
+                "state": state,
+                "offset_std_ms": _rounded(best.offset_std_ms) if best else None,
+                "reason": reason,
             }
         )
+
+
+class _Whole(_Stretch):
+    """A whole recording: also how fast its offset runs, where that is plain."""
+
+    def __init__(self, analyzer: Analyzer, from_ns: int) -> None:
+        super().__init__(analyzer, from_ns)
+        self._slopes: list[tuple[float, float]] = []  # ppm, and its weight
+
+    def add(self, row: LipEvidence) -> None:
+        super().add(row)
+        if self.ticks % _TICKS_PER_S == 0 and (found := self._filter.posterior()) and found.moving >= SURELY_MOVING:
+            self._slopes.append((found.slope_ppm, max(found.slope_std_ppm, 1.0) ** -2))
+
+    @property
+    def slope_ppm(self) -> float:
+        """0 where it is too slow to be seen within seconds."""
+        if not self._slopes:
+            return 0.0
+        slopes, weights = np.array(self._slopes).T
+        return float(slopes @ weights / weights.sum())
 
 
 class _Speech:
@@ -146,9 +173,9 @@ def measure_timeline(
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
-    size = 2 * search_ticks(search_ms) + 1
+    size = 2 * analyzer.reach_ticks + 1
     speech = _Speech(analyzer)
-    whole: _Stretch | None = None
+    whole: _Whole | None = None
     windows: _Windows | None = None
     bins, pace = Bins(size, 0), _Pace()
     begin_ns = end_ns = None
@@ -156,9 +183,9 @@ def measure_timeline(
     with FileSource(path, which=heard.which) as source:
         for item in source:
             if whole is None and isinstance(item, Frame):
-                whole = _Stretch(size, item.t_ns)
+                whole = _Whole(analyzer, item.t_ns)
                 bins = Bins(size, item.t_ns)
-                windows = _Windows(window_s, size, item.t_ns, analyzer) if window_s else None
+                windows = _Windows(window_s, item.t_ns, analyzer) if window_s else None
             begin_ns = item.t_ns if begin_ns is None else begin_ns
             end_ns = _end_ns(item) if end_ns is None else max(end_ns, _end_ns(item))
             _sum_up(analyzer.push(item), whole, bins, windows)
@@ -172,18 +199,19 @@ def measure_timeline(
     speech.add(end_ns, last=True)
     if windows:
         windows.close()
-    result = _judge_whole(whole, speech.total_ns, analyzer, end_ns)
-    reason = LOW_FRAME_RATE if result.state is State.NO_FACE and pace.is_slow else None
-    state = State.UNCERTAIN if reason else result.state  # there may well be a face
-    measuring, sure = result.state is State.MEASURING, state in (State.MEASURING, State.UNCERTAIN)
-    track = timeline(bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE)
+    track = timeline(
+        bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE, slope_ppm=whole.slope_ppm
+    )
+    answer = _answer(whole, track, speech.total_ns, analyzer.calibration)
+    if answer.state is State.NO_FACE and pace.is_slow:  # there may well be a face
+        answer = _Answer(State.UNCERTAIN, Reason.LOW_FRAME_RATE)
     limits = PROFILES[profile]
     told: dict[str, Any] = {
         "file": str(path),
-        "state": state,
-        "offset_ms": _rounded(result.offset_ms),
-        "offset_std_ms": _std_ms(result.best.offset_std_ms, sound_error_ms) if result.best and measuring else None,
-        "confidence": round(result.best.confidence, 4) if result.best and sure else None,
+        "state": answer.state,
+        "offset_ms": _rounded(answer.offset_ms),
+        "offset_std_ms": None if answer.offset_std_ms is None else _std_ms(answer.offset_std_ms, sound_error_ms),
+        "confidence": None if answer.confidence is None else round(answer.confidence, 4),
         "duration_s": round((end_ns - begin_ns) / NS_PER_S, 3),
         "speech_s": round(speech.total_ns / NS_PER_S, 2),
         "drift_ppm": _rounded(track.drift_ppm),
@@ -193,7 +221,7 @@ def measure_timeline(
         "pieces": [_told_piece(piece, track, sound_error_ms) for piece in track.pieces],
         "verdict": _worst_verdict(track, limits),
         "profile": profile,
-        "reason": reason,
+        "reason": answer.reason,
         "audio_track": heard.track,
         "audio_channel": heard.which.channel,
         "other_audio_tracks": list(heard.others),
@@ -233,7 +261,7 @@ def _window_verdict(window: dict[str, Any], limits: Profile) -> Verdict:
     return verdict(window["offset_ms"] if window["state"] is State.MEASURING else None, limits)
 
 
-def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, bins: Bins, windows: _Windows | None) -> None:
+def _sum_up(rows: Iterable[LipEvidence], whole: _Whole | None, bins: Bins, windows: _Windows | None) -> None:
     for row in rows:
         assert whole is not None  # lips come from pictures
         whole.add(row)
@@ -242,11 +270,38 @@ def _sum_up(rows: Iterable[LipEvidence], whole: _Stretch | None, bins: Bins, win
             windows.add(row)
 
 
-def _judge_whole(whole: _Stretch, speech_ns: int, analyzer: Analyzer, end_ns: int) -> WindowResult:
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """One number for a whole recording, where there is one."""
+
+    state: State
+    reason: Reason | None
+    offset_ms: float | None = None
+    offset_std_ms: float | None = None
+    confidence: float | None = None
+
+
+def _answer(whole: _Whole, track: Timeline, speech_ns: int, calibration: Calibration) -> _Answer:
+    """The mean of the pieces that are sure, where it holds to within 40 ms at all of their ends."""
     # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
-    enough_faces = whole.faces * FRONT_END.lip_tick_ms >= _ENOUGH_MS
-    enough_speech = speech_ns >= _ENOUGH_MS * NS_PER_MS
-    return judge(whole.curve, float(enough_faces), float(enough_speech), whole.from_ns, end_ns, analyzer.calibration)
+    if whole.faces * FRONT_END.lip_tick_ms < _ENOUGH_MS:
+        return _Answer(State.NO_FACE, Reason.NO_FACE)
+    if speech_ns < _ENOUGH_MS * NS_PER_MS:
+        return _Answer(State.NO_SPEECH, Reason.NO_SPEECH)
+    sure = [piece for piece in track.pieces if piece.sure]
+    if not sure:
+        _, reason, best = judge(whole.posterior(), 1.0, 1.0, calibration)
+        if any(piece.broad for piece in track.pieces):
+            return _Answer(State.UNCERTAIN, Reason.AMBIGUOUS)
+        confidence = min(best.confidence, MEASURING_CONFIDENCE) if best else None  # no piece holds what it ends with
+        return _Answer(State.UNCERTAIN, reason or Reason.AMBIGUOUS, confidence=confidence)
+    lengths_s = np.array([piece.to_s - piece.from_s for piece in sure])
+    offset_ms = float(np.array([piece.offset_ms for piece in sure]) @ lengths_s / lengths_s.sum())
+    ends_ms = [track.offset_ms(piece, t_s) for piece in sure for t_s in (piece.from_s, piece.to_s)]
+    if max(abs(end_ms - offset_ms) for end_ms in ends_ms) > TOLERANCE_TICKS * TICK_MS:
+        return _Answer(State.UNCERTAIN, Reason.OFFSET_VARIES)
+    longest = sure[int(lengths_s.argmax())]
+    return _Answer(State.MEASURING, None, offset_ms, longest.offset_std_ms, longest.confidence)
 
 
 def _end_ns(item: Frame | Chunk) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-from device.analysis.analyzer import MEASURING_CONFIDENCE
 from device.analysis.measure import Measured
+from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.errors import UsageError
 from device.standards import PROFILES, verdict
 from device.sync.timeline import Point

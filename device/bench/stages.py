@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from device.analysis.analyzer import Analyzer, SlidingWindow, search_ticks
+from device.analysis.analyzer import Analyzer, search_ticks
+from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.config.settings import DEFAULT_SEARCH_MS
@@ -36,16 +37,16 @@ class EverySecond:
     """The daemon's work on evidence, without the reports."""
 
     def __init__(self, analyzer: Analyzer) -> None:
-        self._analyzer, self._window = analyzer, SlidingWindow(WINDOW_S)
+        self._tracker = OffsetTracker(analyzer, WINDOW_S)
         self._due_ns: int | None = None
 
     def take(self, rows: Iterable[LipEvidence]) -> None:
         for row in rows:
-            self._window.push(row)
+            self._tracker.push(row)
             self._due_ns = row.t_ns + NS_PER_S if self._due_ns is None else self._due_ns
             if row.t_ns >= self._due_ns:
                 self._due_ns += NS_PER_S
-                self._window.result(self._analyzer)
+                self._tracker.result()
 
 
 class Chain:

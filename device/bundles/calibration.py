@@ -10,6 +10,33 @@ import numpy as np
 
 RIVAL_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
 MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
+_LEAST_ODDS = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class ConfidenceWeights:
+    """A logistic model of being right: from a posterior's own probability to one that holds on unseen speakers.
+
+    Its inputs are the log odds of the posterior, the log of the seconds of evidence over 2 s, and their product:
+    neighbouring windows repeat each other, so a posterior is too sure after long evidence and not enough after short.
+    """
+
+    bias: float = 0.0
+    posterior: float = 1.0
+    length: float = 0.0
+    posterior_length: float = 0.0
+
+    def __call__(self, near: float, evidence_s: float) -> float:
+        """The probability of being right to within 40 ms."""
+        log_odds, length = confidence_inputs(near, evidence_s)
+        slope = max(self.posterior + self.posterior_length * length, 0.0)  # never less sure of a surer posterior
+        return float(1 / (1 + np.exp(-(self.bias + slope * log_odds + self.length * length))))
+
+
+def confidence_inputs(near: float, evidence_s: float) -> tuple[float, float]:
+    """What `ConfidenceWeights` weighs: the log odds of a posterior, and the log of its evidence over 2 s."""
+    near = min(max(near, _LEAST_ODDS), 1 - _LEAST_ODDS)
+    return float(np.log(near / (1 - near))), float(np.log(max(evidence_s, 0.04) / 2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +49,7 @@ class Calibration:
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
     zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
     rival_ticks: int = RIVAL_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
+    confidence: ConfidenceWeights = ConfidenceWeights()
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
@@ -30,15 +58,17 @@ class Calibration:
         Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
         """
         given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
-        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls)}
+        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if f.name != "confidence"}
+        weights = {name: float(value) for name, value in dict(table.get("confidence", {})).items()}
         if values["zero_uncertainty_ms"] is None:  # the only one that may be unknown
             del values["zero_uncertainty_ms"]
         if missing := [name for name, value in values.items() if value is None]:
             raise KeyError(missing[0])
         values = {name: float(value) for name, value in values.items()}
-        wrong = [name for name, value in values.items() if not np.isfinite(value)]
+        wrong = [name for name, value in (values | weights).items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
         if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
             raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_RIVAL_TICKS}")
-        return cls(**values | {"rival_ticks": int(values["rival_ticks"])})
+        values["rival_ticks"] = int(values["rival_ticks"])
+        return cls(**values, confidence=ConfidenceWeights(**weights))

@@ -98,7 +98,7 @@ def verify(folder: Path, signers: Path, *, program: str = "ssh-keygen") -> None:
         what = "the signature is damaged, or made for another manifest"
         raise ModelSignatureError(what, where=where, remedy=_SIGN_AGAIN)
     if not signers.is_file():
-        remedy = f'Write "{IDENTITY} " and your public key into it, see the README on replacing the models'
+        remedy = f'Write "{IDENTITY} " and your public key into it, see docs/raspberry-pi.md on replacing the models'
         raise ModelSignatureError("no such file, so no key is trusted yet", where=str(signers), remedy=remedy)
     command = [program, "-Y", "verify", "-f", str(signers), "-I", IDENTITY, *common]
     if _run(command, manifest, _VERIFY_TIMEOUT_S, where=where).returncode:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from device.analysis.analyzer import Analyzer, SlidingWindow
+from device.analysis.analyzer import Analyzer
+from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import Bundle
 from device.calibrate import pattern
 from device.errors import CaptureError
@@ -102,7 +103,7 @@ def from_person(items: Iterable[Frame | Chunk], bundle: Bundle, face_model: Path
 
 def _windows(items: Iterable[Frame | Chunk], analyzer: Analyzer) -> Iterator[tuple[State, float, float]]:
     """State, offset and standard error of consecutive windows, which share nothing and so are independent."""
-    window, due_ns = SlidingWindow(WINDOW_S), None
+    window, due_ns = OffsetTracker(analyzer, WINDOW_S), None
     for item in items:
         for row in analyzer.push(item):
             window.push(row)
@@ -110,10 +111,11 @@ def _windows(items: Iterable[Frame | Chunk], analyzer: Analyzer) -> Iterator[tup
             if row.t_ns < due_ns:
                 continue
             due_ns = row.t_ns + round(WINDOW_S * NS_PER_S)
-            result = window.result(analyzer)
-            if result is not None:
-                best = result.best
-                yield result.state, best.offset_ms if best else 0.0, best.offset_std_ms if best else 0.0
+            result = window.result()
+            if result is not None and result.level is not None:
+                yield result.state, result.level.offset_ms, result.level.offset_std_ms
+            elif result is not None:  # a number of before, or none, is no measurement of this window
+                yield State.UNCERTAIN if result.state is State.MEASURING else result.state, 0.0, 0.0
 
 
 class _Sound:

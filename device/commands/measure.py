@@ -6,9 +6,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from device.analysis.listen import listen
-from device.analysis.measure import LOW_FRAME_RATE, Measured, measure_timeline
+from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.commands.model import chosen_bundle
@@ -16,8 +17,19 @@ from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model
+from device.records import DriftClass, Reason
 
-_REASONS = {LOW_FRAME_RATE: "too few pictures a second to read lips from: record at 12 or more, better 25"}
+_WORTH_MENDING_MS = 10.0
+_REASONS = {
+    Reason.NO_FACE: "nobody's face is visible for long enough: show one from the front, at least 60 pixels wide",
+    Reason.NO_SPEECH: "nobody speaks for long enough in the sound that was measured",
+    Reason.TOO_LITTLE_SPEECH: "too little speech with a visible face: some seconds more are needed",
+    Reason.VOICE_NOT_OF_THIS_FACE: "the voice does not fit the face: somebody else speaks, or the sound is dubbed",
+    Reason.BEYOND_SEARCH_RANGE: "the best offset is at the end of what was searched: give a larger --search-ms",
+    Reason.AMBIGUOUS: "several offsets fit about as well",
+    Reason.LOW_FRAME_RATE: "too few frames a second to read lips from: record at 12 or more, better 25",
+    Reason.OFFSET_VARIES: "no single offset holds for the whole recording: see its pieces and its drift",
+}
 
 
 def measure_command(options: argparse.Namespace) -> int:
@@ -67,7 +79,30 @@ def _print_measured(measured: Measured) -> None:
         print(f"  measured: {found['audio_track']}{channel}" + (f", as {measured.why}" if measured.why else ""))
     if found["drift_ppm"] is not None:
         print(f"  drift {found['drift_ppm']:+.1f} ±{found['drift_std_ppm']:.1f} ppm ({found['drift_class']})")
+    if len(found["pieces"]) > 1 or found["drift_class"] == DriftClass.DRIFTING:
+        for piece in found["pieces"]:
+            print(f"  {_clock(piece['from_s'])} to {_clock(piece['to_s'])}  {_piece_text(piece)}")
     for step in found["steps"]:
         print(f"  step of {step['step_ms']:+.0f} ms at {step['t_s']:.0f} s")
     if found["verdict"] != "unknown":
         print(f"  {found['verdict'].replace('_', ' ')} ({found['profile']})")
+    if found["offset_ms"] is not None and abs(found["offset_ms"]) >= _WORTH_MENDING_MS:
+        early = found["offset_ms"] > 0
+        print(
+            f"  the audio is {'early' if early else 'late'}: {'delay' if early else 'advance'} it by "
+            f"{abs(found['offset_ms']):.0f} ms, or let avdrift fix write a copy that is in sync"
+        )
+
+
+def _piece_text(piece: dict[str, Any]) -> str:
+    if piece["offset_ms"] is None:
+        return "no offset"
+    if piece["from_offset_ms"] == piece["to_offset_ms"]:
+        return f"{piece['offset_ms']:+.0f} ms ±{piece['offset_std_ms']:.0f} ms"
+    return f"{piece['from_offset_ms']:+.0f} to {piece['to_offset_ms']:+.0f} ms"
+
+
+def _clock(t_s: float) -> str:
+    """Minutes and seconds, as players show them."""
+    minutes, seconds = divmod(round(t_s), 60)
+    return f"{minutes}:{seconds:02d}"

@@ -26,7 +26,12 @@ SEARCH_MS = Range(100, 5000)
 class MeasureSettings(Section):
     about = "What is measured, and how it is reported."
 
-    window_s: float = _number(5.0, Range(0.4, 60), "Seconds of sound and picture that one report looks back on.")
+    window_s: float = _number(
+        5.0, Range(0.4, 60), "Seconds that a report looks back on for faces and speech. The offset's memory is longer."
+    )
+    step_every_s: float = _number(
+        600.0, Range(10, 86_400), "How often the offset steps, in s. Longer: a number outlives longer pauses."
+    )
     report_every_s: float = _number(
         1.0, Range(0.2, 60), "Seconds from report to report. Live, beyond 1, they become whole."
     )

@@ -34,7 +34,7 @@ def bundle(given: Path | None, store: Store) -> Look:
     if not store.signers.exists():
         loaded = load_bundle(folder)
         what = f"{loaded.label}, {source}, is whole; it is signed, but nobody here is trusted to sign"
-        return warning(what, f"Put the public key into {store.signers}, as the README tells")
+        return warning(what, f"Put the public key into {store.signers}, as docs/raspberry-pi.md shows")
     loaded = verify_bundle(folder, store.signers)
     return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are right")
 

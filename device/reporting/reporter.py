@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from device.analysis.analyzer import WindowResult
+from device.analysis.offset_tracker import WindowResult
 from device.clock import Clock, SystemClock
-from device.records import NS_PER_MS, NS_PER_S, Report, State
+from device.records import NS_PER_MS, NS_PER_S, DriftClass, Report, State
 from device.reporting.timesync import clock_synced
 from device.standards import PROFILES, direction, verdict
 from device.state.rig import Rig
-from device.sync.drift import Drift, DriftState, known, update
+from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, known, update
 from device.sync.step_detector import SeenStep
 
 SCHEMA = 1
@@ -30,6 +30,12 @@ def _boot_id() -> str:
 
 def _rounded(value: float | None, digits: int) -> float | None:
     return None if value is None else round(value, digits)
+
+
+def _evidence_age_s(result: WindowResult | None) -> float | None:
+    if result is None or result.evidence_ns is None:
+        return None
+    return round((result.to_ns - result.evidence_ns) / NS_PER_S, 1)
 
 
 class Reporter:
@@ -102,6 +108,8 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
             fault=fault,
+            reason=result.reason if result and state is result.state else None,
+            evidence_age_s=_evidence_age_s(result) if best else None,
         )
 
     def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
@@ -110,9 +118,15 @@ class Reporter:
             self.drift = DriftState(stepped=True)
             told = self._follow(result, None, measured=measured)
             return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
-        if result is None or result.best is None or not measured:
-            return known(self.drift, result.to_ns / NS_PER_S if result else None)
-        t_s = result.to_ns / NS_PER_S
-        best = result.best
-        self.drift, drift = update(self.drift, t_s, best.offset_ms, best.offset_std_ms, window_s=self._window_s)
+        t_s = result.to_ns / NS_PER_S if result else None
+        drift = known(self.drift, t_s)
+        if result is not None and t_s is not None and measured and (level := result.level) is not None:
+            slope_ms_per_s = result.slope[0] / PPM_PER_MS_PER_S if result.slope else None
+            self.drift, drift = update(
+                self.drift, t_s, level.offset_ms, level.offset_std_ms, window_s=self._window_s,
+                slope_ms_per_s=slope_ms_per_s,
+            )  # fmt: skip
+        if measured and result is not None and result.slope is not None and drift.drift_ppm is None:
+            # A fast one shows within seconds in the evidence, and only after minutes in the reports.
+            return replace(drift, kind=DriftClass.DRIFTING, drift_ppm=result.slope[0], drift_std_ppm=result.slope[1])
         return drift

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Iterable
 from pathlib import Path
 
-from device.analysis.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.analysis.analyzer import Analyzer
+from device.analysis.offset_tracker import OffsetTracker, WindowResult
 from device.bundles.bundle import Bundle
 from device.clock import Clock
 from device.config.settings import MeasureSettings
@@ -50,7 +51,7 @@ class Core:
         self.last: Report | None = None
         self._sink, self._clock = sink, clock
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
-        self._window = SlidingWindow(settings.window_s)
+        self._tracker = self._new_tracker()
         self._steps = StepWatch()
         self._schedule = Schedule(round(settings.report_every_s * NS_PER_S))
         self._quality = QualityMonitor()
@@ -143,9 +144,12 @@ class Core:
     def restart(self) -> None:
         """Forget the evidence; drift and steps go on."""
         self._analyzer.reset()
-        self._window = SlidingWindow(self.settings.window_s)
+        self._tracker = self._new_tracker()
         self._steps = StepWatch()
         self._evidence_ns = self._clock.now_ns()
+
+    def _new_tracker(self) -> OffsetTracker:
+        return OffsetTracker(self._analyzer, self.settings.window_s, step_every_s=self.settings.step_every_s)
 
     def swap(self, bundle: Bundle) -> None:
         """Measure with other models from now on."""
@@ -187,7 +191,7 @@ class Core:
         if batch:
             self._analysis_fault = self._stuck_from_ns = None
         for row in batch:
-            self._window.push(row)
+            self._tracker.push(row)
             self._steps.push(row)
             self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
             if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
@@ -205,7 +209,7 @@ class Core:
             self._analyzer.reset()
             return
         for row in rows:
-            self._window.push(row)
+            self._tracker.push(row)
             self._steps.push(row)
         if rows:
             self._model_fault = self._analysis_fault = None
@@ -256,11 +260,11 @@ class Core:
 
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
-        looks = state is None and self._window.to_ns is not None and self.reporter.has_level(self._window.to_ns)
+        looks = state is None and self._tracker.to_ns is not None and self.reporter.has_level(self._tracker.to_ns)
         step = self._steps.look(self._analyzer.calibration) if looks else None
         if step is not None:
-            self._window.forget_before(step.onset_ns)
-        result = self._window.result(self._analyzer) if state is None else None
+            self._tracker.forget_before(step.onset_ns)
+        result = self._tracker.result() if state is None else None
         captured_ns = None
         if self._pace_ns is not None and result:  # the window goes on for a little after its last picture's time
             captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())

@@ -119,10 +119,13 @@ def _rows(kind: type[Row], found: list[list[float]]) -> tuple[Row, ...]:
 
 
 def update(
-    state: DriftState, t_s: float, offset_ms: float, offset_std_ms: float, *, window_s: float
-) -> tuple[DriftState, Drift]:
+    state: DriftState, t_s: float, offset_ms: float, offset_std_ms: float, *, window_s: float,
+    slope_ms_per_s: float | None = None,
+) -> tuple[DriftState, Drift]:  # fmt: skip
     """Take one measured offset, found in the `window_s` seconds before `t_s`.
 
+    slope_ms_per_s: how fast the offset is known to run although the reports do not show it yet; what lies on such a
+    slope is no step, and while it is all that is known, none is looked for.
     A time that repeats is ignored; one that goes back, or a gap of more than five minutes, begins anew. Raises
     ValueError for numbers that are not finite.
     """
@@ -134,6 +137,9 @@ def update(
             return state, known(state)
         if not 0 < passed_s <= _MAX_GAP_S:
             state = DriftState()
+    if slope_ms_per_s is not None and state.slope_std_ms_per_s is None:
+        state = _add(state, Seen(t_s, offset_ms, offset_std_ms, 0.0), window_s)
+        return state, known(state)
     level_ms = _level_ms(state, t_s)
     seen = Seen(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
     state = _add(state, seen, window_s)

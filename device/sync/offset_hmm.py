@@ -1,38 +1,212 @@
-"""What is true now, where the offset may have changed within a window: evidence before a change counts no more.
+"""The offset's path as a state that lasts: a recursive posterior over a whole session, from evidence rows.
 
-Method: the forward recursion of a hidden Markov model whose state is the offset, or that none of them is true. Every
-0.2 s it may jump to any other state, with a probability that does not depend on where it was; so the belief after a
-stretch is, up to that jump, the belief before it times how well the stretch fits (Rabiner, "A tutorial on hidden Markov
-models", Proc. IEEE 77, 1989). Evidence against a number moves it within seconds, and a pause of speech hardly weakens
-it. The sum over a step would have its peak nowhere that is true.
+Method: the forward recursion of a hidden Markov model (Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77,
+1989) with a step each 0.2 s. Its state is the offset, how fast the offset runs, and whether the face in view is the
+one that is heard. A jump to any other offset is rare, as rigs step once in hours; a slope lasts until the next jump,
+as two clocks differ by one rate; and an offset creeps by a tick now and then. While the face in view is not the one
+that is heard, the evidence says nothing of the offset and erases nothing of it.
+
+Why an HMM on the evidence and not a Kalman filter on reports: evidence has several hills. A filter that commits to one
+of them each second forgets the others, and a step shows as a hill that grows seconds before any report could move.
+
+Conventions: candidates as in `device.sync.curve`; a slope is in ppm, and 1 ppm is 0.001 ms/s.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from device.bundles.calibration import Calibration
-from device.sync.curve import Floats
+from device.features.contract import FRONT_END
+from device.records import Estimate
+from device.sync.curve import TICK_MS, TOLERANCE_TICKS, Floats, densest
+from device.sync.evidence_stream import LipEvidence
 
-_EVERY_ROWS = 5  # 0.2 s: what one lip window sees
-_JUMP_PROBABILITY = 0.002  # in that time: once in 100 s, still far more often than it happens
+STEP_EVERY_S = 600.0  # how often an offset steps, on average
+STEP_ROWS = 5  # 0.2 s: what one lip window sees
+_CHANGES_EVERY = 5  # steps: jumps and creep are looked at once a second, which is soon enough and spares work
+_STEP_S = STEP_ROWS * FRONT_END.lip_tick_ms / 1000
+_FASTEST_PPM = 20_000  # 2 %
+# Fine enough that between two of them an offset runs by less than a hill's width in the seconds that evidence lasts.
+SLOPES_PPM = np.array(
+    [0, *(sign * ppm for ppm in (*range(500, 4500, 500), *range(5000, _FASTEST_PPM + 1, 1000)) for sign in (1, -1))]
+)
+_SLOPE_TICKS = SLOPES_PPM * 1e-3 * _STEP_S / TICK_MS  # each step
+_MOVING_PRIOR = 0.02  # the share of rigs whose clocks run apart by more than creep follows
+_CREEP = 0.002  # a step, to each side
+# A step: how often the face in view stops being the one that is heard, and begins to be.
+_STOPS, _BEGINS = 0.01, 0.02
+_NULL_NATS = 0.1  # a step, against "heard": sound of another moment fits by chance more often than the encoders believe
+_MOST_EVIDENCE_S = 15.0  # more of it says no more about how sure a posterior can be
+_OUTSIDE = 1e-12
+_MOST_NATS = 12.0  # that one step may say against a candidate: five of them must not leave what float32 can hold
+_LEAST_STD_TICKS = 0.29  # the rounding of one tick
 
 
-def curve_now(rows: Floats, calibration: Calibration) -> Floats:
-    """The curve [candidates] of the newest of rows [n, candidates], in nats like their sum, which it is without change.
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """What is known of the offset after the newest evidence.
 
-    Its zero is that no offset is true now, as `Calibration.null_log_odds` weighs it. All zero where rows say nothing.
+    near: the probability within 40 ms of the offset, as the model has it; heard: that the face in view is the one that
+    is heard; evidence_s: seconds of evidence behind it, at most 15; moving: the probability that the offset runs.
     """
-    if not rows.any():
-        return np.zeros(rows.shape[1], np.float32)
-    chunks = np.add.reduceat(rows.astype(np.float64), np.arange(0, len(rows), _EVERY_ROWS), axis=0)
-    none_odds = calibration.null_log_odds + np.log(rows.shape[1])  # log, against each single candidate
-    before = np.append(np.zeros(rows.shape[1]), none_odds)
-    before -= np.logaddexp.reduce(before)
-    begun, stays, jumps = before, np.log1p(-_JUMP_PROBABILITY), np.log(_JUMP_PROBABILITY)
-    belief = before
-    for number, chunk in enumerate(chunks / calibration.temperature):
-        belief = np.logaddexp(stays + belief, jumps + begun) if number else before
-        belief[:-1] += chunk
-        belief -= np.logaddexp.reduce(belief)
-    return np.asarray(calibration.temperature * (belief[:-1] - belief[-1] + none_odds), np.float32)
+
+    offset_ticks: float
+    std_ticks: float
+    near: float
+    heard: float
+    at_edge: bool
+    evidence_s: float
+    moving: float
+    slope_ppm: float
+    slope_std_ppm: float
+
+    def estimate(self, calibration: Calibration) -> Estimate:
+        """The same as an offset in ms with a calibrated probability."""
+        return Estimate(
+            offset_ms=self.offset_ticks * TICK_MS - calibration.zero_offset_ms,
+            offset_std_ms=max(self.std_ticks, _LEAST_STD_TICKS) * TICK_MS,
+            confidence=calibration.confidence(self.near, self.evidence_s),
+            at_edge=self.at_edge,
+        )
+
+
+class OffsetFilter:
+    """Evidence rows of consecutive lip ticks in, the posterior after them out. Bounded memory, no clock."""
+
+    def __init__(self, search_ticks: int, temperature: float, *, step_every_s: float = STEP_EVERY_S) -> None:
+        self._size, self._temperature, self._step_every_s = 2 * search_ticks + 1, temperature, step_every_s
+        self.reset()
+
+    def reset(self) -> None:
+        """Know nothing any more."""
+        weights = np.full(len(SLOPES_PPM), _MOVING_PRIOR / (len(SLOPES_PPM) - 1))
+        weights[0] = 1 - _MOVING_PRIOR
+        self._prior = np.repeat(weights[:, None] / self._size, self._size, axis=1).astype(np.float32)
+        # Probabilities [not heard or heard, slopes, candidates].
+        self._state = np.stack([self._prior, self._prior]) / np.float32(2)
+        self._moved_ticks = np.zeros(len(SLOPES_PPM))  # of each slope, less than half a tick
+        self._sum = np.zeros(self._size)  # of the rows of the step that is not complete
+        self._rows = 0
+        self._step: int | None = None  # number of that step
+        self._evidence_rows = 0
+        self._due = 0  # steps within which it may have crept or jumped, not looked at yet
+
+    def push(self, row: LipEvidence) -> None:
+        """Take the row of the next tick; ticks may be left out."""
+        step = row.tick // STEP_ROWS
+        if self._step is not None and step > self._step:
+            self.flush()
+            self._predict(step - self._step - 1)
+        self._step = step
+        self._sum += row.row
+        self._rows += 1
+        if row.face and row.row.any():
+            self._evidence_rows += 1
+
+    def flush(self) -> None:
+        """Let the rows of a step that is not complete count already."""
+        if self._rows:
+            self._predict(1)
+            self._update(self._sum, self._rows)
+            self._sum[:], self._rows = 0, 0
+
+    def push_sum(self, curve: Floats, rows: int) -> None:
+        """Take the sum of many rows at once, which is coarser and cheaper than each of them."""
+        self._predict(max(rows // STEP_ROWS, 1))
+        self._update(curve, rows)
+        self._evidence_rows += rows if curve.any() else 0
+
+    def _predict(self, steps: int) -> None:
+        """What becomes of the state within some steps without evidence."""
+        if steps < 1:
+            return
+        state = self._state
+        self._moved_ticks += _SLOPE_TICKS * steps
+        whole = np.rint(self._moved_ticks).astype(np.int64)
+        self._moved_ticks -= whole
+        for slope in np.flatnonzero(whole):
+            _move(state[:, slope], int(whole[slope]))
+        self._due += steps
+        if self._due >= _CHANGES_EVERY:
+            self._change(self._due)
+            self._due = 0
+
+    def _change(self, steps: int) -> None:
+        """Creep and jump, as becomes probable within some steps."""
+        state = self._state
+        state /= state.sum()
+        creep = np.float32(min(_CREEP * steps, 0.25))
+        gained = creep * state
+        state *= 1 - 2 * creep
+        state[..., 1:] += gained[..., :-1]
+        state[..., :-1] += gained[..., 1:]
+        state[..., [0, -1]] += gained[..., [0, -1]]
+        stays = np.float32(np.exp(-steps * _STEP_S / self._step_every_s))
+        totals = state.sum(axis=(1, 2))
+        state *= stays
+        for part, total in zip(state, totals, strict=True):
+            part += (1 - stays) * total * self._prior
+
+    def _update(self, curve: npt.NDArray[np.floating[Any]], rows: int) -> None:
+        """Weigh each candidate by how much better it explains the newest sound than chance does."""
+        if not curve.any():
+            return
+        log_odds = curve.astype(np.float64) / self._temperature - _NULL_NATS * rows / STEP_ROWS
+        top = max(float(log_odds.max()), 0.0)  # relative to it: what a long stretch says is beyond what exp can hold
+        unheard, heard = self._state
+        stopped = np.float32(_STOPS) * heard
+        heard *= np.float32(1 - _STOPS)
+        heard += np.float32(_BEGINS) * unheard
+        unheard *= np.float32(1 - _BEGINS)
+        unheard += stopped
+        unheard *= np.float32(np.exp(max(-top, -_MOST_NATS)))
+        heard *= np.exp(np.maximum(log_odds - top, -_MOST_NATS)).astype(np.float32)
+
+    def posterior(self) -> Posterior | None:
+        """What is known after the last complete step; None before any evidence."""
+        if not self._evidence_rows:
+            return None
+        mass = self._state.sum(axis=(0, 1), dtype=np.float64)
+        mass /= mass.sum()
+        best, position, near = densest(mass)
+        share = mass[near] / mass[near].sum()
+        ticks = np.arange(self._size)[near]
+        slopes = self._state[:, :, near].sum(axis=(0, 2), dtype=np.float64)
+        slopes /= slopes.sum()
+        slope_ppm = float(slopes @ SLOPES_PPM)
+        return Posterior(
+            offset_ticks=position - self._size // 2,
+            std_ticks=float(np.sqrt(share @ (ticks - position) ** 2)),
+            near=min(float(mass[near].sum()), 1.0),
+            heard=float(self._state[1].sum() / self._state.sum()),
+            at_edge=best < TOLERANCE_TICKS or best >= self._size - TOLERANCE_TICKS,
+            evidence_s=min(self._evidence_rows * FRONT_END.lip_tick_ms / 1000, _MOST_EVIDENCE_S),
+            moving=float(1 - slopes[0]),
+            slope_ppm=slope_ppm,
+            slope_std_ppm=float(np.sqrt(slopes @ (SLOPES_PPM - slope_ppm) ** 2)),
+        )
+
+
+def _move(state: Floats, ticks: int) -> None:
+    """Move probabilities [n, candidates] in place; what comes in from outside the search range is improbable."""
+    ticks = int(np.clip(ticks, -state.shape[1], state.shape[1]))
+    if ticks > 0:
+        state[:, ticks:] = state[:, : state.shape[1] - ticks].copy()
+        state[:, :ticks] = _OUTSIDE
+    else:
+        state[:, :ticks] = state[:, -ticks:].copy()
+        state[:, state.shape[1] + ticks :] = _OUTSIDE
+
+
+def posterior_of(rows: Floats, calibration: Calibration) -> Posterior | None:
+    """What a window's evidence rows [n, candidates] say by themselves; None where they say nothing at all."""
+    window = OffsetFilter(rows.shape[1] // 2, calibration.temperature)
+    for tick, row in enumerate(rows):
+        window.push(LipEvidence(tick, row, face=bool(row.any())))
+    window.flush()
+    return window.posterior()

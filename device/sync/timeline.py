@@ -10,16 +10,18 @@ theirs. Memory is bounded: a recording of more than two hours has its bins joine
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from device.bundles.calibration import Calibration
+from device.features.contract import FRONT_END
 from device.records import NS_PER_S, DriftClass, Estimate
-from device.sync.curve import TICK_MS, estimate
+from device.sync.curve import TICK_MS, estimate, estimate_near, is_broad
 from device.sync.evidence_stream import LipEvidence
+from device.sync.offset_hmm import OffsetFilter
 from device.sync.robust_stats import Doubles, centre, line
 
 PPM_PER_MS_PER_S = 1000.0
@@ -30,10 +32,11 @@ _BLOCK_S = 10.0
 _JUMP_PRICE = 20.0  # nats: a step must be this much more probable than none
 _CREEP_PRICE = 3.0
 _MIN_STEP_MS = 25.0
-_NEAR_TICKS = 12
 _MIN_NOISE_MS = 3.0
+_BROAD_FROM_S = 10.0
 _MAX_STD_PPM = 50.0
 _SIGMA = 3.0  # one look, unlike the daemon's
+_SLOPE_GRID_STD_PPM = 150.0  # of a slope that only the filter's grid has found
 
 Floats = npt.NDArray[np.float32]
 
@@ -48,6 +51,7 @@ class Piece:
     offset_std_ms: float
     confidence: float
     sure: bool
+    broad: bool = False  # the evidence is wider than one offset makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,16 @@ class Bins:
         self.length_s *= 2
 
 
-def timeline(curves: Floats, length_s: float, calibration: Calibration, sure_from: float) -> Timeline:
-    """What bins [n, candidates] of `length_s` each say; a piece is sure from a confidence of `sure_from` on."""
+def timeline(
+    curves: Floats, length_s: float, calibration: Calibration, sure_from: float, *, slope_ppm: float = 0.0
+) -> Timeline:
+    """What bins [n, candidates] of `length_s` each say; a piece is sure from a confidence of `sure_from` on.
+
+    slope_ppm: how fast the offset is known to run, within what a straight line of blocks can still mend.
+    """
+    if slope_ppm:
+        level = timeline(_levelled(curves, length_s, slope_ppm), length_s, calibration, sure_from)
+        return _on_slope(level, slope_ppm, _points(curves, length_s, calibration))
     path = _path(curves / np.float32(calibration.temperature)) if len(curves) else np.zeros(0, np.int64)
     cuts = _cuts(path)
     blocks = [_blocks(curves[a:b], path[a:b], a, length_s, calibration) for a, b in pairwise(cuts)]
@@ -128,6 +140,26 @@ def timeline(curves: Floats, length_s: float, calibration: Calibration, sure_fro
     steps = _steps(pieces, used)
     drift_ppm, drift_std_ppm = (None if found is None else found * PPM_PER_MS_PER_S for found in (slope, slope_std))
     return Timeline(pieces, steps, _points(curves, length_s, calibration), drift_ppm, drift_std_ppm)
+
+
+def _levelled(curves: Floats, length_s: float, slope_ppm: float) -> Floats:
+    """The same bins with a slope subtracted, so that all of them speak of the offset in the middle of the recording."""
+    ticks = np.arange(curves.shape[1])
+    moved = slope_ppm / PPM_PER_MS_PER_S * length_s / TICK_MS * (np.arange(len(curves)) - (len(curves) - 1) / 2)
+    return np.stack([np.interp(ticks + away, ticks, row) for row, away in zip(curves, moved, strict=True)])
+
+
+def _on_slope(level: Timeline, slope_ppm: float, points: tuple[Point, ...]) -> Timeline:
+    """A timeline of levelled bins with its slope put back."""
+    end_s = level.pieces[-1].to_s
+    slope = slope_ppm / PPM_PER_MS_PER_S
+
+    def back(piece: Piece) -> Piece:
+        return replace(piece, offset_ms=piece.offset_ms + slope * ((piece.from_s + piece.to_s) / 2 - end_s / 2))
+
+    std_ppm = max(level.drift_std_ppm or 0.0, _SLOPE_GRID_STD_PPM)
+    drift_ppm = slope_ppm + (level.drift_ppm or 0.0)
+    return Timeline(tuple(map(back, level.pieces)), level.steps, points, drift_ppm, std_ppm)
 
 
 def _steps(pieces: tuple[Piece, ...], slope: float) -> tuple[Step, ...]:
@@ -177,13 +209,11 @@ def _blocks(
         part = curves[start : start + step]
         said = np.ptp(part, axis=1) > 1e-6
         middle = int(np.median(path[start : start + step]))
-        low, high = max(middle - _NEAR_TICKS, 0), min(middle + _NEAR_TICKS + 1, size)
-        found = estimate(part[:, low:high].sum(0), calibration)
+        found = estimate_near(part.sum(0), middle - size // 2, calibration)
         if found is not None:
             bins = np.flatnonzero(said)
-            moved_ms = (low + (high - low) // 2 - size // 2) * TICK_MS
             t_s = (first + start + float(bins.mean()) + 0.5) * length_s
-            rows.append((t_s, found.offset_ms + moved_ms, len(bins) * length_s))
+            rows.append((t_s, found.offset_ms, len(bins) * length_s))
     return np.array(rows, np.float64).reshape(-1, 3)
 
 
@@ -209,16 +239,20 @@ def _piece(
     times_s = from_s + bin_s * (np.arange(len(curves)) + 0.5)
     moves = np.rint(slope * (times_s - middle_s) / TICK_MS).astype(np.int64)
     straight = np.zeros(curves.shape[1], np.float32)
+    known = OffsetFilter(curves.shape[1] // 2, calibration.temperature)
     for curve, move in zip(curves, moves, strict=True):
-        straight += np.roll(curve, -int(move))
-    found = estimate(straight, calibration)
+        level = np.roll(curve, -int(move))
+        straight += level
+        known.push_sum(level, round(bin_s * 1000 / FRONT_END.lip_tick_ms))
+    found = posterior.estimate(calibration) if (posterior := known.posterior()) else None
     if found is None or not len(blocks):
         return Piece(*span_s, (float(np.median(path)) - curves.shape[1] // 2) * TICK_MS, np.inf, 0.0, False)
     level_ms = blocks[:, 1] - slope * (blocks[:, 0] - middle_s)
     offset_ms = centre(level_ms, max(1.4826 * float(np.median(np.abs(level_ms - np.median(level_ms)))), _MIN_NOISE_MS))
     std_ms = max(float(np.median(np.abs(level_ms - offset_ms))) * 1.4826, _MIN_NOISE_MS) / np.sqrt(len(blocks))
     sure = found.confidence >= sure_from and not found.at_edge and abs(found.offset_ms - offset_ms) <= 40
-    return Piece(*span_s, offset_ms, float(std_ms), found.confidence, sure)
+    broad = len(curves) * bin_s >= _BROAD_FROM_S and is_broad(straight)
+    return Piece(*span_s, offset_ms, float(std_ms), found.confidence, sure and not broad, broad)
 
 
 def _points(curves: Floats, length_s: float, calibration: Calibration) -> tuple[Point, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -78,7 +77,6 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
     trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
-    trust.add_argument("--fit", type=Path, metavar="FILE.json", help="fit the confidence too, and write it here")
 
     check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
     check.set_defaults(work_of=_check)
@@ -208,26 +206,16 @@ def _report(options: argparse.Namespace) -> int:
 def _trust(options: argparse.Namespace) -> int:
     from train.data.shards import load_split
     from train.evaluation.report_precision import report
-    from train.evaluation.threshold_fit import LEAST_RIGHT, fit
     from train.evaluation.tracks import sure_tracks, track
 
     if not (0.4 <= options.window <= 60 and options.rounds >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train trust", remedy="Give 0.4 to 60 s and at least one round"
         )
-    if options.fit is not None:
-        check_parent(options.fit)
     towers, calibration, model = _calibrated_towers(options)
     clips = load_split(options.shards, options.split)
     sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
-    how = {"window_s": options.window, "rounds": options.rounds, "seed": options.seed}
-    found = report(sure, calibration, **how)
-    if options.fit is not None:
-        found |= {"fitted": (fitted := fit(sure, calibration, **how))}
-        options.fit.write_text(json.dumps(fitted["calibration"], indent=1), encoding="utf-8")
-        if not fitted["reached"]:
-            what = f"no confidence is right {LEAST_RIGHT:.2%} of the time, and that of before is kept"
-            print(f"avdrift-train trust: {what}. Train for longer, or give more clips", file=sys.stderr)
+    found = report(sure, calibration, window_s=options.window, rounds=options.rounds, seed=options.seed)
     print(json.dumps({"model": model, "clips": len(sure), "left_out": len(clips) - len(sure)} | found, indent=1))
     return 0
 

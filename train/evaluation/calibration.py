@@ -4,23 +4,24 @@ Conventions: a window is right when its best point lies within 40 ms of the trut
 with the sound of another, and one mouth shape held still) are never right, so whatever confidence they get is wrong.
 Method: temperature and null log odds of `device.sync.curve.Calibration` by grid and refinement, least log loss in which
 all hopeless windows together weigh half as much as the others; of the windows that would be reported nearly all must be
-right, or the loss grows steeply.
+right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
 from device.sync.curve import TICK_MS, believe
+from train.evaluation.confidence_fit import fitted_confidence, scored_windows
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.tracks import SPEECH_RATIO, TOLERANCE_MS, Track, window_curve, window_parts
 
@@ -108,6 +109,8 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
         logit_scale=tracks[0].logit_scale, temperature=round(temperature, 3), null_log_odds=round(null, 3),
         rival_ticks=tracks[0].reach_ticks,
     )
+    windows = scored_windows(tracks, truths_ms, calibration, random)
+    calibration = replace(calibration, confidence=fitted_confidence(windows))
     judged = judge(curves, calibration.temperature, np.array([calibration.null_log_odds]))
     sure, right, reported = judged.confidence[0], judged.right, judged.reported[0]
     return Fitted(

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.features.contract import FRONT_END
 from train.evaluation.tracks import SPEECH_RATIO, Window
 
 FRAME_MS = float(FRONT_END.lip_tick_ms)
 
 _BOOTSTRAP_DRAWS = 2000
+_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,10 @@ class Figures:
     median_high_ms: float | None = None
     mae_frames: float | None = None
     std_ratio: float | None = None  # std(answer) over std(truth): 0 where a meter always says the same
+    calibration_error: float | None = None  # expected, over ten bins of confidence
+    calibration_error_low: float | None = None
+    calibration_error_high: float | None = None
+    brier_score: float | None = None
 
 
 def is_right(w: Window) -> bool:
@@ -71,6 +76,8 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
     squares_low, squares_high = interval((errors / FRAME_MS) ** 2, speakers, np.random.default_rng(seed))
     median_low, median_high = median_interval(np.abs(errors), speakers, np.random.default_rng(seed))
     truth = np.array([w.true_ms for w in measured])
+    confidence = np.array([w.confidence for w in measured])
+    error_low, error_high = _calibration_interval(confidence, right, speakers, np.random.default_rng(seed))
     return Figures(
         windows=len(measured),
         within_frame=float(right.mean()),
@@ -87,7 +94,33 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
         median_high_ms=median_high,
         mae_frames=float(np.mean(np.abs(errors)) / FRAME_MS),
         std_ratio=float(np.std(errors + truth) / np.std(truth)) if np.ptp(truth) > 0 else None,
+        calibration_error=calibration_error(confidence, right),
+        calibration_error_low=error_low,
+        calibration_error_high=error_high,
+        brier_score=float(np.mean((confidence - right) ** 2)),
     )
+
+
+def calibration_error(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], weights: npt.NDArray[Any] | None = None
+) -> float:
+    """Expected calibration error over ten equal bins (Guo et al., "On Calibration of Modern Neural Networks", 2017)."""
+    index = np.minimum((confidence * _BINS).astype(np.int64), _BINS - 1)
+    weights = np.ones(len(confidence)) if weights is None else weights
+    gaps = np.bincount(index, weights * (confidence - right), _BINS)
+    return float(np.abs(gaps).sum() / weights.sum())
+
+
+def _calibration_interval(
+    confidence: npt.NDArray[np.float64], right: npt.NDArray[np.bool_], speakers: Sequence[str],
+    random: np.random.Generator,
+) -> tuple[float, float] | tuple[None, None]:  # fmt: skip
+    names, index = np.unique(speakers, return_inverse=True)
+    if len(names) < 2:
+        return None, None
+    draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS // 10)
+    low, high = np.percentile([calibration_error(confidence, right, draw[index]) for draw in draws], (2.5, 97.5))
+    return float(low), float(high)
 
 
 def interval(

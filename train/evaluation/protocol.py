@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from device.analysis.analyzer import MEASURING_CONFIDENCE
+from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FRONT_END

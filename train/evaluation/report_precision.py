@@ -15,12 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.analysis.analyzer import judge_rows
+from device.analysis.offset_tracker import judge
 from device.bundles.calibration import Calibration
 from device.errors import InputMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.records import State
 from device.sync.curve import TICK_MS
+from device.sync.evidence_stream import LipEvidence
+from device.sync.offset_hmm import OffsetFilter
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.tracks import TOLERANCE_MS, Track
 
@@ -28,6 +30,7 @@ SEARCH_TICKS = 100
 
 _MAX_SHIFT_TICKS = 60
 _PIECE_TICKS = 500  # cosines of all lips with all sound would not fit in memory
+REMEMBERED_TICKS = 30 * 1000 // FRONT_END.lip_tick_ms  # as long as the daemon's default
 _TICKS_PER_S = 1000 // FRONT_END.lip_tick_ms
 _STRETCH_TICKS = 5 * _TICKS_PER_S  # of frontal speech, after which there must have been a number
 
@@ -115,13 +118,17 @@ def joined(tracks: Sequence[Track], truths_ms: Sequence[float], rounds: int, ran
 
 def judged(stream: Stream, window_s: float, calibration: Calibration) -> Iterator[tuple[int, float | None]]:
     """(newest tick, offset in ms or None) of one report a second."""
-    length = round(window_s * _TICKS_PER_S)
-    for end in range(_TICKS_PER_S, len(stream.rows) + 1, _TICKS_PER_S):
-        part = slice(max(end - length, 0), end)
-        result = judge_rows(
-            stream.rows[part], float(stream.face[part].mean()), float(stream.speech[part].mean()), 0, 0, calibration
-        )
-        yield end - 1, result.offset_ms if result.state is State.MEASURING else None
+    length, memory = round(window_s * _TICKS_PER_S), OffsetFilter(SEARCH_TICKS, calibration.temperature)
+    for tick, (row, face) in enumerate(zip(stream.rows, stream.face, strict=True)):
+        memory.push(LipEvidence(tick, row, bool(face)))
+        if (tick + 1) % _TICKS_PER_S:
+            continue
+        part = slice(max(tick + 1 - length, 0), tick + 1)
+        state, _, best = judge(
+            memory.posterior(), float(stream.face[part].mean()), float(stream.speech[part].mean()), calibration,
+            remembered=bool((stream.face & stream.speech)[max(tick - REMEMBERED_TICKS, 0) : tick + 1].any()),
+        )  # fmt: skip
+        yield tick, best.offset_ms if best and state is State.MEASURING else None
 
 
 def trust(stream: Stream, window_s: float, calibration: Calibration) -> Trust:

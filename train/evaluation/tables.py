@@ -51,14 +51,16 @@ def tables(evaluation: Evaluation) -> list[Table]:
     trust = [
         [
             f"{r.window_s:g}", str(r.speech.windows), _share(r.speech.reported), _share(r.speech.right_of_reported),
-            _number(r.speech.rmse_of_reported_frames, 1),
+            _number(r.speech.rmse_of_reported_frames, 1), _number(r.speech.calibration_error, 3),
+            _range(r.speech.calibration_error_low, r.speech.calibration_error_high), _number(r.speech.brier_score, 3),
         ]
         for r in evaluation.rows if r.search_frames == SEARCHES_FRAMES[-1] and r.speech.windows
     ]  # fmt: skip
     found.append(
         (
             f"Trust, search of ±{SEARCHES_FRAMES[-1]} frames",
-            ["window s", "windows", "reported %", "of these right %", "their RMSE in frames"],
+            ["window s", "windows", "with a number %", "of these right %", "their RMSE in frames",
+             "calibration error", "95 %", "Brier score"],
             trust,
         )
     )
@@ -90,6 +92,10 @@ def _basic(f: Figures) -> list[str]:
 
 def _interval(f: Figures) -> str:
     return f"{_share(f.low)} to {_share(f.high)}" if f.low is not None else "one speaker"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "one speaker"
 
 
 def _share(value: float | None) -> str:

@@ -12,6 +12,7 @@ from device.bundles.calibration import RIVAL_TICKS, Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS, estimate, evidence
 from device.sync.evidence_stream import Score
+from device.sync.offset_hmm import posterior_of
 from train.data.shards import AUDIO_REACH, LIP_REACH, Clip, front_end
 from train.models.encoders import Flags, Floats, Towers
 
@@ -124,7 +125,8 @@ def windows(
     speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
     for part in window_parts(clip_track, window_s):
         shift_ticks = round(float(random.uniform(-max_shift_ms, max_shift_ms)) / TICK_MS)
-        found = estimate(window_curve(clip_track, part, search_ticks, shift_ticks), calibration)
+        posterior = posterior_of(clip_track.evidence(search_ticks, audio_from=-shift_ticks, part=part), calibration)
+        found = posterior.estimate(calibration) if posterior else None
         true_ms = truth_ms + shift_ticks * TICK_MS
         yield Window(
             clip_track.clip,

@@ -104,15 +104,6 @@ class ZeroSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
-class TrustSettings(Section):
-    about = "How sure a report must be to have a number, on the split `valid` joined to long recordings."
-
-    use: bool = flag(True, "false: as sure as single windows make it. Needs clips of two speakers.")
-    rounds: int = number(24, Whole(1, 1000), "How often each clip comes. With few, luck decides.")
-    seed: int = number(0, _SEED, "Of the order of clips and their shifts.")
-
-
-@dataclass(frozen=True, slots=True)
 class EvaluateSettings(Section):
     about = "How good it is, on the split `valid`. Its confidence is fitted there too."
 
@@ -143,7 +134,6 @@ SECTIONS: dict[str, type[Section]] = {
     "zero": ZeroSettings,
     "fit": FitSettings,
     "student": StudentSettings,
-    "trust": TrustSettings,
     "evaluate": EvaluateSettings,
     "bundle": BundleSettings,
 }

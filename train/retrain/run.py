@@ -103,12 +103,6 @@ def _judged(recipe: Recipe, work: Path, real: Path, last: str) -> Iterator[Stage
     values, run = recipe.values, work / last
     calibration, after = work / "calibrate" / "calibration.json", ["prepare", last, "calibrate"]
     yield Stage("calibrate", _of(_TRAIN, "calibrate", real, run=run, out=calibration), {}, after=["prepare", last])
-    if values["trust"]["use"]:
-        start, calibration = calibration, work / "trust" / "calibration.json"
-        command = _of(_TRAIN, "trust", real, run=run, calibration=start, fit=calibration,
-                      rounds=values["trust"]["rounds"], seed=values["trust"]["seed"])  # fmt: skip
-        yield Stage("trust", command, values["trust"], after=after)
-        after = [*after, "trust"]
     if values["zero"]["use"]:
         unmoved, calibration = calibration, work / "zero-towers" / "calibration.json"
         command = _of(_TRAIN, "zero", real, run=run, calibration=calibration, seed=values["zero"]["seed"])

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from device.analysis.analyzer import Analyzer, SlidingWindow, WindowResult
+from device.analysis.analyzer import Analyzer
+from device.analysis.offset_tracker import OffsetTracker, WindowResult
 from device.bundles.bundle import Bundle, load_bundle
 from device.capture.file import FileSource
 from device.features.contract import AUDIO_RATE_HZ
@@ -72,7 +73,8 @@ def with_sound(frames: Iterable[Frame], samples: Samples, first_ns: int) -> Iter
 
 def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> list[WindowResult]:
     """What would be reported at each second of items in time order."""
-    analyzer, window, found = Analyzer(bundle, require_face_model()), SlidingWindow(window_s), []
+    analyzer, found = Analyzer(bundle, require_face_model()), list[WindowResult]()
+    tracker = OffsetTracker(analyzer, window_s)
     due_ns: int | None = None
 
     def rows() -> Iterator[LipEvidence]:
@@ -81,11 +83,11 @@ def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> 
         yield from analyzer.finish()
 
     for row in rows():
-        window.push(row)
+        tracker.push(row)
         due_ns = row.t_ns + NS_PER_S if due_ns is None else due_ns
         if row.t_ns >= due_ns:
             due_ns += NS_PER_S
-            result = window.result(analyzer)
+            result = tracker.result()
             found += [result] if result else []
     return found
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.analysis.analyzer import Analyzer, SlidingWindow, judge, search_ticks
+from device.analysis.analyzer import Analyzer, search_ticks
+from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import load_bundle
-from device.bundles.calibration import Calibration
 from device.errors import UsageError
 from device.features.face import Face, FaceDetector
 from device.features.model_download import require_face_model
@@ -24,7 +24,6 @@ from tests.scenes import rash_bundle, talking_items, tiny_bundle
 
 SEARCH_MS = 300.0
 SIZE = 2 * search_ticks(SEARCH_MS) + 1
-EAGER = Calibration(temperature=1.0, null_log_odds=0.0)
 
 
 def analyze(items: Iterable[Frame | Chunk]) -> tuple[Analyzer, list[LipEvidence]]:
@@ -36,11 +35,6 @@ def analyze(items: Iterable[Frame | Chunk]) -> tuple[Analyzer, list[LipEvidence]
 @cache
 def talked() -> tuple[Analyzer, list[LipEvidence]]:
     return analyze(talking_items())
-
-
-def peak(offset_ms: float, height: float = 50.0) -> np.ndarray[tuple[int], np.dtype[np.float32]]:
-    ticks = np.arange(SIZE) - SIZE // 2
-    return (height * np.exp(-0.5 * ((ticks - offset_ms / 10) / 3) ** 2)).astype(np.float32)
 
 
 @pytest.mark.parametrize("search_ms", [99, 5001, 0, -1, float("nan"), float("inf")])
@@ -109,54 +103,6 @@ def test_faces_are_unknown_before_anybody_looked() -> None:
     assert Analyzer(load_bundle(tiny_bundle()), require_face_model()).faces is None
 
 
-@pytest.mark.parametrize(
-    ("face", "speech", "state"),
-    [
-        (1.0, 1.0, State.MEASURING),
-        (0.49, 1.0, State.NO_FACE),
-        (0.0, None, State.NO_FACE),
-        (1.0, 0.29, State.NO_SPEECH),
-        (1.0, None, State.NO_SPEECH),
-    ],
-)
-def test_a_clear_curve_is_only_believed_with_face_and_speech(face: float, speech: float | None, state: State) -> None:
-    result = judge(peak(100), face, speech, 0, NS_PER_S, EAGER)
-    assert result.state is state
-    assert result.best is not None and result.best.offset_ms == pytest.approx(100, abs=1)
-    assert (result.offset_ms is not None) == (state is State.MEASURING)
-
-
-@pytest.mark.parametrize("curve", [peak(290), peak(-300), peak(0, 0.5), np.zeros(SIZE, np.float32)])
-def test_what_cannot_be_believed_is_uncertain(curve: np.ndarray[tuple[int], np.dtype[np.float32]]) -> None:
-    result = judge(curve, 1.0, 1.0, 0, NS_PER_S, EAGER)
-    assert result.state is State.UNCERTAIN
-    assert result.offset_ms is None
-
-
-def test_window_holds_its_length_and_no_more() -> None:
-    analyzer, _ = talked()
-    window = SlidingWindow(1.0)
-    assert window.result(analyzer) is None
-    for tick in range(60):
-        # Only the first second speaks for 200 ms.
-        window.push(LipEvidence(tick, peak(200) if tick < 25 else peak(-100, 20), True))
-    result = window.result(analyzer)
-    assert result is not None and result.best is not None
-    assert result.best.offset_ms == pytest.approx(-100, abs=1)
-    assert result.to_ns - result.from_ns == 24 * 40 * NS_PER_MS + 200 * NS_PER_MS
-
-
-def test_window_forgets_all_before_a_jump_in_time() -> None:
-    analyzer, _ = talked()
-    window = SlidingWindow(1.0)
-    for tick in (*range(25), 100_000):
-        window.push(LipEvidence(tick, peak(200) if tick < 25 else peak(-100), True))
-    result = window.result(analyzer)
-    assert result is not None and result.best is not None
-    assert result.best.offset_ms == pytest.approx(-100, abs=1)
-    assert result.to_ns - result.from_ns == 200 * NS_PER_MS
-
-
 # What the daemon asks of it
 
 
@@ -208,10 +154,10 @@ def test_under_heavy_load_half_of_the_lips_are_missing_and_not_thought_to_be_gon
     assert 0.4 * len(expected) < len(rows) < 0.7 * len(expected)
     assert np.mean([row.face for row in rows]) > 0.95, "what was not looked at is no empty room"
     assert all(row.row.any() for row in rows if row.face)
-    window = SlidingWindow(5.0)
+    tracker = OffsetTracker(analyzer, 5.0)
     for row in rows:
-        window.push(row)
-    found = window.result(analyzer)
+        tracker.push(row)
+    found = tracker.result()
     assert found is not None and found.state is not State.NO_FACE
 
 

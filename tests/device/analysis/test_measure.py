@@ -23,7 +23,7 @@ from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bund
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
 READ_KEYS = ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
-WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "verdict"]
+WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "reason", "verdict"]
 
 
 @cache

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from device.analysis.analyzer import WindowResult
+from device.analysis.offset_tracker import WindowResult
 from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.reporting.reporter import Reporter
 from device.state.rig import Rig
@@ -19,7 +19,7 @@ from tests.scripted.simclock import SimClock
 
 def result(state: State, offset_ms: float = 123.456, confidence: float = 0.98765) -> WindowResult:
     best = Estimate(offset_ms=offset_ms, offset_std_ms=4.321, confidence=confidence, at_edge=False)
-    return WindowResult(0, 5 * NS_PER_S, state, best, 0.51234)
+    return WindowResult(0, 5 * NS_PER_S, state, best, 0.51234, level=best)
 
 
 RIG = Rig(bias_ms=-40.0, bias_std_ms=3.0, made_unix_ms=1, camera="a", microphone="b")

@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import pytest
 
-from device.analysis import analyzer
 from device.bundles.bundle import Bundle
 from device.bundles.rollout import LOOK_EVERY_S, Models
 from device.bundles.store import CURRENT, Store
@@ -25,7 +24,8 @@ from tests.scenes import talking_items
 from tests.stores import versioned
 from tests.trials import SHORT
 
-RASHLY = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0}
+RASHLY = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
+          "confidence": {"bias": 50.0}}  # fmt: skip
 
 
 @pytest.fixture
@@ -43,7 +43,6 @@ def on(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A daemon that measures with version 1."""
     talking_items()  # made by one thread
     # Made-up models that believe everything see steps everywhere, which is not what is asked of them here.
-    monkeypatch.setattr(analyzer, "curve_now", lambda rows, calibration: rows.sum(0))
     monkeypatch.setattr(StepWatch, "look", lambda self, calibration: None)
     put(store, tmp_path, "1", calibration=RASHLY)
     often = replace(RASH, report_every_s=0.2)

@@ -45,8 +45,6 @@ epochs = 1
 steps_per_epoch = 4
 frames_per_batch = 240
 warmup_steps = 1
-[trust]
-rounds = 5
 [bundle]
 name = "tiny"
 version = "7"
@@ -54,7 +52,7 @@ examples = 4
 max_loss = 1.0
 """
 STAGES = [
-    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "calibrate", "trust",
+    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "calibrate",
     "zero-towers", "evaluate", "bundle",
 ]  # fmt: skip
 
@@ -119,9 +117,8 @@ def test_stages_read_from_stages_before_them(tmp_path: Path) -> None:
         ("", [], "zero-clips/offsets.json", "zero-towers"),
         ("[synth]\nclips = 0\n", ["synth", "prepare-synth"], "zero-clips/offsets.json", "zero-towers"),
         ("[clean]\nuse = false\n", ["clean", "zero-clips"], None, "zero-towers"),
-        ("[zero]\nuse = false\n", ["zero-clips", "zero-towers"], "clean/offsets.json", "trust"),
+        ("[zero]\nuse = false\n", ["zero-clips", "zero-towers"], "clean/offsets.json", "calibrate"),
         ("[student]\nteachers = 0\n", ["fit-2", "student"], "zero-clips/offsets.json", "zero-towers"),
-        ("[trust]\nuse = false\n", ["trust"], "zero-clips/offsets.json", "zero-towers"),
     ],
 )
 def test_what_is_not_wanted_is_left_out(
@@ -150,7 +147,7 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
     student = found["student"]
     assert words(student, "--teacher") == [str(work / name) for name in names]
     assert words(student, "--teacher-share") == ["0.5"] and set(names) <= set(student.after)
-    for name in ("calibrate", "trust", "zero-towers", "evaluate"):
+    for name in ("calibrate", "zero-towers", "evaluate"):
         assert words(found[name], "--run") == [str(work / "student")] and "student" in found[name].after
     assert str(work / "student") in found["bundle"].command
 

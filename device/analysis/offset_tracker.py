@@ -1,0 +1,141 @@
+"""What may be said of the offset: of a window by itself, and of now, after all that came before."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+
+from device.analysis.analyzer import Analyzer
+from device.bundles.calibration import Calibration
+from device.features.contract import FRONT_END
+from device.records import NS_PER_MS, NS_PER_S, Estimate, Reason, State
+from device.sync.curve import estimate_near, is_broad
+from device.sync.evidence_stream import LipEvidence
+from device.sync.offset_hmm import STEP_EVERY_S, STEP_ROWS, OffsetFilter, Posterior
+
+MEASURING_CONFIDENCE = 0.95
+_MIN_FACE_RATIO = 0.5
+_MIN_SPEECH_RATIO = 0.3
+_HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
+_SHORT_S = 1.5  # of evidence: below it, more of the same is all that is missing
+_HEARD = 0.5
+_BROAD_FROM_S, _FADING_ROWS = 15.0, 375
+SURELY_MOVING = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What may be said at the end of a stretch: `best` is the best guess, `state` whether it may be said.
+
+    level: what the stretch's own evidence says near that guess, for whoever needs independent measurements;
+    slope: (ppm, standard error) where the offset runs for sure.
+    """
+
+    from_ns: int
+    to_ns: int
+    state: State
+    best: Estimate | None
+    speech_ratio: float | None
+    reason: Reason | None = None
+    evidence_ns: int | None = None  # when there last was a face with speech
+    level: Estimate | None = None
+    slope: tuple[float, float] | None = None
+
+    @property
+    def offset_ms(self) -> float | None:
+        return self.best.offset_ms if self.best and self.state is State.MEASURING else None
+
+
+def judge(
+    posterior: Posterior | None, face_ratio: float, speech_ratio: float | None, calibration: Calibration, *,
+    remembered: bool = False,
+) -> tuple[State, Reason | None, Estimate | None]:  # fmt: skip
+    """From a posterior, and what was seen and heard lately, to what may be said of it, and why not more.
+
+    remembered: a face with speech came before, not too long ago for the offset to have stepped since; then a number
+    outlives that there is none now.
+    """
+    best = posterior.estimate(calibration) if posterior else None
+    absent = None
+    if face_ratio < _MIN_FACE_RATIO:
+        absent = State.NO_FACE, Reason.NO_FACE
+    elif speech_ratio is None or speech_ratio < _MIN_SPEECH_RATIO:
+        absent = State.NO_SPEECH, Reason.NO_SPEECH
+    if posterior is None or best is None:
+        state, reason = absent or (State.UNCERTAIN, Reason.TOO_LITTLE_SPEECH)
+        return state, reason, None
+    if best.confidence >= MEASURING_CONFIDENCE and not best.at_edge and (remembered or not absent):
+        other = Reason.VOICE_NOT_OF_THIS_FACE if posterior.heard < _HEARD else None
+        return State.MEASURING, absent[1] if absent else other, best
+    if absent:
+        return *absent, best
+    return State.UNCERTAIN, _doubt(posterior), best
+
+
+def _doubt(posterior: Posterior) -> Reason:
+    if posterior.at_edge and posterior.near >= _HEARD:
+        return Reason.BEYOND_SEARCH_RANGE
+    if posterior.evidence_s < _SHORT_S:
+        return Reason.TOO_LITTLE_SPEECH
+    return Reason.AMBIGUOUS if posterior.heard >= _HEARD else Reason.VOICE_NOT_OF_THIS_FACE
+
+
+class OffsetTracker:
+    """Follows the offset over a session. `window_s` is what counts as lately, for faces, speech and `level`."""
+
+    def __init__(self, analyzer: Analyzer, window_s: float, *, step_every_s: float = STEP_EVERY_S) -> None:
+        self._analyzer, self._length_ns = analyzer, round(window_s * NS_PER_S)
+        self._rows: deque[LipEvidence] = deque()
+        self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature, step_every_s=step_every_s)
+        self._evidence_ns: int | None = None
+        self._faded = np.zeros(2 * analyzer.reach_ticks + 1, np.float32)  # the evidence of the last quarter minute
+        self._remembered_ns = round(-np.log(MEASURING_CONFIDENCE) * step_every_s * NS_PER_S)
+
+    def push(self, row: LipEvidence) -> None:
+        self._filter.push(row)
+        if row.face and row.tick % STEP_ROWS == 0:
+            around = row.t_ns - _HALF_LIP_WINDOW_NS, row.t_ns + _HALF_LIP_WINDOW_NS
+            self._evidence_ns = row.t_ns if self._analyzer.speech_ratio(*around) else self._evidence_ns
+        self._faded += row.row - self._faded / _FADING_ROWS
+        self._rows.append(row)
+        while self._rows[0].t_ns <= row.t_ns - self._length_ns:
+            self._rows.popleft()
+
+    @property
+    def to_ns(self) -> int | None:
+        """Up to where pictures were seen; None before there were any."""
+        return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
+
+    def forget_before(self, t_ns: int) -> None:
+        """What came before a step is another offset's evidence: `level` must not mix them."""
+        while self._rows and self._rows[0].t_ns < t_ns:
+            self._rows.popleft()
+
+    def result(self) -> WindowResult | None:
+        """What may be said now; None before there is anything."""
+        if not self._rows:
+            return None
+        # A lip window sees pictures on both sides of its middle.
+        from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
+        posterior = self._filter.posterior()
+        face_ratio = float(np.mean([row.face for row in self._rows]))
+        speech_ratio = self._analyzer.speech_ratio(from_ns, to_ns)
+        remembered = self._evidence_ns is not None and to_ns - self._evidence_ns <= self._remembered_ns
+        state, reason, best = judge(
+            posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered
+        )
+        settled = reason is None and posterior is not None and posterior.evidence_s >= _BROAD_FROM_S
+        if state is State.MEASURING and settled and is_broad(self._faded):
+            state, reason = State.UNCERTAIN, Reason.AMBIGUOUS
+        moving = posterior is not None and posterior.moving >= SURELY_MOVING
+        return WindowResult(
+            from_ns, to_ns, state, best, speech_ratio, reason, self._evidence_ns,
+            level=self._level(posterior) if state is State.MEASURING and reason is None and posterior else None,
+            slope=(posterior.slope_ppm, posterior.slope_std_ppm) if moving and posterior else None,
+        )  # fmt: skip
+
+    def _level(self, posterior: Posterior) -> Estimate | None:
+        rows = np.sum([row.row for row in self._rows], axis=0)
+        return estimate_near(rows, posterior.offset_ticks, self._analyzer.calibration)
