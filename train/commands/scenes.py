@@ -30,6 +30,10 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     hard = commands.add_parser("hard", parents=[shared], help=about)
     hard.set_defaults(work_of=_hard)
 
+    about = "one person talking on: how soon and how often the daemon has a number, and whether it is right"
+    daily = commands.add_parser("daily", parents=[shared], help=about)
+    daily.set_defaults(work_of=_daily)
+
     about = "hours of what nothing can be measured on: what is reported of it"
     hopeless = commands.add_parser("hopeless", parents=[shared], help=about)
     hopeless.set_defaults(work_of=_hopeless)
@@ -46,6 +50,12 @@ def _hard(options: argparse.Namespace) -> int:
     from train.scenes.degraded import hard
 
     return _judge(options, hard)
+
+
+def _daily(options: argparse.Namespace) -> int:
+    from train.scenes.daily import daily
+
+    return _judge(options, daily)
 
 
 def _judge(options: argparse.Namespace, work: Callable[..., dict[str, Any]]) -> int:
