@@ -102,7 +102,7 @@ def signers_line(key: Path) -> str:
 
 
 def trust(store: Path, *keys: Path) -> Path:
-    """An allowed-signers file in a state folder, as the README tells."""
+    """An allowed-signers file in a state folder, as docs/raspberry-pi.md shows."""
     store.mkdir(parents=True, exist_ok=True)
     (store / SIGNERS).write_text("".join(map(signers_line, keys)), encoding="utf-8")
     return store / SIGNERS

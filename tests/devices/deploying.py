@@ -1,4 +1,4 @@
-"""Check of `avdrift-convert deploy --service`: the README's lines, against a booted machine's own sshd and sudo."""
+"""Check of `avdrift-convert deploy --service`: the lines of its page, against a booted machine's own sshd and sudo."""
 
 from __future__ import annotations
 

@@ -1,0 +1,76 @@
+"""The documentation: links and named files exist, every page is reachable, and the README stays short."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README_LINES = 150
+
+_FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_NAMED = re.compile(r"`((?:device|train|convert|tests|systemd|docs)/[\w./-]*)`")
+
+
+def prose(page: Path) -> str:
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def links(page: Path) -> list[str]:
+    return [link for link in _LINK.findall(prose(page)) if not re.match(r"[a-z]+:", link)]
+
+
+def anchors(page: Path) -> set[str]:
+    """As the hosting platforms make them of headings."""
+    headings = re.findall(r"^#+ +(.+?) *$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def target(page: Path, link: str) -> Path:
+    name = link.partition("#")[0]
+    return (page.parent / name).resolve() if name else page
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_every_relative_link_leads_somewhere(page: Path) -> None:
+    for link in links(page):
+        found, anchor = target(page, link), link.partition("#")[2]
+        assert found.exists(), link
+        assert found.is_relative_to(ROOT), link
+        assert not anchor or anchor in anchors(found), link
+
+
+# A changelog also names what is gone.
+@pytest.mark.parametrize("page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=name_of)
+def test_every_file_of_the_repository_that_a_page_names_exists(page: Path) -> None:
+    assert not [name for name in _NAMED.findall(prose(page)) if not (ROOT / name).exists()]
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    seen: set[Path] = set()
+    waiting = [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        seen.add(page)
+        waiting += [to for to in (target(page, link) for link in links(page)) if to.suffix == ".md" and to not in seen]
+    # Models in the field name docs/models.md; it only says where its content is now.
+    outside = {ROOT / "docs" / "models.md", ROOT / "CODE_OF_CONDUCT.md"}
+    assert set(PAGES) - seen <= outside
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
+def test_anchors_are_those_of_the_hosting_platforms(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# What it *is*, and why\n\n```\n# not a heading\n```\n\n## `fix`\n", encoding="utf-8")
+    assert anchors(page) == {"what-it-is-and-why", "fix"}
