@@ -22,7 +22,7 @@ _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PE
 _SHORT_S = 1.5  # of evidence: below it, more of the same is all that is missing
 _HEARD = 0.5
 _BROAD_FROM_S, _FADING_ROWS = 15.0, 375
-SURELY_MOVING = 0.99
+_MOVING, SURELY_MOVING = 0.5, 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +108,12 @@ class OffsetTracker:
         """Up to where pictures were seen; None before there were any."""
         return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
 
+    @property
+    def moving(self) -> bool:
+        """Whether the offset rather runs than stays: then what looks like a step is none."""
+        posterior = self._filter.posterior()
+        return posterior is not None and posterior.moving >= _MOVING
+
     def forget_before(self, t_ns: int) -> None:
         """What came before a step is another offset's evidence: `level` must not mix them."""
         while self._rows and self._rows[0].t_ns < t_ns:
@@ -126,7 +132,9 @@ class OffsetTracker:
         state, reason, best = judge(
             posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered
         )
+        # What runs smears the evidence as well.
         settled = reason is None and posterior is not None and posterior.evidence_s >= _BROAD_FROM_S
+        settled = settled and not self.moving
         if state is State.MEASURING and settled and is_broad(self._faded):
             state, reason = State.UNCERTAIN, Reason.AMBIGUOUS
         moving = posterior is not None and posterior.moving >= SURELY_MOVING

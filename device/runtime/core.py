@@ -260,6 +260,8 @@ class Core:
 
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
+        if self._tracker.moving:
+            self._steps = StepWatch()
         looks = state is None and self._tracker.to_ns is not None and self.reporter.has_level(self._tracker.to_ns)
         step = self._steps.look(self._analyzer.calibration) if looks else None
         if step is not None:

@@ -116,6 +116,27 @@ def test_the_level_is_what_the_last_seconds_say_by_themselves() -> None:
     assert found.to_ns - found.from_ns == pytest.approx(5.2 * NS_PER_S, abs=80 * NS_PER_MS)
 
 
+def test_an_offset_that_runs_is_followed_and_its_slope_named() -> None:
+    followed = tracker()
+    for tick in range(25 * 40):
+        followed.push(row(tick, -150.0 + 8.0 * tick / 25))
+        found = followed.result()
+        if tick > 25 * 25:
+            assert found is not None and found.state is State.MEASURING and found.offset_ms is not None
+            assert found.offset_ms == pytest.approx(-150.0 + 8.0 * tick / 25, abs=15)
+    assert followed.moving and found is not None and found.slope is not None
+    assert found.slope[0] == pytest.approx(8000, rel=0.1)
+
+
+def test_audio_that_was_recorded_twice_has_no_number_for_long() -> None:
+    followed = tracker()
+    for tick in range(25 * 30):
+        early, late = row(tick, 90.0).row, row(tick, -10.0).row
+        followed.push(LipEvidence(tick, np.maximum(early, late) - 0.2 * np.abs(early - late), True))
+    found = followed.result()
+    assert found is not None and (found.state, found.reason) == (State.UNCERTAIN, Reason.AMBIGUOUS)
+
+
 def test_what_came_before_a_step_is_not_in_the_level() -> None:
     followed = tracker()
     for tick in range(100):
