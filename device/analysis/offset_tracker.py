@@ -16,6 +16,8 @@ from device.sync.evidence_stream import LipEvidence
 from device.sync.offset_hmm import STEP_EVERY_S, STEP_ROWS, OffsetFilter, Posterior
 
 MEASURING_CONFIDENCE = 0.95
+# With other speakers' voices 0.23 % of the reports of sessions of 30 s had a number without this, and 0.1 % with it.
+_BEGINNING_CONFIDENCE, _BEGINS_S = 0.995, 3.0
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
@@ -50,12 +52,12 @@ class WindowResult:
 
 def judge(
     posterior: Posterior | None, face_ratio: float, speech_ratio: float | None, calibration: Calibration, *,
-    remembered: bool = False,
+    remembered: bool = False, least_confidence: float = MEASURING_CONFIDENCE,
 ) -> tuple[State, Reason | None, Estimate | None]:  # fmt: skip
     """From a posterior, and what was seen and heard lately, to what may be said of it, and why not more.
 
     remembered: a face with speech came before, not too long ago for the offset to have stepped since; then a number
-    outlives that there is none now.
+    outlives that there is none now. least_confidence: that a number needs.
     """
     best = posterior.estimate(calibration) if posterior else None
     absent = None
@@ -66,12 +68,18 @@ def judge(
     if posterior is None or best is None:
         state, reason = absent or (State.UNCERTAIN, Reason.TOO_LITTLE_SPEECH)
         return state, reason, None
-    if best.confidence >= MEASURING_CONFIDENCE and not best.at_edge and (remembered or not absent):
+    if best.confidence >= least_confidence and not best.at_edge and (remembered or not absent):
         other = Reason.VOICE_NOT_OF_THIS_FACE if posterior.heard < _HEARD else None
         return State.MEASURING, absent[1] if absent else other, best
     if absent:
         return *absent, best
     return State.UNCERTAIN, _doubt(posterior), best
+
+
+def least_confidence(posterior: Posterior | None) -> float:
+    """What a session's number needs: more at its beginning, where each second brings a new chance to be wrong."""
+    begins = posterior is not None and posterior.evidence_s < _BEGINS_S
+    return _BEGINNING_CONFIDENCE if begins else MEASURING_CONFIDENCE
 
 
 def _doubt(posterior: Posterior) -> Reason:
@@ -130,7 +138,8 @@ class OffsetTracker:
         speech_ratio = self._analyzer.speech_ratio(from_ns, to_ns)
         remembered = self._evidence_ns is not None and to_ns - self._evidence_ns <= self._remembered_ns
         state, reason, best = judge(
-            posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered
+            posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered,
+            least_confidence=least_confidence(posterior),
         )
         # What runs smears the evidence as well.
         settled = reason is None and posterior is not None and posterior.evidence_s >= _BROAD_FROM_S

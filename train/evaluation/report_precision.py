@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from device.analysis.offset_tracker import judge
+from device.analysis.offset_tracker import judge, least_confidence
 from device.bundles.calibration import Calibration
 from device.errors import InputMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
@@ -124,9 +124,11 @@ def judged(stream: Stream, window_s: float, calibration: Calibration) -> Iterato
         if (tick + 1) % _TICKS_PER_S:
             continue
         part = slice(max(tick + 1 - length, 0), tick + 1)
+        posterior = memory.posterior()
         state, _, best = judge(
-            memory.posterior(), float(stream.face[part].mean()), float(stream.speech[part].mean()), calibration,
+            posterior, float(stream.face[part].mean()), float(stream.speech[part].mean()), calibration,
             remembered=bool((stream.face & stream.speech)[max(tick - REMEMBERED_TICKS, 0) : tick + 1].any()),
+            least_confidence=least_confidence(posterior),
         )  # fmt: skip
         yield tick, best.offset_ms if best and state is State.MEASURING else None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from device.analysis.analyzer import Analyzer
-from device.analysis.offset_tracker import OffsetTracker, judge
+from device.analysis.offset_tracker import OffsetTracker, judge, least_confidence
 from device.bundles.calibration import Calibration, ConfidenceWeights
 from device.records import NS_PER_MS, NS_PER_S, Reason, State
 from device.sync.evidence_stream import LipEvidence
@@ -148,3 +148,12 @@ def test_what_came_before_a_step_is_not_in_the_level() -> None:
 
 def test_before_there_is_anything_there_is_no_result() -> None:
     assert tracker().result() is None and tracker().to_ns is None
+
+
+def test_the_beginning_of_a_session_needs_more_confidence() -> None:
+    early, later = replace(SURE, near=0.97, evidence_s=2.0), replace(SURE, near=0.97, evidence_s=4.0)
+    states = [
+        judge(posterior, 1.0, 1.0, Calibration(), least_confidence=least_confidence(posterior))[0]
+        for posterior in (early, later)
+    ]
+    assert states == [State.UNCERTAIN, State.MEASURING]
