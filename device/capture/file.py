@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 import math
-import stat
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -25,13 +24,13 @@ from typing import TypeVar
 import av
 from av.stream import Disposition, Stream
 
+from device.capture.bounds import DECODER_OPTIONS, check_file, check_tracks, container_options, sound_fits
 from device.capture.source import Closing
 from device.capture.tracks import AudioTrack, VideoTrack
-from device.errors import CaptureError, InputFormatError, InputMissingError, InputTrackError
+from device.errors import CaptureError, InputFormatError, InputTrackError
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 DEFAULT_MAX_HEIGHT = 480
-MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
 MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
@@ -133,7 +132,9 @@ class FileSource(Closing):
             if isinstance(frame, av.VideoFrame):
                 self._trouble["picture marked as damaged"] += frame.is_corrupt
                 yield from self._frames.feed(frame)
-            elif isinstance(frame, av.AudioFrame) and frame.sample_rate > 0:
+            elif isinstance(frame, av.AudioFrame) and not sound_fits(frame):
+                self._trouble["block of sound whose rate or channels cannot be used"] += 1
+            elif isinstance(frame, av.AudioFrame):
                 yield from self._chunks.feed(frame)
         except (av.FFmpegError, ValueError):
             self._trouble["frame that cannot be converted"] += 1
@@ -183,22 +184,13 @@ def _decoding_time_s(packet: av.Packet[Stream]) -> float:
 
 def _open(path: Path) -> av.container.InputContainer:
     where = str(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputMissingError(
-            f"cannot be read ({reason})", where=where, remedy="Check the path and its permissions."
-        ) from None
-    if empty:
-        raise InputFormatError("the file is empty", where=where, remedy=f"{RECORD_AGAIN}.")
+    check_file(path)
     try:
         # `file:` and the white list keep a playlist, or a name that looks like an address, from reaching a network.
-        options = {"protocol_whitelist": "file", "fflags": "+genpts"}
-        return av.open(f"file:{path}", mode="r", container_options=options, metadata_errors="replace")
+        options = {"protocol_whitelist": "file", "fflags": "+genpts"} | container_options()
+        return av.open(
+            f"file:{path}", mode="r", options=DECODER_OPTIONS, container_options=options, metadata_errors="replace"
+        )
     except (av.FFmpegError, ValueError) as error:
         raise InputFormatError(
             f"not a recording that FFmpeg can read, or cut off before its first frame ({error.__class__.__name__})",
@@ -224,8 +216,5 @@ def _choose_tracks(container: av.container.InputContainer, path: Path) -> tuple[
         if stream.codec_context is None:
             what = f"no decoder for its {stream.type} track"
             raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
-    size = (video.codec_context.width, video.codec_context.height)
-    if not 0 < size[0] * size[1] <= MAX_PIXELS:
-        what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
-        raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    check_tracks(video, audio, where)
     return video, audio
