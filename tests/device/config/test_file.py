@@ -350,7 +350,9 @@ def mqtt_correct(mqtt: dict[str, Any]) -> bool:
     whole = {"port": (0, 65535), "queue_events": (1, 100_000), "keepalive_s": (5, 3600)}
     given = {name for name in MQTT_FILES if mqtt.get(name)}
     return (
-        set(mqtt) <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix"}
+        set(mqtt)
+        <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix", "commands"}
+        and mqtt.get("commands", "off") in ("off", "read", "all")
         and type(mqtt.get("tls", False)) is bool
         and all(type(mqtt[key]) in (int, float) and math.isfinite(mqtt[key]) for key in whole if key in mqtt)
         and all(mqtt[key] % 1 == 0 and low <= mqtt[key] <= high for key, (low, high) in whole.items() if key in mqtt)
