@@ -29,7 +29,7 @@ from device.telemetry.lines import is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
 from device.telemetry.stdout_sink import Lines
 
-_STDOUT = 1
+_STDOUT, _STDERR = 1, 2
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     store = Store(state_dir) if bundle is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
-        lines, journal = Lines(sys.stdout, as_json=True), is_journal(_STDOUT)
+        lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(
             towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
@@ -73,8 +73,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
                 lines.position_s = lambda: daemon.position_s
                 run_recording(daemon, file, realtime=True)
     if not journal:
-        sys.stdout.flush()
-        lines.summary.write(sys.stderr)
+        lines.sum_up(_STDERR)
     return 0
 
 
