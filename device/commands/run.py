@@ -24,6 +24,7 @@ from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import Outlets
 from device.runtime.sources import live_feeds, recording_feed
+from device.state.ownership import become_owner
 from device.state.rig import load_rig
 from device.telemetry.lines import is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
@@ -56,6 +57,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     file = options.source or (str(folder / config.source.file) if config.source.file else None)
     bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
     face_model, state_dir = require_face_model(), options.store or default_store()
+    become_owner(state_dir)
     store = Store(state_dir) if bundle is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
