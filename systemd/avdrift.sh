@@ -5,11 +5,9 @@ state=/var/lib/avdrift
 case $(id -un) in
 avdrift) STATE_DIRECTORY=$state exec "$program" "$@" ;;
 root)
-    STATE_DIRECTORY=$state "$program" "$@"
-    code=$?
-    # The service must be able to replace what root has put there.
-    [ ! -d "$state" ] || chown -R --no-dereference avdrift:avdrift "$state"
-    exit "$code"
+    # Commands that change or run the models there first become the folder's owner: so it must be the service's.
+    [ -e "$state" ] || install -d -m 750 -o avdrift -g avdrift "$state"
+    STATE_DIRECTORY=$state exec "$program" "$@"
     ;;
 *) exec "$program" "$@" ;;
 esac

@@ -167,7 +167,7 @@ class Reader:
 
 
 def settings(port: int, **more: Any) -> MqttSettings:
-    values: dict[str, Any] = {"host": "127.0.0.1", "port": port, "node": NODE}
+    values: dict[str, Any] = {"host": "127.0.0.1", "port": port, "node": NODE, "commands": "all"}
     return MqttSettings(**values | more)
 
 

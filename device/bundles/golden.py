@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
+import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +21,7 @@ _MAX_STEPS, _MAX_SHARE = 1, 0.01
 # Elsewhere, of the expected vector's norm. tflite-runtime 2.14 and kernels other than XNNPACK's round in their own way
 # and are off by 0.03, as far as int8 is from float32; another model's answer is off by about 1.
 _TOLERANCE = 0.05
+_MAX_ARRAY_BYTES = 1 << 24  # the largest of a model so far has half a megabyte
 _REMEDY = "Install the bundle again"
 
 
@@ -25,6 +29,7 @@ def read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Float
     """What each model is given and must answer, by the stem of its file. Raises ModelCorruptError."""
     stems = [Path(file).stem for file in kind.files]
     try:
+        _check_sizes(content, [f"{stem}_{end}" for stem in stems for end in ("in", "out")])
         with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
             return {
                 stem: (np.asarray(arrays[f"{stem}_in"], np.float32), np.asarray(arrays[f"{stem}_out"], np.float32))
@@ -33,6 +38,23 @@ def read_golden(content: bytes, kind: Kind, where: str) -> dict[str, tuple[Float
     except Exception as error:  # numpy, zipfile and zlib have more kinds for a damaged archive than they document
         what = f"golden vectors cannot be read ({str(error)[:200]})"  # zipfile may quote half of the archive
         raise ModelCorruptError(what, where=where, remedy=_REMEDY) from error
+
+
+def _check_sizes(content: bytes, names: Iterable[str]) -> None:
+    """Raises ValueError where an array would take too much memory, before it does."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        for name in names:
+            member = archive.getinfo(f"{name}.npy")
+            # Of the other methods, Python unpacks whole blocks, however long they become.
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"{name} is packed by method {member.compress_type}, allowed is deflate")
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = read[version](stream)
+            # numpy takes the memory that the header asks for, zipfile what the archive's directory does.
+            if max(math.prod(shape) * dtype.itemsize, member.file_size) > _MAX_ARRAY_BYTES:
+                raise ValueError(f"{name} would take more than {_MAX_ARRAY_BYTES >> 20} MB")
 
 
 def check_golden(model: Model, given: Floats, expected: Floats, where: str) -> None:

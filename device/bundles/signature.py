@@ -17,6 +17,7 @@ from pathlib import Path
 from device.bundles.bundle import MANIFEST
 from device.errors import ModelMissingError, ModelSignatureError
 from device.state.disk import read_plain
+from device.state.ownership import check_ours
 
 NAMESPACE = "avdrift-bundle"
 IDENTITY = "avdrift"
@@ -75,6 +76,7 @@ def verify(folder: Path, signers: Path, *, program: str = "ssh-keygen") -> None:
     """Nothing, when the manifest is signed for this purpose by a key that `signers` allows.
 
     Raises ModelSignatureError: no signature, malformed, of another type, namespace or key, or for another manifest.
+    ModelStoreError: `signers` is not to be trusted.
     """
     path, manifest = folder / SIGNATURE, _manifest(folder)
     where = str(path)
@@ -97,6 +99,7 @@ def verify(folder: Path, signers: Path, *, program: str = "ssh-keygen") -> None:
     if done.returncode:
         what = "the signature is damaged, or made for another manifest"
         raise ModelSignatureError(what, where=where, remedy=_SIGN_AGAIN)
+    check_ours(signers, folder=False)
     if not signers.is_file():
         remedy = f'Write "{IDENTITY} " and your public key into it, see docs/raspberry-pi.md on replacing the models'
         raise ModelSignatureError("no such file, so no key is trusted yet", where=str(signers), remedy=remedy)

@@ -22,13 +22,14 @@ from device.bundles.bundle import MANIFEST, Bundle, load_bundle
 from device.bundles.version import version_key
 from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import Disk, read_plain
+from device.state.ownership import check_ours
 
 CURRENT, PREVIOUS = "current", "previous"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
 _LOCK = ".lock"
-_MAX_FILE_BYTES = 1 << 28
+MAX_FILE_BYTES = 1 << 28
 _CHOOSE = "Choose one of `avdrift model list` with `avdrift model activate DIGEST`"
 
 
@@ -113,8 +114,14 @@ class Store:
             )  # fmt: skip
         return bundle
 
+    def check(self) -> None:
+        """Nothing, where nobody else may change what is in the store. Raises ModelStoreError."""
+        check_ours(self.folder.resolve(), folder=True)  # where it is may be a link: it is given by the user, or systemd
+        check_ours(self._models, folder=True)
+
     def load_current(self) -> Bundle | None:
         """The bundle in use; None where none was ever activated. Raises ModelError."""
+        self.check()
         digest = self.linked(CURRENT)
         return None if digest is None else self.load(digest)
 
@@ -264,6 +271,7 @@ class Store:
         """The lock, leftovers swept before and after a failure, and errors of the disk as errors of ours."""
         try:
             self._make_folders()
+            self.check()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(self._models / _LOCK, flags, 0o644), "rb") as lock:
                 self._take(lock.fileno())
@@ -308,7 +316,7 @@ class Store:
         self._disk.make_folder(copy)
         signed = (signature.SIGNATURE,) if signature.is_signed(source) else ()
         contents = {
-            name: read_plain(source / name, _MAX_FILE_BYTES) for name in (*given.manifest["files"], MANIFEST, *signed)
+            name: read_plain(source / name, MAX_FILE_BYTES) for name in (*given.manifest["files"], MANIFEST, *signed)
         }
         if hashlib.sha256(contents[MANIFEST]).hexdigest() != given.digest:
             raise ModelCorruptError("it changed while it was copied", where=str(source), remedy="Install it again")

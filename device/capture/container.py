@@ -5,7 +5,6 @@ Tracks are counted as players do: from 1, pictures and sound each by themselves.
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from pathlib import Path
 import av
 from av.stream import Discard, Disposition, Stream
 
-from device.errors import InputFormatError, InputMissingError, InputTrackError
-
-MAX_PIXELS = 8192 * 4608  # a little more than 8K: beyond it one picture alone would fill a small computer
+from device.capture.bounds import DECODER_OPTIONS, check_file, check_tracks, container_options
+from device.errors import InputFormatError, InputTrackError
 
 CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac converted.mkv"
 RECORD_AGAIN = "Copy or record the file again"
@@ -36,22 +34,13 @@ AS_PLAYED = TrackChoice()
 def open_recording(path: Path) -> av.container.InputContainer:
     """To read, and nothing but this file. Raises InputMissingError, InputFormatError."""
     where = str(path)
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputMissingError(
-            f"cannot be read ({reason})", where=where, remedy="Check the path and its permissions."
-        ) from None
-    if empty:
-        raise InputFormatError("the file is empty", where=where, remedy=f"{RECORD_AGAIN}.")
+    check_file(path)
     try:
         # `file:` and the white list keep a playlist, or a name that looks like an address, from reaching a network.
-        options = {"protocol_whitelist": "file", "fflags": "+genpts"}
-        return av.open(f"file:{path}", mode="r", container_options=options, metadata_errors="replace")
+        options = {"protocol_whitelist": "file", "fflags": "+genpts"} | container_options()
+        return av.open(
+            f"file:{path}", mode="r", options=DECODER_OPTIONS, container_options=options, metadata_errors="replace"
+        )
     except (av.FFmpegError, ValueError) as error:
         raise InputFormatError(
             f"not a recording that FFmpeg can read, or cut off before its first frame ({error.__class__.__name__})",
@@ -90,10 +79,7 @@ def choose_tracks(
     if which.channel is not None and channels and not 1 <= which.channel <= channels:
         what = f"has no channel {which.channel} in {called(audio)}: it has {channels}"
         raise InputTrackError(what, where=where, remedy=f"Give --channel 1 to {channels}")
-    size = (video.codec_context.width, video.codec_context.height)
-    if not 0 < size[0] * size[1] <= MAX_PIXELS:
-        what = f"pictures of {size[0]}x{size[1]} cannot be used (at most {MAX_PIXELS} pixels)"
-        raise InputFormatError(what, where=where, remedy=f"{CONVERT}.")
+    check_tracks(video, audio, where)
     return video, audio
 
 

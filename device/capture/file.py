@@ -24,6 +24,7 @@ from typing import TypeVar
 import av
 from av.stream import Stream
 
+from device.capture.bounds import sound_fits
 from device.capture.container import (
     AS_PLAYED,
     RECORD_AGAIN,
@@ -158,7 +159,9 @@ class FileSource(Closing):
             if isinstance(frame, av.VideoFrame):
                 self._trouble["picture marked as damaged"] += frame.is_corrupt
                 yield from self._frames.feed(frame)
-            elif isinstance(frame, av.AudioFrame) and frame.sample_rate > 0:
+            elif isinstance(frame, av.AudioFrame) and not sound_fits(frame):
+                self._trouble["block of sound whose rate or channels cannot be used"] += 1
+            elif isinstance(frame, av.AudioFrame):
                 yield from self._chunks.feed(frame)
         except (av.FFmpegError, ValueError):
             self._trouble["frame that cannot be converted"] += 1

@@ -2,29 +2,69 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
-from device.errors import AvdriftError
+from device.errors import AvdriftError, TransportError
 from device.telemetry.lines import ERROR_MARK, is_journal
 
 _STDERR = 2
 INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
+# What writing to a file that is open already can end with: there is no room, or the file takes nothing.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
     """Does the work of the command `name`; the exit code."""
     try:
-        return work()
+        _take_descriptors()
+        exit_code = work()
+        sys.stdout.flush()
+        return exit_code
     except AvdriftError as error:
-        # In the journal it is an error, and so is each of its lines.
-        mark = ERROR_MARK if is_journal(_STDERR) else ""
-        print(mark + f"{name}: {error}".replace("\n", f"\n{mark}"), file=sys.stderr)
-        return error.exit_code
+        return _tell(name, error)
     except BrokenPipeError:
-        # Whoever read our output is gone; Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _forget_stdout()  # whoever read our output is gone
         return 0
+    except OSError as error:
+        if error.errno not in _NO_ROOM or error.filename is not None:
+            raise
+        _forget_stdout()
+        what = f"cannot be written ({error.strerror})"
+        return _tell(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _tell(name: str, error: AvdriftError) -> int:
+    # In the journal it is an error, and so is each of its lines.
+    mark = ERROR_MARK if is_journal(_STDERR) else ""
+    with suppress(OSError):
+        print(mark + f"{name}: {error}".replace("\n", f"\n{mark}"), file=sys.stderr, flush=True)
+    return error.exit_code
+
+
+def _take_descriptors() -> None:
+    """Where one of the first three is closed, the next file that is opened would get its number, and our output.
+
+    Raises TransportError where that is standard output.
+    """
+    closed = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is None]
+    while closed and (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    if closed:
+        os.close(fd)
+    if sys.stderr is None:
+        sys.stderr = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+    if sys.stdout is None:
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
+        raise TransportError("closed", where="standard output", remedy="Redirect it, for example to /dev/null")
+
+
+def _forget_stdout() -> None:
+    """Python would complain once more when it closes stdout."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,18 +6,21 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
 from device.bundles.model_kinds import TOWERS, Kind
 from device.bundles.signature import is_signed
-from device.bundles.store import CURRENT, PREVIOUS, Store, verify_bundle
+from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.state.disk import read_plain
+from device.state.ownership import become_owner
 
 STATE_VARIABLE = "STATE_DIRECTORY"  # set by systemd
 
@@ -88,7 +91,32 @@ def model_command(options: argparse.Namespace) -> int:
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
     }  # fmt: skip
-    return commands[options.model_command](_store(options.store), options)
+    store = _store(options.store)
+    with _readable(options, store.folder) as given:
+        become_owner(store.folder)
+        options.bundle = given
+        return commands[options.model_command](store, options)
+
+
+@contextmanager
+def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None]:
+    """The bundle that was given; as root in another user's store, a copy that this user may read.
+
+    The copy is verified like any other bundle: that only plain files are read here is enough.
+    """
+    given: Path | None = getattr(options, "bundle", None)
+    owner = folder.stat() if folder.exists() else None
+    if given is None or not given.is_dir() or os.geteuid() != 0 or owner is None or owner.st_uid == 0:
+        yield given
+        return
+    with tempfile.TemporaryDirectory(prefix="avdrift-") as beside:
+        copy = Path(beside) / given.resolve().name
+        copy.mkdir()
+        for path in sorted(given.iterdir()):
+            (copy / path.name).write_bytes(read_plain(path, MAX_FILE_BYTES))
+        for path in (*copy.iterdir(), copy, copy.parent):
+            os.chown(path, owner.st_uid, owner.st_gid)
+        yield copy
 
 
 def _store(folder: Path | None) -> Store:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 from device.analysis.listen import Heard, listen
@@ -15,6 +14,8 @@ from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
 from device.runtime.daemon import Daemon
 from device.telemetry.stdout_sink import Lines
+
+_STDOUT, _STDERR = 1, 2
 
 
 def replay_command(options: argparse.Namespace) -> int:
@@ -28,11 +29,12 @@ def _follow(
     settings: MeasureSettings, bundle: Bundle, file: str, heard: Heard, *, realtime: bool, as_lines: bool
 ) -> int:
     """The daemon on a recording."""
-    lines = Lines(sys.stdout, as_json=as_lines)
+    lines = Lines(_STDOUT, as_json=as_lines)
     daemon = Daemon(bundle, require_face_model(), settings, lines)
     lines.position_s = lambda: daemon.position_s
+    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
     with signals(daemon):
         run_recording(daemon, file, realtime=realtime, heard=heard)
-    sys.stdout.flush()
-    lines.summary.write(sys.stderr)
+    lines.close()
+    lines.sum_up(_STDERR)
     return 0

@@ -26,12 +26,13 @@ from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import Outlets
 from device.runtime.sources import live_feeds, recording_feed
+from device.state.ownership import become_owner
 from device.state.rig import load_rig
 from device.telemetry.lines import is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
 from device.telemetry.stdout_sink import Lines
 
-_STDOUT = 1
+_STDOUT, _STDERR = 1, 2
 
 _log = logging.getLogger(__name__)
 
@@ -58,10 +59,11 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     file = options.source or (str(folder / config.source.file) if config.source.file else None)
     bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
     face_model, state_dir = require_face_model(), options.store or default_store()
+    become_owner(state_dir)
     store = Store(state_dir) if bundle is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
-        lines, journal = Lines(sys.stdout, as_json=True), is_journal(_STDOUT)
+        lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(
             towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
@@ -75,8 +77,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
                 lines.position_s = lambda: daemon.position_s
                 run_recording(daemon, file, realtime=True)
     if not journal:
-        sys.stdout.flush()
-        lines.summary.write(sys.stderr)
+        lines.sum_up(_STDERR)
     return 0
 
 

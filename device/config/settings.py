@@ -149,6 +149,11 @@ class MqttSettings(Section):
     node: str = _text("", TopicText(1), "This device's name in all topics, unlike any other's. Empty: the host's name.")
     topic_prefix: str = _text("avdrift", TopicText(8), "What all topics begin with. Empty: avdrift.")
     discovery_prefix: str = _text("homeassistant", TopicText(8), "Home Assistant's own. Empty: do not announce to it.")
+    commands: str = _text(
+        "read",
+        Names(("off", "read", "all")),
+        "Commands to take from whoever may publish there. read: diagnostics only. off: none.",
+    )
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )

@@ -84,6 +84,10 @@ class Daemon:
         """How far into a recording the report is that the sink is now given; None live."""
         return self._core.position_s
 
+    @property
+    def stopping(self) -> bool:
+        return self._stopped
+
     def stop(self) -> None:
         """End soon; safe in a signal handler and from any thread."""
         self._stopped = True

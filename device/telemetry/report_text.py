@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from statistics import median
-from typing import TextIO
 
 from device.records import Direction, Report, State
 from device.standards import direction
@@ -73,7 +72,7 @@ class Summary:
             self._drift_ppm = report.drift_ppm, report.drift_std_ppm
         if report.step_ms is not None:
             seen = f", seen at {t_s:.1f} s" if t_s is not None else ""
-            self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}\n"]
+            self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}"]
         if report.offset_ms is None:
             return
         last = self._runs[-1] if self._runs else None
@@ -83,17 +82,18 @@ class Summary:
         else:
             self._runs = [*self._runs[-20:], _Run(t_s, t_s, [report.offset_ms])]
 
-    def write(self, out: TextIO) -> None:
+    def lines(self) -> list[str]:
         total = sum(self._states.values())
         states = ", ".join(f"{count} {state.value}" for state, count in self._states.most_common())
-        out.write(f"\n{total} reports: {states or 'none'}\n")
+        lines = ["", f"{total} reports: {states or 'none'}"]
         for run in self._runs:
             offset_ms = median(run.offsets_ms)
             word = _WORDS[direction(offset_ms)]
             when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
-            out.write(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports\n")
-        out.writelines(self._steps)
+            lines.append(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports")
+        lines += self._steps
         if self._drift_ppm is not None:
-            out.write(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm\n")
+            lines.append(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm")
         if any(self._dropped):
-            out.write(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound\n")
+            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound")
+        return lines

@@ -100,29 +100,29 @@ def test_the_installed_command_is_this_one() -> None:
     assert scripts["avdrift"] == "device.cli:main"
 
 
-def test_replay_prints_one_report_a_line_and_the_summary_beside(capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_prints_one_report_a_line_and_the_summary_beside(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(talking()), "--json", "--bundle", str(tiny_bundle())]) == 0
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     reports = lines_of(shown.out)
     assert len(reports) == 7
     assert all(list(report) == REPORT_KEYS.split() for report in reports)
     assert "7 reports:" in shown.err
 
 
-def test_replay_for_people_has_no_json(capsys: pytest.CaptureFixture[str]) -> None:
+def test_replay_for_people_has_no_json(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert len(shown.out.splitlines()) == 7
     assert "{" not in shown.out and "audio" in shown.out and "uncertain" in shown.out
 
 
 @pytest.mark.quiet
-def test_run_and_replay_have_one_schema(capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_and_replay_have_one_schema(capfd: pytest.CaptureFixture[str]) -> None:
     short = ["--bundle", str(rash_bundle()), "--window", "2"]
     assert main(["run", "--source", str(talking()), *short]) == 0
-    live = lines_of(capsys.readouterr().out)
+    live = lines_of(capfd.readouterr().out)
     assert main(["replay", str(talking()), "--json", *short]) == 0
-    replayed = lines_of(capsys.readouterr().out)
+    replayed = lines_of(capfd.readouterr().out)
     assert [list(report) for report in live] == [list(report) for report in replayed]
     for key in ("state", "offset_ms", "direction", "confidence", "verdict", "faces", "speech_ratio", "video_dropped"):
         assert [report[key] for report in live] == [report[key] for report in replayed], key

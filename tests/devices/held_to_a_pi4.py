@@ -104,7 +104,7 @@ def measure(seconds: float) -> None:
         Feed("microphone", lambda: Scripted([(k + 1) * CHUNK_MS / 1000 for k in range(len(sounds))], sound, begin_ns)),
     ]
     daemon = Daemon(
-        load_bundle(DEFAULT_BUNDLE), require_face_model(), MeasureSettings(), Lines(sys.stdout, as_json=True)
+        load_bundle(DEFAULT_BUNDLE), require_face_model(), MeasureSettings(), Lines(sys.stdout.fileno(), as_json=True)
     )
     threading.Timer(seconds, daemon.stop).start()
     daemon.run(feeds)

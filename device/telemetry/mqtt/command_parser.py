@@ -23,6 +23,10 @@ _LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 4096
 UNKNOWN = "unknown"  # stands in the result's topic for what could never be a verb
+# By the setting `commands`: whoever may publish on a broker is not yet whoever may change what is measured.
+ALLOWED: dict[str, frozenset[Verb]] = {
+    "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
+}  # fmt: skip
 # What each command must be given.
 _ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(tuple(PROFILES))}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
@@ -36,10 +40,10 @@ class Commands:
     """Takes requests from one thread, their results from any. Nothing here raises or waits."""
 
     def __init__(
-        self, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic
+        self, setting: str, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """`publish` takes the verb and its result, as JSON."""
-        self._publish, self._now_s = publish, now_s
+        """`setting` is a key of ALLOWED; `publish` takes the verb and its result, as JSON."""
+        self._setting, self._publish, self._now_s = setting, publish, now_s
         self._submit: Callable[[Command], None] | None = None
         self._lock = threading.Lock()
         self._open: dict[object, float] = {}  # requests without a result yet, and since when
@@ -57,6 +61,10 @@ class Commands:
             if retained:
                 raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
             known = _known(verb)
+            if known not in ALLOWED[self._setting]:
+                what = f"refused, because commands under [mqtt] is {self._setting}"
+                remedy = "Set it to all, if all who may publish on the broker may do that, and restart avdrift"
+                raise _wrong(what, verb, remedy)
             self._hand_over(known, _arguments(known, content), request_id)
         except UsageError as error:
             self._answer(verb, request_id, {"ok": False, "error": str(error)})

@@ -10,6 +10,7 @@ Source: https://www.home-assistant.io/integrations/mqtt/#device-discovery-payloa
 from __future__ import annotations
 
 import math
+from collections.abc import Container
 from typing import Any
 
 from device import __version__
@@ -31,15 +32,19 @@ def birth_topic(prefix: str) -> str:
     return f"{prefix}/status"
 
 
-def discovery(topics: Topics, report_every_s: float, info: Info | None) -> dict[str, Any]:
-    """The whole payload; without `info` the model's name is left out."""
+def discovery(topics: Topics, report_every_s: float, info: Info | None, allowed: Container[Verb]) -> dict[str, Any]:
+    """The whole payload; without `info` the model's name is left out. Nothing sends a command that is not `allowed`."""
     components = {
         **_measuring(topics.state, _expiry_s(report_every_s)),
         **_diagnostics(topics, _expiry_s(report_every_s), _expiry_s(HEALTH_EVERY_S)),
-        **_controls(topics),
+        "event": _event(topics),
     }
+    for verb, (name, component) in _controls(topics).items():
+        # A platform alone takes away what was announced before.
+        components[name] = component if verb in allowed else {"platform": component["platform"]}
     for name, component in components.items():
-        component["unique_id"] = f"{topics.device_id}_{name}"
+        if len(component) > 1:
+            component["unique_id"] = f"{topics.device_id}_{name}"
     return {
         "device": {
             "identifiers": [topics.device_id],
@@ -161,8 +166,19 @@ def _diagnostics(topics: Topics, report_expiry_s: int, health_expiry_s: int) -> 
     }
 
 
-def _controls(topics: Topics) -> dict[str, Component]:
+def _event(topics: Topics) -> Component:
     event = ", ".join(f"'{key}': value_json.{key}" for key in ("before", "after", "about", "seq", "t_unix_ms"))
+    return {
+        "platform": "event",
+        "name": "Event",
+        "state_topic": topics.event,
+        "event_types": [kind.value for kind in EventKind],
+        "value_template": "{{ {'event_type': value_json.kind, " + event + "} | tojson }}",
+    }
+
+
+def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
+    """By the command that each sends."""
 
     def button(name: str, verb: Verb, **more: Any) -> Component:
         return {
@@ -170,25 +186,20 @@ def _controls(topics: Topics) -> dict[str, Component]:
             "entity_category": "config", **more,
         }  # fmt: skip
 
+    profile = {
+        "platform": "select",
+        "name": "Profile",
+        "state_topic": topics.state,
+        "value_template": "{{ value_json.profile }}",
+        "options": list(PROFILES),
+        "command_topic": topics.command(Verb.SET_PROFILE),
+        "command_template": '{"profile": "{{ value }}"}',
+        "entity_category": "config",
+    }
+    restart = button("Restart camera and microphone", Verb.RESTART_SOURCES, device_class="restart")
     return {
-        "event": {
-            "platform": "event",
-            "name": "Event",
-            "state_topic": topics.event,
-            "event_types": [kind.value for kind in EventKind],
-            "value_template": "{{ {'event_type': value_json.kind, " + event + "} | tojson }}",
-        },
-        "profile": {
-            "platform": "select",
-            "name": "Profile",
-            "state_topic": topics.state,
-            "value_template": "{{ value_json.profile }}",
-            "options": list(PROFILES),
-            "command_topic": topics.command(Verb.SET_PROFILE),
-            "command_template": '{"profile": "{{ value }}"}',
-            "entity_category": "config",
-        },
-        "recalibrate": button("Recalibrate", Verb.RECALIBRATE),
-        "restart_sources": button("Restart camera and microphone", Verb.RESTART_SOURCES, device_class="restart"),
-        "model_rollback": button("Back to the previous models", Verb.MODEL_ROLLBACK),
+        Verb.SET_PROFILE: ("profile", profile),
+        Verb.RECALIBRATE: ("recalibrate", button("Recalibrate", Verb.RECALIBRATE)),
+        Verb.RESTART_SOURCES: ("restart_sources", restart),
+        Verb.MODEL_ROLLBACK: ("model_rollback", button("Back to the previous models", Verb.MODEL_ROLLBACK)),
     }

@@ -216,7 +216,8 @@ class Session:
         options = SubscribeOptions(
             qos=_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )  # fmt: skip
-        client.subscribe([(topic, options) for topic in self._topics])
+        if self._topics:  # paho takes no empty list
+            client.subscribe([(topic, options) for topic in self._topics])
         self._outbox.retain(self._presence.topic, self._presence.online)
         self._listener.online()
 

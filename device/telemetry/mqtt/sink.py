@@ -17,7 +17,7 @@ from pathlib import Path
 from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
 from device.telemetry.mqtt.access import access, node_name
-from device.telemetry.mqtt.command_parser import Commands
+from device.telemetry.mqtt.command_parser import ALLOWED, Commands
 from device.telemetry.mqtt.connection import Connection, Pace, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
@@ -40,13 +40,15 @@ class MqttSink:
         self.topics = Topics(settings.topic_prefix or DEFAULT_PREFIX, node)
         self._discovery_prefix, self._report_every_s = settings.discovery_prefix, report_every_s
         self._outbox = Outbox(int(settings.queue_events))
-        self._commands = Commands(self._result)
+        self._commands = Commands(settings.commands, self._result)
+        self._allowed = ALLOWED[settings.commands]
         self._presence = Presence(self.topics.availability)
         self._birth: threading.Timer | None = None
         self._connection: Connection | None = None
         if not settings.host:
             return
-        topics = [self.topics.command("+"), *([birth_topic(self._discovery_prefix)] if self._discovery_prefix else [])]
+        topics = [self.topics.command("+")] if self._allowed else []
+        topics += [birth_topic(self._discovery_prefix)] if self._discovery_prefix else []
         self._connection = Connection(
             access(settings, node, folder), self._outbox, self._presence, topics, self._heard, pace or Pace()
         )
@@ -110,7 +112,7 @@ class MqttSink:
 
     def _announce(self, info: Info | None) -> None:
         if self._discovery_prefix and self._connection:
-            payload = discovery(self.topics, self._report_every_s, info)
+            payload = discovery(self.topics, self._report_every_s, info, self._allowed)
             self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())
             self._connection.wake()
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import json
 import os
 import pickle
 import random
 import shutil
 import sys
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +68,34 @@ def test_the_digest_names_the_content(folder: Path) -> None:
 def test_a_signature_beside_the_manifest_is_no_extra_file(folder: Path) -> None:
     (folder / "manifest.json.sig").write_bytes(b"later")
     assert isinstance(load_bundle(folder), Bundle)
+
+
+def _npy(shape: tuple[int, ...], content: bytes) -> bytes:
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, {"descr": "<f4", "fortran_order": False, "shape": shape})
+    return header.getvalue() + content
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "method"),
+    [
+        ((1 << 25,), 1 << 27, zipfile.ZIP_DEFLATED),  # 0.1 MB that unpack to 134 MB
+        ((1 << 40,), 16, zipfile.ZIP_DEFLATED),  # numpy takes what the header asks for
+        ((4,), 1 << 27, zipfile.ZIP_BZIP2),  # Python unpacks whole blocks of it
+    ],
+)
+def test_golden_vectors_that_unpack_to_much_take_no_memory(
+    folder: Path, shape: tuple[int, ...], size: int, method: int
+) -> None:
+    with zipfile.ZipFile(folder / GOLDEN, "w", method) as archive:
+        for name in ("lips_in", "lips_out", "audio_in", "audio_out"):
+            archive.writestr(f"{name}.npy", _npy(shape, bytes(size)))
+    sign_off(folder)
+    gc.collect()
+    tracemalloc.start()
+    refused(folder, ModelCorruptError, GOLDEN, "lips_in")
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -165,11 +165,11 @@ def test_the_trials_verdict_is_shown(state: Path, made: Path, capsys: Shown) -> 
 # Which models are measured with
 
 
-def test_the_current_models_are_measured_with(state: Path, made: Path, capsys: Shown) -> None:
+def test_the_current_models_are_measured_with(state: Path, made: Path, capfd: Shown) -> None:
     install(made / "1")
-    capsys.readouterr()
+    capfd.readouterr()
     assert main(["replay", str(talking()), "--json", "--window", "2"]) == 0
-    shown = capsys.readouterr()
+    shown = capfd.readouterr()
     assert {json.loads(line)["model"] for line in shown.out.splitlines()} == {load_bundle(made / "1").label}
     assert "built-in" not in shown.err
 

@@ -350,7 +350,9 @@ def mqtt_correct(mqtt: dict[str, Any]) -> bool:
     whole = {"port": (0, 65535), "queue_events": (1, 100_000), "keepalive_s": (5, 3600)}
     given = {name for name in MQTT_FILES if mqtt.get(name)}
     return (
-        set(mqtt) <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix"}
+        set(mqtt)
+        <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix", "commands"}
+        and mqtt.get("commands", "off") in ("off", "read", "all")
         and type(mqtt.get("tls", False)) is bool
         and all(type(mqtt[key]) in (int, float) and math.isfinite(mqtt[key]) for key in whole if key in mqtt)
         and all(mqtt[key] % 1 == 0 and low <= mqtt[key] <= high for key, (low, high) in whole.items() if key in mqtt)
@@ -567,14 +569,14 @@ def test_run_refuses_a_file_with_problems_before_it_opens_anything(
 
 
 def test_options_win_over_the_file_and_the_file_over_the_defaults(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "talk.mkv").symlink_to(talking())
     text = "[measure]\nwindow_s = 2\nreport_every_s = 1\nprofile = 'ebu-r37'\n[model]\nbundle = 'none'\n"
     text += "[source]\nfile = 'talk.mkv'"
     options = ["--bundle", str(tiny_bundle()), "--every", "3"]
     assert main(["run", "--config", str(written(tmp_path, HEAD + text)), *options]) == 0
-    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    reports = [json.loads(line) for line in capfd.readouterr().out.splitlines()]
     assert len(reports) == 2
     assert {(report["window_s"], report["profile"]) for report in reports} == {(2.0, "ebu-r37")}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from dataclasses import replace
 
@@ -30,11 +29,10 @@ def measured(offset_ms: float) -> Report:
 
 
 def summary_of(*entries: tuple[Report, float | None]) -> str:
-    summary, out = Summary(), io.StringIO()
+    summary = Summary()
     for report, t_s in entries:
         summary.add(report, t_s)
-    summary.write(out)
-    return out.getvalue()
+    return "\n".join(summary.lines()) + "\n"
 
 
 def test_json_is_one_line_with_every_key() -> None:

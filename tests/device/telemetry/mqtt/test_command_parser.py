@@ -16,11 +16,11 @@ from device.telemetry.mqtt.command_parser import MAX_BYTES, UNKNOWN, Commands
 class Rig:
     """Commands with a daemon that keeps what it is given, and a broker that keeps results."""
 
-    def __init__(self) -> None:
+    def __init__(self, setting: str = "all") -> None:
         self.results: list[tuple[str, dict[str, Any]]] = []
         self.taken: list[Command] = []
         self.now_s = 0.0
-        self.commands = Commands(self._publish, lambda: self.now_s)
+        self.commands = Commands(setting, self._publish, lambda: self.now_s)
         self.commands.submit_to(self.taken.append)
 
     def _publish(self, verb: str, result: bytes) -> None:
@@ -42,6 +42,19 @@ def test_commands_without_arguments_reach_the_daemon(verb: Verb, payload: str) -
     rig.send(verb.value, payload)
     (command,) = rig.taken
     assert (command.verb, command.args) == (verb, {}) and rig.results == []
+
+
+@pytest.mark.parametrize("verb", Verb)
+@pytest.mark.parametrize("setting", ["off", "read"])
+def test_what_the_setting_does_not_allow_is_refused_with_its_name(setting: str, verb: Verb) -> None:
+    rig = Rig(setting)
+    rig.send(verb.value, '{"profile": "ebu-r37", "id": 7}' if verb is Verb.SET_PROFILE else '{"id": 7}')
+    if (setting, verb) == ("read", Verb.DIAGNOSTICS):
+        assert len(rig.taken) == 1 and not rig.results
+        return
+    result = rig.only_result()
+    assert not rig.taken and (result["ok"], result["id"]) == (False, 7)
+    assert f"commands under [mqtt] is {setting}" in result["error"]
 
 
 def test_the_result_goes_back_with_the_id_of_the_request() -> None:
@@ -116,7 +129,7 @@ def test_before_there_is_a_daemon_and_when_it_fails(caplog: pytest.LogCaptureFix
     rig.send("diagnostics")
     assert "failed (RuntimeError)" in rig.only_result()["error"] and "diagnostics" in caplog.text
     results: list[bytes] = []
-    Commands(lambda verb, result: results.append(result)).take("diagnostics", b"", retained=False)
+    Commands("all", lambda verb, result: results.append(result)).take("diagnostics", b"", retained=False)
     assert b"nobody to carry it out yet" in results[0]
 
 

@@ -12,13 +12,13 @@ import pytest
 from device.config.settings import MqttSettings
 from device.records import EventKind, Health, Report, State, Verb, Verdict
 from device.standards import PROFILES
-from device.telemetry.mqtt.command_parser import Commands
+from device.telemetry.mqtt.command_parser import ALLOWED, Commands
 from device.telemetry.mqtt.homeassistant import birth_topic, discovery
 from device.telemetry.mqtt.topics import Topics
 from tests.brokers import health, info, report, silent
 
 TOPICS = Topics("avdrift", "stage")
-PAYLOAD = discovery(TOPICS, 1.0, info())
+PAYLOAD = discovery(TOPICS, 1.0, info(), set(Verb))
 COMPONENTS: dict[str, dict[str, Any]] = PAYLOAD["components"]
 # What Home Assistant takes for each platform, beside the keys that all have.
 COMMON = {"platform", "unique_id", "name", "entity_category", "icon", "enabled_by_default"}
@@ -56,7 +56,7 @@ def test_device_origin_and_availability_stand_at_the_root() -> None:
     assert availability["value_template"] == "{{ 'online' if value == 'online' else 'offline' }}"
     assert (availability["payload_available"], availability["payload_not_available"]) == ("online", "offline")
     assert set(PAYLOAD) == {"device", "origin", "availability", "qos", "components"}
-    assert "hw_version" not in discovery(TOPICS, 1.0, None)["device"]
+    assert "hw_version" not in discovery(TOPICS, 1.0, None, set(Verb))["device"]
     assert len(json.dumps(PAYLOAD)) < 20_000
 
 
@@ -79,7 +79,7 @@ def test_each_component_has_its_platform_a_unique_id_and_only_known_keys(name: s
 def test_the_ids_and_names_differ() -> None:
     assert len({component["unique_id"] for component in COMPONENTS.values()}) == len(COMPONENTS)
     assert len({component["name"] for component in COMPONENTS.values()}) == len(COMPONENTS)
-    other = discovery(Topics("avdrift", "hall"), 1.0, None)["components"]
+    other = discovery(Topics("avdrift", "hall"), 1.0, None, set(Verb))["components"]
     assert not {c["unique_id"] for c in other.values()} & {c["unique_id"] for c in COMPONENTS.values()}
 
 
@@ -97,7 +97,7 @@ def test_what_people_want_is_there() -> None:
 
 @pytest.mark.parametrize(("every_s", "expiry_s"), [(0.2, 5), (1.0, 5), (2.0, 6), (2.5, 8), (60.0, 180)])
 def test_measured_values_expire_after_three_reports(every_s: float, expiry_s: int) -> None:
-    components = discovery(TOPICS, every_s, None)["components"]
+    components = discovery(TOPICS, every_s, None, set(Verb))["components"]
     assert components["offset"]["expire_after"] == expiry_s == components["in_sync"]["expire_after"]
     assert components["temperature"]["expire_after"] == 180
 
@@ -147,11 +147,22 @@ def test_buttons_and_the_select_send_commands_that_are_taken() -> None:
     assert len(sent) == 4
     taken: list[str] = []
     results: list[bytes] = []
-    commands = Commands(lambda verb, result: results.append(result))
+    commands = Commands("all", lambda verb, result: results.append(result))
     commands.submit_to(lambda command: taken.append(command.verb.value))
     for topic, payload in sent.items():
         commands.take(topic.removeprefix(TOPICS.command("")), payload.encode(), retained=False)
     assert not results and set(taken) == set(Verb) - {Verb.DIAGNOSTICS}
+
+
+def test_what_would_be_refused_is_not_offered_and_taken_away_where_it_was() -> None:
+    read = discovery(TOPICS, 1.0, info(), ALLOWED["read"])["components"]
+    controls = {name: made for name, made in COMPONENTS.items() if "command_topic" in made}
+    assert {name: read[name] for name in controls} == {
+        name: {"platform": made["platform"]} for name, made in controls.items()
+    }
+    assert {name: made for name, made in read.items() if name not in controls} == {
+        name: made for name, made in COMPONENTS.items() if name not in controls
+    }
 
 
 def test_topics() -> None:

@@ -478,6 +478,26 @@ def test_commands_run_and_their_results_come_back(broker: Mosquitto, reader: Rea
     assert not [topic for topic in broker.retained() if "/cmd/" in topic], "a retained result"
 
 
+def test_a_broker_gives_only_the_commands_that_the_setting_allows(broker: Mosquitto, reader: Reader) -> None:
+    taken: list[Command] = []
+    with sink_on(broker.port, commands=MqttSettings().commands) as sink:
+        sink.submit_to(taken.append)
+        online(sink)
+        broker.publish(f"{ROOT_TOPIC}/cmd/model-rollback", "{}")
+        wait_until(lambda: reader.of("cmd/model-rollback/result"))
+        assert "commands under [mqtt] is read" in reader.of("cmd/model-rollback/result")[0]
+        broker.publish(f"{ROOT_TOPIC}/cmd/diagnostics", "{}")
+        wait_until(lambda: taken)
+    assert [command.verb.value for command in taken] == ["diagnostics"]
+    with sink_on(broker.port, commands="off", discovery_prefix="") as sink:
+        sink.submit_to(taken.append)
+        online(sink)
+        broker.publish(f"{ROOT_TOPIC}/cmd/diagnostics", "{}")
+        sink.report(report())
+        wait_until(lambda: reader.of("state"))
+    assert len(taken) == 1
+
+
 def test_retained_commands_never_run_neither_now_nor_at_the_next_connection(broker: Mosquitto, reader: Reader) -> None:
     taken: list[Command] = []
     broker.publish(f"{ROOT_TOPIC}/cmd/recalibrate", "{}", retain=True)

@@ -1,0 +1,70 @@
+"""Whose a state folder is: what others may write there is not to be trusted, least of all by root."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import stat
+from pathlib import Path
+
+from device.errors import ModelStoreError
+
+_OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+def check_ours(path: Path, *, folder: bool) -> None:
+    """Nothing, where only this user or root may change it, or where it is missing. Raises ModelStoreError.
+
+    No link is followed: whoever may write beside it could have it lead anywhere.
+    """
+    where = str(path)
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if folder else 0)
+    try:
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        what = f"a link, or no {'folder' if folder else 'plain file'}" if path.is_symlink() else error.strerror
+        remedy = "See what it is, and who has put it there"
+        raise ModelStoreError(f"cannot be opened ({what})", where=where, remedy=remedy) from error
+    try:
+        status = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if not folder and not stat.S_ISREG(status.st_mode):
+        raise ModelStoreError("no plain file", where=where, remedy="See what it is, and who has put it there")
+    if status.st_uid not in (0, os.geteuid()):
+        user = user_name(status.st_uid)
+        remedy = f"Run this as that user, for example with: sudo -u {user}"
+        raise ModelStoreError(f"belongs to {user}, who could change it meanwhile", where=where, remedy=remedy)
+    if status.st_mode & _OTHERS_MAY_WRITE:
+        remedy = f"See that nobody has changed it, then: chmod go-w {path}"
+        raise ModelStoreError("others may write to it", where=where, remedy=remedy)
+
+
+def become_owner(folder: Path) -> None:
+    """As root, be the user whose folder that is from now on, so that nothing in it can misuse root's rights.
+
+    Raises ModelStoreError where that is not possible.
+    """
+    if os.geteuid() != 0:
+        return
+    try:
+        owner = folder.stat()
+        if owner.st_uid == 0:
+            return
+        os.initgroups(user_name(owner.st_uid), owner.st_gid)
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        what = f"cannot become its owner ({error.strerror})"
+        raise ModelStoreError(what, where=str(folder), remedy="Run this as its owner") from error
+
+
+def user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

@@ -1,0 +1,128 @@
+"""What others may change is not trusted, and root leaves its rights before it touches another user's models."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from device.bundles.bundle import DEFAULT_BUNDLE
+from device.bundles.store import Store
+from device.commands.model import chosen_bundle
+from device.errors import ModelStoreError
+from device.state.ownership import check_ours
+from tests.scenes import ROOT
+from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
+
+SERVICE = 65_534  # nobody
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o757])
+@pytest.mark.parametrize("name", ["state", "state/models"])
+def test_a_store_that_others_may_write_is_refused(tmp_path: Path, name: str, mode: int) -> None:
+    bundle = versioned(tmp_path / "bundle", "2")
+    store = Store(tmp_path / "state")
+    store.activate(store.install(bundle, allow_unsigned=True).digest)
+    (tmp_path / name).chmod(mode)
+    for work in (store.load_current, lambda: store.install(bundle, allow_unsigned=True), store.rollback):
+        with pytest.raises(ModelStoreError, match="others may write to it") as caught:
+            work()
+        assert "chmod go-w" in caught.value.remedy
+
+
+@needs_ssh_keygen
+def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    key = make_key(tmp_path / "key")
+    bundle = signed(versioned(tmp_path / "bundle", "2"), key)
+    store = Store(tmp_path / "state")
+    signers = trust(store.folder, key)
+    signers.chmod(0o666)
+    with pytest.raises(ModelStoreError, match="others may write to it"):
+        store.install(bundle)
+    signers.rename(tmp_path / "elsewhere")
+    signers.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ModelStoreError, match="a link"):
+        store.install(bundle)
+
+
+def test_models_behind_a_link_are_left_alone(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / ".precious").write_text("kept")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / "models").symlink_to(other)
+    with pytest.raises(ModelStoreError, match="a link"):
+        Store(tmp_path / "state").install(versioned(tmp_path / "bundle", "2"), allow_unsigned=True)
+    assert (other / ".precious").read_text() == "kept"
+
+
+def test_what_is_missing_or_ours_is_right(tmp_path: Path) -> None:
+    check_ours(tmp_path / "nowhere", folder=True)
+    check_ours(tmp_path, folder=True)
+    with pytest.raises(ModelStoreError):
+        check_ours(tmp_path, folder=False)
+
+
+def of_service(folder: Path) -> Path:
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, SERVICE, SERVICE, follow_symlinks=False)
+    return folder
+
+
+@as_root
+def test_root_does_not_load_the_models_of_another_user(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    store = Store(tmp_path / "state")
+    store.activate(store.install(versioned(tmp_path / "bundle", "2"), allow_unsigned=True).digest)
+    of_service(store.folder)
+    assert chosen_bundle(None, store.folder).name == chosen_bundle(DEFAULT_BUNDLE, None).name
+    said = capsys.readouterr().err
+    assert "belongs to nobody" in said and "sudo -u nobody" in said
+
+
+def python_is_for_all() -> bool:
+    """Whether the service's user could run this very Python, as it can where avdrift is installed."""
+    try:
+        command = [sys.executable, "-c", "import encodings.cp437, numpy"]
+        return subprocess.run(command, user=SERVICE, group=SERVICE, cwd=ROOT, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+@as_root
+def test_model_commands_of_root_do_the_work_as_the_owner(tmp_path: Path) -> None:
+    """With a link that the service has planted where root would sweep."""
+    shutil.rmtree("/tmp/avdrift-ownership", ignore_errors=True)
+    base = Path("/tmp/avdrift-ownership")  # pytest's folders are root's alone
+    base.mkdir(mode=0o755)
+    try:
+        victim = base / "victim"
+        victim.mkdir(mode=0o755)
+        (victim / ".precious").write_text("kept")
+        state = base / "state"
+        state.mkdir()
+        (state / "models").symlink_to(victim)
+        of_service(state)
+        bundle = versioned(tmp_path / "bundle", "2")  # which only root may read
+        command = [sys.executable, "-m", "device.cli", "model", "install", "--allow-unsigned", "--activate"]
+        arguments = ["--store", str(state), str(bundle)]
+
+        def install() -> subprocess.CompletedProcess[str]:
+            return subprocess.run(
+                [*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+            )
+
+        done = install()
+        assert done.returncode == 4 and (victim / ".precious").exists(), done.stderr
+        (state / "models").unlink()
+        if not python_is_for_all():
+            pytest.skip("this Python is for its owner alone, so the service's user cannot install models with it")
+        done = install()
+        assert done.returncode == 0, done.stderr
+        assert {path.lstat().st_uid for path in state.rglob("*")} == {SERVICE}
+    finally:
+        shutil.rmtree(base)
