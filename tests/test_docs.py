@@ -74,3 +74,10 @@ def test_anchors_are_those_of_the_hosting_platforms(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# What it *is*, and why\n\n```\n# not a heading\n```\n\n## `fix`\n", encoding="utf-8")
     assert anchors(page) == {"what-it-is-and-why", "fix"}
+
+
+def test_every_test_that_the_threat_model_names_exists() -> None:
+    named = re.findall(r"`([\w/.]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text(encoding="utf-8"))
+    assert len(named) > 10
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file}::{name}"
