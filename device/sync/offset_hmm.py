@@ -194,7 +194,7 @@ class OffsetFilter:
 
 def _move(state: Floats, ticks: int) -> None:
     """Move probabilities [n, candidates] in place; what comes in from outside the search range is improbable."""
-    ticks = int(np.clip(ticks, -state.shape[1], state.shape[1]))
+    ticks = max(-state.shape[1], min(ticks, state.shape[1]))
     if ticks > 0:
         state[:, ticks:] = state[:, : state.shape[1] - ticks].copy()
         state[:, :ticks] = _OUTSIDE

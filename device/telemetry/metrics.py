@@ -29,6 +29,7 @@ _OF_REPORT = (
     ("drift_std_ratio", "Standard error of the drift.", "drift_std_ppm", _PER_PPM),
     ("faces", "Faces in the last picture that was looked at.", "faces", 1),
     ("speech_ratio", "Share of the window in which somebody speaks.", "speech_ratio", 1),
+    ("evidence_age_seconds", "Age of the newest evidence behind the offset.", "evidence_age_s", 1),
     ("latency_seconds", "From the capture of the newest input to the report.", "latency_ms", _S_PER_MS),
     ("clock_synced", "1 while the wall clock is kept right by a time service, otherwise 0.", "clock_synced", 1),
 )

@@ -115,7 +115,7 @@ class BundleSettings(Section):
     about = "The bundle, and its model card."
 
     name: str = text("avdrift-towers", Text(100), "What the models are called.")
-    version: str = text("0.4.0", Text(40), "Of the models. Must go up, or devices refuse them.")
+    version: str = text("0.4.1", Text(40), "Of the models. Must go up, or devices refuse them.")
     examples: int = number(300, Whole(1, 100_000), "Stretches of clips that int8 takes its scales from.")
     max_loss: float = number(0.005, Range(0, 1), "Share of windows that a number format may lose against float32.")
     card: str = text("", PathText(), "File with what nobody can measure, such as terms. Empty: the built-in one.")

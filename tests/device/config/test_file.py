@@ -307,7 +307,8 @@ def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 # A second judge, written without the code under test.
-LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60)}
+LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100, 5000), "stalled_after_s": (1, 60),
+          "step_every_s": (10, 86_400)}  # fmt: skip
 
 
 TRIAL_LIMITS = {"trial_reports": (1, 10_000), "trial_speech_min": (0.1, 1440)}

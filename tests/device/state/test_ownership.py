@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,8 @@ def python_is_for_all() -> bool:
 @as_root
 def test_model_commands_of_root_do_the_work_as_the_owner(tmp_path: Path) -> None:
     """With a link that the service has planted where root would sweep."""
-    shutil.rmtree("/tmp/avdrift-ownership", ignore_errors=True)
-    base = Path("/tmp/avdrift-ownership")  # pytest's folders are root's alone
-    base.mkdir(mode=0o755)
+    base = Path(tempfile.mkdtemp(prefix="avdrift-ownership-"))  # pytest's folders are root's alone
+    base.chmod(0o755)
     try:
         victim = base / "victim"
         victim.mkdir(mode=0o755)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device.bundles.calibration import Calibration
+from device.bundles.calibration import Calibration, ConfidenceWeights
 from device.records import DriftClass
 from device.sync.curve import TICK_MS
 from device.sync.evidence_stream import LipEvidence
@@ -13,7 +13,8 @@ from device.sync.timeline import MAX_BINS, Bins, Floats, Timeline, timeline
 
 SIZE = 201
 CALIBRATION = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=0.0)
-DOUBTING = Calibration(temperature=8.0, null_log_odds=120.0, zero_offset_ms=0.0)
+# Sure of 15 s of evidence, and of no less.
+DOUBTING = Calibration(temperature=8.0, confidence=ConfidenceWeights(bias=-17.0, posterior=0.0, length=10.0))
 
 
 def curves(offsets_ms: list[float], seed: int = 1, evidence: float = 150.0, silent: float = 0.0) -> Floats:

@@ -137,7 +137,10 @@ def test_figures_by_hand() -> None:
     found = figures(given)
     assert (found.mae_frames, found.std_ratio) == pytest.approx((2.5, (3.25 / 3) ** 0.5))  # answers 1, -2, 3, 0
     assert found.rmse_of_reported_frames == pytest.approx(5**0.5)  # off by 1 and by 3
+    assert found.brier_score == pytest.approx((0.04**2 + 0.97**2 + 0.95**2) / 4)
+    assert found.calibration_error == pytest.approx(abs(0.96 + 0.97 + 0.95 - 1) / 4)
     found = replace(found, mae_frames=None, std_ratio=None, rmse_of_reported_frames=None)
+    found = replace(found, brier_score=None, calibration_error=None)
     assert found == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
     assert figures([]) == Figures(0)
 
