@@ -16,7 +16,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bu
 from device.bundles.model_kinds import TOWERS, Kind
 from device.bundles.signature import is_signed
 from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
-from device.bundles.trial import standing
+from device.bundles.trial import trial_state
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import read_plain
@@ -39,7 +39,7 @@ def default_store() -> Path:
 def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
     """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
 
-    The store holds tower pairs: where none of `kinds` is one, the built-in direct network is meant.
+    The store holds two-tower models: where none of `kinds` is one, the built-in direct network is meant.
 
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """
@@ -124,7 +124,7 @@ def _store(folder: Path | None) -> Store:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands = _standings(store)
+    stands = _trial_states(store)
     for entry in store.entries():
         trial, about = stands(entry.digest)
         if options.json:
@@ -137,14 +137,14 @@ def _list(store: Store, options: argparse.Namespace) -> int:
     return 0
 
 
-def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
+def _trial_states(store: Store) -> Callable[[str], tuple[str, str]]:
     """Of each digest, how its trial stands and why; two empty texts where there is nothing to say."""
     file = TrialFile(store.folder)
     trials, activation = file.read(), None
     measured = file.is_held()
     with suppress(ModelError):  # a broken link is told of where models are loaded
         activation = store.activation()
-    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
+    return lambda digest: trial_state(activation, digest, trials.get(digest), measured=measured)
 
 
 def _install(store: Store, options: argparse.Namespace) -> int:
@@ -153,18 +153,18 @@ def _install(store: Store, options: argparse.Namespace) -> int:
     )
     if options.activate:
         store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
+    _print(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
     return 0
 
 
 def _activate(store: Store, options: argparse.Namespace) -> int:
     bundle = store.activate(options.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "in use", as_json=options.json)
+    _print(store, bundle, "in use", as_json=options.json)
     return 0
 
 
 def _rollback(store: Store, options: argparse.Namespace) -> int:
-    _tell(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
+    _print(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
     return 0
 
 
@@ -179,16 +179,16 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
         store.load(digest)  # its name must be its digest
     unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
     bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
-    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
+    signed, (trial, about) = is_signed(folder), _trial_states(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
-    _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
+    _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
 
 
-def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
+def _print(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
     if not as_json:
         print(f"{bundle.label}: {what}")
         return
-    told = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
+    fields = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
     links = {CURRENT: store.linked(CURRENT), PREVIOUS: store.linked(PREVIOUS)}
-    print(json.dumps(told | more | links))
+    print(json.dumps(fields | more | links))
