@@ -58,8 +58,9 @@ class Calibration:
 
         Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
         """
-        given = {"zero_uncertainty_ms": None, **table, "negative_reach_ticks": table.get(_REACH_KEY, 0)}
-        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if f.name != "confidence"}
+        given = {"zero_uncertainty_ms": None, _REACH_KEY: 0, **table}
+        names = [f.name for f in fields(cls) if f.name not in ("confidence", "negative_reach_ticks")]
+        values: dict[str, Any] = {name: given[name] for name in (*names, _REACH_KEY)}
         weights = {name: float(value) for name, value in dict(table.get("confidence", {})).items()}
         if values["zero_uncertainty_ms"] is None:  # the only one that may be unknown
             del values["zero_uncertainty_ms"]
@@ -69,9 +70,10 @@ class Calibration:
         wrong = [name for name, value in (values | weights).items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
-        if values["negative_reach_ticks"] not in range(MAX_NEGATIVE_REACH_TICKS + 1):
+        reach_ticks = values.pop(_REACH_KEY)
+        if reach_ticks not in range(MAX_NEGATIVE_REACH_TICKS + 1):
             raise ValueError(f"{_REACH_KEY} is not a whole number from 0 to {MAX_NEGATIVE_REACH_TICKS}")
-        values["negative_reach_ticks"] = int(values["negative_reach_ticks"])
+        values["negative_reach_ticks"] = int(reach_ticks)
         return cls(**values, confidence=ConfidenceWeights(**weights))
 
     def to_dict(self) -> dict[str, Any]:
