@@ -109,7 +109,7 @@ def kill_often(folder: Path, bundles: list[Path], times: int, seed: int) -> None
         device.notice()
         current = Store(folder).load_current()
         assert device.bundle.digest == (current or builtin()).digest
-        seen |= {trial.trial_state.value for trial in before.values()}
+        seen |= {trial.standing.value for trial in before.values()}
         device.end()
     print(f"killed {times}, standings {len(seen)}")
 

@@ -114,7 +114,7 @@ class Models:
         loaded = self._bundle is not None and self._bundle.digest == activation.digest
         trial = self._begin(activation, self._before(loaded))
         self._seen = activation
-        if trial is not None and trial.trial_state is TrialState.FELL_BACK:
+        if trial is not None and trial.standing is TrialState.FELL_BACK:
             return self._fall_back(trial, trial.fallback)
         if loaded:  # whoever has changed the link has changed the models as well
             return None
@@ -202,10 +202,10 @@ class Models:
         self._last = report
         passed_s = report.uptime_s - last.uptime_s if last is not None and last.model == report.model else 0.0
         after = judged(trial, report, passed_s, self._settings)
-        if after.trial_state is TrialState.FELL_BACK:
+        if after.standing is TrialState.FELL_BACK:
             return self._fall_back(after, after.fallback)
         self._trials[after.digest] = after
-        if after.trial_state is TrialState.PASSED:
+        if after.standing is TrialState.PASSED:
             self._note(bundle.label, f"The models {bundle.label} have passed their trial: {after.why}")
         due = self._now_ns - self._written_ns > _WRITE_EVERY_S * NS_PER_S
         if after.is_open != trial.is_open or (after != trial and due):

@@ -16,7 +16,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bu
 from device.bundles.model_kinds import TOWERS, Kind
 from device.bundles.signature import is_signed
 from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
-from device.bundles.trial import trial_state
+from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import read_plain
@@ -124,7 +124,7 @@ def _store(folder: Path | None) -> Store:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands = _trial_states(store)
+    stands = _standings(store)
     for entry in store.entries():
         trial, about = stands(entry.digest)
         if options.json:
@@ -137,14 +137,14 @@ def _list(store: Store, options: argparse.Namespace) -> int:
     return 0
 
 
-def _trial_states(store: Store) -> Callable[[str], tuple[str, str]]:
+def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
     """Of each digest, how its trial stands and why; two empty texts where there is nothing to say."""
     file = TrialFile(store.folder)
     trials, activation = file.read(), None
     measured = file.is_held()
     with suppress(ModelError):  # a broken link is told of where models are loaded
         activation = store.activation()
-    return lambda digest: trial_state(activation, digest, trials.get(digest), measured=measured)
+    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
 
 
 def _install(store: Store, options: argparse.Namespace) -> int:
@@ -179,7 +179,7 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
         store.load(digest)  # its name must be its digest
     unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
     bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
-    signed, (trial, about) = is_signed(folder), _trial_states(store)(bundle.digest)
+    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0

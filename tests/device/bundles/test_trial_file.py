@@ -36,7 +36,7 @@ def spoilt(**changes: Any) -> str:
 @pytest.mark.parametrize(
     "content",
     ["", "[]", "{}", "null", '{"trials": 3}', '{"trials": [3]}', "[" * 100_000, '{"trials": [{}]}',
-     spoilt(trial_state="king"), spoilt(trial_state=3), spoilt(digest=3), spoilt(running=1), spoilt(valid=True),
+     spoilt(standing="king"), spoilt(standing=3), spoilt(digest=3), spoilt(running=1), spoilt(valid=True),
      spoilt(valid=1.5), spoilt(speech_s=float("nan")), spoilt(deaths=None), spoilt(more=1), spoilt(made_ns="1")],
 )  # fmt: skip
 def test_what_is_damaged_is_none_and_is_reported(
@@ -60,7 +60,7 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", FAILURES)
 def test_a_failure_at_any_step_leaves_the_old_or_the_new(way: str, tmp_path: Path) -> None:
-    old, new = by_digest(ONE), by_digest(replace(ONE, trial_state=TrialState.PASSED), TWO)
+    old, new = by_digest(ONE), by_digest(replace(ONE, standing=TrialState.PASSED), TWO)
     counted = RecordingDisk()
     TrialFile(tmp_path, counted).write(old)
     assert [method for method, _ in counted.steps] == ["write_file", "replace", "sync_folder"]
