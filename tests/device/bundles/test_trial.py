@@ -17,8 +17,8 @@ from device.bundles.trial import (
     fallback_of,
     fallen,
     judged,
-    started,
     standing,
+    started,
 )
 from device.config.settings import ModelSettings
 from device.records import Report, State
