@@ -25,7 +25,7 @@ class BoundedClient(paho.Client):
         return super()._sock_recv(bufsize)
 
     def _handle_publish(self) -> MQTTErrorCode:
-        """paho keeps each message of QoS 2 until the broker releases it; nothing here subscribes to that."""
+        """Nothing here subscribes to QoS 2, of which paho keeps each message until the broker releases it."""
         qos = self._in_packet["command"] >> _QOS_SHIFT & _QOS_MASK
         if qos > MAX_QOS:
             raise ProtocolError(f"a message of QoS {qos}, where QoS {MAX_QOS} was asked for")

@@ -6,6 +6,7 @@ import itertools
 import socket
 import threading
 from contextlib import suppress
+from typing import Any
 
 import paho.mqtt.client as paho
 import pytest
@@ -33,8 +34,9 @@ def test_a_flood_from_a_broker_that_reads_nothing_ends_the_connection(qos: int, 
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         threading.Thread(target=flood, args=[listening, 0x30 | qos << 1], daemon=True).start()
         client.connect(*listening.getsockname())
-        client.socket().setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+        sending: Any = client.socket()
+        sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
         with pytest.raises(ProtocolError, match=words):
             for _ in itertools.repeat(None, 200_000):
                 client.loop_read()
-        client.socket().close()
+        sending.close()
