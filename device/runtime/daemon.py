@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from device.bundles.bundle import Bundle
@@ -21,12 +20,12 @@ from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMonitor
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
-from device.runtime.command_handler import Operator
+from device.runtime.command_handler import Operator, RigStore
 from device.runtime.core import Core
 from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
-from device.state.rig import Rig, store_rig
+from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
@@ -70,7 +69,7 @@ class Daemon:
         )  # fmt: skip
         monitor = HealthMonitor(self._clock, state_dir or Path())
         self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost)
-        self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
+        self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))
         self._sink, self._models = sink, models
         self._drift_file = DriftFile(state_dir) if state_dir is not None else None
         self._stopped = self._realtime = False
@@ -218,8 +217,3 @@ class Daemon:
             reader.stop()
         with inputs.changed:
             self._clock.wait_for(inputs.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
-
-
-def _keep_rig(state_dir: Path | None, rig: Rig) -> None:
-    if state_dir is not None:
-        store_rig(state_dir, rig)

@@ -198,6 +198,7 @@ def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
     return {
         Verb.SET_PROFILE: ("profile", profile),
         Verb.RECALIBRATE: ("recalibrate", button("Recalibrate", Verb.RECALIBRATE)),
+        Verb.UNDO_RECALIBRATE: ("undo_recalibrate", button("Undo recalibrate", Verb.UNDO_RECALIBRATE)),
         Verb.RESTART_SOURCES: ("restart_sources", restart),
         Verb.MODEL_ROLLBACK: ("model_rollback", button("Back to the previous models", Verb.MODEL_ROLLBACK)),
     }
