@@ -17,7 +17,7 @@ from typing import Any
 from device.config.constraints import Allowed, Names, shown
 from device.errors import UsageError
 from device.records import Command, Verb
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
 
 _LOG = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ ALLOWED: dict[str, frozenset[Verb]] = {
     "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
 }  # fmt: skip
 # What each command must be given.
-_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(tuple(PROFILES))}}
+_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64
 _MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
