@@ -17,6 +17,7 @@ from device.commands.check_config import check_config_command
 from device.commands.command import add_command_command, command_command
 from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
+from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
 from device.commands.model import add_model_commands, add_store_option, model_command
 from device.commands.replay import replay_command
@@ -27,7 +28,7 @@ from device.config.settings import DEFAULT_SEARCH_MS
 from device.doctor.cli import add_doctor_command, doctor_command
 from device.features.model_download import fetch_face_model
 from device.fix.cli import add_fix_command, fix_command
-from device.standards import DEFAULT_PROFILE, PROFILES
+from device.standards import PROFILE_NAMES
 
 _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
@@ -48,13 +49,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--window", dest="window_s", type=float, metavar="S", help="seconds that one report looks back on"
     )
     daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds from report to report")
-    daemon.add_argument("--profile", choices=PROFILES, help="limits for the verdict")
 
     run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
     add_run_options(run)
+    add_limit_options(run, PROFILE_NAMES)
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
     replay.add_argument("--speed", choices=("max", "realtime"), default="max")
+    add_limit_options(replay)
     add_track_options(replay)
     replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
@@ -65,7 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_track_options(measured)
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
-    measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
+    add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")

@@ -16,6 +16,7 @@ from device.bundles.rollout import following
 from device.bundles.store import Store
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
+from device.commands.limit_options import given_limits
 from device.commands.model import chosen_bundle, default_store
 from device.config.file import load_config
 from device.config.log_levels import LEVELS
@@ -26,6 +27,7 @@ from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import Sinks
 from device.runtime.sources import live_feeds, recording_feed
+from device.standards import OWN_PROFILE
 from device.state.ownership import become_owner
 from device.state.rig import load_rig
 from device.telemetry.lines import is_journal
@@ -66,8 +68,9 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(
-            towers, face_model, config.measure, sinks.sink, rig=None if file else load_rig(state_dir), store=store,
-            models=models, state_dir=state_dir, events_lost=sinks.events_lost, heartbeat=sinks.notifier.heartbeat,
+            towers, face_model, config.measure, sinks.sink, own_limits=config.limits.profile,
+            rig=None if file else load_rig(state_dir), store=store, models=models, state_dir=state_dir,
+            events_lost=sinks.events_lost, heartbeat=sinks.notifier.heartbeat,
         )  # fmt: skip
         sinks.submit_to(daemon.submit)
         with closing(sinks.sink), signals(daemon, reloading(options, config, daemon, sinks)):
@@ -100,12 +103,15 @@ def configured(options: argparse.Namespace) -> Config:
         log = replace(log, level=options.log_level)
     if options.log_json:
         log = replace(log, json=True)
-    return replace(config, measure=measure_settings(options, config.measure), log=log)
+    limits = given_limits(options) or config.limits
+    return replace(config, measure=measure_settings(options, config.measure), limits=limits, log=log)
 
 
 def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> MeasureSettings:
     """With the options that were given put over them."""
     given = {name: value for name, value in vars(options).items() if value is not None}
+    if options.limits:
+        given["profile"] = OWN_PROFILE
     return replace(settings, **{key.name: given[key.name] for key in fields(settings) if key.name in given})
 
 
@@ -116,9 +122,10 @@ def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks
 
     def take(before: Config, now: Config) -> None:
         sinks.take_settings(now)
-        if now.measure.profile != before.measure.profile:
-            command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
-            daemon.submit(command, limited=False)
+        if (now.measure.profile, now.limits) != (before.measure.profile, before.limits):
+            args: dict[str, str | float | bool] = {"profile": now.measure.profile}
+            args |= {"early_ms": now.limits.early_ms, "late_ms": now.limits.late_ms}
+            daemon.submit(Command(Verb.SET_PROFILE, args, lambda _: None), limited=False)
 
     def again() -> Config:
         sinks.notifier.reloading()

@@ -15,7 +15,7 @@ from device.config.section import Section, annotated
 from device.config.section import flag as _flag
 from device.config.section import number as _number
 from device.config.section import text as _text
-from device.standards import DEFAULT_PROFILE, PROFILES
+from device.standards import DEFAULT_PROFILE, OWN_PROFILE, PROFILE_NAMES, Profile, own_profile
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
@@ -39,9 +39,28 @@ class MeasureSettings(Section):
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
     profile: str = _text(
-        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+        DEFAULT_PROFILE,
+        Names(PROFILE_NAMES),
+        f"The standard whose limits give the verdict; {OWN_PROFILE}: those of [limits].",
+        live=True,
     )
     stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(Section):
+    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
+
+    early_ms: float = _number(
+        40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True
+    )
+    late_ms: float = _number(
+        -60.0, Range(-5000, 0), "Audio that is late by more than this, in ms and negative, is unacceptable.", live=True
+    )
+
+    @property
+    def profile(self) -> Profile:
+        return own_profile(self.early_ms, self.late_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +212,12 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
     "measure": MeasureSettings,
+    "limits": LimitSettings,
     "model": ModelSettings,
     "source": SourceSettings,
     "camera": CameraSettings,

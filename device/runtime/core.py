@@ -49,6 +49,7 @@ class Core:
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
         self.last: Report | None = None
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._sink, self._clock = sink, clock
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._tracker = self._new_tracker()
@@ -154,6 +155,7 @@ class Core:
     def swap(self, bundle: Bundle) -> None:
         """Measure with other models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._analyzer.use(bundle)
         self._model_fault = self._analysis_fault = None
         self.restart()

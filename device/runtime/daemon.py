@@ -25,6 +25,7 @@ from device.runtime.core import Core
 from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
@@ -48,6 +49,7 @@ class Daemon:
         sink: Sink,
         *,
         clock: Clock | None = None,
+        own_limits: Profile = PROFILES[DEFAULT_PROFILE],
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         store: Store | None = None,
@@ -58,15 +60,15 @@ class Daemon:
     ) -> None:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
+        own_limits: those of the profile `own`;
         store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
         state_dir: where a recalibrated rig is kept, and live what is known of drift.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
-        self._core = Core(
-            bundle, face_model, settings, sink,
-            Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
-        )  # fmt: skip
+        reporter = Reporter(bundle.label, settings.profile, settings.window_s, self._clock)
+        reporter.own_limits = own_limits
+        self._core = Core(bundle, face_model, settings, sink, reporter, self._clock)
         monitor = HealthMonitor(self._clock, state_dir or Path())
         self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost)
         self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))

@@ -44,7 +44,7 @@ class Sinks:
 
             self._mqtt = MqttSink(config.mqtt, report_every_s=config.measure.report_every_s, folder=folder)
             sinks.append(self._mqtt)
-        self.sink = EventPublisher(Hub(sinks), config.events, clock)
+        self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Where commands from outside go."""
@@ -59,7 +59,7 @@ class Sinks:
         """What a reload may change; safe from any thread."""
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
-        self.sink.take_settings(config.events)
+        self.sink.take_settings(config.events, config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log
