@@ -51,6 +51,15 @@ class Chunk:
     samples: Samples
 
 
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face: its box and its mouth's (x, y, width, height) in pixels of the picture, and whether it is heard."""
+
+    box: tuple[float, float, float, float]
+    mouth: tuple[float, float, float, float]
+    speaker: bool
+
+
 class State(StrEnum):
     STARTING = "starting"
     MEASURING = "measuring"

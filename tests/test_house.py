@@ -26,6 +26,9 @@ IMPORT_NAMES = {
     "prometheus-client": {"prometheus_client"},
     "paho-mqtt": {"paho"},
     "pysubs2": {"pysubs2"},
+    "segno": {"segno"},
+    "starlette": {"starlette"},
+    "uvicorn": {"uvicorn"},
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.
