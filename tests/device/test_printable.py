@@ -40,7 +40,8 @@ def test_a_stream_takes_whatever_it_is_given(encoding: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["measure {}", "replay {}", "fix {} out.mkv", "check-config {}", "model verify {}", "calibrate --source {}"]
+    "command",
+    ["measure {}", "replay {}", "fix {} out.mkv", "check-config {}", "model verify {}", "calibrate --source {}"],
 )
 def test_names_of_files_steer_no_terminal(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
