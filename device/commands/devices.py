@@ -123,4 +123,3 @@ def _section(name: str, found: list[Found]) -> list[str]:
 def _toml(text: str) -> str:
     """A basic string: JSON's, but that TOML has no pairs of surrogates."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-

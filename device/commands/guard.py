@@ -28,7 +28,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     try:
         _take_descriptors()
     except TransportError as error:
-        return _tell(name, error)
+        return _print(name, error)
     stdout, stderr = (cast(TextIO, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
     with redirect_stdout(stdout), redirect_stderr(stderr):
         return _guarded(name, work)
@@ -38,7 +38,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
     try:
         return _written(work)
     except AvdriftError as error:
-        return _tell(name, error)
+        return _print(name, error)
     except BrokenPipeError:
         _forget_stdout()  # whoever read our output is gone
         return 0
@@ -46,7 +46,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
         what = f"cannot be written ({error.strerror})"
-        return _tell(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
+        return _print(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
     except KeyboardInterrupt:
         _flush_or_forget()
         return INTERRUPTED
@@ -63,7 +63,7 @@ def _written(work: Callable[[], int]) -> int:
     return exit_code
 
 
-def _tell(name: str, error: AvdriftError) -> int:
+def _print(name: str, error: AvdriftError) -> int:
     _flush_or_forget()
     # In the journal it is an error, and so is each of its lines.
     mark = ERROR_MARK if is_journal(_STDERR) else ""

@@ -87,4 +87,3 @@ def _look(check: Check) -> Look:
         return failed(f"{error.where}: {error.what}", error.remedy)
     except Exception as error:  # a check that breaks is a finding, too
         return failed(f"this check itself broke: {type(error).__name__}: {error}", "Please report this")
-

@@ -66,9 +66,7 @@ class Operator:
     Whatever floods it, measuring goes on: at most MAX_WAITING commands wait, and each verb has its rate limit.
     """
 
-    def __init__(
-        self, core: Core, status: Status, clock: Clock, store: Store | None, rigs: RigStore
-    ) -> None:
+    def __init__(self, core: Core, status: Status, clock: Clock, store: Store | None, rigs: RigStore) -> None:
         """`store`: of models; None where they cannot be rolled back."""
         self.readers: Sequence[Reader] = ()
         self._core, self._status, self._clock, self._store, self._rigs = core, status, clock, store, rigs

@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, explained, told_by_broker
+from device.telemetry.mqtt.access import Access, broker_refusal, explained
 from device.telemetry.mqtt.client import MAX_QOS, BoundedClient
 from device.telemetry.mqtt.signed_command import signed
 from device.telemetry.mqtt.topics import Topics
@@ -81,7 +81,7 @@ class Request:
 
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if reason.is_failure:
-            self._error = told_by_broker(reason.getName(), self._access).error
+            self._error = broker_refusal(reason.getName(), self._access).error
             return
         client.subscribe([(topic, MAX_QOS) for topic in (self._topics.info, self._topics.result(self._verb))])
 

@@ -19,7 +19,7 @@ from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
 from device.telemetry.mqtt.access import access, node_name
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
-from device.telemetry.mqtt.connection import Connection, Pace, Phase
+from device.telemetry.mqtt.connection import Backoff, Connection, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence
@@ -40,7 +40,7 @@ class MqttSink:
     """Begins to connect when it is made. Without a host it does nothing at all."""
 
     def __init__(
-        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), pace: Pace | None = None
+        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), backoff: Backoff | None = None
     ) -> None:
         """`folder` is where relative paths of the settings begin."""
         self.topics = topics_of(settings)
@@ -61,7 +61,7 @@ class MqttSink:
         how = access(settings, node, folder)
         for warning in how.warnings():
             _LOG.warning("%s", warning)
-        self._connection = Connection(how, self._outbox, self._presence, topics, self._heard, pace or Pace())
+        self._connection = Connection(how, self._outbox, self._presence, topics, self._heard, backoff or Backoff())
         self._announce(None)
         self._connection.start()
 
@@ -132,13 +132,13 @@ class MqttSink:
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == birth_topic(self._discovery_prefix):
             if payload == BIRTH and not (self._birth and self._birth.is_alive()):
-                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._say_all_again)
+                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._publish_all)
                 self._birth.daemon = True
                 self._birth.start()
             return
         self._commands.take(topic.removeprefix(self.topics.command("")), payload, retained=retained)
 
-    def _say_all_again(self) -> None:
+    def _publish_all(self) -> None:
         self._outbox.due_again(last=self.topics.availability)
         if self._connection:
             self._connection.wake()
