@@ -7,7 +7,6 @@ Output: `OUT/float32`, `OUT/float16`, `OUT/dynamic` and `OUT/int8`, each a whole
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +58,7 @@ def build(
     except OSError as error:
         raise UsageError(f"not a folder ({error.strerror})", where=str(out), remedy="Give another --out") from error
     about = {
-        "min_software": __version__, "name": name, "version": version, "calibration": asdict(settings),
+        "min_software": __version__, "name": name, "version": version, "calibration": settings.to_dict(),
         "training": training, "card": card_of(texts, training, figures),
     }  # fmt: skip
     examples = trained.examples(shown, example_count)

@@ -1,4 +1,4 @@
-"""The tower pair on its way into a bundle: what its scales are taken from, and what its formats are compared by."""
+"""The two-tower model in a bundle: what its scales are taken from, and how its number formats are compared."""
 
 from __future__ import annotations
 

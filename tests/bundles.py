@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +128,7 @@ def write_bundle(folder: Path, lips: bytes | None = None, audio: bytes | None = 
     np.savez(folder / GOLDEN, **golden_vectors(lips, audio))
     manifest = {
         "format": FORMAT, "min_software": "0", "name": "tiny", "version": "0", "files": {},
-        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": asdict(CALIBRATION),
+        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": CALIBRATION.to_dict(),
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     sign_off(folder)

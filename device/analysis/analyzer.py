@@ -127,8 +127,8 @@ class Analyzer:
         yield from self._evidence.push_faces(parts, ended)
 
     def _begin_face(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
-        # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
-        # those are, and nothing waits.
+        # A block of sound completes the candidates of lips this much older: the block of their last negatives ends
+        # where those are, and nothing waits.
         ends_at = self._evidence.negative_reach_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1

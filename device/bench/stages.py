@@ -106,7 +106,7 @@ class Chain:
         yield list(stream.finish())
 
     def _count_curve(self) -> int:
-        """Products of each run of lips, with its rivals, with all sound that its candidates need; a head on them."""
+        """Products of each run of lips and its negatives with the sound that its candidates need; a head on them."""
         size = self._lips.output_shapes[0][2]
         counts = [len(rows) for rows in self._evidence()]
         heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]

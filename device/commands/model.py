@@ -39,7 +39,7 @@ def default_store() -> Path:
 def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
     """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
 
-    The store holds tower pairs: where none of `kinds` is one, the built-in direct network is meant.
+    The store holds two-tower models: where none of `kinds` is one, the built-in direct network is meant.
 
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """

@@ -1,7 +1,7 @@
-"""Who is in the picture: faces found a few times a second, each followed in a lane of its own, each frame's mouths cut.
+"""Who is in the picture: faces found a few times a second, each followed on its own, each frame's mouths cut.
 
 Method: the detector runs every 320 ms on a region around each known face, and on the whole picture where one is missing
-and every two seconds, as somebody may have come. At most three faces are followed, the largest ones first. A lane goes
+and every two seconds, as somebody may have come. At most three faces are followed, the largest ones first. One goes
 on through cuts: what is then in it is another track. Key points are smoothed with detections before and after a frame,
 which delays crops by 0.4 s.
 """
@@ -63,20 +63,20 @@ class _FollowedFace:
 class _Waiting:
     t_ns: int
     picture: Picture
-    tracks: tuple[tuple[int, _Track], ...]  # of each lane, as it was at this frame
+    tracks: tuple[tuple[int, _Track], ...]  # of each face, as it was at this frame
     faces: int
 
 
 class MouthTracker:
-    """Frames in; for each frame the mouths of all lanes, at least one, 0.4 s later and in order."""
+    """Frames in; for each frame the mouths of all followed faces, at least one, 0.4 s later and in order."""
 
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0, max_faces: int = MAX_FACES) -> None:
         self._detector, self._margin_px = detector, margin_px
         self.max_faces = max_faces  # may be lowered at any time
-        self.favourite: int | None = None  # the lane that goes last when there are too many
+        self.favourite: int | None = None  # the face that goes last when there are too many
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
         self._waiting: deque[_Waiting] = deque()
-        self._tracks = self._numbered = 0  # made so far: tracks and lanes
+        self._tracks = self._numbered = 0  # made so far: tracks and followed faces
         self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
         self._looked_around_ns: int | None = None
@@ -98,7 +98,7 @@ class MouthTracker:
 
     def _detect(self, frame: Frame) -> None:
         found = self._look(frame)
-        # Whoever is where somebody was is the same; then whoever is nearest to a lane that lost its face: a cut.
+        # Whoever is where somebody was is the same; then whoever is nearest to one that lost its face: a cut.
         pairs = [
             (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
             for followed in self._followed if followed.face is not None for face in found

@@ -20,7 +20,7 @@ MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 @dataclass(frozen=True, slots=True)
 class QueuedItem:
-    """An item, which life of which source it comes from, and when it was given, as the how manieth."""
+    """An item, which life of which source it comes from, and when it was given, as its number in order of arrival."""
 
     item: Frame | Chunk
     part: str

@@ -61,7 +61,7 @@ class RecordingFeed:
 
 
 class Reader:
-    """Reads one feed into the handover. What it shares with its threads is guarded by the handover's `changed`."""
+    """Reads one source into the input queue. What it shares with its threads is guarded by the queue's `changed`."""
 
     def __init__(self, feed: Feed | RecordingFeed, inputs: InputQueue, clock: Clock, *, paced: bool = False) -> None:
         self.part, self.live = feed.part, isinstance(feed, Feed)

@@ -26,7 +26,7 @@ _NEAR_TICKS = 12
 _BROAD_HALF_MS, _BROAD_TOP_MS = 180.0, 110.0
 _SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
 _NEGATIVE_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
-_NEGATIVE_PRIOR = 5.0  # where rivals are few, count so many more to which all candidates are alike
+_NEGATIVE_PRIOR = 5.0  # where negatives are few, count so many more to which all candidates are alike
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -39,7 +39,8 @@ def evidence(
     """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
 
     Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows,
-    at the middle of the windows that they see. A row takes lips of up to `negative_reach_ticks` before and after into account.
+    at the middle of the windows that they see. A row takes lips of up to `negative_reach_ticks`
+    before and after into account.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -75,7 +76,7 @@ def _negatives(logits: Floats, lips_valid: Flags, negative_reach_ticks: int) -> 
 
 
 def _near(values: npt.NDArray[np.float64], negative_reach_ticks: int) -> npt.NDArray[np.float64]:
-    """Of each row the sum of those within `negative_reach_ticks` of it, less itself and those that see nearly the same."""
+    """For each row, the sum of rows within `negative_reach_ticks`, without those that see nearly the same."""
     total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
 
     def within(ticks: int) -> npt.NDArray[np.float64]:
@@ -107,7 +108,7 @@ class Posterior:
 
     def confidence(self, candidates: int, null_log_odds: float) -> float:
         """Probability of being right to within 40 ms, against all other candidates and against none of them."""
-        # Relative to the highest point: the sum over a long hopeless stretch is far below what exp can hold.
+        # Relative to the highest point: the sum over a long unmeasurable stretch is far below what exp can hold.
         none = np.exp(min(np.log(candidates) + null_log_odds - self.top, 700.0))
         return float(self.near / (self.total + none))
 
@@ -115,8 +116,8 @@ class Posterior:
 def offset_posterior(curve: Floats, temperature: float) -> Posterior | None:
     """Where the offset most probably lies; None where the curve says nothing at all.
 
-    That is the 80 ms that hold the most belief, not the highest point: a lone spike may hold less than a broad hill.
-    Within them the offset is the mean, or the vertex where all belief is on a tick or two.
+    That is the 80 ms that hold the most probability, not the highest point: a lone spike may hold less than a broad
+    hill. Within them the offset is the mean, or the vertex where all of it is on a tick or two.
     """
     if not np.ptp(curve) > 1e-6:
         return None

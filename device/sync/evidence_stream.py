@@ -1,6 +1,6 @@
 """Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard.
 
-There may be several faces, each with lips of its own, numbered by lane; their evidence becomes one row
+There may be several faces, each with lips of its own, numbered; their evidence becomes one row
 (active_speaker.py).
 """
 
@@ -63,7 +63,7 @@ class EvidenceStream:
 
     @property
     def speaker(self) -> int | None:
-        """The lane that is most probably heard; None while there is no choice."""
+        """The face that is most probably heard; None while there is no choice."""
         return self._speaker.likeliest
 
     def push_audio(self, part: Embeddings) -> Iterator[LipEvidence]:
@@ -74,10 +74,10 @@ class EvidenceStream:
     def begin(self, face_id: int, first_tick: int) -> None:
         """Another face is followed, whose embeddings start at `first_tick` or later: rows from there on wait for it.
 
-        Raises ValueError if that lane has begun already.
+        Raises ValueError if that face has begun already.
         """
         if face_id in self._lips:
-            raise ValueError(f"lane {face_id} has begun already")
+            raise ValueError(f"face {face_id} has begun already")
         self._lips[face_id] = _Lips(self.negative_reach_ticks, first_tick)
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
@@ -87,9 +87,9 @@ class EvidenceStream:
         yield from self.push_faces([(0, part)])
 
     def push_faces(self, parts: Sequence[tuple[int, Embeddings]], ended: Collection[int] = ()) -> Iterator[LipEvidence]:
-        """The next embeddings of several faces, as (lane, part), and the lanes that end with them.
+        """The next embeddings of several faces, as (face_id, part), and the faces that end with them.
 
-        What came of an ended lane still counts. Raises KeyError for a lane that has not begun, or has ended.
+        What came of an ended face still counts. Raises KeyError for a face that has not begun, or has ended.
         """
         for face_id, part in parts:
             self._going(face_id).add(part)
@@ -104,7 +104,7 @@ class EvidenceStream:
     def _going(self, face_id: int) -> _Lips:
         lips = self._lips.get(face_id)
         if lips is None or lips.ended:
-            raise KeyError(f"lane {face_id} has not begun, or has ended")
+            raise KeyError(f"face {face_id} has not begun, or has ended")
         return lips
 
     @property
@@ -148,14 +148,14 @@ class EvidenceStream:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Lips of consecutive ticks. The rows of `part` are due, the others are its rivals."""
+    """Lips of consecutive ticks. The rows of `part` are due, the others are its temporal negatives."""
 
     lips: list[_Lip]
     part: slice
 
 
 class _Lips:
-    """The embeddings of one face that wait for their sound, and those before them, as far as they are rivals."""
+    """The embeddings of one face that wait for their sound, and those before them, as far as they are negatives."""
 
     def __init__(self, negative_reach_ticks: int, first_tick: int) -> None:
         self.waiting: list[_Lip] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +34,7 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
 
-    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a tower pair or a bundle is")
+    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a two-tower model or a bundle is")
     evaluate.set_defaults(work_of=_evaluate)
     what = evaluate.add_mutually_exclusive_group()
     what.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
@@ -59,7 +59,9 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
     report.set_defaults(work_of=_report)
     report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
-    report.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="a tower pair's bundle")
+    report.add_argument(
+        "--bundle", type=Path, action="append", default=[], metavar="DIR", help="a two-tower model's bundle"
+    )
     report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle that tells the truth")
     report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
     report.add_argument("--split", default="valid", help="which clips (default: valid)")
@@ -109,7 +111,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     calibration = replace(
         found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
     )
-    options.out.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
+    options.out.write_text(json.dumps(calibration.to_dict(), indent=1), encoding="utf-8")
     print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
     return 0
 

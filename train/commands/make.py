@@ -146,7 +146,7 @@ def _fit(options: argparse.Namespace) -> int:
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
-    if options.teacher:  # which have had their lessons
+    if options.teacher:  # which were pretrained
         config = replace(config, phone_steps=0, shape_steps=0)
     make_folder(options.out)
     from train.fit.strategies import workers

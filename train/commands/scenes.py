@@ -19,23 +19,23 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     shared.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
     shared.add_argument("--split", default="valid", help="which clips (default: valid)")
     shared.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
-    shared.add_argument("--seed", type=int, default=0, help="of everything random")
+    shared.add_argument("--seed", type=int, default=0, help="random seed")
     shared.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
 
     about = "two people side by side, one of them heard: whose offset is reported"
-    two_speakers = commands.add_parser("beside", parents=[shared], help=about)
+    two_speakers = commands.add_parser("two-speakers", aliases=["beside"], parents=[shared], help=about)
     two_speakers.set_defaults(work_of=_two_speakers)
 
-    about = "pictures and sound that are spoilt in many ways: how often there is a number, and whether it is right"
-    degraded = commands.add_parser("hard", parents=[shared], help=about)
+    about = "degraded video and audio: how often there is a number, and whether it is right"
+    degraded = commands.add_parser("degraded", aliases=["hard"], parents=[shared], help=about)
     degraded.set_defaults(work_of=_degraded)
 
-    about = "one person talking on: how soon and how often the daemon has a number, and whether it is right"
+    about = "continuous speech of one person: how soon and how often the daemon has a number, and whether it is right"
     daily = commands.add_parser("daily", parents=[shared], help=about)
     daily.set_defaults(work_of=_daily)
 
-    about = "hours of what nothing can be measured on: what is reported of it"
-    unmeasurable = commands.add_parser("hopeless", parents=[shared], help=about)
+    about = "hours of input that cannot be measured: how often there is a number"
+    unmeasurable = commands.add_parser("unmeasurable", aliases=["hopeless"], parents=[shared], help=about)
     unmeasurable.set_defaults(work_of=_unmeasurable)
     unmeasurable.add_argument(
         "--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)"

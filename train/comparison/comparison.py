@@ -84,10 +84,10 @@ class Report:
 
 
 def compare(
-    clips: Sequence[Clip], estimators: Sequence[OffsetEstimator], truth_ms: Mapping[str, float], *, truth: str, seed: int = 0,
-    lengths_s: Sequence[float] = LENGTHS_S,
+    clips: Sequence[Clip], estimators: Sequence[OffsetEstimator], truth_ms: Mapping[str, float], *, truth: str,
+    seed: int = 0, lengths_s: Sequence[float] = LENGTHS_S,
 ) -> Report:  # fmt: skip
-    """Measure the clips whose truth is known by every meter. Raises InputFormatError where there is none."""
+    """Measure the clips whose truth is known by every estimator. Raises InputFormatError where there is none."""
     kept = [clip for clip in clips if clip.name in truth_ms]
     if not kept:
         raise InputFormatError("knows none of the clips", where=truth, remedy="Give another one")
@@ -107,7 +107,7 @@ def _example(clips: Sequence[Clip], truth_ms: Mapping[str, float]) -> Example:
 
 
 def _shown(estimator: OffsetEstimator, curve: Floats) -> tuple[float, ...]:
-    """Belief where a curve is one of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
+    """The posterior of a curve of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
     temperature = getattr(estimator, "temperature", None)
     if temperature:
         return tuple(np.exp((curve - curve.max()) / temperature).tolist())
@@ -115,8 +115,8 @@ def _shown(estimator: OffsetEstimator, curve: Floats) -> tuple[float, ...]:
 
 
 def _result(
-    estimator: OffsetEstimator, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float], seed: int,
-    example: Example,
+    estimator: OffsetEstimator, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float],
+    seed: int, example: Example,
 ) -> Result:  # fmt: skip
     curves = [estimator.study(clip) for clip in tqdm(clips, desc=estimator.name, unit="clip", disable=None)]
     zeros_ms = _zeros(estimator, clips, curves, truth_ms)
@@ -147,14 +147,16 @@ def _result(
         estimator.name, estimator.macs_per_s, float(np.median(list(zeros_ms.values()))), found, direct,
         {name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
         tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
-        _shown(estimator, of_example(example.part, SEARCHES_FRAMES[-1] * AUDIO_TICKS_PER_LIP_TICK, example.shift_ticks)),
+        _shown(
+            estimator, of_example(example.part, SEARCHES_FRAMES[-1] * AUDIO_TICKS_PER_LIP_TICK, example.shift_ticks)
+        ),
     )  # fmt: skip
 
 
 def _zeros(
     estimator: OffsetEstimator, clips: Sequence[Clip], curves: Sequence[Curve], truth_ms: Mapping[str, float]
 ) -> dict[str, float]:
-    """For each speaker, where the meter's zero lies by the clips of all others."""
+    """For each speaker, where the estimator's zero lies by the clips of all others."""
     apart: list[tuple[str, float]] = []
     for clip, curve in zip(clips, curves, strict=True):
         whole = curve(slice(0, len(clip.valid) - 2 * LIP_REACH), OWN_SEARCH_TICKS, 0)

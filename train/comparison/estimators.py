@@ -1,7 +1,7 @@
 """Everything that says how far apart sound and picture are, behind one small protocol: what the report compares.
 
-Conventions: a meter studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of its
-sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
+Conventions: an estimator studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of
+its sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class ZeroEstimator:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingEstimator:
-    """Two encoders and the evidence of their answers: tower pairs, SyncNet, the direct network.
+    """Two encoders and the evidence of their answers: two-tower models, SyncNet, the direct network.
 
     `temperature` is of evidence that is a log likelihood; None for any other, whose highest point is the answer.
     """

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     pass
 
 _LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
-_BEGINNINGS = {"scratch": "scratch", "lessons": "shapes and phonemes", "bundle": "the tower pair"}
+_BEGINNINGS = {"scratch": "scratch", "pretraining": "shapes and phonemes", "bundle": "the two-tower model"}
 _SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
 
 
 def estimator_of_bundle(folder: Path) -> EmbeddingEstimator:
-    """A bundle of a tower pair or of the direct network. Raises ModelError."""
+    """A bundle of a two-tower model or of the direct network. Raises ModelError."""
     bundle = load_bundle(folder, MEASURING)
     return EmbeddingEstimator(
         bundle.label, bundle_macs_per_s(bundle), bundle_towers(bundle), bundle.calibration.temperature

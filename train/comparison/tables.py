@@ -79,7 +79,7 @@ def update_page(page: Path, report: Report) -> None:
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write report.png (accuracy, RMSE against window length), errors.png and belief.png; returns their paths."""
+    """Write report.png (accuracy, RMSE against window length), errors.png and posterior.png; returns their paths."""
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
@@ -105,7 +105,7 @@ def save(report: Report, folder: Path) -> list[Path]:
             axes.hist(np.clip(result.errors_ms, edges[0], edges[-1]), edges, histtype="step", label=result.model)
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
-    paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
+    paths = [folder / "report.png", folder / "errors.png", folder / "posterior.png"]
     for picture, path in zip((figure, histogram, _posterior(report)), paths, strict=True):
         picture.savefig(path, dpi=90)
     return paths
@@ -122,7 +122,7 @@ def _posterior(report: Report) -> Figure:
         axes.plot(offsets_ms, result.shown, linewidth=0.8)
         axes.set(yticks=[], ylim=(0, 1.05))
         axes.set_title(result.model, fontsize=7, loc="left", pad=2)
-    axes.set(xlabel="offset in ms (red: the truth); belief, or the score from its lowest to its highest")
+    axes.set(xlabel="offset in ms (red: the truth); posterior, or the score from its lowest to its highest")
     return figure
 
 

@@ -1,10 +1,10 @@
-"""From evidence to belief: fits the two numbers that turn a window's curve into a probability of being right.
+"""From evidence to a posterior: fits the two numbers that turn a window's curve into a probability of being right.
 
 Conventions: a window is right when its best point lies within 40 ms of the truth. Hopeless windows (lips of one clip
 with the sound of another, and one mouth shape held still) are never right, so whatever confidence they get is wrong.
 Method: temperature and null log odds of `device.sync.curve.Calibration` by grid and refinement, least log loss in which
-all hopeless windows together weigh half as much as the others; of the windows that would be reported nearly all must be
-right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
+all unmeasurable windows together weigh half as much as the others; of the windows that would be reported nearly all
+must be right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_SHIFT_TICKS = 80
 _SHIFTS_PER_WINDOW = 3
 _MIN_WINDOWS = 20
 _MAX_WRONG_OF_REPORTED = 0.01
-_UNMEASURABLE_WEIGHT = 0.5  # a meter mostly looks at somebody who is heard; with 1 it would doubt itself too much
+_UNMEASURABLE_WEIGHT = 0.5  # an estimator mostly looks at somebody who is heard; with 1 it would doubt itself too much
 _WRONG_PENALTY = 50.0  # per share of wrong reports above that
 _TEMPERATURES = np.geomspace(0.5, 64, 29)
 _NULL_LOG_ODDS = np.linspace(-6, 24, 61)
@@ -92,7 +92,7 @@ class Judged:
 
 
 def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Fitted:
-    """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing is known to be hopeless.
+    """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing would be unmeasurable.
 
     Raises InputFormatError where there are fewer than 20 windows with speech.
     """
@@ -128,7 +128,7 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
 
 
 def collect(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Curves:
-    """The curves of all windows that say anything: matched, each sliced apart a few times, and hopeless."""
+    """The curves of all windows that say anything: matched, each sliced apart a few times, and unmeasurable."""
     rows: list[tuple[npt.NDArray[np.float32], float]] = []
     for t, truth_ms in zip(tracks, truths_ms, strict=True):
         rows += _curves_of(t, truth_ms, random, _SHIFTS_PER_WINDOW)
@@ -191,7 +191,7 @@ def _losses(judged: Judged, hopeless: Flags) -> Floats:
 
 
 def reliability(sure: npt.NDArray[np.floating[Any]], right: Flags) -> tuple[Bin, ...]:
-    """Confidences against outcomes, in bins that are narrow where belief is decided; empty bins are left out."""
+    """Confidences against outcomes, in bins that are narrow where the posterior is decided; empty bins are left out."""
     index = np.clip(np.searchsorted(BIN_EDGES, sure, side="right") - 1, 0, len(BIN_EDGES) - 2)
     table = []
     for k, (low, high) in enumerate(pairwise(BIN_EDGES)):

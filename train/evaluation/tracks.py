@@ -1,4 +1,4 @@
-"""Offsets of prepared clips by a tower pair: evidence rows, each clip's own offset, and right or wrong per window."""
+"""Offsets of prepared clips by a two-tower model: evidence rows, each clip's own offset, right or wrong per window."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the direct network's branches begin: at random, after the tower pair's own first lessons, or as a bundle's."""
+"""Where the direct network's branches begin: at random, after the two-tower model's pretraining, or as a bundle's."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ def begin(
 ) -> None:
     """Give a fresh pair what it starts from: one of STARTS.
 
-    `pretraining`: lip shapes from the pictures of `batches`, then phonemes from synthetic voices, as long as `pretraining`
-    says. `bundle`: the built-in tower pair; its training has seen the training clips already.
+    `pretraining`: lip shapes from the pictures of `batches`, then phonemes from synthetic voices, as long as
+    `pretraining` says. `bundle`: the built-in two-tower model; its training has seen the training clips already.
     """
-    if start == "lessons":
+    if start == "pretraining":
         pretrain_phonemes(model, pretraining, augmentation, Workers())
         pretrain_shapes(model, ([batch] for batch in batches), pretraining, Workers())
     if start == "bundle":

@@ -91,7 +91,7 @@ def train(
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
 
     batches: endless batches for a run that starts at the given epoch. judge: figures for the log after the epoch of
-    that number. lessons: what comes before, from the same batches, in groups of one for each replica.
+    that number. pretraining: what comes before, from the same batches, in groups of one for each replica.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()

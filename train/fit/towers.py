@@ -1,4 +1,4 @@
-"""`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
+"""`avdrift-train fit SHARDS… --out RUN`: train the two-tower model, with checkpoints that a later call resumes.
 
 Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
 can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.

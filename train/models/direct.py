@@ -22,7 +22,7 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.direct import GROUPS
 from train.models.towers import AudioEncoder, LipEncoder, TwoTowerModel, build_model, matching_loss, shape_loss
 
-STARTS = ("scratch", "lessons", "bundle")  # what its branches begin as: train/fit/direct_init.py
+STARTS = ("scratch", "pretraining", "bundle")  # what its branches begin as: train/fit/direct_init.py
 
 # A clip's own offset is known to a tick or two. Wider targets teach doubt that no length of window can overcome.
 _TARGET_SIGMA_TICKS = 1.5
@@ -107,7 +107,7 @@ def lag_products(lips: Any, audio: Any, lags: int) -> Any:
 class CorrelationNet(keras.Model):
     """Features of both branches, products at all lags, evidence, and the loss over offset bins and `none`.
 
-    The branches are built as a tower pair's towers are, so that what teaches those first can teach these.
+    The branches are built as a two-tower model's towers are, so that what teaches those first can teach these.
     """
 
     def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
@@ -190,7 +190,7 @@ class DirectConfig:
     The form `linear` is the origin's, with its remedies: `picture` (mouth in place of the whole face), `differences`,
     `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
     is the same with a softmax over the offsets in place of its linear neuron. Of `correlation`, `start` is where the
-    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the lessons.
+    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
     """
 
     model: str = field(default="direct", init=False)

@@ -30,7 +30,7 @@ Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows
 class Towers:
     """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
 
-    `score`: what makes evidence of their answers in place of the cosine, for the direct network; without rivals.
+    `score`: what makes evidence of their answers instead of the cosine, for the direct network, without negatives.
     """
 
     lips: Encode

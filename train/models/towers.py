@@ -1,4 +1,4 @@
-"""The tower pair: one network makes an embedding of each lip window, another of each audio window.
+"""The two-tower model: one network makes an embedding of each lip window, another of each audio window.
 
 Both are convolutional over time, so overlapping windows share all encodings of single frames. Only layers that fold
 into int8 (convolution, batch normalisation, ReLU) are inside; L2 normalisation and correlation are outside.
@@ -224,7 +224,7 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
 
 
 def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_valid: Any) -> Any:
-    """Cross-entropy of a teacher's belief in both directions; arguments as of `matching_loss`, `teacher_logits` its logits.
+    """Cross-entropy of a teacher's posterior in both directions; arguments as of `matching_loss`.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at a temperature of 1.
     """
@@ -251,7 +251,7 @@ def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0)
 
 
 def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
-    """A tower pair with its weights made."""
+    """A two-tower model with its weights made."""
     model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px

@@ -33,7 +33,7 @@ Samples = npt.NDArray[np.float32]
 
 @cache
 def loaded(folder: Path) -> Bundle:
-    """A tower pair's bundle, loaded once in a process."""
+    """A two-tower model's bundle, loaded once in a process."""
     return load_bundle(folder)
 
 

@@ -1,4 +1,4 @@
-"""`avdrift-train hard CLIPS`: real clips made hard to see and to hear, through the device's own chain.
+"""`avdrift-train degraded CLIPS`: real clips made hard to see and to hear, through the device's own chain.
 
 Each clip's picture or sound is spoilt in one way and its sound shifted by slicing; each second's report is compared
 with the shift plus the clip's own offset, as `measure` finds it on the clip as it is. What counts is not how often

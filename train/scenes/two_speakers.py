@@ -1,4 +1,4 @@
-"""`avdrift-train beside CLIPS`: two real people side by side, one of them heard, through the device's own chain.
+"""`avdrift-train two-speakers CLIPS`: two real people side by side, one of them heard, through the device's own chain.
 
 The picture is two clips of different speakers next to each other; the sound is that of one of them, shifted by slicing.
 The other one's lips move as well, to words that nobody hears. Each second's report is compared with the shift plus the

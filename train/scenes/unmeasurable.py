@@ -1,4 +1,4 @@
-"""`avdrift-train hopeless CLIPS`: hours of what nothing can be measured on, through the device's own chain.
+"""`avdrift-train unmeasurable CLIPS`: hours of what nothing can be measured on, through the device's own chain.
 
 Real faces with silence, noise, music, the speech of somebody else or synthetic speech (dubbing); a photograph and a
 face that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.

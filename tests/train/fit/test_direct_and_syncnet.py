@@ -184,8 +184,8 @@ def test_the_form_that_fits_begins_as_the_towers_and_can_be_measured(tmp_path: P
 
 @pytest.mark.slow
 @pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
-def test_the_form_that_fits_can_have_the_towers_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pretraining = DirectConfig(start="lessons", shape_steps=1, phone_steps=1, phone_voices=2)
+def test_the_correlation_network_can_be_pretrained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pretraining = DirectConfig(start="pretraining", shape_steps=1, phone_steps=1, phone_voices=2)
     fit_direct(CLIPS, [], tmp_path, replace(pretraining, epochs=1, steps_per_epoch=1, stretches=2))
     told = capsys.readouterr().out
     assert '"phone_steps": 1' in told and '"shape_steps": 1' in told

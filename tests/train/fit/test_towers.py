@@ -117,7 +117,7 @@ def test_a_student_begins_as_its_first_teacher_and_comes_to_think_as_all_do(tmp_
 
 
 @pytest.mark.slow
-def test_a_students_run_names_its_teachers_and_has_no_lessons(
+def test_a_students_run_names_its_teachers_and_has_no_pretraining(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = tmp_path / "shards"

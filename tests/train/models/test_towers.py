@@ -201,7 +201,7 @@ def test_shapes_are_read_off_each_picture_and_its_neighbours(model: Any) -> None
 def test_all_layers_fold_into_int8() -> None:
     allowed = {
         "InputLayer", "Conv1D", "Conv2D", "Dense", "BatchNormalization", "ReLU", "Flatten", "Dropout",
-        "SpatialDropout2D", "ZeroPadding2D", "Sequential", "LipTower", "AudioTower", "TowerPair",
+        "SpatialDropout2D", "ZeroPadding2D", "Sequential", "LipEncoder", "AudioEncoder", "TwoTowerModel",
     }  # fmt: skip
     found = {type(layer).__name__ for layer in towers.TwoTowerModel()._flatten_layers()}
     assert found - allowed == set()
