@@ -34,7 +34,7 @@ class Stage:
             given = {"commands_secret_file": "secret"}
             lines += ['commands = "all"', 'commands_secret_file = "secret"']
         self.config.write_text("\n".join(lines) + "\n")
-        self.sink = MqttSink(settings(broker.port, **given), report_every_s=1, folder=folder, pace=FAST)
+        self.sink = MqttSink(settings(broker.port, **given), report_every_s=1, folder=folder, backoff=FAST)
         self.sink.submit_to(self._carry_out)
         self.sink.info(info())
         self.sink.report(report())
