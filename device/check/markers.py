@@ -75,10 +75,10 @@ def _pieces(measured: dict[str, Any]) -> Iterator[Marker]:
         if piece["offset_ms"] is None:
             yield Marker("piece", "no offset", "not sure", piece["from_s"], piece["to_s"], bad=True)
             continue
-        early = piece["offset_ms"] > 0
-        comment = f"audio {'early' if early else 'late'}: {'delay' if early else 'advance'} it"
+        early, by = piece["offset_ms"] > 0, f"by {abs(piece['offset_ms']):.0f} ms"
+        comment = f"audio early: delay it {by}" if early else f"audio late: advance it {by}"
         name = f"{piece['offset_ms']:+.0f} ms +-{piece['offset_std_ms']:.0f}"
-        yield Marker("piece", name, f"{comment} by {abs(piece['offset_ms']):.0f} ms", piece["from_s"], piece["to_s"])
+        yield Marker("piece", name, comment, piece["from_s"], piece["to_s"])
 
 
 def _steps(measured: dict[str, Any]) -> Iterator[Marker]:
@@ -94,11 +94,11 @@ def _clock(file: Path) -> tuple[float, RationalTime]:
     with open_recording(file) as container:
         video = picture_tracks(container)[0]
         rate_hz = RationalTime.nearest_valid_timecode_rate(float(video.average_rate or _USUAL_RATE_HZ))
-        told = [stream.metadata.get("timecode") for stream in (video, *container.streams)]
-        timecode = next(filter(None, [*told, container.metadata.get("timecode")]), "00:00:00:00")
+        tags = (video.metadata, *(stream.metadata for stream in container.streams), container.metadata)
+        told = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
     try:
-        return rate_hz, from_timecode(timecode, rate_hz)
-    except ValueError:  # damaged
+        return rate_hz, from_timecode(told[0], rate_hz)
+    except (IndexError, ValueError):  # none, or a damaged one
         return rate_hz, RationalTime(0, rate_hz)
 
 
