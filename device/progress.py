@@ -61,7 +61,11 @@ class Progress:
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
                    TextColumn("time left"), TimeRemainingColumn())  # fmt: skip
         bar = RichProgress(
-            *columns, console=Console(stderr=True), transient=True, redirect_stdout=False, redirect_stderr=True,
+            *columns,
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=True,
             speed_estimate_period=_PACE_OF_S,
         )
         bar.add_task(self._label, total=self._total, completed=round(self._done))

@@ -148,9 +148,7 @@ def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Fou
     return [*(rows[folder] for folder in found.unreadable_folders), *((known | rows)[file] for file in found.files)]
 
 
-def _measured(
-    options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]
-) -> Generator[Row]:
+def _measured(options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]) -> Generator[Row]:
     """Rows as files are done."""
 
     def limit_s(file: str) -> float:
@@ -192,6 +190,6 @@ def _write_reports(options: argparse.Namespace, rules: Rules, rows: list[Row]) -
 
 
 def _left_out(found: Found) -> str:
-    told = [f"{found.skipped} other files skipped"] if found.skipped else []
-    told += [f"{found.duplicates} found twice"] if found.duplicates else []
-    return f" ({', '.join(told)})" if told else ""
+    result = [f"{found.skipped} other files skipped"] if found.skipped else []
+    result += [f"{found.duplicates} found twice"] if found.duplicates else []
+    return f" ({', '.join(result)})" if result else ""

@@ -95,9 +95,9 @@ def _clock(file: Path) -> tuple[float, RationalTime]:
         video = picture_tracks(container)[0]
         rate_hz = RationalTime.nearest_valid_timecode_rate(float(video.average_rate or _USUAL_RATE_HZ))
         tags = (video.metadata, *(stream.metadata for stream in container.streams), container.metadata)
-        told = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
+        result = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
     try:
-        return rate_hz, from_timecode(told[0], rate_hz)
+        return rate_hz, from_timecode(result[0], rate_hz)
     except (IndexError, ValueError):  # none, or a damaged one
         return rate_hz, RationalTime(0, rate_hz)
 
@@ -132,9 +132,7 @@ def _write_timeline(row: Row, rate_hz: float, start: RationalTime, path: Path) -
     for one in markers(row.measured):
         color = otio.schema.MarkerColor.RED if one.bad else otio.schema.MarkerColor.GREEN
         stretch = TimeRange(start + duration(one.from_s), duration(one.to_s - one.from_s))
-        clip.markers.append(
-            otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment)
-        )
+        clip.markers.append(otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment))
     timeline = otio.schema.Timeline(name=name, global_start_time=start)
     timeline.tracks.append(otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video, children=[clip]))
     otio.adapters.write_to_file(timeline, str(path))

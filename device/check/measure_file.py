@@ -40,9 +40,9 @@ def measure_file(models: Models, rules: Rules, file: str) -> Row:
     except Exception as error:  # an error of ours or of a library: the other files are worth measuring
         why = f"cannot be measured ({type(error).__name__}: {printable(str(error))})"
         return unreadable(file, why, time.monotonic() - began_s)
-    result, problem = judged(found.told, rules.fail_on)
+    result, problem = judged(found.result, rules.fail_on)
     took_s = round(time.monotonic() - began_s, 3)
-    return Row(file, result, problem, found.told, curve_of(found), took_s, identity)
+    return Row(file, result, problem, found.result, curve_of(found), took_s, identity)
 
 
 def curve_of(found: Measured) -> list[tuple[float, float, float]]:

@@ -34,8 +34,8 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
 def totals(rows: Sequence[Row]) -> str:
     """Such as `3 files: 1 failed, 2 passed`."""
     counts = Counter(row.result for row in rows)
-    told = ", ".join(f"{counts[result]} {result}" for result in reversed(Result) if counts[result])
-    return f"{len(rows)} file{'' if len(rows) == 1 else 's'}: {told}"
+    result = ", ".join(f"{counts[result]} {result}" for result in reversed(Result) if counts[result])
+    return f"{len(rows)} file{'' if len(rows) == 1 else 's'}: {result}"
 
 
 def print_table(rows: Sequence[Row]) -> None:

@@ -49,7 +49,7 @@ class MeasureSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings(Section):
-    about = f"Limits of your own, for profile = \"{OWN_PROFILE}\"."
+    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
 
     early_ms: float = _number(
         40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True

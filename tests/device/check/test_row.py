@@ -23,20 +23,20 @@ def measured(mildest: str | None, severest: str | None = None, **more: Any) -> d
     """What `avdrift measure` says, as far as a row looks at it."""
     severest = severest or mildest
     verdict = "unknown" if mildest is None else mildest if mildest == severest else "borderline"
-    told = {
+    result = {
         "offset_ms": 50.0, "offset_std_ms": 3.0, "state": "measuring", "reason": None, "confidence": 0.99,
         "verdict": verdict, "verdict_range": mildest and [mildest, severest], "profile": "ebu-r37", "steps": [],
         "pieces": [PIECE], "drift_class": "steady", "drift_ppm": None, "drift_std_ppm": None, "duration_s": 9.0,
         "speech_s": 8.0, "audio_track": "sound 1", "damaged": None,
     }  # fmt: skip
-    return told | more
+    return result | more
 
 
-def row(result: Result = Result.PASSED, file: str = "a.mkv", told: dict[str, Any] | None = None) -> Row:
-    told = measured("in_sync") if told is None and result is Result.PASSED else told
+def row(result: Result = Result.PASSED, file: str = "a.mkv", result: dict[str, Any] | None = None) -> Row:
+    result = measured("in_sync") if result is None and result is Result.PASSED else result
     identity = {"path": f"/x/{file}", "size": 1, "changed_ns": 2}
     problem = None if result is Result.PASSED else f"{result}, why"
-    return Row(file, result, problem, told, [(2.5, 50.0, 3.0)] if told else [], 0.5, identity)
+    return Row(file, result, problem, result, [(2.5, 50.0, 3.0)] if result else [], 0.5, identity)
 
 
 STEPPED = {"steps": [{"t_s": 3.0, "step_ms": 90.0}]}
@@ -64,8 +64,8 @@ NOTHING = {"offset_ms": None, "state": "no_face", "reason": "no_face", "pieces":
         (measured("in_sync", **DRIFTING), "drift", "failed"),
     ],
 )
-def test_what_fails(told: dict[str, Any], fail_on: str, result: str) -> None:
-    found, problem = judged(told, [FailOn(fail_on)] if fail_on else [])
+def test_what_fails(result: dict[str, Any], fail_on: str, result: str) -> None:
+    found, problem = judged(result, [FailOn(fail_on)] if fail_on else [])
     assert found == result
     assert (problem is None) == (result == "passed")
 
