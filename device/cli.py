@@ -13,6 +13,7 @@ from device import __version__
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE
 from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
+from device.check.cli import add_check_command, check_command
 from device.commands.check_config import check_config_command
 from device.commands.command import add_command_command, command_command
 from device.commands.devices import add_devices_command, devices_command
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
+    add_check_command(commands, [bundle, search])
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
     bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
     bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
@@ -108,6 +110,7 @@ def _run(argv: Sequence[str] | None) -> int:
         "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
         "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
         "calibrate": calibrate_command, "fix": fix_command, "command": command_command, "page": page_command,
+        "check": check_command,
     }  # fmt: skip
     return commands[options.command](options)
 
