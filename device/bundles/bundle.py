@@ -24,7 +24,7 @@ from device.litert import Model
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-FILES = (LIPS, AUDIO, GOLDEN)  # of a tower pair
+FILES = (LIPS, AUDIO, GOLDEN)  # of a two-tower model
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 
