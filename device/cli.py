@@ -15,6 +15,7 @@ from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
 from device.check.cli import add_check_command, check_command
 from device.commands.check_config import check_config_command
+from device.commands.command import add_command_command, command_command
 from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
 from device.commands.limit_options import add_limit_options
@@ -82,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_doctor_command(commands)
     add_calibrate_commands(commands)
     add_model_commands(commands)
+    add_command_command(commands)
     checked = commands.add_parser("check-config", help="every problem of a configuration file")
     checked.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
@@ -95,14 +97,18 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
+    return guarded("avdrift", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {
         "run": run_command, "replay": replay_command, "measure": measure_command, "bench": _bench,
         "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
         "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
-        "calibrate": calibrate_command, "fix": fix_command, "check": check_command,
+        "calibrate": calibrate_command, "fix": fix_command, "check": check_command, "command": command_command,
     }  # fmt: skip
-    return guarded("avdrift", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _bench(options: argparse.Namespace) -> int:

@@ -240,6 +240,7 @@ class Info(Told):
 
 class Verb(StrEnum):
     RECALIBRATE = "recalibrate"
+    UNDO_RECALIBRATE = "undo-recalibrate"
     SET_PROFILE = "set-profile"
     MODEL_ROLLBACK = "model-rollback"
     RESTART_SOURCES = "restart-sources"

@@ -57,7 +57,7 @@ class _Stretch:
 class Measured:
     """What is told of a recording, and what more there is to know of it."""
 
-    told: dict[str, Any]  # what design.md calls a measurement: one JSON object
+    result: dict[str, Any]  # what design.md calls a measurement: one JSON object
     timeline: Timeline  # from the first picture on
     origin_s: float  # when that is, on the file's own clock
     damaged: str | None
@@ -163,7 +163,7 @@ def measure(
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:  # fmt: skip
     """What is told of a recording. Raises UsageError, CaptureError."""
-    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).told
+    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).result
 
 
 def measure_timeline(
@@ -213,7 +213,7 @@ def measure_timeline(
     limits = limits or PROFILES[profile]
     zero_std_ms = analyzer.calibration.zero_uncertainty_ms or 0.0
     judged = _worst(track, limits, hypot(sound_error_ms, zero_std_ms))
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "file": str(path),
         "state": answer.state,
         "offset_ms": _rounded(answer.offset_ms),
@@ -225,7 +225,7 @@ def measure_timeline(
         "drift_std_ppm": _rounded(track.drift_std_ppm),
         "drift_class": track.drift_class,
         "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
-        "pieces": [_told_piece(piece, track, sound_error_ms) for piece in track.pieces],
+        "pieces": [_piece_dict(piece, track, sound_error_ms) for piece in track.pieces],
         "verdict": judged.verdict,
         "profile": profile,
         "reason": answer.reason,
@@ -238,8 +238,8 @@ def measure_timeline(
         "zero_std_ms": zero_std_ms,
     }
     if windows:
-        told["windows"] = [w | {"verdict": _of_window(w, limits, zero_std_ms).verdict} for w in windows.found]
-    return Measured(told, track, whole.from_ns / NS_PER_S, damaged, heard.why, limits)
+        result["windows"] = [w | {"verdict": _of_window(w, limits, zero_std_ms).verdict} for w in windows.found]
+    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, heard.why, limits)
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:
@@ -247,7 +247,7 @@ def _std_ms(std_ms: float, sound_error_ms: float) -> float:
     return round(hypot(std_ms, sound_error_ms), 1)
 
 
-def _told_piece(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
+def _piece_dict(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
     return {
         "from_s": round(piece.from_s, 1),
         "to_s": round(piece.to_s, 1),

@@ -24,7 +24,7 @@ def is_sure(point: Point) -> bool:
 
 def write_csv(found: Measured, path: Path) -> None:
     """One row each five seconds; empty is unknown. Raises UsageError where the file cannot be written."""
-    zero_std_ms = found.told["zero_std_ms"]
+    zero_std_ms = found.result["zero_std_ms"]
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -85,13 +85,13 @@ def write_plot(found: Measured, path: Path) -> None:
 
 
 def _title(found: Measured) -> str:
-    told = found.told
+    result = found.result
     drift = "drift unknown"
-    if told["drift_ppm"] is not None:
-        drift = f"{told['drift_ppm']:+.0f} ±{told['drift_std_ppm']:.0f} ppm"
-    steps = f"{len(told['steps'])} step{'' if len(told['steps']) == 1 else 's'}"
-    verdict_words = str(told["verdict"]).replace("_", " ")
-    return f"{Path(told['file']).name}: {drift}, {steps}, {verdict_words} ({told['profile']})"
+    if result["drift_ppm"] is not None:
+        drift = f"{result['drift_ppm']:+.0f} ±{result['drift_std_ppm']:.0f} ppm"
+    steps = f"{len(result['steps'])} step{'' if len(result['steps']) == 1 else 's'}"
+    verdict_words = str(result["verdict"]).replace("_", " ")
+    return f"{Path(result['file']).name}: {drift}, {steps}, {verdict_words} ({result['profile']})"
 
 
 def _refused(path: Path, error: Exception) -> UsageError:

@@ -18,13 +18,13 @@ from device.bundles.calibration import Calibration
 from device.bundles.golden import GOLDEN, check_golden, read_golden
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS, Kind, kind_of
 from device.bundles.rehearsal import rehearse
-from device.bundles.version import brief, check_software
+from device.bundles.version import brief, check_software, version_key
 from device.errors import ModelContractError, ModelCorruptError, ModelMissingError
 from device.litert import Model
 
 FORMAT = 1
 MANIFEST = "manifest.json"
-FILES = (LIPS, AUDIO, GOLDEN)  # of a tower pair
+FILES = (LIPS, AUDIO, GOLDEN)  # of a two-tower model
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 
@@ -91,6 +91,13 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     for stem, (given, expected) in golden.items():
         check_golden(models[stem], given, expected, str(folder / GOLDEN))
     return Bundle(kind, name, version, digest, models, calibration, manifest)
+
+
+def manifest_version(folder: Path) -> str:
+    """What a bundle's manifest calls its version; nothing else of it is checked. Raises ModelError."""
+    manifest, _ = _read_manifest(folder)
+    version_key(version := manifest.get("version"), str(folder / MANIFEST))
+    return str(version)
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:

@@ -10,10 +10,11 @@ from pathlib import Path
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
-from device.check.row import Row, Rules, identity_of, judged, printable, unreadable
+from device.check.row import Row, Rules, identity_of, judged, unreadable
 from device.commands.model import chosen_bundle
 from device.errors import AvdriftError, CaptureError, ModelStoreError
 from device.features.model_download import require_face_model
+from device.printable import printable
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,9 @@ def measure_file(models: Models, rules: Rules, file: str) -> Row:
     except Exception as error:  # an error of ours or of a library: the other files are worth measuring
         why = f"cannot be measured ({type(error).__name__}: {printable(str(error))})"
         return unreadable(file, why, time.monotonic() - began_s)
-    result, problem = judged(found.told, rules.fail_on)
+    result, problem = judged(found.result, rules.fail_on)
     took_s = round(time.monotonic() - began_s, 3)
-    return Row(file, result, problem, found.told, curve_of(found), took_s, identity)
+    return Row(file, result, problem, found.result, curve_of(found), took_s, identity)
 
 
 def curve_of(found: Measured) -> list[tuple[float, float, float]]:

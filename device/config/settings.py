@@ -173,6 +173,11 @@ class MqttSettings(Section):
         Names(("off", "read", "all")),
         "Commands to take from whoever may publish there. read: diagnostics only. off: none.",
     )
+    commands_secret_file: str = _text(
+        "",
+        PathText(),
+        "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
+    )
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )
@@ -190,6 +195,8 @@ class MqttSettings(Section):
                 yield name, f"nothing, unless {other} is given too"
         if values["password_file"] and not values["username"]:
             yield "password_file", "nothing, unless username is given too"
+        if values["commands_secret_file"] and values["commands"] != "all":
+            yield "commands_secret_file", 'nothing, unless commands = "all"'
 
 
 @dataclass(frozen=True, slots=True)

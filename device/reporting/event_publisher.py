@@ -14,7 +14,7 @@ from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 SCHEMA = 1
 
 
-class Announcer:
+class EventPublisher:
     """A Sink in front of another: passes everything on, and after each report the events that it decides."""
 
     def __init__(

@@ -157,9 +157,7 @@ def _diagnostics(topics: Topics, report_expiry_s: int, health_expiry_s: int) -> 
         "memory": health(
             "Memory", _number("memory_mb"), **_MEASURED, device_class="data_size", unit_of_measurement="MB"
         ),
-        "microphone_ppm": health(
-            "Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"
-        ),
+        "microphone_ppm": health("Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"),
         "video_rate": health(
             "Frame rate", _number("video_rate_hz"), **_MEASURED, device_class="frequency", unit_of_measurement="Hz"
         ),
@@ -204,6 +202,7 @@ def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
     return {
         Verb.SET_PROFILE: ("profile", profile),
         Verb.RECALIBRATE: ("recalibrate", button("Recalibrate", Verb.RECALIBRATE)),
+        Verb.UNDO_RECALIBRATE: ("undo_recalibrate", button("Undo recalibrate", Verb.UNDO_RECALIBRATE)),
         Verb.RESTART_SOURCES: ("restart_sources", restart),
         Verb.MODEL_ROLLBACK: ("model_rollback", button("Back to the previous models", Verb.MODEL_ROLLBACK)),
     }

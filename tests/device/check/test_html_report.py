@@ -21,8 +21,8 @@ CURVES = st.lists(st.tuples(st.floats(0, 9), st.floats(-1200, 1200), st.floats(0
 def test_every_dot_lies_within_the_picture(
     tmp_path: Path, curve: list[tuple[float, float, float]], end_ms: float
 ) -> None:
-    told = measured("in_sync", pieces=[PIECE | {"from_offset_ms": end_ms}])
-    write_html([replace(row(told=told), curve=curve)], RULES, tmp_path / "out.html")
+    found = measured("in_sync", pieces=[PIECE | {"from_offset_ms": end_ms}])
+    write_html([replace(row(found=found), curve=curve)], RULES, tmp_path / "out.html")
     page = (tmp_path / "out.html").read_text(encoding="utf-8")
     shapes = re.findall(r'<circle class="dot" cx="([-\d.]+)" cy="([-\d.]+)"', page)
     assert 0 < len(shapes) <= 150

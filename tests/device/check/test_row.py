@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.check.row import FailOn, Result, Row, Rules, judged, offset_text, printable, row_from
+from device.check.row import FailOn, Result, Row, Rules, judged, offset_text, row_from, shown_name
 from device.standards import PROFILES
 
 RULES = Rules("ebu-r37", PROFILES["ebu-r37"], (FailOn.UNACCEPTABLE,), 1200.0, "tiny 1 abc")
@@ -23,29 +23,29 @@ def measured(mildest: str | None, severest: str | None = None, **more: Any) -> d
     """What `avdrift measure` says, as far as a row looks at it."""
     severest = severest or mildest
     verdict = "unknown" if mildest is None else mildest if mildest == severest else "borderline"
-    told = {
+    found = {
         "offset_ms": 50.0, "offset_std_ms": 3.0, "state": "measuring", "reason": None, "confidence": 0.99,
         "verdict": verdict, "verdict_range": mildest and [mildest, severest], "profile": "ebu-r37", "steps": [],
         "pieces": [PIECE], "drift_class": "steady", "drift_ppm": None, "drift_std_ppm": None, "duration_s": 9.0,
         "speech_s": 8.0, "audio_track": "sound 1", "damaged": None,
     }  # fmt: skip
-    return told | more
+    return found | more
 
 
-def row(result: Result = Result.PASSED, file: str = "a.mkv", told: dict[str, Any] | None = None) -> Row:
-    told = measured("in_sync") if told is None and result is Result.PASSED else told
+def row(result: Result = Result.PASSED, file: str = "a.mkv", found: dict[str, Any] | None = None) -> Row:
+    found = measured("in_sync") if found is None and result is Result.PASSED else found
     identity = {"path": f"/x/{file}", "size": 1, "changed_ns": 2}
     problem = None if result is Result.PASSED else f"{result}, why"
-    return Row(file, result, problem, told, [(2.5, 50.0, 3.0)] if told else [], 0.5, identity)
+    return Row(file, result, problem, found, [(2.5, 50.0, 3.0)] if found else [], 0.5, identity)
 
 
-STEPPED = {"steps": [{"t_s": 3.0, "step_ms": 90.0}]}
-DRIFTING = {"drift_class": "drifting", "drift_ppm": 40.0, "drift_std_ppm": 5.0}
-NOTHING = {"offset_ms": None, "state": "no_face", "reason": "no_face", "pieces": []}
+STEPPED: dict[str, Any] = {"steps": [{"t_s": 3.0, "step_ms": 90.0}]}
+DRIFTING: dict[str, Any] = {"drift_class": "drifting", "drift_ppm": 40.0, "drift_std_ppm": 5.0}
+NOTHING: dict[str, Any] = {"offset_ms": None, "state": "no_face", "reason": "no_face", "pieces": []}
 
 
 @pytest.mark.parametrize(
-    ("told", "fail_on", "result"),
+    ("found", "fail_on", "result"),
     [
         (measured("in_sync"), "", "passed"),
         (measured("detectable"), "", "passed"),
@@ -64,9 +64,9 @@ NOTHING = {"offset_ms": None, "state": "no_face", "reason": "no_face", "pieces":
         (measured("in_sync", **DRIFTING), "drift", "failed"),
     ],
 )
-def test_what_fails(told: dict[str, Any], fail_on: str, result: str) -> None:
-    found, problem = judged(told, [FailOn(fail_on)] if fail_on else [])
-    assert found == result
+def test_what_fails(found: dict[str, Any], fail_on: str, result: str) -> None:
+    judgement, problem = judged(found, [FailOn(fail_on)] if fail_on else [])
+    assert judgement == result
     assert (problem is None) == (result == "passed")
 
 
@@ -78,7 +78,7 @@ def test_an_offset_in_words() -> None:
 
 @given(st.binary(max_size=40))
 def test_every_name_prints_on_one_line_without_control_characters(name: bytes) -> None:
-    shown = printable(os.fsdecode(name))
+    shown = shown_name(os.fsdecode(name))
     assert shown.isprintable()
     shown.encode("utf-8")
 
