@@ -7,6 +7,8 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from device.printable import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -49,7 +51,7 @@ class Progress:
     def print(self, line: str) -> None:
         """A line on standard output, above the bar where both are on the terminal."""
         if self._bar is not None and sys.stdout.isatty():
-            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+            self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
             print(line, flush=True)
 
@@ -60,14 +62,11 @@ class Progress:
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
                    TextColumn("time left"), TimeRemainingColumn())  # fmt: skip
+        terminal = Console(file=sys.__stderr__)  # past what makes printable text of all else, as a bar's codes are not
         bar = RichProgress(
-            *columns,
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=True,
+            *columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False,
             speed_estimate_period=_PACE_OF_S,
-        )
+        )  # fmt: skip
         bar.add_task(self._label, total=self._total, completed=round(self._done))
         bar.start()
         return bar

@@ -30,6 +30,8 @@ from device.standards import limits_of
 
 ALL_WITHIN_LIMITS, BEYOND_LIMITS, SOME_UNREADABLE = 0, 1, 3
 _MAX_JOBS = 64
+_REPORT_HEADS = (b"file,result,", b"<?xml ", b"<!DOCTYPE html>", b"name,comment,", b"TITLE:", b'{\n    "OTIO_SCHEMA"')
+_LONGEST_HEAD = 32
 _LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000  # of a file: ten times real time of the thinnest films on a slow computer
 
 
@@ -104,9 +106,17 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         require_junit()
     if options.markers:
         require_markers(options.markers)
-    for report in (options.csv, options.junit, options.html, options.markers):
-        if report and not os.access(report.absolute().parent, os.W_OK):  # known before hours are spent
+    for report in filter(None, (options.csv, options.junit, options.html, options.markers)):
+        if not os.access(report.absolute().parent, os.W_OK):  # known before hours are spent
             refuse("its folder is not there, or cannot be written to", str(report), "Give another file name")
+        if report.exists() and not (report.is_file() and _is_report(report)):
+            refuse("exists already, and is no report", str(report), "Give another name, or delete it")
+
+
+def _is_report(path: Path) -> bool:
+    """Whether it may be overwritten: empty, or an earlier report."""
+    with path.open("rb") as file:
+        return file.read(_LONGEST_HEAD).startswith(_REPORT_HEADS) or path.stat().st_size == 0
 
 
 def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:
@@ -148,7 +158,9 @@ def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Fou
     return [*(rows[folder] for folder in found.unreadable_folders), *((known | rows)[file] for file in found.files)]
 
 
-def _measured(options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]) -> Generator[Row]:
+def _measured(
+    options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]
+) -> Generator[Row]:
     """Rows as files are done."""
 
     def limit_s(file: str) -> float:
@@ -190,6 +202,6 @@ def _write_reports(options: argparse.Namespace, rules: Rules, rows: list[Row]) -
 
 
 def _left_out(found: Found) -> str:
-    result = [f"{found.skipped} other files skipped"] if found.skipped else []
-    result += [f"{found.duplicates} found twice"] if found.duplicates else []
-    return f" ({', '.join(result)})" if result else ""
+    left_out = [f"{found.skipped} other files skipped"] if found.skipped else []
+    left_out += [f"{found.duplicates} found twice"] if found.duplicates else []
+    return f" ({', '.join(left_out)})" if left_out else ""

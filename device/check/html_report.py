@@ -10,8 +10,9 @@ from pathlib import Path
 from string import Template
 
 from device import __version__
-from device.check.row import Row, Rules, ends_ms, offset_text, printable
+from device.check.row import Row, Rules, ends_ms, offset_text, shown_name
 from device.check.tables import cannot_write, totals, worst_first
+from device.printable import printable
 from device.records import Verdict
 from device.standards import Profile, severity
 
@@ -108,7 +109,7 @@ def _hash(text: str) -> str:
 
 def _table_row(row: Row, rank: int, limits: Profile) -> str:
     found = row.measured or {}
-    name, problem = escape(printable(row.file)), escape(printable(row.problem or found.get("damaged") or ""))
+    name, problem = escape(shown_name(row.file)), escape(printable(row.problem or found.get("damaged") or ""))
     verdict = Verdict(found.get("verdict", Verdict.UNKNOWN))
     severest = Verdict(found["verdict_range"][1]) if found.get("verdict_range") else Verdict.UNKNOWN
     drift_ppm, length_s = found.get("drift_ppm"), found.get("duration_s")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from device.check.row import Result, Row, Rules, offset_text, printable
+from device.check.row import Result, Row, Rules, offset_text, shown_name
 from device.check.tables import cannot_write
 from device.errors import UsageError
+from device.printable import printable
 
 _SUITE = "avdrift check"
 
@@ -33,7 +34,7 @@ def write_junit(rows: Sequence[Row], rules: Rules, path: Path) -> None:
     suite.add_property("fail_on", " ".join(rules.fail_on))
     suite.add_property("model", rules.model)
     for row in rows:
-        case = TestCase(printable(row.file), classname=_SUITE.replace(" ", "."), time=row.took_s)
+        case = TestCase(shown_name(row.file), classname=_SUITE.replace(" ", "."), time=row.took_s)
         if row.result in kinds:
             offset = f"{offset_text(row.measured)}: " if row.measured and row.result is Result.FAILED else ""
             case.result = [kinds[row.result](printable(offset + (row.problem or "")), row.result.value)]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device.capture.container import open_recording, picture_tracks
-from device.check.row import Row, printable
+from device.check.row import Row, shown_name
 from device.check.tables import cannot_write
 from device.errors import UsageError
 
@@ -95,9 +95,9 @@ def _clock(file: Path) -> tuple[float, RationalTime]:
         video = picture_tracks(container)[0]
         rate_hz = RationalTime.nearest_valid_timecode_rate(float(video.average_rate or _USUAL_RATE_HZ))
         tags = (video.metadata, *(stream.metadata for stream in container.streams), container.metadata)
-        result = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
+        timecodes = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
     try:
-        return rate_hz, from_timecode(result[0], rate_hz)
+        return rate_hz, from_timecode(timecodes[0], rate_hz)
     except (IndexError, ValueError):  # none, or a damaged one
         return rate_hz, RationalTime(0, rate_hz)
 
@@ -127,12 +127,14 @@ def _write_timeline(row: Row, rate_hz: float, start: RationalTime, path: Path) -
     assert row.measured is not None
     whole = TimeRange(start, duration(row.measured["duration_s"]))
     media = otio.schema.ExternalReference(Path(row.file).absolute().as_uri(), whole)
-    name = printable(Path(row.file).name)
+    name = shown_name(Path(row.file).name)
     clip = otio.schema.Clip(name=name, media_reference=media, source_range=whole)
     for one in markers(row.measured):
         color = otio.schema.MarkerColor.RED if one.bad else otio.schema.MarkerColor.GREEN
         stretch = TimeRange(start + duration(one.from_s), duration(one.to_s - one.from_s))
-        clip.markers.append(otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment))
+        clip.markers.append(
+            otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment)
+        )
     timeline = otio.schema.Timeline(name=name, global_start_time=start)
     timeline.tracks.append(otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video, children=[clip]))
     otio.adapters.write_to_file(timeline, str(path))

@@ -10,10 +10,11 @@ from pathlib import Path
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
-from device.check.row import Row, Rules, identity_of, judged, printable, unreadable
+from device.check.row import Row, Rules, identity_of, judged, unreadable
 from device.commands.model import chosen_bundle
 from device.errors import AvdriftError, CaptureError, ModelStoreError
 from device.features.model_download import require_face_model
+from device.printable import printable
 
 
 @dataclass(frozen=True, slots=True)

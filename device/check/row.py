@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from device.printable import printable
 from device.records import DriftClass, Verdict
 from device.standards import Profile, severity
 
@@ -116,7 +117,6 @@ def identity_of(file: str) -> dict[str, Any]:
     return identity
 
 
-def printable(file: str) -> str:
-    """A name on one line: bytes that are no UTF-8, line breaks and control characters are escaped."""
-    text = os.fsencode(file).decode("utf-8", "backslashreplace")
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text)
+def shown_name(file: str) -> str:
+    """A name on one line, whatever bytes are in it: what is not UTF-8 or not printable is escaped."""
+    return printable(os.fsencode(file).decode("utf-8", "backslashreplace"))

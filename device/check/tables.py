@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from device.check.row import Result, Row, offset_text, printable
+from device.check.row import Result, Row, offset_text, shown_name
 from device.errors import UsageError
+from device.printable import printable
 
 COLUMNS = (
     "file", "result", "problem", "verdict", "state", "reason", "offset_ms", "offset_std_ms", "confidence", "drift_ppm",
@@ -23,7 +26,7 @@ _FORMULA = ("=", "+", "-", "@")
 
 def line(row: Row) -> str:
     """One file, as it is done."""
-    return f"{row.result:<10}  {_offset(row):<18}  {_verdict(row):<12}  {printable(row.file)}{_note(row, ': {}')}"
+    return f"{row.result:<10}  {_offset(row):<18}  {_verdict(row):<12}  {shown_name(row.file)}{_note(row, ': {}')}"
 
 
 def worst_first(rows: Sequence[Row]) -> list[Row]:
@@ -34,8 +37,8 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
 def totals(rows: Sequence[Row]) -> str:
     """Such as `3 files: 1 failed, 2 passed`."""
     counts = Counter(row.result for row in rows)
-    result = ", ".join(f"{counts[result]} {result}" for result in reversed(Result) if counts[result])
-    return f"{len(rows)} file{'' if len(rows) == 1 else 's'}: {result}"
+    counted = ", ".join(f"{counts[result]} {result}" for result in reversed(Result) if counts[result])
+    return f"{len(rows)} file{'' if len(rows) == 1 else 's'}: {counted}"
 
 
 def print_table(rows: Sequence[Row]) -> None:
@@ -46,16 +49,14 @@ def print_table(rows: Sequence[Row]) -> None:
 
     table = Table("result", "offset", "verdict", "file", "note", box=None, pad_edge=False)
     for row in worst_first(rows)[:_MAX_ROWS]:
-        cells = (_offset(row), _verdict(row), printable(row.file), _note(row, "{}"))
+        cells = (_offset(row), _verdict(row), shown_name(row.file), _note(row, "{}"))
         table.add_row(Text(row.result, _STYLES[row.result]), *map(Text, cells))
-    console = Console(highlight=False)
-    if console.is_terminal:
-        console.print("", table)
+    if sys.stdout.isatty():
+        Console(file=sys.__stdout__, highlight=False).print("", table)  # print() would escape its colors
     else:
-        console.width = _NO_EDGE
-        with console.capture() as drawn:
-            console.print(table)
-        print("\n".join(["", *(drawn_line.rstrip() for drawn_line in drawn.get().splitlines())]))
+        text = StringIO()
+        Console(file=text, width=_NO_EDGE).print("", table)
+        print("\n".join(drawn.rstrip() for drawn in text.getvalue().splitlines()))
     if len(rows) > _MAX_ROWS:
         print(f"… and {len(rows) - _MAX_ROWS} more, for which --csv or --html have room")
 
@@ -78,7 +79,7 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
 
 def _cell(name: str, row: Row) -> Any:
     if name == "file":
-        text = printable(row.file)
+        text = shown_name(row.file)
         return f"./{text}" if text.startswith(_FORMULA) else text  # a spreadsheet would run it
     if name in ("result", "problem"):
         return getattr(row, name)
