@@ -97,9 +97,13 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    return guarded("avdrift-convert", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {"build": _build, "card": _card, "verify": _verify, "sign": _sign, "deploy": _deploy}
-    return guarded("avdrift-convert", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -148,11 +152,11 @@ def _deploy(options: argparse.Namespace) -> int:
         timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
-    def tell(host: str, words: str) -> None:
+    def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), tell)
+    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 
