@@ -34,6 +34,7 @@ MAX_WAITING = 8
 # Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
 MIN_INTERVAL_S: Mapping[Verb, float] = {
     Verb.RECALIBRATE: 1.0,
+    Verb.RESET_CALIBRATION: 1.0,
     Verb.SET_PROFILE: 1.0,
     Verb.MODEL_ROLLBACK: 10.0,  # it loads and checks models
     Verb.RESTART_SOURCES: 5.0,
@@ -48,9 +49,10 @@ class Operator:
     """
 
     def __init__(
-        self, core: Core, status: Status, clock: Clock, store: Store | None, keep: Callable[[Rig], None]
-    ) -> None:
-        """`keep` stores a rig for the next start. Raises UsageError where it cannot."""
+        self, core: Core, status: Status, clock: Clock, store: Store | None,
+        keep: Callable[[Rig | None], None],
+    ) -> None:  # fmt: skip
+        """`keep` stores a rig for the next start, or forgets it. Raises UsageError where it cannot."""
         self.readers: Sequence[Reader] = ()
         self._core, self._status, self._clock, self._store, self._keep = core, status, clock, store, keep
         self._lock = threading.Lock()
@@ -105,6 +107,7 @@ class Operator:
     def _carry_out(self, command: Command) -> None:
         works: dict[Verb, Callable[[], dict[str, object]]] = {
             Verb.SET_PROFILE: lambda: self._set_profile(command.args.get("profile")),
+            Verb.RESET_CALIBRATION: self._forget_rig,
             Verb.MODEL_ROLLBACK: self._roll_back,
             Verb.RESTART_SOURCES: self._restart_sources,
             Verb.DIAGNOSTICS: self._diagnose,
@@ -150,6 +153,13 @@ class Operator:
         before = self._core.reporter.rig
         self._status.take_rig(rig)
         return {"before_ms": before.bias_ms if before else None, "bias_ms": rig.bias_ms, "bias_std_ms": rig.bias_std_ms}
+
+    def _forget_rig(self) -> dict[str, object]:
+        """Nothing is subtracted any more."""
+        self._keep(None)
+        before = self._core.reporter.rig
+        self._status.take_rig(None)
+        return {"before_ms": before.bias_ms if before else None, "bias_ms": None}
 
     def _diagnose(self) -> dict[str, object]:
         """What somebody who looks for an error wants to know first."""

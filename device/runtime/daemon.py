@@ -27,7 +27,7 @@ from device.runtime.core import Core
 from device.runtime.input_queue import Handover
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
-from device.state.rig import Rig, store_rig
+from device.state.rig import Rig, forget_rig, store_rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
@@ -222,6 +222,10 @@ class Daemon:
             self._clock.wait_for(handover.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
 
 
-def _keep_rig(state_dir: Path | None, rig: Rig) -> None:
-    if state_dir is not None:
+def _keep_rig(state_dir: Path | None, rig: Rig | None) -> None:
+    if state_dir is None:
+        return
+    if rig is None:
+        forget_rig(state_dir)
+    else:
         store_rig(state_dir, rig)
