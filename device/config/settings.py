@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from device.config.constraints import Choice, LevelList, ListenText, Names, PathText, Range, Text, TopicText, Whole
+from device.config.constraints import (
+    AddressText,
+    Choice,
+    LevelList,
+    ListenText,
+    Names,
+    PathText,
+    Range,
+    Text,
+    TopicText,
+    Whole,
+)
 from device.config.log_levels import LEVELS
 from device.config.section import Section, annotated
 from device.config.section import flag as _flag
@@ -68,6 +79,24 @@ class SourceSettings(Section):
         PathText(),
         "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
     )
+    url: str = _text("", AddressText(), "Instead of these, a stream such as rtsp://host/path, without a password.")
+    username: str = _text("", Text(200), "Name to give to the stream's server. Empty: none.")
+    password_file: str = _text(
+        "",
+        PathText(),
+        "File with the stream's password and nothing else. It stands where url says {password}, or with username. "
+        "Empty: the credential source-password of the service.",
+    )
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        if values["url"] and values["file"]:
+            yield "url", "nothing, unless file is empty"
+        for name in ("username", "password_file", "ca_file"):
+            if values[name] and not values["url"]:
+                yield name, "nothing, unless url is given too"
 
 
 @dataclass(frozen=True, slots=True)
