@@ -21,6 +21,7 @@ from device.commands.guard import guarded
 from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
 from device.commands.model import add_model_commands, add_store_option, model_command
+from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
 from device.commands.run import add_run_options, run_command
 from device.commands.track_options import add_track_options
@@ -56,7 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit_options(run, PROFILE_NAMES)
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
-    replay.add_argument("--speed", choices=("max", "realtime"), default="max")
+    replay.add_argument("--speed", choices=("max", "realtime"), help="default: max; with --page: realtime")
+    replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
     add_limit_options(replay)
     add_track_options(replay)
     replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
@@ -81,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true")
     add_devices_command(commands)
     add_doctor_command(commands)
+    add_page_command(commands)
     add_calibrate_commands(commands)
     add_model_commands(commands)
     add_command_command(commands)
@@ -106,7 +109,8 @@ def _run(argv: Sequence[str] | None) -> int:
         "run": run_command, "replay": replay_command, "measure": measure_command, "bench": _bench,
         "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
         "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
-        "calibrate": calibrate_command, "fix": fix_command, "check": check_command, "command": command_command,
+        "calibrate": calibrate_command, "fix": fix_command, "command": command_command, "page": page_command,
+        "check": check_command,
     }  # fmt: skip
     return commands[options.command](options)
 

@@ -27,6 +27,9 @@ IMPORT_NAMES = {
     "paho-mqtt": {"paho"},
     "pysubs2": {"pysubs2"},
     "rich": {"rich"},
+    "segno": {"segno"},
+    "starlette": {"starlette"},
+    "uvicorn": {"uvicorn"},
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.

@@ -69,9 +69,10 @@ def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False, 
 class Store:
     """The store in a state folder. What changes it takes its lock; where that fails, `current` is still whole."""
 
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None, signers: Path | None = None) -> None:
+        """signers: who may sign, where that is not a file of the state folder."""
         self.folder = folder
-        self.signers = folder / signature.SIGNERS
+        self.signers = signers or folder / signature.SIGNERS
         self._models = folder / "models"
         self._disk = disk or Disk()
 

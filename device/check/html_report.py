@@ -130,7 +130,6 @@ def _number_cell(value: float | None, text: str) -> str:
     return f'<td class="number" data-key="{"" if value is None else value}">{escape(text)}</td>'
 
 
-
 def _curve(row: Row, limits: Profile) -> str:
     """The offset over time, in front of the band that the limits allow."""
     assert row.measured is not None

@@ -66,7 +66,7 @@ def command_command(options: argparse.Namespace) -> int:
         what = f"refused: {printable(str(result.get('error')))}"
         raise UsageError(what, where=topics.node, remedy="See docs/mqtt.md")
     if not options.json:
-        _tell(result)
+        _print(result)
     return 0
 
 
@@ -95,7 +95,7 @@ def _arguments(options: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def _tell(result: dict[str, Any]) -> None:
+def _print(result: dict[str, Any]) -> None:
     more = {name: value for name, value in result.items() if name not in ("verb", "id", "ok", "error")}
     print(f"{result.get('verb')}: done")
     for name, value in more.items():

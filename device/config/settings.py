@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from device.config.constraints import Choice, LevelList, ListenText, Names, PathText, Range, Text, TopicText, Whole
+from device.config.constraints import (
+    AddressText,
+    Choice,
+    IpAddressText,
+    LevelList,
+    ListenText,
+    Names,
+    PathText,
+    Range,
+    Text,
+    TopicText,
+    Whole,
+)
 from device.config.log_levels import LEVELS
 from device.config.section import Section, annotated
 from device.config.section import flag as _flag
@@ -49,7 +61,7 @@ class MeasureSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings(Section):
-    about = f"Limits of your own, for profile = \"{OWN_PROFILE}\"."
+    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
 
     early_ms: float = _number(
         40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True
@@ -87,6 +99,24 @@ class SourceSettings(Section):
         PathText(),
         "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
     )
+    url: str = _text("", AddressText(), "Instead of these, a stream such as rtsp://host/path, without a password.")
+    username: str = _text("", Text(200), "Name to give to the stream's server. Empty: none.")
+    password_file: str = _text(
+        "",
+        PathText(),
+        "File with the stream's password and nothing else. It stands where url says {password}, or with username. "
+        "Empty: the credential source-password of the service.",
+    )
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        if values["url"] and values["file"]:
+            yield "url", "nothing, unless file is empty"
+        for name in ("username", "password_file", "ca_file"):
+            if values[name] and not values["url"]:
+                yield name, "nothing, unless url is given too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +230,35 @@ class MqttSettings(Section):
 
 
 @dataclass(frozen=True, slots=True)
+class PageSettings(Section):
+    about = "The page for a browser. `avdrift page` prints its address. Paths are relative to this file."
+
+    listen: str = _text(
+        "127.0.0.1",
+        IpAddressText(),
+        "Where to answer. 127.0.0.1: on this computer only. 0.0.0.0 or ::: on the network. Empty: no page.",
+    )
+    port: float = _number(9754, Whole(1, 65535), "The port there.")
+    name: str = _text("", Text(253), "Name that browsers use for this computer, beside its own name and addresses.")
+    token_file: str = _text(
+        "", PathText(), "File with the token that opens the page. Empty: page-token in the state folder."
+    )
+    pictures: str = _text(
+        "live",
+        Names(("off", "boxes", "live")),
+        "What the page shows of the camera. live: its pictures. boxes: where faces are, on gray. off: nothing.",
+    )
+    cert_file: str = _text("", PathText(), "Certificate to show to browsers; with it, the page is encrypted.")
+    key_file: str = _text("", PathText(), "The key of that certificate.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for name, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+            if values[name] and not values[other]:
+                yield name, f"nothing, unless {other} is given too"
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole configuration: one attribute per section of the file."""
 
@@ -213,6 +272,7 @@ class Config:
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
     limits: LimitSettings = field(default_factory=LimitSettings)
+    page: PageSettings = field(default_factory=PageSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -226,6 +286,7 @@ SECTIONS: dict[str, type[Section]] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
     "mqtt": MqttSettings,
+    "page": PageSettings,
 }
 
 

@@ -135,9 +135,7 @@ def _widened(profile: Profile, by_ms: float) -> Profile:
     )  # fmt: skip
 
 
-def _verdict_event(
-    before: str | None, after: str | None, report: Report, limits: Profile | None
-) -> Happening | None:
+def _verdict_event(before: str | None, after: str | None, report: Report, limits: Profile | None) -> Happening | None:
     before = before or Verdict.UNKNOWN.value
     if after is None or report.offset_ms is None or after == before:
         return None

@@ -13,10 +13,10 @@ import logging
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from device.config.constraints import Range, Text
 from device.errors import ModelCorruptError, UsageError
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 RIG_FILE, PREVIOUS_RIG_FILE = "rig.json", "rig.previous.json"
@@ -88,7 +88,7 @@ def _read(path: Path) -> Rig | None:
         raise _damaged(path, error.what) from error
     try:
         return _parsed(content)
-    except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
+    except ValueError as error:
         raise _damaged(path, "not what `avdrift calibrate` writes") from error
     except UsageError as error:
         raise _damaged(path, error.what) from error
@@ -144,6 +144,20 @@ def undo_rig(state_dir: Path, disk: Disk | None = None) -> Rig | None:
     return before
 
 
+def forget_rig(state_dir: Path, disk: Disk | None = None) -> None:
+    """Use no rig from now on, and keep the one there is for `undo_rig`. Raises UsageError where the disk refuses."""
+    disk, path = disk or Disk(), state_dir / RIG_FILE
+    try:
+        if os.path.lexists(path):
+            disk.replace(path, state_dir / PREVIOUS_RIG_FILE)
+            disk.sync_folder(state_dir)
+    except OSError as error:
+        raise UsageError(
+            f"the calibration cannot be removed ({error.strerror})", where=str(path),
+            remedy="Run this as the user that owns the state folder",
+        ) from error  # fmt: skip
+
+
 def _readable(path: Path) -> Rig | None:
     """The rig in a file; None where there is none, or none that can be read."""
     try:
@@ -157,7 +171,7 @@ def _content(rig: Rig) -> bytes:
 
 
 def _parsed(content: bytes) -> Rig:
-    values: Any = json.loads(content)
+    values = parse_json(content)
     names = {field.name for field in fields(Rig)}
     if not isinstance(values, dict) or set(values) != names:
         raise ValueError("another set of keys")

@@ -28,10 +28,6 @@ _ALERT = re.compile(r"\[SSL: \w*ALERT_(\w+)\]|(certificate required)")
 _NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
 
 
-class ProtocolError(Exception):
-    """What a broker does and none should; in words."""
-
-
 @dataclass(frozen=True, slots=True)
 class Ended:
     """Why there is no connection; `refused` where the same attempt would soon end the same way."""
@@ -171,8 +167,6 @@ def explained(error: Exception, access: Access) -> Ended:
     """What an exception of an attempt or of a connection means."""
     if isinstance(error, TransportError):
         return Ended(True, error)
-    if isinstance(error, ProtocolError):
-        return Ended(True, _fault(access, f"not a broker to rely on: {error}", "Check whose broker that is"))
     if isinstance(error, ssl.SSLCertVerificationError):
         return Ended(True, _untrusted(error, access))
     if isinstance(error, ssl.SSLError):

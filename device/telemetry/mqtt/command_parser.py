@@ -64,9 +64,9 @@ class Commands:
         request_id: str | int | None = None
         try:
             content = _content(payload)
+            request_id = _request_id(content)
             if signed := is_signed(content):
                 content = self._opened(verb, content)
-            request_id = _request_id(content)
             if retained:
                 raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
             known = _known(verb)

@@ -31,7 +31,7 @@ class Request:
         """secret: signs the command, where the device asks for that."""
         self._access, self._topics, self._verb, self._secret = access, topics, verb, secret
         self._id = secrets.token_hex(8)
-        self._payload = arguments | {"id": self._id}
+        self._arguments = arguments
         self._error: TransportError | None = None
         self._result: dict[str, Any] | None = None
         self._info: dict[str, Any] | None = None
@@ -74,10 +74,10 @@ class Request:
 
     def _send(self) -> None:
         session = (self._info or {}).get("command_session")
-        payload: dict[str, Any] = self._payload
+        payload: dict[str, Any] = self._arguments
         if self._secret is not None and isinstance(session, str):
             payload = signed(self._secret, self._topics.node, self._verb, session, payload)
-        self._client.publish(self._topics.command(self._verb), json.dumps(payload), qos=MAX_QOS)
+        self._client.publish(self._topics.command(self._verb), json.dumps(payload | {"id": self._id}), qos=MAX_QOS)
 
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, ___: Any) -> None:
         if reason.is_failure:

@@ -12,7 +12,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from device.telemetry.mqtt.access import ProtocolError
+from device.errors import TransportError
 from device.telemetry.mqtt.client import BoundedClient
 
 WELCOME = bytes([0x20, 3, 0, 0, 0])  # CONNACK: accepted, no properties
@@ -36,7 +36,7 @@ def test_a_flood_from_a_broker_that_reads_nothing_ends_the_connection(qos: int, 
         client.connect(*listening.getsockname())
         sending: Any = client.socket()
         sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
-        with pytest.raises(ProtocolError, match=words):
+        with pytest.raises(TransportError, match=words):
             for _ in itertools.repeat(None, 200_000):
                 client.loop_read()
         sending.close()

@@ -53,8 +53,9 @@ class Device:
 
 def test_what_the_sender_signs_is_carried_out(tmp_path: Path) -> None:
     device = Device(tmp_path, synced=None)
-    content = signed(SECRET, "stage", "set-profile", device.verifier.session, {"profile": "ebu-r37", "id": 7})
-    assert device.hear("set-profile", content) == {"verb": "set-profile", "id": 7, "ok": True, "error": None}
+    content = signed(SECRET, "stage", "set-profile", device.verifier.session, {"profile": "ebu-r37"})
+    expected = {"verb": "set-profile", "id": 7, "ok": True, "error": None}
+    assert device.hear("set-profile", content | {"id": 7}) == expected
     assert device.taken[0].args == {"profile": "ebu-r37"}
 
 
