@@ -62,7 +62,9 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
     sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
     called = sent.add_mutually_exclusive_group()
-    called.add_argument("--remote", metavar="COMMAND", default="avdrift", help="avdrift there (default: avdrift)")
+    called.add_argument(
+        "--remote", metavar="COMMAND", type=_words, default="avdrift", help="avdrift there (default: avdrift)"
+    )
     called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
     sent.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
@@ -72,6 +74,13 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
     sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
     sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _seconds(text: str) -> float:
@@ -146,7 +155,7 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _deploy(options: argparse.Namespace) -> int:
     hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
-    command = SERVICE if options.service else tuple(shlex.split(options.remote))
+    command = SERVICE if options.service else options.remote
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
         timeout_s=options.timeout, dry_run=options.dry_run,
