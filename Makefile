@@ -1,20 +1,22 @@
 # avdrift on a bare Debian 12, Debian 13 or Raspberry Pi OS: python3, pip, make and git are enough to begin with.
 #
-# One virtual environment. `make run` puts only the device's packages into it; `make test` adds TensorFlow and the tools.
-# Stamp files in it remember what was installed; their names carry the checksum of pyproject.toml, so that a changed file
-# installs again, and a merely touched one does not ask for the network.
+# One virtual environment. `make run` puts only the device's packages into it; `make test` adds TensorFlow and the tools, all
+# in the versions and with the hashes of requirements/, which `make lock` writes. Stamp files in it remember what was
+# installed; their names carry the checksum of pyproject.toml and of these files, so that a changed file installs again, and
+# a merely touched one does not ask for the network.
 
 PYTHON   ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 VENV     ?= .venv
 SOURCE   ?= device/models/sample.mkv
+UPGRADE  ?=
 PYTEST_ARGS ?=
 WORKERS  ?= $(shell nproc)
 HA_PYTHON ?= python3.13
 
 PY       := $(VENV)/bin/python
 PIP      := $(PY) -m pip --disable-pip-version-check --no-input
-SUM      := $(shell cksum pyproject.toml | cut -d' ' -f1)
+SUM      := $(shell cat pyproject.toml requirements/*.txt requirements/*/*.txt | cksum | cut -d' ' -f1)
 MADE     := $(VENV)/.made
 RUN_SET  := $(VENV)/.installed-run-$(SUM)
 TEST_SET := $(VENV)/.installed-test-$(SUM)
@@ -37,7 +39,8 @@ MISSING_PROGRAMS = $$(PATH="$$PATH:/usr/sbin"; for program in $(WANTED_PROGRAMS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak setup-test lint test-packages install uninstall clean
+.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak setup-test lint format docs \
+	lock outdated release test-packages install uninstall clean
 
 help: ## say what there is
 	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1 # /p' $(MAKEFILE_LIST) | sed 's/#/\t/' | expand -t 28
@@ -83,6 +86,15 @@ lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 
+format: $(TEST_SET) ## mend what ruff can: the order of imports and the like (code is laid out by hand)
+	@$(PY) -m ruff check --fix .
+
+lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with the newest versions that it allows)
+	@PYTHON=$(PY) tools/lock.sh $(if $(UPGRADE),--upgrade)
+
+outdated: $(TEST_SET) ## print which locked packages are behind
+	@PYTHON=$(PY) tools/outdated.sh
+
 soak: setup-test ## 2,000 scripted faults through the whole daemon on simulated time (12 minutes)
 	@$(PY) -m tests.scripted.soak --times 50
 
@@ -105,7 +117,7 @@ $(MADE):
 	@if $(PY) -m pip --version >/dev/null 2>&1; then :; \
 	elif $(PYTHON) -c 'import ensurepip, venv' 2>/dev/null; then $(PYTHON) -m venv --clear $(VENV); \
 	elif $(PYTHON) -m venv --clear --without-pip $(VENV) 2>/dev/null \
-		&& $(PYTHON) -m pip --disable-pip-version-check --python $(PY) install --quiet pip; then :; \
+		&& $(PYTHON) -m pip --disable-pip-version-check --python $(PY) install --quiet --require-hashes -r requirements/build.txt; then :; \
 	else $(call apt_install,python3-venv) && $(PYTHON) -m venv --clear $(VENV); fi
 	@touch $@
 
@@ -114,14 +126,23 @@ ifneq ($(shell test -x $(PY) && echo yes),yes)
 .PHONY: $(MADE)
 endif
 
+# $(call install,SET): the packages of requirements/SET for this Python and processor, then avdrift itself. pip installs no
+# folder by its hash, so that avdrift comes last and by itself; what builds it is locked as well.
+define install
+@lock=requirements/$(1)/$$($(PY) tools/lock_file.py) && export PYTHONWARNINGS=ignore \
+&& $(PIP) install --quiet --require-hashes --only-binary :all: -r requirements/build.txt \
+&& $(PIP) install --quiet --require-hashes --only-binary :all: -r $$lock \
+&& $(PIP) install --quiet --no-deps --no-build-isolation --editable .
+endef
+
 $(RUN_SET): $(MADE)
 	@echo "avdrift: installing the device's packages into $(VENV)" >&2
-	@PYTHONWARNINGS=ignore $(PIP) install --quiet --editable .
+	$(call install,run)
 	@rm -f $(VENV)/.installed-run-* && touch $@
 
 $(TEST_SET): $(RUN_SET)
 	@echo "avdrift: installing TensorFlow and the tools into $(VENV): about 2 GB, some minutes" >&2
-	@PYTHONWARNINGS=ignore $(PIP) install --quiet --editable '.[train,test]'
+	$(call install,test)
 	@rm -f $(VENV)/.installed-test-* && touch $@
 
 test-packages: $(TEST_SET)

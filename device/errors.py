@@ -44,47 +44,29 @@ class CaptureError(AvdriftError):
     exit_code = 3
 
 
+# fmt: off
 class InputMissingError(CaptureError): ...
-
-
 class InputFormatError(CaptureError): ...
-
-
 class InputTrackError(CaptureError): ...
-
-
 class DeviceMissingError(CaptureError): ...
-
-
 class DeviceBusyError(CaptureError): ...
-
-
 class DeviceHungError(CaptureError): ...
-
-
 class DevicePermissionError(CaptureError): ...
-
-
 class DeviceLostError(CaptureError): ...
+# fmt: on
 
 
 class ModelError(AvdriftError):
     exit_code = 4
 
 
+# fmt: off
 class ModelMissingError(ModelError): ...
-
-
 class ModelCorruptError(ModelError): ...
-
-
 class ModelContractError(ModelError): ...
-
-
 class ModelSignatureError(ModelError): ...
-
-
 class ModelStoreError(ModelError): ...
+# fmt: on
 
 
 class TransportError(AvdriftError):

@@ -51,6 +51,15 @@ class Chunk:
     samples: Samples
 
 
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face: its box and its mouth's (x, y, width, height) in pixels of the picture, and whether it is heard."""
+
+    box: tuple[float, float, float, float]
+    mouth: tuple[float, float, float, float]
+    speaker: bool
+
+
 class State(StrEnum):
     STARTING = "starting"
     MEASURING = "measuring"
@@ -90,6 +99,7 @@ class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     DETECTABLE = "detectable"
     UNACCEPTABLE = "unacceptable"
+    BORDERLINE = "borderline"  # a limit lies within the error bar of the offset
     UNKNOWN = "unknown"
 
 
@@ -142,6 +152,7 @@ class Report(Told):
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
     reason: Reason | None = None  # why there is no number, or why it rests on older evidence
     evidence_age_s: float | None = None  # how old the newest evidence behind the number is
+    verdict_range: tuple[Verdict, Verdict] | None = None  # the mildest and the severest within the error bar
 
 
 class Fault(StrEnum):

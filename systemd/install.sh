@@ -77,6 +77,7 @@ make_user() {
 
 make_release() { # FOLDER: a complete environment, beside the one in use
     local release=$1 pip=("$1/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir) sources=$home/building
+    local locked=(install --quiet --no-warn-script-location --require-hashes --only-binary :all:) lock
     rm -rf "$sources" && mkdir -p "$release" "$sources/tmp"
     # A copy, so that building leaves nothing behind in the clone; and its own folder for temporary files, because /tmp may be small.
     cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,device,train,convert} "$sources/"
@@ -84,12 +85,17 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     say "installing avdrift and what it needs into $release: some minutes"
     quietly "the virtual environment cannot be made" "Check that python3-venv is whole" \
         python3 -m venv --clear --system-site-packages "$release"
-    quietly "pip could not install avdrift" "Check the network, then run it again" \
-        "${pip[@]}" install --quiet --no-warn-script-location "$sources"
+    lock=$clone/requirements/run/$(python3 "$clone/tools/lock_file.py") # a venv has the Python of the system
+    quietly "pip could not install what builds avdrift" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$clone/requirements/build.txt"
+    quietly "pip could not install what avdrift needs" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$lock"
+    quietly "pip could not install avdrift" "Report this, with these lines" \
+        "${pip[@]}" install --quiet --no-warn-script-location --no-deps --no-build-isolation "$sources"
     if installed "$camera_package"; then
         # Debian 12 built its own against NumPy 1; avdrift brings NumPy 2, which does not take it.
         quietly "pip could not install simplejpeg, which the camera needs" "Check the network, then run it again" \
-            "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg
+            "${pip[@]}" "${locked[@]}" --ignore-installed --no-deps -r "$clone/requirements/camera.txt"
         "$release/bin/python" -c 'import picamera2' 2>/dev/null ||
             say "picamera2 cannot be imported: only USB cameras will work. See why: $release/bin/python -c 'import picamera2'"
     fi

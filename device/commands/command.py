@@ -14,7 +14,7 @@ from device.config.settings import Config, MqttSettings
 from device.errors import UsageError
 from device.printable import printable
 from device.records import Verb
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
 
 _TIMEOUT_S = Range(1, 600)
 _DEFAULT_TIMEOUT_S = 60.0  # recalibrate takes 30 s
@@ -27,7 +27,7 @@ _ABOUT = (
 def add_command_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     asked = commands.add_parser("command", help="a command to a running avdrift, over MQTT", description=_ABOUT)
     asked.add_argument("verb", choices=list(Verb), metavar="VERB", help=", ".join(Verb))
-    asked.add_argument("--profile", choices=PROFILES, help="for set-profile")
+    asked.add_argument("--profile", choices=PROFILE_NAMES, help="for set-profile")
     asked.add_argument("--allow-downgrade", action="store_true", help="for model-rollback: also below what is signed")
     asked.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
     asked.add_argument("--host", help="the broker")

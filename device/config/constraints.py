@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
 from device.config.log_levels import parse_levels
@@ -140,6 +140,22 @@ class ListenText:
         return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
 
 
+@dataclass(frozen=True, slots=True)
+class AddressText:
+    """An IP address of this computer, or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            return not value or ip_address(value) is not None
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return "an IP address, such as 127.0.0.1, 0.0.0.0 or ::; or nothing"
+
+
 def parse_listen(text: str) -> tuple[str, int] | None:
     """Address and port; None where it is not both."""
     match = _LISTEN.fullmatch(text)
@@ -163,7 +179,7 @@ class LevelList:
         return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
-TextKind: TypeAlias = LevelList | ListenText | Names | PathText | Text | TopicText
+TextKind: TypeAlias = AddressText | LevelList | ListenText | Names | PathText | Text | TopicText
 
 
 def shown(value: object) -> str:

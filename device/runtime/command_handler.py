@@ -23,7 +23,7 @@ from device.runtime.core import Core
 from device.runtime.recalibration import Recalibration
 from device.runtime.source_thread import Reader
 from device.runtime.status import Status
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES, own_profile
 from device.state.rig import Rig, store_rig, undo_rig
 
 _PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mqtt", "picamera2", "PyAudio")
@@ -121,7 +121,7 @@ class Operator:
 
     def _carry_out(self, command: Command) -> None:
         works: dict[Verb, Callable[[], dict[str, object]]] = {
-            Verb.SET_PROFILE: lambda: self._set_profile(command.args.get("profile")),
+            Verb.SET_PROFILE: lambda: self._set_profile(command.args),
             Verb.MODEL_ROLLBACK: lambda: self._roll_back(allow_downgrade=command.args.get("allow_downgrade") is True),
             Verb.UNDO_RECALIBRATE: self._undo_recalibrate,
             Verb.RESTART_SOURCES: self._restart_sources,
@@ -138,11 +138,15 @@ class Operator:
             )
             self._recalibrating = command, recalibration
 
-    def _set_profile(self, name: object) -> dict[str, object]:
-        if name not in PROFILES:
-            raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILES)}")
+    def _set_profile(self, args: Mapping[str, str | float | bool]) -> dict[str, object]:
+        """A reload also gives the limits of the profile `own`: `early_ms` and `late_ms`."""
+        profile = args.get("profile")
+        if profile not in PROFILE_NAMES:
+            raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILE_NAMES)}")
         reporter = self._core.reporter
-        before, reporter.profile = reporter.profile, str(name)
+        before, reporter.profile = reporter.profile, str(profile)
+        if "early_ms" in args:
+            reporter.own_limits = own_profile(float(args["early_ms"]), float(args["late_ms"]))
         self._status.say_info()
         return {"before": before, "profile": reporter.profile}
 

@@ -18,6 +18,7 @@ from device.config.settings import MeasureSettings
 from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMonitor
+from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator, RigStore
@@ -25,6 +26,7 @@ from device.runtime.core import Core
 from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
@@ -48,6 +50,7 @@ class Daemon:
         sink: Sink,
         *,
         clock: Clock | None = None,
+        own_limits: Profile = PROFILES[DEFAULT_PROFILE],
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         store: Store | None = None,
@@ -55,18 +58,19 @@ class Daemon:
         state_dir: Path | None = None,
         events_lost: Callable[[], int] = lambda: 0,
         asleep_ns: Callable[[], int] = asleep_ns,
+        view: LiveView | None = None,
     ) -> None:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
+        own_limits: those of the profile `own`;
         store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
-        state_dir: where a recalibrated rig is kept, and live what is known of drift.
+        state_dir: where a recalibrated rig is kept, and live what is known of drift; view: for whoever looks on.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
-        self._core = Core(
-            bundle, face_model, settings, sink,
-            Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
-        )  # fmt: skip
+        reporter = Reporter(bundle.label, settings.profile, settings.window_s, self._clock)
+        reporter.own_limits = own_limits
+        self._core = Core(bundle, face_model, settings, sink, reporter, self._clock, view)
         monitor = HealthMonitor(self._clock, state_dir or Path())
         self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost)
         self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))

@@ -18,7 +18,7 @@ from typing import Any
 from device.config.constraints import Allowed, Flag, Names, shown
 from device.errors import AvdriftError, UsageError
 from device.records import Command, Verb
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
 from device.telemetry.mqtt.signed_command import Verifier, is_signed
 
 _LOG = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ ALLOWED: dict[str, frozenset[Verb]] = {
     "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
 }  # fmt: skip
 # What each command must be given, and what a signed one may be given.
-_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(tuple(PROFILES))}}
+_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
 _IF_SIGNED: dict[Verb, dict[str, Allowed]] = {Verb.MODEL_ROLLBACK: {"allow_downgrade": Flag()}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64

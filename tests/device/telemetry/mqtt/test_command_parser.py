@@ -180,7 +180,7 @@ def right(verb: str, payload: bytes, retained: bool) -> bool:
         id_right = len(request_id) <= 64 and (request_id.isprintable())
     else:
         id_right = request_id is None or (type(request_id) is int and -(2**53) <= request_id <= 2**53)
-    profiles = ("itu-r-bt1359", "atsc-is191", "ebu-r37")
+    profiles = ("itu-r-bt1359", "atsc-is191", "ebu-r37", "itu-t-j100", "en-301549", "own")
     if verb == "set-profile":
         return id_right and set(content) == {"profile"} and content["profile"] in profiles
     others = {"recalibrate", "undo-recalibrate", "model-rollback", "restart-sources", "diagnostics"}
