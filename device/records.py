@@ -250,6 +250,7 @@ class Info(Told):
 class Verb(StrEnum):
     RECALIBRATE = "recalibrate"
     UNDO_RECALIBRATE = "undo-recalibrate"
+    RESET_CALIBRATION = "reset-calibration"
     SET_PROFILE = "set-profile"
     MODEL_ROLLBACK = "model-rollback"
     RESTART_SOURCES = "restart-sources"

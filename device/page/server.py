@@ -50,8 +50,10 @@ class PageServer:
             date_header=False, proxy_headers=False, timeout_keep_alive=5, h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         )  # fmt: skip
         self._config.load()
-        # What strangers send is no news: uvicorn would write a warning for each request that is none.
-        logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL + 1)
+        # What strangers send is no news, and what they ask for may hold a token by mistake.
+        for name in ("uvicorn.error", "uvicorn.access"):
+            logging.getLogger(name).propagate = False
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         self._state = ServerState()
         self._listening: asyncio.Server | None = None
 

@@ -24,7 +24,7 @@ from device.runtime.recalibration import Recalibration
 from device.runtime.source_thread import Reader
 from device.runtime.status import Status
 from device.standards import PROFILE_NAMES, own_profile
-from device.state.rig import Rig, store_rig, undo_rig
+from device.state.rig import Rig, forget_rig, store_rig, undo_rig
 
 _PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mqtt", "picamera2", "PyAudio")
 
@@ -36,6 +36,7 @@ MAX_WAITING = 8
 MIN_INTERVAL_S: Mapping[Verb, float] = {
     Verb.RECALIBRATE: 1.0,
     Verb.UNDO_RECALIBRATE: 1.0,
+    Verb.RESET_CALIBRATION: 1.0,
     Verb.SET_PROFILE: 1.0,
     Verb.MODEL_ROLLBACK: 10.0,  # it loads and checks models
     Verb.RESTART_SOURCES: 5.0,
@@ -52,6 +53,10 @@ class RigStore:
     def store(self, rig: Rig) -> None:
         if self._state_dir is not None:
             store_rig(self._state_dir, rig)
+
+    def forget(self) -> None:
+        if self._state_dir is not None:
+            forget_rig(self._state_dir)
 
     def undo(self) -> Rig | None:
         """What was before the last one."""
@@ -124,6 +129,7 @@ class Operator:
             Verb.SET_PROFILE: lambda: self._set_profile(command.args),
             Verb.MODEL_ROLLBACK: lambda: self._roll_back(allow_downgrade=command.args.get("allow_downgrade") is True),
             Verb.UNDO_RECALIBRATE: self._undo_recalibrate,
+            Verb.RESET_CALIBRATION: self._reset_calibration,
             Verb.RESTART_SOURCES: self._restart_sources,
             Verb.DIAGNOSTICS: self._diagnose,
         }
@@ -185,6 +191,13 @@ class Operator:
             "bias_ms": rig.bias_ms if rig else None,
             "bias_std_ms": rig.bias_std_ms if rig else None,
         }
+
+    def _reset_calibration(self) -> dict[str, object]:
+        """Nothing is subtracted any more."""
+        if self._recalibrating:
+            raise _refusal(Verb.RESET_CALIBRATION, "recalibrate is under way", "Wait for its result")
+        self._rigs.forget()
+        return self._change_rig(None)
 
     def _diagnose(self) -> dict[str, object]:
         """What somebody who looks for an error wants to know first."""

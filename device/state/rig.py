@@ -144,6 +144,20 @@ def undo_rig(state_dir: Path, disk: Disk | None = None) -> Rig | None:
     return before
 
 
+def forget_rig(state_dir: Path, disk: Disk | None = None) -> None:
+    """Use no rig from now on, and keep the one there is for `undo_rig`. Raises UsageError where the disk refuses."""
+    disk, path = disk or Disk(), state_dir / RIG_FILE
+    try:
+        if os.path.lexists(path):
+            disk.replace(path, state_dir / PREVIOUS_RIG_FILE)
+            disk.sync_folder(state_dir)
+    except OSError as error:
+        raise UsageError(
+            f"the calibration cannot be removed ({error.strerror})", where=str(path),
+            remedy="Run this as the user that owns the state folder",
+        ) from error  # fmt: skip
+
+
 def _readable(path: Path) -> Rig | None:
     """The rig in a file; None where there is none, or none that can be read."""
     try:

@@ -97,7 +97,8 @@ function runs() {
     run = [];
   };
   for (const row of rows()) {
-    if (row[1] === null || (run.length && row[0] - run.at(-1)[0] > gap())) end();
+    const before = run.at(-1)?.[0];
+    if (row[1] === null || row[0] - before > gap() || steps.some((t) => before < t && t <= row[0])) end();
     if (row[1] !== null) run.push(row);
   }
   end();

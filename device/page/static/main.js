@@ -46,6 +46,7 @@ async function load() {
   const [past, info] = await Promise.all([get("/api/history"), get("/api/info").catch(() => null)]);
   history.load(past, page.events, info && page.profiles[info.profile]);
   status.loadEvents(page.events);
+  status.show({ recording: page.recording });
   controls.build(page);
 }
 

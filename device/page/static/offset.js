@@ -15,7 +15,9 @@ export function advice(report) {
   const key = report.fault ?? report.reason ?? report.state;
   if (report.offset_ms !== null && !report.fault) {
     const old = report.evidence_age_s ?? 0;
-    return old >= OLD_S ? `${text("older", { s: number(old) })} ${text(key)}` : "";
+    if (old >= OLD_S) return `${text("older", { s: number(old) })} ${text(key)}`;
+    const way = { audio_early: "saysEarly", audio_late: "saysLate" }[report.direction] ?? "saysSync";
+    return text(way, { ms: number(Math.abs(report.offset_ms)) });
   }
   return has(key) ? text(key) : text(report.state);
 }

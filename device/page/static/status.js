@@ -5,7 +5,7 @@ import { clock, has, number, signed, text } from "./texts.js";
 const MAX_EVENTS = 100;
 const MS_PER_HOUR_PER_PPM = 3.6;
 const at = (id) => document.getElementById(id);
-const known = { info: null, health: null, report: null };
+const known = { recording: false, info: null, health: null, report: null };
 
 export function showDrift(report) {
   const state = text(report.drift_class === "unknown" ? "driftUnknown" : report.drift_class);
@@ -17,13 +17,14 @@ export function showDrift(report) {
   at("drift-value").textContent = [value, state].filter(Boolean).join(" – ");
 }
 
-/** Any of info, health and report, as they come. */
+/** Any of what is known, as it comes. */
 export function show(news) {
   Object.assign(known, news);
   const { info, health, report } = known;
   const facts = [];
   const add = (key, value, bad = false) => value !== null && value !== undefined && facts.push([key, value, bad]);
   if (report) add("fault", report.fault ? text(report.fault) : text("noFault"), Boolean(report.fault));
+  if (known.recording) add("source", text("recording"));
   if (info) {
     add("camera", info.camera);
     add("microphone", info.microphone);

@@ -29,6 +29,9 @@ const TABLE = {
   unknown: ["No number", "Kein Messwert"],
   audio_early: ["audio early", "Ton zu früh"],
   audio_late: ["audio late", "Ton zu spät"],
+  saysEarly: ["The sound comes {ms} ms before the picture.", "Der Ton kommt {ms} ms vor dem Bild."],
+  saysLate: ["The sound comes {ms} ms after the picture.", "Der Ton kommt {ms} ms nach dem Bild."],
+  saysSync: ["Sound and picture are together.", "Ton und Bild sind gleichauf."],
   older: ["The newest evidence is {s} s old.", "Die letzte Messung ist {s} s alt."],
   spokenOffset: ["{offset} ms, {direction}, {verdict}", "{offset} ms, {direction}, {verdict}"],
 
@@ -70,6 +73,8 @@ const TABLE = {
   stepped: ["has stepped; too little since then", "ist gesprungen; seither zu wenig"],
   driftUnknown: ["not known yet", "noch nicht bekannt"],
 
+  source: ["Source", "Quelle"],
+  recording: ["a recording", "eine Aufnahme"],
   camera: ["Camera", "Kamera"],
   microphone: ["Microphone", "Mikrofon"],
   model: ["Models", "Modelle"],
@@ -208,7 +213,7 @@ const SIGNED = [0, 1, 2].map((digits) => format(digits, "exceptZero"));
 export const number = (value, digits = 0) => PLAIN[digits].format(value);
 export const signed = (value, digits = 0) => SIGNED[digits].format(value).replace("-", "−");
 export const clock = (ms, seconds = true) =>
-  new Date(ms).toLocaleTimeString(LANGUAGE, { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
+  new Date(ms).toLocaleTimeString(LANGUAGE, { hourCycle: "h23", hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
 
 /** Fill in everything that is marked in the document. */
 export function translate(root = document) {

@@ -203,6 +203,7 @@ def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
         Verb.SET_PROFILE: ("profile", profile),
         Verb.RECALIBRATE: ("recalibrate", button("Recalibrate", Verb.RECALIBRATE)),
         Verb.UNDO_RECALIBRATE: ("undo_recalibrate", button("Undo recalibrate", Verb.UNDO_RECALIBRATE)),
+        Verb.RESET_CALIBRATION: ("reset_calibration", button("Remove calibration", Verb.RESET_CALIBRATION)),
         Verb.RESTART_SOURCES: ("restart_sources", restart),
         Verb.MODEL_ROLLBACK: ("model_rollback", button("Back to the previous models", Verb.MODEL_ROLLBACK)),
     }

@@ -313,7 +313,9 @@ LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100,
 
 TRIAL_LIMITS = {"trial_reports": (1, 10_000), "trial_speech_min": (0.1, 1440)}
 OWN_LIMITS = {"early_ms": (0, 5000), "late_ms": (-5000, 0)}
-SECTION_NAMES = {"measure", "limits", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt"}
+SECTION_NAMES = {
+    "measure", "limits", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt", "page",
+}  # fmt: skip
 WORDS = {"level": ("debug", "info", "warning", "error"), "reports": ("none", "changes", "minute", "all")}
 
 
@@ -390,6 +392,28 @@ def live_correct(camera: dict[str, Any], microphone: dict[str, Any]) -> bool:
     )
 
 
+PAGE_FILES = ("token_file", "cert_file", "key_file")
+
+
+def page_correct(page: dict[str, Any]) -> bool:
+    port = page.get("port", 9754)
+    return (
+        set(page) <= {*PAGE_FILES, "listen", "port", "name", "pictures"}
+        and page.get("listen", "") in ("", "127.0.0.1", "0.0.0.0", "::")
+        and type(port) in (int, float)
+        and math.isfinite(port)
+        and port % 1 == 0
+        and 1 <= port <= 65535
+        and plain(page.get("name", ""), 253)
+        and page.get("pictures", "off") in ("off", "boxes", "live")
+        and all(
+            type(path := page.get(name, "")) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path)
+            for name in PAGE_FILES
+        )
+        and bool(page.get("cert_file")) == bool(page.get("key_file"))
+    )
+
+
 def correct(content: bytes) -> bool:
     try:
         document: dict[str, Any] = tomllib.loads(content.decode())
@@ -419,6 +443,7 @@ def correct(content: bytes) -> bool:
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
         and mqtt_correct(document.get("mqtt", {}))
+        and page_correct(document.get("page", {}))
         and all(type(path) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path) for path in paths.values())
     )
 
@@ -433,6 +458,13 @@ config_version = 2
 [measures]
 [[measure]]
 [measure.window_s]
+[page]
+listen = "::"
+listen = "stage"
+pictures = "boxes"
+pictures = "many"
+cert_file = "c.pem"
+key_file = "k.pem"
 window_s = 3
 window_s = 0x3c
 window_s = 61
