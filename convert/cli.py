@@ -19,6 +19,7 @@ from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.signature import sign
 from device.commands.guard import guarded
+from device.commands.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
     card.add_argument("bundle", type=Path)
     card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    card.add_argument("--force", action="store_true", help="let --page overwrite a file that is no Markdown")
     card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
     card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
     card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
@@ -135,6 +137,7 @@ def _card(options: argparse.Namespace) -> int:
             manifest = _checked(options.bundle).manifest
         shown = page(manifest)
         if options.page:
+            check_output(options.page, (b"#", b"<!--"), force=options.force)
             options.page.write_text(shown, encoding="utf-8")
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
