@@ -19,6 +19,7 @@ from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.signature import sign
 from device.commands.guard import guarded
+from device.commands.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
     card.add_argument("bundle", type=Path)
     card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    card.add_argument("--force", action="store_true", help="let --page overwrite a file that is no Markdown")
     card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
     card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
     card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
@@ -62,7 +64,9 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
     sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
     called = sent.add_mutually_exclusive_group()
-    called.add_argument("--remote", metavar="COMMAND", default="avdrift", help="avdrift there (default: avdrift)")
+    called.add_argument(
+        "--remote", metavar="COMMAND", type=_words, default="avdrift", help="avdrift there (default: avdrift)"
+    )
     called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
     sent.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
@@ -72,6 +76,13 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
     sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
     sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _seconds(text: str) -> float:
@@ -126,6 +137,7 @@ def _card(options: argparse.Namespace) -> int:
             manifest = _checked(options.bundle).manifest
         shown = page(manifest)
         if options.page:
+            check_output(options.page, (b"#", b"<!--"), force=options.force)
             options.page.write_text(shown, encoding="utf-8")
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
@@ -146,7 +158,7 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _deploy(options: argparse.Namespace) -> int:
     hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
-    command = SERVICE if options.service else tuple(shlex.split(options.remote))
+    command = SERVICE if options.service else options.remote
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
         timeout_s=options.timeout, dry_run=options.dry_run,

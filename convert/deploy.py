@@ -12,13 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from convert.remote import Access, Remote, checked_host
+from convert.remote import Access, Remote, RemoteModel, checked_host
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.signature import is_signed
 from device.bundles.trial import TrialState
-from device.errors import AvdriftError, ModelError, ModelSignatureError, UsageError
+from device.errors import AvdriftError, ModelError, ModelSignatureError, TransportError, UsageError
 
 TIMEOUT_S = 900.0  # of the wait for a verdict
 _MAX_AT_ONCE = 16
@@ -108,8 +107,7 @@ def _deploy(host: str, job: Job, access: Access, report: Callable[[str], None], 
     try:
         remote = Remote(host, access)
         report("connecting")
-        before = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), None)
-        used = f"{before['name']} {before['version']} {before['digest'][:12]}" if before else "built-in models"
+        used = next((model.label for model in remote.models() if model.current), "built-in models")
         if job.dry_run:
             return Outcome(host, _PLANNED, f"{job.bundle.label} in place of {used}")
         _install(remote, job, report)
@@ -118,6 +116,8 @@ def _deploy(host: str, job: Job, access: Access, report: Callable[[str], None], 
         return _verdict(remote, job, report, stopped)
     except AvdriftError as error:
         return Outcome(host, _FAILED, str(error), error.exit_code)
+    except Exception as error:  # whatever one device does, the others have their rows
+        return Outcome(host, _FAILED, f"unexpected {type(error).__name__}: {error}", TransportError.exit_code)
 
 
 def _install(remote: Remote, job: Job, report: Callable[[str], None]) -> None:
@@ -137,9 +137,9 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
     while True:
         passed_s = time.monotonic() - begun_s
         try:
-            entry, failures = _entry(remote, job.bundle.digest), ""
-            outcome = _outcome(remote.host, entry, passed_s)
-            words = f"{entry.get('trial')}: {entry.get('trial_about')}"
+            model, failures = next((each for each in remote.models() if each.digest == job.bundle.digest), None), ""
+            outcome = _outcome(remote.host, model, passed_s)
+            words = f"{model.trial}: {model.trial_about}" if model else ""
         except AvdriftError as error:  # a network comes back
             outcome, words, failures = None, str(error), f" ({error})"
         if outcome is not None:
@@ -152,21 +152,16 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
         stopped.wait(_POLL_S)
 
 
-def _entry(remote: Remote, digest: str) -> dict[str, Any]:
-    return next((e for e in remote.avdrift("model", "list", "--json") if e["digest"] == digest), {})
-
-
-def _outcome(host: str, entry: dict[str, Any], passed_s: float) -> Outcome | None:
+def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome | None:
     """The verdict, as far as there is one. What waits long waits for somebody to start avdrift."""
-    trial, about = entry.get("trial"), str(entry.get("trial_about"))
-    if trial == TrialState.PASSED:
-        return Outcome(host, trial, about)
-    if trial == TrialState.FELL_BACK:
-        return Outcome(host, trial, about, ModelError.exit_code)
-    if not entry.get("current"):
+    if model is not None and model.trial == TrialState.PASSED:
+        return Outcome(host, model.trial, model.trial_about)
+    if model is not None and model.trial == TrialState.FELL_BACK:
+        return Outcome(host, model.trial, model.trial_about, ModelError.exit_code)
+    if model is None or not model.current:
         return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
-    if "trial" not in entry:
+    if not model.knows_trials:
         return Outcome(host, _INSTALLED, "the avdrift there knows of no trial")
-    if trial == TrialState.WAITING and passed_s > _START_S:
+    if model.trial == TrialState.WAITING and passed_s > _START_S:
         return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
     return None

@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
 from device.bundles.model_kinds import TOWERS, Kind
 from device.bundles.signature import SIGNERS, is_signed
-from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
+from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Entry, Store, verify_bundle
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
@@ -135,17 +135,26 @@ def open_store(given: Path | None) -> Store:
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands = _standings(store)
-    for entry in store.entries():
-        trial, about = stands(entry.digest)
+    stands, installed = _standings(store), store.entries()
+    for entry in (*installed, _built_in(installed)):
+        built_in = entry not in installed
+        trial, about = ("", "") if built_in else stands(entry.digest)
         if options.json:
-            print(json.dumps(asdict(entry) | {"trial": trial or None, "trial_about": about or None}))
+            more = {"trial": trial or None, "trial_about": about or None, "built_in": built_in}
+            print(json.dumps(asdict(entry) | more))
             continue
         state = CURRENT if entry.current else PREVIOUS if entry.previous else ""
-        signed = "signed" if entry.signed else "unsigned"
+        origin = "built in" if built_in else "signed" if entry.signed else "unsigned"
         what = f"broken: {entry.problem}" if entry.problem else f"{entry.name} {entry.version}"
-        print(f"{entry.digest[:12]}  {state:8}  {signed:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
+        print(f"{entry.digest[:12]}  {state:8}  {origin:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
     return 0
+
+
+def _built_in(installed: Sequence[Entry]) -> Entry:
+    """The models that are in use where no installed ones are, or those are broken."""
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    used = not any(entry.current and entry.problem is None for entry in installed)
+    return Entry(bundle.digest, bundle.name, bundle.version, False, used, False, None)
 
 
 def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
