@@ -128,4 +128,4 @@ def avdrift_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
             exit_code: Any = main(list(map(str, arguments)))
         except SystemExit as ended:  # argparse
             exit_code = ended.code
-    return subprocess.CompletedProcess(arguments, exit_code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess([*map(str, arguments)], exit_code, out.getvalue(), err.getvalue())
