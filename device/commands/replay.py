@@ -15,7 +15,7 @@ from device.commands.run import linger, measure_settings, run_recording, say_add
 from device.commands.track_options import track_choice
 from device.config.settings import EventSettings, MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import page_sink
@@ -46,7 +46,7 @@ def _follow(
 ) -> int:  # fmt: skip
     """The daemon on a recording."""
     lines = Lines(_STDOUT, as_json=as_lines)
-    sink = Announcer(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock())
+    sink = EventPublisher(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock())
     daemon = Daemon(bundle, require_face_model(), settings, sink, view=page.view if page else None)
     lines.position_s = lambda: daemon.position_s
     lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace

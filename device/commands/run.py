@@ -26,7 +26,7 @@ from device.features.model_download import require_face_model
 from device.records import Command, Verb
 from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
-from device.runtime.sinks import Outlets, page_sink
+from device.runtime.sinks import Sinks, page_sink
 from device.runtime.sources import live_feeds, recording_feed
 from device.state.ownership import become_owner
 from device.state.rig import load_rig
@@ -75,17 +75,17 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
             config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
             recording=file is not None,
         )  # fmt: skip
-        outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal, page=page)
+        sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal, page=page)
         daemon = Daemon(
-            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
-            models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
+            towers, face_model, config.measure, sinks.sink, rig=None if file else load_rig(state_dir), store=store,
+            models=models, state_dir=state_dir, events_lost=sinks.events_lost, heartbeat=sinks.notifier.heartbeat,
             view=page.view if page else None,
         )  # fmt: skip
-        outlets.submit_to(daemon.submit)
-        with closing(outlets.sink):
+        sinks.submit_to(daemon.submit)
+        with closing(sinks.sink):
             if page is not None and not journal:
                 say_address(page)
-            with signals(daemon, reloading(options, config, daemon, outlets)):
+            with signals(daemon, reloading(options, config, daemon, sinks)):
                 if file is None:
                     daemon.run(live_feeds(config))
                 else:
@@ -141,23 +141,23 @@ def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> 
     return replace(settings, **{key.name: given[key.name] for key in fields(settings) if key.name in given})
 
 
-def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outlets: Outlets) -> Callable[[], None]:
+def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks: Sinks) -> Callable[[], None]:
     """What SIGHUP does."""
     if options.config is None:
         return lambda: _log.warning("SIGHUP: there is no configuration file to read again")
 
     def take(before: Config, now: Config) -> None:
-        outlets.take_settings(now)
+        sinks.take_settings(now)
         if now.measure.profile != before.measure.profile:
             command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
             daemon.submit(command, limited=False)
 
     def again() -> Config:
-        outlets.notifier.reloading()
+        sinks.notifier.reloading()
         try:
             return configured(options)
         finally:
-            outlets.notifier.reloaded()
+            sinks.notifier.reloaded()
 
     return Reloader(config, again, take).ask
 
