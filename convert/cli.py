@@ -97,9 +97,13 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    return guarded("avdrift-convert", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {"build": _build, "card": _card, "verify": _verify, "sign": _sign, "deploy": _deploy}
-    return guarded("avdrift-convert", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _verify(options: argparse.Namespace) -> int:

@@ -126,6 +126,18 @@ configure() { # RELEASE: the user's file stays as it is; defaults that have chan
         fail "$config does not fit this version" "Correct it and run this again; what was installed before is still in use"
 }
 
+keep_signers() { # who may sign models stands where the service cannot write; an older version had it in the state folder
+    local signers=/etc/avdrift/allowed_signers old=$state/allowed_signers keys=
+    [[ ! -e $signers && ! -L $signers ]] || return 0
+    # Read by the service's user: a link there must not lead to what only root may read.
+    if [[ -e $old ]] && keys=$(timeout 10 runuser -u "$user" -- head -c 65536 "$old"); then
+        say "who may sign models stands in $signers now, and no longer in $old. See that each key there is one of yours"
+    fi
+    install -m 644 /dev/null "$signers.tmp"
+    [[ -z $keys ]] || printf '%s\n' "$keys" >"$signers.tmp"
+    mv -f "$signers.tmp" "$signers"
+}
+
 use() { # RELEASE: from now on
     ln -sfn "$1" "$venv.tmp" && mv -fT "$venv.tmp" "$venv"
     install -D -m 644 "$1/share/avdrift/avdrift.service" "$units/avdrift.service"
@@ -166,6 +178,7 @@ install_all() { # yes | no: start it
     make_user
     make_release "$release"
     configure "$release"
+    keep_signers
     use "$release"
     quietly "the service cannot be enabled" "See: systemctl status avdrift" systemctl enable avdrift.service
     if [[ $1 == yes ]]; then
@@ -185,6 +198,7 @@ tell() {
   what it says:            journalctl -u avdrift -f
   settings:                $config, then: avdrift check-config && sudo systemctl restart avdrift
   the broker's password:   sudo install -D -m 600 FILE /etc/credstore/avdrift.mqtt-password
+  who may sign models:     /etc/avdrift/allowed_signers
   upgrade:                 git pull && sudo $clone/systemd/install.sh
 END
 }

@@ -15,11 +15,11 @@ from device.features.chunks import ChunkJoiner
 from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.logmel import LogMelStream
-from device.features.mouth import MouthCrop
+from device.features.mouth import MouthCrop, mouth_box
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
 from device.features.vad import SpeechMemory, SpeechStream, widen
-from device.records import Chunk, Frame
+from device.records import Chunk, Frame, SeenFace
 from device.sync.curve import TICK_MS
 from device.sync.direct import score_of
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
@@ -95,6 +95,15 @@ class Analyzer:
         rest = [(face_id, part) for face_id, (_, lips) in self._lips.items() for part in lips.finish()]
         yield from self._evidence.push_faces(rest)
         yield from self._evidence.finish()
+
+    @property
+    def seen(self) -> tuple[SeenFace, ...]:
+        """The faces that are followed, as last detected; a face alone is the one heard."""
+        faces, speaker = self._mouth.faces, self._evidence.speaker
+        return tuple(
+            SeenFace(face.box, mouth_box(face.eyes, face.mouth), face_id == speaker or len(faces) == 1)
+            for face_id, face in faces.items()
+        )
 
     def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
         """Share of the time in which somebody speaks; None where nothing was heard."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -16,6 +15,7 @@ from typing import Any
 
 from device.bundles.trial import Trial, TrialState
 from device.errors import ModelCorruptError
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 TRIALS, LOCK = "trials.json", ".measuring"
@@ -37,11 +37,11 @@ class TrialFile:
 
     def read(self) -> dict[str, Trial]:
         try:
-            found: Any = json.loads(read_plain(self._path, _MAX_BYTES))
+            found = parse_json(read_plain(self._path, _MAX_BYTES))
             return {trial.digest: trial for trial in map(_trial, found["trials"])}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, ModelCorruptError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
             _log.warning("%s: cannot be read (%s): what is in use is on trial again", self._path, error)
             return {}
 
@@ -93,6 +93,4 @@ def _trial(values: Any) -> Trial:
     for name, kinds in _TYPES.items():
         if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
             raise ValueError(f"{name} is of another kind")
-    if not math.isfinite(values["speech_s"]):
-        raise ValueError("speech_s is not finite")
     return Trial(**{**values, "standing": TrialState(values["standing"])})

@@ -12,6 +12,7 @@ from device.analysis.listen import listen
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
+from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle
 from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
@@ -38,12 +39,12 @@ def measure_command(options: argparse.Namespace) -> int:
     kind = {kind.name: kind for kind in MEASURING}[options.model]
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
-    exit_code, asked = 0, track_choice(options)
+    exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
             found = measure_timeline(
-                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=options.profile,
-                heard=listen(Path(file), asked),
+                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
+                limits=limits, heard=listen(Path(file), asked),
             )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
 from device.bundles.model_kinds import TOWERS, Kind
-from device.bundles.signature import is_signed
+from device.bundles.signature import SIGNERS, is_signed
 from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import read_plain
-from device.state.ownership import become_owner
+from device.state.ownership import become_owner, check_ours
 
-STATE_VARIABLE = "STATE_DIRECTORY"  # set by systemd
+STATE_VARIABLE, CONFIG_VARIABLE = "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY"  # set by systemd
 
 
 def default_store() -> Path:
@@ -44,11 +44,13 @@ def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """
     if given is not None:
+        if os.geteuid() == 0:  # whoever may change the folder would have root run what they put there
+            check_ours(given.resolve(), folder=True)
         return load_bundle(given, kinds, trusted=False)
     if TOWERS not in kinds:
         return load_bundle(DIRECT_BUNDLE, kinds)
     try:
-        current = _store(store).load_current()
+        current = open_store(store).load_current()
     except ModelError as error:
         print(f"avdrift: {error}", file=sys.stderr)
         current = load_bundle(DEFAULT_BUNDLE)
@@ -91,7 +93,7 @@ def model_command(options: argparse.Namespace) -> int:
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
     }  # fmt: skip
-    store = _store(options.store)
+    store = open_store(options.store)
     with _readable(options, store.folder) as given:
         become_owner(store.folder)
         options.bundle = given
@@ -119,8 +121,17 @@ def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None
         yield copy
 
 
-def _store(folder: Path | None) -> Store:
-    return Store(folder or default_store())
+def open_store(given: Path | None) -> Store:
+    """The store in a given folder, or the service's or user's own. Raises ModelStoreError.
+
+    Who may sign for the service stands beside its configuration, which it cannot write; in its state folder, as of an
+    older avdrift, only where there is no such file.
+    """
+    if given is not None:
+        return Store(given)
+    configuration = os.environ.get(CONFIG_VARIABLE, "").split(":")[0]
+    signers = Path(configuration) / SIGNERS if configuration else None
+    return Store(default_store(), signers=signers if signers is not None and os.path.lexists(signers) else None)
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:

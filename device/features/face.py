@@ -37,6 +37,11 @@ class Face:
     left_eye: tuple[float, float]
     mouth: tuple[float, float]
 
+    @property
+    def eyes(self) -> tuple[float, float]:
+        """The point between them."""
+        return (self.right_eye[0] + self.left_eye[0]) / 2, (self.right_eye[1] + self.left_eye[1]) / 2
+
 
 @cache
 def _anchors() -> Points:

@@ -51,6 +51,12 @@ def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> n
     return np.array([[cos, sin, centre - cos * x - sin * y], [-sin, cos, centre + sin * x - cos * y]])
 
 
+def mouth_box(eyes: tuple[float, float], mouth: tuple[float, float]) -> tuple[float, float, float, float]:
+    """What the crop of a level head covers (x, y, width, height), from the point between its eyes and its mouth."""
+    side = FRONT_END.crop_side_per_eye_mouth * max(math.dist(eyes, mouth), 1.0)
+    return mouth[0] - side / 2, mouth[1] - side / 2, side, side
+
+
 def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
     """The mouth crop, with `margin_px` more on each side at the same pixel pitch (training jitters within it)."""
     matrix = crop_matrix(points, FRONT_END.crop_px, FRONT_END.crop_side_per_eye_mouth)

@@ -92,6 +92,11 @@ class MouthTracker:
         self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
         yield from self._emit(frame.t_ns - LOOK_AHEAD_NS)
 
+    @property
+    def faces(self) -> dict[int, Face]:
+        """The faces that are followed, by lane, as last detected."""
+        return {followed.number: followed.face for followed in self._followed if followed.face is not None}
+
     def finish(self) -> Iterator[list[MouthCrop]]:
         """Those of the frames that still wait for what would have come after them."""
         yield from self._emit(None)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from device.bundles.bundle import Bundle
@@ -19,14 +18,16 @@ from device.config.settings import MeasureSettings
 from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMonitor
+from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
-from device.runtime.command_handler import Operator
+from device.runtime.command_handler import Operator, RigStore
 from device.runtime.core import Core
 from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
-from device.state.rig import Rig, store_rig
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile
+from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
@@ -49,6 +50,7 @@ class Daemon:
         sink: Sink,
         *,
         clock: Clock | None = None,
+        own_limits: Profile = PROFILES[DEFAULT_PROFILE],
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         store: Store | None = None,
@@ -56,21 +58,22 @@ class Daemon:
         state_dir: Path | None = None,
         events_lost: Callable[[], int] = lambda: 0,
         asleep_ns: Callable[[], int] = asleep_ns,
+        view: LiveView | None = None,
     ) -> None:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
+        own_limits: those of the profile `own`;
         store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
-        state_dir: where a recalibrated rig is kept, and live what is known of drift.
+        state_dir: where a recalibrated rig is kept, and live what is known of drift; view: for whoever looks on.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
-        self._core = Core(
-            bundle, face_model, settings, sink,
-            Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
-        )  # fmt: skip
+        reporter = Reporter(bundle.label, settings.profile, settings.window_s, self._clock)
+        reporter.own_limits = own_limits
+        self._core = Core(bundle, face_model, settings, sink, reporter, self._clock, view)
         monitor = HealthMonitor(self._clock, state_dir or Path())
         self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost)
-        self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
+        self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))
         self._sink, self._models = sink, models
         self._drift_file = DriftFile(state_dir) if state_dir is not None else None
         self._stopped = self._realtime = False
@@ -169,6 +172,7 @@ class Daemon:
         if jumps > self._jumps:
             self._jumps = jumps
             self._core.jump()
+        self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
         self._core.set_source_fault(next((reader.fault for reader in self._readers if reader.fault), None))
 
     def _look_after_models(self) -> None:
@@ -218,8 +222,3 @@ class Daemon:
             reader.stop()
         with inputs.changed:
             self._clock.wait_for(inputs.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
-
-
-def _keep_rig(state_dir: Path | None, rig: Rig) -> None:
-    if state_dir is not None:
-        store_rig(state_dir, rig)

@@ -17,6 +17,7 @@ from typing import Any
 from device.clock import Clock, SystemClock
 from device.config.log_levels import PACKAGE, parse_levels
 from device.config.settings import LogSettings
+from device.printable import printable
 from device.records import NS_PER_S
 from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 
@@ -126,7 +127,7 @@ class TextForm:
             head = f"{t.isoformat(sep=' ', timespec='milliseconds')} {record.levelname.lower():<7} {head}"
         first, *others = words.split("\n")
         mark = _priority(record) if self._journal else ""
-        return [mark + _printable(line) for line in (head + first, *others)]
+        return [mark + printable(line) for line in (head + first, *others)]
 
 
 class JsonForm:
@@ -148,11 +149,6 @@ class JsonForm:
 
 def _priority(record: logging.LogRecord) -> str:
     return next(mark for level, mark in _PRIORITIES if record.levelno >= level)
-
-
-def _printable(line: str) -> str:
-    """What a device or a stranger on the network has put into a name must not steer a terminal."""
-    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _form(settings: LogSettings, journal: bool) -> TextForm | JsonForm:

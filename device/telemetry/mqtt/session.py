@@ -20,14 +20,13 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from device.errors import TransportError
 from device.telemetry.mqtt.access import Access, Ended, broker_refusal, explained, tls_refusal
+from device.telemetry.mqtt.client import MAX_PACKET_BYTES, MAX_QOS, BoundedClient
 from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 
-MAX_PACKET_BYTES = 65_536  # of what a broker may send; a longer one is no command
 _ANSWER_S = 15.0  # from the socket to the broker's word that we are in
 _TURN_S = 1.0
 _EVENTS_FIRST_S, _GOODBYE_S = 0.35, 0.45  # together less than a sink may take to close
 _PACKET_HEAD_BYTES = 16
-_QOS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +80,6 @@ class Wakeup:
                 self._fd = None
 
 
-class _Client(paho.Client):
-    def _sock_recv(self, bufsize: int) -> bytes:
-        """A broker's word for the length of a packet is not worth 256 MB of memory."""
-        if bufsize > MAX_PACKET_BYTES:
-            raise ConnectionError(f"a packet of {bufsize} bytes")
-        return super()._sock_recv(bufsize)
-
-
 class Session:
     """Runs in one thread, once."""
 
@@ -131,12 +122,12 @@ class Session:
             self._outbox.connection_lost()
         return self._ended or Ended(False, self._error("said goodbye to", ""))
 
-    def _client(self) -> _Client:
-        client = _Client(
+    def _client(self) -> BoundedClient:
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2, self._access.client_id, protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )  # fmt: skip
-        client.will_set(self._presence.topic, self._presence.offline, qos=_QOS, retain=True)
+        client.will_set(self._presence.topic, self._presence.offline, qos=MAX_QOS, retain=True)
         if self._access.username:
             client.username_pw_set(self._access.username, self._access.password())
         if self._access.tls:
@@ -146,7 +137,7 @@ class Session:
         client.on_message, client.on_log = self._on_message, self._on_log
         return client
 
-    def _turn(self, client: _Client, timeout_s: float) -> None:
+    def _turn(self, client: BoundedClient, timeout_s: float) -> None:
         """Take what came, send what waits, and see that the broker is still there."""
         self._read(client, 0.0)  # why it hangs up, before a write finds out that it did
         while self._online and self._ended is None:
@@ -162,7 +153,7 @@ class Session:
         if self._ended is None:
             self._check_patience()
 
-    def _read(self, client: _Client, timeout_s: float) -> None:
+    def _read(self, client: BoundedClient, timeout_s: float) -> None:
         sock = client.socket()
         if sock is None or self._ended:
             self._ended = self._ended or self._lost()
@@ -180,7 +171,7 @@ class Session:
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
             self._ended = Ended(False, self._error("takes messages but acknowledges none", "Look into its log"))
 
-    def _send(self, client: _Client, message: Message) -> None:
+    def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()
         size = len(message.topic.encode()) + len(message.payload) + _PACKET_HEAD_BYTES
         if size > self._max_packet_bytes:
@@ -191,11 +182,11 @@ class Session:
         message_id = 0  # no real one: if paho raises, the message still waits for an acknowledgement, and so goes again
         try:
             retain = message.kind is Kind.RETAINED
-            message_id = client.publish(message.topic, message.payload, qos=_QOS, retain=retain).mid
+            message_id = client.publish(message.topic, message.payload, qos=MAX_QOS, retain=retain).mid
         finally:
             self._outbox.sent(message_id, message, now_s)
 
-    def _goodbye(self, client: _Client) -> None:
+    def _goodbye(self, client: BoundedClient) -> None:
         """What waits goes first, then `stopped`, then the word that this end is meant."""
         if not self._online:
             return
@@ -220,7 +211,7 @@ class Session:
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", self._max_packet_bytes)
         # Neither a retained command nor a retained birth message is news.
         options = SubscribeOptions(
-            qos=_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+            qos=MAX_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )  # fmt: skip
         if self._topics:  # paho takes no empty list
             client.subscribe([(topic, options) for topic in self._topics])

@@ -192,6 +192,31 @@ def test_versions_are_compared_as_numbers(store: Store, tmp_path: Path) -> None:
     put(store, versioned(tmp_path / "1.10.0", "1.10.0"))
 
 
+def test_below_the_built_in_models_only_with_a_flag(tmp_path: Path) -> None:
+    store, old = Store(tmp_path / "store"), versioned(tmp_path / "old", "0.0.1")
+    with pytest.raises(ModelContractError, match=r"0\.0\.1 is lower than .*--allow-downgrade"):
+        store.install(old, allow_unsigned=True)
+    digest = store.install(old, allow_unsigned=True, allow_downgrade=True).digest
+    with pytest.raises(ModelContractError, match="--allow-downgrade"):
+        store.activate(digest)
+    assert store.linked(CURRENT) is None
+    store.activate(digest, allow_downgrade=True)
+
+
+@needs_ssh_keygen
+def test_a_rollback_goes_below_what_is_signed_only_with_a_flag(store: Store, made: Path, tmp_path: Path) -> None:
+    put(store, made / "1")
+    trust(store.folder, key := make_key(tmp_path / "key"))
+    two = store.activate(store.install(signed(versioned(tmp_path / "two", "2"), key)).digest).digest
+    with pytest.raises(ModelContractError, match="version 1 is lower than 2"):
+        store.rollback(allow_downgrade=False)
+    assert store.linked(CURRENT) == two
+    rolled = store.rollback()
+    assert rolled and rolled.version == "1"
+    back = store.rollback(allow_downgrade=False)
+    assert back and back.digest == two
+
+
 # Everything that can be wrong with a source: each its own message, and the old bundle stays
 
 

@@ -37,7 +37,8 @@ def spoilt(**changes: Any) -> str:
     "content",
     ["", "[]", "{}", "null", '{"trials": 3}', '{"trials": [3]}', "[" * 100_000, '{"trials": [{}]}',
      spoilt(standing="king"), spoilt(standing=3), spoilt(digest=3), spoilt(running=1), spoilt(valid=True),
-     spoilt(valid=1.5), spoilt(speech_s=float("nan")), spoilt(deaths=None), spoilt(more=1), spoilt(made_ns="1")],
+     spoilt(valid=1.5), spoilt(speech_s=float("nan")), spoilt(deaths=None), spoilt(more=1), spoilt(made_ns="1"),
+     spoilt(speech_s=10**400), spoilt(valid=10**400), spoilt(made_ns=-10**30), spoilt().replace("1.5", "1e400")],
 )  # fmt: skip
 def test_what_is_damaged_is_none_and_is_reported(
     content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -25,7 +25,7 @@ from device.errors import CaptureError, DeviceBusyError, DeviceLostError, UsageE
 from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.source_thread import Feed
 from device.runtime.sources import live_feeds
-from device.state.rig import load_rig
+from device.state.rig import Rig, load_rig, store_rig
 from tests.films import cut, film
 from tests.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
 from tests.scenes import silent
@@ -233,9 +233,18 @@ def rig_of(offset_s: float) -> tuple[list[Feed], list[Scripted]]:
 def options(tmp_path: Path, **changes: Any) -> Namespace:
     given = {
         "pattern": True, "seconds": 25.0, "source": None, "config": None, "bundle": None, "store": tmp_path,
-        "dry_run": False, "json": True,
+        "dry_run": False, "json": True, "undo": False,
     }  # fmt: skip
     return Namespace(**given | changes)
+
+
+def test_a_calibration_is_undone_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undo = ["calibrate", "--undo", "--store", str(tmp_path)]
+    assert main(undo) == 2 and "no calibration to undo" in capsys.readouterr().err
+    for bias_ms in (12.0, -30.0):
+        store_rig(tmp_path, Rig(bias_ms, 1.0, 1, "cam", "mic"))
+    assert main(undo) == 0 and "+12.0 ms for cam with mic" in capsys.readouterr().out
+    assert main([*undo, "--json"]) == 0 and json.loads(capsys.readouterr().out)["rig"]["bias_ms"] == -30.0
 
 
 @pytest.mark.parametrize("offset_s", [-0.4, -0.12, 0.0, 0.08, 0.3])

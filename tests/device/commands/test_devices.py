@@ -81,4 +81,4 @@ def test_exit_codes_and_json(
     assert [each["device"] for each in result["cameras"]] == [each.device for each in cameras]
     assert devices_command(options(), lambda: found) == code
     shown = capsys.readouterr()
-    assert "install   this" in shown.err and "[camera]" in shown.out
+    assert r"install \x1b this" in shown.err and "[camera]" in shown.out

@@ -134,7 +134,7 @@ def test_all_problems_at_once_each_at_its_line(tmp_path: Path) -> None:
     ]
     by_key = {problem.key: problem for problem in problems}
     assert by_key["measure.search_ms"].allowed == "100 to 5000"
-    assert by_key["measure.profile"].allowed == "itu-r-bt1359, atsc-is191, ebu-r37"
+    assert by_key["measure.profile"].allowed == "itu-r-bt1359, atsc-is191, ebu-r37, itu-t-j100, en-301549, own"
     assert by_key["measure.windows_s"].hint == "did you mean window_s?"
     assert by_key["measure.file"].hint == "it belongs under [source]"
     assert by_key["sauce"].hint == "did you mean source?"
@@ -312,7 +312,10 @@ LIMITS = {"window_s": (0.4, 60), "report_every_s": (0.2, 60), "search_ms": (100,
 
 
 TRIAL_LIMITS = {"trial_reports": (1, 10_000), "trial_speech_min": (0.1, 1440)}
-SECTION_NAMES = {"measure", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt"}
+OWN_LIMITS = {"early_ms": (0, 5000), "late_ms": (-5000, 0)}
+SECTION_NAMES = {
+    "measure", "limits", "model", "source", "camera", "microphone", "events", "log", "metrics", "mqtt", "page",
+}  # fmt: skip
 WORDS = {"level": ("debug", "info", "warning", "error"), "reports": ("none", "changes", "minute", "all")}
 
 
@@ -389,6 +392,28 @@ def live_correct(camera: dict[str, Any], microphone: dict[str, Any]) -> bool:
     )
 
 
+PAGE_FILES = ("token_file", "cert_file", "key_file")
+
+
+def page_correct(page: dict[str, Any]) -> bool:
+    port = page.get("port", 9754)
+    return (
+        set(page) <= {*PAGE_FILES, "listen", "port", "name", "pictures"}
+        and page.get("listen", "") in ("", "127.0.0.1", "0.0.0.0", "::")
+        and type(port) in (int, float)
+        and math.isfinite(port)
+        and port % 1 == 0
+        and 1 <= port <= 65535
+        and plain(page.get("name", ""), 253)
+        and page.get("pictures", "off") in ("off", "boxes", "live")
+        and all(
+            type(path := page.get(name, "")) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path)
+            for name in PAGE_FILES
+        )
+        and bool(page.get("cert_file")) == bool(page.get("key_file"))
+    )
+
+
 def correct(content: bytes) -> bool:
     try:
         document: dict[str, Any] = tomllib.loads(content.decode())
@@ -398,7 +423,7 @@ def correct(content: bytes) -> bool:
         return False
     if not all(type(values) is dict for values in document.values()):
         return False
-    measure, model = document.get("measure", {}), document.get("model", {})
+    measure, model, own = document.get("measure", {}), document.get("model", {}), document.get("limits", {})
     trial = {key: model.pop(key) for key in TRIAL_LIMITS if key in model}
     paths = {**model, **document.get("source", {})}
     profile = measure.pop("profile", "ebu-r37")
@@ -407,14 +432,18 @@ def correct(content: bytes) -> bool:
         and set(measure) <= set(LIMITS)
         and all(type(measure[key]) in (int, float) for key in measure)
         and all(math.isfinite(measure[key]) and LIMITS[key][0] <= measure[key] <= LIMITS[key][1] for key in measure)
-        and profile in ("itu-r-bt1359", "atsc-is191", "ebu-r37")
+        and profile in ("itu-r-bt1359", "atsc-is191", "ebu-r37", "itu-t-j100", "en-301549", "own")
         and set(model) <= {"bundle"}
+        and set(own) <= set(OWN_LIMITS)
+        and all(type(own[key]) in (int, float) for key in own)
+        and all(OWN_LIMITS[key][0] <= own[key] <= OWN_LIMITS[key][1] for key in own)
         and all(type(trial[key]) in (int, float) for key in trial)
         and all(TRIAL_LIMITS[key][0] <= trial[key] <= TRIAL_LIMITS[key][1] for key in trial)
         and set(document.get("source", {})) <= {"file"}
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
         and mqtt_correct(document.get("mqtt", {}))
+        and page_correct(document.get("page", {}))
         and all(type(path) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path) for path in paths.values())
     )
 
@@ -429,6 +458,13 @@ config_version = 2
 [measures]
 [[measure]]
 [measure.window_s]
+[page]
+listen = "::"
+listen = "stage"
+pictures = "boxes"
+pictures = "many"
+cert_file = "c.pem"
+key_file = "k.pem"
 window_s = 3
 window_s = 0x3c
 window_s = 61

@@ -10,6 +10,7 @@ from dataclasses import replace
 from device.config.settings import EventSettings
 from device.records import NS_PER_S, Event, EventKind, Health, Info, Report
 from device.reporting.event_publisher import EventPublisher
+from device.standards import PROFILES
 from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 RULES = EventSettings(hysteresis_ms=0, min_s=0, absent_s=1)
@@ -132,7 +133,7 @@ def test_other_settings_hold_from_the_next_report_on() -> None:
     for report in swinging(10):
         announcer.report(report)
     assert heard.events == []
-    announcer.take_settings(RULES)
+    announcer.take_settings(RULES, PROFILES["ebu-r37"])
     for report in swinging(4):
         announcer.report(replace(report, uptime_s=report.uptime_s + 100))
     assert len(heard.events) == 4

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from device.config.settings import EventSettings
 from device.records import NO_FAULT, Direction, DriftClass, EventKind, Report, State, Verdict
 from device.reporting.events import ABSENT, PRESENT, EventState, Happening, Level, update
-from device.standards import PROFILES
+from device.standards import PROFILES, Profile, own_profile
 
 SETTINGS = EventSettings(hysteresis_ms=10, min_s=15, absent_s=30)
 LIMIT_MS = 90.0  # early, from detectable to unacceptable, in ITU-R BT.1359-1
@@ -117,6 +117,23 @@ def test_every_profile_can_be_left_and_entered_again_with_the_widest_hysteresis(
     middle = -15.0  # of the narrowest
     reports = [replace(at(offset), profile=profile) for offset in [middle] * 20 + [400] * 20 + [middle] * 20]
     assert crossings(reports, rules=rules) == [("in_sync", "unacceptable"), ("unacceptable", "in_sync")]
+
+
+def test_no_crossing_while_the_limit_lies_within_the_error_bar() -> None:
+    """A report that calls itself borderline never leads to an event that is sure."""
+    unsure = replace(at(LIMIT_MS + 15), verdict=Verdict.BORDERLINE,
+                     verdict_range=(Verdict.DETECTABLE, Verdict.UNACCEPTABLE))  # fmt: skip
+    assert crossings([at(0)] * 30 + [unsure] * 60) == [("in_sync", "detectable")]
+
+
+@pytest.mark.parametrize("limits", [own_profile(5, -5), own_profile(0, 0), own_profile(40, -60)])
+def test_own_limits_can_be_left_and_entered_again(limits: Profile) -> None:
+    state, found = EventState(), []
+    for number, offset_ms in enumerate([0] * 30 + [300] * 30 + [0] * 30):
+        report = replace(at(offset_ms), uptime_s=float(number), profile="own")
+        state, now = update(state, report, SETTINGS, limits)
+        found += [(event.before, event.after) for event in now if event.kind is EventKind.VERDICT]
+    assert found == [("in_sync", "unacceptable"), ("unacceptable", "in_sync")]
 
 
 def test_a_profile_that_nobody_knows_gives_no_verdict() -> None:

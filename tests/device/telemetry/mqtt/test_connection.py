@@ -112,8 +112,9 @@ def test_a_name_that_leads_nowhere() -> None:
         (says(b"HTTP/1.1 400 Bad Request\r\n\r\n"), False, "not MQTT 5"),
         (says(b"SSH-2.0-OpenSSH_9.2p1\r\n"), False, "MQTT"),
         (says(bytes([0x20, 3, 0, 0x42, 0])), False, "MQTT"),
-        (says(bytes([0x20, 0xFF, 0xFF, 0xFF, 0x7F]) + b"x" * 100), False, "MQTT"),
-        (says(WELCOME, bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F]) + b"x" * 100), False, "connection was lost"),
+        (says(bytes([0x20, 0xFF, 0xFF, 0xFF, 0x7F]) + b"x" * 100), True, "MQTT"),
+        (says(WELCOME, bytes([0x30, 0xFF, 0xFF, 0xFF, 0x7F]) + b"x" * 100), True, "a packet of 268435455 bytes"),
+        (says(WELCOME, bytes([0x34, 8, 0, 2]) + b"ab" + bytes([0, 7, 0]) + b"x"), True, "a message of QoS 2"),
         (says(b""), False, "MQTT"),
     ],
 )
