@@ -16,6 +16,7 @@ from typing import Any
 
 from convert.remote import Access, Remote, checked_host
 from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.gate import require_gate
 from device.bundles.signature import is_signed
 from device.bundles.trial import Standing
 from device.errors import AvdriftError, ModelError, ModelSignatureError, UsageError
@@ -49,15 +50,19 @@ class Outcome:
 
 
 def plan(
-    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, timeout_s: float = TIMEOUT_S,
-    dry_run: bool = False,
+    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False,
+    timeout_s: float = TIMEOUT_S, dry_run: bool = False,
 ) -> Job:  # fmt: skip
     """A bundle that is whole here. Raises ModelError before any device is touched."""
     bundle = load_bundle(folder)
     if not (is_signed(folder) or allow_unsigned):
         remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
         raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
-    given = {"--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade}
+    if not accept_worse:
+        require_gate(bundle.manifest, str(folder))
+    given = {
+        "--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade, "--accept-worse": accept_worse,
+    }  # fmt: skip
     return Job(folder, bundle, tuple(name for name, on in given.items() if on), timeout_s, dry_run)
 
 

@@ -73,16 +73,20 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     downgrade = argparse.ArgumentParser(add_help=False)
     downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a lower version than the current")
 
+    worse = argparse.ArgumentParser(add_help=False)
+    worse.add_argument("--accept-worse", action="store_true", help="accept models that their gate did not pass")
+
     model = commands.add_parser("model", help="install, activate and roll back models")
     below = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
     below.add_parser("list", parents=[common], help="what is installed")
-    install = below.add_parser("install", parents=[common, unsigned, downgrade], help="verify a bundle and keep a copy")
+    allowed = [common, unsigned, downgrade, worse]
+    install = below.add_parser("install", parents=allowed, help="verify a bundle and keep a copy")
     install.add_argument("bundle", type=Path)
     install.add_argument("--activate", action="store_true", help="and measure with it from now on")
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
     activate.add_argument("digest", help="its first digits (6 or more)")
     below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
-    verify = below.add_parser("verify", parents=[common, unsigned], help="check a bundle as install would")
+    verify = below.add_parser("verify", parents=[common, unsigned, worse], help="check a bundle as install would")
     verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
 
 
@@ -149,8 +153,9 @@ def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
 
 def _install(store: Store, options: argparse.Namespace) -> int:
     bundle = store.install(
-        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade
-    )
+        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
+        accept_worse=options.accept_worse,
+    )  # fmt: skip
     if options.activate:
         store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
     _tell(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
@@ -177,8 +182,11 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
             raise ModelMissingError("no models are installed and in use", where=str(store.folder), remedy=remedy)
         folder = store.path_of(digest)
         store.load(digest)  # its name must be its digest
-    unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
-    bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
+    in_use = options.bundle is None  # and was let in on purpose
+    bundle = verify_bundle(
+        folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
+        accept_worse=options.accept_worse or in_use,
+    )  # fmt: skip
     signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)

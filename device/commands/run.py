@@ -12,6 +12,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from device.analysis.listen import Heard, listen
+from device.bundles.gate import require_gate
 from device.bundles.rollout import following
 from device.bundles.store import Store
 from device.capture.container import AS_PLAYED
@@ -41,6 +42,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     """Those that only this command has."""
     run.add_argument("--source", metavar="FILE", help="a recording instead of camera and microphone, at real-time pace")
     run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
+    run.add_argument("--accept-worse", action="store_true", help="with --bundle: models that their gate did not pass")
     run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
     run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
 
@@ -63,6 +65,8 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     store = Store(state_dir) if bundle is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
+        if bundle is not None and file is None and not options.accept_worse:
+            require_gate(towers.manifest, str(bundle))
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(

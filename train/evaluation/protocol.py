@@ -127,7 +127,7 @@ def evaluate(
         calibration=calibration,
         rows=tuple(row(length_s, frames, found, seed) for (length_s, frames), found in measured.items()),
         corpora={name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
-        hopeless=tuple(_measure_hopeless(tracks, towers, calibration, seed)),
+        hopeless=tuple(hopeless_input(tracks, towers, calibration, seed)),
         reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
         slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
         errors_ms=tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
@@ -158,7 +158,8 @@ def row(window_s: float, search_frames: int, measured: list[Window], seed: int) 
     return Row(window_s, search_frames, figures(speech, seed), figures(silent, seed), figures(zero, seed))
 
 
-def _measure_hopeless(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+    """What of each kind of hopeless input, at each length, would get a number."""
     found: dict[tuple[str, float], list[bool]] = {}
     search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
     for kind, t in tqdm(cases(tracks, towers, np.random.default_rng(seed)), desc="hopeless", unit="case", disable=None):

@@ -21,6 +21,7 @@ from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
 from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
 from train.models.load import load_pair
@@ -47,12 +48,13 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
 
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
-    teachers: Sequence[Path] = (),
+    teachers: Sequence[Path] = (), start: Path | None = None,
 ) -> TowerPair:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
-    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average.
-    Raises ModelMissingError, ModelCorruptError for a teacher.
+    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average; with
+    `start`, a bundle, as that, which is then its teacher, and only its last layers are trained. Not both.
+    Raises ModelError for a teacher or a bundle.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
@@ -61,16 +63,19 @@ def fit(
         names = {"teachers": [run.name for run in teachers]} if teachers else {}
         describe_run(out, clips, config, replicas=workers.replicas, **names)
     with workers.scope():
-        return _fit(clips, validation, out, config, workers, teachers)
+        return _fit(clips, validation, out, config, workers, teachers, start)
 
 
 def _fit(
-    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers, teachers: Sequence[Path]
-) -> TowerPair:
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers,
+    teachers: Sequence[Path], start: Path | None,
+) -> TowerPair:  # fmt: skip
     keras.utils.set_random_seed(config.seed)
     pair = build_pair(config.dropout, config.shape_weight)
     if teachers:
         pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
+    if start:
+        begin_as(pair, start, clips, config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -85,13 +90,13 @@ def _fit(
         mask_share=config.mask_share, erase_share=config.erase_share,
     )  # fmt: skip
 
-    def mixed(done: int) -> Iterator[Any]:
+    def mixed(epoch: int) -> Iterator[Any]:
         kinds = [
             iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                         seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
+                         seed=config.seed + epoch * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
-        choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
+        choose = np.random.default_rng(config.seed + epoch)  # the same for all workers: they go in step
         while True:
             kind = kinds[int(choose.random() >= config.short_share)]
             for _ in range(workers.local_replicas):  # which go in step as well

@@ -31,7 +31,7 @@ class Stage:
     """One command of avdrift's. `settings`, `inputs` and the stages it is `after` are all that decides what it makes.
 
     begin: what to do before the command, in a folder that is there. resumes: whether the command goes on where it was
-    interrupted; all others begin anew.
+    interrupted; all others begin anew. incremental: whether it finds out by itself what of its folder is still right.
     """
 
     name: str
@@ -41,6 +41,7 @@ class Stage:
     after: Sequence[str] = ()
     begin: Callable[[], None] | None = None
     resumes: bool = False
+    incremental: bool = False
 
 
 def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None]) -> None:
@@ -58,7 +59,8 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
                 tell(f"done before ({duration(before['seconds'])})\n")
                 continue
             if before.get("fingerprint") != fingerprint or not stage.resumes:
-                _empty(folder)
+                if not (before and stage.incremental):
+                    _empty(folder)
                 before = {}
             began, spent = time.monotonic(), float(before.get("seconds", 0))
             _mark(folder, fingerprint, spent, done=False)
