@@ -118,6 +118,11 @@ def shard_name(file: str) -> str:
     return f"{name}.npz"
 
 
+def clip_of_shard(stem: str) -> str:
+    """The path that a shard's name was made of, unless that was too long."""
+    return stem.replace("%2F", "/").replace("%25", "%")
+
+
 def counted(faults: Sequence[Fault]) -> str:
     return f"{len(faults)} fault{'s' if len(faults) > 1 else ''}"
 

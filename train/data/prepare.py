@@ -37,6 +37,7 @@ from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 from train.data.shards import SHARD_FORMAT, UNREADABLE
 from train.files import sha256
+from train.progress import shown
 
 FACE_PX = 64
 
@@ -191,7 +192,7 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> in
     # Spawned: a fork of a process whose libraries have threads may wait for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(_work, job) for job in work]
-        for done in tqdm(as_completed(running), total=len(running), unit="clip", desc="prepare", disable=None):
+        for done in shown(as_completed(running), "prepare", len(running), "clip"):
             new, problem = done.result()
             made += new
             if problem:

@@ -14,13 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from device.features.contract import FRONT_END
 from train.data.shards import Clip
 from train.files import write_whole
 from train.fit.strategies import Workers
 from train.models.run_files import CHECKPOINT, STATE
+from train.progress import shown
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -113,11 +113,15 @@ def train(
         began = time.monotonic()
         reseed(model, epoch)
         with prefetched(workers.grouped(batches(epoch))) as source:
-            bar = tqdm(range(steps_per_epoch), desc=f"epoch {epoch}/{epochs}", disable=workers.quiet)
-            losses = [step(next(source))["loss"] for _ in bar]
+            steps = shown(
+                range(steps_per_epoch), f"batches, epoch {epoch} of {epochs}", epochs * steps_per_epoch, "batch",
+                before=(epoch - 1) * steps_per_epoch, quiet=not workers.is_chief,
+            )  # fmt: skip
+            losses = [step(next(source))["loss"] for _ in steps]
         figures = {
             "epoch": epoch,
             "loss": round(float(np.mean(losses)), 4),
+            "rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
             "seconds": round(time.monotonic() - began),
             **{key: round(value, 4) for key, value in judge(epoch).items()},
         }

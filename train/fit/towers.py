@@ -18,6 +18,8 @@ from train.data.augment import Augmentation
 from train.data.batches import Batches
 from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
+from train.evaluation.worst import watched
+from train.files import write_whole
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
 from train.fit.pretraining import learn_phones, learn_shapes
@@ -25,11 +27,17 @@ from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
 from train.models.load import load_pair
+from train.models.run_files import WATCHED
 from train.models.towers import LONG_TICKS, SHORT_TICKS, TowerPair, build_pair, keras_towers
 
 
-def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:
-    """Accuracy by window length, each clip against its own offset over its whole length."""
+def validate(
+    towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0, out: Path | None = None
+) -> dict[str, float]:
+    """Accuracy by window length, each clip against its own offset over its whole length.
+
+    out: a file for what people look at meanwhile, see `evaluation.worst`.
+    """
     calibration = Calibration(logit_scale=towers.logit_scale)
     tracks = [track(clip, towers) for clip in clips]
     truths = [own_offset(t, calibration)[0] for t in tracks]
@@ -43,6 +51,8 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
                                   random=random, max_shift_ms=min(300.0, search_ms / 2))
         ]  # fmt: skip
         result[f"{window_s:g}s"] = accuracy(measured)
+    if out is not None:
+        write_whole(out, watched(tracks, truths, calibration))
     return result
 
 
@@ -110,7 +120,7 @@ def _fit(
 
     def judge(epoch: int) -> dict[str, float]:
         wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
-        return validate(keras_towers(pair), validation) if wanted else {}
+        return validate(keras_towers(pair), validation, out=out / WATCHED) if wanted else {}
 
     train(
         pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,

@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
@@ -36,6 +35,7 @@ from train.fit.config import FitConfig
 from train.fit.towers import fit
 from train.models.encoders import Towers, bundle_towers
 from train.models.towers import keras_towers
+from train.progress import shown
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
@@ -130,7 +130,7 @@ def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
 def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
     # The least gain that keeps a clip is one of evidence without rivals; with them more of noise would pass.
     towers = replace(towers, rival_ticks=0)
-    return [track(clip, towers) for clip in tqdm(clips, desc="measure", unit="clip", disable=None)]
+    return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
 
 
 def clean(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from train.check.run import Checked
@@ -11,7 +12,9 @@ from train.model_card import read_card
 from train.retrain.check import require_enough, say_estimate
 from train.retrain.plan import stages_of
 from train.retrain.recipe import Recipe, read_recipe
+from train.retrain.report import REPORT
 from train.retrain.stages import run_stages
+from train.retrain.watch import Watcher
 
 
 def retrain(file: Path) -> Path:
@@ -23,7 +26,15 @@ def retrain(file: Path) -> Path:
     make_folder(work)
     if new:  # what goes on has told it before
         say_estimate(found, kind, recipe.values, work, tell_line)
-    run_stages(list(stages_of(recipe, kind, work, inputs_of(clips, found))), work, tell)
+    watcher = Watcher(work, clips, tell, terminal=sys.stdout.isatty())
+    tell_line(f"what is learnt meanwhile: {work / REPORT}")
+    try:
+        run_stages(list(stages_of(recipe, kind, work, inputs_of(clips, found))), work, tell, watcher)
+    except (KeyboardInterrupt, SystemExit):
+        tell_line(f"What is done is kept. To go on: avdrift-train retrain {file}")
+        raise
+    finally:
+        watcher.report()
     tell((work / "gate" / "gate.txt").read_text(encoding="utf-8"))
     return work / "bundle" / "int8"
 

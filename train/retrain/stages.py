@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from device import __version__
 from device.errors import AvdriftError, UsageError
 from train.files import sha256, write_whole
+from train.progress import duration
 from train.retrain.subprocesses import run_command
 
 MARK, LOG = "stage.json", "log.txt"
@@ -44,8 +46,12 @@ class Stage:
     incremental: bool = False
 
 
-def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None]) -> None:
+def run_stages(
+    stages: Sequence[Stage], work: Path, tell: Callable[[str], None], watch: Callable[[Path], None] = lambda _: None
+) -> None:
     """Bring all stages up to date, in order; `tell` gets pieces of text. Raises AvdriftError for the first to fail.
+
+    watch: called every second while a stage works, with its folder, and once after it.
 
     Raises UsageError where another process works in the folder, or a folder there is not of our making.
     """
@@ -68,7 +74,7 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
                 with _writing(folder):
                     if stage.begin:
                         stage.begin()
-                    run_command(stage.command, folder / LOG, lock, f"stage {stage.name}")
+                    run_command(stage.command, folder / LOG, lock, f"stage {stage.name}", partial(watch, folder))
             except BaseException as error:
                 _mark(folder, fingerprint, spent + time.monotonic() - began, done=False)
                 tell(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
@@ -140,10 +146,3 @@ def _locked(work: Path) -> Iterator[int]:
         raise UsageError(what, where=str(work), remedy=remedy) from error
     finally:
         os.close(lock)
-
-
-def duration(seconds: float) -> str:
-    """For people: the two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
