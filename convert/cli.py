@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from convert.canary import deploy_by_canary
 from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
 from convert.gate import accept
 from convert.kinds import KINDS
@@ -72,6 +73,7 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
         help=f"how long to wait for the trials' verdict; 0: not at all ({TIMEOUT_S:g})",
     )  # fmt: skip
+    sent.add_argument("--canary", type=_count, metavar="N", help="on N hosts first, on the others once they pass")
     sent.add_argument("--allow-unsigned", action="store_true", help="as of avdrift model install")
     sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
     sent.add_argument("--accept-worse", action="store_true", help="as of avdrift model install")
@@ -161,7 +163,11 @@ def _deploy(options: argparse.Namespace) -> int:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), tell)
+    access = Access(command, options.key, options.ssh_config)
+    if options.canary:
+        outcomes = deploy_by_canary(hosts, options.canary, job, access, tell)
+    else:
+        outcomes = deploy(hosts, job, access, tell)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -148,13 +148,26 @@ def _verdict(remote: Remote, job: Job, tell: Callable[[str], None], stopped: thr
         except AvdriftError as error:  # a network comes back
             outcome, words, failures = None, str(error), f" ({error})"
         if outcome is not None:
-            return outcome
+            return with_record(remote, outcome, job.bundle.digest)
         if passed_s > job.timeout_s or stopped.is_set():
             about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
             return Outcome(remote.host, Standing.ON_TRIAL.value, about, ModelError.exit_code)
         if words != told:
             tell(told := words)
         stopped.wait(_POLL_S)
+
+
+def with_record(remote: Remote, outcome: Outcome, digest: str) -> Outcome:
+    """With how the models have done there, where the avdrift there can tell."""
+    try:
+        told = remote.avdrift("model", "report", "--json")
+    except AvdriftError:  # one from before there was such a command
+        return outcome
+    found = next((each for each in told if each["digest"] and digest.startswith(str(each["digest"]))), {})
+    if not isinstance(share := found.get("coverage"), int | float):
+        return outcome
+    about = f"{outcome.about}; a number in {share:.0%} of {found.get('heard')} reports with a face and speech"
+    return replace(outcome, about=about)
 
 
 def _entry(remote: Remote, digest: str) -> dict[str, Any]:

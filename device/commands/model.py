@@ -19,6 +19,7 @@ from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verif
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.reporting.model_record import ModelRecord, read_records
 from device.state.disk import read_plain
 from device.state.ownership import become_owner
 
@@ -86,6 +87,7 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
     activate.add_argument("digest", help="its first digits (6 or more)")
     below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
+    below.add_parser("report", parents=[common], help="how well the models have done on this device")
     verify = below.add_parser("verify", parents=[common, unsigned, worse], help="check a bundle as install would")
     verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
 
@@ -94,6 +96,7 @@ def model_command(options: argparse.Namespace) -> int:
     """Run one of the commands; the exit code. Raises ModelError."""
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
+        "report": _report,
     }  # fmt: skip
     store = _store(options.store)
     with _readable(options, store.folder) as given:
@@ -191,6 +194,26 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
+
+
+def _report(store: Store, options: argparse.Namespace) -> int:
+    records = read_records(store.folder)
+    for record in reversed(records):
+        print(json.dumps(record.to_dict()) if options.json else _told_record(record))
+    if not records and not options.json:
+        print("nothing counted yet: avdrift has to run for some minutes")
+    return 0
+
+
+def _told_record(record: ModelRecord) -> str:
+    """The newest models first; confidence as counts of ten bins, from 0 to 1."""
+    share = "-" if record.coverage is None else f"{100 * record.coverage:.1f} %"
+    lines = [f"{record.model}: a number in {share} of {record.heard} reports with a face and speech"]
+    if any(record.confidence):
+        lines.append(f"  confidence, 0 to 1: {' '.join(map(str, record.confidence))}")
+    if record.reasons:
+        lines.append("  without a number: " + ", ".join(f"{name} {count}" for name, count in record.reasons.items()))
+    return "\n".join(lines)
 
 
 def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:

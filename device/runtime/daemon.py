@@ -19,6 +19,7 @@ from device.config.settings import MeasureSettings
 from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMeter
+from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator
@@ -69,7 +70,8 @@ class Daemon:
             Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
         )  # fmt: skip
         meter = HealthMeter(self._clock, state_dir or Path())
-        self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
+        self._records = ModelRecords(state_dir)
+        self._status = Status(self._core, sink, self._clock, meter, rig, events_lost, self._records)
         self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
         self._sink, self._models = sink, models
         self._drift_file = DriftFile(state_dir) if state_dir is not None else None
@@ -107,7 +109,7 @@ class Daemon:
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
         if not live:
-            self._drift_file = None  # a recording's time is its own
+            self._drift_file, self._records = None, ModelRecords(None)  # a recording is not where a device stands
         if self._drift_file is not None:
             self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
         self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)
@@ -131,6 +133,7 @@ class Daemon:
             self._look_after_models()
             self._core.tick()
             self._keep_drift()
+            self._records.add(self._core.last, self._clock.now_ns())
             self._status.look()
             self._beat()
             try:
@@ -212,6 +215,7 @@ class Daemon:
     def _end(self, handover: Handover) -> None:
         self._stopped = True
         self._keep_drift(at_once=True)
+        self._records.keep()
         self._operator.close()
         handover.close(discard=True)
         for reader in self._readers:
