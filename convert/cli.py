@@ -159,15 +159,15 @@ def _deploy(options: argparse.Namespace) -> int:
         accept_worse=options.accept_worse, timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
-    def tell(host: str, words: str) -> None:
+    def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
     access = Access(command, options.key, options.ssh_config)
     if options.canary:
-        outcomes = deploy_by_canary(hosts, options.canary, job, access, tell)
+        outcomes = deploy_by_canary(hosts, options.canary, job, access, report)
     else:
-        outcomes = deploy(hosts, job, access, tell)
+        outcomes = deploy(hosts, job, access, report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 

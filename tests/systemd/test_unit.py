@@ -50,9 +50,7 @@ def verified(tmp_path: Path, text: str) -> str:
     """What systemd-analyze has to say against it; a program that is not installed here is replaced by one that is."""
     file = tmp_path / "avdrift.service"
     file.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=120, check=False)
     return done.stderr + (f"exit code {done.returncode}" if done.returncode else "")
 
 

@@ -129,9 +129,7 @@ def test_each_skipped_clip_is_named_with_its_reason(
 
 
 @pytest.mark.slow
-def test_only_what_changed_is_made_again(
-    face: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_only_what_changed_is_made_again(face: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     if not face_model_path().is_file() or not face_model_path(LANDMARK_MODEL).is_file():
         pytest.skip("the models that find faces and lips are not here")
     out = tmp_path / "shards"
