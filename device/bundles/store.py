@@ -8,7 +8,6 @@ whole; what a killed command has left behind begins with a dot and is swept by t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -311,6 +310,8 @@ class Store:
             ) from error
 
     def _take(self, descriptor: int) -> None:
+        import fcntl  # POSIX only, as is the store
+
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -50,7 +50,7 @@ def open_recording(path: Path) -> av.container.InputContainer:
 
 
 def choose_tracks(
-    container: av.container.InputContainer, path: Path, which: TrackChoice
+    container: av.container.InputContainer, path: Path | str, which: TrackChoice
 ) -> tuple[av.VideoStream, av.AudioStream]:
     """The picture and the sound to read.
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    IpAddressText,
     LevelList,
     ListenText,
     Names,
@@ -98,6 +99,23 @@ class SourceSettings(Section):
         PathText(),
         "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
     )
+    url: str = _text("", AddressText(), "Instead of these, a stream such as rtsp://host/path, without a password.")
+    username: str = _text("", Text(200), "Name to give to the stream's server. Empty: none.")
+    password_file: str = _text(
+        "",
+        PathText(),
+        "File with the password alone, for {password} in url or with username. Empty: credential source-password.",
+    )
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        if values["url"] and values["file"]:
+            yield "url", "nothing, unless file is empty"
+        for name in ("username", "password_file", "ca_file"):
+            if values[name] and not values["url"]:
+                yield name, "nothing, unless url is given too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +234,7 @@ class PageSettings(Section):
 
     listen: str = _text(
         "127.0.0.1",
-        AddressText(),
+        IpAddressText(),
         "Where to answer. 127.0.0.1: on this computer only. 0.0.0.0 or ::: on the network. Empty: no page.",
     )
     port: float = _number(9754, Whole(1, 65535), "The port there.")

@@ -10,7 +10,7 @@ from typing import Any
 
 from device.analysis.offset_tracker import WindowResult
 from device.clock import Clock, SystemClock
-from device.records import NS_PER_MS, NS_PER_S, DriftClass, Report, State
+from device.records import NS_PER_MS, NS_PER_S, DriftClass, Fault, Reason, Report, State
 from device.reporting.timesync import clock_synced
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict_range
 from device.state.rig import Rig
@@ -36,6 +36,12 @@ def _evidence_age_s(result: WindowResult | None) -> float | None:
     if result is None or result.evidence_ns is None:
         return None
     return round((result.to_ns - result.evidence_ns) / NS_PER_S, 1)
+
+
+def _reason(result: WindowResult | None, state: State, fault: str | None) -> Reason | None:
+    if fault == Fault.STREAM_UNSYNCED:
+        return Reason.NO_SENDER_REPORTS
+    return result.reason if result and state is result.state else None
 
 
 class Reporter:
@@ -113,7 +119,7 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
             fault=fault,
-            reason=result.reason if result and state is result.state else None,
+            reason=_reason(result, state, fault),
             evidence_age_s=_evidence_age_s(result) if best else None,
             verdict_range=judged.ends,
         )

@@ -49,6 +49,7 @@ class Core:
     ) -> None:  # fmt: skip
         self.settings, self.reporter, self.load = settings, reporter, Load()
         self.queue = InputQueue(clock, drop_oldest=False)  # until it begins
+        self.source_delay_ns = 0  # what a live source itself adds
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
         self.last: Report | None = None
@@ -280,14 +281,15 @@ class Core:
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
             if self._source_fault or old:
-                state, result = State.STALLED, None
+                unsynced = self._source_fault == Fault.STREAM_UNSYNCED
+                state, result = State.STARTING if unsynced else State.STALLED, None
         state = state or self._unfilled(result)
         if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
-            video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped, captured_ns=captured_ns,
-            step=step,
+            video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped,
+            captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip
         if report.step_ms is not None and step is None:
             self._steps = StepWatch()  # the reports have shown it first: nobody is told twice

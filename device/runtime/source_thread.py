@@ -21,6 +21,7 @@ from device.errors import (
     DeviceHungError,
     DeviceMissingError,
     DevicePermissionError,
+    StreamError,
 )
 from device.records import NS_PER_S, Chunk, Fault, Frame
 from device.runtime.input_queue import InputQueue
@@ -35,6 +36,7 @@ ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device keeps its successor 
 _STEADY_S = 5.0  # a source that lived so long is opened again at once when it fails
 _NOTHING_GOOD_S = 2.0
 _NO_GAP_S = 1.0
+_ENDED = "ended"  # the word of a live source that nothing can come from any more
 
 _WORDS: dict[type[CaptureError], str] = {
     DeviceMissingError: "missing", DeviceBusyError: "busy", DevicePermissionError: "permission",
@@ -83,6 +85,7 @@ class Reader:
         self._orphans: list[tuple[threading.Thread, int]] = []  # of the measuring thread alone
         self._hung_ns: int | None = None  # since when a driver of our own process holds the device
         self._said = ""
+        self._over = f"{self.part}_{_ENDED}"
 
     # For the thread that measures
 
@@ -113,6 +116,11 @@ class Reader:
         """How far the open source's own clock is off, where it knows."""
         source = self._source
         return source.rate_ppm if source else None
+
+    @property
+    def delay_ns(self) -> int:
+        """What the open source itself adds to the time that passes until something is measured."""
+        return getattr(self._source, "delay_ns", 0)
 
     def supervise(self) -> None:
         """Looks after a thread that shows no sign of life; to be called a few times a second."""
@@ -182,6 +190,9 @@ class Reader:
                 break
             if self._clock.now_ns() - begun_ns > _STEADY_S * NS_PER_S:
                 pause_s = FIRST_PAUSE_S
+            if fault == self._over:
+                self._inputs.close()
+                break
             with self._changed:
                 if not self._in_charge(turn):
                     break
@@ -208,7 +219,10 @@ class Reader:
             # It may let go a moment later; while it does not, no attempt can succeed.
             self._hung_ns = (self._hung_ns or self._clock.now_ns()) if isinstance(error, DeviceHungError) else None
             self._log_once("%s", error)
-            return f"{self.part}_{_WORDS.get(type(error), 'lost')}"
+            word = error.word if isinstance(error, StreamError) else _WORDS.get(type(error), "lost")
+            if word == _ENDED and self.device is None:
+                self.failure = error  # it ended before it began
+            return f"{self.part}_{word}"
         except AvdriftError:  # a setting or an installation that cannot work: trying again does not help
             raise
         except Exception as error:  # drivers and their libraries raise whatever they like
@@ -221,12 +235,12 @@ class Reader:
                 return ""
             self._source, self.device = source, source.device
             self._alive_ns, self._woken, self._hung_ns = self._clock.now_ns(), False, None
-        stamps, missed = Stamps(), 0
+        stamps, missed = {Frame: Stamps(), Chunk: Stamps()}, 0  # each kind's times rise by themselves
         bad_ns: int | None = None  # since when there was nothing good
         for item in source:
-            now_ns, epoch = self._clock.now_ns(), stamps.epoch
-            whole = usable(item)
-            good = whole and stamps.accept(item.t_ns, now_ns)
+            now_ns, times = self._clock.now_ns(), stamps[type(item)]
+            epoch, whole = times.epoch, usable(item)
+            good = whole and times.accept(item.t_ns, now_ns)
             with self._changed:
                 if not self._in_charge(turn) or self._restarting or self._woken:
                     break
@@ -235,8 +249,8 @@ class Reader:
                 self._inputs.count_dropped(item, max(missed - before, 0) + (not good))
                 if good:
                     self.fault = bad_ns = None
-                    self.session += stamps.epoch - epoch
-                    self.jumps += stamps.epoch - epoch
+                    self.session += times.epoch - epoch
+                    self.jumps += times.epoch - epoch
                     self._inputs.put(item, self.part, self.session)
             if good:
                 continue
