@@ -20,6 +20,7 @@ from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
 from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
+from device.commands.memory_option import add_memory_option
 from device.commands.model import add_model_commands, add_store_option, model_command
 from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
@@ -73,6 +74,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
+    add_memory_option(measured)
     measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
