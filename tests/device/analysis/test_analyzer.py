@@ -180,7 +180,9 @@ class ScriptedFaces:
     def __init__(self, others: Iterable[tuple[int, float, float]]) -> None:
         self._others, self.now_s = list(others), 0.0
 
-    def detect(self, picture: object, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(
+        self, picture: object, region: tuple[float, float, float] | None = None, *, min_score: float = 0.5
+    ) -> list[Face]:
         places = {0} | {place for place, begin_s, end_s in self._others if begin_s <= self.now_s < end_s}
         found = [scripted_face(place) for place in sorted(places)]
         if region is None:
