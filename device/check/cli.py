@@ -109,7 +109,7 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
     for report in filter(None, (options.csv, options.junit, options.html, options.markers)):
         if not os.access(report.absolute().parent, os.W_OK):  # known before hours are spent
             refuse("its folder is not there, or cannot be written to", str(report), "Give another file name")
-        if report.exists() and not (report.is_file() and _is_report(report)):
+        if report.is_dir() or (report.is_file() and not _is_report(report)):
             refuse("exists already, and is no report", str(report), "Give another name, or delete it")
 
 
