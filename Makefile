@@ -86,14 +86,18 @@ lint: $(TEST_SET) ## lint and type check only
 	@$(PY) -m ruff check .
 	@$(PY) -m mypy
 
-format: $(TEST_SET) ## mend what ruff can: the order of imports and the like (code is laid out by hand)
+format: $(TEST_SET) ## format the code, and mend what ruff can
 	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
 
 lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with the newest versions that it allows)
 	@PYTHON=$(PY) tools/lock.sh $(if $(UPGRADE),--upgrade)
 
 outdated: $(TEST_SET) ## print which locked packages are behind
 	@PYTHON=$(PY) tools/outdated.sh
+
+release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of a tagged version, in dist/
+	@PYTHON=$(PY) tools/release.sh
 
 soak: setup-test ## 2,000 scripted faults through the whole daemon on simulated time (12 minutes)
 	@$(PY) -m tests.scripted.soak --times 50
@@ -107,7 +111,7 @@ uninstall: ## remove the service; configuration and models stay (as root)
 	@./systemd/install.sh --uninstall
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 has no ensurepip without python3-venv; its pip can fill an empty environment from outside, so neither

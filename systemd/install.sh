@@ -80,7 +80,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     local locked=(install --quiet --no-warn-script-location --require-hashes --only-binary :all:) lock
     rm -rf "$sources" && mkdir -p "$release" "$sources/tmp"
     # A copy, so that building leaves nothing behind in the clone; and its own folder for temporary files, because /tmp may be small.
-    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,device,train,convert} "$sources/"
+    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,avdrift,device,train,convert} "$sources/"
     export TMPDIR=$sources/tmp
     say "installing avdrift and what it needs into $release: some minutes"
     quietly "the virtual environment cannot be made" "Check that python3-venv is whole" \

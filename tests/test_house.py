@@ -15,7 +15,7 @@ import pytest
 from device import errors
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("device", "train", "convert")
+PACKAGES = ("avdrift", "device", "train", "convert")
 # Distribution in pyproject.toml -> the name under which it is imported; `tflite_runtime` is the older LiteRT.
 IMPORT_NAMES = {
     "ai-edge-litert": {"ai_edge_litert", "tflite_runtime"},

@@ -5,7 +5,6 @@ Only the daemon that holds the lock writes. Who reads takes a damaged file for n
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -55,7 +54,7 @@ class TrialFile:
         """Take the lock until this process ends; whether it is held. Raises OSError where it cannot be made."""
         if self._lock is None:
             descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            if _locked(descriptor, fcntl.LOCK_EX):
+            if _locked(descriptor, shared=False):
                 self._lock = descriptor
             else:
                 os.close(descriptor)
@@ -73,14 +72,16 @@ class TrialFile:
         except OSError:
             return False
         try:
-            return not _locked(descriptor, fcntl.LOCK_SH)
+            return not _locked(descriptor, shared=True)
         finally:
             os.close(descriptor)
 
 
-def _locked(descriptor: int, how: int) -> bool:
+def _locked(descriptor: int, *, shared: bool) -> bool:
+    import fcntl  # POSIX only, as is the daemon
+
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

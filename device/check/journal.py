@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import os
 import tempfile
@@ -102,6 +101,8 @@ class Journal:
         return json.dumps(row.to_dict(self._rules), allow_nan=False).encode("ascii") + b"\n"
 
     def _lock(self) -> None:
+        import fcntl  # POSIX only
+
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

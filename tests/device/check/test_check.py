@@ -135,7 +135,7 @@ def test_only_earlier_reports_are_overwritten(tmp_path: Path, capsys: Shown) -> 
     command = ["check", str(tmp_path / "a.mkv"), "--jobs", "1", "--csv"]
     (tmp_path / "talk.mp4").write_text("a film")
     assert main([*command, str(tmp_path / "talk.mp4")]) == 2
-    assert "is no report" in capsys.readouterr().err and (tmp_path / "talk.mp4").read_text() == "a film"
+    assert "another kind" in capsys.readouterr().err and (tmp_path / "talk.mp4").read_text() == "a film"
     for _ in range(2):
         assert main([*command, str(tmp_path / "out.csv")]) == 3
 
