@@ -84,6 +84,7 @@ class Reason(StrEnum):
     VOICE_NOT_OF_THIS_FACE = "voice_not_of_this_face"  # nobody in view fits what is heard
     BEYOND_SEARCH_RANGE = "beyond_search_range"  # the best offset lies at the end of what is searched
     AMBIGUOUS = "ambiguous"  # several offsets fit
+    NO_SENDER_REPORTS = "no_sender_reports"  # of an RTP stream, without which its tracks are not related
     LOW_FRAME_RATE = "low_frame_rate"  # of a whole recording: lips cannot be read from so few frames
     OFFSET_VARIES = "offset_varies"  # of a whole recording: no single number holds, its pieces or its drift do
 
@@ -99,6 +100,7 @@ class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     DETECTABLE = "detectable"
     UNACCEPTABLE = "unacceptable"
+    BORDERLINE = "borderline"  # a limit lies within the error bar of the offset
     UNKNOWN = "unknown"
 
 
@@ -151,6 +153,7 @@ class Report(Told):
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
     reason: Reason | None = None  # why there is no number, or why it rests on older evidence
     evidence_age_s: float | None = None  # how old the newest evidence behind the number is
+    verdict_range: tuple[Verdict, Verdict] | None = None  # the mildest and the severest within the error bar
 
 
 class Fault(StrEnum):
@@ -170,6 +173,16 @@ class Fault(StrEnum):
     MICROPHONE_LOST = "microphone_lost"
     MICROPHONE_SILENT = "microphone_silent"
     MICROPHONE_CLIPPED = "microphone_clipped"
+    STREAM_MISSING = "stream_missing"  # cannot be reached
+    STREAM_PERMISSION = "stream_permission"  # the server lets nobody in, or wants another password
+    STREAM_REFUSED = "stream_refused"  # gives nothing that may be measured
+    STREAM_STALLED = "stream_stalled"  # sends nothing
+    STREAM_LOST = "stream_lost"  # ended or broke off
+    STREAM_INCOMPLETE = "stream_incomplete"  # its picture or its sound is missing
+    STREAM_UNSYNCED = "stream_unsynced"  # no RTCP sender reports yet
+    STREAM_JUMPED = "stream_jumped"  # its time stamps have jumped
+    STREAM_CHANGED = "stream_changed"  # another size or rate
+    STREAM_SLOW = "stream_slow"  # comes later and later
     CLOCK_JUMPED = "clock_jumped"  # capture times that cannot be, or the time of a stream has jumped
     OVERLOADED = "overloaded"
     MODEL_FAILED = "model_failed"
@@ -228,6 +241,7 @@ class Health(Told):
     sources_reopened: int
     events_lost: int
     load_step: int  # back-pressure: 0 none, 1 fewer face detections, 2 also every second lip window
+    model_record: dict[str, Any] | None = None  # how the models in use have done here so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +261,7 @@ class Info(Told):
 
 class Verb(StrEnum):
     RECALIBRATE = "recalibrate"
+    UNDO_RECALIBRATE = "undo-recalibrate"
     RESET_CALIBRATION = "reset-calibration"
     SET_PROFILE = "set-profile"
     MODEL_ROLLBACK = "model-rollback"

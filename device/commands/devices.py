@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from device.errors import CaptureError
+from device.printable import printable
 
 CAMERA_LIBRARY = (
     "For the Raspberry Pi's own cameras install picamera2: sudo apt install python3-picamera2, and make the virtual "
@@ -98,10 +99,9 @@ def devices_command(options: argparse.Namespace, look: Callable[[], Devices] = d
     if options.json:
         print(json.dumps(asdict(found)))
     else:
-        text = as_toml(found)
-        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        print(as_toml(found))
         for note in found.notes:
-            print(f"avdrift: {_one_line(note)}", file=sys.stderr)
+            print(f"avdrift: {printable(note)}", file=sys.stderr)
     return 0 if found.cameras or found.microphones else CaptureError.exit_code
 
 
@@ -116,15 +116,10 @@ def _section(name: str, found: list[Found]) -> list[str]:
     lines = [f"[{name}]"]
     for number, each in enumerate(found):
         comment = "# or: " if number else ""
-        lines += [f"# {_one_line(each.about)}", f"{comment}device = {_toml(each.device)}"]
+        lines += [f"# {printable(each.about)}", f"{comment}device = {_toml(each.device)}"]
     return lines
 
 
 def _toml(text: str) -> str:
     """A basic string: JSON's, but that TOML has no pairs of surrogates."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _one_line(text: str) -> str:
-    """A device may call itself anything."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING
 from device.analysis.listen import Heard, listen
 from device.bundles.bundle import Bundle
 from device.clock import SystemClock
+from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle, default_store
 from device.commands.run import linger, measure_settings, run_recording, say_address, signals
 from device.commands.track_options import track_choice
 from device.config.settings import EventSettings, MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub
 from device.runtime.daemon import Daemon
 from device.runtime.sinks import page_sink
+from device.standards import Profile
 from device.telemetry.stdout_sink import Lines
 
 if TYPE_CHECKING:
@@ -37,17 +39,19 @@ def replay_command(options: argparse.Namespace) -> int:
             PageSettings(), report_every_s=settings.report_every_s, folder=Path(),
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
-    return _follow(settings, bundle, options.file, heard, page, realtime=speed == "realtime", as_lines=options.json)
+    realtime = speed == "realtime"
+    _, limits = chosen_limits(options)
+    return _follow(settings, limits, bundle, options.file, heard, page, realtime=realtime, as_lines=options.json)
 
 
 def _follow(
-    settings: MeasureSettings, bundle: Bundle, file: str, heard: Heard, page: PageSink | None, *, realtime: bool,
-    as_lines: bool,
+    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None, *,
+    realtime: bool, as_lines: bool,
 ) -> int:  # fmt: skip
     """The daemon on a recording."""
     lines = Lines(_STDOUT, as_json=as_lines)
-    sink = Announcer(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock())
-    daemon = Daemon(bundle, require_face_model(), settings, sink, view=page.view if page else None)
+    sink = EventPublisher(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock(), limits)
+    daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = lambda: daemon.position_s
     lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
     with closing(sink):

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
+from device.addresses import parse_address, without_secrets
 from device.config.log_levels import parse_levels
+from device.errors import UsageError
 
 _MAX_PATH_BYTES = 4095  # Linux's own limit
 _LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
@@ -130,6 +132,22 @@ class PathText:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressText:
+    """The address of a stream without a password in it, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            return not value or not parse_address(value).has_password
+        except UsageError:
+            return False
+
+    def __str__(self) -> str:
+        return "an address of rtsp(s), rtmp(s), http(s), udp, rtp, srt or rist, without a password; or nothing"
+
+
+@dataclass(frozen=True, slots=True)
 class ListenText:
     """An address of this computer with a port, as text; or nothing."""
 
@@ -141,7 +159,7 @@ class ListenText:
 
 
 @dataclass(frozen=True, slots=True)
-class AddressText:
+class IpAddressText:
     """An IP address of this computer, or nothing."""
 
     def takes(self, value: object) -> bool:
@@ -179,7 +197,7 @@ class LevelList:
         return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
-TextKind: TypeAlias = AddressText | LevelList | ListenText | Names | PathText | Text | TopicText
+TextKind: TypeAlias = AddressText | IpAddressText | LevelList | ListenText | Names | PathText | Text | TopicText
 
 
 def shown(value: object) -> str:
@@ -190,7 +208,7 @@ def shown(value: object) -> str:
         case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
             return "a huge number"
         case int() | float() | str():
-            text = repr(value)
+            text = without_secrets(repr(value))
             return text if len(text) <= 60 else text[:57] + "..."
         case dict():
             return "a table"

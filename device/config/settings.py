@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    IpAddressText,
     LevelList,
     ListenText,
     Names,
@@ -26,7 +27,7 @@ from device.config.section import Section, annotated
 from device.config.section import flag as _flag
 from device.config.section import number as _number
 from device.config.section import text as _text
-from device.standards import DEFAULT_PROFILE, PROFILES
+from device.standards import DEFAULT_PROFILE, OWN_PROFILE, PROFILE_NAMES, Profile, own_profile
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
@@ -50,9 +51,28 @@ class MeasureSettings(Section):
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
     profile: str = _text(
-        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+        DEFAULT_PROFILE,
+        Names(PROFILE_NAMES),
+        f"The standard whose limits give the verdict; {OWN_PROFILE}: those of [limits].",
+        live=True,
     )
     stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(Section):
+    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
+
+    early_ms: float = _number(
+        40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True
+    )
+    late_ms: float = _number(
+        -60.0, Range(-5000, 0), "Audio that is late by more than this, in ms and negative, is unacceptable.", live=True
+    )
+
+    @property
+    def profile(self) -> Profile:
+        return own_profile(self.early_ms, self.late_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +99,23 @@ class SourceSettings(Section):
         PathText(),
         "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
     )
+    url: str = _text("", AddressText(), "Instead of these, a stream such as rtsp://host/path, without a password.")
+    username: str = _text("", Text(200), "Name to give to the stream's server. Empty: none.")
+    password_file: str = _text(
+        "",
+        PathText(),
+        "File with the password alone, for {password} in url or with username. Empty: credential source-password.",
+    )
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
+    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        if values["url"] and values["file"]:
+            yield "url", "nothing, unless file is empty"
+        for name in ("username", "password_file", "ca_file"):
+            if values[name] and not values["url"]:
+                yield name, "nothing, unless url is given too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +202,11 @@ class MqttSettings(Section):
         Names(("off", "read", "all")),
         "Commands to take from whoever may publish there. read: diagnostics only. off: none.",
     )
+    commands_secret_file: str = _text(
+        "",
+        PathText(),
+        "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
+    )
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )
@@ -182,6 +224,8 @@ class MqttSettings(Section):
                 yield name, f"nothing, unless {other} is given too"
         if values["password_file"] and not values["username"]:
             yield "password_file", "nothing, unless username is given too"
+        if values["commands_secret_file"] and values["commands"] != "all":
+            yield "commands_secret_file", 'nothing, unless commands = "all"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +234,7 @@ class PageSettings(Section):
 
     listen: str = _text(
         "127.0.0.1",
-        AddressText(),
+        IpAddressText(),
         "Where to answer. 127.0.0.1: on this computer only. 0.0.0.0 or ::: on the network. Empty: no page.",
     )
     port: float = _number(9754, Whole(1, 65535), "The port there.")
@@ -226,11 +270,13 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
     page: PageSettings = field(default_factory=PageSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
     "measure": MeasureSettings,
+    "limits": LimitSettings,
     "model": ModelSettings,
     "source": SourceSettings,
     "camera": CameraSettings,

@@ -29,7 +29,7 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 class MouthCrop:
     """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins.
 
-    faces: how many are in the picture. points: the smoothed key points that the crop was cut by. lane: which of the
+    faces: how many are in the picture. points: the smoothed key points that the crop was cut by. face_id: which of the
     faces that are followed at the same time.
     """
 
@@ -38,7 +38,7 @@ class MouthCrop:
     track: int
     faces: int
     points: KeyPoints | None = None
-    lane: int = 0
+    face_id: int = 0
 
 
 def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> npt.NDArray[np.float64]:

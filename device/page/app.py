@@ -227,5 +227,3 @@ def _record(record: Any) -> Response:
 
 def _nothing(error: str, status: int = 503) -> Response:
     return JSONResponse({"error": error}, status)
-
-

@@ -24,6 +24,7 @@ _BACKLOG = 64
 _HANDSHAKE_S, _GOODBYE_S = 5.0, 0.3
 _MAX_HEAD_BYTES = 16_384
 
+
 def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     """TLS 1.2 or newer with this certificate. Raises TransportError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from device.clock import Clock, SystemClock
 from device.config.settings import Config, LogSettings, PageSettings
 from device.records import Command
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub, Sink
 from device.runtime.recalibration import LASTS_S
 from device.telemetry.log_sink import LogSink
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from device.telemetry.mqtt.sink import MqttSink
 
 
-class Outlets:
+class Sinks:
     """`sink` is the one for the daemon. `more` are sinks that somebody else has made, and that come first."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Outlets:
         self._page = page
         if page is not None:
             sinks.append(page)
-        self.sink = Announcer(Hub(sinks), config.events, clock)
+        self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Where commands from outside go."""
@@ -66,7 +66,7 @@ class Outlets:
         """What a reload may change; safe from any thread."""
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
-        self.sink.take_settings(config.events)
+        self.sink.take_settings(config.events, config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log

@@ -50,9 +50,7 @@ def verified(tmp_path: Path, text: str) -> str:
     """What systemd-analyze has to say against it; a program that is not installed here is replaced by one that is."""
     file = tmp_path / "avdrift.service"
     file.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", text))
-    done = subprocess.run(
-        ["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run(["systemd-analyze", "verify", file], capture_output=True, text=True, timeout=120, check=False)
     return done.stderr + (f"exit code {done.returncode}" if done.returncode else "")
 
 
@@ -125,7 +123,8 @@ def test_it_is_watched_and_can_be_reloaded(unit: dict[str, list[str]]) -> None:
 def test_folders_credentials_and_limits(unit: dict[str, list[str]]) -> None:
     for key in ("StateDirectory", "RuntimeDirectory", "ConfigurationDirectory", "User", "Group"):
         assert unit[key] == ["avdrift"], key
-    assert unit["LoadCredential"] == ["mqtt-password:avdrift.mqtt-password"], "a relative one may be missing"
+    credentials = [f"{name}:avdrift.{name}" for name in ("mqtt-password", "mqtt-commands-secret")]
+    assert unit["LoadCredential"] == credentials, "a relative one may be missing"
     for key in ("MemoryMax", "CPUQuota", "TasksMax", "OOMPolicy"):
         assert len(unit[key]) == 1, key
 

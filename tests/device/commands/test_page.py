@@ -75,5 +75,5 @@ def test_without_a_daemon_the_address_is_printed_and_that_nobody_answers(
 ) -> None:
     monkeypatch.setattr("device.commands.page._THERE_S", 0.1)
     assert main(["page", *config(f"port = {free_port()}")]) == 5
-    told = capsys.readouterr()
-    assert told.out.startswith("http://") and "systemctl start avdrift" in told.err
+    result = capsys.readouterr()
+    assert result.out.startswith("http://") and "systemctl start avdrift" in result.err

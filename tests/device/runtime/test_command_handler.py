@@ -166,6 +166,18 @@ def test_where_nothing_is_measured_nothing_is_calibrated(tmp_path: Path) -> None
     assert load_rig(tmp_path) == rig
 
 
+def test_a_calibration_is_undone(tmp_path: Path) -> None:
+    first, second = (Rig(bias_ms, 1.0, 1, "the Frame", "the Chunk") for bias_ms in (12.0, 30.0))
+    store_rig(tmp_path, first)
+    store_rig(tmp_path, second)
+    with live(rig=second, state_dir=tmp_path) as on:
+        on.clock.sleep(2)
+        found = Asked(on, Verb.UNDO_RECALIBRATE).result(2)
+        assert (found["ok"], found["before_ms"], found["bias_ms"]) == (True, 30.0, 12.0)
+        assert on.collector.infos[-1].bias_ms == 12.0
+    assert load_rig(tmp_path) == first
+
+
 # Answers always come
 
 
