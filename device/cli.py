@@ -73,6 +73,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
+    measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
     add_check_command(commands, [bundle, search])

@@ -241,6 +241,7 @@ class Health(Told):
     sources_reopened: int  # camera and microphone, after failures
     events_lost: int  # for which there was no room while the broker was away
     load_step: int  # back-pressure: 0 none, 1 fewer face detections, 2 also every second lip window
+    model_record: dict[str, Any] | None = None  # how the models in use have done here so far
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from device.standards import verdict_range
 from device.sync.timeline import Point
 
 COLUMNS = ("t_s", "offset_ms", "low_ms", "high_ms", "confidence", "state", "verdict")
+PICTURES = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff")  # how those that matplotlib writes begin
 _BAND = 2.0  # standard errors: 95 %
 _LEAST_SPAN_MS = 120.0
 

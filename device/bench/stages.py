@@ -14,7 +14,7 @@ from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
-from device.features.face import Face, FaceDetector
+from device.features.face import MIN_SCORE, Face, FaceDetector
 from device.features.logmel import LogMelStream
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import MouthTracker
@@ -139,8 +139,8 @@ class _RecordingDetector(FaceDetector):
         self.looks: list[tuple[Picture, Region]] = []
         self.found: list[list[Face]] = []
 
-    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
-        faces = super().detect(picture, region)
+    def detect(self, picture: Picture, region: Region = None, *, min_score: float = MIN_SCORE) -> list[Face]:
+        faces = super().detect(picture, region, min_score=min_score)
         self.looks.append((picture, region))
         self.found.append(faces)
         return faces
@@ -152,7 +152,7 @@ class _ReplayedDetector(FaceDetector):
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
 
-    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
+    def detect(self, picture: Picture, region: Region = None, *, min_score: float = MIN_SCORE) -> list[Face]:
         return next(self._found)
 
 

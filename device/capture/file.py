@@ -40,7 +40,7 @@ from device.capture.tracks import GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
-DEFAULT_MAX_HEIGHT = 480
+DEFAULT_MAX_HEIGHT = 1080  # in which a face of 60 pixels can be read
 MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
@@ -54,7 +54,7 @@ class FileSource(Closing):
     """The frames and chunks of a recording, in order of time, streamed at bounded memory.
 
     path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
-    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 480.
+    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 1080.
     threads: decoder threads; more than one decodes several frames at once.
     which: the tracks and the channel, where not those that a player would take.
     Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only

@@ -21,6 +21,7 @@ from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
 from device.commands.limit_options import add_limit_options, chosen_limits
 from device.commands.model import chosen_bundle
+from device.commands.output_file import check_output
 from device.config.file import load_config
 from device.config.settings import SEARCH_MS, MeasureSettings
 from device.errors import UsageError
@@ -31,7 +32,6 @@ from device.standards import limits_of
 ALL_WITHIN_LIMITS, BEYOND_LIMITS, SOME_UNREADABLE = 0, 1, 3
 _MAX_JOBS = 64
 _REPORT_HEADS = (b"file,result,", b"<?xml ", b"<!DOCTYPE html>", b"name,comment,", b"TITLE:", b'{\n    "OTIO_SCHEMA"')
-_LONGEST_HEAD = 32
 _LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000  # of a file: ten times real time of the thinnest films on a slow computer
 
 
@@ -57,6 +57,7 @@ def add_check_command(
     check.add_argument(
         "--markers", type=Path, metavar="FILE.otio|.edl|.csv", help="steps and pieces for an editor; of one recording"
     )
+    check.add_argument("--force", action="store_true", help="let reports overwrite files that are none")
     check.add_argument(
         "--beam", nargs=argparse.REMAINDER, metavar="OPTION",
         help="on Apache Beam; must come last, as all that follows is for Beam, such as --runner FlinkRunner",
@@ -109,14 +110,7 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
     for report in filter(None, (options.csv, options.junit, options.html, options.markers)):
         if not os.access(report.absolute().parent, os.W_OK):  # known before hours are spent
             refuse("its folder is not there, or cannot be written to", str(report), "Give another file name")
-        if report.exists() and not (report.is_file() and _is_report(report)):
-            refuse("exists already, and is no report", str(report), "Give another name, or delete it")
-
-
-def _is_report(path: Path) -> bool:
-    """Whether it may be overwritten: empty, or an earlier report."""
-    with path.open("rb") as file:
-        return file.read(_LONGEST_HEAD).startswith(_REPORT_HEADS) or path.stat().st_size == 0
+        check_output(report, _REPORT_HEADS, force=options.force)
 
 
 def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:

@@ -48,7 +48,7 @@ th[aria-sort=descending] button::after { content: " ▼"; }
 td { border-bottom: 1px solid var(--line); padding: .3rem .8rem .3rem 0; vertical-align: top; }
 th { padding-right: .8rem; }
 td.file { overflow-wrap: anywhere; min-width: 14rem; }
-td.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
+td.number { white-space: nowrap; font-variant-numeric: tabular-nums; }
 .failed, .unreadable { color: var(--fail); } .unknown { color: var(--warn); } .passed { color: var(--ok); }
 .result { font-weight: 600; }
 small { opacity: .75; display: block; }
@@ -121,7 +121,7 @@ def _table_row(row: Row, rank: int, limits: Profile) -> str:
         f'<td data-key="{severity(severest)}">{verdict.replace("_", " ") if row.measured else "-"}</td>',
         _number_cell(drift_ppm, "-" if drift_ppm is None else f"{drift_ppm:+.1f} ±{found['drift_std_ppm']:.1f} ppm"),
         _number_cell(length_s, "-" if length_s is None else f"{length_s // 60:.0f}:{length_s % 60:04.1f}"),
-        f'<td data-key="{len(row.curve)}">{_curve(row, limits) if row.curve else ""}</td>',
+        f'<td data-key="{len(row.curve)}">{_curve(row, limits) if ends_ms(found) else ""}</td>',
     )
     return f"<tr>{''.join(cells)}</tr>"
 
@@ -133,10 +133,9 @@ def _number_cell(value: float | None, text: str) -> str:
 def _curve(row: Row, limits: Profile) -> str:
     """The offset over time, in front of the band that the limits allow."""
     assert row.measured is not None
-    end_s = max(row.measured["duration_s"], row.curve[-1][0])
-    points = row.curve[:: -(-len(row.curve) // _MAX_POINTS)]
-    offsets_ms = [offset_ms for _, offset_ms, _ in points]
-    shown_ms = [*offsets_ms, *ends_ms(row.measured)]
+    end_s = max(row.measured["duration_s"], *(t_s for t_s, _, _ in row.curve), 1.0)
+    points = row.curve[:: max(-(-len(row.curve) // _MAX_POINTS), 1)]
+    shown_ms = [*(offset_ms for _, offset_ms, _ in points), *ends_ms(row.measured)]
     low_ms = min(*shown_ms, 1.2 * limits.acceptable_late_ms, -1.0)
     high_ms = max(*shown_ms, 1.2 * limits.acceptable_early_ms, 1.0)
 
@@ -159,6 +158,6 @@ def _curve(row: Row, limits: Profile) -> str:
           for t_s, ms, std_ms in points),
         *(f'<circle class="dot" cx="{x(t_s)}" cy="{y(ms)}" r="{_DOT}"/>' for t_s, ms, _ in points),
     ]  # fmt: skip
-    title = escape(f"{min(offsets_ms):+.0f} to {max(offsets_ms):+.0f} ms over {end_s:.0f} s")
+    title = escape(f"{min(shown_ms):+.0f} to {max(shown_ms):+.0f} ms over {end_s:.0f} s")
     size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
     return f'<svg {size} role="img" aria-label="{title}"><title>{title}</title>{"".join(shapes)}</svg>'

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.check.row import Result, Row, Rules, offset_text, shown_name
 from device.check.tables import cannot_write
 from device.errors import UsageError
 from device.printable import printable
+
+if TYPE_CHECKING:
+    from junitparser import TestCase
 
 _SUITE = "avdrift check"
 
@@ -24,28 +28,31 @@ def require_junit() -> None:
 
 def write_junit(rows: Sequence[Row], rules: Rules, path: Path) -> None:
     """Failed: a failure; unreadable: an error; unknown: skipped. Raises UsageError where it cannot be written."""
-    from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
+    from junitparser import TestSuite
 
-    kinds = {Result.FAILED: Failure, Result.UNREADABLE: Error, Result.UNKNOWN: Skipped}
     suite = TestSuite(_SUITE)
     limits = rules.limits
     suite.add_property("profile", rules.profile)
     suite.add_property("limits_ms", f"{limits.acceptable_late_ms:g} to {limits.acceptable_early_ms:g}")
     suite.add_property("fail_on", " ".join(rules.fail_on))
     suite.add_property("model", rules.model)
-    for row in rows:
-        case = TestCase(shown_name(row.file), classname=_SUITE.replace(" ", "."), time=row.took_s)
-        if row.result in kinds:
-            offset = f"{offset_text(row.measured)}: " if row.measured and row.result is Result.FAILED else ""
-            case.result = [kinds[row.result](printable(offset + (row.problem or "")), row.result.value)]
-        if row.measured:
-            damaged = f", damaged: {row.measured['damaged']}" if row.measured["damaged"] else ""
-            case.system_out = printable(f"{offset_text(row.measured)}, {row.measured['verdict']}{damaged}")
-        suite.add_testcase(case)
-    document = JUnitXml(_SUITE)
-    document.add_testsuite(suite)
-    document.update_statistics()  # type: ignore[no-untyped-call]
+    suite.add_testcases([_case(row) for row in rows])  # at once: each alone would count all of them anew
     try:
-        document.write(str(path), pretty=True)
+        # The suite itself is the root, as the schema of Jenkins allows; that of junitparser's `testsuites` it does not.
+        suite.write(str(path), pretty=True)
     except OSError as error:
         raise cannot_write(path, error) from error
+
+
+def _case(row: Row) -> TestCase:
+    from junitparser import Error, Failure, Skipped, TestCase
+
+    kinds = {Result.FAILED: Failure, Result.UNREADABLE: Error, Result.UNKNOWN: Skipped}
+    case = TestCase(shown_name(row.file), classname=_SUITE.replace(" ", "."), time=row.took_s)
+    if row.result in kinds:
+        offset = f"{offset_text(row.measured)}: " if row.measured and row.result is Result.FAILED else ""
+        case.result = [kinds[row.result](printable(offset + (row.problem or "")), row.result.value)]
+    if row.measured:
+        damaged = f", damaged: {row.measured['damaged']}" if row.measured["damaged"] else ""
+        case.system_out = printable(f"{offset_text(row.measured)}, {row.measured['verdict']}{damaged}")
+    return case

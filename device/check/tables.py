@@ -44,10 +44,10 @@ def totals(rows: Sequence[Row]) -> str:
 def print_table(rows: Sequence[Row]) -> None:
     """All files, worst first, as wide as the terminal allows."""
     from rich.console import Console  # a third of a second that other commands do not need
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    table = Table("result", "offset", "verdict", "file", "note", box=None, pad_edge=False)
+    table = Table("result", "offset", "verdict", Column("file", overflow="fold"), "note", box=None, pad_edge=False)
     for row in worst_first(rows)[:_MAX_ROWS]:
         cells = (_offset(row), _verdict(row), shown_name(row.file), _note(row, "{}"))
         table.add_row(Text(row.result, _STYLES[row.result]), *map(Text, cells))

@@ -10,10 +10,11 @@ from typing import Any
 
 from device.analysis.listen import listen
 from device.analysis.measure import Measured, measure_timeline
-from device.analysis.plot import write_csv, write_plot
+from device.analysis.plot import COLUMNS, PICTURES, write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle
+from device.commands.output_file import check_output
 from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
@@ -36,6 +37,10 @@ _REASONS = {
 def measure_command(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
+    if options.csv:
+        check_output(options.csv, (",".join(COLUMNS).encode(),), force=options.force)
+    if options.plot:
+        check_output(options.plot, PICTURES, force=options.force)
     kind = {kind.name: kind for kind in MEASURING}[options.model]
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms

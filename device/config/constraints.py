@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
-from device.addresses import SCHEMES, parse_address, without_secrets
+from device.addresses import parse_address, without_secrets
 from device.config.log_levels import parse_levels
 from device.errors import UsageError
 
@@ -144,7 +144,7 @@ class AddressText:
             return False
 
     def __str__(self) -> str:
-        return f"an address ({', '.join(SCHEMES)}) without a password, which belongs into password_file; or nothing"
+        return "an address of rtsp(s), rtmp(s), http(s), udp, rtp, srt or rist, without a password; or nothing"
 
 
 @dataclass(frozen=True, slots=True)

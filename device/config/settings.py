@@ -104,8 +104,7 @@ class SourceSettings(Section):
     password_file: str = _text(
         "",
         PathText(),
-        "File with the stream's password and nothing else. It stands where url says {password}, or with username. "
-        "Empty: the credential source-password of the service.",
+        "File with the password alone, for {password} in url or with username. Empty: credential source-password.",
     )
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
     transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")

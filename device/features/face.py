@@ -21,7 +21,7 @@ from device.pictures import Picture
 from device.records import RgbImage
 
 _INPUT_PX = 128
-_MIN_SCORE = 0.5
+MIN_SCORE = 0.5
 _SAME_FACE_OVERLAP = 0.3
 
 Points = npt.NDArray[np.float32]  # [n, 2], x then y
@@ -60,7 +60,9 @@ class FaceDetector:
     def __init__(self, model_path: Path) -> None:
         self._model = Model(model_path.read_bytes(), name="face detector")
 
-    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(
+        self, picture: Picture, region: tuple[float, float, float] | None = None, *, min_score: float = MIN_SCORE
+    ) -> list[Face]:
         """Faces, best first. `region` is a square (centre x, centre y, side) in pixels; default: the whole picture."""
         height, width = picture.shape[:2]
         x, y, side = region or (width / 2, height / 2, float(max(width, height)))
@@ -68,7 +70,7 @@ class FaceDetector:
         patch = _square(picture, x - side / 2, y - side / 2, side)
         boxes, logits = self._model(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -60, 60)))
-        likely = np.flatnonzero(scores >= _MIN_SCORE)
+        likely = np.flatnonzero(scores >= min_score)
         likely = likely[np.argsort(-scores[likely])]
         found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []

@@ -1,9 +1,9 @@
 """Who is in the picture: faces found a few times a second, each followed on its own, each frame's mouths cut.
 
 Method: the detector runs every 320 ms on a region around each known face, and on the whole picture where one is missing
-and every two seconds, as somebody may have come. At most three faces are followed, the largest ones first. One goes
-on through cuts: what is then in it is another track. Key points are smoothed with detections before and after a frame,
-which delays crops by 0.4 s.
+and every two seconds, as somebody may have come. Where it shows nobody, two tiles of it are searched as well, as faces
+may be small. At most three faces are followed, the largest ones first, on through cuts: what is then in it is another
+track. Key points are smoothed with detections before and after a frame, which delays crops by 0.4 s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from device.features.face import Face, FaceDetector, add_others
 from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
+from device.features.tiles import TileSearch, detect_near
 from device.pictures import Picture
 from device.records import NS_PER_MS, NS_PER_S, Frame
 
@@ -24,7 +25,6 @@ DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 an
 LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection there is an empty room, not a mouth
 _LOOK_AROUND_NS = 2 * NS_PER_S
 _LOST_AFTER_NS = 500 * NS_PER_MS
-_REGION_PER_BOX = 2.0
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
 _SAME_FACE_SCALE = 1.5
 
@@ -72,6 +72,7 @@ class MouthTracker:
 
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0, max_faces: int = MAX_FACES) -> None:
         self._detector, self._margin_px = detector, margin_px
+        self._tiles = TileSearch(detector)
         self.max_faces = max_faces  # may be lowered at any time
         self.favourite: int | None = None  # the face that goes last when there are too many
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
@@ -130,8 +131,7 @@ class MouthTracker:
         for face in known:
             if any(_same_face(_points(face), _points(other)) for other in found):
                 continue
-            (x, y, w, h) = face.box
-            near = self._detector.detect(frame.picture, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
+            near = detect_near(self._detector, frame.picture, face)
             missing = missing or not near
             add_others(found, near)
         around = self.max_faces > 1 and (
@@ -140,6 +140,8 @@ class MouthTracker:
         if missing or around:
             self._looked_around_ns = frame.t_ns
             add_others(found, self._detector.detect(frame.picture))
+            if not found:
+                found = self._tiles.look(frame.picture)
             self._faces = len(found)
         return found
 

@@ -14,7 +14,8 @@ from device.clock import Clock
 from device.features.chunks import ends_step
 from device.records import Chunk, Frame
 
-MAX_FRAMES = 40  # 1.6 s at 25 fps; a picture is up to a megabyte
+MAX_FRAMES = 40  # 1.6 s at 25 fps
+MAX_PICTURE_BYTES = 64_000_000  # 1.6 s at 25 fps and 720p; fewer of what is larger
 MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
@@ -45,7 +46,7 @@ class InputQueue:
         self._max_frames, self._max_chunks = max_frames, max_chunks
         self._frames: deque[QueuedItem] = deque()
         self._chunks: deque[QueuedItem] = deque()
-        self._count = 0
+        self._picture_bytes = self._count = 0
         self._closed = False
         self._resting = threading.Condition()
         self._step_came = False
@@ -53,17 +54,17 @@ class InputQueue:
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Hand one over; False when nobody takes any more."""
         with self.changed:
-            is_frame = isinstance(item, Frame)
-            lane, limit = (self._frames, self._max_frames) if is_frame else (self._chunks, self._max_chunks)
+            lane = self._frames if isinstance(item, Frame) else self._chunks
             if not self._drop_oldest:
-                self._clock.wait_for(self.changed, lambda: len(lane) < limit or self._closed)
+                self._clock.wait_for(self.changed, lambda: not self._is_full(lane) or self._closed)
             if self._closed:
                 return False
-            if len(lane) >= limit:
-                lane.popleft()
+            while self._is_full(lane):
+                self._picture_bytes -= _picture_bytes(lane.popleft().item)
                 self.overflowed += 1
                 self.count_dropped(item)
             self._count += 1
+            self._picture_bytes += _picture_bytes(item)
             lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
@@ -91,7 +92,9 @@ class InputQueue:
             if not lanes:
                 return None
             self.changed.notify_all()
-            return min(lanes, key=lambda lane: lane[0].number).popleft()
+            given = min(lanes, key=lambda lane: lane[0].number).popleft()
+            self._picture_bytes -= _picture_bytes(given.item)
+            return given
 
     @property
     def waiting(self) -> bool:
@@ -106,7 +109,15 @@ class InputQueue:
 
     def fill(self) -> float:
         """Of the fuller lane: 0 is empty, 1 is full."""
-        return max(len(self._frames) / self._max_frames, len(self._chunks) / self._max_chunks)
+        return max(
+            len(self._frames) / self._max_frames, self._picture_bytes / MAX_PICTURE_BYTES,
+            len(self._chunks) / self._max_chunks,
+        )  # fmt: skip
+
+    def _is_full(self, lane: deque[QueuedItem]) -> bool:
+        if lane is self._chunks:
+            return len(lane) >= self._max_chunks
+        return len(lane) >= self._max_frames or self._picture_bytes >= MAX_PICTURE_BYTES
 
     def close(self, *, discard: bool = False) -> None:
         with self.changed:
@@ -114,4 +125,9 @@ class InputQueue:
             if discard:
                 self._frames.clear()
                 self._chunks.clear()
+                self._picture_bytes = 0
             self.changed.notify_all()
+
+
+def _picture_bytes(item: Frame | Chunk) -> int:
+    return item.picture.nbytes if isinstance(item, Frame) else 0

@@ -26,7 +26,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
 from device.errors import CaptureError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.data.clips import ClipRow, read_rows
+from train.data.clip_table import ClipRow, read_rows, shard_name
 from train.data.landmarks import fetch_landmark_model
 from train.data.prepare import prepare_clip
 
@@ -64,7 +64,7 @@ def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
         FileSystems.create(_join(out, SKIPPED)).close()  # whether it can be written shows here, and not after hours
     except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
         raise UsageError(f"cannot be used ({error})", where=out, remedy="Choose another folder") from error
-    todo = [row for row in rows if shard_name(row) not in there]
+    todo = [row for row in rows if shard_name(row.file) not in there]
     skipped: list[dict[str, str]] = []
     if todo:
         with beam.Pipeline(options=options) as pipeline:
@@ -93,10 +93,6 @@ def read_remote_rows(clips: str) -> list[ClipRow]:
             raise type(error)(error.what, where=_join(clips, "clips.csv"), remedy=error.remedy) from error
 
 
-def shard_name(row: ClipRow) -> str:
-    return f"{Path(row.file).stem}.npz"
-
-
 class PrepareClip(beam.DoFn):
     """A clip's row in; nothing out when its shard is there, `{file, problem}` as JSON when the clip cannot be used."""
 
@@ -109,10 +105,10 @@ class PrepareClip(beam.DoFn):
         cv2.setNumThreads(1)
 
     def process(self, row: ClipRow) -> Iterator[str]:
-        source, shard = _join(self._clips, row.file), _join(self._out, shard_name(row))
+        source, shard = _join(self._clips, row.file), _join(self._out, shard_name(row.file))
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / f"clip{Path(row.file).suffix}"
-            made = Path(folder) / shard_name(row)
+            made = Path(folder) / shard_name(row.file)
             try:
                 _download(source, local)
                 prepare_clip(local, row, made)

@@ -6,6 +6,7 @@ is installed. FFmpeg's own names: https://ffmpeg.org/ffmpeg-protocols.html
 
 from __future__ import annotations
 
+import logging
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ _PROBE_US = "4000000"  # until a key picture tells its size
 _BUFFER_BYTES = "1000000"  # of the socket: FFmpeg's 64 kB lose packets of a key picture on a busy machine
 _FFMPEG_ANSWERS_WITHIN_S = 10.0
 _HTTP_FORMATS = "hls,mpegts,mov,flv,matroska,aac,mp3,ac3,eac3,webvtt"
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +78,8 @@ def spoken_by_pyav(scheme: str) -> bool:
         av.open(f"{scheme}:", container_options={"protocol_whitelist": "none"})
     except av.ProtocolNotFoundError:
         return False
-    except (av.FFmpegError, OSError):
-        pass
+    except (av.FFmpegError, OSError) as error:
+        _log.debug("%s is there: %s", scheme, type(error).__name__)
     return "rtsp" in av.formats_available or not scheme.startswith("rtsp")
 
 

@@ -30,9 +30,9 @@ from device.capture.streams.inputs import StreamInput
 from device.capture.streams.timeline import LATE_NS, StampWatch, Timeline
 from device.capture.tracks import AudioTrack, VideoTrack, time_ns
 from device.errors import StreamError
-from device.features.contract import AUDIO_RATE_HZ
 from device.records import NS_PER_S, Chunk, Frame
 
+AUDIO_RATE_HZ = 16_000  # of what is measured
 GATHER_NS = NS_PER_S // 2  # of the first packets, for where the stamps lie on the clock
 BEGIN_WITHIN_NS = 3 * NS_PER_S
 SILENT_AFTER_NS = 3 * NS_PER_S  # of one track

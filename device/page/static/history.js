@@ -30,6 +30,7 @@ export function load(history, events, profile) {
 
 export function add(report, profile) {
   limits = profile;
+  if (series.hour.at(-1)?.[0] === report.t_unix_ms) return; // a stream begins with the report that is known already
   series.hour.push([report.t_unix_ms, report.offset_ms, report.offset_std_ms, report.state, report.verdict]);
   while (series.hour.length && series.hour[0][0] < report.t_unix_ms - HOUR_MS) series.hour.shift();
   if (shown === "hour" && !dragged) draw();

@@ -400,7 +400,7 @@ def test_a_failure_at_any_step_leaves_a_working_device(way: str, store: Store, m
         device.end()
 
 
-@pytest.mark.parametrize(("times", "seed"), [(30, 1), pytest.param(200, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("times", "seed"), [(15, 1), pytest.param(200, 2, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(times: int, seed: int, store: Store, made: Path) -> None:
     put(store, made / "1")
     command = [sys.executable, "-m", "tests.trials", str(store.folder), str(times), str(seed)]

@@ -503,7 +503,7 @@ def test_a_failure_at_any_step_of_the_very_first_install(way: str, made: Path, t
         assert current_version(folder) == "1" and leftovers(folder) == []
 
 
-@pytest.mark.parametrize(("times", "seed"), [(60, 1), pytest.param(200, 2, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("times", "seed"), [(20, 1), pytest.param(200, 2, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(times: int, seed: int) -> None:
     """In a process of its own, since it forks."""
     command = [sys.executable, "-m", killing.__name__, "--times", str(times), "--seed", str(seed)]

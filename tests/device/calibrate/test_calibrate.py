@@ -71,7 +71,7 @@ def test_the_shift_of_a_cut_film_is_found(
 def test_films_that_were_shown_at_another_rate(tmp_path: Path) -> None:
     """Where both rates run in step, the standard error says how little is known."""
     errors_ms = []
-    for made_fps, shown_fps in ((24, 29.97), (25, 24), (25, 30), (29.97, 25), (30, 24), (30, 29.97)):
+    for made_fps, shown_fps in ((24, 29.97), (25, 30), (30, 24)):
         path = cut(film(".mkv", made_fps), tmp_path / f"{made_fps}-{shown_fps}.mkv", sound_s=0.25, fps=shown_fps)
         found = from_pattern(recorded(path, None), recorded=True)
         errors_ms.append(abs(found.bias_ms - 250))
@@ -247,7 +247,7 @@ def test_a_calibration_is_undone_on_the_command_line(tmp_path: Path, capsys: pyt
     assert main([*undo, "--json"]) == 0 and json.loads(capsys.readouterr().out)["rig"]["bias_ms"] == -30.0
 
 
-@pytest.mark.parametrize("offset_s", [-0.4, -0.12, 0.0, 0.08, 0.3])
+@pytest.mark.parametrize("offset_s", [-0.4, 0.08])
 def test_a_live_rig_is_measured_and_stored(offset_s: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     feeds, sources = rig_of(offset_s)
     assert calibrate_command(options(tmp_path), lambda _: feeds) == 0

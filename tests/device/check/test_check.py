@@ -70,11 +70,9 @@ def test_csv_has_a_row_a_file(run: Run) -> None:
 
 
 def test_junit_counts_failures_errors_and_skips(run: Run) -> None:
-    suites = ElementTree.fromstring(run.text("junit"))
-    (suite,) = suites
-    for element in (suites, suite):
-        counts = [int(element.attrib[name]) for name in ("tests", "failures", "errors", "skipped")]
-        assert counts == [7, 1, 3, 1]
+    suite = ElementTree.fromstring(run.text("junit"))
+    assert suite.tag == "testsuite", "with `testsuites` around it, junitparser writes what Jenkins' schema forbids"
+    assert [int(suite.attrib[name]) for name in ("tests", "failures", "errors", "skipped")] == [7, 1, 3, 1]
     cases = {case.attrib["name"]: case for case in suite.iter("testcase")}
     assert len(cases) == 7
     (failed,) = (case for name, case in cases.items() if r"new\nline" in name)

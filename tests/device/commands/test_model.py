@@ -68,14 +68,28 @@ def test_from_install_to_rollback_in_json(state: Path, made: Path, capsys: Shown
     assert result(capsys) == [{"digest": two, "name": "tiny", "version": "2", CURRENT: two, PREVIOUS: one}]
     assert model("list", "--json") == 0
     listed = {entry["digest"]: entry for entry in result(capsys)}
-    keys = ["digest", "name", "version", "signed", "current", "previous", "problem", "trial", "trial_about"]
-    assert set(listed) == {one, two} and list(listed[one]) == keys
+    keys = ["digest", "name", "version", "signed", "current", "previous", "problem", "trial", "trial_about", "built_in"]
+    built_in = load_bundle(DEFAULT_BUNDLE).digest
+    assert set(listed) == {one, two, built_in} and list(listed[one]) == keys
+    assert listed[built_in]["built_in"] and not listed[built_in]["current"] and not listed[one]["built_in"]
     assert listed[two]["current"] and listed[one]["previous"] and not listed[two]["signed"]
     assert model("rollback", "--json") == 0
     assert result(capsys) == [{"digest": one, "name": "tiny", "version": "1", CURRENT: one, PREVIOUS: two}]
     assert model("verify", "--json") == 0
     (verified,) = result(capsys)
     assert verified["digest"] == one and verified["signed"] is False
+
+
+def test_what_is_in_use_is_listed_though_nothing_is_installed(state: Path, made: Path, capsys: Shown) -> None:
+    label = f"{load_bundle(DEFAULT_BUNDLE).name} {load_bundle(DEFAULT_BUNDLE).version}"
+    assert model("list") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[1:4] == ["current", "built", "in"] and line.endswith(label)
+    install(made / "1")
+    (state / "models" / load_bundle(made / "1").digest / LIPS).unlink()
+    capsys.readouterr()
+    assert model("list", "--json") == 0
+    assert [entry["current"] for entry in result(capsys)] == [True, True], "broken models are not measured with"
 
 
 def test_for_people(state: Path, made: Path, capsys: Shown) -> None:
@@ -150,7 +164,8 @@ def test_the_trials_verdict_is_shown(state: Path, made: Path, capsys: Shown) -> 
     assert result(capsys)[0]["trial"] == "on trial"
     device.measure()
     assert model("list", "--json") == model("verify", "--json") == 0
-    assert {(each["trial"], each["trial_about"]) for each in result(capsys)} == {("passed", "3 valid reports")}
+    trials = [(each["trial"], each["trial_about"]) for each in result(capsys) if not each.get("built_in")]
+    assert len(trials) == 2 and set(trials) == {("passed", "3 valid reports")}
     install(made / "2")
     device.measure(State.STALLED, 3, fault="model_failed")
     capsys.readouterr()

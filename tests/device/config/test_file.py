@@ -414,6 +414,23 @@ def page_correct(page: dict[str, Any]) -> bool:
     )
 
 
+STREAM_WORDS = ("url", "username", "transport")
+ADDRESS = re.compile(r"rtsp://[a-z.]+(:[0-9]{1,4})?(/[ -~]*)?")  # of those that come up here
+
+
+def stream_correct(source: dict[str, Any]) -> bool:
+    url = source.get("url", "")
+    words = all(type(source.get(key, "")) is str for key in STREAM_WORDS)
+    return bool(
+        set(source) <= {"file", "password_file", "ca_file", *STREAM_WORDS}
+        and words
+        and (not url or (ADDRESS.fullmatch(url) and not source.get("file") and " " not in url))
+        and (url or not any(source.get(key) for key in ("username", "password_file", "ca_file")))
+        and (not source.get("username") or (source["username"].isprintable() and len(source["username"]) <= 200))
+        and source.get("transport", "tcp") in ("tcp", "udp")
+    )
+
+
 def correct(content: bytes) -> bool:
     try:
         document: dict[str, Any] = tomllib.loads(content.decode())
@@ -425,7 +442,7 @@ def correct(content: bytes) -> bool:
         return False
     measure, model, own = document.get("measure", {}), document.get("model", {}), document.get("limits", {})
     trial = {key: model.pop(key) for key in TRIAL_LIMITS if key in model}
-    paths = {**model, **document.get("source", {})}
+    paths = {**model, **{key: value for key, value in document.get("source", {}).items() if key not in STREAM_WORDS}}
     profile = measure.pop("profile", "ebu-r37")
     return (
         tomllib.loads(content.decode())["config_version"] == 1
@@ -439,7 +456,7 @@ def correct(content: bytes) -> bool:
         and all(OWN_LIMITS[key][0] <= own[key] <= OWN_LIMITS[key][1] for key in own)
         and all(type(trial[key]) in (int, float) for key in trial)
         and all(TRIAL_LIMITS[key][0] <= trial[key] <= TRIAL_LIMITS[key][1] for key in trial)
-        and set(document.get("source", {})) <= {"file"}
+        and stream_correct(document.get("source", {}))
         and live_correct(document.get("camera", {}), document.get("microphone", {}))
         and words_correct(document.get("events", {}), document.get("log", {}), document.get("metrics", {}))
         and mqtt_correct(document.get("mqtt", {}))
@@ -494,6 +511,10 @@ trial_speech_min = 0.1
 trial_speech_min = 1441
 trial_speech_min = "1"
 file = 'a b.mkv'
+url = 'rtsp://camera.local:554/s'
+url = 'rtsp://user:secret@camera/'
+transport = 'udp'
+transport = 'quic'
 file = 1979-05-27
 file.x = 1
 measure.window_s = 4
@@ -545,9 +566,9 @@ WELL_BEGUN = st.lists(PIECES, max_size=6).map(lambda pieces: (HEAD + "\n".join(p
 PILES = st.lists(PIECES, max_size=8).map(lambda pieces: "\n".join(pieces).encode())
 
 
-@settings(max_examples=1000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(damaged(), WELL_BEGUN, PILES, st.binary(max_size=80)))
-def test_a_thousand_random_files_give_a_judgement_and_no_traceback(
+def test_random_files_give_a_judgement_and_no_traceback(
     tmp_path_factory: pytest.TempPathFactory, content: bytes
 ) -> None:
     file = written(tmp_path_factory.getbasetemp(), content)

@@ -35,7 +35,9 @@ class ScriptedDetector(FaceDetector):
         self.looked_at_ms: list[int] = []
         self.regions: list[tuple[float, float, float] | None] = []
 
-    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(
+        self, picture: Picture, region: tuple[float, float, float] | None = None, *, min_score: float = 0.5
+    ) -> list[Face]:
         t_ms = int.from_bytes(whole_rgb(picture)[0, 0].tobytes(), "big") - 1_000_000
         self.looked_at_ms.append(t_ms)
         self.regions.append(region)

@@ -286,7 +286,7 @@ RULES = st.builds(
 CHAINED = (EventKind.VERDICT, EventKind.FACE, EventKind.SPEECH, EventKind.FAULT, EventKind.PROFILE)
 
 
-@settings(max_examples=300, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(SERIES, RULES, st.floats(0.2, 60))
 def test_each_event_takes_up_where_the_one_before_it_of_its_kind_ended(
     series: list[Report], rules: EventSettings, every_s: float
@@ -299,7 +299,7 @@ def test_each_event_takes_up_where_the_one_before_it_of_its_kind_ended(
             assert was == now, "so two of a kind in a row are never the same"
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(SERIES, st.integers(1, 4))
 def test_events_do_not_come_faster_than_they_must_last(series: list[Report], every_s: int) -> None:
     for kind, gap_s in ((EventKind.VERDICT, 15), (EventKind.FACE, 15), (EventKind.SPEECH, 15)):
@@ -307,7 +307,7 @@ def test_events_do_not_come_faster_than_they_must_last(series: list[Report], eve
         assert all(later - sooner >= gap_s for sooner, later in pairwise(times_s))
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(OFFSETS, OFFSETS, SERIES)
 def test_a_level_that_lasts_ends_in_its_own_verdict_whatever_was_before(
     offset_ms: float, other_ms: float, series: list[Report]
@@ -322,7 +322,7 @@ def test_a_level_that_lasts_ends_in_its_own_verdict_whatever_was_before(
     assert len(moved) - len(settled) in (0, 1) and moved[: len(settled)] == settled
 
 
-@settings(max_examples=200, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(SERIES, st.sets(st.integers(0, 2000), max_size=40))
 def test_reports_that_know_nothing_put_in_anywhere_change_nothing(series: list[Report], places: set[int]) -> None:
     blank = replace(STALLED, fault=None)

@@ -98,6 +98,7 @@ def test_a_syncnet_run_goes_on_where_it_was_and_can_be_measured(tmp_path: Path) 
     assert curve.shape == (121,) and np.isfinite(curve).all()
 
 
+@pytest.mark.slow
 def test_syncnet_begins_with_the_weights_of_an_earlier_run(tmp_path: Path) -> None:
     config = SyncNetConfig(epochs=1, steps_per_epoch=1, stretches=1, lip_ticks=8, input_px=64, loss="multiway")
     first = fit_syncnet(CLIPS[:1], [], tmp_path / "first", config)

@@ -187,9 +187,9 @@ def right(verb: str, payload: bytes, retained: bool) -> bool:
     return id_right and not content and verb in others
 
 
-@settings(max_examples=1000, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(VERBS, PAYLOADS, st.booleans())
-def test_a_thousand_random_commands_get_an_answer_each_and_never_an_exception(
+def test_random_commands_get_an_answer_each_and_never_an_exception(
     verb: str, payload: bytes, retained: bool
 ) -> None:
     rig = Rig()
