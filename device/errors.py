@@ -26,7 +26,7 @@ from functools import partial
 
 
 class AvdriftError(Exception):
-    """What all errors here have in common: an exit code, and a message that says what, where, and what to do."""
+    """Base of all errors here: an exit code, and a message that says what, where, and what to do."""
 
     exit_code = 1
 
@@ -34,7 +34,7 @@ class AvdriftError(Exception):
         super().__init__(f"{where}: {what}. {remedy}")
         self.what, self.where, self.remedy = what, where, remedy
 
-    def __reduce__(self) -> tuple[object, ...]:  # so that a worker process can raise it
+    def __reduce__(self) -> tuple[object, ...]:  # lets a worker process raise it
         return partial(type(self), where=self.where, remedy=self.remedy), (self.what,)
 
 
@@ -59,7 +59,7 @@ class DeviceLostError(CaptureError): ...
 
 
 class StreamError(CaptureError):
-    """`word` names the fault, as `jumped` does `stream_jumped`."""
+    """A stream's error; `word` is the fault without its prefix: `jumped` for `stream_jumped`."""
 
     def __init__(self, what: str, *, where: str, remedy: str, word: str = "lost") -> None:
         super().__init__(what, where=where, remedy=remedy)

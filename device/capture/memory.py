@@ -1,8 +1,8 @@
-"""A bound on the memory of this process while it decodes what strangers have made.
+"""A bound on the memory of this process while it decodes untrusted input.
 
-The bounds on pictures (`device.capture.bounds`) cannot know how many of them a decoder keeps: a file of a few megabytes
-may have 16 of 56 MB kept. The kernel refuses what goes beyond RLIMIT_DATA (setrlimit(2)): then a picture cannot be
-decoded, which is damage, or the reason why a file cannot be measured.
+The bounds on frames (`device.capture.bounds`) cannot know how many frames a decoder keeps: a file of a few megabytes
+may have 16 of 56 MB kept. The kernel refuses allocations beyond RLIMIT_DATA (setrlimit(2)). A frame then cannot be
+decoded, which counts as damage, or as the reason why a file cannot be measured.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from device.config.constraints import Range
 from device.errors import InputFormatError, UsageError
 
 MEMORY_MB = Range(200, 1_000_000)
-DEFAULT_MEMORY_MB = 400.0  # what the service may take, too
+DEFAULT_MEMORY_MB = 400.0  # the limit of the service, too
 
 _STATUS = Path("/proc/self/status")
 _MB, _KB = 1 << 20, 1 << 10
@@ -25,7 +25,7 @@ _MB, _KB = 1 << 20, 1 << 10
 
 @contextmanager
 def memory_bound(limit_mb: float) -> Iterator[None]:
-    """This process takes no more memory than that, if it takes less now; MemoryError is then an InputFormatError.
+    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError.
 
     Raises UsageError for an impossible limit.
     """
@@ -33,7 +33,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
-    # What is reserved and not yet touched, such as the stacks of threads, takes no memory.
+    # Memory that is reserved but not yet touched, such as thread stacks, does not count.
     limit = used + max(round(limit_mb * _MB) - resident, 0)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
@@ -48,7 +48,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
 
 
 def has_room_for(size_bytes: int) -> bool:
-    """Whether so much more would stay within the bound, if there is one."""
+    """Whether this much more would stay within the bound, if there is one."""
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return limit == resource.RLIM_INFINITY or _kilobytes("VmData") * _KB + size_bytes <= limit
 

@@ -1,4 +1,4 @@
-"""The command `avdrift measure`: the offset of recordings, as lines, JSON, a table or a picture."""
+"""The command `avdrift measure`: the offset of recordings, as text, JSON, a table or a plot."""
 
 from __future__ import annotations
 
@@ -111,6 +111,6 @@ def _piece_text(piece: dict[str, Any]) -> str:
 
 
 def _clock(t_s: float) -> str:
-    """Minutes and seconds, as players show them."""
+    """Minutes and seconds, as in players."""
     minutes, seconds = divmod(round(t_s), 60)
     return f"{minutes}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""The command `avdrift replay`: the whole daemon on a recording."""
+"""The command `avdrift replay`: runs the whole daemon on a recording."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ def _follow(
     settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None, *,
     realtime: bool, as_lines: bool,
 ) -> int:  # fmt: skip
-    """The daemon on a recording."""
+    """Run the daemon on a recording."""
     lines = Lines(_STDOUT, as_json=as_lines)
     sink = EventPublisher(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = lambda: daemon.position_s
-    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
+    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader of stdout may set the pace
     with closing(sink):
         if page is not None:
             page.submit_to(daemon.submit)

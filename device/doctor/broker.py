@@ -1,4 +1,4 @@
-"""The MQTT broker, where one is configured: can it be reached, does TLS hold, does it let us in."""
+"""Checks the MQTT broker, if configured: whether it can be reached, TLS works, and it accepts the login."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 5.0
 
 
 def broker(config: Config, folder: Path) -> Look:
-    """Connect as the daemon would, under another client's name, and leave. Raises TransportError."""
+    """Connect as the daemon would, under another client's name, and disconnect. Raises TransportError."""
     settings = getattr(config, "mqtt", None)
     if settings is None or not settings.host:
         return ok("none is configured")
@@ -44,7 +44,7 @@ def broker(config: Config, folder: Path) -> Look:
 
 
 def _reach(access: Any) -> str | None:
-    """The version of TLS, if there is any. Raises OSError, TransportError."""
+    """The TLS version, if TLS is used. Raises OSError, TransportError."""
     with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain:
         if not access.tls:
             return None
@@ -54,7 +54,7 @@ def _reach(access: Any) -> str | None:
 
 
 def _let_in(access: Any) -> str | None:
-    """The broker's answer to our name and password; None without one."""
+    """The broker's answer to our name and password; None without an answer."""
     paho: Any = importlib.import_module("paho.mqtt.client")
     answered = threading.Event()
     answers: list[str] = []

@@ -1,4 +1,4 @@
-"""The command `avdrift fix`: measure a recording, or take the numbers given, and write a copy that is in sync."""
+"""The command `avdrift fix`: measure a recording, or take the given numbers, and write a copy that is in sync."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
-    heard = listen(options.file, track_choice(options))  # refuses what is no recording before anything is measured
+    heard = listen(options.file, track_choice(options))  # rejects files that are not recordings before measuring
     with FileSource(options.file, which=heard.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
@@ -97,7 +97,7 @@ def _write(
 
     def check(made: Path, copied: Copied) -> None:
         nonlocal verified
-        again = measured if found is not None else None  # who gives a number is not contradicted by another
+        again = measured if found is not None else None  # the user's numbers take precedence over a measurement
         verified = verify(options.file, options.out, made, plan, copied, measured=again, **streams)
 
     copied = copy_moved(
@@ -108,7 +108,7 @@ def _write(
 
 
 def _move_captions(options: argparse.Namespace, copied: Copied) -> list[Path]:
-    """What lies beside the recording is moved with the picture; the names of what lies beside the copy then."""
+    """Shift the captions beside the recording; return their names beside the copy."""
     pairs = beside(options.file, options.out)
     for given, made in [] if options.dry_run else pairs:
         try:
@@ -138,7 +138,7 @@ def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured
 
 
 def plan_for(found: Measured) -> Plan:
-    """What a measurement asks for. Raises UsageError where it is not sure of all of the recording."""
+    """The plan that a measurement asks for. Raises UsageError if part of the recording is uncertain."""
     track, result = found.timeline, found.result
     unsure = [piece for piece in track.pieces if not piece.sure]
     simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
@@ -151,7 +151,7 @@ def plan_for(found: Measured) -> Plan:
     if simple and result["offset_ms"] is not None:
         return Plan((Move(0.0, result["offset_ms"]),))
     slope_ppm = (track.drift_ppm or 0.0) if track.drift_class is DriftClass.DRIFTING else 0.0
-    # The timeline is that of the pictures, from the first one on.
+    # The timeline counts from the first frame.
     moves = (Move(p.from_s + found.origin_s, track.offset_ms(p, p.from_s), slope_ppm) for p in track.pieces)
     return Plan(tuple(moves))
 

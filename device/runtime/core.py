@@ -227,9 +227,7 @@ class Core:
                 self._send()
 
     def _restart_analysis(self, t_ns: int | None = None) -> None:
-        """Frames and audio come, but no evidence: restart the analysis, so that an internal error does not last, and
-        log it.
-        """
+        """Restart the analysis, and log it: frames and audio come, but no evidence, so this is an internal error."""
         _log.error("no evidence although pictures and sound come: the analysis begins anew. Please report this")
         begins, self._analysis_fault = self._analysis_fault is None, Fault.ANALYSIS_STALLED
         self.restart()

@@ -1,4 +1,4 @@
-"""Whose a state folder is: what others may write there is not to be trusted, least of all by root."""
+"""Ownership of a state folder: what others may write there is not trustworthy, least of all for root."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_ours(path: Path, *, folder: bool) -> None:
-    """Nothing, where only this user or root may change it, or where it is missing. Raises ModelStoreError.
+    """Check that only this user or root may change it, if it exists. Raises ModelStoreError.
 
-    No link is followed: whoever may write beside it could have it lead anywhere.
+    Links are not followed, because whoever may write beside one could redirect it.
     """
     where = str(path)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if folder else 0)
@@ -42,9 +42,9 @@ def check_ours(path: Path, *, folder: bool) -> None:
 
 
 def become_owner(folder: Path) -> None:
-    """As root, be the user whose folder that is from now on, so that nothing in it can misuse root's rights.
+    """As root, become the folder's owner for the rest of the process, so that nothing in it can misuse root's rights.
 
-    Raises ModelStoreError where that is not possible.
+    Raises ModelStoreError if that is not possible.
     """
     if os.geteuid() != 0:
         return

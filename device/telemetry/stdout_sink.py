@@ -1,4 +1,4 @@
-"""Reports on standard output, as lines of JSON or of text, and what they amount to."""
+"""Reports on standard output as lines of JSON or text, and their summary."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from device.records import Event, Health, Info, Report
 from device.telemetry.lines import LineWriter
 from device.telemetry.report_text import Summary, as_json, as_text
 
-_LOOK_S = 0.2  # how soon one that waits for its reader notices that it should not
+_LOOK_S = 0.2  # how often a blocked writer checks whether to stop
 _SAY_S = 0.5
 
 _log = logging.getLogger(__name__)
 
 
 class Lines:
-    """Reports as lines of JSON or of text, and what they amount to at the end.
+    """Prints reports as lines of JSON or text, and a summary at the end.
 
-    A reader that has stopped reading, such as a pager, does not hold up what measures: its lines are lost, and counted.
-    Raises BrokenPipeError where the reader has gone, and TransportError where nothing can be written.
+    A reader that has stopped reading, such as a pager, does not block measuring: its lines are lost and counted.
+    Raises BrokenPipeError if the reader has gone, and TransportError if nothing can be written.
     """
 
     def __init__(self, fd: int, *, as_json: bool) -> None:
         self.summary = Summary()
-        self.position_s: Callable[[], float | None] = lambda: None  # of the report that is given, in a recording
-        self.patient: Callable[[], bool] = lambda: False  # whether to wait for the reader instead, so that none is lost
+        self.position_s: Callable[[], float | None] = lambda: None  # position of the current report in a recording
+        # whether to wait for the reader instead, so that no line is lost
+        self.patient: Callable[[], bool] = lambda: False
         self._writer, self._as_json = LineWriter(fd), as_json
         self._lost = 0
 
@@ -45,7 +46,7 @@ class Lines:
         self.summary.add(report, t_s)
 
     def event(self, event: Event) -> None:
-        """Reports say it already."""
+        """Reports contain it already."""
 
     def health(self, health: Health) -> None: ...
 
@@ -56,7 +57,7 @@ class Lines:
             _log.warning("%d reports were lost, because nobody read them from standard output", self._lost)
 
     def sum_up(self, fd: int) -> None:
-        """The summary as lines, as far as somebody takes them."""
+        """Print the summary as lines, as far as they are read."""
         writer = LineWriter(fd)
         for line in self.summary.lines():
             if not writer.write(line, _SAY_S):
