@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` that judge models: confidence, zero, accuracy, and whether to trust reports."""
+"""The commands of `avdrift-train` that evaluate models: confidence, zero, accuracy, and the precision of reports."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
-_SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
+_SURE_TRUTH = 0.95  # the truth for single windows and reports must be right
 
 
 def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     shards = shards_parser()
     calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a model")
     calibrate.set_defaults(work_of=_calibrate)
@@ -110,7 +110,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     towers = replace(towers, negative_reach_ticks=NEGATIVE_REACH_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
-    # The truth of a clip that is itself unsure would teach doubt where there is none.
+    # Clips with an uncertain truth would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
     sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
     found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
@@ -123,7 +123,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:
-    """Those of --run or --bundle, with the calibration of the file that --calibration names."""
+    """The towers of --run or --bundle, with the calibration of the file that --calibration names."""
     from train.models.load import read_calibration, towers_of_bundle, towers_of_run
 
     towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
@@ -232,7 +232,7 @@ def _sliced(options: argparse.Namespace) -> int:
     from train.scenes.sliced_files import check
 
     require_face_model()
-    load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
+    load_bundle(options.bundle, MEASURING)  # here, so that a failure is reported once and not per clip
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train sliced",

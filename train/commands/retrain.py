@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` around a whole retraining: what there is, all of it, and whether it is any better."""
+"""The commands of `avdrift-train` around a retraining: checking the data, the retraining itself, and the gate."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from train.commands.shared import shards_parser
 from train.files import make_folder, sha256, write_all
 from train.models.run_files import CHECKPOINT
 
-GATE = "gate"  # the stem of the files that it writes
+GATE = "gate"  # the stem of the gate's output files
 
 
 def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     check = commands.add_parser("check", help="what there is in a folder of clips, and what it is enough for")
     check.set_defaults(work_of=_check)
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")

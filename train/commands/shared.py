@@ -1,4 +1,4 @@
-"""What several commands of `avdrift-train` are told in the same words."""
+"""Options that several commands of `avdrift-train` share."""
 
 from __future__ import annotations
 
