@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -43,9 +44,9 @@ from device.runtime.sources import (
 from device.standards import OWN_PROFILE
 from device.state.ownership import become_owner
 from device.state.rig import load_rig
-from device.telemetry.lines import is_journal
+from device.telemetry.lines import CLEAR_LINE, is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
-from device.telemetry.stdout_sink import Lines
+from device.telemetry.stdout_sink import report_lines
 
 if TYPE_CHECKING:
     from device.page.sink import PageSink
@@ -69,16 +70,19 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--password-file", metavar="FILE", help="file with the password for it")
     run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
     run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
+    run.add_argument("--json", action="store_true", help="reports as JSON on a terminal, too")
     run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Measure until stopped. Reports go to standard output, one JSON object each, and the log to standard error.
 
-    Where standard output is the journal, the log has the reports, as many of them as are configured.
+    Where standard output is the journal, the log has the reports, as many of them as are configured. On a terminal, one
+    line shows the newest report, unless JSON is asked for.
     """
     config, folder = configured(options), options.config.parent if options.config else Path()
-    with closing(set_up(config.log)) as handler:
+    living = not options.json and os.isatty(_STDOUT) and os.isatty(_STDERR)
+    with closing(set_up(config.log, before=CLEAR_LINE if living else "")) as handler:
         return _run(options, config, folder, handler)
 
 
@@ -91,7 +95,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     store = Store(state_dir) if bundle is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
-        lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
+        lines, journal = report_lines(_STDOUT, as_json=options.json, log_fd=_STDERR), is_journal(_STDOUT)
         page = page_sink(
             config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
             recording=file is not None,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    HostText,
     IpAddressText,
     LevelList,
     ListenText,
@@ -184,7 +185,7 @@ class MetricsSettings(Section):
 class MqttSettings(Section):
     about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
 
-    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
     port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")

@@ -17,13 +17,13 @@ from typing import Any
 
 from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
-from device.telemetry.mqtt.access import access, node_name
+from device.telemetry.mqtt.access import access, command_secret_file, node_name
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
 from device.telemetry.mqtt.connection import Backoff, Connection, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence
-from device.telemetry.mqtt.signed_command import Verifier, command_secret_file
+from device.telemetry.mqtt.signed_command import Verifier
 from device.telemetry.mqtt.topics import Topics
 
 _LOG = logging.getLogger(__name__)
