@@ -208,6 +208,10 @@ class MqttSettings(Section):
         PathText(),
         "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
     )
+    state_every_s: float = _number(
+        0.0, Range(0, 3600), "Least seconds from one message of the topic state to the next. 0: each report."
+    )
+    only_changes: bool = _flag(False, "Of the topic state, send only what says something else, and one a minute.")
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )
