@@ -12,11 +12,14 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from convert.canary import deploy_by_canary
 from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.gate import accept
 from convert.kinds import KINDS
 from convert.remote import SERVICE, Access
 from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.gate import require_gate
 from device.bundles.signature import sign
 from device.commands.guard import guarded
 from device.commands.output_file import check_output
@@ -40,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("--card", type=Path, default=DEFAULT_CARD, help="what nobody can measure (train/card.toml)")
     build.add_argument("--evaluation", type=Path, metavar="FILE.json", help="what avdrift-train evaluate has written")
     build.add_argument("--recipe", type=Path, metavar="FILE.json", help="what avdrift-train retrain has written")
+    build.add_argument("--gate", type=Path, metavar="FILE.json", help="what avdrift-train gate has written of this run")
     card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
     card.add_argument("bundle", type=Path)
     card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
@@ -52,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
     signed.add_argument("bundle", type=Path)
     signed.add_argument("--key", type=Path, required=True, help="private key that ssh-keygen -t ed25519 has made")
+    signed.add_argument("--accept-worse", action="store_true", help="answer for models that their gate did not pass")
     _add_deploy(commands)
     return parser
 
@@ -72,8 +77,10 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
         help=f"how long to wait for the trials' verdict; 0: not at all ({TIMEOUT_S:g})",
     )  # fmt: skip
+    sent.add_argument("--canary", type=_count, metavar="N", help="on N hosts first, on the others once they pass")
     sent.add_argument("--allow-unsigned", action="store_true", help="as of avdrift model install")
     sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
+    sent.add_argument("--accept-worse", action="store_true", help="as of avdrift model install")
     sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
     sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
 
@@ -151,7 +158,11 @@ def _checked(folder: Path) -> Bundle:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    _checked(options.bundle)  # nobody should vouch for what no device would load
+    manifest = _checked(options.bundle).manifest  # nobody should vouch for what no device would load
+    if options.accept_worse:
+        accept(options.bundle, manifest)
+    else:
+        require_gate(manifest, str(options.bundle))
     print(sign(options.bundle, options.key))
     return 0
 
@@ -161,14 +172,18 @@ def _deploy(options: argparse.Namespace) -> int:
     command = SERVICE if options.service else options.remote
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
-        timeout_s=options.timeout, dry_run=options.dry_run,
+        accept_worse=options.accept_worse, timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
     def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), report)
+    access = Access(command, options.key, options.ssh_config)
+    if options.canary:
+        outcomes = deploy_by_canary(hosts, options.canary, job, access, report)
+    else:
+        outcomes = deploy(hosts, job, access, report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 
@@ -181,7 +196,7 @@ def _build(options: argparse.Namespace) -> int:
     reports = build(
         options.run, options.shards, options.out, name=options.name, version=options.model_version,
         calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss, card=options.card,
-        evaluation=options.evaluation, recipe=options.recipe,
+        evaluation=options.evaluation, recipe=options.recipe, gate=options.gate,
     )  # fmt: skip
     for fmt, report in reports.items():
         print(json.dumps({"format": fmt} | report.to_dict()))

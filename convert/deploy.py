@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from convert.remote import Access, Remote, RemoteModel, checked_host
 from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.gate import require_gate
 from device.bundles.signature import is_signed
 from device.bundles.trial import TrialState
 from device.errors import AvdriftError, ModelError, ModelSignatureError, TransportError, UsageError
@@ -48,15 +49,19 @@ class Outcome:
 
 
 def plan(
-    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, timeout_s: float = TIMEOUT_S,
-    dry_run: bool = False,
+    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False,
+    timeout_s: float = TIMEOUT_S, dry_run: bool = False,
 ) -> Job:  # fmt: skip
     """A bundle that is whole here. Raises ModelError before any device is touched."""
     bundle = load_bundle(folder)
     if not (is_signed(folder) or allow_unsigned):
         remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
         raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
-    given = {"--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade}
+    if not accept_worse:
+        require_gate(bundle.manifest, str(folder))
+    given = {
+        "--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade, "--accept-worse": accept_worse,
+    }  # fmt: skip
     return Job(folder, bundle, tuple(name for name, on in given.items() if on), timeout_s, dry_run)
 
 
@@ -143,13 +148,27 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
         except AvdriftError as error:  # a network comes back
             outcome, words, failures = None, str(error), f" ({error})"
         if outcome is not None:
-            return outcome
+            return with_record(remote, outcome, job.bundle.digest)
         if passed_s > job.timeout_s or stopped.is_set():
             about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
             return Outcome(remote.host, TrialState.ON_TRIAL.value, about, ModelError.exit_code)
         if words != shown:
             report(shown := words)
         stopped.wait(_POLL_S)
+
+
+def with_record(remote: Remote, outcome: Outcome, digest: str) -> Outcome:
+    """With how the models have done there, where the avdrift there can tell."""
+    try:
+        shown = remote.avdrift("model", "report", "--json")
+    except AvdriftError:  # one from before there was such a command
+        return outcome
+    found = next((each for each in shown if each.get("digest") and digest.startswith(str(each["digest"]))), {})
+    share, heard = found.get("coverage"), found.get("heard")
+    if not isinstance(share, int | float) or not isinstance(heard, int):
+        return outcome
+    about = f"{outcome.about}; a number in {share:.0%} of {heard} reports with a face and speech"
+    return replace(outcome, about=about)
 
 
 def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome | None:

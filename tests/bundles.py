@@ -24,6 +24,7 @@ from device.features.contract import FRONT_END
 from device.litert import Model
 
 EMBEDDING = 8
+PASSED = {"schema": 1, "passed": True, "sentence": "Better."}  # of a gate
 CALIBRATION = Calibration(negative_reach_ticks=16)  # two blocks, as with the real towers: rows come evenly
 LIP_TICKS, AUDIO_TICKS = 12, 52
 
@@ -128,7 +129,7 @@ def write_bundle(folder: Path, lips: bytes | None = None, audio: bytes | None = 
     np.savez(folder / GOLDEN, **golden_vectors(lips, audio))
     manifest = {
         "format": FORMAT, "min_software": "0", "name": "tiny", "version": "0", "files": {},
-        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": CALIBRATION.to_dict(),
+        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": CALIBRATION.to_dict(), "gate": PASSED,
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     sign_off(folder)

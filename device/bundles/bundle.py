@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from device.bundles.calibration import Calibration
+from device.bundles.gate import GATED_FORMAT
 from device.bundles.golden import GOLDEN, check_golden, read_golden
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS, Kind, kind_of
 from device.bundles.rehearsal import rehearse
@@ -23,7 +24,7 @@ from device.errors import ModelContractError, ModelCorruptError, ModelMissingErr
 from device.litert import Model
 from device.state.bounded_json import parse_json
 
-FORMAT = 1
+FORMAT = GATED_FORMAT
 MANIFEST = "manifest.json"
 FILES = (LIPS, AUDIO, GOLDEN)  # of a two-tower model
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
@@ -32,6 +33,7 @@ DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 _NAME = Text(100)
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
+_FORMATS = (1, FORMAT)  # the first knows of no gate
 _REINSTALL = "Install the bundle again"
 
 
@@ -121,9 +123,9 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
         raise ModelCorruptError(f"not JSON ({str(error)[:200]})", where=str(path), remedy=_REINSTALL) from error
     if not isinstance(manifest, dict):
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in _FORMATS:
         raise ModelContractError(
-            f"bundle format {brief(manifest.get('format'))}, this software reads {FORMAT}", where=str(path),
+            f"bundle format {brief(manifest.get('format'))}, this software reads 1 to {FORMAT}", where=str(path),
             remedy="Update avdrift, or build the bundle with this version",
         )  # fmt: skip
     return manifest, hashlib.sha256(content).hexdigest()

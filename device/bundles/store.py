@@ -18,6 +18,7 @@ from pathlib import Path
 
 from device.bundles import signature
 from device.bundles.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle, manifest_version
+from device.bundles.gate import require_gate
 from device.bundles.version import version_key
 from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import Disk, read_plain
@@ -53,15 +54,20 @@ class Activation:
     made_ns: int
 
 
-def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False, trusted: bool = False) -> Bundle:
-    """Signature first, then all that load_bundle checks, then the version. Raises ModelError.
+def verify_bundle(
+    folder: Path, signers: Path, *, allow_unsigned: bool = False, accept_worse: bool = False, trusted: bool = False
+) -> Bundle:
+    """Signature first, then all that load_bundle checks, then version and gate. Raises ModelError.
 
-    `allow_unsigned` is for a missing signature; one that is there must be right. `trusted`: as of load_bundle.
+    `allow_unsigned` is for a missing signature; one that is there must be right. `accept_worse`: whatever the gate
+    says. `trusted`: as of load_bundle.
     """
     if signature.is_signed(folder) or not allow_unsigned:
         signature.verify(folder, signers)
     bundle = load_bundle(folder, trusted=trusted)
     version_key(bundle.version, str(folder / MANIFEST))
+    if not accept_worse:
+        require_gate(bundle.manifest, str(folder / MANIFEST))
     return bundle
 
 
@@ -139,12 +145,14 @@ class Store:
             raise ModelMissingError(what, where=str(self._models), remedy=remedy)
         return found[0]
 
-    def install(self, source: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False) -> Bundle:
+    def install(
+        self, source: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False
+    ) -> Bundle:
         """Verify a bundle and keep a copy of it. Changes neither link. Raises ModelError.
 
         Installing it once more changes nothing; an installed copy that has been damaged is replaced.
         """
-        given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned)
+        given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned, accept_worse=accept_worse)
         if not allow_downgrade:
             self._refuse_downgrade(given, source)
         target = self.path_of(given.digest)
@@ -343,7 +351,8 @@ class Store:
         for name, content in contents.items():
             self._disk.write_file(copy / name, content)
         self._disk.sync_folder(copy)
-        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, trusted=True)  # by its digest: the given one
+        # By its digest it is the given one, which has been tried and let in.
+        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, accept_worse=True, trusted=True)
         return copy
 
     def _point(self, link: str, digest: str) -> None:

@@ -19,6 +19,7 @@ from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Entry, Store
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.reporting.model_record import ModelRecord, read_records
 from device.state.disk import read_plain
 from device.state.ownership import become_owner, check_ours
 
@@ -75,16 +76,21 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     downgrade = argparse.ArgumentParser(add_help=False)
     downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a lower version than the current")
 
+    worse = argparse.ArgumentParser(add_help=False)
+    worse.add_argument("--accept-worse", action="store_true", help="accept models that their gate did not pass")
+
     model = commands.add_parser("model", help="install, activate and roll back models")
     below = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
     below.add_parser("list", parents=[common], help="what is installed")
-    install = below.add_parser("install", parents=[common, unsigned, downgrade], help="verify a bundle and keep a copy")
+    allowed = [common, unsigned, downgrade, worse]
+    install = below.add_parser("install", parents=allowed, help="verify a bundle and keep a copy")
     install.add_argument("bundle", type=Path)
     install.add_argument("--activate", action="store_true", help="and measure with it from now on")
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
     activate.add_argument("digest", help="its first digits (6 or more)")
     below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
-    verify = below.add_parser("verify", parents=[common, unsigned], help="check a bundle as install would")
+    below.add_parser("report", parents=[common], help="how well the models have done on this device")
+    verify = below.add_parser("verify", parents=[common, unsigned, worse], help="check a bundle as install would")
     verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
 
 
@@ -92,6 +98,7 @@ def model_command(options: argparse.Namespace) -> int:
     """Run one of the commands; the exit code. Raises ModelError."""
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
+        "report": _report,
     }  # fmt: skip
     store = open_store(options.store)
     with _readable(options, store.folder) as given:
@@ -169,8 +176,9 @@ def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
 
 def _install(store: Store, options: argparse.Namespace) -> int:
     bundle = store.install(
-        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade
-    )
+        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
+        accept_worse=options.accept_worse,
+    )  # fmt: skip
     if options.activate:
         store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
     _print(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
@@ -197,12 +205,35 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
             raise ModelMissingError("no models are installed and in use", where=str(store.folder), remedy=remedy)
         folder = store.path_of(digest)
         store.load(digest)  # its name must be its digest
-    unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
-    bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
+    in_use = options.bundle is None  # and was let in on purpose
+    bundle = verify_bundle(
+        folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
+        accept_worse=options.accept_worse or in_use,
+    )  # fmt: skip
     signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
+
+
+def _report(store: Store, options: argparse.Namespace) -> int:
+    records = read_records(store.folder)
+    for record in reversed(records):
+        print(json.dumps(record.to_dict()) if options.json else _told_record(record))
+    if not records and not options.json:
+        print("nothing counted yet: avdrift has to run for some minutes")
+    return 0
+
+
+def _told_record(record: ModelRecord) -> str:
+    """The newest models first; confidence as counts of ten bins, from 0 to 1."""
+    share = "-" if record.coverage is None else f"{100 * record.coverage:.1f} %"
+    lines = [f"{record.model}: a number in {share} of {record.heard} reports with a face and speech"]
+    if any(record.confidence):
+        lines.append(f"  confidence, 0 to 1: {' '.join(map(str, record.confidence))}")
+    if record.reasons:
+        lines.append("  without a number: " + ", ".join(f"{name} {count}" for name, count in record.reasons.items()))
+    return "\n".join(lines)
 
 
 def _print(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:

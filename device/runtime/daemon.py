@@ -19,6 +19,7 @@ from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.drift_file import Circumstances, DriftFile
 from device.reporting.health import HealthMonitor
 from device.reporting.live_view import LiveView
+from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator, RigStore
@@ -72,7 +73,8 @@ class Daemon:
         reporter.own_limits = own_limits
         self._core = Core(bundle, face_model, settings, sink, reporter, self._clock, view)
         monitor = HealthMonitor(self._clock, state_dir or Path())
-        self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost)
+        self._records = ModelRecords(state_dir)
+        self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost, self._records)
         self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))
         self._sink, self._models = sink, models
         self._drift_file = DriftFile(state_dir) if state_dir is not None else None
@@ -110,7 +112,7 @@ class Daemon:
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
         if not live:
-            self._drift_file = None  # a recording's time is its own
+            self._drift_file, self._records = None, ModelRecords(None)  # a recording is not where a device stands
         if self._drift_file is not None:
             self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
         self._core.begin(inputs, set(self._sessions), live=live, realtime=realtime)
@@ -134,6 +136,7 @@ class Daemon:
             self._look_after_models()
             self._core.tick()
             self._keep_drift()
+            self._records.add(self._core.last, self._clock.now_ns())
             self._status.look()
             self._beat()
             try:
@@ -216,6 +219,7 @@ class Daemon:
     def _end(self, inputs: InputQueue) -> None:
         self._stopped = True
         self._keep_drift(at_once=True)
+        self._records.keep()
         self._operator.close()
         inputs.close(discard=True)
         for reader in self._readers:

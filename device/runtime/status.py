@@ -9,6 +9,7 @@ from device import __version__
 from device.clock import Clock
 from device.records import NS_PER_S, Info
 from device.reporting.health import EVERY_S, HealthMonitor
+from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import SCHEMA
 from device.reporting.sink import Sink
 from device.runtime.core import Core
@@ -22,16 +23,11 @@ class Status:
     """Looks at the sources and the computer now and then. The rig's offset counts only for the rig it was found on."""
 
     def __init__(
-        self,
-        core: Core,
-        sink: Sink,
-        clock: Clock,
-        monitor: HealthMonitor,
-        rig: Rig | None,
-        events_lost: Callable[[], int],
-    ) -> None:
+        self, core: Core, sink: Sink, clock: Clock, monitor: HealthMonitor, rig: Rig | None,
+        events_lost: Callable[[], int], records: ModelRecords,
+    ) -> None:  # fmt: skip
         self._core, self._sink, self._clock, self._monitor = core, sink, clock, monitor
-        self._rig, self._events_lost = rig, events_lost
+        self._rig, self._events_lost, self._records = rig, events_lost, records
         self._readers: Sequence[Reader] = ()
         self._devices: dict[str, str | None] = {}
         self._next_ns = clock.now_ns()
@@ -84,7 +80,7 @@ class Status:
     def _publish_health(self) -> None:
         core = self._core
         known = {reader.part: reader for reader in self._readers}
-        microphone = known.get("microphone")
+        microphone, record = known.get("microphone"), self._records.current
         self._sink.health(
             self._monitor.read(
                 **core.reporter.stamp(),
@@ -95,5 +91,6 @@ class Status:
                 sources_reopened=sum(reader.reopened for reader in self._readers),
                 events_lost=self._events_lost(),
                 load_step=core.load.step,
+                model_record=record.to_dict() if record else None,
             )
         )

@@ -89,7 +89,7 @@ def test_parity_is_in_its_file_and_in_every_manifest(built: Path) -> None:
     told = json.loads((built / "parity.json").read_text(encoding="utf-8"))
     assert list(told) == list(FORMATS)
     for fmt, each in told.items():
-        assert each == manifest(built, fmt)["parity"]
+        assert {key: value for key, value in each.items() if key != "latency_ratio"} == manifest(built, fmt)["parity"]
         assert each["bytes"] == sum((built / fmt / f"{tower}.tflite").stat().st_size for tower in ("lips", "audio"))
         assert each["macs"] == told["float32"]["macs"] > 100e6
         assert 0.01 < each["latency_ratio"] < 100

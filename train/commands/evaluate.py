@@ -31,6 +31,7 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     fitted = calibrate.add_mutually_exclusive_group(required=True)
     fitted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
     fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
+    calibrate.add_argument("--keep", type=Path, metavar="BUNDLE", help="take this bundle's, for a run that began as it")
     calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
 
@@ -80,16 +81,16 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
     trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
 
-    check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
-    check.set_defaults(work_of=_check)
-    check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
-    check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
-    check.add_argument("--split", default="valid", help="which clips (default: valid)")
-    check.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
-    check.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
-    check.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
-    check.add_argument("--seed", type=int, default=0, help="of the shifts")
-    check.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    sliced = commands.add_parser("sliced", help="avdrift measure on really sliced files, against their truth")
+    sliced.set_defaults(work_of=_sliced)
+    sliced.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    sliced.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of the models (default: built in)")
+    sliced.add_argument("--split", default="valid", help="which clips (default: valid)")
+    sliced.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
+    sliced.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
+    sliced.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
+    sliced.add_argument("--seed", type=int, default=0, help="of the shifts")
+    sliced.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -101,6 +102,11 @@ def _calibrate(options: argparse.Namespace) -> int:
     from train.models.load import towers_of_bundle, towers_of_run
 
     check_parent(options.out)
+    if options.keep:
+        kept = load_bundle(options.keep, MEASURING).calibration
+        options.out.write_text(json.dumps(kept.to_dict(), indent=1), encoding="utf-8")
+        print(f"{options.out}: the calibration of {options.keep}")
+        return 0
     towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     towers = replace(towers, negative_reach_ticks=NEGATIVE_REACH_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
@@ -222,14 +228,14 @@ def _trust(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
+def _sliced(options: argparse.Namespace) -> int:
     from train.scenes.sliced_files import check
 
     require_face_model()
     load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
-            "a value is out of range", where="avdrift-train check",
+            "a value is out of range", where="avdrift-train sliced",
             remedy="Give a window of 0.2 to 60 s, a shift of up to 950 ms and at least one copy",
         )  # fmt: skip
     print(json.dumps(check(

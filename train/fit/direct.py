@@ -50,7 +50,7 @@ def fit_direct(
         return found
 
     train(
-        model, lambda done: make(clips, config, config.seed + 10 * done, augmentation), out,
+        model, lambda epoch: make(clips, config, config.seed + 10 * epoch, augmentation), out,
         epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=figures,
     )  # fmt: skip
     return model

@@ -8,7 +8,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from train.data.augment import Augmentation
 from train.fit.config import FitConfig
@@ -16,6 +15,7 @@ from train.fit.loop import SEEDS_APART, prefetch
 from train.fit.phonemes import CLASSES, phone_batches, talks
 from train.fit.strategies import Workers
 from train.models.towers import PhoneReader, ShapeReader, TwoTowerModel
+from train.progress import shown
 
 _PHONE_TICKS = 200
 _LAST = 50  # steps whose mean is told
@@ -55,7 +55,7 @@ def _learn(
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
     reader.compile(optimizer=optimizer, **compiled)
     step = workers.step(reader)
-    return [step(next(source))[figure] for _ in tqdm(range(steps), desc=desc, disable=workers.quiet)]
+    return [step(next(source))[figure] for _ in shown(range(steps), desc, steps, "batch", quiet=not workers.is_chief)]
 
 
 def _log_mean(steps: str, figure: str, values: list[float]) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from device.bundles.model_kinds import TOWERS
 from device.errors import ModelCorruptError
 
+WATCHED = "watched.json"  # beside the log: how far confidence holds, and the worst windows
 # Where it comes from, what it has learnt, and how far it has come.
 PROVENANCE, CHECKPOINT, STATE = "provenance.json", "last.weights.h5", "state.json"
 

@@ -26,7 +26,7 @@ from device.errors import InputMissingError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, State
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.evaluation.tracks import TOLERANCE_MS
 from train.scenes.compose import loaded, read_clip, reports, with_sound
 

@@ -24,7 +24,7 @@ from device.analysis.measure import measure
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Frame, RgbImage
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound
 
 Random = np.random.Generator

@@ -28,7 +28,8 @@ from device.capture.file import FileSource
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
-from train.data.clips import join, read_rows
+from train.data.clip_table import read_rows
+from train.data.clips import join
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]

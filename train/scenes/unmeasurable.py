@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
 from device.records import NS_PER_S, Frame, RgbImage, State
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.fit.phonemes import talks
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound
 

@@ -218,7 +218,7 @@ def set_calibration(key: str, value: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "kind", "what"),
     [
-        (lambda m: m.update(format=2), ModelContractError, "bundle format 2, this software reads 1"),
+        (lambda m: m.update(format=3), ModelContractError, "bundle format 3, this software reads 1 to 2"),
         (lambda m: m.update(format="1"), ModelContractError, "bundle format '1'"),
         (lambda m: m.update(format=[[1]]), ModelContractError, "bundle format a list"),
         (lambda m: m.pop("format"), ModelContractError, "bundle format None"),

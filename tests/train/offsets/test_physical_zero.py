@@ -15,7 +15,7 @@ from device.features.model_download import face_model_path
 from tests.train.made import perfect_towers, write_shard
 from tests.train.speakers import sayer
 from train.cli import main
-from train.data.clips import ClipRow
+from train.data.clip_table import ClipRow
 from train.data.prepare import prepare_clip
 from train.data.shards import load_clip
 from train.offsets.physical_zero import (
