@@ -90,6 +90,11 @@ format: $(TEST_SET) ## format the code, and mend what ruff can
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
 
+docs: $(TEST_SET) ## the documentation as a site, in site/; every link is checked
+	@$(PY) -m tools.reference
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --quiet --strict
+	@echo "open site/index.html"
+
 lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with the newest versions that it allows)
 	@PYTHON=$(PY) tools/lock.sh $(if $(UPGRADE),--upgrade)
 

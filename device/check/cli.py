@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from device.capture.memory import MEMORY_MB
 from device.check.find import ENDINGS, Found, find
 from device.check.html_report import write_html
 from device.check.journal import Journal
@@ -20,6 +21,7 @@ from device.check.pool import Lost, each
 from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
 from device.commands.limit_options import add_limit_options, chosen_limits
+from device.commands.memory_option import add_memory_option
 from device.commands.model import chosen_bundle
 from device.commands.output_file import check_output
 from device.config.file import load_config
@@ -57,6 +59,7 @@ def add_check_command(
     check.add_argument(
         "--markers", type=Path, metavar="FILE.otio|.edl|.csv", help="steps and pieces for an editor; of one recording"
     )
+    add_memory_option(check)
     check.add_argument("--force", action="store_true", help="let reports overwrite files that are none")
     check.add_argument(
         "--beam", nargs=argparse.REMAINDER, metavar="OPTION",
@@ -93,6 +96,8 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         refuse(f"{options.jobs} is not possible", "--jobs", f"Give 1 to {_MAX_JOBS}")
     if options.time_limit is not None and not options.time_limit > 0:
         refuse(f"{options.time_limit:g} s is not possible", "--time-limit", "Give more than 0")
+    if not MEMORY_MB.takes(options.max_memory_mb):
+        refuse(f"{options.max_memory_mb:g} MB is not possible", "--max-memory", f"Give {MEMORY_MB} MB")
     if options.resume and not options.jsonl:
         refuse("needs the journal of the run that stopped", "--resume", "Give --jsonl FILE")
     if options.markers and (len(options.paths) != 1 or options.paths[0].is_dir()):
@@ -164,7 +169,8 @@ def _measured(
         return _LIMIT_S + size / _LIMIT_BYTES_PER_S
 
     workers = options.jobs or min(len(os.sched_getaffinity(0)), _MAX_JOBS)
-    with closing(each(partial(measure_file, models, rules), files, workers=workers, limit_s=limit_s)) as answers:
+    measure = partial(measure_file, models, rules, max_memory_mb=options.max_memory_mb)
+    with closing(each(measure, files, workers=workers, limit_s=limit_s)) as answers:
         for file, answer in answers:
             yield unreadable(file, answer.why) if isinstance(answer, Lost) else answer
 
