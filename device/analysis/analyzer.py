@@ -124,7 +124,8 @@ class Analyzer:
             self.faces = crop.faces
             grid, lips = self._lips.get(crop.lane) or self._new_lane(crop)
             parts += [(crop.lane, part) for part in lips.push(*grid.push(crop))]
-        yield from self._evidence.push_faces(parts, ended)
+        if parts or ended:
+            yield from self._evidence.push_faces(parts, ended)
 
     def _new_lane(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
         # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
