@@ -37,6 +37,11 @@ class Face:
     left_eye: tuple[float, float]
     mouth: tuple[float, float]
 
+    @property
+    def eyes(self) -> tuple[float, float]:
+        """The point between them."""
+        return (self.right_eye[0] + self.left_eye[0]) / 2, (self.right_eye[1] + self.left_eye[1]) / 2
+
 
 @cache
 def _anchors() -> Points:
@@ -96,7 +101,11 @@ def _decode(
     return [
         Face(score, (*corner, *size), right_eye=(*eyes[0],), left_eye=(*eyes[1],), mouth=(*mouth,))
         for score, corner, size, eyes, mouth in zip(
-            scores.tolist(), corners.tolist(), sizes.tolist(), points[:, 2:4].tolist(), points[:, 5].tolist(),
+            scores.tolist(),
+            corners.tolist(),
+            sizes.tolist(),
+            points[:, 2:4].tolist(),
+            points[:, 5].tolist(),
             strict=True,
         )
     ]

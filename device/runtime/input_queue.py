@@ -20,17 +20,17 @@ MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An item, which life of which source it comes from, and when it was given, as the how manieth."""
+class QueuedItem:
+    """An item, which life of which source it comes from, and when it was given, as its number in order of arrival."""
 
     item: Frame | Chunk
     part: str
     session: int
-    given_ns: int
+    queued_ns: int
     number: int
 
 
-class Handover:
+class InputQueue:
     """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
 
     `changed` guards it, and whatever else its users want to change together with it.
@@ -44,8 +44,8 @@ class Handover:
         self.overflowed = 0  # the part of both that was dropped here
         self._clock, self._drop_oldest = clock, drop_oldest
         self._max_frames, self._max_chunks = max_frames, max_chunks
-        self._frames: deque[Given] = deque()
-        self._chunks: deque[Given] = deque()
+        self._frames: deque[QueuedItem] = deque()
+        self._chunks: deque[QueuedItem] = deque()
         self._picture_bytes = self._count = 0
         self._closed = False
         self._resting = threading.Condition()
@@ -65,7 +65,7 @@ class Handover:
                 self.count_dropped(item)
             self._count += 1
             self._picture_bytes += _picture_bytes(item)
-            lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
+            lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
             with self._resting:
@@ -81,7 +81,7 @@ class Handover:
             else:
                 self.audio_dropped += count
 
-    def get(self, timeout_s: float) -> Given | None:
+    def get(self, timeout_s: float) -> QueuedItem | None:
         """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
         with self.changed:
             if not self._clock.wait_for(
@@ -114,7 +114,7 @@ class Handover:
             len(self._chunks) / self._max_chunks,
         )  # fmt: skip
 
-    def _is_full(self, lane: deque[Given]) -> bool:
+    def _is_full(self, lane: deque[QueuedItem]) -> bool:
         if lane is self._chunks:
             return len(lane) >= self._max_chunks
         return len(lane) >= self._max_frames or self._picture_bytes >= MAX_PICTURE_BYTES
