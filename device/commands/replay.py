@@ -33,14 +33,14 @@ def replay_command(options: argparse.Namespace) -> int:
     speed = options.speed or ("realtime" if options.page else "max")
     settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))
+    _, limits = chosen_limits(options)
     page = None
     if options.page:
         page = page_sink(
-            PageSettings(), report_every_s=settings.report_every_s, folder=Path(),
+            PageSettings(), limits, report_every_s=settings.report_every_s, folder=Path(),
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
     realtime = speed == "realtime"
-    _, limits = chosen_limits(options)
     return _follow(settings, limits, bundle, options.file, heard, page, realtime=realtime, as_lines=options.json)
 
 

@@ -97,8 +97,8 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
             require_gate(towers.manifest, str(bundle))
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         page = page_sink(
-            config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
-            recording=file is not None,
+            config.page, config.limits.profile, report_every_s=config.measure.report_every_s, folder=folder,
+            state_dir=state_dir, recording=file is not None,
         )  # fmt: skip
         sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal, page=page)
         daemon = Daemon(

@@ -29,6 +29,7 @@ from device.page.stream import Streams
 from device.page.token import Token, token_file
 from device.records import NS_PER_MS, Command, Event, Health, Info, Report, Verb
 from device.reporting.live_view import LiveView
+from device.standards import Profile
 
 _LOOK_S = 2.0  # how soon a lost token, an opened network and a gone client are noticed
 _AGAIN_S = 15.0
@@ -42,14 +43,14 @@ class PageSink:
     """A Sink. `view` is for the daemon to put into."""
 
     def __init__(
-        self, settings: PageSettings, *, report_every_s: float, calibration_s: float, folder: Path, state_dir: Path,
-        recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
+        self, settings: PageSettings, own_limits: Profile, *, report_every_s: float, calibration_s: float, folder: Path,
+        state_dir: Path, recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """Relative paths of the settings begin in `folder`. Of a recording no history is kept on disk."""
         self.view = LiveView()
         self._settings, self._folder, self._state_dir = settings, folder, state_dir
         self._clock, self._limits = clock or SystemClock(), limits or Limits()
-        self._state = PageState(report_every_s, self._clock)
+        self._state = PageState(report_every_s, self._clock, own_limits)
         self._token = Token(token_file(settings, folder, state_dir))
         self._problem: str | None = None  # why there is no page
         self._history_file = None if recording else HistoryFile(state_dir)
@@ -80,6 +81,10 @@ class PageSink:
 
     def info(self, info: Info) -> None:
         self._take("info", info)
+
+    def take_limits(self, own_limits: Profile) -> None:
+        """The limits of the profile `own` from now on."""
+        self._state.own_limits = own_limits
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Who carries commands out."""

@@ -13,6 +13,7 @@ from device.records import Command
 from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub, Sink
 from device.runtime.recalibration import LASTS_S
+from device.standards import Profile
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logging_setup import LogHandler
 from device.telemetry.systemd import Notifier
@@ -67,20 +68,23 @@ class Sinks:
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
         self.sink.take_settings(config.events, config.limits.profile)
+        if self._page:
+            self._page.take_limits(config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log
 
 
 def page_sink(
-    settings: PageSettings, *, report_every_s: float, folder: Path, state_dir: Path, recording: bool
-) -> PageSink | None:
+    settings: PageSettings, own_limits: Profile, *, report_every_s: float, folder: Path, state_dir: Path,
+    recording: bool,
+) -> PageSink | None:  # fmt: skip
     """The page, where one is configured; it may be found from now on."""
     if not settings.listen:
         return None
     from device.page.sink import PageSink  # libraries that nobody else needs to load
 
     return PageSink(
-        settings, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,
+        settings, own_limits, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,
         recording=recording,
     )  # fmt: skip

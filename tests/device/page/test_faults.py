@@ -19,7 +19,7 @@ from device.config.settings import PageSettings
 from device.page.connections import Bucket, Connections, Limits
 from device.page.sink import PageSink
 from device.page.token import FILE
-from tests.device.page.served import NO_LIMITS, PATIENCE_S, Served, events, free_port, until
+from tests.device.page.served import NO_LIMITS, OWN_LIMITS, PATIENCE_S, Served, events, free_port, until
 from tests.device.telemetry.test_metrics import FULL
 
 QUICK = replace(NO_LIMITS, idle_s=1.0, answer_s=2.0)
@@ -212,7 +212,8 @@ def test_no_page_costs_no_thread(tmp_path: Path) -> None:
     from device.runtime.sinks import page_sink
 
     threads = threading.active_count()
-    none = page_sink(PageSettings(listen=""), report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
+    off = PageSettings(listen="")
+    none = page_sink(off, OWN_LIMITS, report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
     assert none is None and threading.active_count() == threads
 
 
