@@ -147,12 +147,15 @@ class PageSink:
         )  # fmt: skip
         if self._history_file:
             self._state.history.day.extend(self._history_file.load(time.time_ns() // NS_PER_MS))
-        self._token.now()
+        known = self._token.now()
         server: PageServer | None = None
         while not self._stop.is_set():
             server = await self._keep_up(server, connections)
             self._ready.set()
             self._app.submit = self._submit
+            if (token := self._token.now()) != known:
+                known = token
+                connections.drop_all()  # they have shown another one
             connections.sweep()
             self._streams.ping()
             if self.view.frame is not None and not self.view.wanted(self._clock.now_ns()):

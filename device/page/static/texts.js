@@ -110,7 +110,6 @@ const TABLE = {
   profileEvent: ["Limits", "Grenzwerte"],
   present: ["there", "da"],
   absent: ["gone", "weg"],
-  returned: ["there again", "wieder da"],
   none: ["none", "keine"],
 
   cancel: ["Cancel", "Abbrechen"],

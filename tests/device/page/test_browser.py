@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from device.page.token import FILE
 from device.records import Command, Reason, Verb, Verdict
 from tests.device.page.browsers import axe_core, browser, needs_chromium
 from tests.device.page.served import PATIENCE_S, Served, free_port, until
@@ -70,7 +71,16 @@ def test_the_token_leaves_the_address_and_the_next_visit_needs_none(served: Serv
         until(lambda: text(driver, "number") == "+124", "the cookie opens it")
         driver.delete_all_cookies()
         driver.refresh()
-        until(lambda: "avdrift page" in text(driver, "connection"), "it says how to get in")
+        until(lambda: text(driver, "connection").startswith("Locked"), "it says how to get in")
+        driver.get(f"http://127.0.0.1:{served.port}/#" + "w" * 22)
+        until(lambda: text(driver, "connection").startswith("This address is out of date"), "a wrong token")
+
+
+def test_a_token_that_is_deleted_locks_the_page_that_is_open(served: Served) -> None:
+    with browser(360, 640) as driver:
+        opened(driver, served)
+        (served.state_dir / FILE).unlink()
+        until(lambda: text(driver, "connection").startswith("Locked"), "it is locked")
 
 
 @pytest.mark.parametrize(
