@@ -59,8 +59,8 @@ _Record = TypeVar("_Record")
 class Step:
     """A sudden change of the offset."""
 
-    t_s: float  # from the first frame on
-    step_ms: float
+    t_s: float  # when, from the first frame on
+    step_ms: float  # new minus old
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +70,23 @@ class Piece:
     from_s: float
     to_s: float
     offset_ms: float | None  # in its middle
-    offset_std_ms: float | None
-    from_offset_ms: float | None
-    to_offset_ms: float | None
-    confidence: float
-    state: State
+    offset_std_ms: float | None  # standard error
+    from_offset_ms: float | None  # at its beginning
+    to_offset_ms: float | None  # at its end
+    confidence: float  # probability that the offset is right to within 40 ms
+    state: State  # `measuring` or `uncertain`
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
     """One of consecutive windows. Its offset is the best guess, whatever its confidence: trust `state`."""
 
-    t_s: float  # from the first frame to the window's beginning
-    offset_ms: float | None
-    offset_std_ms: float | None
-    confidence: float | None
-    state: State
-    reason: Reason | None
+    t_s: float  # its beginning, from the first frame on
+    offset_ms: float | None  # positive: audio early
+    offset_std_ms: float | None  # standard error
+    confidence: float | None  # probability that the offset is right to within 40 ms
+    state: State  # only `measuring` is to be trusted
+    reason: Reason | None  # why it is not
     verdict: Verdict
 
 
@@ -94,27 +94,29 @@ class Window:
 class Measurement:
     """What is known of a recording: the object that `avdrift measure --json` prints."""
 
-    file: str
-    state: State
-    offset_ms: float | None  # None unless one number holds for the whole recording: see `reason`, `pieces` and `steps`
+    file: str  # as it was given
+    state: State  # `measuring`, or why there is no number
+    offset_ms: float | None  # positive: audio early; only where one number holds for the whole recording
     offset_std_ms: float | None  # standard error
     confidence: float | None  # probability that the offset is right to within 40 ms
-    duration_s: float
-    speech_s: float
-    drift_ppm: float | None  # 1 ppm is 3.6 ms an hour
-    drift_std_ppm: float | None
+    duration_s: float  # how long the recording is
+    speech_s: float  # how long somebody speaks
+    drift_ppm: float | None  # slope of the offset; 1 ppm is 3.6 ms an hour
+    drift_std_ppm: float | None  # its standard error
     drift_class: DriftClass
-    steps: tuple[Step, ...]
-    pieces: tuple[Piece, ...]
+    steps: tuple[Step, ...]  # sudden changes of the offset
+    pieces: tuple[Piece, ...]  # what lies between the steps
     verdict: Verdict  # the worst of all pieces
-    profile: str
+    profile: str  # the standard whose limits give the verdict
     reason: Reason | None  # why there is no number
-    audio_track: str
-    audio_channel: int | None
+    audio_track: str  # the one that was measured
+    audio_channel: int | None  # the one that was measured, where not all mixed
     other_audio_tracks: tuple[str, ...]
     joints_s: tuple[float, ...]  # where recordings were joined end to end
-    damaged: str | None
-    windows: tuple[Window, ...] = ()
+    damaged: str | None  # what is wrong with the file, in words
+    verdict_range: tuple[Verdict, Verdict] | None  # the mildest and the severest within the error bar
+    zero_std_ms: float  # uncertainty of the models' zero
+    windows: tuple[Window, ...] = ()  # with `--window`, or `window_s`
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -122,10 +122,11 @@ def avdrift(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedP
 
 def avdrift_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process, which costs no start; relative paths are those of this process."""
+    words = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            exit_code: Any = main(list(map(str, arguments)))
+            exit_code: Any = main(words)
         except SystemExit as ended:  # argparse
             exit_code = ended.code
-    return subprocess.CompletedProcess([*map(str, arguments)], exit_code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(words, exit_code, out.getvalue(), err.getvalue())

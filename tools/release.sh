@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # release.sh: what is published of a version, in dist/VERSION: wheel, source, a list of packages for each Python and processor
 # (CycloneDX), the notes of CHANGELOG.md, and checksums of all. HEAD must have the tag vVERSION, with device/__init__.py and
-# CHANGELOG.md saying the same. What is built comes from the commit alone, so that anybody can build it again.
+# CHANGELOG.md saying the same. What is built comes from the commit alone: whoever builds it again gets the same wheel and lists.
 #   PYTHON=.venv/bin/python   an environment with all packages
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

@@ -37,7 +37,7 @@ def replay_command(options: argparse.Namespace) -> int:
     page = None
     if options.page:
         page = page_sink(
-            PageSettings(), limits, report_every_s=settings.report_every_s, folder=Path(),
+            PageSettings(), report_every_s=settings.report_every_s, folder=Path(),
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
     realtime = speed == "realtime"
@@ -56,6 +56,7 @@ def _follow(
     lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
     with closing(sink):
         if page is not None:
+            page.take_limits(limits)
             page.submit_to(daemon.submit)
             say_address(page)
         with signals(daemon):

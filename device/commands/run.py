@@ -70,6 +70,10 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--password-file", metavar="FILE", help="file with the password for it")
     run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
     run.add_argument("--accept-worse", action="store_true", help="with --bundle: models that their gate did not pass")
+    run.add_argument(
+        "--models-of", type=Path, metavar="FOLDER",
+        help="measure with the models of another avdrift's state folder, as they are when this one starts",
+    )  # fmt: skip
     run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
     run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
 
@@ -90,15 +94,16 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
     face_model, state_dir = require_face_model(), options.store or default_store()
     become_owner(state_dir)
-    store = Store(state_dir) if bundle is None else None
+    # Models are tried out and changed by the one whose folder they lie in.
+    store = Store(state_dir) if bundle is None and options.models_of is None else None
     with following(store, config.model) as models:
-        towers = models.first() if models is not None else chosen_bundle(bundle, state_dir)
+        towers = models.first() if models is not None else chosen_bundle(bundle, options.models_of or state_dir)
         if bundle is not None and file is None and not options.accept_worse:
             require_gate(towers.manifest, str(bundle))
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         page = page_sink(
-            config.page, config.limits.profile, report_every_s=config.measure.report_every_s, folder=folder,
-            state_dir=state_dir, recording=file is not None,
+            config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
+            recording=file is not None,
         )  # fmt: skip
         sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal, page=page)
         daemon = Daemon(

@@ -208,7 +208,7 @@ def shown(value: object) -> str:
         case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
             return "a huge number"
         case int() | float() | str():
-            text = without_secrets(repr(value))
+            text = repr(without_secrets(value)) if isinstance(value, str) else repr(value)
             return text if len(text) <= 60 else text[:57] + "..."
         case dict():
             return "a table"

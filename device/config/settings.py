@@ -127,6 +127,9 @@ class CameraSettings(Section):
     width_px: float = _number(640, Range(160, 1920), "Width of the pictures to ask for. A face needs 60 pixels of it.")
     height_px: float = _number(480, Range(120, 1080), "Height of the pictures to ask for.")
     rotation_deg: float = _number(0, Choice((0, 180)), "180 where the camera hangs upside down.")
+    format: str = _text(
+        "auto", Names(("auto", "mjpeg", "raw")), "How a USB camera is to send pictures: what `avdrift devices` prints."
+    )
 
 
 @dataclass(frozen=True, slots=True)

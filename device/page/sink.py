@@ -44,14 +44,14 @@ class PageSink:
     """A Sink. `view` is for the daemon to put into."""
 
     def __init__(
-        self, settings: PageSettings, own_limits: Profile, *, report_every_s: float, calibration_s: float, folder: Path,
-        state_dir: Path, recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
+        self, settings: PageSettings, *, report_every_s: float, calibration_s: float, folder: Path, state_dir: Path,
+        recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
         """Relative paths of the settings begin in `folder`. Of a recording no history is kept on disk."""
         self.view = LiveView()
         self._settings, self._folder, self._state_dir = settings, folder, state_dir
         self._clock, self._limits = clock or SystemClock(), limits or Limits()
-        self._state = PageState(report_every_s, self._clock, own_limits)
+        self._state = PageState(report_every_s, self._clock)
         self._token = Token(token_file(settings, folder, state_dir))
         self._problem: str | None = None  # why there is no page
         self._history_file = None if recording else HistoryFile(state_dir)
@@ -84,13 +84,13 @@ class PageSink:
     def info(self, info: Info) -> None:
         self._take("info", info)
 
-    def take_limits(self, own_limits: Profile) -> None:
-        """The limits of the profile `own` from now on."""
-        self._state.own_limits = own_limits
-
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Who carries commands out."""
         self._submit = submit
+
+    def take_limits(self, own_limits: Profile) -> None:
+        """Those of the profile `own`."""
+        self._state.own_limits = own_limits
 
     def close(self) -> None:
         if self._loop is not None:

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from device.clock import Clock
 from device.page.history import History
 from device.records import NS_PER_S, Event, Health, Info, Report
-from device.standards import Profile
+from device.standards import DEFAULT_PROFILE, PROFILES
 from device.telemetry.metrics import Metrics
 
 MAX_EVENTS = 100
@@ -19,11 +19,11 @@ _STALE_REPORTS, _LEAST_STALE_S = 3, 10.0
 class PageState:
     """Takes records from one thread; gives them to another. Each is replaced whole, so none needs a lock."""
 
-    def __init__(self, report_every_s: float, clock: Clock, own_limits: Profile) -> None:
-        self.own_limits = own_limits  # of the profile `own`; may be changed at any time
+    def __init__(self, report_every_s: float, clock: Clock) -> None:
         self.report: Report | None = None
         self.health: Health | None = None
         self.info: Info | None = None
+        self.own_limits = PROFILES[DEFAULT_PROFILE]  # of the profile `own`
         self.history = History(report_every_s)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._clock, self._reported_ns = clock, 0

@@ -13,7 +13,6 @@ from device.records import Command
 from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub, Sink
 from device.runtime.recalibration import LASTS_S
-from device.standards import Profile
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logging_setup import LogHandler
 from device.telemetry.systemd import Notifier
@@ -49,6 +48,7 @@ class Sinks:
             sinks.append(self._mqtt)
         self._page = page
         if page is not None:
+            page.take_limits(config.limits.profile)
             sinks.append(page)
         self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
@@ -76,15 +76,14 @@ class Sinks:
 
 
 def page_sink(
-    settings: PageSettings, own_limits: Profile, *, report_every_s: float, folder: Path, state_dir: Path,
-    recording: bool,
-) -> PageSink | None:  # fmt: skip
+    settings: PageSettings, *, report_every_s: float, folder: Path, state_dir: Path, recording: bool
+) -> PageSink | None:
     """The page, where one is configured; it may be found from now on."""
     if not settings.listen:
         return None
     from device.page.sink import PageSink  # libraries that nobody else needs to load
 
     return PageSink(
-        settings, own_limits, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,
+        settings, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,
         recording=recording,
     )  # fmt: skip

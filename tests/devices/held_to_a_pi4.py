@@ -39,7 +39,7 @@ from device.capture.cameras.pixels import to_picture
 from device.capture.file import FileSource
 from device.capture.microphones.resampler import CHUNK_MS
 from device.capture.source import Closing
-from device.config.settings import LimitSettings, MeasureSettings, PageSettings
+from device.config.settings import MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
 from device.litert import Model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
@@ -112,10 +112,7 @@ def measure(seconds: float, state_dir: Path | None) -> None:
     page = None
     if state_dir is not None:
         settings = PageSettings(port=int((state_dir / "port").read_text()))
-        limits = LimitSettings().profile
-        page = page_sink(
-            settings, limits, report_every_s=1.0, folder=state_dir, state_dir=state_dir, recording=False
-        )  # fmt: skip
+        page = page_sink(settings, report_every_s=1.0, folder=state_dir, state_dir=state_dir, recording=False)
         assert page is not None
         sinks.append(page)
     view = page.view if page else None

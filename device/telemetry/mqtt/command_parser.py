@@ -30,8 +30,8 @@ ALLOWED: dict[str, frozenset[Verb]] = {
     "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
 }  # fmt: skip
 # What each command must be given, and what a signed one may be given.
-_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
-_IF_SIGNED: dict[Verb, dict[str, Allowed]] = {Verb.MODEL_ROLLBACK: {"allow_downgrade": Flag()}}
+ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
+IF_SIGNED: dict[Verb, dict[str, Allowed]] = {Verb.MODEL_ROLLBACK: {"allow_downgrade": Flag()}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64
 _MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
@@ -165,7 +165,7 @@ def _known(verb: str) -> Verb:
 
 
 def _arguments(verb: Verb, content: dict[str, Any], *, signed: bool) -> dict[str, Any]:
-    needed, extra = _ARGUMENTS.get(verb, {}), _IF_SIGNED.get(verb, {})
+    needed, extra = ARGUMENTS.get(verb, {}), IF_SIGNED.get(verb, {})
     if not signed and (early := [name for name in content if name in extra]):
         raise _wrong(f"{early[0]} is for signed commands only", verb, "See commands_secret_file under [mqtt]")
     allowed = needed | extra

@@ -19,12 +19,10 @@ from device.page.sink import PageSink
 from device.page.token import FILE
 from device.records import Chunk, Frame, Report, SeenFace
 from device.reporting.live_view import Curve, Scene
-from device.standards import own_profile
 from tests.device.telemetry.test_log_sink import EVENT, INFO
 from tests.device.telemetry.test_metrics import FULL, HEALTH
 
 PATIENCE_S = 20.0
-OWN_LIMITS = own_profile(30.0, -30.0)
 NO_LIMITS = Limits(connections_per_s=1e6, requests_per_s=1e6, burst=1e6)
 
 
@@ -49,8 +47,8 @@ class Served:
     ) -> None:
         self.state_dir, self.port = state_dir, int(settings.pop("port", 0)) or free_port()
         self.page = PageSink(
-            PageSettings(port=self.port, **settings), OWN_LIMITS, report_every_s=1.0, calibration_s=30.0,
-            folder=state_dir, state_dir=state_dir, recording=recording, limits=limits,
+            PageSettings(port=self.port, **settings), report_every_s=1.0, calibration_s=30.0, folder=state_dir,
+            state_dir=state_dir, recording=recording, limits=limits,
         )  # fmt: skip
 
     @property

@@ -117,7 +117,7 @@ def test_a_borderline_verdict_says_between_which_ones_and_fits(served: Served) -
     served.page.report(replace(FULL, offset_ms=-1143.0, verdict=Verdict.BORDERLINE, verdict_range=ends))
     with browser(360, 640, "de") as driver:
         opened(driver, served)
-        until(lambda: text(driver, "word") == "Grenzwertig (Synchron – Bemerkbar)", "the verdict")
+        until(lambda: text(driver, "word") == "Grenzfall (Synchron – Bemerkbar)", "the verdict")
         wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
         assert driver.execute_script(wide)
         assert [line["message"] for line in driver.get_log("browser")] == []

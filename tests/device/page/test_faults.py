@@ -19,7 +19,7 @@ from device.config.settings import PageSettings
 from device.page.connections import Bucket, Connections, Limits
 from device.page.sink import PageSink
 from device.page.token import FILE
-from tests.device.page.served import NO_LIMITS, OWN_LIMITS, PATIENCE_S, Served, events, free_port, until
+from tests.device.page.served import NO_LIMITS, PATIENCE_S, Served, events, free_port, until
 from tests.device.telemetry.test_metrics import FULL
 
 QUICK = replace(NO_LIMITS, idle_s=1.0, answer_s=2.0)
@@ -226,7 +226,7 @@ def test_no_page_costs_no_thread(tmp_path: Path) -> None:
 
     threads = threading.active_count()
     off = PageSettings(listen="")
-    none = page_sink(off, OWN_LIMITS, report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
+    none = page_sink(off, report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
     assert none is None and threading.active_count() == threads
 
 
