@@ -27,6 +27,11 @@ SSHD_FOUND = (PATH="$$PATH:/usr/sbin"; command -v sshd && command -v ssh && comm
 # A broker as users have it; Debian puts it where not everybody looks.
 MOSQUITTO_FOUND = (PATH="$$PATH:/usr/sbin"; command -v mosquitto && command -v mosquitto_sub && command -v openssl) >/dev/null
 
+# Real senders of streams; large, so that only build machines get them.
+FFMPEG_FOUND = command -v ffmpeg >/dev/null
+RTSP_FOUND = /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null
+RTSP_PACKAGES = gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
@@ -111,6 +116,8 @@ test-packages: $(TEST_SET)
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
 	@$(SSHD_FOUND) || [ -z "$$CI" ] || { $(call apt_install,openssh-server openssh-client rsync); }
+	@$(FFMPEG_FOUND) || [ -z "$$CI" ] || { $(call apt_install,ffmpeg); }
+	@$(RTSP_FOUND) || [ -z "$$CI" ] || { $(call apt_install,$(RTSP_PACKAGES)); }
 	@$(MOSQUITTO_FOUND) || { $(call apt_install,mosquitto mosquitto-clients openssl); }
 
 # $(call apt_install,PACKAGES): as root, through sudo, or a sentence that says what to do.

@@ -144,9 +144,11 @@ def srt(path: Path, passphrase: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def rtsp(path: Path, *login: str, port: int = 0) -> Iterator[str]:
-    port = port or free_port()
-    with running(SYSTEM_PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port), path, *login, ready="ready"):
+def rtsp(path: Path, *login: str, port: int = 0, reports: bool = True) -> Iterator[str]:
+    """reports: whether it sends RTCP sender reports."""
+    script, port = Path(__file__).with_name("rtsp_server.py"), port or free_port()
+    asked = "yes" if reports else "no"
+    with running(SYSTEM_PYTHON, script, str(port), path, asked, *login, ready="ready"):
         yield f"rtsp://127.0.0.1:{port}/talk"
 
 

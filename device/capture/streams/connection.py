@@ -65,20 +65,20 @@ class Connection:
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
         self._error: AvdriftError | None = None
-        self._closing = False
+        self.closing = False  # whether somebody has asked for its end
         self._users = 1  # the thread
         threading.Thread(target=self._read, name="stream", daemon=True).start()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come, but for what waits."""
-        return self._error is not None or self._closing
+        return self._error is not None or self.closing
 
     def take(self, within_s: float) -> Arrived | None:
         """The next packet; None where none comes in time. Raises what ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
-            if self._waiting and not self._closing:
+            if self._waiting and not self.closing:
                 arrived = self._waiting.popleft()
                 self._waiting_bytes -= arrived.packet.size + OBJECT_BYTES
                 self._changed.notify_all()
@@ -90,13 +90,13 @@ class Connection:
     def rest(self, until_ns: int) -> bool:
         """Wait for a time of the monotonic clock; False where the connection is being closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
-            return not self._closing
+            self._changed.wait_for(lambda: self.closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
+            return not self.closing
 
     def close(self) -> None:
         """End it soon, at the latest when a read has timed out; from any thread."""
         with self._changed:
-            self._closing = True
+            self.closing = True
             self._waiting.clear()
             self._changed.notify_all()
         self._opened.close()
@@ -144,8 +144,8 @@ class Connection:
         live, related = self._opened.at_live(), self._reports.related
         arrived = Arrived(packet, stamp_ns(packet), time.monotonic_ns(), live, related)
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self._closing)
-            if self._closing:
+            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self.closing)
+            if self.closing:
                 return False
             self._waiting.append(arrived)
             self._waiting_bytes += packet.size + OBJECT_BYTES

@@ -98,6 +98,8 @@ class StreamSource(Closing):
             try:
                 yield from self._play()
             except StreamError as error:
+                if self._connection.closing:
+                    return
                 self._goes_on = error.word in _GOES_ON
                 raise
 
