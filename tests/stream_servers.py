@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -168,20 +169,22 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def http(folder: Path) -> Iterator[str]:
-    with serving(functools.partial(_Quiet, directory=str(folder))) as url:
+def http(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    with serving(functools.partial(_Quiet, directory=str(folder)), tls) as url:
         yield url
 
 
 @contextmanager
-def serving(handler: object) -> Iterator[str]:
+def serving(handler: object, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """HTTP on loopback."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)  # type: ignore[arg-type]
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from device.addresses import parse_address
 from device.capture.streams.inputs import FromAddress, FromPipe
 from device.capture.streams.source import Stream
 from device.errors import CaptureError, StreamError
+from tests.certificates import Authority
 from tests.flashes import PICTURE, SOUND, film
 from tests.recordings import Picture, write
 from tests.stream_servers import http, serving
@@ -57,6 +59,23 @@ def test_a_playlist_reaches_no_file_and_no_other_protocol(tmp_path: Path, place:
     (tmp_path / "served" / "secret.m3u8").write_text(text.format(place))
     with http(tmp_path / "served") as url:
         assert word_of(f"{url}/secret.m3u8") in ("refused", "missing")
+
+
+@pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "not trusted"])
+@pytest.mark.parametrize("names", ["IP:127.0.0.1", "DNS:elsewhere.example"])
+def test_a_certificate_is_checked_with_its_name(tmp_path: Path, trusted: bool, names: str) -> None:
+    authority = Authority(tmp_path)
+    signed = authority.sign("server", names=names)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(signed.certificate, signed.key)
+    transport_stream(tmp_path)
+    with http(tmp_path, context) as url:
+        source = FromAddress(parse_address(f"{url}/part.ts"), ca_file=authority.certificate if trusted else None)
+        if trusted and "127" in names:
+            Stream(source).open().close()
+        else:
+            with pytest.raises(StreamError, match="certificate is not trusted"):
+                source.open()
 
 
 class Redirect(BaseHTTPRequestHandler):
