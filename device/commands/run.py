@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
         outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(
-            towers, face_model, config.measure, outlets.sink, rig=load_rig(state_dir), store=store,
+            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
             models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
         )  # fmt: skip
         outlets.submit_to(daemon.submit)
