@@ -68,7 +68,7 @@ class Connection:
         self._waiting_bytes = 0
         self._end: Callable[[], StreamError] | None = None  # makes what ended it: a kept one would keep all it has seen
         self.closing = False  # whether somebody has asked for its end
-        self._users = 1  # the thread
+        self._users, self._freed = 1, False  # the thread
         threading.Thread(target=self._read, name="stream", daemon=True).start()
 
     @property
@@ -102,6 +102,7 @@ class Connection:
             self._waiting.clear()
             self._changed.notify_all()
         self._opened.close()
+        self._free()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -114,13 +115,17 @@ class Connection:
             self._let_go()
 
     def _let_go(self) -> None:
-        """The last one closes the container: what FFmpeg frees then, nobody may touch any more."""
         with self._changed:
             self._users -= 1
-            last = self._users == 0
-        if last:
+        self._free()
+
+    def _free(self) -> None:
+        """Close the container, once nobody uses it: what FFmpeg frees then may not be touched any more."""
+        with self._changed:
+            free = self.closing and not self._users and not self._freed
+            self._freed = self._freed or free
+        if free:
             self._opened.container.close()
-            self._opened.close()
 
     def _read(self) -> None:
         how, word = "ended", "lost"

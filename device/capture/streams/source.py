@@ -56,9 +56,11 @@ class Stream:
 
     def open(self) -> StreamSource:
         """Raises StreamError, InputMissingError and what choosing its tracks raises."""
-        if self._connection is None or self._connection.ended:
-            self._connection = None  # so that a failure leaves none
-            self._connection = Connection(self._source)
+        before, self._connection = self._connection, None
+        if before is not None and before.ended:
+            before.close()
+            before = None
+        self._connection = before or Connection(self._source)
         return StreamSource(self._connection)
 
 
