@@ -85,10 +85,10 @@ def _describe(run: Path) -> dict[str, Any]:
     """For the manifest: what `fit` wrote down of its data, its configuration and where both come from; or null."""
     remedy = "Give the folder that fit wrote"
 
-    def told(file: str) -> dict[str, Any] | None:
+    def read(file: str) -> dict[str, Any] | None:
         return read_object(run / file, remedy) if (run / file).is_file() else None
 
-    provenance = told(PROVENANCE)
+    provenance = read(PROVENANCE)
     return {
-        "data": told("data.json"), "config": told("config.json"), "provenance": provenance and summary(provenance),
+        "data": read("data.json"), "config": read("config.json"), "provenance": provenance and summary(provenance),
     }  # fmt: skip

@@ -148,11 +148,11 @@ def _deploy(options: argparse.Namespace) -> int:
         timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
-    def tell(host: str, words: str) -> None:
+    def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), tell)
+    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 

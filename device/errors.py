@@ -46,12 +46,26 @@ class CaptureError(AvdriftError):
 
 
 class InputMissingError(CaptureError): ...
+
+
 class InputFormatError(CaptureError): ...
+
+
 class InputTrackError(CaptureError): ...
+
+
 class DeviceMissingError(CaptureError): ...
+
+
 class DeviceBusyError(CaptureError): ...
+
+
 class DeviceHungError(CaptureError): ...
+
+
 class DevicePermissionError(CaptureError): ...
+
+
 class DeviceLostError(CaptureError): ...
 
 
@@ -68,9 +82,17 @@ class ModelError(AvdriftError):
 
 
 class ModelMissingError(ModelError): ...
+
+
 class ModelCorruptError(ModelError): ...
+
+
 class ModelContractError(ModelError): ...
+
+
 class ModelSignatureError(ModelError): ...
+
+
 class ModelStoreError(ModelError): ...
 
 

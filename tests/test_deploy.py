@@ -23,7 +23,7 @@ from convert.remote import Access
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.rollout import Models
 from device.bundles.store import CURRENT
-from device.bundles.trial import Standing, Trial
+from device.bundles.trial import Trial, TrialState
 from device.bundles.trial_file import TrialFile
 from device.commands.guard import INTERRUPTED
 from tests.bundles import change_manifest
@@ -190,7 +190,7 @@ def test_a_daemon_that_is_killed_in_every_trial_comes_back_with_the_old_models(p
         await_(lambda: "died 3 times" in (pi.folder / "log").read_text())
         assert pi.store.linked(CURRENT) == old
     found = tried(pi, new)
-    assert found is not None and found.standing is Standing.FELL_BACK
+    assert found is not None and found.standing is TrialState.FELL_BACK
 
 
 def tried(pi: SshDevice, digest: str) -> Trial | None:

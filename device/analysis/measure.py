@@ -57,7 +57,7 @@ class _Stretch:
 class Measured:
     """What is told of a recording, and what more there is to know of it."""
 
-    told: dict[str, Any]  # what design.md calls a measurement: one JSON object
+    result: dict[str, Any]  # what design.md calls a measurement: one JSON object
     timeline: Timeline  # from the first picture on
     origin_s: float  # when that is, on the file's own clock
     damaged: str | None
@@ -162,7 +162,7 @@ def measure(
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:  # fmt: skip
     """What is told of a recording. Raises UsageError, CaptureError."""
-    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).told
+    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).result
 
 
 def measure_timeline(
@@ -206,7 +206,7 @@ def measure_timeline(
     if answer.state is State.NO_FACE and pace.is_slow:  # there may well be a face
         answer = _Answer(State.UNCERTAIN, Reason.LOW_FRAME_RATE)
     limits = PROFILES[profile]
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "file": str(path),
         "state": answer.state,
         "offset_ms": _rounded(answer.offset_ms),
@@ -218,7 +218,7 @@ def measure_timeline(
         "drift_std_ppm": _rounded(track.drift_std_ppm),
         "drift_class": track.drift_class,
         "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
-        "pieces": [_told_piece(piece, track, sound_error_ms) for piece in track.pieces],
+        "pieces": [_piece_dict(piece, track, sound_error_ms) for piece in track.pieces],
         "verdict": _worst_verdict(track, limits),
         "profile": profile,
         "reason": answer.reason,
@@ -229,8 +229,8 @@ def measure_timeline(
         "damaged": damaged,
     }
     if windows:
-        told["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
-    return Measured(told, track, whole.from_ns / NS_PER_S, damaged, heard.why)
+        result["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
+    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, heard.why)
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:
@@ -238,7 +238,7 @@ def _std_ms(std_ms: float, sound_error_ms: float) -> float:
     return round(hypot(std_ms, sound_error_ms), 1)
 
 
-def _told_piece(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
+def _piece_dict(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
     return {
         "from_s": round(piece.from_s, 1),
         "to_s": round(piece.to_s, 1),

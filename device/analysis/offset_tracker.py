@@ -138,7 +138,11 @@ class OffsetTracker:
         speech_ratio = self._analyzer.speech_ratio(from_ns, to_ns)
         remembered = self._evidence_ns is not None and to_ns - self._evidence_ns <= self._remembered_ns
         state, reason, best = judge(
-            posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered,
+            posterior,
+            face_ratio,
+            speech_ratio,
+            self._analyzer.calibration,
+            remembered=remembered,
             least_confidence=least_confidence(posterior),
         )
         # What runs smears the evidence as well.

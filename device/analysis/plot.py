@@ -23,7 +23,7 @@ def is_sure(point: Point) -> bool:
 
 def write_csv(found: Measured, path: Path) -> None:
     """One row each five seconds; empty is unknown. Raises UsageError where the file cannot be written."""
-    limits = PROFILES[found.told["profile"]]
+    limits = PROFILES[found.result["profile"]]
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -53,7 +53,7 @@ def write_plot(found: Measured, path: Path) -> None:
         raise UsageError("needs matplotlib, which is not installed", where="--plot", remedy=remedy) from error
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes: Axes = figure.subplots()
-    track, limits = found.timeline, PROFILES[found.told["profile"]]
+    track, limits = found.timeline, PROFILES[found.result["profile"]]
     sure = [(p.t_s, p.best.offset_ms, _BAND * p.best.offset_std_ms) for p in track.points if p.best and is_sure(p)]
     if sure:
         t_s, offsets_ms, bands_ms = zip(*sure, strict=True)
@@ -83,13 +83,13 @@ def write_plot(found: Measured, path: Path) -> None:
 
 
 def _title(found: Measured) -> str:
-    told = found.told
+    result = found.result
     drift = "drift unknown"
-    if told["drift_ppm"] is not None:
-        drift = f"{told['drift_ppm']:+.0f} ±{told['drift_std_ppm']:.0f} ppm"
-    steps = f"{len(told['steps'])} step{'' if len(told['steps']) == 1 else 's'}"
-    verdict_words = str(told["verdict"]).replace("_", " ")
-    return f"{Path(told['file']).name}: {drift}, {steps}, {verdict_words} ({told['profile']})"
+    if result["drift_ppm"] is not None:
+        drift = f"{result['drift_ppm']:+.0f} ±{result['drift_std_ppm']:.0f} ppm"
+    steps = f"{len(result['steps'])} step{'' if len(result['steps']) == 1 else 's'}"
+    verdict_words = str(result["verdict"]).replace("_", " ")
+    return f"{Path(result['file']).name}: {drift}, {steps}, {verdict_words} ({result['profile']})"
 
 
 def _refused(path: Path, error: Exception) -> UsageError:

@@ -110,8 +110,8 @@ class Chain:
         size = self._lips.output_shapes[0][2]
         counts = [len(rows) for rows in self._evidence()]
         heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]
-        rivals = 0 if self._score else 2 * self._calibration.rival_ticks
-        products = sum((lips + rivals) * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
+        negatives = 0 if self._score else 2 * self._calibration.negative_reach_ticks
+        products = sum((lips + negatives) * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
         return products + sum(counts) * (2 * self._search_ticks + 1) * self._head_macs
 
     def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-RIVAL_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
-MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
+NEGATIVE_REACH_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
+MAX_NEGATIVE_REACH_TICKS = 250  # memory, and how long a row may wait
 _LEAST_ODDS = 1e-6
 
 
@@ -48,7 +48,9 @@ class Calibration:
     null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
     zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
-    rival_ticks: int = RIVAL_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
+    negative_reach_ticks: int = (
+        NEGATIVE_REACH_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
+    )
     confidence: ConfidenceWeights = ConfidenceWeights()
 
     @classmethod
@@ -68,7 +70,7 @@ class Calibration:
         wrong = [name for name, value in (values | weights).items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
-        if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
-            raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_RIVAL_TICKS}")
+        if values["rival_ticks"] not in range(MAX_NEGATIVE_REACH_TICKS + 1):
+            raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_NEGATIVE_REACH_TICKS}")
         values["rival_ticks"] = int(values["rival_ticks"])
         return cls(**values, confidence=ConfidenceWeights(**weights))

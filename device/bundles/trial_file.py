@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from device.bundles.trial import Standing, Trial
+from device.bundles.trial import Trial, TrialState
 from device.errors import ModelCorruptError
 from device.state.disk import Disk, read_plain
 
@@ -94,4 +94,4 @@ def _trial(values: Any) -> Trial:
             raise ValueError(f"{name} is of another kind")
     if not math.isfinite(values["speech_s"]):
         raise ValueError("speech_s is not finite")
-    return Trial(**{**values, "standing": Standing(values["standing"])})
+    return Trial(**{**values, "standing": TrialState(values["standing"])})

@@ -99,7 +99,7 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
     stored = None
     if not options.dry_run and camera and microphone:
         stored = store_rig(state_dir, _rig(bias, camera, microphone))
-    _tell(bias, camera, microphone, stored, options)
+    _print(bias, camera, microphone, stored, options)
     return 0
 
 
@@ -128,17 +128,17 @@ def _rig(bias: Bias, camera: str, microphone: str) -> Rig:
     return Rig(round(bias.bias_ms, 2), round(bias.bias_std_ms, 2), made_unix_ms, camera, microphone)
 
 
-def _tell(
+def _print(
     bias: Bias, camera: str | None, microphone: str | None, stored: Path | None, options: argparse.Namespace
 ) -> None:
     way = "pattern" if options.pattern else "person"
     if options.json:
-        told = asdict(bias) | {
+        result = asdict(bias) | {
             "bias_ms": round(bias.bias_ms, 2), "bias_std_ms": round(bias.bias_std_ms, 2),
             "scatter_ms": round(bias.scatter_ms, 2), "way": way, "camera": camera, "microphone": microphone,
             "stored": str(stored) if stored else None,
         }  # fmt: skip
-        print(json.dumps(told, allow_nan=False))
+        print(json.dumps(result, allow_nan=False))
         return
     what = "flashes and beeps" if options.pattern else "windows"
     bias_ms = round(bias.bias_ms, 1) + 0.0  # never -0.0

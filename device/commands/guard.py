@@ -26,7 +26,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
         sys.stdout.flush()
         return exit_code
     except AvdriftError as error:
-        return _tell(name, error)
+        return _print(name, error)
     except BrokenPipeError:
         _forget_stdout()  # whoever read our output is gone
         return 0
@@ -35,12 +35,12 @@ def guarded(name: str, work: Callable[[], int]) -> int:
             raise
         _forget_stdout()
         what = f"cannot be written ({error.strerror})"
-        return _tell(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
+        return _print(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
     except KeyboardInterrupt:
         return INTERRUPTED
 
 
-def _tell(name: str, error: AvdriftError) -> int:
+def _print(name: str, error: AvdriftError) -> int:
     # In the journal it is an error, and so is each of its lines.
     mark = ERROR_MARK if is_journal(_STDERR) else ""
     with suppress(OSError):

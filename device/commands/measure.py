@@ -55,7 +55,7 @@ def measure_command(options: argparse.Namespace) -> int:
         if found.damaged:
             print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
         if options.json:
-            print(json.dumps(found.told, allow_nan=False), flush=True)
+            print(json.dumps(found.result, allow_nan=False), flush=True)
         else:
             _print_measured(found)
         if options.csv:
@@ -66,7 +66,7 @@ def measure_command(options: argparse.Namespace) -> int:
 
 
 def _print_measured(measured: Measured) -> None:
-    found = measured.told
+    found = measured.result
     rows = [("", found), *((f"  {window['t_s']:8.1f} s", window) for window in found.get("windows", ()))]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"

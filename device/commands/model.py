@@ -153,18 +153,18 @@ def _install(store: Store, options: argparse.Namespace) -> int:
     )
     if options.activate:
         store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
+    _print(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
     return 0
 
 
 def _activate(store: Store, options: argparse.Namespace) -> int:
     bundle = store.activate(options.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "in use", as_json=options.json)
+    _print(store, bundle, "in use", as_json=options.json)
     return 0
 
 
 def _rollback(store: Store, options: argparse.Namespace) -> int:
-    _tell(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
+    _print(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
     return 0
 
 
@@ -181,14 +181,14 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
     bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
     signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
-    _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
+    _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
 
 
-def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
+def _print(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
     if not as_json:
         print(f"{bundle.label}: {what}")
         return
-    told = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
+    fields = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
     links = {CURRENT: store.linked(CURRENT), PREVIOUS: store.linked(PREVIOUS)}
-    print(json.dumps(told | more | links))
+    print(json.dumps(fields | more | links))

@@ -27,7 +27,7 @@ from device.features.model_download import require_face_model
 from device.records import Command, Verb
 from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
-from device.runtime.sinks import Outlets
+from device.runtime.sinks import Sinks
 from device.runtime.sources import (
     STANDARD_INPUT,
     address_input,
@@ -88,13 +88,13 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, options.models_of or state_dir)
         lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
-        outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
+        sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal)
         daemon = Daemon(
-            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
-            models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
+            towers, face_model, config.measure, sinks.sink, rig=None if file else load_rig(state_dir), store=store,
+            models=models, state_dir=state_dir, events_lost=sinks.events_lost, heartbeat=sinks.notifier.heartbeat,
         )  # fmt: skip
-        outlets.submit_to(daemon.submit)
-        with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
+        sinks.submit_to(daemon.submit)
+        with closing(sinks.sink), signals(daemon, reloading(options, config, daemon, sinks)):
             if stream is not None:
                 daemon.run([stream_feed(stream)])
             elif file is None:
@@ -125,9 +125,7 @@ def stream_input(options: argparse.Namespace, config: Config, folder: Path) -> S
         raise UsageError("all users of this machine can read a password there", where="--source", remedy=remedy)
     # The user and the password that are configured may be meant for another server.
     password_file = str(Path(options.password_file).absolute()) if options.password_file else ""
-    given = replace(
-        config.source, file="", url=source, username=options.username or "", password_file=password_file
-    )
+    given = replace(config.source, file="", url=source, username=options.username or "", password_file=password_file)
     return address_input(given, folder)
 
 
@@ -163,23 +161,23 @@ def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> 
     return replace(settings, **{key.name: given[key.name] for key in fields(settings) if key.name in given})
 
 
-def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outlets: Outlets) -> Callable[[], None]:
+def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks: Sinks) -> Callable[[], None]:
     """What SIGHUP does."""
     if options.config is None:
         return lambda: _log.warning("SIGHUP: there is no configuration file to read again")
 
     def take(before: Config, now: Config) -> None:
-        outlets.take_settings(now)
+        sinks.take_settings(now)
         if now.measure.profile != before.measure.profile:
             command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
             daemon.submit(command, limited=False)
 
     def again() -> Config:
-        outlets.notifier.reloading()
+        sinks.notifier.reloading()
         try:
             return configured(options)
         finally:
-            outlets.notifier.reloaded()
+            sinks.notifier.reloaded()
 
     return Reloader(config, again, take).ask
 

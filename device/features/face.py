@@ -94,7 +94,11 @@ def _decode(
     return [
         Face(score, (*corner, *size), right_eye=(*eyes[0],), left_eye=(*eyes[1],), mouth=(*mouth,))
         for score, corner, size, eyes, mouth in zip(
-            scores.tolist(), corners.tolist(), sizes.tolist(), points[:, 2:4].tolist(), points[:, 5].tolist(),
+            scores.tolist(),
+            corners.tolist(),
+            sizes.tolist(),
+            points[:, 2:4].tolist(),
+            points[:, 5].tolist(),
             strict=True,
         )
     ]

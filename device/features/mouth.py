@@ -38,7 +38,7 @@ class MouthCrop:
     track: int
     faces: int
     points: KeyPoints | None = None
-    lane: int = 0
+    face_id: int = 0
 
 
 def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> npt.NDArray[np.float64]:

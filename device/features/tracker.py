@@ -51,7 +51,7 @@ class _Track:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _FollowedFace:
     """A place for one face after another."""
 
     number: int
@@ -77,7 +77,7 @@ class MouthTracker:
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
         self._waiting: deque[_Waiting] = deque()
         self._tracks = self._numbered = 0  # made so far: tracks and lanes
-        self._lanes = [self._lane()]
+        self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
         self._looked_around_ns: int | None = None
         self._faces = 0  # in the whole picture, at the last look at it
@@ -87,8 +87,8 @@ class MouthTracker:
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
             self._detect(frame)
-        faces = max(self._faces, sum(lane.face is not None for lane in self._lanes))
-        tracks = tuple((lane.number, lane.track) for lane in self._lanes)
+        faces = max(self._faces, sum(followed.face is not None for followed in self._followed))
+        tracks = tuple((followed.number, followed.track) for followed in self._followed)
         self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
         yield from self._emit(frame.t_ns - LOOK_AHEAD_NS)
 
@@ -100,27 +100,27 @@ class MouthTracker:
         found = self._look(frame)
         # Whoever is where somebody was is the same; then whoever is nearest to a lane that lost its face: a cut.
         pairs = [
-            (not _same_face(_points(lane.face), _points(face)), _distance(lane.face, face), lane, face)
-            for lane in self._lanes if lane.face is not None for face in found
+            (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
+            for followed in self._followed if followed.face is not None for face in found
         ]  # fmt: skip
-        taken: dict[_Lane, Face] = {}
-        for _, _, lane, face in sorted(pairs, key=lambda pair: pair[:2]):
-            if lane not in taken and face not in taken.values():
-                taken[lane] = face
+        taken: dict[_FollowedFace, Face] = {}
+        for _, _, followed, face in sorted(pairs, key=lambda pair: pair[:2]):
+            if followed not in taken and face not in taken.values():
+                taken[followed] = face
         # The largest face is the one that stands before the camera.
         for face in sorted(found, key=lambda face: -face.box[2]):
-            if face not in taken.values() and (place := self._free_lane(taken)):
+            if face not in taken.values() and (place := self._free_followed(taken)):
                 taken[place] = face
-        for lane in list(self._lanes):
-            self._follow(lane, taken.get(lane), frame.t_ns)
-        by_worth = sorted(self._lanes, key=lambda lane: (lane.number != self.favourite, lane.number))
-        for lane in by_worth[self.max_faces :]:
-            self._lanes.remove(lane)
+        for followed in list(self._followed):
+            self._follow(followed, taken.get(followed), frame.t_ns)
+        by_worth = sorted(self._followed, key=lambda followed: (followed.number != self.favourite, followed.number))
+        for followed in by_worth[self.max_faces :]:
+            self._followed.remove(followed)
 
     def _look(self, frame: Frame) -> list[Face]:
         """The faces around the known ones, and all others where it is time to look for them."""
         found: list[Face] = []
-        known = [lane.face for lane in self._lanes if lane.face is not None]
+        known = [followed.face for followed in self._followed if followed.face is not None]
         missing = not known
         for face in known:
             if any(_same_face(_points(face), _points(other)) for other in found):
@@ -138,33 +138,33 @@ class MouthTracker:
             self._faces = len(found)
         return found
 
-    def _free_lane(self, taken: dict[_Lane, Face]) -> _Lane | None:
+    def _free_followed(self, taken: dict[_FollowedFace, Face]) -> _FollowedFace | None:
         """One without a face, or a new one; None where there are enough."""
-        for lane in self._lanes:
-            if lane.face is None and lane not in taken:
-                return lane
-        if len(self._lanes) >= self.max_faces:
+        for followed in self._followed:
+            if followed.face is None and followed not in taken:
+                return followed
+        if len(self._followed) >= self.max_faces:
             return None
-        self._lanes.append(self._lane())
-        return self._lanes[-1]
+        self._followed.append(self._new_followed())
+        return self._followed[-1]
 
-    def _follow(self, lane: _Lane, face: Face | None, t_ns: int) -> None:
-        detections = lane.track.detections
+    def _follow(self, followed: _FollowedFace, face: Face | None, t_ns: int) -> None:
+        detections = followed.track.detections
         if face is None:
             if detections and t_ns - detections[-1].t_ns > _LOST_AFTER_NS:
-                lane.face, lane.track = None, self._track()
-                self._faces = min(self._faces, sum(lane.face is not None for lane in self._lanes))
-                if len(self._lanes) > 1:
-                    self._lanes.remove(lane)
+                followed.face, followed.track = None, self._track()
+                self._faces = min(self._faces, sum(followed.face is not None for followed in self._followed))
+                if len(self._followed) > 1:
+                    self._followed.remove(followed)
             return
         if detections and not _same_face(detections[-1].points, _points(face)):
-            lane.track = self._track()
-        lane.face = face
-        lane.track.detections.append(_Detection(t_ns, _points(face)))
+            followed.track = self._track()
+        followed.face = face
+        followed.track.detections.append(_Detection(t_ns, _points(face)))
 
-    def _lane(self) -> _Lane:
+    def _new_followed(self) -> _FollowedFace:
         self._numbered += 1
-        return _Lane(self._numbered - 1, self._track())
+        return _FollowedFace(self._numbered - 1, self._track())
 
     def _track(self) -> _Track:
         self._tracks += 1
@@ -173,12 +173,12 @@ class MouthTracker:
     def _emit(self, until_ns: int | None) -> Iterator[list[MouthCrop]]:
         while self._waiting and (until_ns is None or self._waiting[0].t_ns <= until_ns):
             frame = self._waiting.popleft()
-            yield [self._crop(frame, lane, track) for lane, track in frame.tracks]
+            yield [self._crop(frame, followed, track) for followed, track in frame.tracks]
 
-    def _crop(self, frame: _Waiting, lane: int, track: _Track) -> MouthCrop:
+    def _crop(self, frame: _Waiting, followed: int, track: _Track) -> MouthCrop:
         points = track.points_at(frame.t_ns)
         crop = None if points is None else cut(frame.picture, points, self._margin_px)
-        return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, lane)
+        return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, followed)
 
 
 def _points(face: Face) -> KeyPoints:

@@ -84,8 +84,8 @@ class DriftFile:
 
 
 def _content(now: Circumstances, state: DriftState) -> bytes:
-    told = asdict(now) | {"state": state.to_dict()}
-    return (json.dumps(told, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    record = asdict(now) | {"state": state.to_dict()}
+    return (json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 def _parsed(found: Any) -> tuple[Circumstances, DriftState]:

@@ -13,7 +13,7 @@ from device.reporting.sink import Sink
 SCHEMA = 1
 
 
-class Announcer:
+class EventPublisher:
     """A Sink in front of another: passes everything on, and after each report the events that it decides."""
 
     def __init__(self, sink: Sink, settings: EventSettings, clock: Clock) -> None:

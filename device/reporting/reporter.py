@@ -122,8 +122,8 @@ class Reporter:
         """Drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)
-            told = self._follow(result, None, measured=measured)
-            return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
+            report = self._follow(result, None, measured=measured)
+            return replace(report, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
         t_s = result.to_ns / NS_PER_S if result else None
         drift = known(self.drift, t_s)
         if result is not None and t_s is not None and measured and (level := result.level) is not None:

@@ -22,7 +22,7 @@ from device.records import NS_PER_S, Chunk, Fault, Frame, Report, State
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
 from device.reporting.sink import Sink
-from device.runtime.input_queue import Given, Handover
+from device.runtime.input_queue import InputQueue, QueuedItem
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import StepWatch
@@ -45,7 +45,7 @@ class Core:
         self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock
     ) -> None:
         self.settings, self.reporter, self.load = settings, reporter, Load()
-        self.queue = Handover(clock, drop_oldest=False)  # until it begins
+        self.queue = InputQueue(clock, drop_oldest=False)  # until it begins
         self.source_delay_ns = 0  # what a live source itself adds
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
@@ -75,7 +75,7 @@ class Core:
 
     # What happens to it
 
-    def begin(self, queue: Handover, awaited: set[str], *, live: bool, realtime: bool) -> None:
+    def begin(self, queue: InputQueue, awaited: set[str], *, live: bool, realtime: bool) -> None:
         """Before the first item. Live: its times are the clock's own, and `awaited` the sources that must come first.
 
         realtime: items come at the clock's pace.
@@ -86,20 +86,20 @@ class Core:
             self._pace_ns = 0
             self._schedule.begin(self._heard_ns)
 
-    def take(self, given: Given) -> None:
+    def take(self, queued: QueuedItem) -> None:
         """The next item."""
-        item, now_ns = given.item, self._clock.now_ns()
+        item, now_ns = queued.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
         self._newest_ns[type(item)] = item.t_ns
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
-            step = self.load.update(now_ns, now_ns - given.given_ns, self.queue.overflowed)
+            step = self.load.update(now_ns, now_ns - queued.queued_ns, self.queue.overflowed)
         if self._live:
             self._analyzer.set_load(step)
-            self._awaited.discard(given.part)
-            self._taken_ns[given.part] = now_ns
+            self._awaited.discard(queued.part)
+            self._taken_ns[queued.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)

@@ -19,17 +19,17 @@ MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class QueuedItem:
     """An item, which life of which source it comes from, and when it was given, as the how manieth."""
 
     item: Frame | Chunk
     part: str
     session: int
-    given_ns: int
+    queued_ns: int
     number: int
 
 
-class Handover:
+class InputQueue:
     """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
 
     `changed` guards it, and whatever else its users want to change together with it.
@@ -43,8 +43,8 @@ class Handover:
         self.overflowed = 0  # the part of both that was dropped here
         self._clock, self._drop_oldest = clock, drop_oldest
         self._max_frames, self._max_chunks = max_frames, max_chunks
-        self._frames: deque[Given] = deque()
-        self._chunks: deque[Given] = deque()
+        self._frames: deque[QueuedItem] = deque()
+        self._chunks: deque[QueuedItem] = deque()
         self._count = 0
         self._closed = False
         self._resting = threading.Condition()
@@ -64,7 +64,7 @@ class Handover:
                 self.overflowed += 1
                 self.count_dropped(item)
             self._count += 1
-            lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
+            lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
             with self._resting:
@@ -80,7 +80,7 @@ class Handover:
             else:
                 self.audio_dropped += count
 
-    def get(self, timeout_s: float) -> Given | None:
+    def get(self, timeout_s: float) -> QueuedItem | None:
         """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
         with self.changed:
             if not self._clock.wait_for(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from device.clock import Clock, SystemClock
 from device.config.settings import Config, LogSettings
 from device.records import Command
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub, Sink
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logging_setup import LogHandler
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from device.telemetry.mqtt.sink import MqttSink
 
 
-class Outlets:
+class Sinks:
     """`sink` is the one for the daemon. `more` are sinks that somebody else has made, and that come first."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Outlets:
 
             self._mqtt = MqttSink(config.mqtt, report_every_s=config.measure.report_every_s, folder=folder)
             sinks.append(self._mqtt)
-        self.sink = Announcer(Hub(sinks), config.events, clock)
+        self.sink = EventPublisher(Hub(sinks), config.events, clock)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Where commands from outside go."""

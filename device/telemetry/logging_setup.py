@@ -72,13 +72,13 @@ class Repeats:
         """What was held back and has waited long enough, or everything, oldest first."""
         now_ns = self._now_ns()
         over = [key for key, seen in self._seen.items() if all_of_them or now_ns - seen.since_ns >= self._every_ns]
-        told = []
+        summaries = []
         for key in over:
             seen = self._seen.pop(key)
             if seen.last is not None:
-                told.append(_summed_up(seen.last, seen.times))
+                summaries.append(_summed_up(seen.last, seen.times))
                 self._seen[key] = _Repeated(now_ns)
-        return told
+        return summaries
 
 
 class _Repeated:

@@ -45,7 +45,7 @@ class MetricsSink:
         self._file = home / settings.file if settings.file else None
         self._listen, self._every_s = parse_listen(settings.listen), settings.every_s
         self._server: _Server | None = None
-        self._told: dict[str, str] = {}  # what went wrong last, of each of the two
+        self._last_problem: dict[str, str] = {}  # what went wrong last, of each of the two
         self._changed, self._closed = threading.Condition(), False
         self._worker = self._clock.start(self._work, "metrics") if self._file or self._listen else None
 
@@ -102,11 +102,11 @@ class MetricsSink:
             work()
         except OSError as error:
             problem = error.strerror or str(error)
-            if self._told.get(where) != problem:
-                self._told[where] = problem
+            if self._last_problem.get(where) != problem:
+                self._last_problem[where] = problem
                 _log.warning("no metrics %s: %s; trying again every %g s", where, problem, self._every_s)
             return
-        if self._told.pop(where, None):
+        if self._last_problem.pop(where, None):
             _log.info("metrics %s again", where)
 
     def _write(self) -> None:

@@ -162,7 +162,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_measured(
     assert "bad.mkv" in shown.err and "none.mkv" in shown.err
 
 
-def test_a_face_detector_that_is_not_there_is_told(
+def test_a_face_detector_that_is_not_there_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(SHARE_VARIABLE, str(tmp_path))

@@ -31,7 +31,7 @@ REAL_NS = 1_700_000_000 * NS_PER_S
 Prepare = Callable[[World], None]
 
 
-def bursts_ms(rng: Random, t_ns: int) -> float:
+def burst_onsets_ms(rng: Random, t_ns: int) -> float:
     """Jitter as callbacks have it: little, and in every third second up to 8 ms, always late."""
     return rng.uniform(0, 8 if t_ns // NS_PER_S % 3 == 0 else 0.5)
 
@@ -42,8 +42,8 @@ def driven(rng: Random) -> Trouble:
 
     def give(device: Device, item: Item) -> Iterable[Item]:
         assert isinstance(item, Chunk)
-        now_ns = device.clock.now_ns() + round(bursts_ms(rng, item.t_ns) * NS_PER_MS)
-        adc_ns = item.t_ns + round(bursts_ms(rng, item.t_ns) * NS_PER_MS)
+        now_ns = device.clock.now_ns() + round(burst_onsets_ms(rng, item.t_ns) * NS_PER_MS)
+        adc_ns = item.t_ns + round(burst_onsets_ms(rng, item.t_ns) * NS_PER_MS)
         waiting.append(item)
         for placed in audio_clock.push(Stamp(len(item.samples), adc_ns, now_ns, now_ns, now_ns + REAL_NS)):
             chunk = waiting.popleft()
@@ -59,7 +59,7 @@ def losing(share: float) -> Callable[[Random], Trouble]:
     def make(rng: Random) -> Trouble:
         def give(device: Device, item: Item) -> Iterable[Item]:
             if rng.random() >= share:
-                yield replace(item, t_ns=item.t_ns + round((bursts_ms(rng, item.t_ns) - 1.5) * NS_PER_MS / 4))
+                yield replace(item, t_ns=item.t_ns + round((burst_onsets_ms(rng, item.t_ns) - 1.5) * NS_PER_MS / 4))
 
         return Trouble(giving=give)
 

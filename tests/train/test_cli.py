@@ -194,7 +194,7 @@ def test_without_tensorflow_only_training_is_missing(tmp_path: Path) -> None:
 def test_a_calibration_is_read_at_the_scale_of_the_towers(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text('{"logit_scale": 3, "temperature": 5, "null_log_odds": 1, "zero_offset_ms": 2}')
-    assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, rival_ticks=0)
+    assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, negative_reach_ticks=0)
     path.write_text(json.dumps(asdict(Calibration(3.0, 5.0, 1.0, 2.0, 8.5))))
     assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, 8.5)
 

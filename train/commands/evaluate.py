@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
-from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import UsageError
 from device.features.model_download import require_face_model
@@ -100,7 +100,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
     check_parent(options.out)
     towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
-    towers = replace(towers, rival_ticks=RIVAL_TICKS)  # whatever an older bundle has
+    towers = replace(towers, negative_reach_ticks=NEGATIVE_REACH_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
     # The truth of a clip that is itself unsure would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
@@ -121,7 +121,7 @@ def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration
     towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     if options.calibration:
         calibration = read_calibration(options.calibration, calibration.logit_scale)
-        towers = replace(towers, rival_ticks=calibration.rival_ticks)
+        towers = replace(towers, negative_reach_ticks=calibration.negative_reach_ticks)
     return towers, calibration, model
 
 
@@ -170,9 +170,9 @@ def _zero(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from train.comparison.comparison import compare
-    from train.comparison.estimators import Meter, ZeroMeter
-    from train.comparison.load_estimators import meter_of_bundle, meter_of_run
-    from train.comparison.mouth_opening import VOICES, OpeningMeter
+    from train.comparison.estimators import OffsetEstimator, ZeroEstimator
+    from train.comparison.load_estimators import estimator_of_bundle, estimator_of_run
+    from train.comparison.mouth_opening import VOICES, MouthOpeningEstimator
     from train.comparison.tables import as_markdown, as_text, save, update_page
     from train.data.shards import load_split
     from train.evaluation.tracks import sure_tracks, track
@@ -181,9 +181,9 @@ def _report(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         make_folder(options.out)
-    meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
-    meters += [meter_of_run(run) for run in options.run]
-    meters += [*(OpeningMeter(voice) for voice in VOICES), ZeroMeter()]
+    estimators: list[OffsetEstimator] = [estimator_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
+    estimators += [estimator_of_run(run) for run in options.run]
+    estimators += [*(MouthOpeningEstimator(voice) for voice in VOICES), ZeroEstimator()]
     clips = load_split(options.shards, options.split)
     if options.offsets:
         truth_ms, truth = read_offsets(options.offsets), str(options.offsets)
@@ -192,7 +192,7 @@ def _report(options: argparse.Namespace) -> int:
         sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
         truth_ms = {t.clip.name: offset_ms for t, offset_ms in sure}
         truth = f"each clip's own offset over its whole length by {label}, where that is sure"
-    found = compare(clips, meters, truth_ms, truth=truth, seed=options.seed)
+    found = compare(clips, estimators, truth_ms, truth=truth, seed=options.seed)
     as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
     print(as_json if options.json else as_text(found))
     if options.out is not None:

@@ -161,8 +161,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     fit = named(KINDS[options.model].fit)
     more = [together, options.teacher] if options.model == "towers" else []
-    told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
-    with told if together.is_chief else nullcontext():
+    recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
+    with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)
     return 0
 

@@ -106,12 +106,12 @@ def save(report: Report, folder: Path) -> list[Path]:
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
     paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
-    for picture, path in zip((figure, histogram, _belief(report)), paths, strict=True):
+    for picture, path in zip((figure, histogram, _posterior(report)), paths, strict=True):
         picture.savefig(path, dpi=90)
     return paths
 
 
-def _belief(report: Report) -> Figure:
+def _posterior(report: Report) -> Figure:
     """What each model makes of each candidate offset, in one window of one clip."""
     results = [result for result in report.results if result.macs_per_s != 0]
     figure = Figure(figsize=(7, 0.8 * len(results) + 1), layout="constrained")

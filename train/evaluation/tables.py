@@ -59,8 +59,16 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found.append(
         (
             f"Trust, search of ±{SEARCHES_FRAMES[-1]} frames",
-            ["window s", "windows", "with a number %", "of these right %", "their RMSE in frames",
-             "calibration error", "95 %", "Brier score"],
+            [
+                "window s",
+                "windows",
+                "with a number %",
+                "of these right %",
+                "their RMSE in frames",
+                "calibration error",
+                "95 %",
+                "Brier score",
+            ],
             trust,
         )
     )

@@ -85,7 +85,7 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
 
 def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
-    judge: Callable[[int], Mapping[str, float]], lessons: Callable[[Iterator[Any]], None] | None = None,
+    judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
     workers: Workers | None = None,
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
@@ -103,8 +103,8 @@ def train(
         done = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
     source, stop = prefetch(workers.grouped(batches(done)))
     try:
-        if lessons and not resumed:
-            lessons(source)
+        if pretraining and not resumed:
+            pretraining(source)
         step = workers.step(model)
         for epoch in range(done + 1, epochs + 1):
             began = time.monotonic()

@@ -20,11 +20,11 @@ from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
-from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
-from train.models.load import load_pair
-from train.models.towers import LONG_TICKS, SHORT_TICKS, TowerPair, build_pair, keras_towers
+from train.models.load import load_model
+from train.models.towers import LONG_TICKS, SHORT_TICKS, TwoTowerModel, build_model, keras_towers
 
 
 def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:
@@ -48,7 +48,7 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
     teachers: Sequence[Path] = (),
-) -> TowerPair:  # fmt: skip
+) -> TwoTowerModel:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
     With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average.
@@ -66,11 +66,11 @@ def fit(
 
 def _fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers, teachers: Sequence[Path]
-) -> TowerPair:
+) -> TwoTowerModel:
     keras.utils.set_random_seed(config.seed)
-    pair = build_pair(config.dropout, config.shape_weight)
+    model = build_model(config.dropout, config.shape_weight)
     if teachers:
-        pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
+        model.learn_from([load_model(run) for run in teachers], config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -79,7 +79,7 @@ def _fit(
         warmup_target=config.learning_rate,
         warmup_steps=config.warmup_steps,
     )
-    pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     augmentation = Augmentation(
         speed_share=config.speed_share, log_tract=config.log_tract,
         mask_share=config.mask_share, erase_share=config.erase_share,
@@ -97,18 +97,18 @@ def _fit(
             for _ in range(workers.local_replicas):  # which go in step as well
                 yield next(kind)
 
-    def lessons(source: Iterator[Any]) -> None:
+    def pretraining(source: Iterator[Any]) -> None:
         if config.phone_steps:
-            learn_phones(pair, config, augmentation, workers)
+            pretrain_phonemes(model, config, augmentation, workers)
         if config.shape_steps:
-            learn_shapes(pair, source, config, workers)
+            pretrain_shapes(model, source, config, workers)
 
     def judge(epoch: int) -> dict[str, float]:
         wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
-        return validate(keras_towers(pair), validation) if wanted else {}
+        return validate(keras_towers(model), validation) if wanted else {}
 
     train(
-        pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
-        lessons=lessons, workers=workers,
+        model, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        pretraining=pretraining, workers=workers,
     )  # fmt: skip
-    return pair
+    return model

@@ -20,7 +20,7 @@ from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.direct import GROUPS
-from train.models.towers import AudioTower, LipTower, TowerPair, build_pair, matching_loss, shape_loss
+from train.models.towers import AudioEncoder, LipEncoder, TwoTowerModel, build_model, matching_loss, shape_loss
 
 STARTS = ("scratch", "lessons", "bundle")  # what its branches begin as: train/fit/direct_init.py
 
@@ -110,18 +110,18 @@ class CorrelationNet(keras.Model):
     The branches are built as a tower pair's towers are, so that what teaches those first can teach these.
     """
 
-    def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
+    def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pair, self.head = pair, evidence_head()
+        self.model, self.head = model, evidence_head()
         self.none_logit = self.add_weight(shape=(), initializer="zeros", name="none_logit")
 
     @property
-    def lips(self) -> LipTower:
-        return self.pair.lips
+    def lips(self) -> LipEncoder:
+        return self.model.lips
 
     @property
-    def audio(self) -> AudioTower:
-        return self.pair.audio
+    def audio(self) -> AudioEncoder:
+        return self.model.audio
 
     def build(self, input_shape: Any) -> None:
         """The layers are built by the first call."""
@@ -139,11 +139,11 @@ class CorrelationNet(keras.Model):
         lags = ops.shape(audio)[1] - AUDIO_TICKS_PER_LIP_TICK * (ops.shape(lips)[1] - 1)
         evidence = ops.squeeze(self.head(lag_products(lips, audio, lags), training=training), -1)
         unit_lips, unit_audio = ops.normalize(lips, axis=-1), ops.normalize(audio, axis=-1)
-        scale = ops.exp(ops.minimum(self.pair.log_scale, 4.0))
+        scale = ops.exp(ops.minimum(self.model.log_scale, 4.0))
         return {
             "evidence": evidence - ops.logsumexp(evidence, -1, keepdims=True) + ops.log(ops.cast(lags, evidence.dtype)),
             "logits": scale * ops.matmul(unit_lips, ops.transpose(unit_audio, (0, 2, 1))),
-            "lip_points": self.pair.shape_head(encoded), "none": self.none_logit * ops.ones_like(foreign),
+            "lip_points": self.model.shape_head(encoded), "none": self.none_logit * ops.ones_like(foreign),
         }  # fmt: skip
 
     def compute_loss(
@@ -154,7 +154,7 @@ class CorrelationNet(keras.Model):
         matching = matching_loss(
             y_pred["logits"], y["first_match"], y["lip_weight"] * native[:, None], y["audio_valid"]
         )
-        return bins + 0.5 * matching + self.pair.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
+        return bins + 0.5 * matching + self.model.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
 
 
 def bin_loss(evidence: Any, none: Any, lag: Any, foreign: Any, lip_weight: Any) -> Any:
@@ -181,6 +181,7 @@ def softened(bins: Any, position: Any, sigma: float) -> Any:
 def cross_entropy(target: Any, logits: Any) -> Any:
     """Of each row [batch] of [batch, bins]."""
     return -ops.sum(target * (logits - ops.logsumexp(logits, -1, keepdims=True)), -1)
+
 
 @dataclass(frozen=True, slots=True)
 class DirectConfig:
@@ -217,7 +218,7 @@ class DirectConfig:
 
 def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
     """A direct network with its weights made."""
-    net, ticks, steps = CorrelationNet(build_pair(config.dropout, config.shape_weight)), 8, 48
+    net, ticks, steps = CorrelationNet(build_model(config.dropout, config.shape_weight)), 8, 48
     if config.form != "correlation":
         net = ConcatNet(
             differences=config.differences, conv_layers=config.conv_layers, dense_layers=config.dense_layers,

@@ -122,7 +122,7 @@ def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
 
 def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
     # The least gain that keeps a clip is one of evidence without rivals; with them more of noise would pass.
-    towers = replace(towers, rival_ticks=0)
+    towers = replace(towers, negative_reach_ticks=0)
     return [track(clip, towers) for clip in tqdm(clips, desc="measure", unit="clip", disable=None)]
 
 

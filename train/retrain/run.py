@@ -35,11 +35,11 @@ def retrain(file: Path) -> Path:
         read_card(recipe.path("bundle", "card"))  # before hours of work, and with a message
     work = recipe.path("folders", "work")
     make_folder(work)
-    run_stages(list(stages_of(recipe, work, inputs)), work, tell)
+    run_stages(list(stages_of(recipe, work, inputs)), work, report)
     return work / "bundle" / "int8"
 
 
-def tell(words: str) -> None:
+def report(words: str) -> None:
     print(words, end="", flush=True)
 
 
@@ -128,9 +128,9 @@ def _bundle(recipe: Recipe, work: Path, after: list[str], command: list[str]) ->
     def begin() -> None:
         folders = sorted(path for path in work.iterdir() if read_mark(path).get("done"))
         seconds = {path.name: read_mark(path)["seconds"] for path in folders}
-        write_whole(out / RECIPE, {"config": recipe.told(), "stage_seconds": seconds})
+        write_whole(out / RECIPE, {"config": recipe.to_dict(), "stage_seconds": seconds})
 
-    return Stage("bundle", command, dict(recipe.told()), [card] if card else [], [*after, "evaluate"], begin=begin)
+    return Stage("bundle", command, dict(recipe.to_dict()), [card] if card else [], [*after, "evaluate"], begin=begin)
 
 
 def _of(*words_and_places: object, **options: Any) -> list[str]:

@@ -43,8 +43,8 @@ class Stage:
     resumes: bool = False
 
 
-def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None]) -> None:
-    """Bring all stages up to date, in order; `tell` gets pieces of text. Raises AvdriftError for the first to fail.
+def run_stages(stages: Sequence[Stage], work: Path, report: Callable[[str], None]) -> None:
+    """Bring all stages up to date, in order; `report` gets pieces of text. Raises AvdriftError for the first to fail.
 
     Raises UsageError where another process works in the folder, or a folder there is not of our making.
     """
@@ -53,9 +53,9 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
         for stage in stages:
             folder, fingerprint = work / stage.name, prints[stage.name]
             before = read_mark(folder)
-            tell(f"{stage.name:14}")
+            report(f"{stage.name:14}")
             if before.get("fingerprint") == fingerprint and before.get("done"):
-                tell(f"done before ({duration(before['seconds'])})\n")
+                report(f"done before ({duration(before['seconds'])})\n")
                 continue
             if before.get("fingerprint") != fingerprint or not stage.resumes:
                 _empty(folder)
@@ -69,11 +69,11 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
                     run_command(stage.command, folder / LOG, lock, f"stage {stage.name}")
             except BaseException as error:
                 _mark(folder, fingerprint, spent + time.monotonic() - began, done=False)
-                tell(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
+                report(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
                 raise
             _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
             resumed = " in all, taken up again" if before else ""
-            tell(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
+            report(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
 
 
 def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:

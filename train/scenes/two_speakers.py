@@ -80,7 +80,9 @@ def scenes(clips: Path, split: str, seed: int) -> list[Scene]:
     ]
 
 
-def beside(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
+def two_speakers(
+    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0
+) -> dict[str, Any]:
     """All scenes and their sums. Raises AvdriftError for a folder without clips."""
     todo = scenes(clips, split, seed)
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:

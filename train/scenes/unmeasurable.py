@@ -129,7 +129,7 @@ def judge_part(
     return [result.state.value for result in reports(items, loaded(bundle), window_s)]
 
 
-def hopeless(
+def unmeasurable(
     clips: Path, bundle: Path, *, split: str, hours: float, window_s: float, seed: int = 0, jobs: int = 0,
     part_s: int = PART_S,
 ) -> dict[str, Any]:  # fmt: skip

@@ -131,7 +131,7 @@ def explained(error: Exception, access: Access) -> Ended:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Ended(True, _untrusted(error, access))
     if isinstance(error, ssl.SSLError):
-        return told_by_tls(str(error), access) or Ended(
+        return tls_refusal(str(error), access) or Ended(
             True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
         )
     if isinstance(error, socket.gaierror):
@@ -145,7 +145,7 @@ def explained(error: Exception, access: Access) -> Ended:
     return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
 
 
-def told_by_tls(text: str, access: Access) -> Ended | None:
+def tls_refusal(text: str, access: Access) -> Ended | None:
     """What the broker's alert in a message of OpenSSL means; None without one."""
     if "WRONG_VERSION_NUMBER" in text:
         what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
@@ -161,7 +161,7 @@ def told_by_tls(text: str, access: Access) -> Ended | None:
     return Ended(True, _fault(access, what, remedy))
 
 
-def told_by_broker(name: str, access: Access) -> Ended:
+def broker_refusal(name: str, access: Access) -> Ended:
     """What the name of an MQTT 5 reason code in CONNACK or DISCONNECT means."""
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":

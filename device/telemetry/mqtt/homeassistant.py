@@ -153,9 +153,7 @@ def _diagnostics(topics: Topics, report_expiry_s: int, health_expiry_s: int) -> 
         "memory": health(
             "Memory", _number("memory_mb"), **_MEASURED, device_class="data_size", unit_of_measurement="MB"
         ),
-        "microphone_ppm": health(
-            "Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"
-        ),
+        "microphone_ppm": health("Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"),
         "video_rate": health(
             "Frame rate", _number("video_rate_hz"), **_MEASURED, device_class="frequency", unit_of_measurement="Hz"
         ),

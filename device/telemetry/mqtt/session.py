@@ -19,7 +19,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, Ended, explained, told_by_broker, told_by_tls
+from device.telemetry.mqtt.access import Access, Ended, broker_refusal, explained, tls_refusal
 from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 
 MAX_PACKET_BYTES = 65_536  # of what a broker may send; a longer one is no command
@@ -50,7 +50,7 @@ class Listener:
     stopping: Callable[[], bool]
 
 
-class Bell:
+class Wakeup:
     """Wakes the thread that polls it. Ringing never blocks, even when nobody listens any more."""
 
     def __init__(self) -> None:
@@ -93,10 +93,16 @@ class Session:
     """Runs in one thread, once."""
 
     def __init__(
-        self, access: Access, outbox: Outbox, presence: Presence, topics: Sequence[str], listener: Listener, bell: Bell
+        self,
+        access: Access,
+        outbox: Outbox,
+        presence: Presence,
+        topics: Sequence[str],
+        listener: Listener,
+        wakeup: Wakeup,
     ) -> None:
         self._access, self._outbox, self._presence = access, outbox, presence
-        self._topics, self._listener, self._bell = topics, listener, bell
+        self._topics, self._listener, self._wakeup = topics, listener, wakeup
         self._online = False
         self._only: str | None = None  # the topic that may still be written to
         self._ended: Ended | None = None
@@ -161,7 +167,7 @@ class Session:
         if sock is None or self._ended:
             self._ended = self._ended or self._lost()
             return
-        readable = self._bell.wait(timeout_s, sock, writing=client.want_write())
+        readable = self._wakeup.wait(timeout_s, sock, writing=client.want_write())
         # TLS decrypts more than was asked for: the rest shows in no poll.
         while readable and self._ended is None:
             client.loop_read()
@@ -207,7 +213,7 @@ class Session:
 
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            self._ended = told_by_broker(reason.getName(), self._access)
+            self._ended = broker_refusal(reason.getName(), self._access)
             return
         self._online = True
         self._window = max(1, min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
@@ -224,7 +230,7 @@ class Session:
     def _on_disconnect(self, _: paho.Client, __: Any, flags: Any, reason: ReasonCode, ___: Any) -> None:
         if self._ended is None:
             by_broker = flags.is_disconnect_packet_from_server
-            self._ended = told_by_broker(reason.getName(), self._access) if by_broker else self._lost()
+            self._ended = broker_refusal(reason.getName(), self._access) if by_broker else self._lost()
 
     def _on_publish(self, _: paho.Client, __: Any, message_id: int, reason: ReasonCode, ___: Any) -> None:
         if not reason.is_failure:
@@ -246,8 +252,8 @@ class Session:
             self._last_error = text
 
     def _lost(self) -> Ended:
-        if told := told_by_tls(self._last_error, self._access):
-            return told
+        if refusal := tls_refusal(self._last_error, self._access):
+            return refusal
         if self._online:
             return Ended(False, self._error("the connection was lost", "Check the network and the broker"))
         hint = "plain MQTT" if self._access.tls else "TLS (then set tls = true)"

@@ -18,7 +18,7 @@ from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
 from device.telemetry.mqtt.access import access, node_name
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
-from device.telemetry.mqtt.connection import Connection, Pace, Phase
+from device.telemetry.mqtt.connection import Backoff, Connection, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence
@@ -33,7 +33,7 @@ class MqttSink:
     """Begins to connect when it is made. Without a host it does nothing at all."""
 
     def __init__(
-        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), pace: Pace | None = None
+        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), backoff: Backoff | None = None
     ) -> None:
         """`folder` is where relative paths of the settings begin."""
         node = node_name(settings)
@@ -50,7 +50,7 @@ class MqttSink:
         topics = [self.topics.command("+")] if self._allowed else []
         topics += [birth_topic(self._discovery_prefix)] if self._discovery_prefix else []
         self._connection = Connection(
-            access(settings, node, folder), self._outbox, self._presence, topics, self._heard, pace or Pace()
+            access(settings, node, folder), self._outbox, self._presence, topics, self._heard, backoff or Backoff()
         )
         self._announce(None)
         self._connection.start()
@@ -97,9 +97,7 @@ class MqttSink:
             if waiting := self._outbox.events_waiting:
                 _LOG.warning("MQTT: %d events have not reached the broker", waiting)
 
-    def _put(
-        self, put: Callable[[str, bytes], None], topic: str, record: Report | Event | Health | Info
-    ) -> None:
+    def _put(self, put: Callable[[str, bytes], None], topic: str, record: Report | Event | Health | Info) -> None:
         if self._connection is None:
             return
         try:
@@ -119,13 +117,13 @@ class MqttSink:
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == birth_topic(self._discovery_prefix):
             if payload == BIRTH and not (self._birth and self._birth.is_alive()):
-                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._say_all_again)
+                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._publish_all)
                 self._birth.daemon = True
                 self._birth.start()
             return
         self._commands.take(topic.removeprefix(self.topics.command("")), payload, retained=retained)
 
-    def _say_all_again(self) -> None:
+    def _publish_all(self) -> None:
         self._outbox.due_again(last=self.topics.availability)
         if self._connection:
             self._connection.wake()

@@ -11,7 +11,7 @@ from device.bundles.calibration import Calibration
 
 def test_a_calibration_of_before_there_were_rivals_has_none() -> None:
     table = {"logit_scale": 12.0, "temperature": 4.0, "null_log_odds": 1.0, "zero_offset_ms": 8.0}
-    assert Calibration.from_dict(table) == Calibration(12.0, 4.0, 1.0, 8.0, None, rival_ticks=0)
+    assert Calibration.from_dict(table) == Calibration(12.0, 4.0, 1.0, 8.0, None, negative_reach_ticks=0)
     assert Calibration.from_dict(asdict(Calibration())) == Calibration()
 
 
@@ -22,6 +22,6 @@ def test_a_calibration_lacks_nothing_but_the_doubt_about_its_zero(name: str) -> 
 
 
 @pytest.mark.parametrize("rival_ticks", [-1, 251, 2.5, 1e9, float("nan"), float("inf"), "x", [1]])
-def test_rivals_that_cannot_be_are_refused(rival_ticks: object) -> None:
+def test_rivals_that_cannot_be_are_refused(negative_reach_ticks: object) -> None:
     with pytest.raises((ValueError, TypeError, OverflowError)):
-        Calibration.from_dict(asdict(Calibration()) | {"rival_ticks": rival_ticks})
+        Calibration.from_dict(asdict(Calibration()) | {"rival_ticks": negative_reach_ticks})

@@ -27,7 +27,7 @@ from device.errors import (
     ModelStoreError,
 )
 from device.state.disk import Disk, read_plain
-from tests.bundles import audio_tower, change_manifest, golden_vectors, lip_tower, sign_off
+from tests.bundles import audio_encoder, change_manifest, golden_vectors, lip_encoder, sign_off
 from tests.device.bundles import killing
 from tests.scenes import ROOT
 from tests.stores import (
@@ -214,12 +214,12 @@ def pipe(path: Path) -> None:
 def other_golden(folder: Path) -> None:
     import numpy as np
 
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(seed=5), audio_tower()))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(seed=5), audio_encoder()))
     sign_off(folder)
 
 
 def other_pair(folder: Path) -> None:
-    (folder / LIPS).write_bytes(lip_tower(size=16))
+    (folder / LIPS).write_bytes(lip_encoder(size=16))
     sign_off(folder)
 
 
@@ -385,7 +385,7 @@ def test_a_bundle_under_another_digest_is_refused(store: Store, made: Path) -> N
 
 
 @pytest.mark.parametrize("target", ["../../elsewhere", "/", "none", "f" * 64, "", None])
-def test_a_broken_link_is_told_and_mended(target: str | None, store: Store, made: Path) -> None:
+def test_a_broken_link_is_reported_and_mended(target: str | None, store: Store, made: Path) -> None:
     link = store.folder / "models" / CURRENT
     link.unlink()
     link.symlink_to(target) if target else link.write_text("a file")

@@ -265,7 +265,7 @@ def test_it_looks_no_longer_than_it_was_asked_to(tmp_path: Path) -> None:
         (OSError(5, "Input/output error"), DeviceLostError),
     ],
 )
-def test_what_goes_wrong_with_a_source_is_told(error: Exception, kind: type[Exception]) -> None:
+def test_what_goes_wrong_with_a_source_is_reported(error: Exception, kind: type[Exception]) -> None:
     feeds = [
         Feed("camera", lambda: Scripted("c", [], error)),
         Feed("microphone", lambda: Scripted("m", scene(0.0, 12)[1])),

@@ -25,10 +25,10 @@ from device.bundles.store import CURRENT, Store
 from device.cli import main
 from device.commands.model import STATE_VARIABLE
 from tests.bundles import (
-    audio_tower,
+    audio_encoder,
     change_manifest,
     golden_vectors,
-    lip_tower,
+    lip_encoder,
     looping_model,
     sign_off,
     write_direct_bundle,
@@ -91,17 +91,17 @@ def other_front_end(folder: Path) -> None:
 
 
 def golden_of_another(folder: Path) -> None:
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(seed=8), audio_tower(seed=8)))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(seed=8), audio_encoder(seed=8)))
 
 
 def other_pair(folder: Path) -> None:
     """Both towers are right by themselves."""
-    (folder / LIPS).write_bytes(lip_tower(size=16))
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(size=16), audio_tower(seed=sum(b"2"))))
+    (folder / LIPS).write_bytes(lip_encoder(size=16))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(size=16), audio_encoder(seed=sum(b"2"))))
 
 
 def deadly(folder: Path) -> None:
-    golden: dict[str, Any] = golden_vectors(lip_tower(), audio_tower())
+    golden: dict[str, Any] = golden_vectors(lip_encoder(), audio_encoder())
     four = np.zeros((1, 4), np.float32)
     (folder / LIPS).write_bytes(looping_model(endless=False))
     np.savez(folder / GOLDEN, **golden | {"lips_in": four, "lips_out": four})

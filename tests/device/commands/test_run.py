@@ -100,9 +100,9 @@ def test_sighup_takes_over_what_it_can_and_a_broken_file_changes_nothing(
     assert running.report(lambda report: report["profile"] == "ebu-r37")["window_s"] == 5.0
     written(tmp_path, "[measure]\nprofile = 'loud'\n[sauce]\n")
     running.process.send_signal(signal.SIGHUP)
-    told = running.wait_for(running.err, lambda line: "sauce" in line)
-    assert any("the settings stay as they are" in line for line in told)
-    assert any(":3: measure.profile: found 'loud'" in line for line in told)
+    result = running.wait_for(running.err, lambda line: "sauce" in line)
+    assert any("the settings stay as they are" in line for line in result)
+    assert any(":3: measure.profile: found 'loud'" in line for line in result)
     assert running.report()["profile"] == "ebu-r37"
     assert running.end() == 0
 

@@ -209,7 +209,7 @@ def test_mqtt_keys_that_go_together(tmp_path: Path) -> None:
         (HEAD + "[source]\nfile = 'a\0b'\n", 3, "invalid character"),
     ],
 )
-def test_what_is_not_toml_is_told_with_its_line(tmp_path: Path, content: str, line: int, word: str) -> None:
+def test_what_is_not_toml_is_reported_with_its_line(tmp_path: Path, content: str, line: int, word: str) -> None:
     problem = only(problems_of(tmp_path, content))
     assert (problem.line, problem.key) == (line, None) and word in problem.found
     assert "each key once" in problem.allowed and "at line" not in problem.found

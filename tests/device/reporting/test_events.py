@@ -64,7 +64,7 @@ def crossings(reports: Iterable[Report], rules: EventSettings = SETTINGS) -> lis
 # Crossings
 
 
-def test_a_lasting_crossing_is_told_once_when_it_has_lasted() -> None:
+def test_a_lasting_crossing_is_reported_once_when_it_has_lasted() -> None:
     events = told([at(0)] * 30 + [at(60)] * 600)
     assert of(EventKind.VERDICT, events) == [(45.0, "in_sync", "detectable")]
     assert events[0][1].about == "The verdict went from in sync to detectable at +60 ms, audio early (itu-r-bt1359)"
@@ -102,7 +102,7 @@ def test_without_hysteresis_and_duration_every_other_verdict_is_an_event() -> No
     assert len(crossings([at(0), at(46), at(45), at(91), at(90), at(-186)], rules=rash)) == 5
 
 
-def test_from_one_side_to_the_other_the_verdict_stays_and_nothing_is_told() -> None:
+def test_from_one_side_to_the_other_the_verdict_stays_and_nothing_is_reported() -> None:
     assert crossings([at(200)] * 30 + [at(-300)] * 60) == [("unknown", "unacceptable")]
 
 
@@ -225,7 +225,7 @@ def test_two_faults_in_turn_do_not_flood() -> None:
     assert len(told([replace(STALLED, fault="overloaded"), at(0)] * 500)) == 1
 
 
-def test_a_step_is_told_with_both_levels() -> None:
+def test_a_step_is_reported_with_both_levels() -> None:
     reports = [at(80.0)] * 30 + [replace(at(-160.0), step_ms=-241.6)] + [at(-160.0)] * 5
     ((t_s, event),) = [(t_s, event) for t_s, event in told(reports) if event.kind is EventKind.STEP]
     assert (t_s, event.before, event.after) == (30.0, 81.6, -160.0)
@@ -237,7 +237,7 @@ def test_a_step_whose_levels_are_unknown_has_none() -> None:
     assert (event.before, event.after, event.about) == (None, None, "The offset stepped by +50 ms")
 
 
-def test_other_models_and_other_limits_are_told_at_once() -> None:
+def test_other_models_and_other_limits_are_reported_at_once() -> None:
     other = replace(at(0), model="two")
     events = told([at(0)] * 5 + [other] * 5 + [replace(other, profile="ebu-r37")] * 5)
     assert of(EventKind.MODEL, events) == [(5.0, "one", "two")]

@@ -119,7 +119,7 @@ def test_a_step_is_in_one_report_only() -> None:
     assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
 
 
-def test_a_step_that_the_evidence_shows_is_told_and_begins_anew() -> None:
+def test_a_step_that_the_evidence_shows_is_reported_and_begins_anew() -> None:
     maker = reporter()
     assert not maker.has_level(10 * NS_PER_S)
     reports = [told(maker, 10 + k, 80.0) for k in range(30)]

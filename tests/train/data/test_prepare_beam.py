@@ -37,9 +37,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_shards_are_those_of_one_machine(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shards_are_those_of_one_machine(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     local, spread = tmp_path / "local", tmp_path / "spread"
     assert prepare(clips, local, jobs=1) == 3
     assert main(["prepare", str(clips), str(spread), "--beam", "--runner", "DirectRunner"]) == 0

@@ -257,9 +257,7 @@ def test_shards_without_landmarks_or_none_at_all_are_named(tmp_path: Path) -> No
         zero_of_table([tmp_path / "shards"], tmp_path / "offsets.json", None, 0)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--out", "m.json"], ["--offsets", "o.json", "--calibration", "c.json"]]
-)
+@pytest.mark.parametrize("arguments", [["--out", "m.json"], ["--offsets", "o.json", "--calibration", "c.json"]])
 def test_options_that_do_not_go_together_are_exit_code_2(
     arguments: list[str], shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
