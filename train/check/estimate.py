@@ -89,7 +89,6 @@ def estimate(
 def line(found: Estimate) -> str:
     """For people."""
     hours = f"{found.minutes / 60:.1f} hours" if found.minutes >= 120 else f"{max(found.minutes, 1):.0f} minutes"
-    return (
-        f"estimate: {hours} on this machine, as busy as it is now ({_BATCHES} batches took {found.batch_s:.2f} s each; "
-        f"as much as {found.batches} are to come), {found.disk_bytes / 1e9:.1f} GB ({found.free_bytes / 1e9:.0f} GB are free)"
-    )
+    batches = f"{_BATCHES} batches took {found.batch_s:.2f} s each; as much as {found.batches} are to come"
+    room = f"{found.disk_bytes / 1e9:.1f} GB ({found.free_bytes / 1e9:.0f} GB are free)"
+    return f"estimate: {hours} on this machine, as busy as it is now ({batches}), {room}"

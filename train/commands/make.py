@@ -141,8 +141,8 @@ def _fit(options: argparse.Namespace) -> int:
         what = f"only towers, not {options.model}, learn from others"
         raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
     if options.from_bundle and (options.teacher or options.model != "towers"):
-        what, remedy = "a bundle is a start for towers without other teachers", "Leave out --from-bundle, or the other option"
-        raise UsageError(what, where="--from-bundle", remedy=remedy)
+        what = "a bundle is a start for towers without other teachers"
+        raise UsageError(what, where="--from-bundle", remedy="Leave it out, or the other option")
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
