@@ -7,7 +7,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from device.bundles.bundle import DEFAULT_BUNDLE
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.gate import gate_problem
 from device.errors import InputFormatError, UsageError
 from train.commands.shared import require_beam, shards_parser
 from train.files import make_folder, sha256, write_all
@@ -88,7 +89,9 @@ def _retrain(options: argparse.Namespace) -> int:
         dry_run(options.config)
         return 0
     bundle = retrain(options.config)
-    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
+    problem = gate_problem(load_bundle(bundle).manifest)
+    then = f"no device takes it by itself: {problem}" if problem else "then avdrift-convert sign"
+    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}; {then}")
     return 0
 
 
