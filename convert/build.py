@@ -7,7 +7,6 @@ Output: `OUT/float32`, `OUT/float16`, `OUT/dynamic` and `OUT/int8`, each a whole
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +62,7 @@ def build(
     except OSError as error:
         raise UsageError(f"not a folder ({error.strerror})", where=str(out), remedy="Give another --out") from error
     about = {
-        "min_software": __version__, "name": name, "version": version, "calibration": asdict(settings),
+        "min_software": __version__, "name": name, "version": version, "calibration": settings.to_dict(),
         "training": training, "card": card_of(texts, training, figures, _strangers(clips)), "gate": passage,
     }  # fmt: skip
     examples = trained.examples(shown, example_count)
@@ -97,10 +96,10 @@ def _describe(run: Path) -> dict[str, Any]:
     """For the manifest: what `fit` wrote down of its data, its configuration and where both come from; or null."""
     remedy = "Give the folder that fit wrote"
 
-    def told(file: str) -> dict[str, Any] | None:
+    def read(file: str) -> dict[str, Any] | None:
         return read_object(run / file, remedy) if (run / file).is_file() else None
 
-    provenance = told(PROVENANCE)
+    provenance = read(PROVENANCE)
     return {
-        "data": told("data.json"), "config": told("config.json"), "provenance": provenance and summary(provenance),
+        "data": read("data.json"), "config": read("config.json"), "provenance": provenance and summary(provenance),
     }  # fmt: skip

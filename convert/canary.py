@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from convert.deploy import Job, Outcome, deploy
 from convert.remote import Access, Remote
-from device.bundles.trial import Standing
+from device.bundles.trial import TrialState
 from device.errors import AvdriftError, ModelError, UsageError
 
 BACK, UNTOUCHED = "rolled back", "untouched"
@@ -28,10 +28,10 @@ def deploy_by_canary(
     if not job.timeout_s:
         raise UsageError("nobody waits for the trials", where="--timeout 0", remedy="Give time for a verdict")
     first = deploy_to(hosts[:count], job, access, tell)
-    if job.dry_run or all(each.result == Standing.PASSED for each in first):
+    if job.dry_run or all(each.result == TrialState.PASSED for each in first):
         return [*first, *deploy_to(hosts[count:], job, access, tell)]
     ended = [_back(each, job, access, tell) for each in first]
-    failed = ", ".join(each.host for each in first if each.result != Standing.PASSED)
+    failed = ", ".join(each.host for each in first if each.result != TrialState.PASSED)
     about = f"not begun: {failed} did not pass the trial"
     return [*ended, *(Outcome(host, UNTOUCHED, about, ModelError.exit_code) for host in hosts[count:])]
 

@@ -220,24 +220,24 @@ def _percent(share: float | None) -> str:
 
 
 def _made(training: Mapping[str, Any]) -> Iterator[str]:
-    told = training.get("provenance")
-    if not told:
+    provenance = training.get("provenance")
+    if not provenance:
         yield "Not recorded."
         return
-    if note := told.get("note"):
+    if note := provenance.get("note"):
         yield str(note)
-    if teachers := told.get("teachers"):
+    if teachers := provenance.get("teachers"):
         yield "It learnt what these trainings think on average, and began as the first of them: " + "; ".join(
             f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
         ) + "."  # fmt: skip
-    if "versions" in told:
-        versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items() if value is not None)
+    if "versions" in provenance:
+        versions = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items() if value is not None)
         when = ""
-        if sessions := told.get("sessions"):  # of older bundles
+        if sessions := provenance.get("sessions"):  # of older bundles
             count = f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}"
             when = f"; from {sessions[0]['began']} to {sessions[-1]['ended']}, in {count}"
-        yield f"Seed {told['seed']}; {versions}; {told['machine']['arch']}{when}."
-        shards = "; ".join(f"{folder['count']} shards `{folder['sha256']}`" for folder in told["data"]["shards"])
+        yield f"Seed {provenance['seed']}; {versions}; {provenance['machine']['arch']}{when}."
+        shards = "; ".join(f"{folder['count']} shards `{folder['sha256']}`" for folder in provenance["data"]["shards"])
         yield f"Data, as SHA-256: {shards}."
 
 

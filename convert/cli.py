@@ -22,6 +22,7 @@ from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.gate import require_gate
 from device.bundles.signature import sign
 from device.commands.guard import guarded
+from device.commands.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow
@@ -46,6 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
     card.add_argument("bundle", type=Path)
     card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    card.add_argument("--force", action="store_true", help="let --page overwrite a file that is no Markdown")
     card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
     card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
     card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
@@ -67,7 +69,9 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
     sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
     called = sent.add_mutually_exclusive_group()
-    called.add_argument("--remote", metavar="COMMAND", default="avdrift", help="avdrift there (default: avdrift)")
+    called.add_argument(
+        "--remote", metavar="COMMAND", type=_words, default="avdrift", help="avdrift there (default: avdrift)"
+    )
     called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
     sent.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
@@ -79,6 +83,13 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--accept-worse", action="store_true", help="as of avdrift model install")
     sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
     sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _seconds(text: str) -> float:
@@ -104,9 +115,13 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    return guarded("avdrift-convert", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {"build": _build, "card": _card, "verify": _verify, "sign": _sign, "deploy": _deploy}
-    return guarded("avdrift-convert", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -129,6 +144,7 @@ def _card(options: argparse.Namespace) -> int:
             manifest = _checked(options.bundle).manifest
         shown = page(manifest)
         if options.page:
+            check_output(options.page, (b"#", b"<!--"), force=options.force)
             options.page.write_text(shown, encoding="utf-8")
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
@@ -153,21 +169,21 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _deploy(options: argparse.Namespace) -> int:
     hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
-    command = SERVICE if options.service else tuple(shlex.split(options.remote))
+    command = SERVICE if options.service else options.remote
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
         accept_worse=options.accept_worse, timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
-    def tell(host: str, words: str) -> None:
+    def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
     access = Access(command, options.key, options.ssh_config)
     if options.canary:
-        outcomes = deploy_by_canary(hosts, options.canary, job, access, tell)
+        outcomes = deploy_by_canary(hosts, options.canary, job, access, report)
     else:
-        outcomes = deploy(hosts, job, access, tell)
+        outcomes = deploy(hosts, job, access, report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 

@@ -10,7 +10,8 @@ AvdriftError                    1  never raised itself
 │   ├── DeviceBusyError         3  another process holds it
 │   ├── DeviceHungError         3  a driver that hangs in this process holds it: only a new process helps
 │   ├── DevicePermissionError   3  this user may not open it
-│   └── DeviceLostError         3  it went away, or stopped giving, while it was open
+│   ├── DeviceLostError         3  it went away, or stopped giving, while it was open
+│   └── StreamError             3  what came over a network, or a pipe, cannot be measured for now
 ├── ModelError                  4  a bundle or a model file
 │   ├── ModelMissingError       4  nothing there
 │   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
@@ -45,6 +46,7 @@ class CaptureError(AvdriftError):
     exit_code = 3
 
 
+# fmt: off
 class InputMissingError(CaptureError): ...
 class InputFormatError(CaptureError): ...
 class InputTrackError(CaptureError): ...
@@ -53,18 +55,29 @@ class DeviceBusyError(CaptureError): ...
 class DeviceHungError(CaptureError): ...
 class DevicePermissionError(CaptureError): ...
 class DeviceLostError(CaptureError): ...
+# fmt: on
+
+
+class StreamError(CaptureError):
+    """`word` names the fault, as `jumped` does `stream_jumped`."""
+
+    def __init__(self, what: str, *, where: str, remedy: str, word: str = "lost") -> None:
+        super().__init__(what, where=where, remedy=remedy)
+        self.word = word
 
 
 class ModelError(AvdriftError):
     exit_code = 4
 
 
+# fmt: off
 class ModelMissingError(ModelError): ...
 class ModelCorruptError(ModelError): ...
 class ModelContractError(ModelError): ...
 class ModelGateError(ModelError): ...
 class ModelSignatureError(ModelError): ...
 class ModelStoreError(ModelError): ...
+# fmt: on
 
 
 class TransportError(AvdriftError):

@@ -3,6 +3,8 @@
 #
 #   sudo ./systemd/install.sh [--no-start]           install or upgrade; --no-start: it starts with the next boot
 #   sudo ./systemd/install.sh --uninstall [--purge]  remove it; --purge: configuration, models and user as well
+#   sudo ./systemd/install.sh --instance NAME        another one beside it, avdrift@NAME, with /etc/avdrift/NAME.toml
+#   sudo ./systemd/install.sh --remove-instance NAME
 #
 # Each version gets a virtual environment of its own, /opt/avdrift/releases/N, and /opt/avdrift/venv points to the one in use.
 # It changes over only when the new one is complete, and back again when the service does not start with it.
@@ -77,25 +79,31 @@ make_user() {
 
 make_release() { # FOLDER: a complete environment, beside the one in use
     local release=$1 pip=("$1/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir) sources=$home/building
+    local locked=(install --quiet --no-warn-script-location --require-hashes --only-binary :all:) lock
     rm -rf "$sources" && mkdir -p "$release" "$sources/tmp"
     # A copy, so that building leaves nothing behind in the clone; and its own folder for temporary files, because /tmp may be small.
-    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,device,train,convert} "$sources/"
+    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,avdrift,device,train,convert} "$sources/"
     export TMPDIR=$sources/tmp
     say "installing avdrift and what it needs into $release: some minutes"
     quietly "the virtual environment cannot be made" "Check that python3-venv is whole" \
         python3 -m venv --clear --system-site-packages "$release"
-    quietly "pip could not install avdrift" "Check the network, then run it again" \
-        "${pip[@]}" install --quiet --no-warn-script-location "$sources"
+    lock=$clone/requirements/run/$(python3 "$clone/tools/lock_file.py") # a venv has the Python of the system
+    quietly "pip could not install what builds avdrift" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$clone/requirements/build.txt"
+    quietly "pip could not install what avdrift needs" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$lock"
+    quietly "pip could not install avdrift" "Report this, with these lines" \
+        "${pip[@]}" install --quiet --no-warn-script-location --no-deps --no-build-isolation "$sources"
     if installed "$camera_package"; then
         # Debian 12 built its own against NumPy 1; avdrift brings NumPy 2, which does not take it.
         quietly "pip could not install simplejpeg, which the camera needs" "Check the network, then run it again" \
-            "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg
+            "${pip[@]}" "${locked[@]}" --ignore-installed --no-deps -r "$clone/requirements/camera.txt"
         "$release/bin/python" -c 'import picamera2' 2>/dev/null ||
             say "picamera2 cannot be imported: only USB cameras will work. See why: $release/bin/python -c 'import picamera2'"
     fi
     quietly "what was installed does not run" "Report this, with these lines" "$release/bin/avdrift" --version
     mkdir -p "$release/share/avdrift"
-    cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
+    cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone"/systemd/{backoff,instance}.conf "$clone/README.md" "$release/share/avdrift/"
     cp -rf "$clone/docs" "$release/share/avdrift/"
     cp -f "$venv"/share/avdrift/*.tflite "$release/share/avdrift/" 2>/dev/null || : # the face model of the version before
     quietly "the face detector's model is missing" "Check the network, then run it again" "$release/bin/avdrift" fetch-face
@@ -120,12 +128,27 @@ configure() { # RELEASE: the user's file stays as it is; defaults that have chan
         fail "$config does not fit this version" "Correct it and run this again; what was installed before is still in use"
 }
 
+keep_signers() { # who may sign models stands where the service cannot write; an older version had it in the state folder
+    local signers=/etc/avdrift/allowed_signers old=$state/allowed_signers keys=
+    [[ ! -e $signers && ! -L $signers ]] || return 0
+    # Read by the service's user: a link there must not lead to what only root may read.
+    if [[ -e $old ]] && keys=$(timeout 10 runuser -u "$user" -- head -c 65536 "$old"); then
+        say "who may sign models stands in $signers now, and no longer in $old. See that each key there is one of yours"
+    fi
+    install -m 644 /dev/null "$signers.tmp"
+    [[ -z $keys ]] || printf '%s\n' "$keys" >"$signers.tmp"
+    mv -f "$signers.tmp" "$signers"
+}
+
 use() { # RELEASE: from now on
     ln -sfn "$1" "$venv.tmp" && mv -fT "$venv.tmp" "$venv"
     install -D -m 644 "$1/share/avdrift/avdrift.service" "$units/avdrift.service"
-    rm -rf "$units/avdrift.service.d"
+    install -D -m 644 "$1/share/avdrift/avdrift.service" "$units/avdrift@.service"
+    rm -rf "$units/avdrift.service.d" "$units/avdrift@.service.d"
+    install -D -m 644 "$1/share/avdrift/instance.conf" "$units/avdrift@.service.d/instance.conf"
     if (($(systemctl --version | awk 'NR == 1 { print int($2) }') >= 254)); then
         install -D -m 644 "$1/share/avdrift/backoff.conf" "$units/avdrift.service.d/backoff.conf"
+        install -D -m 644 "$1/share/avdrift/backoff.conf" "$units/avdrift@.service.d/backoff.conf"
     fi
     install -D -m 755 "$1/share/avdrift/avdrift.sh" "$command"
     systemctl daemon-reload
@@ -160,10 +183,12 @@ install_all() { # yes | no: start it
     make_user
     make_release "$release"
     configure "$release"
+    keep_signers
     use "$release"
     quietly "the service cannot be enabled" "See: systemctl status avdrift" systemctl enable avdrift.service
     if [[ $1 == yes ]]; then
         start "$before"
+        systemctl try-restart 'avdrift@*.service'
         remove_other_releases "$release"
     fi
     tell
@@ -179,19 +204,22 @@ tell() {
   what it says:            journalctl -u avdrift -f
   settings:                $config, then: avdrift check-config && sudo systemctl restart avdrift
   the broker's password:   sudo install -D -m 600 FILE /etc/credstore/avdrift.mqtt-password
+  who may sign models:     /etc/avdrift/allowed_signers
   upgrade:                 git pull && sudo $clone/systemd/install.sh
 END
 }
 
 uninstall() { # yes | no: purge
     ((EUID == 0)) || fail "this needs root" "Run: sudo $0 --uninstall"
+    local name
+    for name in $(instances); do systemctl disable --now "avdrift@$name.service" &>/dev/null || :; done
     systemctl disable --now avdrift.service &>/dev/null || :
-    rm -rf "$units/avdrift.service" "$units/avdrift.service.d" "$home" /run/avdrift-install.lock
+    rm -rf "$units"/avdrift{,@}.service "$units"/avdrift{,@}.service.d "$home" /run/avdrift-install.lock
     rm -f "$command"
     systemctl daemon-reload
     systemctl reset-failed avdrift.service &>/dev/null || :
     if [[ $1 == yes ]]; then
-        rm -rf "$(dirname "$config")" "$state" /etc/systemd/system/avdrift.service.d
+        rm -rf "$(dirname "$config")" "$state" /etc/systemd/system/avdrift{,@}.service.d
         rm -f /etc/credstore/avdrift.*
         userdel "$user" 2>/dev/null || :
         say "removed, with configuration, models and user"
@@ -201,11 +229,49 @@ uninstall() { # yes | no: purge
     say "the Debian packages stay as well: ${packages[*]} $camera_package; and the journal keeps its lines for its usual time"
 }
 
+instances() { # the names of those that are enabled
+    local link
+    for link in /etc/systemd/system/multi-user.target.wants/avdrift@*.service; do
+        [[ ! -L $link ]] || basename "${link#*avdrift@}" .service
+    done
+}
+
+check_instance() { # NAME
+    ((EUID == 0)) || fail "this needs root" "Run: sudo $0 --instance $1"
+    [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,30}$ && $1 != avdrift ]] ||
+        fail "$1 is no name for an instance" "Give up to 31 of a to z, 0 to 9 and -, such as studio-2"
+}
+
+add_instance() { # NAME
+    local file
+    check_instance "$1"
+    file=$(dirname "$config")/$1.toml
+    [[ -e $units/avdrift@.service ]] || fail "avdrift is not installed, or too old" "Install it first: sudo $0"
+    if [[ ! -e $file ]]; then
+        # Each has a name of its own on the broker; all else is still to be said.
+        sed "s/^node = \"\"$/node = \"$1\"/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
+        chmod 644 "$file.tmp" && mv -f "$file.tmp" "$file"
+        say "$file is new: say there what it measures ([source] url, or a camera and a microphone of its own)"
+    fi
+    "$command" check-config "$file" >&2 || fail "$file is not right" "Correct it and run this again"
+    quietly "the service cannot be enabled" "See: systemctl status avdrift@$1" systemctl enable "avdrift@$1.service"
+    say "start it with: systemctl start avdrift@$1; what it says: journalctl -u avdrift@$1 -f"
+}
+
+remove_instance() { # NAME; its configuration and its state stay
+    check_instance "$1"
+    systemctl disable --now "avdrift@$1.service" &>/dev/null || :
+    systemctl reset-failed "avdrift@$1.service" &>/dev/null || :
+    say "avdrift@$1 is removed. These stay: $(dirname "$config")/$1.toml, $state/instances/$1"
+}
+
 case "$*" in
 "") install_all yes ;;
 --no-start) install_all no ;;
 --uninstall) uninstall no ;;
 "--uninstall --purge" | "--purge --uninstall") uninstall yes ;;
---help | -h) sed -n '2,5s/^# \{0,1\}//p' "$0" ;;
+"--instance "?*) add_instance "${2-}" ;;
+"--remove-instance "?*) remove_instance "${2-}" ;;
+--help | -h) sed -n '2,7s/^# \{0,1\}//p' "$0" ;;
 *) fail "unknown arguments: $*" "See: $0 --help" ;;
 esac

@@ -13,7 +13,7 @@ README_LINES = 150
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_NAMED = re.compile(r"`((?:device|train|convert|tests|systemd|docs)/[\w./-]*)`")
+_NAMED = re.compile(r"`((?:avdrift|device|train|convert|examples|requirements|tests|tools|systemd|docs)/[\w./-]*)`")
 
 
 def prose(page: Path) -> str:

@@ -35,12 +35,13 @@ from device.capture.container import (
     open_recording,
 )
 from device.capture.joints import Joints
+from device.capture.memory import has_room_for, too_much
 from device.capture.source import Closing
 from device.capture.tracks import GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
-DEFAULT_MAX_HEIGHT = 480
+DEFAULT_MAX_HEIGHT = 1080  # in which a face of 60 pixels can be read
 MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
@@ -54,7 +55,7 @@ class FileSource(Closing):
     """The frames and chunks of a recording, in order of time, streamed at bounded memory.
 
     path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
-    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 480.
+    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 1080.
     threads: decoder threads; more than one decodes several frames at once.
     which: the tracks and the channel, where not those that a player would take.
     Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only
@@ -142,7 +143,10 @@ class FileSource(Closing):
             try:
                 decoded = packet.decode()
                 failures = 0
-            except (av.FFmpegError, ValueError):
+            except (av.FFmpegError, ValueError) as error:
+                # FFmpeg calls damaged what it has found no memory for.
+                if not has_room_for(_picture_bytes(self._video)):
+                    raise too_much(str(self.path)) from error
                 decoded = []
                 failures += 1
                 self._trouble[f"{packet.stream.type} packet that cannot be decoded"] += 1
@@ -209,6 +213,12 @@ def _in_time_order(
             held_bytes -= bytes_of(earliest)
             yield earliest
     yield from heapq.merge(*queues, key=time_of)
+
+
+def _picture_bytes(video: av.VideoStream) -> int:
+    context = video.codec_context
+    bits = sum(component.bits for component in context.format.components) if context.format else 0
+    return context.width * context.height * bits // 8
 
 
 def _decoding_time_s(packet: av.Packet[Stream]) -> float:

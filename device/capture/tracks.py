@@ -14,9 +14,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage
+from device.capture.decoded_pictures import PictureMaker
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 CHUNK_MS = 20
 GAP_NS = 40 * NS_PER_MS
@@ -104,7 +104,14 @@ class RateWatch:
         noise_s = math.sqrt(max(variance - slope * covariance, 0.0) / (n - 2))
         length_s = self._seen[-1][0] - self._seen[0][0]
         clear = abs(slope) > _WATCH_SIGMAS * noise_s / math.sqrt(spread) and abs(slope) * length_s > _WATCH_DRIFT_S
-        return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE else None
+        return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE and self._is_straight(slope) else None
+
+    def _is_straight(self, slope: float) -> bool:
+        """Whether both halves of what was seen rise like the whole: a step, as of a splice, does so in one of them."""
+        points = np.array(self._seen)
+        halves = np.array_split(points, 2)
+        slopes = [np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0] for half in halves]
+        return all(abs(each - slope) < abs(slope) / 2 for each in slopes)
 
     def late_s(self, run_s: float) -> float:
         """How much later than by count the line is there."""
@@ -210,7 +217,7 @@ class AudioTrack:
 
 
 class VideoTrack:
-    """Decoded pictures in, upright RGB frames with square pixels and rising times out.
+    """Decoded pictures in, upright frames with square pixels and rising times out.
 
     A decoder gives pictures in the order of presentation, but their time stamps may come in another one (H.264 in AVI:
     FFmpeg then guesses them in the order of decoding). So the pictures keep their order, and get the stamps sorted.
@@ -219,10 +226,8 @@ class VideoTrack:
     def __init__(
         self, rate_hz: float | None, pixel_aspect: Fraction | None, max_height: int, trouble: Counter[str]
     ) -> None:
-        self._aspect = float(pixel_aspect) if pixel_aspect and Fraction(1, 4) <= pixel_aspect <= 4 else 1.0
         self._period_ns = round(NS_PER_S / (rate_hz or FALLBACK_RATE_HZ))
-        self._max_height, self._trouble = max_height, trouble
-        self._reformatter = VideoReformatter()  # one for all frames keeps libswscale's tables
+        self._to_picture, self._trouble = PictureMaker(pixel_aspect, max_height), trouble
         self._waiting: deque[av.VideoFrame] = deque()
         self._stamps_ns: list[int] = []  # a heap, as long as _waiting
         self._next_ns = 0
@@ -255,17 +260,8 @@ class VideoTrack:
             self._trouble[GOING_BACK] += 1
             return
         self._last_ns, self.end_ns = t_ns, t_ns + self._period_ns
-        yield Frame(self.seq, t_ns, self._to_rgb(frame))
+        yield Frame(self.seq, t_ns, self._to_picture(frame))
         self.seq += 1
-
-    def _to_rgb(self, frame: av.VideoFrame) -> RgbImage:
-        square_width = frame.width * self._aspect
-        scale = min(1.0, self._max_height / min(frame.height, square_width))
-        width, height = max(2, round(square_width * scale)), max(2, round(frame.height * scale))
-        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-        quarter_turns = round(frame.rotation / 90) % 4
-        rgb: RgbImage = np.ascontiguousarray(np.rot90(picture.to_ndarray().astype(np.uint8, copy=False), quarter_turns))
-        return rgb
 
 
 def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
+from device.addresses import parse_address, without_secrets
 from device.config.log_levels import parse_levels
+from device.errors import UsageError
 
 _MAX_PATH_BYTES = 4095  # Linux's own limit
 _LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
@@ -130,6 +132,22 @@ class PathText:
 
 
 @dataclass(frozen=True, slots=True)
+class AddressText:
+    """The address of a stream without a password in it, as text; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            return not value or not parse_address(value).has_password
+        except UsageError:
+            return False
+
+    def __str__(self) -> str:
+        return "an address of rtsp(s), rtmp(s), http(s), udp, rtp, srt or rist, without a password; or nothing"
+
+
+@dataclass(frozen=True, slots=True)
 class ListenText:
     """An address of this computer with a port, as text; or nothing."""
 
@@ -138,6 +156,22 @@ class ListenText:
 
     def __str__(self) -> str:
         return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class IpAddressText:
+    """An IP address of this computer, or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            return not value or ip_address(value) is not None
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return "an IP address, such as 127.0.0.1, 0.0.0.0 or ::; or nothing"
 
 
 def parse_listen(text: str) -> tuple[str, int] | None:
@@ -163,7 +197,7 @@ class LevelList:
         return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
-TextKind: TypeAlias = LevelList | ListenText | Names | PathText | Text | TopicText
+TextKind: TypeAlias = AddressText | IpAddressText | LevelList | ListenText | Names | PathText | Text | TopicText
 
 
 def shown(value: object) -> str:
@@ -174,7 +208,7 @@ def shown(value: object) -> str:
         case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
             return "a huge number"
         case int() | float() | str():
-            text = repr(value)
+            text = repr(without_secrets(value)) if isinstance(value, str) else repr(value)
             return text if len(text) <= 60 else text[:57] + "..."
         case dict():
             return "a table"

@@ -39,7 +39,7 @@ def broker(config: Config, folder: Path) -> Look:
         what = f"took the connection, but gave no answer in {TIMEOUT_S:g} s"
         raise TransportError(what, where=access.where, remedy="Check that this port is an MQTT broker's, and its log")
     if answer != "Success":
-        raise mqtt_access.told_by_broker(answer, access).error
+        raise mqtt_access.broker_refusal(answer, access).error
     return ok(f"{what}, and lets {access.username or 'us without a name'} in")
 
 

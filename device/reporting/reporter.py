@@ -10,9 +10,9 @@ from typing import Any
 
 from device.analysis.offset_tracker import WindowResult
 from device.clock import Clock, SystemClock
-from device.records import NS_PER_MS, NS_PER_S, DriftClass, Report, State
+from device.records import NS_PER_MS, NS_PER_S, DriftClass, Fault, Reason, Report, State
 from device.reporting.timesync import clock_synced
-from device.standards import PROFILES, direction, verdict
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict_range
 from device.state.rig import Rig
 from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, known, update
 from device.sync.step_detector import SeenStep
@@ -38,12 +38,20 @@ def _evidence_age_s(result: WindowResult | None) -> float | None:
     return round((result.to_ns - result.evidence_ns) / NS_PER_S, 1)
 
 
+def _reason(result: WindowResult | None, state: State, fault: str | None) -> Reason | None:
+    if fault == Fault.STREAM_UNSYNCED:
+        return Reason.NO_SENDER_REPORTS
+    return result.reason if result and state is result.state else None
+
+
 class Reporter:
     """Makes consecutive reports of one run."""
 
     def __init__(self, model: str, profile: str, window_s: float, clock: Clock | None = None) -> None:
         self.model, self.profile = model, profile  # these and the rig may be changed at any time
         self.rig: Rig | None = None
+        self.own_limits: Profile = PROFILES[DEFAULT_PROFILE]  # of the profile `own`
+        self.zero_std_ms = 0.0  # uncertainty of the models' zero, which a calibrated rig includes
         self._window_s, self._clock = window_s, clock or SystemClock()
         self.boot_id = _boot_id()
         self._started_ns = self._clock.now_ns()
@@ -83,6 +91,9 @@ class Reporter:
         best = result.best if result and state is State.MEASURING else None
         bias_ms, bias_std_ms = (self.rig.bias_ms, self.rig.bias_std_ms) if self.rig else (0.0, 0.0)
         offset_ms = round(best.offset_ms - bias_ms, 1) if best else None
+        std_ms = math.hypot(best.offset_std_ms, bias_std_ms) if best else 0.0
+        limits = limits_of(self.profile, self.own_limits) or PROFILES[DEFAULT_PROFILE]
+        judged = verdict_range(offset_ms, std_ms if self.rig else math.hypot(std_ms, self.zero_std_ms), limits)
         drift = self._follow(result, step, measured=best is not None)
         sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
         latency_ns = self._clock.now_ns() - captured_ns if captured_ns is not None else None
@@ -91,14 +102,14 @@ class Reporter:
             seq=self._seq,
             state=state,
             offset_ms=offset_ms,
-            offset_std_ms=round(math.hypot(best.offset_std_ms, bias_std_ms), 1) if best else None,
-            direction=direction(offset_ms) if offset_ms is not None else None,
+            offset_std_ms=round(std_ms, 1) if best else None,
+            direction=direction(offset_ms, limits) if offset_ms is not None else None,
             confidence=round(sure.confidence, 4) if sure else None,
             drift_ppm=_rounded(drift.drift_ppm, 2),
             drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
             drift_class=drift.kind,
             step_ms=_rounded(drift.step_ms, 1),
-            verdict=verdict(offset_ms, PROFILES[self.profile]),
+            verdict=judged.verdict,
             profile=self.profile,
             window_s=self._window_s,
             faces=faces,
@@ -108,16 +119,17 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
             fault=fault,
-            reason=result.reason if result and state is result.state else None,
+            reason=_reason(result, state, fault),
             evidence_age_s=_evidence_age_s(result) if best else None,
+            verdict_range=judged.ends,
         )
 
     def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
         """Drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)
-            told = self._follow(result, None, measured=measured)
-            return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
+            report = self._follow(result, None, measured=measured)
+            return replace(report, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
         t_s = result.to_ns / NS_PER_S if result else None
         drift = known(self.drift, t_s)
         if result is not None and t_s is not None and measured and (level := result.level) is not None:

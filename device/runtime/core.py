@@ -19,10 +19,12 @@ from device.clock import Clock
 from device.config.settings import MeasureSettings
 from device.features.signal_quality import SPOILS_NUMBERS, QualityMonitor
 from device.records import NS_PER_S, Chunk, Fault, Frame, Report, State
+from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
 from device.reporting.sink import Sink
-from device.runtime.input_queue import Given, Handover
+from device.runtime.input_queue import InputQueue, QueuedItem
+from device.runtime.live_feed import LiveFeed
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import StepWatch
@@ -42,14 +44,18 @@ class Core:
     """Measures what it is given. Not for more than one thread."""
 
     def __init__(
-        self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock
-    ) -> None:
+        self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock,
+        view: LiveView | None = None,
+    ) -> None:  # fmt: skip
         self.settings, self.reporter, self.load = settings, reporter, Load()
-        self.queue = Handover(clock, drop_oldest=False)  # until it begins
+        self.queue = InputQueue(clock, drop_oldest=False)  # until it begins
+        self.source_delay_ns = 0  # what a live source itself adds
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
         self.last: Report | None = None
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._sink, self._clock = sink, clock
+        self._show = LiveFeed(view or LiveView())
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._tracker = self._new_tracker()
         self._steps = StepWatch()
@@ -74,7 +80,7 @@ class Core:
 
     # What happens to it
 
-    def begin(self, queue: Handover, awaited: set[str], *, live: bool, realtime: bool) -> None:
+    def begin(self, queue: InputQueue, awaited: set[str], *, live: bool, realtime: bool) -> None:
         """Before the first item. Live: its times are the clock's own, and `awaited` the sources that must come first.
 
         realtime: items come at the clock's pace.
@@ -85,20 +91,20 @@ class Core:
             self._pace_ns = 0
             self._schedule.begin(self._heard_ns)
 
-    def take(self, given: Given) -> None:
+    def take(self, queued: QueuedItem) -> None:
         """The next item."""
-        item, now_ns = given.item, self._clock.now_ns()
+        item, now_ns = queued.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
         self._newest_ns[type(item)] = item.t_ns
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
-            step = self.load.update(now_ns, now_ns - given.given_ns, self.queue.overflowed)
+            step = self.load.update(now_ns, now_ns - queued.queued_ns, self.queue.overflowed)
         if self._live:
             self._analyzer.set_load(step)
-            self._awaited.discard(given.part)
-            self._taken_ns[given.part] = now_ns
+            self._awaited.discard(queued.part)
+            self._taken_ns[queued.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)
@@ -107,6 +113,7 @@ class Core:
             self._quality_fault = self._quality.fault  # explains a recording, and spoils nothing of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
+        self._show.item(item, self._analyzer, now_ns)
         self._heard_ns = self._clock.now_ns()
 
     def finish(self) -> None:
@@ -154,6 +161,7 @@ class Core:
     def swap(self, bundle: Bundle) -> None:
         """Measure with other models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._analyzer.use(bundle)
         self._model_fault = self._analysis_fault = None
         self.restart()
@@ -273,19 +281,21 @@ class Core:
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
             if self._source_fault or old:
-                state, result = State.STALLED, None
+                unsynced = self._source_fault == Fault.STREAM_UNSYNCED
+                state, result = State.STARTING if unsynced else State.STALLED, None
         state = state or self._unfilled(result)
         if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
-            video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped, captured_ns=captured_ns,
-            step=step,
+            video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped,
+            captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip
         if report.step_ms is not None and step is None:
             self._steps = StepWatch()  # the reports have shown it first: nobody is told twice
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
+        self._show.curves(self._analyzer, self._tracker, self.reporter.rig, self._clock.now_ns())
         self._sink.report(report)
 
     @property

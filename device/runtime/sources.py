@@ -1,12 +1,22 @@
-"""Composition: the feeds of a daemon that runs on a camera and a microphone, or on a recording."""
+"""Composition: the feeds of a daemon that runs on a camera and a microphone, on a stream, or on a recording."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
+from device.addresses import PASSWORD, parse_address, with_login
 from device.capture.file import FileSource
 from device.capture.source import LiveSource
-from device.config.settings import Config
+from device.capture.streams.inputs import FromAddress, FromGrowingFile, FromPipe, StreamInput
+from device.capture.streams.source import Stream
+from device.config.password import password_file, read_password
+from device.config.settings import Config, SourceSettings
 from device.records import Chunk, Frame
 from device.runtime.source_thread import Feed, RecordingFeed
+
+STANDARD_INPUT = "-"
+CREDENTIAL = "source-password"
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
@@ -28,3 +38,30 @@ def live_feeds(config: Config) -> tuple[Feed, ...]:
 def recording_feed(source: FileSource) -> RecordingFeed:
     """A recording, read once."""
     return RecordingFeed("recording", lambda: source)
+
+
+def stream_feed(source: StreamInput) -> Feed:
+    """Picture and sound of one sender."""
+    return Feed("stream", Stream(source).open)
+
+
+def address_input(settings: SourceSettings, folder: Path) -> StreamInput:
+    """The configured address, with its password. Relative paths begin in `folder`. Raises UsageError."""
+    address = parse_address(settings.url)
+    file = password_file(settings.password_file, folder, CREDENTIAL)
+    if file is not None and (settings.username or PASSWORD in settings.url):
+        address = with_login(address, settings.username, read_password(file))
+    ca_file = folder / settings.ca_file if settings.ca_file else None
+    return FromAddress(address, settings.transport, ca_file)
+
+
+def standard_input() -> StreamInput:
+    """What another program writes. Its descriptor is moved out of the way of whoever else might read it."""
+    descriptor = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    return FromPipe(descriptor)
+
+
+def growing_file(path: Path) -> StreamInput:
+    """A recording that another program still writes."""
+    return FromGrowingFile(path)

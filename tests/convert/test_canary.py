@@ -11,7 +11,7 @@ from convert.canary import BACK, UNTOUCHED, deploy_by_canary
 from convert.deploy import Job, Outcome
 from convert.remote import Access
 from device.bundles.bundle import load_bundle
-from device.bundles.trial import Standing
+from device.bundles.trial import TrialState
 from device.errors import UsageError
 from tests.bundles import write_bundle
 
@@ -41,10 +41,10 @@ class Fleet:
     def __init__(self, **results: str) -> None:
         self.results, self.calls = results, list[list[str]]()
 
-    def __call__(self, hosts: Sequence[str], job: Job, access: Access, tell: object) -> list[Outcome]:
+    def __call__(self, hosts: Sequence[str], job: Job, access: Access, report: object) -> list[Outcome]:
         self.calls.append(list(hosts))
-        results = [self.results.get(host, Standing.PASSED.value) for host in hosts]
-        codes = [0 if each == Standing.PASSED else 4 for each in results]
+        results = [self.results.get(host, TrialState.PASSED.value) for host in hosts]
+        codes = [0 if each == TrialState.PASSED else 4 for each in results]
         return [Outcome(host, each, "about", code) for host, each, code in zip(hosts, results, codes, strict=True)]
 
 
@@ -55,7 +55,7 @@ def test_the_others_follow_when_all_canaries_have_passed(job: Job) -> None:
     assert [each.exit_code for each in found] == [0, 0, 4, 0]
 
 
-@pytest.mark.parametrize("result", [Standing.FELL_BACK.value, Standing.ON_TRIAL.value, "failed", "installed"])
+@pytest.mark.parametrize("result", [TrialState.FELL_BACK.value, TrialState.ON_TRIAL.value, "failed", "installed"])
 def test_no_other_is_touched_when_one_has_not(
     result: str, job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -74,8 +74,8 @@ def test_a_device_that_uses_other_models_again_is_not_rolled_back(
 ) -> None:
     access = ssh(tmp_path, "0" * 64)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    found = deploy_by_canary(HOSTS, 1, job, access, lambda *_: None, Fleet(a=Standing.FELL_BACK.value))
-    assert found[0].result == Standing.FELL_BACK and "rollback" not in (tmp_path / "told").read_text()
+    found = deploy_by_canary(HOSTS, 1, job, access, lambda *_: None, Fleet(a=TrialState.FELL_BACK.value))
+    assert found[0].result == TrialState.FELL_BACK and "rollback" not in (tmp_path / "told").read_text()
 
 
 @pytest.mark.parametrize("count", [0, 4, 9])

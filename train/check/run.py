@@ -57,4 +57,3 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
 def recipe_for(kind: str, found: Survey) -> str:
     """The recipe that `kind` means here."""
     return chosen_recipe(kind, found.minutes(TRAIN))
-

@@ -146,7 +146,7 @@ def _fit(options: argparse.Namespace) -> int:
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
-    if options.teacher or options.from_bundle:  # which have had their lessons
+    if options.teacher or options.from_bundle:  # which were pretrained
         config = replace(config, phone_steps=0, shape_steps=0)
     if options.tensorboard:
         require_tensorboard()
@@ -164,8 +164,8 @@ def _fit(options: argparse.Namespace) -> int:
 
     fit = named(KINDS[options.model].fit)
     more = [together, options.teacher, options.from_bundle, options.tensorboard] if options.model == "towers" else []
-    told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
-    with told if together.is_chief else nullcontext():
+    recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
+    with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)
     return 0
 

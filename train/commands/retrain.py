@@ -103,7 +103,7 @@ def _gate(options: argparse.Namespace) -> int:
     make_folder(options.out)
     towers, calibration, name = towers_of_run(options.run)
     calibration = read_calibration(options.calibration, calibration.logit_scale)
-    towers = replace(towers, rival_ticks=calibration.rival_ticks)
+    towers = replace(towers, negative_reach_ticks=calibration.negative_reach_ticks)
     old_towers, old_calibration, label = towers_of_bundle(options.against)
     found = judge(
         load_split(options.shards, options.split), Model(name, towers, calibration),

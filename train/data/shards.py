@@ -87,9 +87,7 @@ def load_clip(shard: Path) -> Clip:
     try:
         with np.load(shard) as arrays:
             meta = json.loads(str(arrays["meta"]))
-            fields: dict[str, Any] = {
-                key: arrays[key] for key in ("crops", "valid", "samples", "speech", "lip_points")
-            }
+            fields: dict[str, Any] = {key: arrays[key] for key in ("crops", "valid", "samples", "speech", "lip_points")}
             fields |= {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
             fields |= {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
             front_end_of_shard = meta["front_end"]
@@ -152,7 +150,6 @@ def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, i
     samples, _ = clip.audio(first, max(last - first + 1, 1))
     windows = np.lib.stride_tricks.sliding_window_view(samples, FRONT_END.stft_window_samples)[::HOP_SAMPLES]
     return crops, clip.first_lip_tick, clip.valid, LevelTracker()(log_mel(windows)), first
-
 
 
 def load_split(folders: Sequence[Path], split: str) -> list[Clip]:

@@ -1,4 +1,4 @@
-"""`avdrift-train evaluate SHARDS…`: how good a tower pair is, by one protocol.
+"""`avdrift-train evaluate SHARDS…`: how good a two-tower model is, by one protocol.
 
 Conventions: windows follow one another without overlap of what counts; each is sliced apart by its own uniform shift of
 up to the search range less 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the towers see the same
@@ -41,7 +41,7 @@ _MIN_SLICED_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One window length at one search range; `zero` is a meter that always answers 0 ms, on the same windows."""
+    """One window length at one search range; `zero` is an estimator that always answers 0 ms, on the same windows."""
 
     window_s: float
     search_frames: int
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hopeless:
-    """Windows of one kind of hopeless input, and the share that would have been given a number."""
+    """Windows of one kind of unmeasurable input, and the share that would have been given a number."""
 
     kind: str
     window_s: float

@@ -59,13 +59,21 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found.append(
         (
             f"Trust, search of ±{SEARCHES_FRAMES[-1]} frames",
-            ["window s", "windows", "with a number %", "of these right %", "their RMSE in frames",
-             "calibration error", "95 %", "Brier score"],
+            [
+                "window s",
+                "windows",
+                "with a number %",
+                "of these right %",
+                "their RMSE in frames",
+                "calibration error",
+                "95 %",
+                "Brier score",
+            ],
             trust,
         )
     )
     hopeless = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.hopeless]
-    found.append(("Hopeless input", ["kind", "window s", "windows", "given a number %"], hopeless))
+    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], hopeless))
     corpora = [[name, *_basic(f), _interval(f)] for name, f in evaluation.corpora.items() if f.windows]
     title = f"By corpus, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
     found.append((title, ["corpus", *_BASIC_HEAD, "95 %"], corpora))

@@ -87,14 +87,14 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
 
 def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
-    judge: Callable[[int], Mapping[str, float]], lessons: Callable[[Iterator[Any]], None] | None = None,
+    judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
     workers: Workers | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
 
-    batches: endless batches for the epoch of that number; 0 is for `lessons`, which come before the first epoch and get
-    them in groups of one for each replica. judge: figures for the log after the epoch of that number. Each epoch has
-    batches and random numbers of its own, so a run that was interrupted ends as it would have without.
+    batches: endless batches for the epoch of that number; 0 is for `pretraining`, which comes before the first epoch
+    and gets them in groups of one for each replica. judge: figures for the log after the epoch of that number. Each
+    epoch has batches and random numbers of its own, so a run that was interrupted ends as it would have without.
     callbacks: Keras' own, told of the end of each epoch.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
@@ -106,10 +106,10 @@ def train(
     if resumed := resumes(out):
         model.load_weights(checkpoint)
         done = _epochs_done(int(model.optimizer.iterations), state, steps_per_epoch)
-    if lessons and not resumed:
+    if pretraining and not resumed:
         reseed(model, 0)
         with prefetched(workers.grouped(batches(0))) as source:
-            lessons(source)
+            pretraining(source)
     step = workers.step(model)
     if told:
         told.on_train_begin()

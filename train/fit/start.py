@@ -15,26 +15,26 @@ from device.bundles.bundle import load_bundle
 from train.data.batches import Batches
 from train.data.shards import Clip
 from train.models.bundle_weights import take_weights
-from train.models.towers import LONG_TICKS, TowerPair, build_pair
+from train.models.towers import LONG_TICKS, TwoTowerModel, build_model
 
 _STRETCHES = 16
 
 
-def begin_as(pair: TowerPair, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
+def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
     """Have a pair answer as a bundle does, learn from it, and train its last layers alone. Raises ModelError."""
-    pair.learn_from([pair_of_bundle(bundle, clips)], teacher_share)
-    pair.shape_weight = 0.0  # their head is new, and what it would teach stays as it is
-    for frozen in (pair.lips.frames, pair.audio.spectrum, pair.shape_head):
+    model.learn_from([pair_of_bundle(bundle, clips)], teacher_share)
+    model.shape_weight = 0.0  # their head is new, and what it would teach stays as it is
+    for frozen in (model.lips.frames, model.audio.spectrum, model.shape_head):
         frozen.trainable = False
     # Normalisation goes on using the statistics that it has.
-    for network in (pair.lips.windows, pair.audio.windows):
+    for network in (model.lips.windows, model.audio.windows):
         for layer in network.layers:
             layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
 
-def pair_of_bundle(bundle: Path, clips: list[Clip]) -> TowerPair:
+def pair_of_bundle(bundle: Path, clips: list[Clip]) -> TwoTowerModel:
     """A bundle's towers in Keras; the clips give the statistics of normalisation something to be those of."""
-    found = build_pair()
+    found = build_model()
     x, _ = next(iter(Batches(clips, lip_ticks=LONG_TICKS, batch_size=_STRETCHES, seed=0, augmentation=None)))
     take_weights(found, bundle, x["crops"], x["rows"])
     scale = load_bundle(bundle).calibration.logit_scale

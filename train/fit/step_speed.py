@@ -30,15 +30,15 @@ def seconds_a_batch(steps: int = _STEPS) -> float:
 
     from train.fit.config import FitConfig
     from train.fit.strategies import Workers
-    from train.models.towers import LONG_TICKS, build_pair
+    from train.models.towers import LONG_TICKS, build_model
 
     config = FitConfig()
-    pair = build_pair(config.dropout, config.shape_weight)
-    pair.compile(optimizer=keras.optimizers.AdamW(config.learning_rate, clipnorm=1.0))
+    model = build_model(config.dropout, config.shape_weight)
+    model.compile(optimizer=keras.optimizers.AdamW(config.learning_rate, clipnorm=1.0))
     batches = Batches([_noise(LONG_TICKS)], lip_ticks=LONG_TICKS, batch_size=config.frames_per_batch // LONG_TICKS,
                       seed=config.seed, augmentation=None)  # fmt: skip
     batch = next(iter(batches))
-    step = Workers().step(pair)
+    step = Workers().step(model)
     step([batch])  # builds the graph
     began = time.perf_counter()
     for _ in range(steps):

@@ -1,4 +1,4 @@
-"""`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
+"""`avdrift-train fit SHARDS… --out RUN`: train the two-tower model, with checkpoints that a later call resumes.
 
 Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
 can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.
@@ -22,13 +22,13 @@ from train.evaluation.worst import watched
 from train.files import write_whole
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
-from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
-from train.models.load import load_pair
+from train.models.load import load_model
 from train.models.run_files import WATCHED
-from train.models.towers import LONG_TICKS, SHORT_TICKS, TowerPair, build_pair, keras_towers
+from train.models.towers import LONG_TICKS, SHORT_TICKS, TwoTowerModel, build_model, keras_towers
 
 
 def validate(
@@ -59,7 +59,7 @@ def validate(
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
     teachers: Sequence[Path] = (), start: Path | None = None, tensorboard: Path | None = None,
-) -> TowerPair:  # fmt: skip
+) -> TwoTowerModel:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
     With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average; with
@@ -79,13 +79,13 @@ def fit(
 def _fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers,
     teachers: Sequence[Path], start: Path | None, tensorboard: Path | None,
-) -> TowerPair:  # fmt: skip
+) -> TwoTowerModel:  # fmt: skip
     keras.utils.set_random_seed(config.seed)
-    pair = build_pair(config.dropout, config.shape_weight)
+    model = build_model(config.dropout, config.shape_weight)
     if teachers:
-        pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
+        model.learn_from([load_model(run) for run in teachers], config.teacher_share)
     if start:
-        begin_as(pair, start, clips, config.teacher_share)
+        begin_as(model, start, clips, config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -94,7 +94,7 @@ def _fit(
         warmup_target=config.learning_rate,
         warmup_steps=config.warmup_steps,
     )
-    pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     augmentation = Augmentation(
         speed_share=config.speed_share, log_tract=config.log_tract,
         mask_share=config.mask_share, erase_share=config.erase_share,
@@ -112,21 +112,21 @@ def _fit(
             for _ in range(workers.local_replicas):  # which go in step as well
                 yield next(kind)
 
-    def lessons(source: Iterator[Any]) -> None:
+    def pretraining(source: Iterator[Any]) -> None:
         if config.phone_steps:
-            learn_phones(pair, config, augmentation, workers)
+            pretrain_phonemes(model, config, augmentation, workers)
         if config.shape_steps:
-            learn_shapes(pair, source, config, workers)
+            pretrain_shapes(model, source, config, workers)
 
     def judge(epoch: int) -> dict[str, float]:
         wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
-        return validate(keras_towers(pair), validation, out=out / WATCHED) if wanted else {}
+        return validate(keras_towers(model), validation, out=out / WATCHED) if wanted else {}
 
     train(
-        pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
-        lessons=lessons, workers=workers, callbacks=_callbacks(tensorboard),
+        model, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        pretraining=pretraining, workers=workers, callbacks=_callbacks(tensorboard),
     )  # fmt: skip
-    return pair
+    return model
 
 
 def _callbacks(tensorboard: Path | None) -> list[keras.callbacks.Callback]:

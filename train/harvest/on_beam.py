@@ -12,8 +12,8 @@ from pathlib import Path
 
 import apache_beam as beam
 
+from device.check.beam import beam_options
 from device.features.model_download import require_face_model
-from train.data.prepare_beam import beam_options
 from train.files import make_folder
 from train.harvest.run import DONE, harvest_recording, list_recordings, write_tables
 

@@ -36,7 +36,7 @@ def study(path: Path, bundle: Bundle) -> list[Part]:
             measured.origin_s + window["t_s"], window["offset_ms"] if window["state"] is State.MEASURING else None,
             window["confidence"] or 0.0, str(window["reason"] or "").replace("_", " "),
         )
-        for window in measured.told["windows"]
+        for window in measured.result["windows"]
     ]  # fmt: skip
     return parts_of(windows, list(_looks(path)))
 

@@ -21,7 +21,7 @@ def run_config(run: Path) -> dict[str, Any]:
 
 
 def run_kind(run: Path) -> str:
-    """Of the model that a run trains; a run of which nothing is known is taken for a tower pair's."""
+    """Of the model that a run trains; a run of which nothing is known is taken for a two-tower model's."""
     try:
         return str(run_config(run).get("model", TOWERS.name))
     except (OSError, ValueError, TypeError) as error:

@@ -17,7 +17,7 @@ import json
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,8 +128,8 @@ def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
 
 
 def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
-    # The least gain that keeps a clip is one of evidence without rivals; with them more of noise would pass.
-    towers = replace(towers, rival_ticks=0)
+    # The least gain that keeps a clip is of evidence without temporal negatives; with them more noise would pass.
+    towers = replace(towers, negative_reach_ticks=0)
     return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
 
 
@@ -150,7 +150,7 @@ def clean(
     require_kept(table, out)
     if calibration_out:
         found = confidence(tracks, table)
-        calibration_out.write_text(json.dumps(asdict(found.calibration), indent=1), encoding="utf-8")
+        calibration_out.write_text(json.dumps(found.calibration.to_dict(), indent=1), encoding="utf-8")
         print(json.dumps(found.to_dict()))
 
 

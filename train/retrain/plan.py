@@ -93,8 +93,8 @@ def _from_scratch(
             options["offsets"] = moved
 
     def trained(name: str, settings: Mapping[str, Any], teachers: Sequence[str] = ()) -> Stage:
-        told = {"out": work / name, "teacher": [work / teacher for teacher in teachers], **options, **settings}
-        command = [*_of(_TRAIN, "fit", *data), *_of(**told)]
+        to_dict = {"out": work / name, "teacher": [work / teacher for teacher in teachers], **options, **settings}
+        command = [*_of(_TRAIN, "fit", *data), *_of(**to_dict)]
         return Stage(name, command, settings, [table], [*after, *teachers], resumes=True)
 
     count = values["student"]["teachers"]
@@ -143,10 +143,10 @@ def _bundle(recipe: Recipe, work: Path, after: list[str], command: list[str]) ->
                    max_loss=settings["max_loss"], **({"card": card} if card else {}))  # fmt: skip
 
     def begin() -> None:
-        write_whole(out / RECIPE, {"config": recipe.told()})
+        write_whole(out / RECIPE, {"config": recipe.to_dict()})
 
     inputs, after = [card] if card else [], [*after, "evaluate", "gate"]
-    return Stage("bundle", command, dict(recipe.told()), inputs, after, begin=begin)
+    return Stage("bundle", command, dict(recipe.to_dict()), inputs, after, begin=begin)
 
 
 def _of(*words_and_places: object, **options: Any) -> list[str]:

@@ -179,7 +179,7 @@ class Recipe:
         """A path of the configuration, seen from its file."""
         return self.file.parent / str(self.values[section][key])
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What decides the outcome: everything but where it lies on this machine."""
         keys = {name: [key for key in fields(section) if not isinstance(allowed_of(key), PathText)]
                 for name, section in SECTIONS.items() if name != "folders"}  # fmt: skip

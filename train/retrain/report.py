@@ -68,8 +68,8 @@ def _draw_epochs(axes: Sequence[Axes], rows: Sequence[Mapping[str, Any]]) -> Non
     axes[0].plot(at, [row["loss"] for row in rows], "o-")
     axes[0].set(title="loss", xlabel="epoch")
     for name in sorted({key for row in rows for key in row if key.endswith("s") and key[0].isdigit()}):
-        told = [(row["epoch"], 100 * row[name]) for row in rows if row.get(name) is not None]
-        axes[1].plot(*zip(*told, strict=True), "o-", label=name)
+        to_dict = [(row["epoch"], 100 * row[name]) for row in rows if row.get(name) is not None]
+        axes[1].plot(*zip(*to_dict, strict=True), "o-", label=name)
     axes[1].set(title="validation windows right, %", xlabel="epoch")
     if axes[1].lines:
         axes[1].legend()

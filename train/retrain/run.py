@@ -26,16 +26,16 @@ def retrain(file: Path) -> Path:
     make_folder(work)
     if new:  # what goes on has told it before
         say_estimate(found, kind, recipe.values, work, tell_line)
-    watcher = Watcher(work, clips, tell, terminal=sys.stdout.isatty())
+    watcher = Watcher(work, clips, report, terminal=sys.stdout.isatty())
     tell_line(f"what is learnt meanwhile: {work / REPORT}")
     try:
-        run_stages(list(stages_of(recipe, kind, work, inputs_of(clips, found))), work, tell, watcher)
+        run_stages(list(stages_of(recipe, kind, work, inputs_of(clips, found))), work, report, watcher)
     except (KeyboardInterrupt, SystemExit):
         tell_line(f"What is done is kept. To go on: avdrift-train retrain {file}")
         raise
     finally:
         watcher.report()
-    tell((work / "gate" / "gate.txt").read_text(encoding="utf-8"))
+    report((work / "gate" / "gate.txt").read_text(encoding="utf-8"))
     return work / "bundle" / "int8"
 
 
@@ -57,9 +57,9 @@ def inputs_of(clips: Path, found: Checked) -> list[Path]:
     return [clips / TABLE, *(clips / row.file for row in found.rows)]
 
 
-def tell(words: str) -> None:
+def report(words: str) -> None:
     print(words, end="", flush=True)
 
 
 def tell_line(words: str) -> None:
-    tell(f"{words}\n")
+    report(f"{words}\n")

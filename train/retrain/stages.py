@@ -47,9 +47,9 @@ class Stage:
 
 
 def run_stages(
-    stages: Sequence[Stage], work: Path, tell: Callable[[str], None], watch: Callable[[Path], None] = lambda _: None
+    stages: Sequence[Stage], work: Path, report: Callable[[str], None], watch: Callable[[Path], None] = lambda _: None
 ) -> None:
-    """Bring all stages up to date, in order; `tell` gets pieces of text. Raises AvdriftError for the first to fail.
+    """Bring all stages up to date, in order; `report` gets pieces of text. Raises AvdriftError for the first to fail.
 
     watch: called every second while a stage works, with its folder, and once after it.
 
@@ -60,9 +60,9 @@ def run_stages(
         for stage in stages:
             folder, fingerprint = work / stage.name, prints[stage.name]
             before = read_mark(folder)
-            tell(f"{stage.name:14}")
+            report(f"{stage.name:14}")
             if before.get("fingerprint") == fingerprint and before.get("done"):
-                tell(f"done before ({duration(before['seconds'])})\n")
+                report(f"done before ({duration(before['seconds'])})\n")
                 continue
             if before.get("fingerprint") != fingerprint or not stage.resumes:
                 if not (before and stage.incremental):
@@ -77,11 +77,11 @@ def run_stages(
                     run_command(stage.command, folder / LOG, lock, f"stage {stage.name}", partial(watch, folder))
             except BaseException as error:
                 _mark(folder, fingerprint, spent + time.monotonic() - began, done=False)
-                tell(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
+                report(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
                 raise
             _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
             resumed = " in all, taken up again" if before else ""
-            tell(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
+            report(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
 
 
 def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:

@@ -19,10 +19,10 @@ class Watcher:
     """
 
     def __init__(
-        self, work: Path, clips: Path, tell: Callable[[str], None], *, terminal: bool,
+        self, work: Path, clips: Path, report: Callable[[str], None], *, terminal: bool,
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        self._work, self._clips, self._tell, self._terminal, self._now_s = work, clips, tell, terminal, now_s
+        self._work, self._clips, self._tell, self._terminal, self._now_s = work, clips, report, terminal, now_s
         self._told_s, self._epochs, self._width = now_s(), 0.0, 0
 
     def __call__(self, folder: Path) -> None:

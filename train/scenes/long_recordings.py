@@ -190,13 +190,13 @@ def main() -> None:
     clips = usable_clips(options.clips, options.split, load_bundle(options.bundle))
     picture, length_s = options.folder / "picture.mkv", options.minutes * 60
     samples = join_clips(clips, picture, length_s=length_s, seed=options.seed)
-    random, told = np.random.default_rng(options.seed), {}
+    random, results = np.random.default_rng(options.seed), {}
     for drift_ppm in options.drift_ppm:
         truth = random_truth(drift_ppm, length_s, random)
         name = f"drift-{drift_ppm:g}.mkv"
         write_recording(picture, displaced(samples, truth), options.folder / name)
-        told[name] = asdict(truth)
-    (options.folder / "truth.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        results[name] = asdict(truth)
+    (options.folder / "truth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

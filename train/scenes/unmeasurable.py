@@ -1,4 +1,4 @@
-"""`avdrift-train hopeless CLIPS`: hours of what nothing can be measured on, through the device's own chain.
+"""`avdrift-train unmeasurable CLIPS`: hours of what nothing can be measured on, through the device's own chain.
 
 Real faces with silence, noise, music, the speech of somebody else or synthetic speech (dubbing); a photograph and a
 face that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.
@@ -129,7 +129,7 @@ def judge_part(
     return [result.state.value for result in reports(items, loaded(bundle), window_s)]
 
 
-def hopeless(
+def unmeasurable(
     clips: Path, bundle: Path, *, split: str, hours: float, window_s: float, seed: int = 0, jobs: int = 0,
     part_s: int = PART_S,
 ) -> dict[str, Any]:  # fmt: skip

@@ -10,8 +10,10 @@ import os
 import re
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from device.config.settings import MqttSettings
@@ -72,16 +74,57 @@ class Access:
         if not self.username or self.password_file is None:
             return None
         remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
-        try:
-            with self.password_file.open("rb") as stream:
-                text = stream.read(_MAX_PASSWORD_BYTES + 1).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise TransportError(f"no password ({reason})", where=str(self.password_file), remedy=remedy) from error
-        password = text.rstrip("\r\n")
-        if not password or len(text) > _MAX_PASSWORD_BYTES:
-            raise TransportError("empty or endless, so no password", where=str(self.password_file), remedy=remedy)
-        return password
+        return read_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
+
+    def warnings(self) -> list[str]:
+        """What is unwise about it, each with what to do."""
+        found = []
+        if self.username and self.password_file and not self.tls and not _is_here(self.host):
+            what = "the password goes over the network as plain text"
+            found.append(f"{self.where}: {what}. Use a TLS listener of the broker, and set tls = true under [mqtt]")
+        if self.username and self.password_file and others_read(self.password_file):
+            what = "others on this computer can read the password"
+            found.append(f"{self.password_file}: {what}. Take that from them: chmod o-r {self.password_file}")
+        return found
+
+
+def read_secret(file: Path, max_bytes: int, what: str, remedy: str) -> str:
+    """A secret that is alone in its file; `what` it is called. Raises TransportError."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(max_bytes + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise TransportError(f"no {what} ({reason})", where=str(file), remedy=remedy) from error
+    secret = text.rstrip("\r\n")
+    if not secret or len(text) > max_bytes:
+        raise TransportError(f"empty or endless, so no {what}", where=str(file), remedy=remedy)
+    return secret
+
+
+def others_read(file: Path) -> bool:
+    """Whether every user of this computer may read a file."""
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def secret_file(given: str, credential: str, folder: Path) -> Path | None:
+    """A file as configured, or the credential that systemd gives; None without either."""
+    if given:
+        return folder / given
+    if credentials := os.environ.get(_CREDENTIALS_VARIABLE):
+        file = Path(credentials) / credential
+        return file if file.exists() else None
+    return None
 
 
 def access(settings: MqttSettings, node: str, folder: Path) -> Access:
@@ -90,10 +133,6 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
     def file(name: str) -> Path | None:
         return folder / name if name else None
 
-    password_file = file(settings.password_file)
-    if password_file is None and (credentials := os.environ.get(_CREDENTIALS_VARIABLE)):
-        credential = Path(credentials) / CREDENTIAL
-        password_file = credential if credential.exists() else None
     return Access(
         host=settings.host,
         port=int(settings.port) or (_TLS_PORT if settings.tls else _PORT),
@@ -104,7 +143,7 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
         client_cert_file=file(settings.client_cert_file),
         client_key_file=file(settings.client_key_file),
         username=settings.username,
-        password_file=password_file,
+        password_file=secret_file(settings.password_file, CREDENTIAL, folder),
     )
 
 
@@ -131,7 +170,7 @@ def explained(error: Exception, access: Access) -> Ended:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Ended(True, _untrusted(error, access))
     if isinstance(error, ssl.SSLError):
-        return told_by_tls(str(error), access) or Ended(
+        return tls_refusal(str(error), access) or Ended(
             True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
         )
     if isinstance(error, socket.gaierror):
@@ -145,7 +184,7 @@ def explained(error: Exception, access: Access) -> Ended:
     return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
 
 
-def told_by_tls(text: str, access: Access) -> Ended | None:
+def tls_refusal(text: str, access: Access) -> Ended | None:
     """What the broker's alert in a message of OpenSSL means; None without one."""
     if "WRONG_VERSION_NUMBER" in text:
         what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
@@ -161,7 +200,7 @@ def told_by_tls(text: str, access: Access) -> Ended | None:
     return Ended(True, _fault(access, what, remedy))
 
 
-def told_by_broker(name: str, access: Access) -> Ended:
+def broker_refusal(name: str, access: Access) -> Ended:
     """What the name of an MQTT 5 reason code in CONNACK or DISCONNECT means."""
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":

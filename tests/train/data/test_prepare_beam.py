@@ -18,7 +18,8 @@ from train.data.prepare import prepare
 from train.synth.render import render_clip
 
 beam = pytest.importorskip("apache_beam", reason="pip install 'avdrift[beam]'")
-from train.data.prepare_beam import SKIPPED, beam_options, prepare_with_beam, read_remote_rows  # noqa: E402
+from device.check.beam import beam_options  # noqa: E402
+from train.data.prepare_beam import SKIPPED, prepare_with_beam, read_remote_rows  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +37,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_shards_are_those_of_one_machine(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shards_are_those_of_one_machine(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     local, spread = tmp_path / "local", tmp_path / "spread"
     assert prepare(clips, local, jobs=1) == 3
     assert main(["prepare", str(clips), str(spread), "--beam", "--runner", "DirectRunner"]) == 0

@@ -103,11 +103,13 @@ def test_values_are_read_and_all_others_keep_their_defaults(tmp_path: Path) -> N
     assert isinstance(fit["epochs"], int) and isinstance(fit["learning_rate"], float)
 
 
-def test_what_is_told_of_a_recipe_has_all_seeds_and_no_path(tmp_path: Path) -> None:
-    told = read_recipe(written(tmp_path, '[bundle]\ncard = "of/somebody.toml"\n[folders]\nwork = "else"\n')).told()
-    assert [told[name]["seed"] for name in ("synth", "clean", "zero", "fit", "evaluate")] == [1, 1, 0, 1, 0]
-    assert "folders" not in told
-    assert "somebody" not in json.dumps(told) and "else" not in json.dumps(told)
+def test_what_is_reported_of_a_recipe_has_all_seeds_and_no_path(tmp_path: Path) -> None:
+    to_dict = read_recipe(
+        written(tmp_path, '[bundle]\ncard = "of/somebody.toml"\n[folders]\nwork = "else"\n')
+    ).to_dict()
+    assert [to_dict[name]["seed"] for name in ("synth", "clean", "zero", "fit", "evaluate")] == [1, 1, 0, 1, 0]
+    assert "folders" not in to_dict
+    assert "somebody" not in json.dumps(to_dict) and "else" not in json.dumps(to_dict)
 
 
 def test_every_problem_is_named_at_once_with_its_line(tmp_path: Path) -> None:

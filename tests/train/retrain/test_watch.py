@@ -37,8 +37,8 @@ def work(tmp_path: Path) -> Path:
 def test_the_page_has_what_is_known_and_links_to_the_clips(work: Path) -> None:
     write_report(work, work.parent / "clips")
     page = (work / REPORT).read_text(encoding="utf-8")
-    for words in ("fit: epoch 2", "320.5 ms", "Clips left out: 2", "0.003 nats", "&lt;b&gt;.mkv: has no",
-                  'href="../clips/anna%20k/%C3%BC%201.mkv"', "anna k/ü 1.mkv", "Confidence against what is right"):  # fmt: skip
+    assert 'href="../clips/anna%20k/%C3%BC%201.mkv"' in page and "anna k/ü 1.mkv" in page
+    for words in ("fit: epoch 2", "320.5 ms", "left out: 2", "0.003 nats", "&lt;b&gt;.mkv: has no", "what is right"):
         assert words in page
     assert page.count("<svg") == 3 and "<script" not in page and page.endswith("</html>")
 

@@ -12,7 +12,7 @@ import pytest
 
 from device.config.settings import MqttSettings
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, access, explained, node_name, told_by_broker, told_by_tls
+from device.telemetry.mqtt.access import Access, access, broker_refusal, explained, node_name, tls_refusal
 from tests.brokers import needs_mosquitto
 from tests.certificates import Authority
 
@@ -165,12 +165,12 @@ def test_what_goes_wrong_is_said_with_the_broker_and_a_remedy(error: Exception, 
     ],
 )
 def test_the_brokers_reasons_in_words(name: str, refused: bool, words: str) -> None:
-    ended = told_by_broker(name, HERE)
+    ended = broker_refusal(name, HERE)
     assert ended.refused is refused and words in str(ended.error)
 
 
 def test_alerts_name_our_certificate_where_there_is_one() -> None:
     ours = Access("b", 1, "c", 30, tls=True, client_cert_file=Path("c.pem"), client_key_file=Path("c.key"))
-    ended = told_by_tls("failed to receive on socket: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", ours)
+    ended = tls_refusal("failed to receive on socket: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", ours)
     assert ended and ended.refused and "refused the certificate c.pem (unknown ca)" in str(ended.error)
-    assert told_by_tls("failed to receive on socket: [Errno 104] Connection reset by peer", ours) is None
+    assert tls_refusal("failed to receive on socket: [Errno 104] Connection reset by peer", ours) is None

@@ -1,0 +1,69 @@
+"""Bytes that come when they come, for PyAV to read from: a pipe, or a file that still grows.
+
+PyAV's own time-outs do not hold for these, so that each wait has an end here; and `close` ends it from any thread.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+from pathlib import Path
+from typing import BinaryIO
+
+_LOOK_AGAIN_S = 0.05
+
+
+class Pipe:
+    """An open descriptor that cannot be wound, such as standard input. Raises TimeoutError where nothing comes."""
+
+    def __init__(self, descriptor: int, within_s: float) -> None:
+        self._descriptor, self._within_s = descriptor, within_s
+        self._closing = threading.Event()
+        self.ended = False  # whether its other end has been closed
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes as soon as there are some; none at the end."""
+        until = time.monotonic() + self._within_s
+        while not self._closing.is_set():
+            if select.select([self._descriptor], [], [], _LOOK_AGAIN_S)[0]:
+                block = os.read(self._descriptor, size)
+                self.ended = not block
+                return block
+            if time.monotonic() > until:
+                raise TimeoutError("nothing came")
+        return b""
+
+    def close(self) -> None:
+        """End reading soon. The descriptor stays open: it is its owner's."""
+        self._closing.set()
+
+
+class GrowingFile:
+    """A file that another program still writes: at its end, more is waited for. Raises TimeoutError."""
+
+    def __init__(self, path: Path, within_s: float) -> None:
+        self._file: BinaryIO = path.open("rb")
+        self._within_s = within_s
+        self._closing = threading.Event()
+        self.at_end = False  # whether what was written before has been read
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` bytes as soon as there are some; none once closed."""
+        until = time.monotonic() + self._within_s
+        while not self._closing.is_set():
+            if block := self._file.read(size):
+                return block
+            self.at_end = True
+            if time.monotonic() > until:
+                raise TimeoutError("the file does not grow any more")
+            self._closing.wait(_LOOK_AGAIN_S)
+        return b""
+
+    def close(self) -> None:
+        """End reading soon; from any thread."""
+        self._closing.set()
+
+    def __del__(self) -> None:
+        self._file.close()

@@ -1,0 +1,157 @@
+"""An open stream, and a thread that takes its packets as they come: only so can be known when each of them came."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import av
+from av.stream import Discard, Stream
+
+from device.capture.container import AS_PLAYED, choose_tracks, demuxed
+from device.capture.file import OBJECT_BYTES
+from device.capture.streams.inputs import StreamInput
+from device.capture.streams.sender_reports import SenderReports, stamp_ns
+from device.errors import AvdriftError, StreamError
+
+MAX_WAITING_BYTES = 24_000_000
+_MAX_PACKET_BYTES = 8_000_000  # a key picture in 4K has 2 MB
+
+Packet: TypeAlias = "av.Packet[Stream]"
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A packet, its stamp, and when it came on the monotonic clock."""
+
+    packet: Packet
+    stamp_ns: int | None
+    at_ns: int
+    live: bool  # whether it was new when it came
+    related: bool  # whether its stamp and those of the other track are of one clock
+
+
+class Connection:
+    """Opens `source`; raises what that raises, and CaptureError where it has no picture or no sound.
+
+    Nothing is lost while nobody takes packets, until MAX_WAITING_BYTES wait: then the sender has to, if it can.
+    """
+
+    def __init__(self, source: StreamInput) -> None:
+        self.name = source.name
+        self.in_segments = source.in_segments
+        self._opened = source.open()
+        container = self._opened.container
+        try:
+            self.video, self.audio = choose_tracks(container, self.name, AS_PLAYED)
+            for track in (self.video, self.audio):
+                track.codec_context.thread_count = 1
+            for other in container.streams:
+                if other.index not in (self.video.index, self.audio.index):
+                    other.discard = Discard.all  # renditions that nobody plays would be fetched all the same
+        except BaseException:
+            self._opened.close()
+            container.close()
+            raise
+        self._reports = SenderReports(container, (self.video, self.audio))
+        self.form: dict[str, object] = {}  # size and rate of what was decoded last, by kind
+        self.way_ns: int | None = None  # how long a packet may take, where a session has found that out for the next
+        self._changed = threading.Condition()
+        self._waiting: deque[Arrived] = deque()
+        self._waiting_bytes = 0
+        self._error: AvdriftError | None = None
+        self._closing = False
+        self._users = 1  # the thread
+        threading.Thread(target=self._read, name="stream", daemon=True).start()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will come, but for what waits."""
+        return self._error is not None or self._closing
+
+    def take(self, within_s: float) -> Arrived | None:
+        """The next packet; None where none comes in time. Raises what ended the stream."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
+            if self._waiting and not self._closing:
+                arrived = self._waiting.popleft()
+                self._waiting_bytes -= arrived.packet.size + OBJECT_BYTES
+                self._changed.notify_all()
+                return arrived
+            if self.ended:
+                raise self._error or _lost(self.name, "closed")
+            return None
+
+    def rest(self, until_ns: int) -> bool:
+        """Wait for a time of the monotonic clock; False where the connection is being closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
+            return not self._closing
+
+    def close(self) -> None:
+        """End it soon, at the latest when a read has timed out; from any thread."""
+        with self._changed:
+            self._closing = True
+            self._waiting.clear()
+            self._changed.notify_all()
+        self._opened.close()
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While its packets are decoded: they need the container."""
+        with self._changed:
+            self._users += 1
+        try:
+            yield
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """The last one closes the container: what FFmpeg frees then, nobody may touch any more."""
+        with self._changed:
+            self._users -= 1
+            last = self._users == 0
+        if last:
+            self._opened.container.close()
+            self._opened.close()
+
+    def _read(self) -> None:
+        error: AvdriftError | None = None
+        try:
+            for packet in demuxed(self._opened.container, self.video, self.audio):
+                if packet.size and not self._give(packet):
+                    return
+        except (av.ExitError, TimeoutError):
+            what, remedy = "sends nothing any more", "Check the network, and the program that sends it"
+            error = StreamError(what, where=self.name, remedy=remedy, word="stalled")
+        except (av.FFmpegError, OSError, ValueError) as reason:
+            error = _lost(self.name, f"broke off ({getattr(reason, 'strerror', None) or type(reason).__name__})")
+        finally:
+            with self._changed:
+                self._error = error or _lost(self.name, "ended", "ended" if self._opened.over() else "lost")
+                self._changed.notify_all()
+            self._let_go()
+
+    def _give(self, packet: Packet) -> bool:
+        if packet.size > _MAX_PACKET_BYTES:
+            return True
+        self._reports.see(packet)
+        live, related = self._opened.at_live(), self._reports.related
+        arrived = Arrived(packet, stamp_ns(packet), time.monotonic_ns(), live, related)
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self._closing)
+            if self._closing:
+                return False
+            self._waiting.append(arrived)
+            self._waiting_bytes += packet.size + OBJECT_BYTES
+            self._changed.notify_all()
+            return True
+
+
+def _lost(name: str, how: str, word: str = "lost") -> StreamError:
+    return StreamError(how, where=name, remedy="It is opened again by itself; see what its sender says", word=word)

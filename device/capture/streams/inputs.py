@@ -1,0 +1,209 @@
+"""What a stream can be opened from: an address, standard input, or a file that grows; and what a refusal means.
+
+Each opens a container of PyAV within its time, or raises StreamError with the word of its fault. Nothing that FFmpeg
+says is passed on as it is: its messages hold whole addresses.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import av
+
+from device.addresses import Address
+from device.capture.bounds import DECODER_OPTIONS, container_options
+from device.capture.streams.bytes_in import GrowingFile, Pipe
+from device.capture.streams.protocols import (
+    OPEN_WITHIN_S,
+    READ_WITHIN_S,
+    ffmpeg_program,
+    options_for,
+    spoken_by_ffmpeg,
+    spoken_by_pyav,
+)
+from device.errors import InputMissingError, StreamError
+
+_NO_PROTOCOL = {"protocol_whitelist": "none"}
+_PIPE_READ_WITHIN_S = 3.0
+_END_WITHIN_S = 1.0
+_CHECK = "Check the address, and that its server runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open container. `close` ends a read in it, where that can be done from another thread."""
+
+    container: av.container.InputContainer
+    close: Callable[[], None]
+    at_live: Callable[[], bool] = lambda: True  # whether what comes now is new, not what had been stored before
+    over: Callable[[], bool] = lambda: False  # whether nothing can ever come again
+
+
+class StreamInput(Protocol):
+    """Something that can be opened again and again."""
+
+    @property
+    def name(self) -> str:
+        """Without secrets."""
+        ...
+
+    @property
+    def in_segments(self) -> bool:
+        """Whether it comes in pieces of seconds, each at once."""
+        ...
+
+    def open(self) -> Opened:
+        """Raises StreamError, InputMissingError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FromAddress:
+    """transport: of RTSP, `tcp` or `udp`; ca_file: the authority to trust, where not those of the system."""
+
+    address: Address
+    transport: str = "tcp"
+    ca_file: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.address)
+
+    @property
+    def in_segments(self) -> bool:
+        return self.address.scheme in ("http", "https")
+
+    def open(self) -> Opened:
+        scheme = self.address.scheme
+        options = options_for(self.address, transport=self.transport, ca_file=self.ca_file)
+        if spoken_by_pyav(scheme):
+            timeout = (OPEN_WITHIN_S, READ_WITHIN_S)
+            container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
+            return Opened(container, _nothing)
+        if scheme not in spoken_by_ffmpeg():
+            what = f"neither PyAV nor an ffmpeg program here speaks {scheme}://"
+            raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
+        return self._through_ffmpeg(options)
+
+    def _through_ffmpeg(self, options: dict[str, str]) -> Opened:
+        """The same packets out of a pipe. The address goes in through another one: all users see a command line."""
+        given = [part for name, value in options.items() if name != "format_whitelist" for part in (f"-{name}", value)]
+        command = [
+            ffmpeg_program() or "ffmpeg", "-hide_banner", "-loglevel", "quiet", *given, "-f", "concat", "-safe", "0",
+            "-i", "pipe:0", "-map", "0:v?", "-map", "0:a?", "-c", "copy", "-flush_packets", "1", "-f", "nut", "pipe:1",
+        ]  # fmt: skip
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        assert process.stdin is not None and process.stdout is not None
+        with suppress(BrokenPipeError), process.stdin as script:
+            script.write(b"file '" + self.address.url.replace("'", "%27").encode() + b"'\n")
+        pipe = Pipe(process.stdout.fileno(), OPEN_WITHIN_S)
+
+        def close() -> None:
+            pipe.close()
+            process.kill()
+            process.wait(_END_WITHIN_S)
+
+        try:
+            container = _opened(self.name, lambda: _av_open(pipe, {"format_whitelist": "nut"} | _NO_PROTOCOL))
+        except StreamError:
+            close()
+            raise
+        return Opened(container, close)
+
+
+@dataclass(frozen=True, slots=True)
+class FromPipe:
+    """What another program writes to standard input, in any container that can be read from its beginning on."""
+
+    descriptor: int = 0
+
+    @property
+    def name(self) -> str:
+        return "standard input"
+
+    @property
+    def in_segments(self) -> bool:
+        return True
+
+    def open(self) -> Opened:
+        pipe = Pipe(self.descriptor, _PIPE_READ_WITHIN_S)
+        try:
+            container = _opened(self.name, lambda: _av_open(pipe, _any_format()))
+        except StreamError as error:
+            if not pipe.ended:
+                raise
+            raise StreamError(error.what, where=self.name, remedy=error.remedy, word="ended") from None
+        return Opened(container, pipe.close, over=lambda: pipe.ended)
+
+
+@dataclass(frozen=True, slots=True)
+class FromGrowingFile:
+    """A recording that is still being written: measured from its present end on."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    @property
+    def in_segments(self) -> bool:
+        return True
+
+    def open(self) -> Opened:
+        try:
+            if not self.path.is_file():
+                raise InputMissingError("not a file", where=self.name, remedy="Give the path of a recording.")
+            file = GrowingFile(self.path, _PIPE_READ_WITHIN_S)
+        except OSError as error:
+            what = f"cannot be read ({error.strerror})"
+            raise InputMissingError(what, where=self.name, remedy="Check the path and its permissions.") from None
+        container = _opened(self.name, lambda: _av_open(file, _any_format()))
+        return Opened(container, file.close, at_live=lambda: file.at_end)
+
+
+def _av_open(
+    file: object, options: dict[str, str], timeout: tuple[float, float] | None = None
+) -> av.container.InputContainer:
+    return av.open(
+        file, mode="r", options=DECODER_OPTIONS, container_options=options, metadata_errors="replace", timeout=timeout
+    )
+
+
+def _any_format() -> dict[str, str]:
+    return container_options() | _NO_PROTOCOL
+
+
+def _opened(where: str, work: Callable[[], av.container.InputContainer]) -> av.container.InputContainer:
+    try:
+        return work()
+    except (av.HTTPUnauthorizedError, av.HTTPForbiddenError, PermissionError):
+        what, word = "the server wants another user name or password, or lets nobody in", "permission"
+        remedy = "Set username and password_file under [source]"
+    except (av.ExitError, TimeoutError):
+        what, word, remedy = "does not answer, or sends nothing", "stalled", _CHECK
+    except (av.HTTPNotFoundError, FileNotFoundError, ConnectionError, av.ProtocolNotFoundError) as error:
+        what, word, remedy = f"cannot be reached ({_reason(error)})", "missing", _CHECK
+    except (EOFError, av.InvalidDataError, av.ArgumentError, ValueError) as error:
+        what, word = f"gives nothing that can be measured ({_reason(error)})", "refused"
+        remedy = f"{_CHECK}; what it sends must not point to files or to another protocol"
+    except (av.FFmpegError, OSError) as error:
+        what, word = f"cannot be reached, or its certificate is not trusted ({_reason(error)})", "missing"
+        remedy = f"{_CHECK}; for an authority of your own, set ca_file under [source]"
+    raise StreamError(what, where=where, remedy=remedy, word=word)
+
+
+def _reason(error: Exception) -> str:
+    """Its kind and the system's words: a message of FFmpeg would hold the address."""
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _nothing() -> None:
+    """What PyAV opened itself ends by its own time-outs."""

@@ -1,0 +1,264 @@
+"""A live source from an address or a pipe: picture and sound of one sender, on one clock.
+
+Conventions
+    Times are the stream's own stamps, moved to CLOCK_MONOTONIC by one and the same distance for picture and sound
+    (`device.capture.streams.timeline`). Nothing is ever placed by when it came.
+    Items are given when they are due, never before: what a sender stores, or an HLS segment holds, waits here.
+
+Method
+    A session goes from where both tracks are there and related to whatever makes that doubtful: a jump of the stamps,
+    an encoder that begins anew with another size or rate. It then ends by StreamError, and the next one goes on with
+    the same connection. Everything else (nothing comes, the sender ends, nothing can be decoded) ends that too.
+    What is decoded too late is caught up with by leaving pictures out up to the next key picture, counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import replace
+
+import av
+
+from device.capture.bounds import sound_fits
+from device.capture.file import DEFAULT_MAX_HEIGHT, TELLING_RATE_ERROR
+from device.capture.source import Closing
+from device.capture.streams.connection import Arrived, Connection
+from device.capture.streams.inputs import StreamInput
+from device.capture.streams.timeline import LATE_NS, StampWatch, Timeline
+from device.capture.tracks import AudioTrack, VideoTrack, time_ns
+from device.errors import StreamError
+from device.records import NS_PER_S, Chunk, Frame
+
+AUDIO_RATE_HZ = 16_000  # of what is measured
+GATHER_NS = NS_PER_S // 2  # of the first packets, for where the stamps lie on the clock
+BEGIN_WITHIN_NS = 3 * NS_PER_S
+SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
+FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key picture
+MAX_APART_NS = 10 * NS_PER_S  # of the two tracks
+_STRAY_NS = 2 * NS_PER_S  # between a picture and the packet that gave it
+_POLL_S = 0.25
+_FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # of one packet; reached within 1.3 s at 25 a second
+
+_AGAIN = "It is measured anew by itself"
+_GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
+
+_log = logging.getLogger(__name__)
+
+
+class Stream:
+    """One input, opened as often as needed: each `open` gives the next session of it."""
+
+    def __init__(self, source: StreamInput) -> None:
+        self._source = source
+        self._connection: Connection | None = None
+
+    def open(self) -> StreamSource:
+        """Raises StreamError, InputMissingError and what choosing its tracks raises."""
+        if self._connection is None or self._connection.ended:
+            self._connection = None  # so that a failure leaves none
+            self._connection = Connection(self._source)
+        return StreamSource(self._connection)
+
+
+class StreamSource(Closing):
+    """A session of a connection, read once. Picture and sound each with rising times; between the two, in any order.
+
+    Raises StreamError for whatever ends it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self.device: str | None = connection.name
+        self.dropped = 0
+        self.rate_ppm: float | None = None
+        self.delay_ns = 0  # what waiting until things are due adds
+        self._connection = connection
+        self._trouble: Counter[str] = Counter()
+        video = connection.video
+        rate = video.average_rate or video.guessed_rate
+        self._frames = VideoTrack(
+            float(rate) if rate else None, video.sample_aspect_ratio, DEFAULT_MAX_HEIGHT, self._trouble
+        )
+        self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
+        self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
+        self._came_ns: dict[type, int] = {}  # when each kind was last given
+        self._failing: dict[str, float] = {}  # of each kind, the share of packets that cannot be decoded
+        self._skipping = False  # pictures, up to the next key picture
+        self._left_out = 0  # pictures since the last one that was given
+        self._goes_on = False
+
+    def close(self) -> None:
+        if not self._goes_on:
+            self._connection.close()
+
+    def __iter__(self) -> Iterator[Frame | Chunk]:
+        with self._connection.in_use():
+            try:
+                yield from self._play()
+            except StreamError as error:
+                self._goes_on = error.word in _GOES_ON
+                raise
+
+    def _play(self) -> Iterator[Frame | Chunk]:
+        waiting, connection = self._gathered(), self._connection
+        first = [(one.stamp_ns, one.at_ns) for one in waiting if one.stamp_ns is not None]
+        timeline, connection.way_ns = Timeline(first, connection.way_ns), None
+        begun_ns = time.monotonic_ns()
+        while True:
+            now_ns = time.monotonic_ns()
+            self._watch_tracks(begun_ns, now_ns)
+            arrived = waiting.popleft() if waiting else self._followed(timeline)
+            if arrived is None:
+                continue
+            due_ns = arrived.at_ns if arrived.stamp_ns is None else timeline.due_ns(arrived.stamp_ns)
+            if not connection.rest(due_ns):
+                return
+            if self._worth_decoding(arrived, late_ns=now_ns - due_ns):
+                for item in self._decoded(arrived):
+                    self._came_ns[type(item)] = time.monotonic_ns()
+                    if isinstance(item, Frame):
+                        self.dropped, self._left_out = self.dropped + self._left_out, 0
+                    yield replace(item, t_ns=item.t_ns + timeline.base_ns)
+            self.delay_ns = timeline.delay_ns
+
+    # The beginning
+
+    def _gathered(self) -> deque[Arrived]:
+        """The first packets, from where both tracks are there and belong together."""
+        gathered: deque[Arrived] = deque()
+        newest_ns: dict[int, int] = {}
+        begun_ns = time.monotonic_ns()
+        while True:
+            arrived = self._connection.take(_POLL_S)
+            now_ns = time.monotonic_ns()
+            if arrived is not None and not arrived.live:
+                begun_ns = now_ns
+            elif arrived is not None and arrived.related:
+                if self._jumped(arrived):
+                    gathered.clear()
+                    newest_ns.clear()
+                if arrived.stamp_ns is not None:
+                    newest_ns[arrived.packet.stream.index] = arrived.stamp_ns
+                gathered.append(arrived)
+                self._leave_out_stored(gathered)
+            complete = len(newest_ns) == len(self._stamps)
+            together = complete and max(newest_ns.values()) - min(newest_ns.values()) <= MAX_APART_NS
+            if together and now_ns - gathered[0].at_ns >= GATHER_NS:
+                return gathered
+            if now_ns - begun_ns > BEGIN_WITHIN_NS and not together:
+                raise self._unrelated(complete, related=bool(gathered))
+            if not together and len(gathered) > 1 and now_ns - gathered[0].at_ns > GATHER_NS and complete:
+                gathered.popleft()
+
+    def _leave_out_stored(self, gathered: deque[Arrived]) -> None:
+        """A server may begin with what it has stored, all at once: of that only the last key picture is needed."""
+        newest, oldest = gathered[-1], gathered[0]
+        if self._connection.in_segments or newest.stamp_ns is None or oldest.stamp_ns is None:
+            return
+        ahead_ns = newest.stamp_ns - oldest.stamp_ns - (newest.at_ns - oldest.at_ns)
+        if newest.packet.is_keyframe and newest.packet.stream is self._connection.video and ahead_ns > LATE_NS // 2:
+            gathered.clear()
+            gathered.append(newest)
+
+    def _unrelated(self, complete: bool, *, related: bool) -> StreamError:
+        if complete:
+            return self._ended("jumped", "the time stamps of picture and sound are far from each other")
+        if related:
+            return self._ended("incomplete", "its picture or its sound is missing")
+        what = "no RTCP sender reports yet, without which nobody knows how picture and sound belong together"
+        return self._ended("unsynced", what, "Wait; where none ever come, let the camera send them (RTCP, or NTP)")
+
+    # While it goes on
+
+    def _followed(self, timeline: Timeline) -> Arrived | None:
+        """The next packet, if one comes soon and goes on as those before it did."""
+        arrived = self._connection.take(_POLL_S)
+        if arrived is None or arrived.stamp_ns is None:
+            return arrived
+        if (step_ns := self._jumped(arrived)) is not None:
+            raise self._ended("jumped", f"its time stamps jump by {step_ns / NS_PER_S:+.1f} s")
+        timeline.see(arrived.stamp_ns, arrived.at_ns)
+        if timeline.slow:
+            self._connection.way_ns = timeline.needed_way_ns
+            raise self._ended("slow", "picture and sound come later and later: its network or its sender is too slow")
+        return arrived
+
+    def _jumped(self, arrived: Arrived) -> int | None:
+        if arrived.stamp_ns is None:
+            return None
+        return self._stamps[arrived.packet.stream.index].jumped_ns(arrived.stamp_ns, arrived.at_ns)
+
+    def _worth_decoding(self, arrived: Arrived, *, late_ns: int) -> bool:
+        if arrived.packet.stream is not self._connection.video:
+            return True
+        self._skipping = (self._skipping or late_ns > LATE_NS) and not arrived.packet.is_keyframe
+        self._left_out += self._skipping
+        return not self._skipping
+
+    def _decoded(self, arrived: Arrived) -> Iterator[Frame | Chunk]:
+        try:
+            decoded = arrived.packet.decode()
+            self._watch_decoder(arrived, 0.0)
+        except (av.FFmpegError, ValueError):
+            self._trouble[f"{arrived.packet.stream.type} packet that cannot be decoded"] += 1
+            self._watch_decoder(arrived, 1.0)
+            return
+        for frame in decoded:
+            yield from self._converted(frame, arrived)
+
+    def _watch_decoder(self, arrived: Arrived, failed: float) -> None:
+        """Another codec on the same connection gives a decoder nothing that it knows, but for a picture by accident."""
+        kind = arrived.packet.stream.type
+        if kind in self._connection.form:  # before the first key picture, all may fail
+            share = self._failing[kind] = (
+                self._failing.get(kind, 0.0) * (1 - _FAILING_WEIGHT) + failed * _FAILING_WEIGHT
+            )
+            if share > _FAILING_SHARE:
+                raise self._ended("incomplete", f"its {kind} cannot be decoded any more")
+
+    def _converted(self, frame: object, arrived: Arrived) -> Iterator[Frame | Chunk]:
+        try:
+            if isinstance(frame, av.VideoFrame):
+                self._watch_form("video", (frame.width, frame.height))
+                if not _strays(frame, arrived):
+                    yield from self._frames.feed(frame)
+            elif isinstance(frame, av.AudioFrame) and sound_fits(frame):
+                self._watch_form("audio", (frame.sample_rate, frame.layout.name))
+                if not _strays(frame, arrived):
+                    yield from self._chunks.feed(frame)
+                self._tell_pace()
+        except (av.FFmpegError, ValueError):
+            self._trouble["frame that cannot be converted"] += 1
+
+    def _watch_form(self, kind: str, form: object) -> None:
+        """An encoder that begins anew need not keep the distance between picture and sound."""
+        before = self._connection.form.setdefault(kind, form)
+        if form != before:
+            self._connection.form[kind] = form
+            raise self._ended("changed", f"its {kind} has changed from {before} to {form}")
+
+    def _watch_tracks(self, begun_ns: int, now_ns: int) -> None:
+        for kind, name in ((Frame, "picture"), (Chunk, "sound")):
+            came_ns = self._came_ns.get(kind)
+            silent_ns = now_ns - (begun_ns if came_ns is None else came_ns)
+            if silent_ns > (FIRST_ITEM_WITHIN_NS if came_ns is None else SILENT_AFTER_NS):
+                undecodable = ", and cannot be decoded" if self._trouble else ""
+                raise self._ended("incomplete", f"its {name} is missing{undecodable}")
+
+    def _tell_pace(self) -> None:
+        pace = self._chunks.rate_error
+        if abs(pace) > TELLING_RATE_ERROR and not self._trouble["pace"]:
+            self._trouble["pace"] += 1
+            share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
+            _log.warning("%s: the sound's time stamps take %s time than its samples", self.device, share)
+
+    def _ended(self, word: str, what: str, remedy: str = _AGAIN) -> StreamError:
+        return StreamError(what, where=self._connection.name, remedy=remedy, word=word)
+
+
+def _strays(frame: av.VideoFrame | av.AudioFrame, arrived: Arrived) -> bool:
+    """Whether it is a rest from before a jump, which a decoder had kept."""
+    t_ns = time_ns(frame)
+    return t_ns is not None and arrived.stamp_ns is not None and abs(t_ns - arrived.stamp_ns) > _STRAY_NS

@@ -1,0 +1,92 @@
+"""Each protocol with a real server on loopback: what is shown at once comes out at once, whatever the way between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from device.addresses import parse_address, with_login
+from device.capture.streams.inputs import FromAddress
+from device.capture.streams.protocols import available, spoken_by_pyav
+from device.capture.streams.source import Stream, StreamSource
+from device.errors import StreamError
+from tests import stream_servers as servers
+from tests.flashes import film, watched
+
+FLASHES = 3
+APART_MS = 3.0
+START_WITHIN_S = 20.0
+
+
+def opened(source: FromAddress) -> StreamSource:
+    """As soon as its server has started."""
+    until = time.monotonic() + START_WITHIN_S
+    while True:
+        try:
+            return Stream(source).open()
+        except StreamError as error:
+            if error.word != "missing" or time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+
+
+def apart_ms(source: FromAddress) -> float:
+    with opened(source) as items:
+        found = watched(items, FLASHES).apart_ms()
+        items.close()
+    assert len(found) >= FLASHES - 1
+    return median(found)
+
+
+@servers.needs_ffmpeg
+def test_flash_and_click_come_together_over_each_protocol(tmp_path: Path) -> None:
+    ways = [servers.udp, servers.rtp, servers.rtmp, servers.srt, partial(servers.hls, folder=tmp_path)]
+
+    recording = film()
+
+    def over(serve: Callable[[Path], AbstractContextManager[str]]) -> float:
+        with serve(recording) as url:
+            return apart_ms(FromAddress(parse_address(url)))
+
+    with ThreadPoolExecutor(len(ways)) as pool:  # each takes its time, and next to no work
+        found = list(pool.map(over, ways))
+    assert all(abs(each) < APART_MS for each in found), found
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_with_a_password(transport: str) -> None:
+    """Nothing comes before both tracks have had a sender report: without one they would be off by any amount."""
+    servers.needs_rtsp_server()
+    with servers.rtsp(film(sound="pcm_s16le"), *servers.LOGIN) as url:
+        with pytest.raises(StreamError, match="another user name") as refused:
+            Stream(FromAddress(parse_address(url), transport)).open()
+        assert refused.value.word == "permission" and "password_file" in refused.value.remedy
+        source = FromAddress(with_login(parse_address(url), *servers.LOGIN), transport)
+        assert abs(apart_ms(source)) < APART_MS
+
+
+@servers.needs_ffmpeg
+def test_the_passphrase_of_srt_is_in_no_process_list() -> None:
+    with servers.srt(film(), "a-long-passphrase") as url:
+        address = parse_address(f"{url}?passphrase={{password}}")
+        with Stream(FromAddress(with_login(address, "", "a-long-passphrase"))).open() as items:
+            running = [
+                command.read_bytes().decode(errors="replace")
+                for command in Path("/proc").glob("[0-9]*/cmdline")
+                if command.exists()
+            ]
+            ours = [command for command in running if "pipe:1" in command and "concat" in command]
+            assert ours and not any("passphrase" in command for command in ours)
+            items.close()
+
+
+def test_what_speaks_each_protocol_is_known() -> None:
+    assert spoken_by_pyav("rtsp") and not spoken_by_pyav("gopherx")
+    assert {"rtsp", "rtmp", "https", "udp"} <= {scheme for scheme, by in available().items() if by == "PyAV"}
