@@ -17,8 +17,8 @@ from device.bundles.store import Store
 from device.cli import main
 from device.errors import ModelGateError
 from device.features.model_download import face_model_path
-from tests.bundles import change_manifest, write_bundle
-from tests.stores import make_key, needs_ssh_keygen, trust
+from tests.bundles import change_manifest
+from tests.stores import make_key, needs_ssh_keygen, trust, versioned
 
 SENTENCE = "Worse: right 12.0% instead of 93.0% at 1 s."
 GATES: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -31,7 +31,7 @@ GATES: dict[str, Callable[[dict[str, Any]], object]] = {
 
 @pytest.fixture(params=list(GATES))
 def junk(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    folder = write_bundle(tmp_path / "bundle")
+    folder = versioned(tmp_path / "bundle", "9")
     change_manifest(folder, GATES[request.param])  # type: ignore[arg-type]
     return folder
 
@@ -72,7 +72,7 @@ def test_it_is_not_run_live(junk: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_bundles_from_before_there_was_a_gate_go_on_working(tmp_path: Path) -> None:
     assert gate_problem(load_bundle(DEFAULT_BUNDLE).manifest) is None
-    folder = write_bundle(tmp_path / "bundle")
+    folder = versioned(tmp_path / "bundle", "9")
     change_manifest(folder, partial(dict.update, format=1, gate=None))
     assert Store(tmp_path / "store").install(folder, allow_unsigned=True).name == "tiny"
 
