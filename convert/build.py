@@ -38,8 +38,7 @@ def build(
     """Convert, pack, compare. Raises ModelError if a format loses more than `max_loss`; the bundles stay.
 
     card, evaluation: for the model card, texts that cannot be measured and the output of evaluate. recipe: the output
-    of
-    retrain. gate: the gate's result for this run, without which no device accepts the bundle by default.
+    of retrain. gate: the gate's result for this run, without which no device accepts the bundle by default.
     """
     texts, figures = read_card(card), read_evaluation(evaluation) if evaluation else None
     passage = read_gate(gate, run) if gate else None

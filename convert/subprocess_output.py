@@ -16,8 +16,7 @@ def run_bounded(command: list[str], timeout_s: float) -> subprocess.CompletedPro
     """Run a program without input, in the C locale; return its output as text.
 
     Raises OSError if it cannot be started, subprocess.TimeoutExpired, and BufferError if it prints too much. It has
-    ended in
-    each case.
+    ended in each case.
     """
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -133,12 +133,12 @@ class Analyzer:
             self.faces = crop.faces
             grid, lips = self._lips.get(crop.face_id) or self._begin_face(crop)
             parts += [(crop.face_id, part) for part in lips.push(*grid.push(crop))]
-        yield from self._evidence.push_faces(parts, ended)
+        if parts or ended:
+            yield from self._evidence.push_faces(parts, ended)
 
     def _begin_face(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
         # A block of audio completes the candidates of lips this much older. The block of their last negatives ends
-        # there
-        # too, so that neither waits for the other.
+        # there too, so that neither waits for the other.
         ends_at = self._evidence.negative_reach_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1

@@ -2,8 +2,9 @@
 
 Method: a stretch of a recording is decoded into memory. Then each stage runs alone on the previous stage's output,
 several times, and the median round counts, for SyncNet as well. One run of the whole chain on the file, including
-decoding, checks that the stages add up. Everything runs on one thread. Multiply-accumulates are those of each model's
-file times the invocations that the stretch took, so overlapping blocks count twice; None is not counted.
+decoding, checks that the stages add up. Everything runs on one thread, and processor time is measured, so that other
+programs matter only by the caches that they occupy. Multiply-accumulates are those of each model's file times the
+invocations that the stretch took, so overlapping blocks count twice; None is not counted.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from device.bench.syncnet import measure_syncnet
 from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.model_kinds import MEASURING
-from device.capture.file import FileSource
+from device.capture.file import FileSource, in_bursts
 from device.errors import InputFormatError
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
@@ -149,6 +150,6 @@ def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float)
     analyzer = Analyzer(bundle, face_model)
     reports = EverySecond(analyzer)
     with FileSource(source) as opened:
-        for item in _stretch(opened, stretch_s):
+        for item in in_bursts(_stretch(opened, stretch_s)):
             reports.take(analyzer.push(item))
         reports.take(analyzer.finish())

@@ -1,8 +1,7 @@
 """The gate: the comparison of a bundle's models with their predecessors in its manifest, and whether it passes.
 
 `avdrift-train gate` measures it, `avdrift-convert build` writes it to the manifest. A bundle that has not passed must
-be
-accepted explicitly by whoever signs or installs it: by `accepted` in the manifest, or by an option of the command.
+be accepted explicitly by whoever signs or installs it: by `accepted` in the manifest, or by an option of the command.
 """
 
 from __future__ import annotations

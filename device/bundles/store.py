@@ -60,8 +60,7 @@ def verify_bundle(
     """Verify the signature, the bundle itself, its version and its gate, in this order. Raises ModelError.
 
     `allow_unsigned` accepts a missing signature, never a wrong one. `accept_worse` ignores the gate. `trusted` is as
-    for
-    load_bundle.
+    for load_bundle.
     """
     if signature.is_signed(folder) or not allow_unsigned:
         signature.verify(folder, signers)

@@ -44,8 +44,7 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
     """Measure with frames and chunks of the pattern on a screen. Raises CaptureError if that is not possible.
 
     recorded: frames of a recording represent the time from their stamp to the next one; live frames, the middle of
-    their
-    exposure.
+    their exposure.
     """
     times_s: list[float] = []
     lights: list[pattern.Doubles] = []

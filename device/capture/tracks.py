@@ -35,12 +35,10 @@ class SampleClock:
     """Places a track's samples in time: follows the sample count, slowly corrected towards the time stamps.
 
     Container time stamps are rounded (1 ms in Matroska) or jittery. The count is not, but cannot show gaps. The
-    correction
-    is the mean of the differences at first, then a first-order loop with CLOCK_TIME_CONSTANT_S. Only a difference of
-    more
-    than GAP_NS, a real gap or splice, begins a new run. Such a loop lags behind stamps that run at another rate than
-    the
-    samples, by two seconds of the difference: `RateWatch` finds that rate, and a new run then begins with it.
+    correction is the mean of the differences at first, then a first-order loop with CLOCK_TIME_CONSTANT_S. Only a
+    difference of more than GAP_NS, a real gap or splice, begins a new run. Such a loop lags behind stamps that run at
+    another rate than the samples, by two seconds of the difference: `RateWatch` finds that rate, and a new run then
+    begins with it.
     """
 
     def __init__(self) -> None:
@@ -82,8 +80,7 @@ class RateWatch:
     """Detects time stamps that run at another rate than the samples, by a straight line through the last ones.
 
     Cheap cameras write stamps that are one or two per cent off. A slope is reported if it is beyond six standard errors
-    and
-    beyond the effect of rounding to 1 ms.
+    and beyond the effect of rounding to 1 ms.
     """
 
     def __init__(self) -> None:
@@ -211,7 +208,9 @@ class AudioTrack:
     def _resample(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:
         assert self._resampler is not None
         for block in self._resampler.resample(frame):
-            samples = np.nan_to_num(block.to_ndarray()[0].astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+            samples = np.frombuffer(memoryview(block.planes[0]), np.float32, block.samples).copy()
+            if not np.isfinite(samples).all():
+                np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
             run_ns = self._run_count * NS_PER_S // self._rate_hz
             t_ns = self._clock.start_ns + run_ns + round(self._clock.lean_ns)
             self._run_count += len(samples)
@@ -225,8 +224,7 @@ class VideoTrack:
     """Decoded frames in, upright frames with square pixels and rising times out.
 
     A decoder returns frames in presentation order, but their time stamps may be in another order (H.264 in AVI: FFmpeg
-    then
-    guesses them in decoding order). So frames keep their order and get the sorted stamps.
+    then guesses them in decoding order). So frames keep their order and get the sorted stamps.
     """
 
     def __init__(

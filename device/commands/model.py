@@ -43,8 +43,7 @@ def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...
     The store holds two-tower models: if `kinds` does not include them, the built-in direct network is used.
 
     If the store's bundle is broken, a message on stderr says so and the built-in one is used: a device in a ceiling
-    must
-    not stop measuring.
+    must not stop measuring.
     """
     if given is not None:
         if os.geteuid() == 0:  # whoever may change the folder could have root run their files
@@ -134,8 +133,7 @@ def open_store(given: Path | None) -> Store:
     """The store in a given folder, or the service's or user's own. Raises ModelStoreError.
 
     The service's allowed signers are beside its configuration, which it cannot write. The file in its state folder,
-    from an
-    older avdrift, is used only if there is no such file.
+    from an older avdrift, is used only if there is no such file.
     """
     if given is not None:
         return Store(given)

@@ -43,8 +43,7 @@ def write_migrated(file: Path) -> Path:
     """Write a valid file's settings in today's format beside it, as FILE.new; the annotations are the default file's.
 
     The file itself and its owner's comments stay unchanged. Raises UsageError if the file has problems, or if nothing
-    can
-    be written.
+    can be written.
     """
     new = file.with_name(f"{file.name}.new")
     text = default_text(load_config(file))

@@ -30,8 +30,7 @@ class MouthCrop:
     """The mouth at one frame's time; None without a face. `track` changes at a cut and with another face.
 
     faces: the number of faces in view. points: the smoothed key points of the crop. face_id: which of the faces that
-    are
-    followed at the same time.
+    are followed at the same time.
     """
 
     t_ns: int

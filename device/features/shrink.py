@@ -15,8 +15,7 @@ def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[npt.
     """The part from `low` to `high` and a little more, `factor` times smaller, and its corner in the image.
 
     The corner is a multiple of the factor, so that the same pixels are averaged whichever part is requested; at least
-    one
-    pixel is left. Pixel (x, y) of the result is the mean around corner + factor * (x, y) + (factor - 1) / 2.
+    one pixel is left. Pixel (x, y) of the result is the mean around corner + factor * (x, y) + (factor - 1) / 2.
     """
     cells = [size // factor for size in picture.shape[1::-1]]
     if not all(cells):  # narrower than the factor

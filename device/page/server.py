@@ -57,8 +57,8 @@ class PageServer:
         self._state = ServerState()
         self._listening: asyncio.Server | None = None
 
-    async def move(self, address: str, port: int) -> None:
-        """Serve this address from now on, instead of the previous one. Raises OSError if that is not possible."""
+    async def move(self, address: str, port: int) -> int:
+        """Serve this address from now on, instead of the previous one; return the port. 0: any. Raises OSError."""
         self.leave()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
@@ -68,6 +68,7 @@ class PageServer:
             backlog=_BACKLOG,
             ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
         )
+        return int(self._listening.sockets[0].getsockname()[1])
 
     def leave(self) -> None:
         """Stop serving."""

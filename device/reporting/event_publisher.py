@@ -24,8 +24,7 @@ class EventPublisher:
         self._sink, self._settings, self._own_limits = sink, settings, own_limits
         self._state = EventState()
         # Consecutive, and unique within one boot of the computer even over restarts of the daemon: there is less than
-        # one
-        # event per millisecond.
+        # one event per millisecond.
         self._seq = clock.now_ns() // NS_PER_MS
 
     def take_settings(self, settings: EventSettings, own_limits: Profile) -> None:

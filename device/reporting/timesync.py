@@ -40,10 +40,8 @@ def clock_synced() -> bool | None:
     """True while a time source is correcting the wall clock; None where unknown.
 
     Uses the maximum error that the time service has told the kernel, not the flag STA_UNSYNC. Some services leave that
-    flag
-    set on purpose, to keep the kernel away from a hardware clock (chrony without `rtcsync`, timesyncd with a hardware
-    clock
-    in local time).
+    flag set on purpose, to keep the kernel away from a hardware clock (chrony without `rtcsync`, timesyncd with a
+    hardware clock in local time).
     """
     timex = read_timex()
     if timex is None:

@@ -64,7 +64,7 @@ class Core:
         self._live = self._realtime = False
         self._awaited: set[str] = set()  # sources that have not delivered yet
         self._frames: deque[int] = deque(maxlen=1500)  # times of the frames since the frame rate was last read
-        self._source_fault: str | None = None  # a source does not deliver
+        self._source_faults: tuple[str, ...] = ()  # of sources that do not deliver
         self._model_fault: str | None = None
         self._analysis_fault: str | None = None  # both sources deliver, but no evidence comes
         self._quality_fault: str | None = None
@@ -134,10 +134,14 @@ class Core:
             self._heard_ns = now_ns
             self._send(state=State.STALLED)
 
-    def set_source_fault(self, fault: str | None) -> None:
-        """Set what keeps a source from delivering, or None. The start of a fault is reported at once."""
-        changed, self._source_fault = fault != self._source_fault, fault
-        if changed and fault:
+    @property
+    def _source_fault(self) -> str | None:
+        return self._source_faults[0] if self._source_faults else None
+
+    def set_source_faults(self, faults: tuple[str, ...]) -> None:
+        """Set the faults that keep sources from delivering, or none. The start of a fault is reported at once."""
+        begins, self._source_faults = bool(set(faults) - set(self._source_faults)), faults
+        if begins:
             self._send()
 
     def jump(self, *, suspended: bool = False) -> None:
@@ -184,6 +188,12 @@ class Core:
         if self._quality_fault in SPOILS_NUMBERS:
             return broken or self._quality_fault
         return broken or lesser or self._quality_fault
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All faults, the most important one first."""
+        found = (self.fault, *self._source_faults, self._model_fault, self._analysis_fault, self._quality_fault)
+        return tuple(dict.fromkeys(fault for fault in found if fault is not None))
 
     @property
     def progressing(self) -> bool:
@@ -288,7 +298,7 @@ class Core:
         if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
-            result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
+            result, state=state, faults=self.faults, faces=self._analyzer.faces if result else None,
             video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped,
             captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip

@@ -64,8 +64,7 @@ class Daemon:
         """`heartbeat` is called while all is well, and while a known fault is being handled.
 
         own_limits: the limits of the profile `own`.
-        store: where the bundle comes from, if it can be rolled back. models: follows the store's changes, if anything
-        does.
+        store: where the bundle comes from, if it can be rolled back. models: follows the store's changes, or None.
         state_dir: keeps a recalibrated rig and, live, the drift. view: the live view of the page.
         """
         self._clock = clock or SystemClock()
@@ -179,7 +178,7 @@ class Daemon:
             self._jumps = jumps
             self._core.jump()
         self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
-        self._core.set_source_fault(next((reader.fault for reader in self._readers if reader.fault), None))
+        self._core.set_source_faults(tuple(reader.fault for reader in self._readers if reader.fault))
 
     def _look_after_models(self) -> None:
         if self._models is None:

@@ -30,8 +30,7 @@ class Stamps:
 
     Rejects times that do not rise, lie in the future or long ago (a driver's 0), or leap ahead of their arrival. If two
     items in a row leap the same way, the clock has changed: `epoch` counts these changes, and items from before and
-    after
-    one must not be combined.
+    after one must not be combined.
     """
 
     def __init__(self) -> None:

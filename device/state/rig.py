@@ -98,8 +98,7 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
     """Use a rig from now on, and keep the previous one for `undo_rig`; return the file's path.
 
     A power cut leaves the complete old or the complete new one. Creates the folder if necessary. Raises UsageError if
-    the
-    disk refuses.
+    the disk refuses.
     """
     disk, path, previous = disk or Disk(), state_dir / RIG_FILE, state_dir / PREVIOUS_RIG_FILE
     try:

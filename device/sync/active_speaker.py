@@ -1,10 +1,10 @@
 """Active speaker: combines the evidence of several faces into one row, as if only the speaker were in view.
 
 Method: a hidden Markov model whose state is the face that is heard. The state lasts for at least a few seconds. The
-forward recursion runs separately for each candidate offset, because which face fits depends on the offset (Rabiner,
-"A tutorial on hidden Markov models", Proc. IEEE 77, 1989). Each face is weighted by the model's prediction and by its
-own evidence; the evidence of a single face passes unchanged. Where no face fits, the combined row says so too: more
-faces do not add evidence.
+forward recursion runs separately for each candidate offset, because which face fits depends on the offset (Rabiner, "A
+tutorial on hidden Markov models", Proc. IEEE 77, 1989). Each face is weighted by the model's prediction and by its own
+evidence; the evidence of a single face passes unchanged. Where no face fits, the combined row says so too: more faces
+do not add evidence.
 """
 
 from __future__ import annotations

@@ -39,9 +39,8 @@ def evidence(
     """Return evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or audio are missing.
 
     Embeddings are [ticks, size], of any length. `lips_first` and `audio_first` are the ticks of their first rows, at
-    the
-    middle of the windows that the encoders see. A row is compared with lips of up to `negative_reach_ticks` before and
-    after it.
+    the middle of the windows that the encoders see. A row is compared with lips of up to `negative_reach_ticks` before
+    and after it.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -97,8 +96,7 @@ class Posterior:
     """A curve's posterior at one temperature: the offset in ticks, its spread, and how the evidence is distributed.
 
     `near` is the evidence within 40 ms of the offset and `total` all of it, both as odds relative to the curve's
-    highest
-    point. `top` is the log odds of that point.
+    highest point. `top` is the log odds of that point.
     """
 
     offset_ticks: float
@@ -119,8 +117,7 @@ def offset_posterior(curve: Floats, temperature: float) -> Posterior | None:
     """Return the most probable offset; None where the curve has no evidence.
 
     The 80 ms with the most probability count, not the highest point: a lone spike may hold less than a broad hill.
-    Within
-    them the offset is the mean, or the vertex of a parabola where nearly all of it is on one or two ticks.
+    Within them the offset is the mean, or the vertex of a parabola where nearly all of it is on one or two ticks.
     """
     if not np.ptp(curve) > 1e-6:
         return None

@@ -52,10 +52,8 @@ class Posterior:
     """The posterior of the offset after the newest evidence.
 
     near: the model's probability that the offset is right to within 40 ms. heard: the probability that the face in view
-    is
-    the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. moving: the probability
-    that
-    the offset has a slope.
+    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. moving: the probability
+    that the offset has a slope.
     """
 
     offset_ticks: float

@@ -51,8 +51,7 @@ def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | N
     """Fit a line to points [n], each from `looks` independent observations; None for too few points.
 
     `least_scale` is a lower bound for the noise of a point. The error is widened for what neighbours share, as far as
-    the
-    residuals show it, and for few points, so that 3 of it cover the 99.7 % of a normal distribution.
+    the residuals show it, and for few points, so that 3 of it cover the 99.7 % of a normal distribution.
     """
     if len(t) < _MIN_POINTS or not np.ptp(t) > 0:
         return None

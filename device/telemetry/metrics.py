@@ -2,8 +2,7 @@
 
 Conventions: Prometheus' own, unlike everywhere else here: base units without prefixes (seconds, bytes, ratios), because
 its tools, functions and dashboards expect them of a name that ends in `_seconds`. Unknown values have no sample; a 0
-was
-always measured as 0. A positive offset is audio early, as everywhere.
+was always measured as 0. A positive offset is audio early, as everywhere.
 """
 
 from __future__ import annotations

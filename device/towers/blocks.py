@@ -28,8 +28,7 @@ class BlockStream:
 
     An embedding is valid if all ticks of its window are. A jump in the ticks starts a new block.
     A block ends before each tick that is `ends_at` more than a multiple of the encoder's output length. So two streams
-    can
-    be made to finish at the same time, instead of one waiting for the other.
+    can be made to finish at the same time, instead of one waiting for the other.
     """
 
     def __init__(

@@ -44,8 +44,7 @@ def count_macs(model_bytes: bytes) -> int:
     """Multiply-accumulates of one invocation of the model.
 
     Raises ModelCorruptError for bytes that are not a complete .tflite file, and ModelContractError for an operator
-    whose
-    cost is unknown or a shape that is wrong for its operator.
+    whose cost is unknown or a shape that is wrong for its operator.
     """
     if model_bytes[4:8] != _IDENTIFIER:
         raise _corrupt("the bytes are not a TFLite model (identifier TFL3 missing)")

@@ -24,8 +24,7 @@ def begin(
     """Give a fresh model its initial state: one of STARTS.
 
     `pretraining`: lip shapes from the frames of `batches`, then phonemes from synthetic voices, as long as
-    `pretraining`
-    says. `bundle`: the built-in two-tower model; its training has seen the training clips already.
+    `pretraining` says. `bundle`: the built-in two-tower model; its training has seen the training clips already.
     """
     if start == "pretraining":
         pretrain_phonemes(model, pretraining, augmentation, Workers())

@@ -1,4 +1,4 @@
-"""`fit --start BUNDLE`: start with a bundle's models, and train only the layers from encodings to embeddings.
+"""`fit --from-bundle BUNDLE`: start with a bundle's models, and train only the layers from encodings to embeddings.
 
 The encoders of frames and of spectra stay unchanged, and so do all statistics: a few minutes of clips hold too few
 faces and voices to learn them again. The bundle is also the teacher, so that its knowledge of others is not lost.

@@ -97,8 +97,7 @@ def workers(name: str) -> Workers:
     """The workers under the strategy of that name; waits for the other workers, if there are any.
 
     Must be called before TensorFlow has run anything. Raises UsageError for a TF_CONFIG without a cluster, and for
-    another
-    backend than TensorFlow.
+    another backend than TensorFlow.
     """
     if name == "none":
         return Workers()

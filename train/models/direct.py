@@ -189,10 +189,8 @@ class DirectConfig:
 
     The form `linear` is the origin's, with its remedies: `picture` (mouth instead of the whole face), `differences`,
     `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
-    is
-    the same with a softmax over the offsets instead of its linear neuron. For `correlation`, `start` is the initial
-    state
-    of the branches (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
+    is the same with a softmax over the offsets instead of its linear neuron. For `correlation`, `start` is the initial
+    state of the branches (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
     """
 
     model: str = field(default="direct", init=False)

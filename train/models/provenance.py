@@ -33,8 +33,7 @@ def recorded(
     """Record the provenance in `run` while the block trains it; each call is one session of it.
 
     `sources` are files that the shards came from, `teachers` the runs that it learns from. Raises InputMissingError if
-    a
-    file cannot be read.
+    a file cannot be read.
     """
     now = {
         "schema": _SCHEMA, "config": asdict(config), "seed": config.seed, "versions": versions(),

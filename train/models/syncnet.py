@@ -1,8 +1,8 @@
 """SyncNet as published: one network for five mouth frames and one for 0.2 s of audio, close to each other if in sync.
 
 Reference: J. S. Chung and A. Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016: VGG-M with
-smaller first filters over 120x120x5 grey mouths, a VGG-like network over 13 MFCC x 20 steps of 10 ms, 256-d outputs,
-L2 distance, contrastive loss. The multi-way loss is that of Chung et al., "Perfect Match", 2019.
+smaller first filters over 120x120x5 grey mouths, a VGG-like network over 13 MFCC x 20 steps of 10 ms, 256-d outputs, L2
+distance, contrastive loss. The multi-way loss is that of Chung et al., "Perfect Match", 2019.
 Differences, and why: our crops have 64 px, so the network scales them up to 120 px (which gains nothing, but keeps the
 published network). MFCC are the cosine transform of our log-mel rows without their running mean. Pooling comes before
 batch norm and ReLU instead of after them, which is the same function wherever the scale of the batch norm is positive,

@@ -208,8 +208,7 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
     """Cross-entropy of a softened match in both directions, without silent and invalid windows.
 
     logits [batch, n, m]; first_match [batch]: the (fractional) audio window of lip window 0, each further lip window
-    four
-    ticks on; lip_weight [batch, n]; audio_valid [batch, m], both 0 or 1.
+    four ticks on; lip_weight [batch, n]; audio_valid [batch, m], both 0 or 1.
     Source: multi-way matching of Chung et al., Perfect Match, 2019, made symmetric and with soft targets.
     """
     n, m = ops.shape(logits)[1], ops.shape(logits)[2]

@@ -1,12 +1,11 @@
 """The stages of a retraining, one public command after another, for each recipe.
 
-prepare      decode the clips                        clean        find each clip's own offset
-synth        render synthetic faces                  zero-clips   all of them onto one physical zero
-fit, fit-2 … train models, each with another seed    student      one model learns their mean output
-adapt        instead of the three: start as a bundle's models, and train their last layers
-calibrate    its confidence, on clips it never saw   zero-towers  its zero
-evaluate     its quality                             gate         the new models beside the old ones
-bundle       TFLite, parity, manifest and model card
+prepare      decode the clips                        clean        find each clip's own offset synth        render
+synthetic faces                  zero-clips   all of them onto one physical zero fit, fit-2 … train models, each with
+another seed    student      one model learns their mean output adapt        instead of the three: start as a bundle's
+models, and train their last layers calibrate    its confidence, on clips it never saw   zero-towers  its zero evaluate
+its quality                             gate         the new models beside the old ones bundle       TFLite, parity,
+manifest and model card
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ def _adapted(recipe: Recipe, work: Path, data: Sequence[object], after: Sequence
         yield Stage("clean", command, {}, [manifest], ["prepare"])
         after, options = [*after, "clean"], {"offsets": offsets}
     settings = {key: value for key, value in values["adapt"].items() if key != "start"}
-    command = _of(_TRAIN, "fit", *data, out=work / "adapt", start=start, **options, **settings)
+    command = _of(_TRAIN, "fit", *data, out=work / "adapt", from_bundle=start, **options, **settings)
     yield Stage("adapt", command, settings, [table, manifest], after, resumes=True)
     calibration = work / "calibrate" / "calibration.json"
     command = _of(_TRAIN, "calibrate", real, run=work / "adapt", keep=start, out=calibration)

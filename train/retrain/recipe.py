@@ -1,7 +1,7 @@
 """The configuration of `avdrift-train retrain`: one TOML file, its sections, its constraints, and the defaults.
 
-With as many clips, the defaults make the built-in bundle. `train/default.toml` lists them all and is printed by
-`python -m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
+With as many clips, the defaults make the built-in bundle. `train/default.toml` lists them all and is printed by `python
+-m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
 Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
 """
 

@@ -33,8 +33,7 @@ class Stage:
     """One avdrift command. `settings`, `inputs` and the stages it is `after` are all that determines its result.
 
     begin: action before the command, in an existing folder. resumes: whether the command continues an interrupted run;
-    all
-    others start again. incremental: whether it finds out by itself which of its output is still valid.
+    all others start again. incremental: whether it finds out by itself which of its output is still valid.
     """
 
     name: str

@@ -27,9 +27,9 @@ def run_command(
     message.
 
     Raises OSError if the log cannot be written. `name` is for the error message; `watch` is called every second, and
-    once
-    at the end.
+    once at the end.
     """
+    log_file.with_name(PROGRESS).unlink(missing_ok=True)  # left by an earlier call
     log = log_file.open("ab")
     # Our own modules, wherever they are, and not a train.py in the current folder.
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))

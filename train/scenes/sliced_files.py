@@ -40,8 +40,7 @@ def slice_file(source: Path, target: Path, shift_ms: float) -> None:
     """Write a copy whose audio is `shift_ms` earlier against the video than the original's; negative: later.
 
     Both tracks begin at 0 in the copy; the earlier part of the one that is cut is gone. FLAC, H.264 (crf 16), time
-    stamps
-    kept to a microsecond. Raises CaptureError.
+    stamps kept to a microsecond. Raises CaptureError.
     """
     frames: list[Frame] = []
     chunks: list[Chunk] = []

@@ -72,10 +72,8 @@ class GapCounter:
     """Counts missing frames by the times of those that came.
 
     Not by the driver's sequence numbers: on a Raspberry Pi those number the image processor's jobs and do not count
-    frames
-    that never got there. A camera may have another rate than requested, or change it (USB cameras do in the dark), so
-    the
-    usual interval is that of the last few frames; the first few are not counted.
+    frames that never got there. A camera may have another rate than requested, or change it (USB cameras do in the
+    dark), so the usual interval is that of the last few frames; the first few are not counted.
     """
 
     def __init__(self) -> None:

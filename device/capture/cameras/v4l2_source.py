@@ -47,8 +47,7 @@ class V4l2Source(Closing):
     settings.device: `v4l2:` and the path of its node, preferably of a link to it under /dev/v4l/by-id.
     opener: opens a container; given by tests.
     Attributes and errors are those of CameraSource. Frames have the size and rate of the camera that are nearest to
-    those
-    requested; frames that must be rotated are rotated here.
+    those requested; frames that must be rotated are rotated here.
     """
 
     def __init__(
@@ -135,8 +134,7 @@ class V4l2Source(Closing):
         """Read until closed; return the error that ended it.
 
         Undecoded frames lie in the driver's memory, and releasing them after the container was closed would crash. So
-        none
-        outlives this function, not even in the traceback of an error.
+        none outlives this function, not even in the traceback of an error.
         """
         stream, clock, reformatter = container.streams.video[0], SensorClock(), VideoReformatter()
         try:

@@ -104,8 +104,7 @@ class AudioClock:
     """Places consecutive blocks in time: one result per stamp, in order, with strictly rising times.
 
     Most blocks are placed at once. A block whose time is in doubt waits for about a second, and with it all later ones.
-    At
-    the start all wait, and are then placed by the clock that was found. None is returned for a block to be dropped,
+    At the start all wait, and are then placed by the clock that was found. None is returned for a block to be dropped,
     because it overlaps audio that was placed before the line moved back.
     Not thread-safe, but any thread may read its figures: each is one reference, replaced as a whole.
     """

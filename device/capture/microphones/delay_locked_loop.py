@@ -1,8 +1,8 @@
 """A delay-locked loop from sample number to time: smooths the jittery times of a sound card.
 
 Second order: its state is a time and a period, corrected by the observed errors. The gains are those of a Kalman
-filter. It starts as fast as a straight-line fit to all data, and narrows by itself to the bandwidth (some 0.01 to
-0.05 rad/s) that the noise of the times and the wander of crystals allow.
+filter. It starts as fast as a straight-line fit to all data, and narrows by itself to the bandwidth (some 0.01 to 0.05
+rad/s) that the noise of the times and the wander of crystals allow.
 
 References
     F. Adriaensen, "Using a DLL to filter time", Linux Audio Conference 2005.

@@ -46,8 +46,7 @@ def quiet() -> Iterator[None]:
     """Keep the libraries below PortAudio from reporting every missing sound server and plug-in on stderr.
 
     Replaces their error handlers while PortAudio starts, so that stderr stays open to everything else. The new handler
-    is a
-    function of libc without arguments that does nothing: one made by ctypes needs memory that is both writable and
+    is a function of libc without arguments that does nothing: one made by ctypes needs memory that is both writable and
     executable, which the service may not have.
     """
     nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)

@@ -21,10 +21,8 @@ class ChannelChoice:
     """Chooses one of several channels: the loudest over the past few seconds.
 
     Not their mean: on a stereo card with one microphone, half is silence or hum; the wires of a balanced microphone
-    cancel
-    each other; two capsules some centimetres apart comb-filter the speech. Another channel is chosen only once it is
-    louder
-    by 6 dB, so that the choice is stable.
+    cancel each other; two capsules some centimetres apart comb-filter the speech. Another channel is chosen only once
+    it is louder by 6 dB, so that the choice is stable.
     """
 
     def __init__(self, channels: int, rate_hz: int) -> None:
@@ -46,8 +44,7 @@ class PlacedSound:
     """Consecutive placed blocks in, chunks of CHUNK_MS out, with rising times and sequence numbers without gaps.
 
     A chunk's time is that of its first sample, interpolated between the times of the blocks. libswresample compensates
-    its
-    own delay: a click stays where it was. A new run begins with an empty resampler.
+    its own delay: a click stays where it was. A new run begins with an empty resampler.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:

@@ -47,13 +47,11 @@ class MicrophoneSource(Closing):
     """Chunks of CHUNK_MS of mono audio at `rate_hz`, from now on until closed.
 
     Opened by the constructor. Waits for the next chunk as long as the microphone delivers anything. The first chunks
-    come
-    after about a second, when their times are known.
+    come after about a second, when their times are known.
     Errors: UsageError for a refused device; DeviceMissingError, DevicePermissionError, DeviceBusyError on opening;
     DeviceLostError while reading, after LOST_AFTER_S without audio.
     The properties may be read from any thread: each is one number or reference that the reading thread replaces as a
-    whole,
-    and none depends on another.
+    whole, and none depends on another.
     """
 
     def __init__(

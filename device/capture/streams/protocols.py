@@ -19,6 +19,7 @@ from device.addresses import SCHEMES, Address
 
 OPEN_WITHIN_S = 7.0  # for connecting, and again for probing
 READ_WITHIN_S = 3.0
+SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete
 _MAX_REDIRECTS = "3"
 _MAX_STREAMS = "64"  # FFmpeg's own limit is 1000; each takes memory
 _PROBE_BYTES = "5000000"
