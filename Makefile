@@ -21,8 +21,8 @@ MADE     := $(VENV)/.made
 RUN_SET  := $(VENV)/.installed-run-$(SUM)
 TEST_SET := $(VENV)/.installed-test-$(SUM)
 
-# A file's tests stay on one worker, in their order, so that they share what they have built.
-TESTS    := $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+# tests/conftest.py says which worker gets what.
+TESTS    := $(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # The core: what is measured from arrays, and the rules of the house.
 QUICK    := tests/device/features tests/device/sync tests/device/towers tests/test_docs.py tests/test_house.py
@@ -39,7 +39,7 @@ MISSING_PROGRAMS = $$(PATH="$$PATH:/usr/sbin"; for program in $(WANTED_PROGRAMS)
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak setup-test lint format docs \
+.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak setup-test mutants lint format docs \
 	lock outdated release test-packages install uninstall clean
 
 help: ## say what there is
@@ -101,6 +101,11 @@ lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with th
 outdated: $(TEST_SET) ## print which locked packages are behind
 	@PYTHON=$(PY) tools/outdated.sh
 
+# mutmut is no part of the locked set: nothing else needs it.
+mutants: setup-test ## how many of 200 random mutants of the core the tests kill (half an hour)
+	@$(PIP) install --quiet 'mutmut>=3.8,<4'
+	@$(PY) -m tests.mutants --show
+
 release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of a tagged version, in dist/
 	@PYTHON=$(PY) tools/release.sh
 
@@ -116,7 +121,7 @@ uninstall: ## remove the service; configuration and models stay (as root)
 	@./systemd/install.sh --uninstall
 
 clean: ## remove everything that was made here
-	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage
+	rm -rf $(VENV) build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache .coverage mutants
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Debian's python3 has no ensurepip without python3-venv; its pip can fill an empty environment from outside, so neither

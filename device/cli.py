@@ -20,6 +20,7 @@ from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
 from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
+from device.commands.memory_option import add_memory_option
 from device.commands.model import add_model_commands, add_store_option, model_command
 from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
@@ -28,6 +29,7 @@ from device.commands.track_options import add_track_options
 from device.config.file import DEFAULT_FILE
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.doctor.cli import add_doctor_command, doctor_command
+from device.errors import UsageError
 from device.features.model_download import fetch_face_model
 from device.fix.cli import add_fix_command, fix_command
 from device.standards import PROFILE_NAMES
@@ -77,6 +79,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
+    add_memory_option(measured)
     measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
     measured.add_argument("--json", action="store_true", help="print one JSON object per file")
     add_fix_command(commands, [bundle, search])
@@ -85,6 +88,9 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
     bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
+    bench.add_argument(
+        "--streams", type=int, metavar="N", help="test instead whether this computer carries N streams in real time"
+    )
     bench.add_argument("--json", action="store_true", help="print one JSON object")
     add_devices_command(commands)
     add_doctor_command(commands)
@@ -123,8 +129,15 @@ def _run(argv: Sequence[str] | None) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from device.bench.pipeline import bench  # its SyncNet needs LiteRT's schema, which the daemon does not
+    from device.bench.pipeline import SAMPLE, bench  # its SyncNet needs LiteRT's schema, which the daemon does not
+    from device.bench.streams import MAX_STREAMS, bench_streams
 
+    if options.streams is not None:
+        if not 1 <= options.streams <= MAX_STREAMS:
+            remedy = f"Give 1 to {MAX_STREAMS}"
+            raise UsageError(f"{options.streams} streams cannot be tried", where="--streams", remedy=remedy)
+        bench_streams(options.streams, Path(options.source or SAMPLE), as_json=options.json)
+        return 0
     bench(options.bundle or _BUILT_IN[options.model], options.source, as_json=options.json)
     return 0
 

@@ -3,6 +3,8 @@
 #
 #   sudo ./systemd/install.sh [--no-start]           install or upgrade; --no-start: it starts with the next boot
 #   sudo ./systemd/install.sh --uninstall [--purge]  remove it; --purge: configuration, models and user as well
+#   sudo ./systemd/install.sh --instance NAME        another one beside it, avdrift@NAME, with /etc/avdrift/NAME.toml
+#   sudo ./systemd/install.sh --remove-instance NAME
 #
 # Each version gets a virtual environment of its own, /opt/avdrift/releases/N, and /opt/avdrift/venv points to the one in use.
 # It changes over only when the new one is complete, and back again when the service does not start with it.
@@ -101,7 +103,7 @@ make_release() { # FOLDER: a complete environment, beside the one in use
     fi
     quietly "what was installed does not run" "Report this, with these lines" "$release/bin/avdrift" --version
     mkdir -p "$release/share/avdrift"
-    cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone/systemd/backoff.conf" "$clone/README.md" "$release/share/avdrift/"
+    cp -f "$clone"/systemd/avdrift.{toml,service,sh} "$clone"/systemd/{backoff,instance}.conf "$clone/README.md" "$release/share/avdrift/"
     cp -rf "$clone/docs" "$release/share/avdrift/"
     cp -f "$venv"/share/avdrift/*.tflite "$release/share/avdrift/" 2>/dev/null || : # the face model of the version before
     quietly "the face detector's model is missing" "Check the network, then run it again" "$release/bin/avdrift" fetch-face
@@ -141,9 +143,12 @@ keep_signers() { # who may sign models stands where the service cannot write; an
 use() { # RELEASE: from now on
     ln -sfn "$1" "$venv.tmp" && mv -fT "$venv.tmp" "$venv"
     install -D -m 644 "$1/share/avdrift/avdrift.service" "$units/avdrift.service"
-    rm -rf "$units/avdrift.service.d"
+    install -D -m 644 "$1/share/avdrift/avdrift.service" "$units/avdrift@.service"
+    rm -rf "$units/avdrift.service.d" "$units/avdrift@.service.d"
+    install -D -m 644 "$1/share/avdrift/instance.conf" "$units/avdrift@.service.d/instance.conf"
     if (($(systemctl --version | awk 'NR == 1 { print int($2) }') >= 254)); then
         install -D -m 644 "$1/share/avdrift/backoff.conf" "$units/avdrift.service.d/backoff.conf"
+        install -D -m 644 "$1/share/avdrift/backoff.conf" "$units/avdrift@.service.d/backoff.conf"
     fi
     install -D -m 755 "$1/share/avdrift/avdrift.sh" "$command"
     systemctl daemon-reload
@@ -183,6 +188,7 @@ install_all() { # yes | no: start it
     quietly "the service cannot be enabled" "See: systemctl status avdrift" systemctl enable avdrift.service
     if [[ $1 == yes ]]; then
         start "$before"
+        systemctl try-restart 'avdrift@*.service'
         remove_other_releases "$release"
     fi
     tell
@@ -205,13 +211,15 @@ END
 
 uninstall() { # yes | no: purge
     ((EUID == 0)) || fail "this needs root" "Run: sudo $0 --uninstall"
+    local name
+    for name in $(instances); do systemctl disable --now "avdrift@$name.service" &>/dev/null || :; done
     systemctl disable --now avdrift.service &>/dev/null || :
-    rm -rf "$units/avdrift.service" "$units/avdrift.service.d" "$home" /run/avdrift-install.lock
+    rm -rf "$units"/avdrift{,@}.service "$units"/avdrift{,@}.service.d "$home" /run/avdrift-install.lock
     rm -f "$command"
     systemctl daemon-reload
     systemctl reset-failed avdrift.service &>/dev/null || :
     if [[ $1 == yes ]]; then
-        rm -rf "$(dirname "$config")" "$state" /etc/systemd/system/avdrift.service.d
+        rm -rf "$(dirname "$config")" "$state" /etc/systemd/system/avdrift{,@}.service.d
         rm -f /etc/credstore/avdrift.*
         userdel "$user" 2>/dev/null || :
         say "removed, with configuration, models and user"
@@ -221,11 +229,49 @@ uninstall() { # yes | no: purge
     say "the Debian packages stay as well: ${packages[*]} $camera_package; and the journal keeps its lines for its usual time"
 }
 
+instances() { # the names of those that are enabled
+    local link
+    for link in /etc/systemd/system/multi-user.target.wants/avdrift@*.service; do
+        [[ ! -L $link ]] || basename "${link#*avdrift@}" .service
+    done
+}
+
+check_instance() { # NAME
+    ((EUID == 0)) || fail "this needs root" "Run: sudo $0 --instance $1"
+    [[ $1 =~ ^[a-z0-9][a-z0-9-]{0,30}$ && $1 != avdrift ]] ||
+        fail "$1 is no name for an instance" "Give up to 31 of a to z, 0 to 9 and -, such as studio-2"
+}
+
+add_instance() { # NAME
+    local file
+    check_instance "$1"
+    file=$(dirname "$config")/$1.toml
+    [[ -e $units/avdrift@.service ]] || fail "avdrift is not installed, or too old" "Install it first: sudo $0"
+    if [[ ! -e $file ]]; then
+        # Each has a name of its own on the broker; all else is still to be said.
+        sed "s/^node = \"\"$/node = \"$1\"/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
+        chmod 644 "$file.tmp" && mv -f "$file.tmp" "$file"
+        say "$file is new: say there what it measures ([source] url, or a camera and a microphone of its own)"
+    fi
+    "$command" check-config "$file" >&2 || fail "$file is not right" "Correct it and run this again"
+    quietly "the service cannot be enabled" "See: systemctl status avdrift@$1" systemctl enable "avdrift@$1.service"
+    say "start it with: systemctl start avdrift@$1; what it says: journalctl -u avdrift@$1 -f"
+}
+
+remove_instance() { # NAME; its configuration and its state stay
+    check_instance "$1"
+    systemctl disable --now "avdrift@$1.service" &>/dev/null || :
+    systemctl reset-failed "avdrift@$1.service" &>/dev/null || :
+    say "avdrift@$1 is removed. These stay: $(dirname "$config")/$1.toml, $state/instances/$1"
+}
+
 case "$*" in
 "") install_all yes ;;
 --no-start) install_all no ;;
 --uninstall) uninstall no ;;
 "--uninstall --purge" | "--purge --uninstall") uninstall yes ;;
---help | -h) sed -n '2,5s/^# \{0,1\}//p' "$0" ;;
+"--instance "?*) add_instance "${2-}" ;;
+"--remove-instance "?*) remove_instance "${2-}" ;;
+--help | -h) sed -n '2,7s/^# \{0,1\}//p' "$0" ;;
 *) fail "unknown arguments: $*" "See: $0 --help" ;;
 esac

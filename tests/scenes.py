@@ -27,7 +27,7 @@ TALK_S = 8.0
 REPORT_KEYS = """
     schema seq boot_id uptime_s t_unix_ms clock_synced state offset_ms offset_std_ms direction confidence
     drift_ppm drift_std_ppm drift_class step_ms verdict profile window_s faces speech_ratio model video_dropped
-    audio_dropped latency_ms fault reason evidence_age_s verdict_range
+    audio_dropped latency_ms fault reason evidence_age_s verdict_range faults
 """
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="avdrift-tests-")
@@ -122,10 +122,11 @@ def avdrift(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedP
 
 def avdrift_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
     """The same in this process, which costs no start; relative paths are those of this process."""
+    words = [str(argument) for argument in arguments]
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            exit_code: Any = main(list(map(str, arguments)))
+            exit_code: Any = main(words)
         except SystemExit as ended:  # argparse
             exit_code = ended.code
-    return subprocess.CompletedProcess([*map(str, arguments)], exit_code, out.getvalue(), err.getvalue())
+    return subprocess.CompletedProcess(words, exit_code, out.getvalue(), err.getvalue())

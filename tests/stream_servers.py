@@ -30,7 +30,7 @@ SYSTEM_PYTHON = "/usr/bin/python3"
 SAMPLE_OFFSET_MS, SAMPLE_S = 80, 15.0  # of its first segment
 LOGIN = ("camera", "p@ss: w/rd")
 RATE_HZ, SOUND_HZ = 25, 16_000
-_LEAD_PICTURES = 12  # left out, so that the sound can begin earlier or later
+_LEAD_PICTURES = 14  # left out, so that the sound can begin earlier or later
 _INSTALL = "apt-get install gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good python3-gi"
 
 needs_ffmpeg = pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="no ffmpeg here: apt-get install ffmpeg")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -267,8 +268,13 @@ def test_the_default_bundle_is_small_and_whole() -> None:
     assert sum(path.stat().st_size for path in files) <= 2_000_000
 
 
+@cache
+def sample_replayed() -> Done:
+    return avdrift("replay", SAMPLE, "--json")
+
+
 def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
-    done = avdrift("replay", SAMPLE, "--json")
+    done = sample_replayed()
     assert done.returncode == 0, done.stderr
     reports = objects(done)
     assert len(reports) >= 10
@@ -286,7 +292,7 @@ def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
 
 
 def test_the_samples_two_steps_are_each_reported_once_before_the_next() -> None:
-    done = avdrift("replay", SAMPLE, "--json")
+    done = sample_replayed()
     assert done.returncode == 0, done.stderr
     reports = objects(done)
     steps = [(number, report["step_ms"]) for number, report in enumerate(reports, 1) if report["step_ms"] is not None]
@@ -312,6 +318,7 @@ def test_the_samples_windows_follow_its_offset() -> None:
     assert sum(spoken) >= 0.85 * len(spoken)
 
 
+@pytest.mark.slow
 def test_the_towers_that_ship_cost_a_fiftieth_of_syncnet_at_most() -> None:
     done = avdrift("bench", "--json", timeout_s=300)
     assert done.returncode == 0, done.stderr

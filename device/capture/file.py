@@ -35,6 +35,7 @@ from device.capture.container import (
     open_recording,
 )
 from device.capture.joints import Joints
+from device.capture.memory import has_room_for, too_much
 from device.capture.source import Closing
 from device.capture.tracks import GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
@@ -142,7 +143,10 @@ class FileSource(Closing):
             try:
                 decoded = packet.decode()
                 failures = 0
-            except (av.FFmpegError, ValueError):
+            except (av.FFmpegError, ValueError) as error:
+                # FFmpeg calls damaged what it has found no memory for.
+                if not has_room_for(_picture_bytes(self._video)):
+                    raise too_much(str(self.path)) from error
                 decoded = []
                 failures += 1
                 self._trouble[f"{packet.stream.type} packet that cannot be decoded"] += 1
@@ -209,6 +213,12 @@ def _in_time_order(
             held_bytes -= bytes_of(earliest)
             yield earliest
     yield from heapq.merge(*queues, key=time_of)
+
+
+def _picture_bytes(video: av.VideoStream) -> int:
+    context = video.codec_context
+    bits = sum(component.bits for component in context.format.components) if context.format else 0
+    return context.width * context.height * bits // 8
 
 
 def _decoding_time_s(packet: av.Packet[Stream]) -> float:

@@ -104,7 +104,14 @@ class RateWatch:
         noise_s = math.sqrt(max(variance - slope * covariance, 0.0) / (n - 2))
         length_s = self._seen[-1][0] - self._seen[0][0]
         clear = abs(slope) > _WATCH_SIGMAS * noise_s / math.sqrt(spread) and abs(slope) * length_s > _WATCH_DRIFT_S
-        return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE else None
+        return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE and self._is_straight(slope) else None
+
+    def _is_straight(self, slope: float) -> bool:
+        """Whether both halves of what was seen rise like the whole: a step, as of a splice, does so in one of them."""
+        points = np.array(self._seen)
+        halves = np.array_split(points, 2)
+        slopes = [np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0] for half in halves]
+        return all(abs(each - slope) < abs(slope) / 2 for each in slopes)
 
     def late_s(self, run_s: float) -> float:
         """How much later than by count the line is there."""

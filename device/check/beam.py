@@ -41,7 +41,7 @@ def check_with_beam(
 
     Raises UsageError for options or places that cannot be, ModelError.
     """
-    options = _options(arguments)
+    options = beam_options(arguments)
     try:
         files = list(dict.fromkeys(file for path in paths for file in _files(path, recursive)))
         FileSystems.create(jsonl).close()  # whether it can be written shows here, and not after hours
@@ -79,12 +79,7 @@ class MeasureFile(beam.DoFn):
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / f"recording{posixpath.splitext(file)[1]}"
             try:
-                # Read as it lies there: Beam would unpack a name that ends in .gz.
-                with (
-                    FileSystems.open(file, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
-                    local.open("wb") as copy,
-                ):
-                    shutil.copyfileobj(remote, copy, _COPY_BYTES)
+                copy_here(file, local)
             except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
                 return unreadable(file, f"cannot be read ({error})")
             row = measure_file(self._models, self._rules, str(local))
@@ -92,7 +87,7 @@ class MeasureFile(beam.DoFn):
         return replace(row, file=file, measured=measured, identity=row.identity | {"path": file})
 
 
-def _options(arguments: Sequence[str]) -> PipelineOptions:
+def beam_options(arguments: Sequence[str]) -> PipelineOptions:
     """Beam's options from the command line. Raises UsageError for those that Beam would only warn of."""
     try:
         options = PipelineOptions(list(arguments))
@@ -101,7 +96,7 @@ def _options(arguments: Sequence[str]) -> PipelineOptions:
         raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
     if unknown:
         named = ", ".join(f"--{name}" for name in sorted(unknown))
-        remedy = "What follows --beam goes to Apache Beam: see its documentation of the runner"
+        remedy = "Options beyond our own go to Apache Beam: see its documentation of the runner"
         raise UsageError(f"nobody knows {named}", where="--beam", remedy=remedy)
     options.view_as(SetupOptions).save_main_session = False  # all that workers run is in installed modules
     return options
@@ -115,3 +110,13 @@ def _files(path: str, recursive: bool) -> list[str]:
     if skipped:
         print(f"{path}: {len(skipped)} other files skipped", file=sys.stderr)
     return [name for name in names if name not in set(skipped)] if names else [path]
+
+
+def copy_here(source: str, target: Path) -> None:
+    """A file of one of Beam's file systems to this machine. Raises OSError, ValueError or BeamIOError."""
+    # Read as it lies there: Beam would unpack a name that ends in .gz.
+    with (
+        FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
+        target.open("wb") as local,
+    ):
+        shutil.copyfileobj(remote, local, _COPY_BYTES)

@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from device.capture.memory import MEMORY_MB
 from device.check.find import ENDINGS, Found, find
 from device.check.html_report import write_html
 from device.check.journal import Journal
@@ -20,6 +21,7 @@ from device.check.pool import Lost, each
 from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
 from device.commands.limit_options import add_limit_options, chosen_limits
+from device.commands.memory_option import add_memory_option
 from device.commands.model import chosen_bundle
 from device.commands.output_file import check_output
 from device.config.file import load_config
@@ -32,6 +34,7 @@ from device.standards import limits_of
 ALL_WITHIN_LIMITS, BEYOND_LIMITS, SOME_UNREADABLE = 0, 1, 3
 _MAX_JOBS = 64
 _REPORT_HEADS = (b"file,result,", b"<?xml ", b"<!DOCTYPE html>", b"name,comment,", b"TITLE:", b'{\n    "OTIO_SCHEMA"')
+_ROW_HEAD = b'{"file": '
 _LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000  # of a file: ten times real time of the thinnest films on a slow computer
 
 
@@ -41,7 +44,7 @@ def add_check_command(
     check = commands.add_parser(
         "check", parents=parents, help="check many recordings against limits, and write reports"
     )
-    check.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="a recording, or a folder with recordings")
+    check.add_argument("paths", metavar="PATH", nargs="+", help="a recording, or a folder with recordings")
     check.add_argument("--recursive", action="store_true", help="include the folders within a folder")
     check.add_argument("--jobs", type=int, metavar="N", help="files at a time (default: one per processor core)")
     add_limit_options(check)
@@ -51,7 +54,7 @@ def add_check_command(
         help="also fail for this; may be given several times (what is unacceptable always fails)",
     )  # fmt: skip
     check.add_argument("--time-limit", type=float, metavar="S", help="for one file (default: by its size)")
-    check.add_argument("--jsonl", type=Path, metavar="FILE", help="a JSON object a file, written as files are done")
+    check.add_argument("--jsonl", metavar="FILE", help="a JSON object a file, written as files are done")
     check.add_argument("--resume", action="store_true", help="continue where an earlier run with this --jsonl stopped")
     check.add_argument("--csv", type=Path, metavar="FILE", help="a table")
     check.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, for build servers")
@@ -59,6 +62,7 @@ def add_check_command(
     check.add_argument(
         "--markers", type=Path, metavar="FILE.otio|.edl|.csv", help="steps and pieces for an editor; of one recording"
     )
+    add_memory_option(check)
     check.add_argument("--force", action="store_true", help="let reports overwrite files that are not reports")
     check.add_argument(
         "--beam", nargs=argparse.REMAINDER, metavar="OPTION",
@@ -73,11 +77,11 @@ def check_command(options: argparse.Namespace) -> int:
     if options.beam is not None:
         rows, found = _on_beam(options, rules, models), Found()
     else:
-        found = find(options.paths, recursive=options.recursive)
+        found = find([Path(path) for path in options.paths], recursive=options.recursive)
         if not found.files and not found.unreadable_folders:
             what = f"no recordings there ({found.skipped} other files)"
             remedy = f"Name files, or folders whose files end in {', '.join(sorted(ENDINGS))}"
-            raise UsageError(what, where=", ".join(map(str, options.paths)), remedy=remedy)
+            raise UsageError(what, where=", ".join(options.paths), remedy=remedy)
         rows = _check(options, rules, models, found)
     _write_reports(options, rules, rows)
     print_table(rows)
@@ -95,9 +99,11 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         refuse(f"{options.jobs} is not possible", "--jobs", f"Give 1 to {_MAX_JOBS}")
     if options.time_limit is not None and not options.time_limit > 0:
         refuse(f"{options.time_limit:g} s is not possible", "--time-limit", "Give more than 0")
+    if not MEMORY_MB.takes(options.max_memory_mb):
+        refuse(f"{options.max_memory_mb:g} MB is not possible", "--max-memory", f"Give {MEMORY_MB} MB")
     if options.resume and not options.jsonl:
         refuse("needs the journal of the run that stopped", "--resume", "Give --jsonl FILE")
-    if options.markers and (len(options.paths) != 1 or options.paths[0].is_dir()):
+    if options.markers and (len(options.paths) != 1 or Path(options.paths[0]).is_dir()):
         refuse("is for one recording", "--markers", "Give one PATH, of a file")
     if options.config and (options.profile or options.limits):
         refuse("already says the limits", "--config", "Leave out --profile and --limits")
@@ -105,6 +111,8 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         refuse("goes with none of --resume, --jobs and --markers", "--beam", "Leave them out")
     if options.beam is not None and not options.jsonl:
         refuse("needs a file that all workers can reach", "--beam", "Give --jsonl FILE")
+    if options.beam is not None:
+        check_output(Path(options.jsonl), (_ROW_HEAD,), force=options.force)  # what is elsewhere is not looked at
     if options.junit:
         require_junit()
     if options.markers:
@@ -138,7 +146,9 @@ def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Fou
     """The rows of all files, in the order in which they were found, each said as it is done."""
     rows = {folder: unreadable(folder, f"cannot be read ({why})") for folder, why in found.unreadable_folders.items()}
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(options.jsonl, rules, resume=options.resume)) if options.jsonl else None
+        journal = None
+        if options.jsonl:
+            journal = stack.enter_context(Journal(Path(options.jsonl), rules, resume=options.resume))
         progress = stack.enter_context(Progress("check", len(found.files), shown_after_s=0.0))
         known = {file: replace(row, file=file) for file in found.files if journal and (row := journal.done(file))}
         progress.advance(len(known))
@@ -164,7 +174,8 @@ def _measured(options: argparse.Namespace, rules: Rules, models: Models, files: 
         return _LIMIT_S + size / _LIMIT_BYTES_PER_S
 
     workers = options.jobs or min(len(os.sched_getaffinity(0)), _MAX_JOBS)
-    with closing(each(partial(measure_file, models, rules), files, workers=workers, limit_s=limit_s)) as answers:
+    measure = partial(measure_file, models, rules, max_memory_mb=options.max_memory_mb)
+    with closing(each(measure, files, workers=workers, limit_s=limit_s)) as answers:
         for file, answer in answers:
             yield unreadable(file, answer.why) if isinstance(answer, Lost) else answer
 
@@ -175,10 +186,7 @@ def _on_beam(options: argparse.Namespace, rules: Rules, models: Models) -> list[
     except ImportError as error:
         remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
         raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
-    rows = check_with_beam(
-        [str(path) for path in options.paths], str(options.jsonl), options.beam, models, rules,
-        recursive=options.recursive,
-    )  # fmt: skip
+    rows = check_with_beam(options.paths, options.jsonl, options.beam, models, rules, recursive=options.recursive)
     for row in rows:
         print(line(row))
     return rows

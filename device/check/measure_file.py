@@ -10,6 +10,7 @@ from pathlib import Path
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
+from device.capture.memory import DEFAULT_MEMORY_MB, memory_bound
 from device.check.row import Row, Rules, identity_of, judged, unreadable
 from device.commands.model import chosen_bundle
 from device.errors import AvdriftError, CaptureError, ModelStoreError
@@ -26,14 +27,15 @@ class Models:
     digest: str
 
 
-def measure_file(models: Models, rules: Rules, file: str) -> Row:
+def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: float = DEFAULT_MEMORY_MB) -> Row:
     """The row of a file; what is wrong with the file becomes part of it. Raises ModelError."""
     began_s, identity = time.monotonic(), identity_of(file)
+    bundle, face_model = _loaded(models), require_face_model()
     try:
-        found = measure_timeline(
-            Path(file), _loaded(models), require_face_model(), search_ms=rules.search_ms, profile=rules.profile,
-            limits=rules.limits,
-        )  # fmt: skip
+        with memory_bound(max_memory_mb):
+            found = measure_timeline(
+                Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits
+            )
     except CaptureError as error:
         return unreadable(file, f"{error.what}. {error.remedy}", time.monotonic() - began_s)
     except AvdriftError:

@@ -7,11 +7,16 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.errors import CaptureError
 from device.printable import printable
+
+if TYPE_CHECKING:
+    from device.capture.cameras.modes import Mode
+    from device.capture.sticks import Stick
 
 CAMERA_LIBRARY = (
     "For the Raspberry Pi's own cameras install picamera2: sudo apt install python3-picamera2, and make the virtual "
@@ -24,10 +29,15 @@ MICROPHONE_LIBRARY = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One device; `device` is what to write into the configuration, `about` is for a person."""
+    """One device; `device` is what to write into the configuration, `about` is for a person.
+
+    pair: what comes in through the same USB device; mode: of a camera with a pair, the one to use.
+    """
 
     device: str
     about: str
+    pair: str | None = None
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +76,23 @@ def find_microphones(root: Path = Path("/")) -> list[Found]:
     return found
 
 
+def find_pairs(root: Path = Path("/")) -> list[Stick]:
+    """The devices that are a picture and a sound in one, such as capture sticks."""
+    from device.capture import sticks
+    from device.capture.cameras import discovery
+    from device.capture.microphones import sound_cards
+
+    cameras = discovery.list_cameras(sys=root / "sys/class/video4linux", dev=root / "dev")
+    return sticks.find_sticks(cameras, sound_cards.list_microphones(root), root)
+
+
 def devices(
     cameras: Callable[[], list[Found]] = find_cameras,
     microphones: Callable[[], list[Found]] = find_microphones,
     installed: Callable[[str], bool] = is_installed,
+    pairs: Callable[[], list[Stick]] = find_pairs,
 ) -> Devices:
-    """Both lists; whatever goes wrong with one is a note, and the other is still there."""
+    """Both lists, pairs first; whatever goes wrong with one is a note, and the other is still there."""
     notes: list[str] = []
     found: list[list[Found]] = []
     for part, look in (("cameras", cameras), ("microphones", microphones)):
@@ -83,9 +104,32 @@ def devices(
         except Exception as error:  # drivers' libraries raise what they like
             notes.append(f"{part} cannot be listed ({type(error).__name__}: {error})")
             found.append([])
+    found, trouble = _paired(found, pairs)
+    notes += trouble
     notes += [] if installed("picamera2") else [CAMERA_LIBRARY]
     notes += [] if installed("pyaudio") else [MICROPHONE_LIBRARY]
     return Devices(found[0], found[1], notes)
+
+
+def _paired(found: list[list[Found]], pairs: Callable[[], list[Stick]]) -> tuple[list[list[Found]], list[str]]:
+    """The cameras and the microphones with their partners, and what to know about these."""
+    try:
+        sticks = pairs()
+    except Exception as error:  # drivers and sysfs
+        return found, [f"pairs cannot be found ({type(error).__name__}: {error})"]
+    cameras = {stick.camera: stick for stick in sticks}
+    microphones = {stick.microphone: stick for stick in sticks}
+    video = [
+        replace(one, pair=stick.microphone, mode=stick.mode) if (stick := cameras.get(one.device)) else one
+        for one in found[0]
+    ]
+    audio = [replace(one, pair=stick.camera) if (stick := microphones.get(one.device)) else one for one in found[1]]
+    slow = [
+        f"{stick.camera} lists no mode with 25 pictures a second: too few to read lips from"
+        for stick in sticks
+        if stick.mode is None
+    ]
+    return [sorted(each, key=lambda one: one.pair is None) for each in (video, audio)], slow
 
 
 def as_toml(found: Devices) -> str:
@@ -117,6 +161,12 @@ def _section(name: str, found: list[Found]) -> list[str]:
     for number, each in enumerate(found):
         comment = "# or: " if number else ""
         lines += [f"# {printable(each.about)}", f"{comment}device = {_toml(each.device)}"]
+        if each.pair:
+            lines.insert(-1, f"# The same USB device as {printable(each.pair)}: use both, or neither")
+        if each.mode:
+            mode = {"width_px": each.mode.width_px, "height_px": each.mode.height_px, "rate_hz": each.mode.rate_hz}
+            lines += [f"{comment}{key} = {value:g}" for key, value in mode.items()]
+            lines.append(f"{comment}format = {_toml(each.mode.form)}")
     return lines
 
 

@@ -12,6 +12,7 @@ from device.analysis.listen import listen
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import COLUMNS, PICTURES, write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
+from device.capture.memory import memory_bound
 from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle
 from device.commands.output_file import check_output
@@ -47,10 +48,11 @@ def measure_command(options: argparse.Namespace) -> int:
     exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
-            found = measure_timeline(
-                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                limits=limits, heard=listen(Path(file), asked),
-            )  # fmt: skip
+            with memory_bound(options.max_memory_mb):
+                found = measure_timeline(
+                    Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
+                    limits=limits, heard=listen(Path(file), asked),
+                )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
                 raise

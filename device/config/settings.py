@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    HostText,
     IpAddressText,
     LevelList,
     ListenText,
@@ -133,6 +134,9 @@ class CameraSettings(Section):
     width_px: float = _number(640, Range(160, 1920), "Width of the frames to request. A face needs 60 pixels of it.")
     height_px: float = _number(480, Range(120, 1080), "Height of the frames to request.")
     rotation_deg: float = _number(0, Choice((0, 180)), "180 if the camera hangs upside down.")
+    format: str = _text(
+        "auto", Names(("auto", "mjpeg", "raw")), "How a USB camera sends frames: what `avdrift devices` prints."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +202,7 @@ class MetricsSettings(Section):
 class MqttSettings(Section):
     about = "MQTT. Home Assistant discovers avdrift through it. Paths are relative to this file."
 
-    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
     port: float = _number(0, Whole(0, 65535), "Port of the broker. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: all that the system trusts.")
@@ -225,6 +229,10 @@ class MqttSettings(Section):
         PathText(),
         "File with the secret that signs commands. Empty: the credential mqtt-commands-secret.",
     )
+    state_every_s: float = _number(
+        0.0, Range(0, 3600), "Shortest time between two messages of the topic state, in s. 0: send each report."
+    )
+    only_changes: bool = _flag(False, "Send the topic state only when it says something new, and once a minute.")
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one per second for an hour."
     )

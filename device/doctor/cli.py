@@ -15,7 +15,7 @@ from device.commands.model import add_store_option, open_store
 from device.config.file import DEFAULT_FILE, read_config
 from device.config.settings import Config
 from device.config.toml_reader import Problem
-from device.doctor import broker, capture, clock, models, power, system
+from device.doctor import broker, capture, clock, models, power, streams, system
 from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
 from device.doctor.host import Host, this_host
 from device.state.ownership import become_owner
@@ -70,17 +70,27 @@ def all_checks(host: Host, config: Config, problems: list[Problem], file: Path |
         Check("temperature", CONFIG, partial(power.temperature, host)),
         Check("clock source", CONFIG, partial(clock.clock_source, host)),
         Check("wall clock", CONFIG, partial(clock.wall_clock, host)),
+        *_capture(host, config),
+        Check("protocols", CAPTURE, partial(streams.protocols, config.source, folder)),
+        Check("bundle", MODEL, partial(models.bundle, given, store)),
+        Check("face model", MODEL, models.face_model),
+        Check("speed", MODEL, lambda: models.speed(load_bundle(models.chosen(given, store)[0])), _SPEED_LIMIT_S),
+        Check("broker", TRANSPORT, partial(broker.broker, config, folder), _REACH_LIMIT_S),
+        Check("service", CONFIG, partial(system.service, host)),
+    ]  # fmt: skip
+
+
+def _capture(host: Host, config: Config) -> list[Check]:
+    """Of camera and microphone, where these are what is measured."""
+    if config.source.url or config.source.file:
+        return []
+    return [
         Check("permissions", CAPTURE, partial(capture.permissions, host)),
         Check("camera", CAPTURE, partial(capture.camera, config.camera.device, partial(find_cameras, host.root))),
         Check(
             "microphone", CAPTURE,
             partial(capture.microphone, config.microphone.device, partial(find_microphones, host.root)),
         ),
-        Check("bundle", MODEL, partial(models.bundle, given, store)),
-        Check("face model", MODEL, models.face_model),
-        Check("speed", MODEL, lambda: models.speed(load_bundle(models.chosen(given, store)[0])), _SPEED_LIMIT_S),
-        Check("broker", TRANSPORT, partial(broker.broker, config, folder), _REACH_LIMIT_S),
-        Check("service", CONFIG, partial(system.service, host)),
     ]  # fmt: skip
 
 

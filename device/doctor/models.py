@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -65,7 +66,8 @@ def speed(loaded: Bundle, read: ReadItems | None = None, clock_s: Callable[[], f
         return failed(what, "This computer is too slow for these models: use a Raspberry Pi 4 or newer, or cool it")
     if factor < COMFORTABLE:
         return warning(f"{what}, {COMFORTABLE:g} is comfortable", "End other programs, cool it, or use a faster one")
-    return ok(what)
+    streams = int(factor * len(os.sched_getaffinity(0)) / COMFORTABLE)
+    return ok(f"{what}: enough for {streams} at once here; avdrift bench --streams {streams} tries it")
 
 
 def _sample() -> list[Frame | Chunk]:

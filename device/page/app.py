@@ -29,7 +29,7 @@ from device.page.state import PageState
 from device.page.stream import Streams, message
 from device.records import NS_PER_S, Command
 from device.reporting.live_view import LiveView
-from device.standards import PROFILES
+from device.standards import OWN_PROFILE, PROFILES
 from device.telemetry.mqtt.command_parser import MAX_BYTES, Commands
 
 _STATIC = Path(__file__).parent / "static"
@@ -122,7 +122,8 @@ class PageApp:
         return _record(self._state.info)
 
     async def _page(self, request: Request) -> Response:
-        limits = {name: asdict(profile) for name, profile in PROFILES.items()}
+        profiles = PROFILES | {OWN_PROFILE: self._state.own_limits}
+        limits = {name: asdict(profile) for name, profile in profiles.items()}
         events = [event.to_dict() for event in self._state.events]
         refused = {"requests": sum(self.guard.refused.values()), "connections": self._connections.refused}
         return JSONResponse(asdict(self._about) | {"profiles": limits, "events": events, "refused": refused})

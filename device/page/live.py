@@ -56,8 +56,8 @@ class LiveMessages:
         samples = [chunk.samples for chunk in self._view.take_chunks() if len(chunk.samples)]
         if not samples:
             return {"rms_db": None, "peak_db": None, "clipped": None}
-        peak = max(float(np.abs(one).max()) for one in samples)
-        power = sum(float(np.dot(one, one)) for one in samples) / sum(len(one) for one in samples)
+        joined = np.concatenate(samples)
+        peak, power = float(np.abs(joined).max()), float(np.dot(joined, joined)) / len(joined)
         return {"rms_db": _db(math.sqrt(power)), "peak_db": _db(peak), "clipped": peak >= _CLIPPED}
 
     def _rate(self, now_ns: int) -> float | None:
@@ -86,8 +86,8 @@ def curve(view: LiveView) -> dict[str, Any] | None:
 def jpeg(picture: Picture) -> bytes:
     """A picture, made smaller."""
     height, width = picture.shape[:2]
-    scale = min(1.0, _WIDTH_PX / width)
-    size = max(2, round(width * scale / 2) * 2), max(2, round(height * scale / 2) * 2)
+    factor = 2 * -(-width // _WIDTH_PX)  # a whole one costs least
+    size = max(2, 2 * (width // factor)), max(2, 2 * (height // factor))
     if isinstance(picture, Yuv420):
         half = size[0] // 2, size[1] // 2
         planes = [_small(picture.y, size), _small(picture.u, half), _small(picture.v, half)]
@@ -100,6 +100,8 @@ def jpeg(picture: Picture) -> bytes:
 
 
 def _small(plane: Bytes, size: tuple[int, int]) -> Bytes:
+    if plane.shape[1::-1] == size:
+        return plane
     return np.asarray(cv2.resize(plane, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 

@@ -29,6 +29,7 @@ from device.page.stream import Streams
 from device.page.token import Token, token_file
 from device.records import NS_PER_MS, Command, Event, Health, Info, Report, Verb
 from device.reporting.live_view import LiveView
+from device.standards import Profile
 
 _LOOK_S = 2.0  # how soon a lost token, an opened network and a gone client are noticed
 _AGAIN_S = 15.0
@@ -84,6 +85,10 @@ class PageSink:
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Who carries commands out."""
         self._submit = submit
+
+    def take_limits(self, own_limits: Profile) -> None:
+        """Those of the profile `own`."""
+        self._state.own_limits = own_limits
 
     def close(self) -> None:
         if self._loop is not None:

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from device.clock import Clock
 from device.page.history import History
 from device.records import NS_PER_S, Event, Health, Info, Report
+from device.standards import DEFAULT_PROFILE, PROFILES
 from device.telemetry.metrics import Metrics
 
 MAX_EVENTS = 100
@@ -22,6 +23,7 @@ class PageState:
         self.report: Report | None = None
         self.health: Health | None = None
         self.info: Info | None = None
+        self.own_limits = PROFILES[DEFAULT_PROFILE]  # of the profile `own`
         self.history = History(report_every_s)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._clock, self._reported_ns = clock, 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,8 @@ from device.reporting.live_view import LiveView
 
 MAX_CLIENTS = 8
 _MAX_WAITING = 64
-_LOOKED_FOR_NS = NS_PER_S
+_LOOKED_FOR_NS = 2 * NS_PER_S
+_MAX_SHARE = 0.06  # of a core, for pictures: a slower computer shows fewer of them
 RETRY = b"retry: 2000\n\n"
 PING = b": still here\n\n"
 
@@ -67,7 +69,10 @@ class Streams:
             yield RETRY + b"".join(first)
             while client in self._clients:
                 self._connections.begin(peer)  # the last one was taken
-                yield await client.waiting.get()
+                waiting = [await client.waiting.get()]
+                while not client.waiting.empty():  # to send costs more than to join
+                    waiting.append(client.waiting.get_nowait())
+                yield b"".join(waiting)
         finally:
             self._clients.discard(client)
 
@@ -83,13 +88,14 @@ class Streams:
 
     async def _tick(self) -> None:
         while any(client.live for client in self._clients):
+            begun_s = time.thread_time()
             self._view.look(self._clock.now_ns() + _LOOKED_FOR_NS)
             self._put(message("live", self._messages.next()), live=True)
             found = self._view.curve
             if found is not None and found.put_ns != self._curve_ns and (content := curve(self._view)):
                 self._curve_ns = found.put_ns
                 self._put(message("curve", content), live=True)
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(max(EVERY_S, (time.thread_time() - begun_s) / _MAX_SHARE))
 
 
 def message(kind: str, content: dict[str, Any]) -> bytes:

@@ -9,7 +9,7 @@ from device.reporting.live_view import Curve, LiveView, Scene
 from device.state.rig import Rig
 from device.sync.curve import TICK_MS
 
-_SCENE_EVERY_NS = 150 * NS_PER_MS
+_SCENE_EVERY_NS = 190 * NS_PER_MS
 _SPEECH_NS = 300 * NS_PER_MS  # that the lamp looks back on
 
 

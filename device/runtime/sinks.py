@@ -48,6 +48,7 @@ class Sinks:
             sinks.append(self._mqtt)
         self._page = page
         if page is not None:
+            page.take_limits(config.limits.profile)
             sinks.append(page)
         self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
@@ -67,6 +68,8 @@ class Sinks:
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
         self.sink.take_settings(config.events, config.limits.profile)
+        if self._page:
+            self._page.take_limits(config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log

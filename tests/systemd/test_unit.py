@@ -21,6 +21,7 @@ from device.errors import ModelError, UsageError
 ROOT = Path(__file__).resolve().parents[2]
 UNIT = ROOT / "systemd" / "avdrift.service"
 BACKOFF = ROOT / "systemd" / "backoff.conf"
+INSTANCE = ROOT / "systemd" / "instance.conf"
 INSTALLER = ROOT / "systemd" / "install.sh"
 
 needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd-analyze here")
@@ -123,7 +124,8 @@ def test_it_is_watched_and_can_be_reloaded(unit: dict[str, list[str]]) -> None:
 def test_folders_credentials_and_limits(unit: dict[str, list[str]]) -> None:
     for key in ("StateDirectory", "RuntimeDirectory", "ConfigurationDirectory", "User", "Group"):
         assert unit[key] == ["avdrift"], key
-    credentials = [f"{name}:avdrift.{name}" for name in ("mqtt-password", "mqtt-commands-secret")]
+    names = ("mqtt-password", "mqtt-commands-secret", "source-password")
+    credentials = [f"{name}:avdrift.{name}" for name in names]
     assert unit["LoadCredential"] == credentials, "a relative one may be missing"
     for key in ("MemoryMax", "CPUQuota", "TasksMax", "OOMPolicy"):
         assert len(unit[key]) == 1, key
@@ -140,6 +142,27 @@ def test_no_environment_is_given_twice(unit: dict[str, list[str]]) -> None:
 def installer(*words: str, user: int | None = None) -> subprocess.CompletedProcess[str]:
     command = [str(INSTALLER), *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, user=user)
+
+
+@needs_analyze
+def test_systemd_takes_an_instance(tmp_path: Path) -> None:
+    text = UNIT.read_text() + re.sub(r"(?m)^ExecStart=/\S+", "ExecStart=/bin/true", INSTANCE.read_text())
+    (tmp_path / "avdrift@.service").write_text(re.sub(r"(?m)^ExecStart=/opt\S+", "ExecStart=/bin/true", text))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "avdrift@a-1.service"], capture_output=True, text=True, timeout=120, check=False,
+        env=os.environ | {"SYSTEMD_UNIT_PATH": f"{tmp_path}:"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_instances_share_the_models_and_nothing_else(unit: dict[str, list[str]]) -> None:
+    own = keys(INSTANCE)
+    for key in ("StateDirectory", "RuntimeDirectory", "LoadCredential", "ExecStart"):
+        assert own[key][0] == "" and not set(own[key][1:]) & set(unit[key]), "reset first, then one of its own"
+        assert all("%i" in value for value in own[key][1:])
+    words = own["ExecStart"][-1].split()
+    options = build_parser().parse_args(words[1:])
+    assert str(options.models_of) == "/var/lib/" + unit["StateDirectory"][0]
 
 
 def test_the_installer_says_how_it_is_used() -> None:

@@ -251,14 +251,13 @@ def test_trust_judges_joined_clips(
     assert json.loads(capsys.readouterr().out)["speakers"]["measuring"] > 0
 
 
-@pytest.mark.slow
 def test_fit_calibrate_and_evaluate_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras")
     for k in range(3):
         split = "valid" if k else "train"
         write_shard(make_clip(f"{k}", seconds=12, seed=k, speaker=f"{k}", split=split), tmp_path / "shards")
     shards, run = str(tmp_path / "shards"), str(tmp_path / "run")
-    options = ["--epochs", "1", "--steps", "1", "--frames-per-batch", "60", "--warmup-steps", "0"]
+    options = ["--epochs", "1", "--steps", "1", "--frames-per-batch", "60", "--warmup-steps", "0", "--shape-steps", "2"]
     assert main(["fit", shards, "--out", run, *options]) == 0
     assert main(["evaluate", shards, "--run", run, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])

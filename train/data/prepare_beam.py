@@ -22,8 +22,8 @@ import apache_beam as beam
 import cv2
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
+from device.check.beam import beam_options, copy_here
 from device.errors import CaptureError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from train.data.clip_table import ClipRow, read_rows, shard_name
@@ -31,22 +31,6 @@ from train.data.landmarks import fetch_landmark_model
 from train.data.prepare import prepare_clip
 
 SKIPPED = "skipped.jsonl"
-
-
-def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line. Raises UsageError for those that Beam would only warn of."""
-    try:
-        options = PipelineOptions(list(arguments))
-        known = options.get_all_options()
-        unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
-    except SystemExit as error:  # argparse's: what was wrong, it has said by then
-        raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
-    if unknown:
-        named = ", ".join(f"--{name}" for name in sorted(unknown))
-        remedy = "Options of `prepare --beam` go to Apache Beam: see its documentation of the runner"
-        raise UsageError(f"nobody knows {named}", where="avdrift-train prepare", remedy=remedy)
-    options.view_as(SetupOptions).save_main_session = False  # all that workers run is in installed modules
-    return options
 
 
 def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
@@ -120,12 +104,7 @@ class PrepareClip(beam.DoFn):
 
 def _download(source: str, target: Path) -> None:
     try:
-        # Read as it lies there: Beam would unpack a name that ends in .gz.
-        with (
-            FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
-            target.open("wb") as local,
-        ):
-            shutil.copyfileobj(remote, local, 1 << 20)
+        copy_here(source, target)
     except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
         raise InputMissingError(f"cannot be read ({error})", where=source, remedy="Check the name") from error
 

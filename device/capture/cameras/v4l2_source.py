@@ -37,6 +37,7 @@ CLOSE_WITHIN_S = 1.5
 PREFIX = "v4l2:"  # of the strings that name such a camera in the configuration
 OPEN_WITHIN_S = 5.0
 _MAX_WAITING = 2
+_FORMATS = {"mjpeg": "mjpeg", "raw": "yuyv422"}  # FFmpeg's names; the latter is the raw form that all cameras have
 _log = logging.getLogger(__name__)
 
 
@@ -167,6 +168,8 @@ class V4l2Source(Closing):
             "framerate": f"{wanted.rate_hz:g}",
             "video_size": f"{wanted.width_px:.0f}x{wanted.height_px:.0f}",
         }
+        if wanted.format != "auto":
+            options["input_format"] = _FORMATS[wanted.format]
         return self._opener(path, format="v4l2", options=options, container_options={"fflags": "nobuffer"})
 
     def _cannot_open(self, error: BaseException) -> CaptureError:

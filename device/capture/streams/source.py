@@ -40,6 +40,7 @@ FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key pic
 MAX_APART_NS = 10 * NS_PER_S  # of the two tracks
 _STRAY_NS = 2 * NS_PER_S  # between a picture and the packet that gave it
 _POLL_S = 0.25
+_FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # of one packet; reached within 1.3 s at 25 a second
 
 _AGAIN = "It is measured anew by itself"
 _GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
@@ -83,6 +84,7 @@ class StreamSource(Closing):
         self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
         self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
         self._came_ns: dict[type, int] = {}  # when each kind was last given
+        self._failing: dict[str, float] = {}  # of each kind, the share of packets that cannot be decoded
         self._skipping = False  # pictures, up to the next key picture
         self._left_out = 0  # pictures since the last one that was given
         self._goes_on = False
@@ -198,20 +200,32 @@ class StreamSource(Closing):
     def _decoded(self, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             decoded = arrived.packet.decode()
+            self._watch_decoder(arrived, 0.0)
         except (av.FFmpegError, ValueError):
             self._trouble[f"{arrived.packet.stream.type} packet that cannot be decoded"] += 1
+            self._watch_decoder(arrived, 1.0)
             return
         for frame in decoded:
             yield from self._converted(frame, arrived)
 
+    def _watch_decoder(self, arrived: Arrived, failed: float) -> None:
+        """Another codec on the same connection gives a decoder nothing that it knows, but for a picture by accident."""
+        kind = arrived.packet.stream.type
+        if kind in self._connection.form:  # before the first key picture, all may fail
+            share = self._failing[kind] = (
+                self._failing.get(kind, 0.0) * (1 - _FAILING_WEIGHT) + failed * _FAILING_WEIGHT
+            )
+            if share > _FAILING_SHARE:
+                raise self._ended("incomplete", f"its {kind} cannot be decoded any more")
+
     def _converted(self, frame: object, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             if isinstance(frame, av.VideoFrame):
-                self._watch_form("picture", (frame.width, frame.height))
+                self._watch_form("video", (frame.width, frame.height))
                 if not _strays(frame, arrived):
                     yield from self._frames.feed(frame)
             elif isinstance(frame, av.AudioFrame) and sound_fits(frame):
-                self._watch_form("sound", (frame.sample_rate, frame.layout.name))
+                self._watch_form("audio", (frame.sample_rate, frame.layout.name))
                 if not _strays(frame, arrived):
                     yield from self._chunks.feed(frame)
                 self._tell_pace()
@@ -237,7 +251,8 @@ class StreamSource(Closing):
         pace = self._chunks.rate_error
         if abs(pace) > TELLING_RATE_ERROR and not self._trouble["pace"]:
             self._trouble["pace"] += 1
-            _log.warning("%s: the sound's time stamps take %+.1f %% time than its samples", self.device, 100 * pace)
+            share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
+            _log.warning("%s: the sound's time stamps take %s time than its samples", self.device, share)
 
     def _ended(self, word: str, what: str, remedy: str = _AGAIN) -> StreamError:
         return StreamError(what, where=self._connection.name, remedy=remedy, word=word)

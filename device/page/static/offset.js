@@ -2,7 +2,7 @@
 
 import { has, number, signed, text } from "./texts.js";
 
-const MARKS = { in_sync: "✓", detectable: "▲", unacceptable: "✕", unknown: "" };
+const MARKS = { in_sync: "✓", detectable: "▲", unacceptable: "✕", borderline: "≈", unknown: "" };
 const SPOKEN_EVERY_MS = 15_000;
 const OLD_S = 3;
 

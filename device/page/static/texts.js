@@ -26,6 +26,7 @@ const TABLE = {
   in_sync: ["In sync", "Synchron"],
   detectable: ["Noticeable", "Bemerkbar"],
   unacceptable: ["Unacceptable", "Unzulässig"],
+  borderline: ["Borderline", "Grenzfall"],
   unknown: ["No number", "Kein Messwert"],
   audio_early: ["audio early", "Ton zu früh"],
   audio_late: ["audio late", "Ton zu spät"],

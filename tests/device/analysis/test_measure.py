@@ -26,6 +26,7 @@ from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bund
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
 READ_KEYS = ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
+ERROR_KEYS = ["verdict_range", "zero_std_ms"]
 WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "reason", "verdict"]
 
 
@@ -94,9 +95,9 @@ def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
 
 
 def test_keys_are_the_documented_ones() -> None:
-    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, *READ_KEYS]
+    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, *READ_KEYS, *ERROR_KEYS]
     found = measured(talking(), window_s=1.0)
-    assert list(found) == [*KEYS, *MORE_KEYS, *READ_KEYS, "windows"]
+    assert list(found) == [*KEYS, *MORE_KEYS, *READ_KEYS, *ERROR_KEYS, "windows"]
     assert all(list(window) == WINDOW_KEYS for window in windows_of(found))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

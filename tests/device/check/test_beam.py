@@ -40,6 +40,17 @@ def test_the_rows_are_those_of_one_machine(tmp_path: Path) -> None:
     assert (tmp_path / "there.csv").read_text(encoding="utf-8").count("\n") == 5
 
 
+def test_addresses_reach_beam_as_they_were_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "nowhere://archive/2026", "--jsonl", str(tmp_path / "j"), "--beam"]) == 2
+    assert "nowhere://archive/2026" in capsys.readouterr().err
+
+
+def test_the_rows_never_overwrite_a_recording(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.mkv").write_text("a film")
+    assert main(["check", str(tmp_path), "--jsonl", str(tmp_path / "a.mkv"), "--beam"]) == 2
+    assert "another kind" in capsys.readouterr().err and (tmp_path / "a.mkv").read_text() == "a film"
+
+
 def test_options_that_beam_does_not_know(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.mkv").touch()
     command = ["check", str(tmp_path / "a.mkv"), "--jsonl", str(tmp_path / "j"), "--beam", "--speed", "3"]

@@ -130,6 +130,16 @@ def test_what_cannot_be_is_said_before_anything_is_measured(
     assert named in shown.err and shown.out == ""
 
 
+def test_only_earlier_reports_are_overwritten(tmp_path: Path, capsys: Shown) -> None:
+    (tmp_path / "a.mkv").touch()
+    command = ["check", str(tmp_path / "a.mkv"), "--jobs", "1", "--csv"]
+    (tmp_path / "talk.mp4").write_text("a film")
+    assert main([*command, str(tmp_path / "talk.mp4")]) == 2
+    assert "another kind" in capsys.readouterr().err and (tmp_path / "talk.mp4").read_text() == "a film"
+    for _ in range(2):
+        assert main([*command, str(tmp_path / "out.csv")]) == 3
+
+
 def test_a_folder_without_recordings_is_no_success(tmp_path: Path, capsys: Shown) -> None:
     (tmp_path / "notes.txt").touch()
     assert main(["check", str(tmp_path)]) == 2

@@ -75,7 +75,7 @@ PRINTING = [
     "calibrate --undo --store {}",
     "model list --store {}",
     "model verify {}/bundle --store {} --allow-unsigned",
-    f"measure {talking()} --bundle {{}}/bundle",
+    "measure {}/talking.mkv --bundle {}/bundle",
 ]
 
 
@@ -86,6 +86,7 @@ def test_no_room_or_no_reader_is_no_traceback(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     (tmp_path / "bundle").symlink_to(tiny_bundle())
+    (tmp_path / "talking.mkv").symlink_to(talking())
     store_rig(tmp_path, Rig(1.0, 1.0, 1, "cam", "mic"))
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stdout := io.TextIOWrapper(io.BufferedWriter(Failing(code))))

@@ -380,9 +380,10 @@ def mqtt_correct(mqtt: dict[str, Any]) -> bool:
 
 def live_correct(camera: dict[str, Any], microphone: dict[str, Any]) -> bool:
     sides = {"rate_hz": (10, 60), "width_px": (160, 1920), "height_px": (120, 1080), "rotation_deg": (0, 180)}
-    devices = [camera.pop("device", "auto"), microphone.pop("device", "auto")]
+    form, devices = camera.pop("format", "auto"), [camera.pop("device", "auto"), microphone.pop("device", "auto")]
     return (
         set(camera) <= set(sides)
+        and form in ("auto", "mjpeg", "raw")
         and set(microphone) <= {"force"}
         and type(microphone.get("force", False)) is bool
         and all(type(value) in (int, float) and math.isfinite(value) for value in camera.values())

@@ -19,7 +19,7 @@ pytest.importorskip("device.capture.microphones.sound_cards")
 
 NAMES = [
     "config", "software", "state folder", "memory", "power", "throttling", "temperature", "clock source", "wall clock",
-    "permissions", "camera", "microphone", "bundle", "face model", "speed", "broker", "service",
+    "permissions", "camera", "microphone", "protocols", "bundle", "face model", "speed", "broker", "service",
 ]  # fmt: skip
 
 

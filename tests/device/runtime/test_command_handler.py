@@ -45,6 +45,18 @@ def test_another_profile_counts_from_the_next_report_on() -> None:
         assert on.collector.reports[-1].profile == on.collector.infos[-1].profile == "ebu-r37"
 
 
+def test_a_reload_brings_limits_of_ones_own() -> None:
+    with live() as on:
+        on.clock.sleep(5)
+        assert Asked(on, Verb.SET_PROFILE, profile="own", early_ms=900.0, late_ms=-900.0).result(2)["ok"]
+        wide = on.collector.reports[-1]
+        on.clock.sleep(2)
+        assert Asked(on, Verb.SET_PROFILE, profile="own", early_ms=0.0, late_ms=0.0).result(2)["ok"]
+        narrow = on.collector.reports[-1]
+    assert wide.offset_ms is not None and narrow.offset_ms is not None
+    assert wide.verdict == "in_sync" != narrow.verdict
+
+
 @pytest.mark.parametrize("args", [{}, {"profile": "loud"}, {"profile": 3.0}, {"profile": True}])
 def test_a_profile_that_is_none_is_refused(args: dict[str, Any]) -> None:
     with live() as on:

@@ -65,7 +65,6 @@ def prepared(face: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return folder, out, ""
 
 
-@pytest.mark.slow
 def test_one_bad_clip_does_not_keep_the_others_from_being_prepared(prepared: tuple[Path, Path, str]) -> None:
     _, out, _ = prepared
     assert [path.name for path in out.iterdir()] == ["good.mkv.npz"]  # and no partial files
@@ -78,7 +77,6 @@ def test_one_bad_clip_does_not_keep_the_others_from_being_prepared(prepared: tup
     assert np.abs(clip.samples).max() > 500
 
 
-@pytest.mark.slow
 def test_lips_are_marked_where_the_crop_shows_them(prepared: tuple[Path, Path, str]) -> None:
     with np.load(prepared[1] / "good.mkv.npz") as shard:
         points, valid, faces = shard["lip_points"], shard["valid"], shard["faces"]
@@ -113,7 +111,6 @@ def test_runs_of_the_grid_become_one_with_blanks_between() -> None:
     assert len(placed([])[2]) == 0
 
 
-@pytest.mark.slow
 def test_each_skipped_clip_is_named_with_its_reason(
     prepared: tuple[Path, Path, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -229,7 +226,6 @@ def test_training_and_device_compute_the_same_of_the_same_input(tmp_path: Path) 
     assert rows == pytest.approx(streamed, abs=1e-6)
 
 
-@pytest.mark.slow
 @needs_face_model
 def test_training_and_device_compute_the_same_of_the_same_recording(
     face: Path, prepared: tuple[Path, Path, str]

@@ -18,7 +18,8 @@ from train.data.prepare import prepare
 from train.synth.render import render_clip
 
 beam = pytest.importorskip("apache_beam", reason="pip install 'avdrift[beam]'")
-from train.data.prepare_beam import SKIPPED, beam_options, prepare_with_beam, read_remote_rows  # noqa: E402
+from device.check.beam import beam_options  # noqa: E402
+from train.data.prepare_beam import SKIPPED, prepare_with_beam, read_remote_rows  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,122 @@
+"""`avdrift bench --streams N`: does this machine carry so many at once, each in real time?
+
+Method: N whole daemons, each in a process of its own, play the same recording at its own pace, decoding included. One
+is real-time where it drops nothing, is never overloaded, and its reports are not late.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import IO
+
+from device.records import Fault
+
+MAX_STREAMS = 64
+_LATE_MS = 3500.0  # all that is real-time stays well below
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """What became of one of the streams. latency_ms: the median of its reports; None where it had none."""
+
+    reports: int
+    latency_ms: float | None
+    dropped: int
+    overloaded: int
+
+    @property
+    def realtime(self) -> bool:
+        """Whether it kept up."""
+        late = self.latency_ms is None or self.latency_ms > _LATE_MS
+        return self.reports > 0 and not (late or self.dropped or self.overloaded)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCosts:
+    """All streams of one run."""
+
+    streams: list[Carried]
+    cores: int
+    cpu_ratio: float  # of one core, all together, start included
+
+    @property
+    def realtime(self) -> int:
+        """How many of them kept up."""
+        return sum(stream.realtime for stream in self.streams)
+
+
+def bench_streams(count: int, source: Path, *, as_json: bool) -> None:
+    """Measure and print."""
+    found = measure_streams(count, source)
+    if as_json:
+        print(json.dumps({**asdict(found), "realtime": found.realtime}))
+    else:
+        print(format_streams(found))
+
+
+def measure_streams(count: int, source: Path) -> StreamCosts:
+    """Play `source` in `count` daemons at once, to its end."""
+    command = [sys.executable, "-m", "device.cli", "replay", str(source), "--json", "--speed", "realtime"]
+    began_s, cpu_s = time.monotonic(), _children_s()
+    running: list[subprocess.Popen[bytes]] = []
+    with ExitStack() as files:
+        said = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
+        try:
+            for out in said:
+                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
+                running.append(process)
+            for process in running:
+                process.wait()
+        finally:
+            for process in running:
+                process.kill()
+                process.wait()
+        ratio = (_children_s() - cpu_s) / max(time.monotonic() - began_s, 1e-6)
+        streams = [carried(_lines(out)) for out in said]
+    return StreamCosts(streams, len(os.sched_getaffinity(0)), round(ratio, 3))
+
+
+def carried(lines: Sequence[str]) -> Carried:
+    """From the reports of one stream, as JSON lines."""
+    reports = [json.loads(line) for line in lines]
+    latencies = [report["latency_ms"] for report in reports if report["latency_ms"] is not None]
+    return Carried(
+        reports=len(reports),
+        latency_ms=median(latencies) if latencies else None,
+        dropped=reports[-1]["video_dropped"] + reports[-1]["audio_dropped"] if reports else 0,
+        overloaded=sum(report["fault"] == Fault.OVERLOADED for report in reports),
+    )
+
+
+def format_streams(found: StreamCosts) -> str:
+    """The table, and what it amounts to, without a newline at its end."""
+    lines = ["stream  reports  latency  dropped  real-time"]
+    for number, stream in enumerate(found.streams, 1):
+        latency = "-" if stream.latency_ms is None else f"{stream.latency_ms / 1000:.1f} s"
+        real = "yes" if stream.realtime else "no"
+        lines.append(f"{number:6}  {stream.reports:7}  {latency:>7}  {stream.dropped:7}  {real}")
+    lines.append(
+        f"{found.realtime} of {len(found.streams)} in real time on {found.cores} cores, "
+        f"with {found.cpu_ratio:.2f} cores busy"
+    )
+    return "\n".join(lines)
+
+
+def _lines(out: IO[str]) -> list[str]:
+    out.seek(0)
+    return out.read().splitlines()
+
+
+def _children_s() -> float:
+    times = os.times()
+    return times.children_user + times.children_system

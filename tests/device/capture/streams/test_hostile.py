@@ -1,0 +1,173 @@
+"""Senders that lie: bounded in time and memory, named, and nothing is read that should not be."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import av
+import pytest
+
+from device.addresses import parse_address
+from device.capture.streams.inputs import FromAddress, FromPipe
+from device.capture.streams.source import Stream
+from device.errors import CaptureError, StreamError
+from tests.flashes import PICTURE, SOUND, film
+from tests.recordings import Picture, write
+from tests.stream_servers import http, serving
+
+WITHIN_S = 16.0  # connecting and looking at what comes take 7 s each, at most
+
+
+def word_of(url: str, *, ca_file: Path | None = None) -> str:
+    """The word of what opening raises, within its time."""
+    began = time.monotonic()
+    with pytest.raises(StreamError) as raised:
+        Stream(FromAddress(parse_address(url), ca_file=ca_file)).open()
+    assert time.monotonic() - began < WITHIN_S
+    assert "secret" not in str(raised.value)
+    return raised.value.word
+
+
+def transport_stream(folder: Path) -> Path:
+    with av.open(str(film())) as source, av.open(str(folder / "part.ts"), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in source.streams}
+        for packet in source.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    return folder / "part.ts"
+
+
+@pytest.mark.parametrize(
+    "place",
+    ["file://{part}", "{part}", "concat:{part}", "file:///etc/passwd", "tcp://127.0.0.1:9", "udp://127.0.0.1:9"],
+)
+def test_a_playlist_reaches_no_file_and_no_other_protocol(tmp_path: Path, place: str) -> None:
+    (tmp_path / "served").mkdir()
+    text = "#EXTM3U\n#EXT-X-TARGETDURATION:20\n#EXTINF:20,\n{}\n#EXT-X-ENDLIST\n"
+    place = place.format(part=transport_stream(tmp_path))  # which would play, if it were reached
+    (tmp_path / "served" / "secret.m3u8").write_text(text.format(place))
+    with http(tmp_path / "served") as url:
+        assert word_of(f"{url}/secret.m3u8") in ("refused", "missing")
+
+
+class Redirect(BaseHTTPRequestHandler):
+    """To itself for ever, or to a file."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        Redirect.asked += 1
+        self.send_response(302)
+        self.send_header("Location", "file:///etc/passwd" if "file" in self.path else f"{self.path}x")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def test_redirects_are_counted_and_lead_to_no_file() -> None:
+    Redirect.asked = 0
+    with serving(Redirect) as url:
+        assert word_of(f"{url}/secret") in ("refused", "missing")
+        assert Redirect.asked <= 12
+        assert word_of(f"{url}/file") in ("refused", "missing")
+
+
+@contextmanager
+def talking(say: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server that says something to whoever comes, until the end."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                    with peer:
+                        peer.recv(4096)
+                        say(peer)
+                except OSError:
+                    if server.fileno() < 0:
+                        return
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield server.getsockname()[1]
+
+
+def drip(peer: socket.socket) -> None:
+    for sign in b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n" * 100:
+        peer.sendall(bytes([sign]))
+        time.sleep(1)
+
+
+def endless_headers(peer: socket.socket) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        peer.sendall(b"X-Header: " + b"x" * 2000 + b"\r\n")
+
+
+def noise(peer: socket.socket) -> None:
+    peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: video/mp2t\r\n\r\n")
+    while True:
+        peer.sendall(os.urandom(65_536))
+
+
+@pytest.mark.parametrize("say", [drip, endless_headers, noise])
+def test_whatever_a_server_sends_ends_in_time(say: Callable[[socket.socket], None]) -> None:
+    with talking(say) as port:
+        assert word_of(f"http://127.0.0.1:{port}/secret") in ("stalled", "refused", "missing")
+
+
+def test_nobody_there_and_nobody_of_that_name() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    for scheme in ("rtsp", "rtmp", "http"):
+        assert word_of(f"{scheme}://127.0.0.1:{port}/secret") == "missing"
+
+
+def from_bytes(content: bytes) -> int:
+    """How many items come out of a pipe with it, until it ends; whatever is raised is one of ours."""
+    reading, writing = os.pipe()
+
+    def fill() -> None:
+        with os.fdopen(writing, "wb") as out:
+            out.write(content)
+
+    threading.Thread(target=fill, daemon=True).start()
+    stream, given, began = Stream(FromPipe(reading)), 0, time.monotonic()
+    while time.monotonic() - began < 60:
+        try:
+            with stream.open() as source:
+                for _ in source:
+                    given += 1
+                    if given > 20:
+                        source.close()
+        except StreamError as error:
+            if error.word == "ended" or given:
+                break
+        except CaptureError:
+            break
+    os.close(reading)
+    return given
+
+
+def test_pictures_of_any_size_are_refused(tmp_path: Path) -> None:
+    huge = Picture(width=4112, height=2320, options=PICTURE.options)
+    path = write(tmp_path / "huge.mkv", huge, SOUND, duration_s=0.6)
+    assert from_bytes(path.read_bytes()) == 0
+
+
+def test_mutated_packets_raise_nothing_of_their_own(tmp_path: Path) -> None:
+    whole, chance = transport_stream(tmp_path).read_bytes(), random.Random(5)
+    for _ in range(6):
+        content = bytearray(whole[: len(whole) // 8])
+        for _ in range(len(content) // 400):
+            content[chance.randrange(len(content))] = chance.randrange(256)
+        from_bytes(bytes(content))
