@@ -57,7 +57,7 @@ def plan(
     bundle = load_bundle(folder)
     if not (is_signed(folder) or allow_unsigned):
         remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
-        raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
+        raise ModelSignatureError("the bundle is not signed: no device accepts it", where=str(folder), remedy=remedy)
     if not accept_worse:
         require_gate(bundle.manifest, str(folder))
     given = {
@@ -181,7 +181,7 @@ def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome |
     if model is None or not model.current:
         return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
     if not model.knows_trials:
-        return Outcome(host, _INSTALLED, "the avdrift there knows of no trial")
+        return Outcome(host, _INSTALLED, "the avdrift there does not support trials")
     if model.trial == TrialState.WAITING and passed_s > _START_S:
         return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
     return None

@@ -108,7 +108,7 @@ class Remote:
             remedy = f"Install avdrift there, or say with --remote how it is called (now: {self._access.command[0]})"
             raise self._error(_last_line(done.stderr), remedy)
         if done.returncode:
-            raise self._error(f"avdrift failed there: {_last_line(done.stderr)}", "Look at it there")
+            raise self._error(f"avdrift failed there: {_last_line(done.stderr)}", "Check it there")
         found = []
         for line in done.stdout.splitlines():
             with suppress(ValueError):  # a login shell may print a greeting
@@ -123,7 +123,7 @@ class Remote:
             raise self._error(f"no temporary folder there ({_last_line(done.stderr)})", "Make room for temporary files")
         done = self._ssh(["chmod", "755", folder], _COMMAND_TIMEOUT_S)
         if done.returncode:
-            raise self._error(f"{folder} cannot be opened ({_last_line(done.stderr)})", "Look at that folder there")
+            raise self._error(f"{folder} cannot be opened ({_last_line(done.stderr)})", "Check that folder there")
         return folder
 
     def copy(self, source: Path, folder: str) -> None:
@@ -152,7 +152,7 @@ class Remote:
         try:
             return run_bounded(command, timeout_s)
         except subprocess.TimeoutExpired as error:
-            raise self._error(f"no answer within {timeout_s:g} s", "Look at the network, and try again") from error
+            raise self._error(f"no answer within {timeout_s:g} s", "Check the network, and try again") from error
         except BufferError as error:
             raise self._error(str(error), f"Try: ssh {self.host}") from error
         except OSError as error:

@@ -1,18 +1,25 @@
 """Every error that avdrift raises on purpose, and the exit code that the command line turns it into.
 
-AvdriftError                    1  never raised itself ├── UsageError                  2  an option or a setting that
-cannot be right ├── CaptureError                3  a camera, a microphone or an input file │   ├── InputMissingError 3
-no such file, or not readable │   ├── InputFormatError        3  not a recording, or damaged before the first frame │
-├── InputTrackError         3  a recording without picture or without sound │   ├── DeviceMissingError      3  no such
-camera or microphone, or not yet │   ├── DeviceBusyError         3  another process holds it │   ├── DeviceHungError 3 a
-driver that hangs in this process holds it: only a new process helps │   ├── DevicePermissionError   3  this user may
-not open it │   ├── DeviceLostError         3  it went away, or stopped giving, while it was open │   └── StreamError 3
-what came over a network, or a pipe, cannot be measured for now ├── ModelError 4  a bundle or a model file │   ├──
-ModelMissingError       4  nothing there │   ├── ModelCorruptError       4  hash, size or golden vectors differ, or
-LiteRT rejects it │   ├── ModelContractError      4  made for another version or another front end │   ├──
-ModelGateError          4  not shown to be as good as the models before it │   ├── ModelSignatureError     4  not
-signed, not by a trusted key, or not for this bundle │   └── ModelStoreError         4 the store on the device cannot be
-changed └── TransportError              5  a broker or another receiver of reports
+AvdriftError                    1  never raised itself
+├── UsageError                  2  an invalid option or setting
+├── CaptureError                3  a camera, a microphone or an input file
+│   ├── InputMissingError       3  no such file, or not readable
+│   ├── InputFormatError        3  not a recording, or damaged before the first frame
+│   ├── InputTrackError         3  a recording without video or without audio
+│   ├── DeviceMissingError      3  no such camera or microphone, or not yet
+│   ├── DeviceBusyError         3  another process holds it
+│   ├── DeviceHungError         3  a hanging driver in this process holds it: only a new process helps
+│   ├── DevicePermissionError   3  this user may not open it
+│   ├── DeviceLostError         3  it disappeared, or stopped delivering, while it was open
+│   └── StreamError             3  input from a network or a pipe cannot be measured at present
+├── ModelError                  4  a bundle or a model file
+│   ├── ModelMissingError       4  nothing there
+│   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
+│   ├── ModelContractError      4  made for another version or another front end
+│   ├── ModelGateError          4  not shown to be as good as the previous models
+│   ├── ModelSignatureError     4  not signed, not by a trusted key, or not for this bundle
+│   └── ModelStoreError         4  the store on the device cannot be changed
+└── TransportError              5  a broker or another receiver of reports
 """
 
 from functools import partial

@@ -72,7 +72,7 @@ def _fatal(names: Iterable[str], begun: bytes, what: str) -> ModelCorruptError:
 
 def _not_possible(why: str) -> ModelStoreError:
     what = f"new models cannot be tried in a process of their own ({why})"
-    return ModelStoreError(what, where=sys.executable, remedy="See that Python can start there, and try again")
+    return ModelStoreError(what, where=sys.executable, remedy="Check that Python can start there, and try again")
 
 
 def _main() -> int:

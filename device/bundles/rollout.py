@@ -168,7 +168,7 @@ class Models:
                 return trial
             self._trials = kept  # retrying is not a crash
             raise ModelStoreError(
-                f"the trial of new models cannot be written down ({error.strerror}), so they are not begun with",
+                f"the trial of new models cannot be written down ({error.strerror}), so they are not used",
                 where=str(self._store.folder), remedy="Free some space",
             ) from error  # fmt: skip
         return trial

@@ -328,7 +328,7 @@ class Store:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            what = "another avdrift model command is at work"
+            what = "another avdrift model command is running"
             raise ModelStoreError(what, where=str(self._models), remedy="Wait for it, and try again") from error
 
     def _make_folders(self) -> None:

@@ -65,7 +65,7 @@ class Live:
             except queue.Empty:
                 missing = [feed.part for feed in self._feeds if feed.part not in self.devices]
                 what = f"nothing came for {_PATIENCE_S:g} s"
-                remedy = "See what `avdrift doctor` says"
+                remedy = "Run `avdrift doctor`"
                 where = " and ".join(missing) or "camera and microphone"
                 raise DeviceLostError(what, where=where, remedy=remedy) from None
             if isinstance(item, BaseException):
@@ -85,12 +85,12 @@ class Live:
                     if self._stopped.is_set():
                         return
                     self._given.put(item)
-            raise DeviceLostError("ended", where=feed.part, remedy="See what `avdrift doctor` says")
+            raise DeviceLostError("ended", where=feed.part, remedy="Run `avdrift doctor`")
         except AvdriftError as error:
             self._fail(error)
         except Exception as error:  # drivers may raise anything
             what = f"{type(error).__name__}: {error}"
-            self._fail(DeviceLostError(what, where=feed.part, remedy="See what `avdrift doctor` says"))
+            self._fail(DeviceLostError(what, where=feed.part, remedy="Run `avdrift doctor`"))
 
     def _fail(self, error: AvdriftError) -> None:
         if not self._stopped.is_set():

@@ -107,9 +107,9 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
     if options.markers and (len(options.paths) != 1 or Path(options.paths[0]).is_dir()):
         refuse("is for one recording", "--markers", "Give one PATH, of a file")
     if options.config and (options.profile or options.limits):
-        refuse("already says the limits", "--config", "Leave out --profile and --limits")
+        refuse("already gives the limits", "--config", "Leave out --profile and --limits")
     if options.beam is not None and (options.resume or options.jobs or options.markers):
-        refuse("goes with none of --resume, --jobs and --markers", "--beam", "Leave them out")
+        refuse("cannot be combined with --resume, --jobs or --markers", "--beam", "Leave them out")
     if options.beam is not None and not options.jsonl:
         refuse("needs a file that all workers can reach", "--beam", "Give --jsonl FILE")
     if options.beam is not None:

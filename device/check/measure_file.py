@@ -61,6 +61,6 @@ def curve_of(found: Measured) -> list[tuple[float, float, float]]:
 def _loaded(models: Models) -> Bundle:
     bundle = chosen_bundle(models.bundle, models.store)
     if bundle.digest != models.digest:
-        what = f"has other models by now ({bundle.label})"
+        what = f"now has other models ({bundle.label})"
         raise ModelStoreError(what, where="avdrift check", remedy="Start it again, with another journal")
     return bundle

@@ -22,5 +22,5 @@ def protocols(settings: SourceSettings, folder: Path) -> Look:
         return ok(said)
     name, scheme = address_input(settings, folder).name, settings.url.partition(":")[0]
     if speaks[scheme] is None:
-        return failed(f"{name} is configured, and nothing here speaks {scheme}: {said}", _INSTALL)
+        return failed(f"{name} is configured, and nothing here supports {scheme}: {said}", _INSTALL)
     return ok(f"{name} is configured; {said}")

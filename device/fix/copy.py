@@ -313,7 +313,7 @@ class _Copy:
             self._out.set_chapters(chapters)
 
     def _edited(self) -> AvdriftError:
-        what = "its edit list joins several cuts, which need pictures that they do not show: they cannot be copied"
+        what = "its edit list joins several cuts, which need frames that they do not show: they cannot be copied"
         remedy = "Make one flat recording of it first: ffmpeg -i IN -c:v libx264 -crf 16 -c:a flac FLAT.mkv"
         return InputFormatError(what, where=str(self._source), remedy=remedy)
 

@@ -169,7 +169,7 @@ class PageApp:
 
     async def _events(self, request: Request) -> Response:
         if self._streams.full:
-            return _nothing("as many pages are open as there may be. Close one")
+            return _nothing("too many pages are open. Close one")
         state = self._state
         known = {"info": state.info, "health": state.health, "report": state.report}
         first = [message(kind, record.to_dict()) for kind, record in known.items() if record is not None]

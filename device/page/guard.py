@@ -73,7 +73,7 @@ class Guard:
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         peer = scope["client"][0]
         if not knows_host(headers.get("host", ""), self._names):
-            known = "Use its address in digits, or give the name under [page]"
+            known = "Use its IP address, or give the name under [page]"
             return self.refuse(421, "host", f"this is not its name. {known}", peer)
         is_open = path in self._open_paths and method in _READING
         if is_open:

@@ -74,7 +74,7 @@ class HistoryFile:
         except FileNotFoundError:
             return []
         except (OSError, ModelCorruptError, ValueError, RecursionError) as error:
-            _log.warning("the history in %s cannot be read, and begins anew (%s)", self._file, error)
+            _log.warning("the history in %s cannot be read and starts again (%s)", self._file, error)
             return []
         return [row for row in found if now_ms - DAY_POINTS * _MINUTE_MS <= row[0] <= now_ms][-DAY_POINTS:]
 

@@ -191,7 +191,7 @@ class PageSink:
             return server
         self._at = wanted
         if self._problem is not None:
-            _log.info("the page at %s port %d is there now", wanted, self._port)
+            _log.info("the page is now available at %s port %d", wanted, self._port)
         elif before is not None:
             what = "open to the network" if opened else "no longer open to the network"
             _log.info("the page is %s", what, extra={"always": True})

@@ -77,7 +77,7 @@ def read_token(file: Path) -> str:
         return _read(file)
     except OSError as error:
         remedy = "Free some space, or run this as the user that owns the folder"
-        raise UsageError(f"no token can be kept ({error.strerror})", where=str(file), remedy=remedy) from error
+        raise UsageError(f"no token can be stored ({error.strerror})", where=str(file), remedy=remedy) from error
     return token
 
 

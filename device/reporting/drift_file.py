@@ -78,7 +78,7 @@ class DriftFile:
             self._disk.write_whole(self._path, _content(now, state))
         except OSError as error:
             if not self._refused:
-                _log.warning("%s: cannot be written (%s): a restart would begin drift anew", self._path, error)
+                _log.warning("%s: cannot be written (%s): a restart would lose drift", self._path, error)
             self._refused = True
             return
         self._kept, self._refused = state, False

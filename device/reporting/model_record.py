@@ -107,7 +107,7 @@ class ModelRecords:
             self._refused = False
         except OSError as error:
             if not self._refused:
-                _log.warning("%s: cannot be written (%s): a restart begins to count anew", self._path, error)
+                _log.warning("%s: cannot be written (%s): a restart would lose the counts", self._path, error)
             self._refused = True
 
 

@@ -138,7 +138,7 @@ class Reader:
                 self._lose(f"{self.part}_stalled")
                 self._log_once("%s gives nothing and does not answer", self.part)
             if quiet_s >= ABANDONED_AFTER_S and len(self.orphans()) < MAX_ORPHANS:
-                self._log_once("%s: its thread hangs in the driver and is left there", self.part)
+                self._log_once("%s: its thread hangs in the driver and is abandoned", self.part)
                 self._orphans += [(self._thread, now_ns)] if self._thread else []
                 self._source, self._alive_ns, self._woken = None, now_ns, False
                 self.start()

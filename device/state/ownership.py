@@ -25,21 +25,21 @@ def check_ours(path: Path, *, folder: bool) -> None:
         return
     except OSError as error:
         is_other = error.errno in (errno.ELOOP, errno.ENOTDIR)
-        what = f"a link, or no {'folder' if folder else 'plain file'}" if is_other else error.strerror
-        remedy = "See what it is, and who has put it there"
+        what = f"a link, or not a {'folder' if folder else 'plain file'}" if is_other else error.strerror
+        remedy = "Check what it is, and who has put it there"
         raise ModelStoreError(f"cannot be opened ({what})", where=where, remedy=remedy) from error
     try:
         status = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if not folder and not stat.S_ISREG(status.st_mode):
-        raise ModelStoreError("no plain file", where=where, remedy="See what it is, and who has put it there")
+        raise ModelStoreError("no plain file", where=where, remedy="Check what it is, and who has put it there")
     if status.st_uid not in (0, os.geteuid()):
         user = user_name(status.st_uid)
         remedy = f"Run this as that user, for example with: sudo -u {user}"
         raise ModelStoreError(f"belongs to {user}, who could change it meanwhile", where=where, remedy=remedy)
     if status.st_mode & _OTHERS_MAY_WRITE:
-        remedy = f"See that nobody has changed it, then: chmod go-w {path}"
+        remedy = f"Check that nobody has changed it, then: chmod go-w {path}"
         raise ModelStoreError("others may write to it", where=where, remedy=remedy)
 
 

@@ -121,7 +121,7 @@ def _clean(options: argparse.Namespace) -> int:
     config = fit_config(options)
     if options.absolute and not options.bundle:
         remedy = "Leave it out, or give --bundle"
-        raise UsageError("two new pairs know of no zero", where="--absolute", remedy=remedy)
+        raise UsageError("two new models have no known zero", where="--absolute", remedy=remedy)
     make_deterministic()
     check_parent(options.out)
     if options.calibration:

@@ -109,7 +109,7 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
         take(crop)
     first_lip_tick, crops, valid = placed(lips)
     if valid.sum() * FRONT_END.lip_tick_ms < _MIN_FACE_S * 1000:
-        raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the picture")
+        raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the video")
     samples, t_ns = join(chunks)
     speech_first = flags[0][0]
     speech_flags = np.zeros(max(first + len(f) for first, f in flags) - speech_first, np.bool_)

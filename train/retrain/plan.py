@@ -1,11 +1,12 @@
 """The stages of a retraining, one public command after another, for each recipe.
 
-prepare      decode the clips                        clean        find each clip's own offset synth        render
-synthetic faces                  zero-clips   all of them onto one physical zero fit, fit-2 … train models, each with
-another seed    student      one model learns their mean output adapt        instead of the three: start as a bundle's
-models, and train their last layers calibrate    its confidence, on clips it never saw   zero-towers  its zero evaluate
-its quality                             gate         the new models beside the old ones bundle       TFLite, parity,
-manifest and model card
+prepare      decode the clips                        clean        find each clip's own offset
+synth        render synthetic faces                  zero-clips   all of them onto one physical zero
+fit, fit-2 … train models, each with another seed    student      one model learns their mean output
+adapt        instead of the three: start as a bundle's models, and train their last layers
+calibrate    its confidence, on clips it never saw   zero-towers  its zero
+evaluate     its quality                             gate         the new models beside the old ones
+bundle       TFLite, parity, manifest and model card
 """
 
 from __future__ import annotations

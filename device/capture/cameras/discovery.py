@@ -1,7 +1,7 @@
 """Lists the connected cameras and opens the one that the configuration names.
 
-list_cameras() -> list[FoundCamera]                  never raises; empty where there is none open_camera(settings) ->
-CameraSource | V4l2Source   a Source[Frame] with `device`, `name`, `dropped` and `close()`
+list_cameras() -> list[FoundCamera]                  never raises; empty where there is none
+open_camera(settings) -> CameraSource | V4l2Source   a Source[Frame] with `device`, `name`, `dropped` and `close()`
 """
 
 from __future__ import annotations

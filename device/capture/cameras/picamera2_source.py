@@ -86,7 +86,7 @@ class CameraSource(Closing):
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
-            what = f"gives its pictures as {self._format}, which cannot be read here"
+            what = f"delivers its frames as {self._format}, which cannot be read here"
             raise DeviceMissingError(what, where=self.device, remedy="Use another camera.")
         limits = camera.camera_controls
         shortest_us = limits["FrameDurationLimits"][0] if "FrameDurationLimits" in limits else None

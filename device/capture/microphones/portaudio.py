@@ -186,7 +186,7 @@ class InputStream:
             silent_s = time.monotonic() - since_s
             if not active or silent_s >= self._lost_after_s:
                 what = f"gave no sound for {silent_s:.1f} s" if active else "its stream has ended"
-                remedy = "See whether it is still plugged in; it is opened again when it comes back."
+                remedy = "Check whether it is still plugged in; it is opened again when it comes back."
                 raise DeviceLostError(what, where=self._where, remedy=remedy)
         return None
 

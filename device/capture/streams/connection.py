@@ -161,4 +161,4 @@ class Connection:
 
 
 def _ended(name: str, how: str, word: str = "lost") -> StreamError:
-    return StreamError(how, where=name, remedy="It is opened again by itself; see what its sender says", word=word)
+    return StreamError(how, where=name, remedy="It is opened again by itself; check the log of its sender", word=word)

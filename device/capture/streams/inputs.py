@@ -87,7 +87,7 @@ class FromAddress:
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
             return Opened(container, _nothing)
         if scheme not in spoken_by_ffmpeg():
-            what = f"neither PyAV nor an ffmpeg program here speaks {scheme}://"
+            what = f"neither PyAV nor an ffmpeg program here supports {scheme}://"
             raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
         return self._through_ffmpeg(options)
 

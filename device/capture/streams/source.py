@@ -42,7 +42,7 @@ _STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
 _POLL_S = 0.25
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
 
-_AGAIN = "It is measured anew by itself"
+_AGAIN = "Measuring restarts by itself"
 _GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
 
 _log = logging.getLogger(__name__)
@@ -150,7 +150,7 @@ class StreamSource(Closing):
         if beginning.packets:
             return self._ended("incomplete", "its picture or its sound is missing")
         what = "no RTCP sender reports yet, without which nobody knows how picture and sound belong together"
-        return self._ended("unsynced", what, "Wait; where none ever come, let the camera send them (RTCP, or NTP)")
+        return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")
 
     # The session
 

@@ -86,7 +86,7 @@ class Access:
         for file, what in ((self.password_file, "password"), (self.secret_file, "secret for commands")):
             if file is not None and others_read(file):
                 what = f"others on this computer can read the {what}"
-                found.append(TransportError(what, where=str(file), remedy=f"Take that from them: chmod o-r {file}"))
+                found.append(TransportError(what, where=str(file), remedy=f"Remove that permission: chmod o-r {file}"))
         return found
 
 
@@ -223,9 +223,9 @@ def broker_refusal(name: str, access: Access) -> Ended:
             return Ended(True, _fault(access, what, "Give each device a node of its own under [mqtt]"))
         case "Client identifier not valid" | "Banned" | "Use another server" | "Server moved":
             what = f"refused the client {access.client_id} ({name.lower()})"
-            return Ended(True, _fault(access, what, "Ask whoever runs the broker"))
+            return Ended(True, _fault(access, what, "Ask the administrator of the broker"))
         case _:
-            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Look into the broker's log"))
+            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Check the broker's log"))
 
 
 def _way_in(access: Access) -> str:

@@ -51,7 +51,7 @@ class Request:
             client.connect(access.host, access.port, access.keepalive_s)
             self._wait(lambda: self._info is not None, _HELLO_S, f"says nothing of a device {self._topics.node}")
             self._send()
-            self._wait(lambda: self._result is not None, timeout_s, f"brought no result in {timeout_s:g} s")
+            self._wait(lambda: self._result is not None, timeout_s, f"delivered no result within {timeout_s:g} s")
         except TransportError:
             raise
         except Exception as error:  # paho may raise anything if a broker sends invalid data
@@ -68,7 +68,7 @@ class Request:
             if self._error:
                 raise self._error
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise self._fault("the connection was lost", "Look into the broker's log")
+                raise self._fault("the connection was lost", "Check the broker's log")
             if time.monotonic() > until_s:
                 raise self._fault(what, "Check that avdrift runs there, node and topic_prefix under [mqtt]")
 

@@ -169,7 +169,7 @@ class Session:
         if not self._online and now_s - self._started_s > _ANSWER_S:
             self._ended = Ended(False, self._error("does not answer", "Check that this port speaks MQTT"))
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
-            self._ended = Ended(False, self._error("takes messages but acknowledges none", "Look into its log"))
+            self._ended = Ended(False, self._error("takes messages but acknowledges none", "Check its log"))
 
     def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()

@@ -89,7 +89,7 @@ class Verifier:
             what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
             raise _refused(what, verb, "Set the clock of the sender, and send it at once")
         if time_s < self._newest_s - TOLERANCE_S:
-            what = f"signed {self._newest_s - time_s:.0f} s before another one that was taken"
+            what = f"signed {self._newest_s - time_s:.0f} s before another one that was accepted"
             raise _refused(what, verb, "Set the clock of the sender")
         oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
         self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
