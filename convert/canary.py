@@ -26,7 +26,7 @@ def deploy_by_canary(
         what, remedy = f"{count} of {len(hosts)} hosts", f"Give 1 to {max(len(hosts) - 1, 1)}"
         raise UsageError(what, where="--canary", remedy=remedy)
     if not job.timeout_s:
-        raise UsageError("nobody waits for the trials", where="--timeout 0", remedy="Give time for a verdict")
+        raise UsageError("no time is given for the trials", where="--timeout 0", remedy="Give time for a verdict")
     first = deploy_to(hosts[:count], job, access, tell)
     if job.dry_run or all(each.result == TrialState.PASSED for each in first):
         return [*first, *deploy_to(hosts[count:], job, access, tell)]

@@ -151,7 +151,7 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
         if outcome is not None:
             return with_record(remote, outcome, job.bundle.digest)
         if passed_s > job.timeout_s or stopped.is_set():
-            about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
+            about = f"no verdict within {passed_s:.0f} s; the trial continues there{failures}"
             return Outcome(remote.host, TrialState.ON_TRIAL.value, about, ModelError.exit_code)
         if words != shown:
             report(shown := words)

@@ -103,9 +103,9 @@ class Remote:
         """
         done = self._ssh([*self._access.command, *arguments], _COMMAND_TIMEOUT_S)
         if done.returncode == ModelError.exit_code:
-            raise ModelError(_last_line(done.stderr), where=self.host, remedy="Its models are what they were")
+            raise ModelError(_last_line(done.stderr), where=self.host, remedy="Its models have not changed")
         if done.returncode == _NOT_FOUND:
-            remedy = f"Install avdrift there, or say with --remote how it is called (now: {self._access.command[0]})"
+            remedy = f"Install avdrift there, or give its name there with --remote (now: {self._access.command[0]})"
             raise self._error(_last_line(done.stderr), remedy)
         if done.returncode:
             raise self._error(f"avdrift failed there: {_last_line(done.stderr)}", "Check it there")
@@ -133,7 +133,7 @@ class Remote:
         command += ["-e", shlex.join(self._access.ssh()), "--", f"{source.absolute()}/", f"{self.host}:{folder}/"]
         done = self._run(command, _COPY_TIMEOUT_S)
         if done.returncode:
-            remedy = "See that it is reached, has rsync and room for temporary files, and try again"
+            remedy = "Check that it can be reached, has rsync and space for temporary files, and try again"
             raise self._error(f"the bundle cannot be copied there ({_why(done.stderr)})", remedy)
 
     def remove_folder(self, folder: str) -> None:
@@ -183,7 +183,7 @@ def _text(value: str | None) -> str:
 
 
 def _lines(output: str) -> list[str]:
-    return [line.strip() for line in output.splitlines() if line.strip()] or ["it does not say why"]
+    return [line.strip() for line in output.splitlines() if line.strip()] or ["it gives no reason"]
 
 
 def _last_line(output: str) -> str:

@@ -46,7 +46,7 @@ class Model:
             self._interpreter.allocate_tensors()
             inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
-            what = f"LiteRT rejects it ({str(error) or 'it does not say why'})"
+            what = f"LiteRT rejects it ({str(error) or 'it gives no reason'})"
             raise ModelCorruptError(what, where=name, remedy=_REMEDY) from error
         if len(inputs) != 1:
             raise ModelCorruptError(f"{len(inputs)} inputs instead of one", where=name, remedy=_REMEDY)

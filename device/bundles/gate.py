@@ -25,7 +25,7 @@ def gate_problem(manifest: Mapping[str, Any]) -> str | None:
     if gate.get("passed") is True or gate.get("accepted") is True:
         return None
     sentence = gate.get("sentence")
-    said = sentence[:_LONGEST].rstrip(".") if isinstance(sentence, str) else "it does not say why"
+    said = sentence[:_LONGEST].rstrip(".") if isinstance(sentence, str) else "it gives no reason"
     return f"not shown to be as good as the models before it ({said})"
 
 

@@ -62,7 +62,7 @@ def rehearse(
     if done.returncode == _REFUSED:
         raise _fatal(models, done.stdout, done.stdout.rpartition(_BEGUN)[2].decode(errors="replace"))
     if done.returncode:
-        raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it does not say why"])[-1][:200])
+        raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it gives no reason"])[-1][:200])
     _survived.add(digest)
 
 

@@ -168,7 +168,7 @@ class Models:
                 return trial
             self._trials = kept  # retrying is not a crash
             raise ModelStoreError(
-                f"the trial of new models cannot be written down ({error.strerror}), so they are not used",
+                f"the trial of new models cannot be saved ({error.strerror}), so they are not used",
                 where=str(self._store.folder), remedy="Free some space",
             ) from error  # fmt: skip
         return trial
@@ -268,7 +268,7 @@ class Models:
         try:
             self._write()
         except OSError as error:
-            self._warn_once(f"{self._store.folder}: trials of models cannot be written down ({error.strerror})")
+            self._warn_once(f"{self._store.folder}: trials of models cannot be saved ({error.strerror})")
 
     def _write(self) -> None:
         self._written_ns = self._now_ns

@@ -159,4 +159,4 @@ def _run(command: list[str], given: bytes, timeout_s: float, *, where: str) -> s
 
 
 def _last_line(output: bytes) -> str:
-    return (output.decode(errors="replace").strip().splitlines() or ["it does not say why"])[-1][:200]
+    return (output.decode(errors="replace").strip().splitlines() or ["it gives no reason"])[-1][:200]

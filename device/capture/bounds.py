@@ -65,7 +65,7 @@ def check_tracks(video: av.VideoStream, audio: av.AudioStream, where: str) -> No
     """Check that both can be decoded within bounds, and bound their decoders. Raises InputFormatError."""
     width, height = video.codec_context.width, video.codec_context.height
     if not 0 < width * height <= MAX_PIXELS:
-        what = f"pictures of {width}x{height} cannot be used (at most {MAX_PIXELS} pixels)"
+        what = f"frames of {width}x{height} cannot be used (at most {MAX_PIXELS} pixels)"
         raise InputFormatError(what, where=where, remedy=_converted("-vf scale=-2:1080"))
     sound = audio.codec_context
     if sound.sample_rate and not MIN_RATE_HZ <= sound.sample_rate <= MAX_RATE_HZ:

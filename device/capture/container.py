@@ -68,9 +68,9 @@ def choose_tracks(
     if audio is not None and which.audio is not None:
         audio = _wanted_audio(audios, which.audio, where)
     if video is None:
-        raise InputTrackError("has no video track", where=where, remedy="Give a recording with picture and sound.")
+        raise InputTrackError("has no video track", where=where, remedy="Give a recording with video and audio.")
     if audio is None:
-        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with picture and sound.")
+        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with video and audio.")
     for stream in (video, audio):
         if stream.codec_context is None:
             what = f"no decoder for its {stream.type} track"

@@ -152,7 +152,7 @@ def plan_for(found: Measured) -> Plan:
         at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and len(track.pieces) > 1 else ""
         why = f", {result['reason']}" if result.get("reason") else ""
         what = f"the offset is not sure{at} (state: {result['state']}{why}), so nothing was written"
-        remedy = "See what `avdrift measure` says of it, or give the offset yourself: --offset MS"
+        remedy = "Check the output of `avdrift measure`, or give the offset yourself: --offset MS"
         raise UsageError(what, where=result["file"], remedy=remedy)
     if simple and result["offset_ms"] is not None:
         return Plan((Move(0.0, result["offset_ms"]),))
@@ -183,9 +183,7 @@ def _words(result: dict[str, Any]) -> list[str]:
         lines.append(f"measured again: {_spread(result['after'])}")
     shifted = result["sound"] == "shifted"
     how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {result['sound']}"
-    lines.append(
-        f"{result['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written")
-    )
+    lines.append(f"{result['out']}: video copied unchanged, sound {how}" + ("" if written else "; nothing was written"))
     lines += [f"{path}: captions, moved with the picture" for path in result["captions"]]
     if result["cut_ms"]:
         lines.append(f"{result['cut_ms']} ms of the sound were cut off, which would have begun before everything else")

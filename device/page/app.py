@@ -219,7 +219,7 @@ class PageApp:
         """No such path, or no such method there."""
         assert isinstance(error, HTTPException)
         assert request.client is not None
-        return self.guard.refuse(error.status_code, "path", "there is nothing here", request.client.host)
+        return self.guard.refuse(error.status_code, "path", "there is no such page", request.client.host)
 
 
 def _record(record: Any) -> Response:

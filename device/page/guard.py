@@ -79,9 +79,9 @@ class Guard:
         if is_open:
             return None
         if not same_origin(scope["scheme"], headers):
-            return self.refuse(403, "origin", "another site asks for this", peer)
+            return self.refuse(403, "origin", "another site sent this request", peer)
         if method not in _READING and "origin" not in headers and "authorization" not in headers:
-            return self.refuse(403, "origin", "nobody says which page asks for this", peer)
+            return self.refuse(403, "origin", "the request does not say which page it comes from", peer)
         token = self._token()
         if token is None:
             return self.refuse(503, "no token", "there is no token now. The log says why", peer)

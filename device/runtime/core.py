@@ -238,7 +238,7 @@ class Core:
 
     def _restart_analysis(self, t_ns: int | None = None) -> None:
         """Restart the analysis, and log it: frames and audio come, but no evidence, so this is an internal error."""
-        _log.error("no evidence although pictures and sound come: the analysis begins anew. Please report this")
+        _log.error("no evidence although video and audio arrive: the analysis is restarted. Please report this")
         begins, self._analysis_fault = self._analysis_fault is None, Fault.ANALYSIS_STALLED
         self.restart()
         self._stuck_from_ns = t_ns

@@ -136,7 +136,7 @@ class Reader:
                 return
             if not self._woken:
                 self._lose(f"{self.part}_stalled")
-                self._log_once("%s gives nothing and does not answer", self.part)
+                self._log_once("%s delivers nothing and does not respond", self.part)
             if quiet_s >= ABANDONED_AFTER_S and len(self.orphans()) < MAX_ORPHANS:
                 self._log_once("%s: its thread hangs in the driver and is abandoned", self.part)
                 self._orphans += [(self._thread, now_ns)] if self._thread else []

@@ -94,7 +94,7 @@ def _retrain(options: argparse.Namespace) -> int:
         return 0
     bundle = retrain(options.config)
     problem = gate_problem(load_bundle(bundle).manifest)
-    then = f"no device takes it by itself: {problem}" if problem else "then avdrift-convert sign"
+    then = f"no device accepts it by default: {problem}" if problem else "then avdrift-convert sign"
     print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}; {then}")
     return 0
 

@@ -131,7 +131,7 @@ def require_clips_of_each(folders: Sequence[Path], offsets: Path | None) -> None
     for folder in folders:
         names = {shard.stem for shard in folder.glob("*.npz")}
         if not names:
-            remedy = "See what prepare said of each clip (in a retraining: log.txt there), and correct these"
+            remedy = "Check what prepare reported for each clip (in a retraining: log.txt there), and correct them"
             raise InputMissingError("no shards: prepare could use none of its clips", where=str(folder), remedy=remedy)
         measured = names & set(table)
         dropped = {name for name in measured if table[name].get("dropped")}

@@ -61,9 +61,9 @@ def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceB
         who = ", ".join(names[:_MAX_NAMED]) + (" and others" if len(names) > _MAX_NAMED else "")
         return DeviceBusyError(f"held by {who}", where=where, remedy="Stop that one: a camera serves one at a time.")
     if own:
-        remedy = "It is open already, or a driver that hangs does not let go: restart this process."
+        remedy = "It is already open, or a hanging driver does not release it: restart this process."
         return DeviceHungError(f"held by this process itself ({own})", where=where, remedy=remedy)
-    what = "held by another process, which this user may not see"
+    what = "held by a process that this user may not see"
     remedy = "To see which: sudo fuser -v /dev/video* /dev/media*"
     return DeviceBusyError(what, where=where, remedy=remedy)
 

@@ -146,10 +146,10 @@ class StreamSource(Closing):
 
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:
-            return self._ended("jumped", "the time stamps of picture and sound are far from each other")
+            return self._ended("jumped", "the time stamps of video and audio are far apart")
         if beginning.packets:
             return self._ended("incomplete", "its picture or its sound is missing")
-        what = "no RTCP sender reports yet, without which nobody knows how picture and sound belong together"
+        what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
         return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")
 
     # The session
@@ -164,7 +164,7 @@ class StreamSource(Closing):
         timeline.see(arrived.stamp_ns, arrived.at_ns)
         if timeline.slow:
             self._connection.way_ns = timeline.needed_way_ns
-            raise self._ended("slow", "picture and sound come later and later: its network or its sender is too slow")
+            raise self._ended("slow", "video and audio arrive later and later: its network or its sender is too slow")
         return arrived
 
     def _jumped(self, arrived: Arrived) -> int | None:

@@ -94,7 +94,7 @@ class Verifier:
         oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
         self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
         if nonce in self._nonces:
-            raise _refused("a replay: it was taken before", verb, _AGAIN)
+            raise _refused("a replay: it was accepted before", verb, _AGAIN)
         if len(self._nonces) >= _MAX_NONCES:
             raise _refused(f"busy: {_MAX_NONCES} commands within {TOLERANCE_S:g} s", verb, "Send it again later")
         self._newest_s = max(self._newest_s, time_s)
@@ -113,7 +113,7 @@ def _body(verb: str, text: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused("what was signed is no JSON", verb, _AGAIN) from error
+        raise _refused("the signed content is not JSON", verb, _AGAIN) from error
     if not isinstance(body, dict) or body.keys() != right.keys():
         raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _AGAIN)
     if wrong := [name for name, takes in right.items() if not takes(body[name])]:
