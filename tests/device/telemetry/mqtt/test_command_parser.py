@@ -183,7 +183,7 @@ def right(verb: str, payload: bytes, retained: bool) -> bool:
     profiles = ("itu-r-bt1359", "atsc-is191", "ebu-r37", "itu-t-j100", "en-301549", "own")
     if verb == "set-profile":
         return id_right and set(content) == {"profile"} and content["profile"] in profiles
-    others = {"recalibrate", "undo-recalibrate", "reset-calibration", "model-rollback", "restart-sources", "diagnostics"}
+    others = {verb.value for verb in Verb} - {"set-profile"}
     return id_right and not content and verb in others
 
 
