@@ -154,6 +154,7 @@ class Report(Told):
     reason: Reason | None = None  # why there is no number, or why it rests on older evidence
     evidence_age_s: float | None = None  # how old the newest evidence behind the number is
     verdict_range: tuple[Verdict, Verdict] | None = None  # the mildest and the severest within the error bar
+    faults: tuple[str, ...] | None = None  # all of them, `fault` first; None where nothing is broken
 
 
 class Fault(StrEnum):

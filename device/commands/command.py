@@ -45,7 +45,7 @@ def command_command(options: argparse.Namespace) -> int:
     """Send it and print the result. Raises UsageError where the device refuses, TransportError."""
     from device.telemetry.mqtt import access as mqtt_access  # a library that most need not load
     from device.telemetry.mqtt.request import Request
-    from device.telemetry.mqtt.signed_command import command_secret_file, read_command_secret
+    from device.telemetry.mqtt.signed_command import read_command_secret
     from device.telemetry.mqtt.sink import topics_of
 
     if not _TIMEOUT_S.takes(options.timeout):
@@ -53,7 +53,7 @@ def command_command(options: argparse.Namespace) -> int:
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     settings = _settings(load_config(file) if file else Config(), options)
     folder = file.parent if file else Path()
-    secret_file = command_secret_file(settings, folder)
+    secret_file = mqtt_access.command_secret_file(settings, folder)
     topics = topics_of(settings)
     request = Request(
         mqtt_access.access(settings, f"{topics.node}-command", folder), topics, options.verb, _arguments(options),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import time
@@ -44,9 +45,9 @@ from device.runtime.sources import (
 from device.standards import OWN_PROFILE
 from device.state.ownership import become_owner
 from device.state.rig import load_rig
-from device.telemetry.lines import is_journal
+from device.telemetry.lines import CLEAR_LINE, is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
-from device.telemetry.stdout_sink import Lines
+from device.telemetry.stdout_sink import report_lines
 
 if TYPE_CHECKING:
     from device.page.sink import PageSink
@@ -75,16 +76,19 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
     run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
+    run.add_argument("--json", action="store_true", help="reports as JSON on a terminal, too")
     run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Measure until stopped. Reports go to standard output, one JSON object each, and the log to standard error.
 
-    Where standard output is the journal, the log has the reports, as many of them as are configured.
+    Where standard output is the journal, the log has the reports, as many of them as are configured. On a terminal, one
+    line shows the newest report, unless JSON is asked for.
     """
     config, folder = configured(options), options.config.parent if options.config else Path()
-    with closing(set_up(config.log)) as handler:
+    living = not options.json and os.isatty(_STDOUT) and os.isatty(_STDERR)
+    with closing(set_up(config.log, before=CLEAR_LINE if living else "")) as handler:
         return _run(options, config, folder, handler)
 
 
@@ -100,7 +104,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
         towers = models.first() if models is not None else chosen_bundle(bundle, options.models_of or state_dir)
         if bundle is not None and file is None and not options.accept_worse:
             require_gate(towers.manifest, str(bundle))
-        lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
+        lines, journal = report_lines(_STDOUT, as_json=options.json, log_fd=_STDERR), is_journal(_STDOUT)
         page = page_sink(
             config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
             recording=file is not None,

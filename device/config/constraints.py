@@ -13,6 +13,8 @@ from device.errors import UsageError
 
 _MAX_PATH_BYTES = 4095  # Linux's own limit
 _LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
+_MAX_HOST_CHARACTERS = 253
+_HOST = re.compile(r"\w([\w.-]*[\w.])?")  # also of other scripts, which the resolver turns into its own
 _MAX_TOPIC_CHARACTERS = 64
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # what MQTT, Home Assistant and every shell take without quotes
 
@@ -99,6 +101,19 @@ class Text:
 
     def __str__(self) -> str:
         return f"text of at most {self.longest} characters, without control characters"
+
+
+@dataclass(frozen=True, slots=True)
+class HostText:
+    """The name or the address of a computer, and nothing around it; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str) or len(value) > _MAX_HOST_CHARACTERS:
+            return False
+        return not value or _HOST.fullmatch(value) is not None or IpAddressText().takes(value)
+
+    def __str__(self) -> str:
+        return "a name or an address alone, such as broker.local or 192.168.1.2, without mqtt:// and without a port"
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +212,9 @@ class LevelList:
         return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
-TextKind: TypeAlias = AddressText | IpAddressText | LevelList | ListenText | Names | PathText | Text | TopicText
+TextKind: TypeAlias = (
+    AddressText | HostText | IpAddressText | LevelList | ListenText | Names | PathText | Text | TopicText
+)
 
 
 def shown(value: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    HostText,
     IpAddressText,
     LevelList,
     ListenText,
@@ -187,7 +188,7 @@ class MetricsSettings(Section):
 class MqttSettings(Section):
     about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
 
-    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
     port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
@@ -210,6 +211,10 @@ class MqttSettings(Section):
         PathText(),
         "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
     )
+    state_every_s: float = _number(
+        0.0, Range(0, 3600), "Least seconds from one message of the topic state to the next. 0: each report."
+    )
+    only_changes: bool = _flag(False, "Of the topic state, send only what says something else, and one a minute.")
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )

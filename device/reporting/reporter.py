@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -78,14 +79,15 @@ class Reporter:
         }
 
     def report(
-        self, result: WindowResult | None, *, state: State | None = None, fault: str | None = None,
+        self, result: WindowResult | None, *, state: State | None = None, faults: Sequence[str] = (),
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
         step: SeenStep | None = None,
     ) -> Report:  # fmt: skip
         """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured.
 
-        step: one that the evidence shows now; `result` is then of what came after it.
+        step: one that the evidence shows now; `result` is then of what came after it; faults: the worst one first.
         """
+        fault = faults[0] if faults else None
         self._seq += 1
         state = state or (result.state if result else State.STARTING)
         best = result.best if result and state is State.MEASURING else None
@@ -119,6 +121,7 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
             fault=fault,
+            faults=tuple(faults) or None,
             reason=_reason(result, state, fault),
             evidence_age_s=_evidence_age_s(result) if best else None,
             verdict_range=judged.ends,

@@ -64,7 +64,7 @@ class Core:
         self._live = self._realtime = False
         self._awaited: set[str] = set()  # sources that have given nothing yet
         self._frames: deque[int] = deque(maxlen=1500)  # times of the pictures since the last look at their rate
-        self._source_fault: str | None = None  # a source gives nothing
+        self._source_faults: tuple[str, ...] = ()  # of sources that give nothing
         self._model_fault: str | None = None
         self._analysis_fault: str | None = None  # no evidence comes although both sources give
         self._quality_fault: str | None = None
@@ -133,10 +133,14 @@ class Core:
             self._heard_ns = now_ns
             self._send(state=State.STALLED)
 
-    def set_source_fault(self, fault: str | None) -> None:
-        """What keeps a source from giving, said at once when it begins; None when it gives again."""
-        changed, self._source_fault = fault != self._source_fault, fault
-        if changed and fault:
+    @property
+    def _source_fault(self) -> str | None:
+        return self._source_faults[0] if self._source_faults else None
+
+    def set_source_faults(self, faults: tuple[str, ...]) -> None:
+        """What keeps sources from giving, said at once when it begins; empty when they give again."""
+        begins, self._source_faults = bool(set(faults) - set(self._source_faults)), faults
+        if begins:
             self._send()
 
     def jump(self, *, suspended: bool = False) -> None:
@@ -183,6 +187,12 @@ class Core:
         if self._quality_fault in SPOILS_NUMBERS:
             return broken or self._quality_fault
         return broken or lesser or self._quality_fault
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All of them, the one that matters most first."""
+        found = (self.fault, *self._source_faults, self._model_fault, self._analysis_fault, self._quality_fault)
+        return tuple(dict.fromkeys(fault for fault in found if fault is not None))
 
     @property
     def progressing(self) -> bool:
@@ -287,7 +297,7 @@ class Core:
         if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
-            result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
+            result, state=state, faults=self.faults, faces=self._analyzer.faces if result else None,
             video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped,
             captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip

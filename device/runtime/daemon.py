@@ -176,7 +176,7 @@ class Daemon:
             self._jumps = jumps
             self._core.jump()
         self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
-        self._core.set_source_fault(next((reader.fault for reader in self._readers if reader.fault), None))
+        self._core.set_source_faults(tuple(reader.fault for reader in self._readers if reader.fault))
 
     def _look_after_models(self) -> None:
         if self._models is None:

@@ -29,11 +29,16 @@ _PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.I
 
 
 def set_up(
-    settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ, clock: Clock | None = None
-) -> LogHandler:
-    """Send everything that is logged in this process to `fd`, until the handler is closed."""
-    repeats = Repeats((clock or SystemClock()).now_ns)
-    handler = LogHandler(LineWriter(fd).write, repeats, settings, journal=is_journal(fd, environment))
+    settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ,
+    clock: Clock | None = None, before: str = "",
+) -> LogHandler:  # fmt: skip
+    """Send everything that is logged in this process to `fd`, until the handler is closed.
+
+    before: what to write before each line, such as CLEAR_LINE on a terminal that shows a living line.
+    """
+    repeats, writer = Repeats((clock or SystemClock()).now_ns), LineWriter(fd)
+    journal = is_journal(fd, environment)
+    handler = LogHandler(lambda line: writer.write(before + line), repeats, settings, journal=journal)
     logging.root.addHandler(handler)
     logging.captureWarnings(True)
     set_levels(settings)

@@ -38,7 +38,8 @@ def in_words(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault where there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
     words = ", ".join(dict.fromkeys(columns))  # in sync is both the direction and the verdict
-    return f"{words} ({report.fault.replace('_', ' ')})" if report.fault else words
+    faults = report.faults or ((report.fault,) if report.fault else ())
+    return f"{words} ({', '.join(faults).replace('_', ' ')})" if faults else words
 
 
 @dataclass(frozen=True, slots=True)

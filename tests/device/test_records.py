@@ -14,7 +14,7 @@ KEYS = [
     "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "clock_synced", "state", "offset_ms", "offset_std_ms",
     "direction", "confidence", "drift_ppm", "drift_std_ppm", "drift_class", "step_ms", "verdict", "profile", "window_s",
     "faces", "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms", "fault", "reason",
-    "evidence_age_s", "verdict_range",
+    "evidence_age_s", "verdict_range", "faults",
 ]  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from device.config.settings import MqttSettings
 from device.errors import TransportError
 
-CREDENTIAL = "mqtt-password"  # of systemd's LoadCredential
+CREDENTIAL, SECRET_CREDENTIAL = "mqtt-password", "mqtt-commands-secret"  # of systemd's LoadCredential
 _CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _PORT, _TLS_PORT = 1883, 8883
 _MAX_PASSWORD_BYTES = 65_535  # MQTT's own limit
@@ -50,6 +50,7 @@ class Access:
     client_key_file: Path | None = None
     username: str = ""
     password_file: Path | None = None
+    secret_file: Path | None = None  # that commands are signed with
 
     @property
     def where(self) -> str:
@@ -76,15 +77,16 @@ class Access:
         remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
         return read_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
 
-    def warnings(self) -> list[str]:
+    def warnings(self) -> list[TransportError]:
         """What is unwise about it, each with what to do."""
         found = []
         if self.username and self.password_file and not self.tls and not _is_here(self.host):
             what = "the password goes over the network as plain text"
-            found.append(f"{self.where}: {what}. Use a TLS listener of the broker, and set tls = true under [mqtt]")
-        if self.username and self.password_file and others_read(self.password_file):
-            what = "others on this computer can read the password"
-            found.append(f"{self.password_file}: {what}. Take that from them: chmod o-r {self.password_file}")
+            found.append(_fault(self, what, "Use a TLS listener of the broker, and set tls = true under [mqtt]"))
+        for file, what in ((self.password_file, "password"), (self.secret_file, "secret for commands")):
+            if file is not None and others_read(file):
+                what = f"others on this computer can read the {what}"
+                found.append(TransportError(what, where=str(file), remedy=f"Take that from them: chmod o-r {file}"))
         return found
 
 
@@ -144,7 +146,13 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
         client_key_file=file(settings.client_key_file),
         username=settings.username,
         password_file=secret_file(settings.password_file, CREDENTIAL, folder),
+        secret_file=command_secret_file(settings, folder),
     )
+
+
+def command_secret_file(settings: MqttSettings, folder: Path) -> Path | None:
+    """Where the shared secret is; None where commands need none. `folder` is where relative paths begin."""
+    return secret_file(settings.commands_secret_file, SECRET_CREDENTIAL, folder)
 
 
 def node_name(settings: MqttSettings) -> str:
@@ -205,9 +213,8 @@ def broker_refusal(name: str, access: Access) -> Ended:
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":
             user = f"the user {access.username}" if access.username else "somebody without a user name"
-            source = f"the password in {access.password_file}" if access.password_file else "password_file"
             what = f"does not let {user} in ({name.lower()})"
-            return Ended(True, _fault(access, what, f"Check username and {source}"))
+            return Ended(True, _fault(access, what, _way_in(access)))
         case "Unsupported protocol version":
             remedy = "Use a broker that does, such as mosquitto 1.6 or newer"
             return Ended(True, _fault(access, "does not speak MQTT 5", remedy))
@@ -221,6 +228,14 @@ def broker_refusal(name: str, access: Access) -> Ended:
             return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Look into the broker's log"))
 
 
+def _way_in(access: Access) -> str:
+    if not access.username:
+        return "Give username under [mqtt], and its password"
+    if not access.password_file:
+        return f"Give the password of {access.username}, as password_file under [mqtt] or as the service's credential"
+    return f"Check username and the password in {access.password_file}"
+
+
 def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> TransportError:
     if error.verify_code == _EXPIRED:
         what, remedy = "its certificate has expired", "Renew it, or set this computer's clock right"
@@ -231,6 +246,8 @@ def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> Transport
     else:
         what = f"its certificate is not trusted ({error.verify_message})"
         remedy = "Give the certificate of the authority that signed it as ca_file under [mqtt]"
+        if access.ca_file:
+            remedy += f"; {access.ca_file} is another one's"
     return _fault(access, what, remedy)
 
 

@@ -31,6 +31,7 @@ _LOG = logging.getLogger(__name__)
 _STOP_S = 0.9  # a sink may take a second to close
 _MAX_SAID = 50
 _SUSPICIOUS = 3
+_ALWAYS = {"always": True}  # in the log when it happens, also what was said a moment before
 
 
 class Phase(StrEnum):
@@ -86,6 +87,7 @@ class Connection:
         self._failures = 0
         self._short = 0  # connections in a row that did not hold
         self._online_s = 0.0
+        self._has_been_online = False
 
     @property
     def phase(self) -> Phase:
@@ -136,7 +138,12 @@ class Connection:
         self._problem = None
         self._outbox.due_again(last=self._presence.topic)
         waiting = self._outbox.events_waiting
-        _LOG.info("%s: connected after %d failures; %d events waited", self._access.where, self._failures, waiting)
+        again = "again " if self._has_been_online else ""
+        self._has_been_online = True
+        _LOG.info(
+            "%s: connected %safter %d failures; %d events waited", self._access.where, again, self._failures, waiting,
+            extra=_ALWAYS,
+        )  # fmt: skip
 
     def _give_way(self, ended: Ended, chance: float) -> float:
         """Note and say why there is no connection any more; how long to wait."""
@@ -163,4 +170,4 @@ class Connection:
     def _log_once(self, text: str, level: int = logging.WARNING) -> None:
         if text not in self._said and len(self._said) < _MAX_SAID:
             self._said.add(text)
-            _LOG.log(level, "%s", text)
+            _LOG.log(level, "%s", text, extra=_ALWAYS)

@@ -21,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from device.config.constraints import Range, Text, shown
-from device.config.settings import MqttSettings
 from device.errors import TransportError, UsageError
-from device.telemetry.mqtt.access import read_secret, secret_file
+from device.telemetry.mqtt.access import read_secret
 
-CREDENTIAL = "mqtt-commands-secret"  # of systemd's LoadCredential
 TOLERANCE_S = 60.0
 MIN_SECRET_BYTES = 16
 
@@ -35,11 +33,6 @@ _MIN_NONCE_CHARACTERS = 8
 _TIME = Range(0, 2**53)
 _KEYS = {"signed", "hmac"}
 _AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
-
-
-def command_secret_file(settings: MqttSettings, folder: Path) -> Path | None:
-    """Where the shared secret is; None where commands need none. `folder` is where relative paths begin."""
-    return secret_file(settings.commands_secret_file, CREDENTIAL, folder)
 
 
 def read_command_secret(file: Path) -> bytes:

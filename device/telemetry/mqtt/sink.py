@@ -17,13 +17,14 @@ from typing import Any
 
 from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
-from device.telemetry.mqtt.access import access, node_name
+from device.telemetry.mqtt.access import access, command_secret_file, node_name
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
 from device.telemetry.mqtt.connection import Backoff, Connection, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence
-from device.telemetry.mqtt.signed_command import Verifier, command_secret_file
+from device.telemetry.mqtt.signed_command import Verifier
+from device.telemetry.mqtt.state_filter import StateFilter
 from device.telemetry.mqtt.topics import Topics
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,8 @@ class MqttSink:
         """`folder` is where relative paths of the settings begin."""
         self.topics = topics_of(settings)
         node = self.topics.node
-        self._discovery_prefix, self._report_every_s = settings.discovery_prefix, report_every_s
+        self._discovery_prefix = settings.discovery_prefix
+        self._states = StateFilter(report_every_s, settings.state_every_s, only_changes=settings.only_changes)
         self._outbox = Outbox(int(settings.queue_events))
         secret = command_secret_file(settings, folder)
         self._verifier = Verifier(node, secret) if secret and settings.commands == "all" else None
@@ -89,7 +91,8 @@ class MqttSink:
     def report(self, report: Report) -> None:
         if self._verifier:
             self._verifier.clock_synced = report.clock_synced
-        self._put(self._outbox.retain, self.topics.state, report.to_dict())
+        if self._states.takes(report):
+            self._put(self._outbox.retain, self.topics.state, report.to_dict())
 
     def event(self, event: Event) -> None:
         self._put(self._outbox.event, self.topics.event, event.to_dict())
@@ -125,7 +128,7 @@ class MqttSink:
         if self._discovery_prefix and self._connection:
             # Home Assistant cannot sign: what must be signed gets no button.
             allowed = ALLOWED["read"] if self._verifier else self._allowed
-            payload = discovery(self.topics, self._report_every_s, info, allowed)
+            payload = discovery(self.topics, self._states.longest_s, info, allowed)
             self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())
             self._connection.wake()
 

@@ -200,7 +200,8 @@ def test_another_rig_is_no_step_of_the_stream() -> None:
 
 
 def test_a_fault_is_carried() -> None:
-    assert reporter().report(None, state=State.STALLED, fault="camera_lost").fault == "camera_lost"
+    report = reporter().report(None, state=State.STALLED, faults=["camera_lost", "microphone_lost"])
+    assert (report.fault, report.faults) == ("camera_lost", ("camera_lost", "microphone_lost"))
     assert reporter().report(result(State.MEASURING)).fault is None
 
 

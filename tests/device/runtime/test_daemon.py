@@ -308,6 +308,7 @@ def test_both_sources_may_fail_and_the_camera_is_reported_of_first() -> None:
     with live(lambda clock: [MISSING], lambda clock: [MISSING]) as on:
         on.clock.sleep(30)
     assert on.collector.faults in (["camera_missing"], ["microphone_missing", "camera_missing"])
+    assert on.collector.reports[-1].faults == ("camera_missing", "microphone_missing")
     assert on.collector.states == {State.STALLED}
     assert 28 <= len(on.collector.reports) <= 34
 

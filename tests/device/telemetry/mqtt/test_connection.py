@@ -132,7 +132,7 @@ def test_a_wrong_password_is_tried_slowly_and_said_once(caplog: pytest.LogCaptur
     with Babbler(says(bytes([0x20, 3, 0, 0x86, 0]))) as broker, connected(broker.port, backoff):
         wait_until(lambda: broker.visits >= 3)
     assert broker.visits < 8
-    assert [record.levelname for record in caplog.records] == ["ERROR"] and "Check username" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["ERROR"] and "Give username" in caplog.text
 
 
 def test_a_broker_that_lets_in_and_hangs_up_is_not_stormed() -> None:

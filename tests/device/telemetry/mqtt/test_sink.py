@@ -327,6 +327,7 @@ def test_a_wrong_password_is_said_and_the_right_one_is_taken_without_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "pw").write_text("Pa55-false\n")
+    (tmp_path / "pw").chmod(0o600)
     with (
         with_password(tmp_path / "broker") as broker,
         sink_on(broker.port, tmp_path, username="me", password_file="pw") as sink,
