@@ -218,7 +218,7 @@ def test_the_old_models_measure_as_before(
 ) -> None:
     monkeypatch.setenv(STATE_VARIABLE, str(state))
     before = measured(capsys)
-    assert before["state"] == "measuring"
+    assert before["state"] == "measuring", before
     for fault in (f"flipped bit in {LIPS}", "missing manifest", "another key", "a model that kills"):
         assert install_spoilt(fault, keys, tmp_path / fault) == 4
         assert measured(capsys) == before
