@@ -31,10 +31,14 @@ QUICK    := tests/device/features tests/device/sync tests/device/towers tests/te
 ESPEAK_FOUND = $(PY) -c 'import ctypes; ctypes.CDLL("libespeak-ng.so.1")' 2>/dev/null
 SSH_KEYGEN_FOUND = command -v ssh-keygen >/dev/null
 # Tests that need one of these are left out without it. Some packages start servers, so only build machines get them.
-WANTED_PROGRAMS := sshd ssh rsync mosquitto mosquitto_sub openssl shellcheck
-WANTED_PACKAGES := openssh-server openssh-client rsync mosquitto mosquitto-clients openssl shellcheck
+WANTED_PROGRAMS := sshd ssh rsync mosquitto mosquitto_sub openssl shellcheck ffmpeg
+WANTED_PACKAGES := openssh-server openssh-client rsync mosquitto mosquitto-clients openssl shellcheck ffmpeg
 MISSING_PROGRAMS = $$(PATH="$$PATH:/usr/sbin"; for program in $(WANTED_PROGRAMS); do \
 	command -v $$program >/dev/null || printf ' %s' $$program; done)
+
+# A real RTSP server, for Debian's own Python; only build machines get it.
+RTSP_FOUND = /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null
+RTSP_PACKAGES = gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -162,6 +166,7 @@ test-packages: $(TEST_SET)
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
 	@[ -z "$$CI" ] || [ -z "$(MISSING_PROGRAMS)" ] || { $(call apt_install,$(WANTED_PACKAGES)); }
+	@[ -z "$$CI" ] || $(RTSP_FOUND) || { $(call apt_install,$(RTSP_PACKAGES)); }
 	@missing="$(MISSING_PROGRAMS)"; [ -z "$$missing" ] \
 		|| echo "avdrift: leaving out the tests that need$$missing (Debian: apt-get install $(WANTED_PACKAGES))" >&2
 

@@ -1,6 +1,7 @@
-"""An RTSP server by GStreamer, for the system's Python: `rtsp_server.py PORT FILE [USER PASSWORD]`.
+"""An RTSP server by GStreamer, for the system's Python: `rtsp_server.py PORT FILE yes|no [USER PASSWORD]`.
 
 FILE is Matroska with H.264 and PCM, played from its beginning to each client that comes to /talk.
+yes: with sender reports.
 """
 
 import sys
@@ -19,13 +20,14 @@ PIPELINE = (
 )
 
 
-def main(port: str, path: str, *login: str) -> None:
+def main(port: str, path: str, reports: str, *login: str) -> None:
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address("127.0.0.1")
     server.set_service(port)
     factory = GstRtspServer.RTSPMediaFactory()
     factory.set_launch(PIPELINE.format(path))
+    factory.set_enable_rtcp(reports == "yes")
     if login:
         auth, token = GstRtspServer.RTSPAuth(), GstRtspServer.RTSPToken()
         token.set_string("media.factory.role", "user")

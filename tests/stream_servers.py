@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -144,9 +145,11 @@ def srt(path: Path, passphrase: str = "") -> Iterator[str]:
 
 
 @contextmanager
-def rtsp(path: Path, *login: str, port: int = 0) -> Iterator[str]:
-    port = port or free_port()
-    with running(SYSTEM_PYTHON, Path(__file__).with_name("rtsp_server.py"), str(port), path, *login, ready="ready"):
+def rtsp(path: Path, *login: str, port: int = 0, reports: bool = True) -> Iterator[str]:
+    """reports: whether it sends RTCP sender reports."""
+    script, port = Path(__file__).with_name("rtsp_server.py"), port or free_port()
+    asked = "yes" if reports else "no"
+    with running(SYSTEM_PYTHON, script, str(port), path, asked, *login, ready="ready"):
         yield f"rtsp://127.0.0.1:{port}/talk"
 
 
@@ -166,20 +169,22 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 
 @contextmanager
-def http(folder: Path) -> Iterator[str]:
-    with serving(functools.partial(_Quiet, directory=str(folder))) as url:
+def http(folder: Path, tls: ssl.SSLContext | None = None) -> Iterator[str]:
+    with serving(functools.partial(_Quiet, directory=str(folder)), tls) as url:
         yield url
 
 
 @contextmanager
-def serving(handler: object) -> Iterator[str]:
+def serving(handler: object, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """HTTP on loopback."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)  # type: ignore[arg-type]
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

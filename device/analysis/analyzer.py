@@ -133,7 +133,8 @@ class Analyzer:
             self.faces = crop.faces
             grid, lips = self._lips.get(crop.face_id) or self._begin_face(crop)
             parts += [(crop.face_id, part) for part in lips.push(*grid.push(crop))]
-        yield from self._evidence.push_faces(parts, ended)
+        if parts or ended:
+            yield from self._evidence.push_faces(parts, ended)
 
     def _begin_face(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
         # A block of sound completes the candidates of lips this much older: the block of their last negatives ends

@@ -16,7 +16,7 @@ from device.analysis.offset_tracker import MEASURING_CONFIDENCE, SURELY_MOVING, 
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
-from device.capture.file import FileSource
+from device.capture.file import FileSource, in_bursts
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
@@ -186,7 +186,7 @@ def measure_timeline(
     begin_ns = end_ns = None
     heard = heard or listen(path, AS_PLAYED)
     with FileSource(path, which=heard.which) as source:
-        for item in source:
+        for item in in_bursts(source):
             if whole is None and isinstance(item, Frame):
                 whole = _Whole(analyzer, item.t_ns)
                 bins = Bins(size, item.t_ns)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.config.settings import DEFAULT_SEARCH_MS
+from device.features.chunks import ChunkJoiner
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
 from device.features.face import MIN_SCORE, Face, FaceDetector
 from device.features.logmel import LogMelStream
@@ -78,8 +80,8 @@ class Chain:
             pass
 
     def features(self) -> list[Ticks]:
-        mel, speech, parts = LogMelStream(), SpeechStream(), []
-        for chunk in self._chunks:
+        mel, speech, sound, parts = LogMelStream(), SpeechStream(), ChunkJoiner(), list[Ticks]()
+        for chunk in chain(chain.from_iterable(map(sound.push, self._chunks)), sound.finish()):
             speech.push(chunk)
             tick, rows = mel.push(chunk)
             parts.append((tick, rows, np.ones(len(rows), np.bool_)))
@@ -115,11 +117,11 @@ class Chain:
         return products + sum(counts) * (2 * self._search_ticks + 1) * self._head_macs
 
     def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:
-        tracker, grid = MouthTracker(detector, max_faces=1), LipGrid()
+        tracker, grid = MouthTracker(detector), LipGrid()
         for frame in self._frames:
-            for (crop,) in tracker.push(frame):
+            for crop, *_ in tracker.push(frame):
                 yield grid.push(crop)
-        for (crop,) in tracker.finish():
+        for crop, *_ in tracker.finish():
             yield grid.push(crop)
 
 

@@ -206,7 +206,9 @@ class AudioTrack:
     def _resample(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:
         assert self._resampler is not None
         for block in self._resampler.resample(frame):
-            samples = np.nan_to_num(block.to_ndarray()[0].astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+            samples = np.frombuffer(memoryview(block.planes[0]), np.float32, block.samples).copy()
+            if not np.isfinite(samples).all():
+                np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
             run_ns = self._run_count * NS_PER_S // self._rate_hz
             t_ns = self._clock.start_ns + run_ns + round(self._clock.lean_ns)
             self._run_count += len(samples)

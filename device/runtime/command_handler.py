@@ -173,7 +173,7 @@ class Operator:
 
     def _take_rig(self, recalibration: Recalibration) -> dict[str, object]:
         devices = {reader.part: reader.device or reader.part for reader in self.readers}
-        camera, microphone = (devices.get(part, part) for part in ("camera", "microphone"))
+        camera, microphone = (devices.get(part) or devices.get("stream") or part for part in ("camera", "microphone"))
         rig = recalibration.found(camera, microphone, time.time_ns() // NS_PER_MS)
         self._rigs.store(rig)
         return self._change_rig(rig)

@@ -51,7 +51,7 @@ class Status:
     def take_rig(self, rig: Rig | None) -> None:
         """Take this rig's own offset off the reports, if these are its camera and its microphone."""
         self._rig = rig
-        camera, microphone = self._devices.get("camera"), self._devices.get("microphone")
+        camera, microphone = self._named("camera"), self._named("microphone")
         fits = rig is not None and applies(rig, camera or rig.camera, microphone or rig.microphone)
         if rig is not None and not fits:
             _log.warning(
@@ -70,12 +70,16 @@ class Status:
                 model=core.bundle.label,
                 model_digest=core.bundle.digest,
                 profile=core.reporter.profile,
-                camera=self._devices.get("camera"),
-                microphone=self._devices.get("microphone"),
+                camera=self._named("camera"),
+                microphone=self._named("microphone"),
                 bias_ms=rig.bias_ms if rig else None,
                 bias_std_ms=rig.bias_std_ms if rig else None,
             )
         )
+
+    def _named(self, part: str) -> str | None:
+        """As the open source calls it; a stream is both."""
+        return self._devices.get(part) or self._devices.get("stream")
 
     def _publish_health(self) -> None:
         core = self._core

@@ -50,7 +50,7 @@ def _outer_pid(m: Machine) -> int:
 
 
 CHECKS: tuple[Callable[[Machine], str], ...] = (
-    installing.check_install, check_running, sandbox.check_hardened, sandbox.check_sandbox,
+    installing.check_install, check_running, installing.check_instance, sandbox.check_hardened, sandbox.check_sandbox,
     breaking.check_killed, breaking.check_stopped, breaking.check_memory, breaking.check_full_disk,
     breaking.check_read_only, breaking.check_permissions, breaking.check_configuration, breaking.check_reload,
     breaking.check_models, deploying.check_deploy, breaking.check_without_devices, breaking.check_reboot,

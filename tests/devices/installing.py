@@ -6,7 +6,7 @@ import hashlib
 import re
 import time
 
-from tests.devices.nspawn import Machine
+from tests.devices.nspawn import Machine, wait_until
 from tests.devices.service import CLONE, CONFIG, NUMBER, RELEASES, SETTINGS, STATE, measuring, pid, shown, within_limit
 
 
@@ -44,6 +44,26 @@ def check_install(m: Machine) -> str:
     left = [name for name in ("build", "avdrift.egg-info", ".venv") if (m.path(CLONE) / name).exists()]
     assert not left, f"left in the clone: {left}"
     return f"{took_s:.0f} s, {size_mb} MB"
+
+
+def check_instance(m: Machine) -> str:
+    """Another one beside it, with a configuration, a state folder and a name of its own; and its removal."""
+    m.run(f"{CLONE}/systemd/install.sh", "--instance", "studio-2")
+    config = "/etc/avdrift/studio-2.toml"
+    assert 'node = "studio-2"' in m.path(config).read_text()
+    m.write(config, SETTINGS)
+    before = pid(m)
+    m.run("systemctl", "start", "avdrift@studio-2")
+
+    def status() -> str:
+        return m.run("systemctl", "show", "-p", "StatusText", "--value", "avdrift@studio-2").stdout
+
+    took_s = wait_until(lambda: NUMBER.search(status()) is not None, 90, "a number of the instance")
+    assert m.path(f"{STATE}/instances/studio-2").is_dir() and pid(m) == before
+    m.run(f"{CLONE}/systemd/install.sh", "--remove-instance", "studio-2")
+    assert m.run("systemctl", "show", "-p", "ActiveState", "--value", "avdrift@studio-2").stdout.strip() == "inactive"
+    assert pid(m) == before
+    return f"measuring after {took_s:.0f} s beside the first one, which went on"
 
 
 def check_upgrade(m: Machine) -> str:

@@ -22,7 +22,7 @@ from statistics import mean
 from device.config.settings import PageSettings
 from device.page.token import read_token, token_file
 from tests.device.page.served import free_port
-from tests.devices.held_to_a_pi4 import PI4_MMAC_PER_MS, SERVER_MMAC_PER_MS, run
+from tests.devices.held_to_a_board import BOARDS, SERVER_MMAC_PER_MS, run
 
 KINDS = ("without", "closed", "open")
 MAX_MORE, MAX_LATER_MS, MAX_MORE_MB = 0.08, 50.0, 25.0
@@ -72,7 +72,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="of the recording (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=2, help="of all three (default: %(default)s)")
     options = parser.parse_args()
-    share = PI4_MMAC_PER_MS / options.mmac_per_ms
+    share = BOARDS["pi4"].mmac_per_ms / options.mmac_per_ms
     found: dict[str, list[dict[str, float]]] = {kind: [] for kind in KINDS}
     for _ in range(options.turns):
         for kind in KINDS:

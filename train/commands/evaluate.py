@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
-from device.errors import UsageError
+from device.errors import InputFormatError, UsageError
 from device.features.model_download import require_face_model
 from train.commands.shared import shards_parser
 from train.files import check_parent, make_folder, write_all
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
+_LEAST_SURE = 0.2  # share of the clips that models must be sure of to have learnt anything
 _SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
 
 
@@ -123,6 +124,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     # The truth of a clip that is itself unsure would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
     sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
+    _require_learnt(str(options.run or options.bundle), len(sure), len(clips))
     found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
     calibration = replace(
         found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
@@ -130,6 +132,14 @@ def _calibrate(options: argparse.Namespace) -> int:
     options.out.write_text(json.dumps(calibration.to_dict(), indent=1), encoding="utf-8")
     print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
     return 0
+
+
+def _require_learnt(where: str, sure: int, clips: int) -> None:
+    """Raises InputFormatError where models, and not their clips, are the reason that nothing can be fitted."""
+    if sure <= _LEAST_SURE * clips:
+        what = f"these models are sure of the offset of {sure} of {clips} clips: they have not learnt enough"
+        remedy = "Train with more batches or more clips, or begin as the built-in models (recipe adapt)"
+        raise InputFormatError(what, where=where, remedy=remedy)
 
 
 def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:

@@ -14,10 +14,10 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.commands.shared import shards_parser
+from train.commands.shared import require_beam, shards_parser
 from train.files import check_parent, make_folder
 from train.fit.options import add_fit_options, fit_config
-from train.models.backend import make_deterministic, require_keras
+from train.models.backend import make_deterministic, require_keras, require_tensorboard
 from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:
@@ -74,7 +74,10 @@ def add_make_commands(
         "--teacher", type=Path, action="append", default=[], metavar="RUN",
         help="a finished run of towers: begin as the first of these, and learn what they think on average",
     )  # fmt: skip
-    fit.add_argument("--start", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers")
+    fit.add_argument(
+        "--from-bundle", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers"
+    )
+    fit.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard logs, of towers only")
     if command in _TRAINING:
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in KINDS else "towers")
@@ -107,11 +110,9 @@ def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     if options.jobs:
         remedy = "Give --direct_num_workers, or what the runner has in its place"
         raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
-    try:
-        from train.data.prepare_beam import prepare_with_beam
-    except ImportError as error:
-        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
-        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+    require_beam()
+    from train.data.prepare_beam import prepare_with_beam
+
     prepare_with_beam(options.clips, options.out, of_beam)
     return 0
 
@@ -147,14 +148,16 @@ def _fit(options: argparse.Namespace) -> int:
     if options.teacher and options.model != "towers":
         what = f"only towers, not {options.model}, learn from others"
         raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
-    if options.start and (options.teacher or options.model != "towers"):
-        what, remedy = "a bundle is a start for towers without other teachers", "Leave out --start, or the other option"
-        raise UsageError(what, where="--start", remedy=remedy)
+    if options.from_bundle and (options.teacher or options.model != "towers"):
+        what = "a bundle is a start for towers without other teachers"
+        raise UsageError(what, where="--from-bundle", remedy="Leave it out, or the other option")
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
-    if options.teacher or options.start:  # which were pretrained
+    if options.teacher or options.from_bundle:  # which were pretrained
         config = replace(config, phone_steps=0, shape_steps=0)
+    if options.tensorboard:
+        require_tensorboard()
     make_folder(options.out)
     from train.fit.strategies import workers
 
@@ -168,7 +171,7 @@ def _fit(options: argparse.Namespace) -> int:
     from train.models.provenance import recorded
 
     fit = named(KINDS[options.model].fit)
-    more = [together, options.teacher, options.start] if options.model == "towers" else []
+    more = [together, options.teacher, options.from_bundle, options.tensorboard] if options.model == "towers" else []
     recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
     with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import av
@@ -17,7 +18,7 @@ from device.capture.container import AS_PLAYED, choose_tracks, demuxed
 from device.capture.file import OBJECT_BYTES
 from device.capture.streams.inputs import StreamInput
 from device.capture.streams.sender_reports import SenderReports, stamp_ns
-from device.errors import AvdriftError, StreamError
+from device.errors import StreamError
 
 MAX_WAITING_BYTES = 24_000_000
 _MAX_PACKET_BYTES = 8_000_000  # a key picture in 4K has 2 MB
@@ -51,6 +52,7 @@ class Connection:
             self.video, self.audio = choose_tracks(container, self.name, AS_PLAYED)
             for track in (self.video, self.audio):
                 track.codec_context.thread_count = 1
+                track.codec_context.thread_type = "NONE"
             for other in container.streams:
                 if other.index not in (self.video.index, self.audio.index):
                     other.discard = Discard.all  # renditions that nobody plays would be fetched all the same
@@ -64,42 +66,43 @@ class Connection:
         self._changed = threading.Condition()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
-        self._error: AvdriftError | None = None
-        self._closing = False
-        self._users = 1  # the thread
+        self._end: Callable[[], StreamError] | None = None  # makes what ended it: a kept one would keep all it has seen
+        self.closing = False  # whether somebody has asked for its end
+        self._users, self._freed = 1, False  # the thread
         threading.Thread(target=self._read, name="stream", daemon=True).start()
 
     @property
     def ended(self) -> bool:
         """Whether nothing more will come, but for what waits."""
-        return self._error is not None or self._closing
+        return self._end is not None or self.closing
 
     def take(self, within_s: float) -> Arrived | None:
         """The next packet; None where none comes in time. Raises what ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
-            if self._waiting and not self._closing:
+            if self._waiting and not self.closing:
                 arrived = self._waiting.popleft()
                 self._waiting_bytes -= arrived.packet.size + OBJECT_BYTES
                 self._changed.notify_all()
                 return arrived
             if self.ended:
-                raise self._error or _lost(self.name, "closed")
+                raise self._end() if self._end else _ended(self.name, "closed")
             return None
 
     def rest(self, until_ns: int) -> bool:
         """Wait for a time of the monotonic clock; False where the connection is being closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
-            return not self._closing
+            self._changed.wait_for(lambda: self.closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
+            return not self.closing
 
     def close(self) -> None:
         """End it soon, at the latest when a read has timed out; from any thread."""
         with self._changed:
-            self._closing = True
+            self.closing = True
             self._waiting.clear()
             self._changed.notify_all()
         self._opened.close()
+        self._free()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -112,28 +115,32 @@ class Connection:
             self._let_go()
 
     def _let_go(self) -> None:
-        """The last one closes the container: what FFmpeg frees then, nobody may touch any more."""
         with self._changed:
             self._users -= 1
-            last = self._users == 0
-        if last:
+        self._free()
+
+    def _free(self) -> None:
+        """Close the container, once nobody uses it: what FFmpeg frees then may not be touched any more."""
+        with self._changed:
+            free = self.closing and not self._users and not self._freed
+            self._freed = self._freed or free
+        if free:
             self._opened.container.close()
-            self._opened.close()
 
     def _read(self) -> None:
-        error: AvdriftError | None = None
+        how, word = "ended", "lost"
         try:
             for packet in demuxed(self._opened.container, self.video, self.audio):
                 if packet.size and not self._give(packet):
                     return
+            word = "ended" if self._opened.over() else "lost"
         except (av.ExitError, TimeoutError):
-            what, remedy = "sends nothing any more", "Check the network, and the program that sends it"
-            error = StreamError(what, where=self.name, remedy=remedy, word="stalled")
-        except (av.FFmpegError, OSError, ValueError) as reason:
-            error = _lost(self.name, f"broke off ({getattr(reason, 'strerror', None) or type(reason).__name__})")
+            how, word = "sends nothing any more", "stalled"
+        except (av.FFmpegError, OSError, ValueError) as error:
+            how = f"broke off ({getattr(error, 'strerror', None) or type(error).__name__})"
         finally:
             with self._changed:
-                self._error = error or _lost(self.name, "ended", "ended" if self._opened.over() else "lost")
+                self._end = partial(_ended, self.name, how, word)
                 self._changed.notify_all()
             self._let_go()
 
@@ -144,8 +151,8 @@ class Connection:
         live, related = self._opened.at_live(), self._reports.related
         arrived = Arrived(packet, stamp_ns(packet), time.monotonic_ns(), live, related)
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self._closing)
-            if self._closing:
+            self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self.closing)
+            if self.closing:
                 return False
             self._waiting.append(arrived)
             self._waiting_bytes += packet.size + OBJECT_BYTES
@@ -153,5 +160,5 @@ class Connection:
             return True
 
 
-def _lost(name: str, how: str, word: str = "lost") -> StreamError:
+def _ended(name: str, how: str, word: str = "lost") -> StreamError:
     return StreamError(how, where=name, remedy="It is opened again by itself; see what its sender says", word=word)

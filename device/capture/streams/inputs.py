@@ -21,6 +21,7 @@ from device.capture.streams.bytes_in import GrowingFile, Pipe
 from device.capture.streams.protocols import (
     OPEN_WITHIN_S,
     READ_WITHIN_S,
+    SEGMENT_WITHIN_S,
     ffmpeg_program,
     options_for,
     spoken_by_ffmpeg,
@@ -82,7 +83,7 @@ class FromAddress:
         scheme = self.address.scheme
         options = options_for(self.address, transport=self.transport, ca_file=self.ca_file)
         if spoken_by_pyav(scheme):
-            timeout = (OPEN_WITHIN_S, READ_WITHIN_S)
+            timeout = (OPEN_WITHIN_S, SEGMENT_WITHIN_S if self.in_segments else READ_WITHIN_S)
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
             return Opened(container, _nothing)
         if scheme not in spoken_by_ffmpeg():

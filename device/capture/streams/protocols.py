@@ -19,6 +19,7 @@ from device.addresses import SCHEMES, Address
 
 OPEN_WITHIN_S = 7.0  # for connecting, and again for finding out what comes
 READ_WITHIN_S = 3.0
+SEGMENT_WITHIN_S = 30.0  # HLS: the next one may come only when it is complete
 _MAX_REDIRECTS = "3"
 _MAX_STREAMS = "64"  # FFmpeg's own is 1000; each takes memory
 _PROBE_BYTES = "5000000"

@@ -25,6 +25,7 @@ import av
 from device.capture.bounds import sound_fits
 from device.capture.file import DEFAULT_MAX_HEIGHT, TELLING_RATE_ERROR
 from device.capture.source import Closing
+from device.capture.streams.beginning import Beginning
 from device.capture.streams.connection import Arrived, Connection
 from device.capture.streams.inputs import StreamInput
 from device.capture.streams.timeline import LATE_NS, StampWatch, Timeline
@@ -33,11 +34,9 @@ from device.errors import StreamError
 from device.records import NS_PER_S, Chunk, Frame
 
 AUDIO_RATE_HZ = 16_000  # of what is measured
-GATHER_NS = NS_PER_S // 2  # of the first packets, for where the stamps lie on the clock
 BEGIN_WITHIN_NS = 3 * NS_PER_S
 SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
 FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key picture
-MAX_APART_NS = 10 * NS_PER_S  # of the two tracks
 _STRAY_NS = 2 * NS_PER_S  # between a picture and the packet that gave it
 _POLL_S = 0.25
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # of one packet; reached within 1.3 s at 25 a second
@@ -57,9 +56,11 @@ class Stream:
 
     def open(self) -> StreamSource:
         """Raises StreamError, InputMissingError and what choosing its tracks raises."""
-        if self._connection is None or self._connection.ended:
-            self._connection = None  # so that a failure leaves none
-            self._connection = Connection(self._source)
+        before, self._connection = self._connection, None
+        if before is not None and before.ended:
+            before.close()
+            before = None
+        self._connection = before or Connection(self._source)
         return StreamSource(self._connection)
 
 
@@ -98,6 +99,8 @@ class StreamSource(Closing):
             try:
                 yield from self._play()
             except StreamError as error:
+                if self._connection.closing:
+                    return
                 self._goes_on = error.word in _GOES_ON
                 raise
 
@@ -127,45 +130,23 @@ class StreamSource(Closing):
 
     def _gathered(self) -> deque[Arrived]:
         """The first packets, from where both tracks are there and belong together."""
-        gathered: deque[Arrived] = deque()
-        newest_ns: dict[int, int] = {}
-        begun_ns = time.monotonic_ns()
-        while True:
-            arrived = self._connection.take(_POLL_S)
+        connection, tracks = self._connection, (self._connection.video.index, self._connection.audio.index)
+        beginning, begun_ns = Beginning(tracks, in_segments=connection.in_segments), time.monotonic_ns()
+        while not beginning.enough:
+            arrived = connection.take(_POLL_S)
             now_ns = time.monotonic_ns()
             if arrived is not None and not arrived.live:
                 begun_ns = now_ns
             elif arrived is not None and arrived.related:
-                if self._jumped(arrived):
-                    gathered.clear()
-                    newest_ns.clear()
-                if arrived.stamp_ns is not None:
-                    newest_ns[arrived.packet.stream.index] = arrived.stamp_ns
-                gathered.append(arrived)
-                self._leave_out_stored(gathered)
-            complete = len(newest_ns) == len(self._stamps)
-            together = complete and max(newest_ns.values()) - min(newest_ns.values()) <= MAX_APART_NS
-            if together and now_ns - gathered[0].at_ns >= GATHER_NS:
-                return gathered
-            if now_ns - begun_ns > BEGIN_WITHIN_NS and not together:
-                raise self._unrelated(complete, related=bool(gathered))
-            if not together and len(gathered) > 1 and now_ns - gathered[0].at_ns > GATHER_NS and complete:
-                gathered.popleft()
+                beginning.add(arrived, jumped=self._jumped(arrived) is not None)
+            if now_ns - begun_ns > BEGIN_WITHIN_NS and not beginning.together:
+                raise self._unrelated(beginning)
+        return beginning.packets
 
-    def _leave_out_stored(self, gathered: deque[Arrived]) -> None:
-        """A server may begin with what it has stored, all at once: of that only the last key picture is needed."""
-        newest, oldest = gathered[-1], gathered[0]
-        if self._connection.in_segments or newest.stamp_ns is None or oldest.stamp_ns is None:
-            return
-        ahead_ns = newest.stamp_ns - oldest.stamp_ns - (newest.at_ns - oldest.at_ns)
-        if newest.packet.is_keyframe and newest.packet.stream is self._connection.video and ahead_ns > LATE_NS // 2:
-            gathered.clear()
-            gathered.append(newest)
-
-    def _unrelated(self, complete: bool, *, related: bool) -> StreamError:
-        if complete:
+    def _unrelated(self, beginning: Beginning) -> StreamError:
+        if beginning.complete:
             return self._ended("jumped", "the time stamps of picture and sound are far from each other")
-        if related:
+        if beginning.packets:
             return self._ended("incomplete", "its picture or its sound is missing")
         what = "no RTCP sender reports yet, without which nobody knows how picture and sound belong together"
         return self._ended("unsynced", what, "Wait; where none ever come, let the camera send them (RTCP, or NTP)")

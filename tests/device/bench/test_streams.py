@@ -20,6 +20,7 @@ def line(**more: object) -> str:
     ("lines", "realtime"),
     [
         ([line(), line(latency_ms=None), line(latency_ms=2000)], True),
+        ([line(), line(video_dropped=1)], True),
         ([line(), line(video_dropped=3)], False),
         ([line(), line(fault="overloaded"), line()], False),
         ([line(latency_ms=6000), line(latency_ms=7000)], False),

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import gc
+import os
+import threading
+import weakref
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
+from device.capture.streams.connection import Connection
+from device.capture.streams.inputs import FromPipe
+from device.capture.streams.source import StreamSource
+from device.errors import StreamError
 from tests.flashes import film
 from tests.stream_faults import BEFORE_S, FAULTS, Encoder, Seen, another_size, apart_ms, jump_back, seen, wrap
 
@@ -47,3 +55,30 @@ def test_jumps_wraps_and_changes_are_named_and_survived() -> None:
 @pytest.mark.slow
 def test_every_scripted_fault_is_named_and_survived() -> None:
     check(script for script in FAULTS if script not in QUICK)
+
+
+def test_a_connection_that_has_ended_is_gone_at_once() -> None:
+    """Not when the collector of cycles comes by: its decoders have threads and megabytes."""
+    film()
+    reading, writing = os.pipe()
+    thread = threading.Thread(target=_play_once, args=(writing,), daemon=True)
+    gc.disable()
+    try:
+        thread.start()
+        connection = Connection(FromPipe(reading))
+        kept = weakref.ref(connection)
+        with pytest.raises(StreamError, match="ended"), StreamSource(connection) as source:
+            for _ in source:
+                continue
+        del connection, source
+        assert kept() is None
+    finally:
+        gc.enable()
+        thread.join()
+        os.close(reading)
+
+
+def _play_once(descriptor: int) -> None:
+    encoder = Encoder(descriptor)
+    encoder.play(2.0, film=film())
+    encoder.close()

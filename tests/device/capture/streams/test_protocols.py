@@ -72,6 +72,14 @@ def test_rtsp_with_a_password(transport: str) -> None:
         assert abs(apart_ms(source)) < APART_MS
 
 
+def test_without_sender_reports_nothing_is_given() -> None:
+    servers.needs_rtsp_server()
+    with servers.rtsp(film(sound="pcm_s16le"), reports=False) as url, opened(FromAddress(parse_address(url))) as items:
+        with pytest.raises(StreamError, match="no RTCP sender reports") as unsynced:
+            next(iter(items))
+        assert unsynced.value.word == "unsynced"
+
+
 @servers.needs_ffmpeg
 def test_the_passphrase_of_srt_is_in_no_process_list() -> None:
     with servers.srt(film(), "a-long-passphrase") as url:

@@ -1,0 +1,72 @@
+"""How a session begins: the first packets, from where picture and sound are both there and belong together. Pure."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from device.capture.streams.connection import Arrived
+from device.records import NS_PER_S
+
+GATHER_NS = NS_PER_S // 2  # of them, for where the stamps lie on the clock
+MAX_APART_NS = 10 * NS_PER_S  # of the two tracks
+MAX_BYTES = 12_000_000  # a pipe or a server may give faster than anything is played
+_STORED_NS = NS_PER_S // 2
+
+
+class Beginning:
+    """Gathers packets in the order in which they came. tracks: indexes of the picture and of the sound.
+
+    in_segments: the stream comes in pieces of seconds, so that what is given at once is not old.
+    """
+
+    def __init__(self, tracks: tuple[int, int], *, in_segments: bool) -> None:
+        self.packets: deque[Arrived] = deque()
+        self._video, self._tracks, self._in_segments = tracks[0], tracks, in_segments
+        self._newest_ns: dict[int, int] = {}
+        self._bytes = 0
+
+    def add(self, arrived: Arrived, *, jumped: bool) -> None:
+        """The next packet. What came before a jump of the stamps is on another clock."""
+        if jumped:
+            self._newest_ns.clear()
+            self._clear()
+        if arrived.stamp_ns is not None:
+            self._newest_ns[arrived.packet.stream.index] = arrived.stamp_ns
+        if self._is_new_after_stored(arrived):
+            self._clear()
+        self.packets.append(arrived)
+        self._bytes += arrived.packet.size
+        while not self.together and (self._bytes > MAX_BYTES or self._gathered_ns > GATHER_NS):
+            self._bytes -= self.packets.popleft().packet.size
+
+    @property
+    def complete(self) -> bool:
+        """Whether both tracks are there."""
+        return len(self._newest_ns) == len(self._tracks)
+
+    @property
+    def together(self) -> bool:
+        """Whether both tracks are there, with stamps that can be of one clock."""
+        newest_ns = self._newest_ns.values()
+        return self.complete and max(newest_ns) - min(newest_ns) <= MAX_APART_NS
+
+    @property
+    def enough(self) -> bool:
+        """Whether a session can begin."""
+        return self.together and (self._gathered_ns >= GATHER_NS or self._bytes > MAX_BYTES)
+
+    @property
+    def _gathered_ns(self) -> int:
+        return self.packets[-1].at_ns - self.packets[0].at_ns if self.packets else 0
+
+    def _is_new_after_stored(self, arrived: Arrived) -> bool:
+        """A server may begin with what it has stored, all at once: of that only the last key picture is needed."""
+        oldest_ns = next((one.stamp_ns for one in self.packets if one.stamp_ns is not None), None)
+        if self._in_segments or oldest_ns is None or arrived.stamp_ns is None:
+            return False
+        ahead_ns = arrived.stamp_ns - oldest_ns - (arrived.at_ns - self.packets[0].at_ns)
+        return arrived.packet.is_keyframe and arrived.packet.stream.index == self._video and ahead_ns > _STORED_NS
+
+    def _clear(self) -> None:
+        self.packets.clear()
+        self._bytes = 0
