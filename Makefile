@@ -105,9 +105,7 @@ lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with th
 outdated: $(TEST_SET) ## print which locked packages are behind
 	@PYTHON=$(PY) tools/outdated.sh
 
-# mutmut is no part of the locked set: nothing else needs it.
 mutants: setup-test ## how many of 200 random mutants of the core the tests kill (half an hour)
-	@$(PIP) install --quiet 'mutmut>=3.8,<4'
 	@$(PY) -m tests.mutants --show
 
 release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of a tagged version, in dist/
