@@ -22,7 +22,7 @@ _KILLED = {"killed", "timeout", "segfault"}
 
 
 def mutmut(*arguments: str) -> str:
-    """What the command prints. It shows its progress on standard error."""
+    """What the command prints, its progress included."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # mutants run side by side
     done = subprocess.run([_MUTMUT, *arguments], cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout
