@@ -7,11 +7,12 @@ decoded, which is damage, or the reason why a file cannot be measured.
 
 from __future__ import annotations
 
+import importlib
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import ModuleType
 
 from device.config.constraints import Range
 from device.errors import InputFormatError, UsageError
@@ -31,6 +32,10 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
     """
     if not MEMORY_MB.takes(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
+    resource = _resource()
+    if resource is None:
+        yield
+        return
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
     # What is reserved and not yet touched, such as the stacks of threads, takes no memory.
@@ -49,8 +54,19 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
 
 def has_room_for(size_bytes: int) -> bool:
     """Whether so much more would stay within the bound, if there is one."""
+    resource = _resource()
+    if resource is None:
+        return True
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return limit == resource.RLIM_INFINITY or _kilobytes("VmData") * _KB + size_bytes <= limit
+
+
+def _resource() -> ModuleType | None:
+    """The module with the kernel's limits; None where the system has none, which is no reason not to measure."""
+    try:
+        return importlib.import_module("resource")
+    except ImportError:
+        return None
 
 
 def too_much(where: str) -> InputFormatError:

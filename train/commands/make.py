@@ -35,23 +35,29 @@ def add_make_commands(
     prepare.set_defaults(work_of=_prepare)
     prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
     prepare.add_argument("out", metavar="OUT", help="folder for the shards")
-    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at a time (default: one per core)")
     prepare.add_argument("--prune", action="store_true", help="delete shards in OUT that no row of clips.csv names")
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
-    clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
+    clean = commands.add_parser(
+        "clean", parents=[shards], help="measure the offset that each training clip has by itself"
+    )
     clean.set_defaults(work_of=_clean)
-    clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
+    clean.add_argument(
+        "--out", type=Path, required=True, metavar="OFFSETS.json", help="file for the offset of each clip"
+    )
     clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
-    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
+    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="table of a first round, for a second one")
     measured_by = clean.add_mutually_exclusive_group(required=True)
-    measured_by.add_argument("--work", type=Path, metavar="DIR", help="for two pairs, each trained on half of them")
+    measured_by.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder for two models, each trained on half of the clips"
+    )
     measured_by.add_argument(
         "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
     )
     clean.add_argument("--absolute", action="store_true", help="count from the bundle's zero, not the clips' median")
-    fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
+    fit = commands.add_parser("fit", parents=[shards], help="train a model; continues where it was interrupted")
     fit.set_defaults(work_of=_fit)
     fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
@@ -69,20 +75,22 @@ def add_make_commands(
         help="a finished run of towers: begin as the first of these, and learn what they think on average",
     )  # fmt: skip
     fit.add_argument(
-        "--from-bundle", type=Path, metavar="BUNDLE", help="begin as these models, and train their last layers"
+        "--from-bundle", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers"
     )
-    fit.add_argument("--tensorboard", type=Path, metavar="DIR", help="logs for TensorBoard, of towers")
+    fit.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard logs, of towers only")
     if command in _TRAINING:
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in KINDS else "towers")
 
-    ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
+    ablation = commands.add_parser(
+        "ablate", parents=[shards], help="train the original direct network, one improvement at a time"
+    )
     ablation.set_defaults(work_of=_ablate)
     ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
     ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
     ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
     ablation.add_argument("--page", type=Path, metavar="FILE.md", help="put the table into this page too")
-    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
+    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows per batch (default: 16)")
 
 
 def _prepare(options: argparse.Namespace) -> int:

@@ -19,7 +19,7 @@ GATE = "gate"  # the stem of the files that it writes
 
 def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Their parsers."""
-    check = commands.add_parser("check", help="what there is in a folder of clips, and what it is enough for")
+    check = commands.add_parser("check", help="list what a folder of clips holds and what it is enough for")
     check.set_defaults(work_of=_check)
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     harvest = commands.add_parser("harvest", help="cut clips out of long recordings: lectures, talks, an archive")
@@ -31,11 +31,15 @@ def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     harvest.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="models that choose (default: built in)")
     harvest.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
     harvest.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
-    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
+    retrain = commands.add_parser(
+        "retrain", help="run the whole training of a configuration file; continues where it stopped"
+    )
     retrain.set_defaults(work_of=_retrain)
     retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="a copy of train/adapt.toml or default.toml")
     retrain.add_argument("--dry-run", action="store_true", help="check the clips, and stop there")
-    gate = commands.add_parser("gate", parents=[shards_parser()], help="a training run beside the models before it")
+    gate = commands.add_parser(
+        "gate", parents=[shards_parser()], help="compare a training run with the models before it"
+    )
     gate.set_defaults(work_of=_gate)
     gate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
     gate.add_argument("--calibration", type=Path, required=True, metavar="FILE.json", help="what calibrate wrote")

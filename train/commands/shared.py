@@ -11,7 +11,7 @@ from device.errors import UsageError
 def shards_parser() -> argparse.ArgumentParser:
     """The parent of all commands that read prepared clips."""
     shards = argparse.ArgumentParser(add_help=False)
-    shards.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="folder that prepare filled")
+    shards.add_argument("shards", type=Path, nargs="+", metavar="SHARDS", help="folder that prepare wrote")
     return shards
 
 
