@@ -32,7 +32,7 @@ class Lines:
 
     def report(self, report: Report) -> None:
         t_s = self.position_s()
-        line = as_json(report) if self._as_json else as_text(report, t_s)
+        line = as_json(report, t_s) if self._as_json else as_text(report, t_s)
         while not (written := self._writer.write(line, _LOOK_S if self.patient() else 0.0)):
             if isinstance(error := self._writer.error, BrokenPipeError):
                 raise error

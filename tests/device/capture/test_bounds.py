@@ -15,7 +15,7 @@ import pytest
 
 from device.capture.bounds import MAX_PIXELS, check_file, sound_fits
 from device.capture.file import FileSource
-from device.errors import CaptureError, InputFormatError
+from device.errors import CaptureError, InputFormatError, InputMissingError
 from device.records import Chunk, Frame
 from tests.recordings import Picture, Sound, write
 
@@ -163,3 +163,10 @@ def test_sound_at_the_slowest_rate_is_read(tmp_path: Path) -> None:
     with FileSource(write(tmp_path / "a.mkv", Picture(), Sound("pcm_s16le", 4_000, "mono"))) as source:
         chunks = [item for item in source if isinstance(item, Chunk)]
         assert source.damaged is None and sum(len(chunk.samples) for chunk in chunks) > 40_000
+
+
+@pytest.mark.parametrize("address", ["rtsp://me:secret@camera/live", "https://host/talk.m3u8", "srt://host:9000"])
+def test_an_address_is_told_what_takes_addresses_without_its_secrets(address: str) -> None:
+    with pytest.raises(InputMissingError, match="run --source") as caught:
+        check_file(Path(address))
+    assert "secret" not in str(caught.value)
