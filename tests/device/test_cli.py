@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -97,7 +99,22 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_installed_command_is_this_one() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    assert scripts["avdrift"] == "device.cli:main"
+    assert scripts["avdrift"] == "device.entry:main"
+
+
+def test_an_interruption_while_the_program_is_loaded_leaves_no_traceback() -> None:
+    code = """
+import sys
+from device.entry import main
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "device.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_replay_prints_one_report_a_line_and_the_summary_beside(capfd: pytest.CaptureFixture[str]) -> None:
