@@ -115,7 +115,7 @@ def test_tensorflow_is_never_a_base_dependency() -> None:
 def test_the_commands_are_the_documented_ones() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {
-        "avdrift": "device.cli:main",
+        "avdrift": "device.entry:main",
         "avdrift-train": "train.cli:main",
         "avdrift-convert": "convert.cli:main",
     }

@@ -17,9 +17,10 @@ _WORDS = {
 }
 
 
-def as_json(report: Report) -> str:
-    """One line, without a line break."""
-    return json.dumps(report.to_dict(), separators=(",", ":"), allow_nan=False)
+def as_json(report: Report, t_s: float | None = None) -> str:
+    """One line, without a line break; of a recording with the place in it, `t_s`."""
+    place = {} if t_s is None else {"t_s": round(t_s, 3)}
+    return json.dumps(report.to_dict() | place, separators=(",", ":"), allow_nan=False)
 
 
 def as_text(report: Report, t_s: float | None) -> str:
