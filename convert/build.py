@@ -7,11 +7,11 @@ Output: `OUT/float32`, `OUT/float16`, `OUT/dynamic` and `OUT/int8`, each a whole
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from convert.card import card_of, read_evaluation, read_object
+from convert.gate import read_gate
 from convert.pack import pack, write_json
 from convert.parity import Parity, compare, require_parity
 from convert.quantize import FORMATS, to_tflite
@@ -20,7 +20,7 @@ from convert.trained import open_run
 from device import __version__
 from device.bundles.bundle import MANIFEST, load_bundle
 from device.errors import InputMissingError, UsageError
-from train.data.shards import load_clips
+from train.data.shards import Clip, load_clips
 from train.evaluation.tracks import Track
 from train.model_card import DEFAULT_CARD, read_card
 from train.models.load import read_calibration
@@ -33,12 +33,15 @@ REFERENCE = "float32"
 def build(
     run: Path, shards: list[Path], out: Path, *, name: str, version: str, calibration: Path | None, example_count: int,
     max_loss: float, card: Path = DEFAULT_CARD, evaluation: Path | None = None, recipe: Path | None = None,
+    gate: Path | None = None,
 ) -> dict[str, FormatReport]:  # fmt: skip
     """Convert, pack, compare. Raises ModelError where a format loses more than `max_loss`; the bundles stay.
 
-    card, evaluation: for the model card, what nobody can measure and what evaluate wrote; recipe: what retrain wrote.
+    card, evaluation: for the model card, what nobody can measure and what evaluate wrote; recipe: what retrain wrote;
+    gate: what gate wrote of this run, without which no device takes the bundle by itself.
     """
     texts, figures = read_card(card), read_evaluation(evaluation) if evaluation else None
+    passage = read_gate(gate, run) if gate else None
     trained = open_run(run)
     training = _describe(run)
     if recipe is not None:
@@ -59,8 +62,8 @@ def build(
     except OSError as error:
         raise UsageError(f"not a folder ({error.strerror})", where=str(out), remedy="Give another --out") from error
     about = {
-        "min_software": __version__, "name": name, "version": version, "calibration": asdict(settings),
-        "training": training, "card": card_of(texts, training, figures),
+        "min_software": __version__, "name": name, "version": version, "calibration": settings.to_dict(),
+        "training": training, "card": card_of(texts, training, figures, _strangers(clips)), "gate": passage,
     }  # fmt: skip
     examples = trained.examples(shown, example_count)
     contents: dict[str, dict[str, bytes]] = {}
@@ -76,19 +79,27 @@ def build(
     draw(reports, out / "parity.png", f"{name} {version}, {len(validation)} validation clips")
     for fmt in FORMATS:
         manifest = json.loads((out / fmt / MANIFEST).read_text(encoding="utf-8"))
-        write_json(out / fmt / MANIFEST, manifest | {"parity": tables[fmt]})
+        # Times differ from build to build; a manifest does not, so that the same data make the same bundle.
+        parity = {key: value for key, value in tables[fmt].items() if key != "latency_ratio"}
+        write_json(out / fmt / MANIFEST, manifest | {"parity": parity})
     require_parity({fmt: parity.worst_loss for fmt, parity in parities.items()}, max_loss, where=str(out))
     return reports
+
+
+def _strangers(clips: list[Clip]) -> tuple[int, int]:
+    """Validation speakers who are not trained on, and all of them."""
+    trained, valid = ({clip.speaker for clip in clips if clip.split == split} for split in ("train", "valid"))
+    return len(valid - trained), len(valid)
 
 
 def _describe(run: Path) -> dict[str, Any]:
     """For the manifest: what `fit` wrote down of its data, its configuration and where both come from; or null."""
     remedy = "Give the folder that fit wrote"
 
-    def told(file: str) -> dict[str, Any] | None:
+    def read(file: str) -> dict[str, Any] | None:
         return read_object(run / file, remedy) if (run / file).is_file() else None
 
-    provenance = told(PROVENANCE)
+    provenance = read(PROVENANCE)
     return {
-        "data": told("data.json"), "config": told("config.json"), "provenance": provenance and summary(provenance),
+        "data": read("data.json"), "config": read("config.json"), "provenance": provenance and summary(provenance),
     }  # fmt: skip

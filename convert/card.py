@@ -22,6 +22,11 @@ from train.model_card import CardTexts
 CARD_SCHEMA = 1
 _OWN_TRUTH = "by the same towers"
 _NOT_STATED = "not stated"
+NOT_MEASURED = (
+    "Not measured for these models: faces turned away, small or half hidden, loud noise, reverberation, beards, "
+    "singing, music under the voice, languages that they have not heard."
+)
+_PLAIN = 0.95  # share of right windows below which a length is named
 # Whose answers the networks learn too, by the settings that say how much of them.
 _TEACHERS = {
     "MediaPipe's face mesh (Apache-2.0), of the shapes of lips": ("shape_steps", "shape_weight"),
@@ -30,11 +35,17 @@ _TEACHERS = {
 
 
 def card_of(
-    texts: CardTexts, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None
+    texts: CardTexts, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None,
+    strangers: tuple[int, int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """For a manifest with this part `training`; `evaluation`: what evaluate wrote, None where it did not."""
+    """For a manifest with this part `training`; `evaluation`: what evaluate wrote, None where it did not.
+
+    strangers: validation speakers who were not trained on, and all of them; None where that is unknown.
+    """
     said = asdict(texts)
     terms, config = said.pop("terms"), training.get("config") or {}
+    said["measured_on"] = said["measured_on"] or _measured_on(strangers)
+    said["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *said["may_fail"], NOT_MEASURED]
     corpora = {
         name: {"terms": terms.get(name, _NOT_STATED), **figures}
         for name, figures in (training.get("data") or {}).items()
@@ -42,6 +53,27 @@ def card_of(
     taught_by = [teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for key in keys)]
     measured = evaluation and _measured(evaluation)
     return {"schema": CARD_SCHEMA, **said, "taught_by": taught_by, "corpora": corpora, "measured": measured}
+
+
+def _measured_on(strangers: tuple[int, int] | None) -> str:
+    if strangers is None:
+        return "Clips of the split `valid`."
+    new, all_ = strangers
+    return f"Clips of the split `valid`; {new} of its {all_} speakers were not trained on."
+
+
+def limits(measured: Mapping[str, Any]) -> Iterator[str]:
+    """Sentences on where models may fail, each made of a figure of their own evaluation."""
+    wide = [row for row in measured["windows"] if row["search_ms"] == max(w["search_ms"] for w in measured["windows"])]
+    for row in wide:
+        if row["within_frame"] is not None and row["within_frame"] < _PLAIN:
+            right, numbered = (_percent(row[key]) for key in ("within_frame", "reported"))
+            length = f"Windows of {row['window_s']:g} s by themselves"
+            yield f"{length}: {right} % of {row['windows']} are right, {numbered} % have a number."
+    for case in measured["hopeless"]:
+        if case["numbered"] > 0:
+            share, kind = _percent(case["numbered"]), case["kind"].capitalize()
+            yield f"{kind}: {share} % of {case['windows']} windows of {case['window_s']:g} s have a number, wrongly."
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
@@ -102,9 +134,12 @@ def write_card(
     path = bundle / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
     training = manifest.get("training") or {}
-    card = card_of(texts, training, evaluation)
-    if evaluation is None:
-        card["measured"] = (manifest.get("card") or {}).get("measured")
+    card, before = card_of(texts, training, evaluation), manifest.get("card") or {}
+    if evaluation is None and (measured := before.get("measured")):
+        card["measured"] = measured
+        card["may_fail"] = [*limits(measured), *card["may_fail"]]
+    if not texts.measured_on and before.get("measured_on"):
+        card["measured_on"] = before["measured_on"]
     if provenance is not None:
         training = training | {"provenance": dict(provenance)}
     write_json(path, manifest | {"training": training, "card": card})
@@ -185,22 +220,24 @@ def _percent(share: float | None) -> str:
 
 
 def _made(training: Mapping[str, Any]) -> Iterator[str]:
-    told = training.get("provenance")
-    if not told:
+    provenance = training.get("provenance")
+    if not provenance:
         yield "Not recorded."
         return
-    if note := told.get("note"):
+    if note := provenance.get("note"):
         yield str(note)
-    if teachers := told.get("teachers"):
+    if teachers := provenance.get("teachers"):
         yield "It learnt what these trainings think on average, and began as the first of them: " + "; ".join(
             f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
         ) + "."  # fmt: skip
-    if "versions" in told:
-        versions = ", ".join(f"{name} {value}" for name, value in told["versions"].items() if value is not None)
-        sessions = told["sessions"]
-        yield f"Seed {told['seed']}; {versions}; {told['machine']['arch']}; from {sessions[0]['began']} " \
-              f"to {sessions[-1]['ended']}, in {len(sessions)} session{'s' if len(sessions) > 1 else ''}."  # fmt: skip
-        shards = "; ".join(f"{folder['count']} shards `{folder['sha256']}`" for folder in told["data"]["shards"])
+    if "versions" in provenance:
+        versions = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items() if value is not None)
+        when = ""
+        if sessions := provenance.get("sessions"):  # of older bundles
+            count = f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}"
+            when = f"; from {sessions[0]['began']} to {sessions[-1]['ended']}, in {count}"
+        yield f"Seed {provenance['seed']}; {versions}; {provenance['machine']['arch']}{when}."
+        shards = "; ".join(f"{folder['count']} shards `{folder['sha256']}`" for folder in provenance["data"]["shards"])
         yield f"Data, as SHA-256: {shards}."
 
 

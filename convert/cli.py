@@ -12,13 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from convert.canary import deploy_by_canary
 from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.gate import accept
 from convert.kinds import KINDS
 from convert.remote import SERVICE, Access
 from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.gate import require_gate
 from device.bundles.signature import sign
 from device.commands.guard import guarded
+from device.commands.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow
@@ -39,9 +43,11 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("--card", type=Path, default=DEFAULT_CARD, help="what nobody can measure (train/card.toml)")
     build.add_argument("--evaluation", type=Path, metavar="FILE.json", help="what avdrift-train evaluate has written")
     build.add_argument("--recipe", type=Path, metavar="FILE.json", help="what avdrift-train retrain has written")
+    build.add_argument("--gate", type=Path, metavar="FILE.json", help="what avdrift-train gate has written of this run")
     card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
     card.add_argument("bundle", type=Path)
     card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    card.add_argument("--force", action="store_true", help="let --page overwrite a file that is no Markdown")
     card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
     card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
     card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
@@ -50,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
     signed.add_argument("bundle", type=Path)
     signed.add_argument("--key", type=Path, required=True, help="private key that ssh-keygen -t ed25519 has made")
+    signed.add_argument("--accept-worse", action="store_true", help="answer for models that their gate did not pass")
     _add_deploy(commands)
     return parser
 
@@ -62,16 +69,27 @@ def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
     sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
     called = sent.add_mutually_exclusive_group()
-    called.add_argument("--remote", metavar="COMMAND", default="avdrift", help="avdrift there (default: avdrift)")
+    called.add_argument(
+        "--remote", metavar="COMMAND", type=_words, default="avdrift", help="avdrift there (default: avdrift)"
+    )
     called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
     sent.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
         help=f"how long to wait for the trials' verdict; 0: not at all ({TIMEOUT_S:g})",
     )  # fmt: skip
+    sent.add_argument("--canary", type=_count, metavar="N", help="on N hosts first, on the others once they pass")
     sent.add_argument("--allow-unsigned", action="store_true", help="as of avdrift model install")
     sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
+    sent.add_argument("--accept-worse", action="store_true", help="as of avdrift model install")
     sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
     sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+
+
+def _words(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
 
 
 def _seconds(text: str) -> float:
@@ -97,9 +115,13 @@ def _share(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
+    return guarded("avdrift-convert", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {"build": _build, "card": _card, "verify": _verify, "sign": _sign, "deploy": _deploy}
-    return guarded("avdrift-convert", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -122,6 +144,7 @@ def _card(options: argparse.Namespace) -> int:
             manifest = _checked(options.bundle).manifest
         shown = page(manifest)
         if options.page:
+            check_output(options.page, (b"#", b"<!--"), force=options.force)
             options.page.write_text(shown, encoding="utf-8")
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
@@ -135,24 +158,32 @@ def _checked(folder: Path) -> Bundle:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    _checked(options.bundle)  # nobody should vouch for what no device would load
+    manifest = _checked(options.bundle).manifest  # nobody should vouch for what no device would load
+    if options.accept_worse:
+        accept(options.bundle, manifest)
+    else:
+        require_gate(manifest, str(options.bundle))
     print(sign(options.bundle, options.key))
     return 0
 
 
 def _deploy(options: argparse.Namespace) -> int:
     hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
-    command = SERVICE if options.service else tuple(shlex.split(options.remote))
+    command = SERVICE if options.service else options.remote
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
-        timeout_s=options.timeout, dry_run=options.dry_run,
+        accept_worse=options.accept_worse, timeout_s=options.timeout, dry_run=options.dry_run,
     )  # fmt: skip
 
-    def tell(host: str, words: str) -> None:
+    def report(host: str, words: str) -> None:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    outcomes = deploy(hosts, job, Access(command, options.key, options.ssh_config), tell)
+    access = Access(command, options.key, options.ssh_config)
+    if options.canary:
+        outcomes = deploy_by_canary(hosts, options.canary, job, access, report)
+    else:
+        outcomes = deploy(hosts, job, access, report)
     print("\n".join(json.dumps(asdict(outcome)) for outcome in outcomes) if options.json else table(outcomes))
     return exit_code(outcomes)
 
@@ -165,7 +196,7 @@ def _build(options: argparse.Namespace) -> int:
     reports = build(
         options.run, options.shards, options.out, name=options.name, version=options.model_version,
         calibration=options.calibration, example_count=options.examples, max_loss=options.max_loss, card=options.card,
-        evaluation=options.evaluation, recipe=options.recipe,
+        evaluation=options.evaluation, recipe=options.recipe, gate=options.gate,
     )  # fmt: skip
     for fmt, report in reports.items():
         print(json.dumps({"format": fmt} | report.to_dict()))

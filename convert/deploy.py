@@ -9,16 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from convert.remote import Access, Remote, checked_host
+from convert.remote import Access, Remote, RemoteModel, checked_host
 from device.bundles.bundle import Bundle, load_bundle
+from device.bundles.gate import require_gate
 from device.bundles.signature import is_signed
-from device.bundles.trial import Standing
-from device.errors import AvdriftError, ModelError, ModelSignatureError, UsageError
+from device.bundles.trial import TrialState
+from device.errors import AvdriftError, ModelError, ModelSignatureError, TransportError, UsageError
 
 TIMEOUT_S = 900.0  # of the wait for a verdict
 _MAX_AT_ONCE = 16
@@ -49,15 +49,19 @@ class Outcome:
 
 
 def plan(
-    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, timeout_s: float = TIMEOUT_S,
-    dry_run: bool = False,
+    folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False,
+    timeout_s: float = TIMEOUT_S, dry_run: bool = False,
 ) -> Job:  # fmt: skip
     """A bundle that is whole here. Raises ModelError before any device is touched."""
     bundle = load_bundle(folder)
     if not (is_signed(folder) or allow_unsigned):
         remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
         raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
-    given = {"--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade}
+    if not accept_worse:
+        require_gate(bundle.manifest, str(folder))
+    given = {
+        "--allow-unsigned": allow_unsigned, "--allow-downgrade": allow_downgrade, "--accept-worse": accept_worse,
+    }  # fmt: skip
     return Job(folder, bundle, tuple(name for name, on in given.items() if on), timeout_s, dry_run)
 
 
@@ -77,15 +81,15 @@ def read_hosts(given: Sequence[str], inventory: Path | None) -> list[str]:
     return found
 
 
-def deploy(hosts: Sequence[str], job: Job, access: Access, tell: Callable[[str, str], None]) -> list[Outcome]:
-    """All hosts, at most 16 at a time; `tell` gets host and words as it goes on, from several threads.
+def deploy(hosts: Sequence[str], job: Job, access: Access, report: Callable[[str, str], None]) -> list[Outcome]:
+    """All hosts, at most 16 at a time; `report` gets host and words as it goes on, from several threads.
 
     An interrupt ends the waiting; what has begun to be copied or installed is brought to its end.
     """
     stopped = threading.Event()
     with ThreadPoolExecutor(min(len(hosts), _MAX_AT_ONCE)) as pool:
         try:
-            work = [pool.submit(_deploy, host, job, access, partial(tell, host), stopped) for host in hosts]
+            work = [pool.submit(_deploy, host, job, access, partial(report, host), stopped) for host in hosts]
             return [each.result() for each in work]
         except KeyboardInterrupt:
             stopped.set()
@@ -104,69 +108,79 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(f"{each.host:{hosts}}  {each.result:{results}}  {each.about}".rstrip() for each in outcomes)
 
 
-def _deploy(host: str, job: Job, access: Access, tell: Callable[[str], None], stopped: threading.Event) -> Outcome:
+def _deploy(host: str, job: Job, access: Access, report: Callable[[str], None], stopped: threading.Event) -> Outcome:
     try:
         remote = Remote(host, access)
-        tell("connecting")
-        before = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), None)
-        used = f"{before['name']} {before['version']} {before['digest'][:12]}" if before else "built-in models"
+        report("connecting")
+        used = next((model.label for model in remote.models() if model.current), "built-in models")
         if job.dry_run:
             return Outcome(host, _PLANNED, f"{job.bundle.label} in place of {used}")
-        _install(remote, job, tell)
+        _install(remote, job, report)
         if not job.timeout_s:
             return Outcome(host, _INSTALLED, f"before: {used}")
-        return _verdict(remote, job, tell, stopped)
+        return _verdict(remote, job, report, stopped)
     except AvdriftError as error:
         return Outcome(host, _FAILED, str(error), error.exit_code)
+    except Exception as error:  # whatever one device does, the others have their rows
+        return Outcome(host, _FAILED, f"unexpected {type(error).__name__}: {error}", TransportError.exit_code)
 
 
-def _install(remote: Remote, job: Job, tell: Callable[[str], None]) -> None:
+def _install(remote: Remote, job: Job, report: Callable[[str], None]) -> None:
     folder = remote.make_folder()
     try:
-        tell("copying")
+        report("copying")
         remote.copy(job.folder, f"{folder}/bundle")
-        tell("installing")
+        report("installing")
         remote.avdrift("model", "install", "--activate", "--json", *job.options, f"{folder}/bundle")
     finally:
         remote.remove_folder(folder)
 
 
-def _verdict(remote: Remote, job: Job, tell: Callable[[str], None], stopped: threading.Event) -> Outcome:
+def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: threading.Event) -> Outcome:
     """Ask until the trial is over, or somebody has waited long enough."""
-    begun_s, failures, told = time.monotonic(), "", ""
+    begun_s, failures, shown = time.monotonic(), "", ""
     while True:
         passed_s = time.monotonic() - begun_s
         try:
-            entry, failures = _entry(remote, job.bundle.digest), ""
-            outcome = _outcome(remote.host, entry, passed_s)
-            words = f"{entry.get('trial')}: {entry.get('trial_about')}"
+            model, failures = next((each for each in remote.models() if each.digest == job.bundle.digest), None), ""
+            outcome = _outcome(remote.host, model, passed_s)
+            words = f"{model.trial}: {model.trial_about}" if model else ""
         except AvdriftError as error:  # a network comes back
             outcome, words, failures = None, str(error), f" ({error})"
         if outcome is not None:
-            return outcome
+            return with_record(remote, outcome, job.bundle.digest)
         if passed_s > job.timeout_s or stopped.is_set():
             about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
-            return Outcome(remote.host, Standing.ON_TRIAL.value, about, ModelError.exit_code)
-        if words != told:
-            tell(told := words)
+            return Outcome(remote.host, TrialState.ON_TRIAL.value, about, ModelError.exit_code)
+        if words != shown:
+            report(shown := words)
         stopped.wait(_POLL_S)
 
 
-def _entry(remote: Remote, digest: str) -> dict[str, Any]:
-    return next((e for e in remote.avdrift("model", "list", "--json") if e["digest"] == digest), {})
+def with_record(remote: Remote, outcome: Outcome, digest: str) -> Outcome:
+    """With how the models have done there, where the avdrift there can tell."""
+    try:
+        shown = remote.avdrift("model", "report", "--json")
+    except AvdriftError:  # one from before there was such a command
+        return outcome
+    found = next((each for each in shown if each.get("digest") and digest.startswith(str(each["digest"]))), {})
+    share, heard = found.get("coverage"), found.get("heard")
+    if not isinstance(share, int | float) or not isinstance(heard, int):
+        return outcome
+    about = f"{outcome.about}; a number in {share:.0%} of {heard} reports with a face and speech"
+    return replace(outcome, about=about)
 
 
-def _outcome(host: str, entry: dict[str, Any], passed_s: float) -> Outcome | None:
+def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome | None:
     """The verdict, as far as there is one. What waits long waits for somebody to start avdrift."""
-    trial, about = entry.get("trial"), str(entry.get("trial_about"))
-    if trial == Standing.PASSED:
-        return Outcome(host, trial, about)
-    if trial == Standing.FELL_BACK:
-        return Outcome(host, trial, about, ModelError.exit_code)
-    if not entry.get("current"):
+    if model is not None and model.trial == TrialState.PASSED:
+        return Outcome(host, model.trial, model.trial_about)
+    if model is not None and model.trial == TrialState.FELL_BACK:
+        return Outcome(host, model.trial, model.trial_about, ModelError.exit_code)
+    if model is None or not model.current:
         return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
-    if "trial" not in entry:
+    if not model.knows_trials:
         return Outcome(host, _INSTALLED, "the avdrift there knows of no trial")
-    if trial == Standing.WAITING and passed_s > _START_S:
+    if model.trial == TrialState.WAITING and passed_s > _START_S:
         return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
     return None

@@ -51,7 +51,9 @@ def compare(before: Sequence[Track], after: Sequence[Track], calibration: Calibr
 
     Raises InputFormatError where no clip has a window with speech and a face.
     """
-    before, after = ([replace(at, rival_ticks=calibration.rival_ticks) for at in each] for each in (before, after))
+    before, after = (
+        [replace(at, negative_reach_ticks=calibration.negative_reach_ticks) for at in each] for each in (before, after)
+    )
     truths = [own_offset(at, calibration)[0] for at in before]
     (counts, reference), (_, candidate) = (_accuracies(each, truths, calibration) for each in (before, after))
     pairs = list(zip(before, after, strict=True))

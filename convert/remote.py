@@ -6,8 +6,6 @@ needs sshd, rsync and avdrift; nothing of ours listens there.
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shlex
 import subprocess
@@ -17,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from convert.subprocess_output import run_bounded
 from device.errors import AvdriftError, ModelError, TransportError, UsageError
+from device.printable import printable
+from device.state.bounded_json import parse_json
 
 CONNECT_TIMEOUT_S = 15
 SERVICE = ("sudo", "-n", "-u", "avdrift", "env", "STATE_DIRECTORY=/var/lib/avdrift", "avdrift")
@@ -31,6 +32,10 @@ _OPTIONS = {
     "RequestTTY": "no", "RemoteCommand": "none",
 }  # fmt: skip
 _SSH_FAILED, _NOT_FOUND = 255, 127
+_MAX_TEXT = 400
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_MISSING = object()
+_ENTRY: dict[str, Any] = {"digest": str, "name": str | None, "version": str | None, "current": bool}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,34 @@ def checked_host(text: str) -> str:
     return text
 
 
+@dataclass(frozen=True, slots=True)
+class RemoteModel:
+    """A bundle that is installed on a device."""
+
+    digest: str
+    label: str
+    current: bool
+    knows_trials: bool  # an old avdrift does not
+    trial: str | None
+    trial_about: str
+
+
 class Remote:
     """One device. Its methods raise TransportError where it cannot be reached, or does not do as it should."""
 
     def __init__(self, host: str, access: Access) -> None:
         self.host, self._access = checked_host(host), access
+
+    def models(self) -> list[RemoteModel]:
+        """What is installed there. Raises TransportError, ModelError."""
+        return [self._model(each) for each in self.avdrift("model", "list", "--json") if "digest" in each]
+
+    def _model(self, entry: dict[str, Any]) -> RemoteModel:
+        try:
+            return remote_model(entry)
+        except ValueError as error:
+            what = f"its list of models has an entry with {error}"
+            raise self._error(what, "See what `avdrift model list --json` prints there") from error
 
     def avdrift(self, *arguments: str) -> list[dict[str, Any]]:
         """Run avdrift there; the JSON objects that it prints. Raises ModelError with what it says of the models."""
@@ -80,8 +108,8 @@ class Remote:
         found = []
         for line in done.stdout.splitlines():
             with suppress(ValueError):  # a login shell may greet
-                found.append(json.loads(line))
-        return [each for each in found if isinstance(each, dict) and "digest" in each]
+                found.append(parse_json(line))
+        return [each for each in found if isinstance(each, dict)]
 
     def make_folder(self) -> str:
         """A new temporary folder there, which the avdrift of another user can read."""
@@ -118,12 +146,11 @@ class Remote:
 
     def _run(self, command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
         try:
-            return subprocess.run(
-                command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=timeout_s,
-                check=False, env=os.environ | {"LC_ALL": "C"},
-            )  # fmt: skip
+            return run_bounded(command, timeout_s)
         except subprocess.TimeoutExpired as error:
             raise self._error(f"no answer within {timeout_s:g} s", "Look at the network, and try again") from error
+        except BufferError as error:
+            raise self._error(str(error), f"Try: ssh {self.host}") from error
         except OSError as error:
             remedy = f"Install it here (Debian's packages openssh-client and rsync): {command[0]}"
             raise self._error(f"{command[0]} cannot be run ({error.strerror})", remedy) from error
@@ -132,16 +159,35 @@ class Remote:
         return TransportError(what, where=self.host, remedy=remedy)
 
 
+def remote_model(entry: dict[str, Any]) -> RemoteModel:
+    """One line of `avdrift model list --json`, as any version of avdrift prints it. Raises ValueError."""
+    wrong = [key for key, kinds in _ENTRY.items() if not isinstance(entry.get(key, _MISSING), kinds)]
+    wrong += [key for key in ("trial", "trial_about") if not isinstance(entry.get(key), str | None)]
+    if wrong:
+        raise ValueError(f"no possible {', '.join(wrong)}")
+    if not _DIGEST.fullmatch(entry["digest"]):
+        raise ValueError("no possible digest")
+    return RemoteModel(
+        digest=entry["digest"], label=f"{_text(entry['name'])} {_text(entry['version'])} {entry['digest'][:12]}",
+        current=entry["current"], knows_trials="trial" in entry, trial=entry.get("trial"),
+        trial_about=_text(entry.get("trial_about")),
+    )  # fmt: skip
+
+
+def _text(value: str | None) -> str:
+    return printable(str(value)[:_MAX_TEXT])
+
+
 def _lines(output: str) -> list[str]:
     return [line.strip() for line in output.splitlines() if line.strip()] or ["it does not say why"]
 
 
 def _last_line(output: str) -> str:
     line = _lines(output)[-1].removeprefix("avdrift: ").rstrip(".")
-    return line[:400]
+    return printable(line[:_MAX_TEXT])
 
 
 def _why(output: str) -> str:
     """Rsync says why first, and sums up last."""
     said = [line for line in _lines(output) if not re.match(r"rsync error:|rsync: connection unexpectedly", line)]
-    return (said or _lines(output))[-1][:400]
+    return printable((said or _lines(output))[-1][:_MAX_TEXT])

@@ -1,4 +1,4 @@
-"""The tower pair on its way into a bundle: what its scales are taken from, and what its formats are compared by."""
+"""The two-tower model in a bundle: what its scales are taken from, and how its number formats are compared."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from train.data.shards import Clip, front_end
 from train.evaluation.tracks import Track, track
 from train.models.encoders import model_towers
-from train.models.load import load_pair
+from train.models.load import load_model
 from train.models.towers import keras_towers
 
 Floats = npt.NDArray[np.float32]
@@ -32,14 +32,14 @@ _PRE_ROLL_S = 1.0  # before the stretch of noise, as long as the running level n
 
 def open_towers(run: Path, config: Mapping[str, Any]) -> Trained:
     """Raises ModelError."""
-    pair = load_pair(run)
-    scale = keras_towers(pair).logit_scale
+    model = load_model(run)
+    scale = keras_towers(model).logit_scale
 
     def answers(models: Models, clips: list[Clip]) -> list[Track]:
         towers = model_towers(models["lips"], models["audio"], scale)
         return [track(clip, towers) for clip in clips]
 
-    networks = {LIPS: pair.lips, AUDIO: pair.audio}
+    networks = {LIPS: model.lips, AUDIO: model.audio}
     return Trained(TOWERS, networks, Calibration(logit_scale=scale), examples, answers)
 
 

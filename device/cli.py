@@ -13,11 +13,16 @@ from device import __version__
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE
 from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
 from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
+from device.check.cli import add_check_command, check_command
 from device.commands.check_config import check_config_command
+from device.commands.command import add_command_command, command_command
 from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
+from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
+from device.commands.memory_option import add_memory_option
 from device.commands.model import add_model_commands, add_store_option, model_command
+from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
 from device.commands.run import add_run_options, run_command
 from device.commands.track_options import add_track_options
@@ -27,7 +32,7 @@ from device.doctor.cli import add_doctor_command, doctor_command
 from device.errors import UsageError
 from device.features.model_download import fetch_face_model
 from device.fix.cli import add_fix_command, fix_command
-from device.standards import DEFAULT_PROFILE, PROFILES
+from device.standards import PROFILE_NAMES
 
 _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
@@ -48,13 +53,15 @@ def build_parser() -> argparse.ArgumentParser:
         "--window", dest="window_s", type=float, metavar="S", help="seconds that one report looks back on"
     )
     daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds from report to report")
-    daemon.add_argument("--profile", choices=PROFILES, help="limits for the verdict")
 
     run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
     add_run_options(run)
+    add_limit_options(run, PROFILE_NAMES)
     replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
     replay.add_argument("file", metavar="FILE")
-    replay.add_argument("--speed", choices=("max", "realtime"), default="max")
+    replay.add_argument("--speed", choices=("max", "realtime"), help="default: max; with --page: realtime")
+    replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
+    add_limit_options(replay)
     add_track_options(replay)
     replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
@@ -65,11 +72,14 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     add_track_options(measured)
     measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
-    measured.add_argument("--profile", choices=PROFILES, default=DEFAULT_PROFILE, help="limits for the verdict")
+    add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
+    add_memory_option(measured)
+    measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
     measured.add_argument("--json", action="store_true", help="one JSON object a file")
     add_fix_command(commands, [bundle, search])
+    add_check_command(commands, [bundle, search])
     bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
     bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
     bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
@@ -80,8 +90,10 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--json", action="store_true")
     add_devices_command(commands)
     add_doctor_command(commands)
+    add_page_command(commands)
     add_calibrate_commands(commands)
     add_model_commands(commands)
+    add_command_command(commands)
     checked = commands.add_parser("check-config", help="every problem of a configuration file")
     checked.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
@@ -95,14 +107,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code."""
     cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
+    return guarded("avdrift", lambda: _run(argv))
+
+
+def _run(argv: Sequence[str] | None) -> int:
     options = build_parser().parse_args(argv)
     commands = {
         "run": run_command, "replay": replay_command, "measure": measure_command, "bench": _bench,
         "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
         "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
-        "calibrate": calibrate_command, "fix": fix_command,
+        "calibrate": calibrate_command, "fix": fix_command, "command": command_command, "page": page_command,
+        "check": check_command,
     }  # fmt: skip
-    return guarded("avdrift", lambda: commands[options.command](options))
+    return commands[options.command](options)
 
 
 def _bench(options: argparse.Namespace) -> int:

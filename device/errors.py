@@ -16,6 +16,7 @@ AvdriftError                    1  never raised itself
 │   ├── ModelMissingError       4  nothing there
 │   ├── ModelCorruptError       4  hash, size or golden vectors differ, or LiteRT rejects it
 │   ├── ModelContractError      4  made for another version or another front end
+│   ├── ModelGateError          4  not shown to be as good as the models before it
 │   ├── ModelSignatureError     4  not signed, not by a trusted key, or not for this bundle
 │   └── ModelStoreError         4  the store on the device cannot be changed
 └── TransportError              5  a broker or another receiver of reports
@@ -45,6 +46,7 @@ class CaptureError(AvdriftError):
     exit_code = 3
 
 
+# fmt: off
 class InputMissingError(CaptureError): ...
 class InputFormatError(CaptureError): ...
 class InputTrackError(CaptureError): ...
@@ -54,7 +56,6 @@ class DeviceHungError(CaptureError): ...
 class DevicePermissionError(CaptureError): ...
 class DeviceLostError(CaptureError): ...
 
-
 class StreamError(CaptureError):
     """`word` names the fault, as `jumped` does `stream_jumped`."""
 
@@ -62,16 +63,16 @@ class StreamError(CaptureError):
         super().__init__(what, where=where, remedy=remedy)
         self.word = word
 
-
 class ModelError(AvdriftError):
     exit_code = 4
-
 
 class ModelMissingError(ModelError): ...
 class ModelCorruptError(ModelError): ...
 class ModelContractError(ModelError): ...
+class ModelGateError(ModelError): ...
 class ModelSignatureError(ModelError): ...
 class ModelStoreError(ModelError): ...
+# fmt: on
 
 
 class TransportError(AvdriftError):

@@ -52,6 +52,7 @@ class Yuv420:
         top, left = rows.start - 2 * top, columns.start - 2 * left
         return rgb[top : top + len(rows), left : left + len(columns)]
 
+
 Picture: TypeAlias = Bytes | Yuv420
 
 

@@ -51,6 +51,15 @@ class Chunk:
     samples: Samples
 
 
+@dataclass(frozen=True, slots=True)
+class SeenFace:
+    """A face: its box and its mouth's (x, y, width, height) in pixels of the picture, and whether it is heard."""
+
+    box: tuple[float, float, float, float]
+    mouth: tuple[float, float, float, float]
+    speaker: bool
+
+
 class State(StrEnum):
     STARTING = "starting"
     MEASURING = "measuring"
@@ -91,6 +100,7 @@ class Verdict(StrEnum):
     IN_SYNC = "in_sync"
     DETECTABLE = "detectable"
     UNACCEPTABLE = "unacceptable"
+    BORDERLINE = "borderline"  # a limit lies within the error bar of the offset
     UNKNOWN = "unknown"
 
 
@@ -116,33 +126,35 @@ class Told:
 class Report(Told):
     """One line of the log, one message on the wire. Unknown is None, never 0."""
 
-    schema: int
-    seq: int
-    boot_id: str
-    uptime_s: float
-    t_unix_ms: int
-    clock_synced: bool | None
-    state: State
-    offset_ms: float | None
-    offset_std_ms: float | None
-    direction: Direction | None
-    confidence: float | None
-    drift_ppm: float | None
-    drift_std_ppm: float | None
+    schema: int  # version of this format
+    seq: int  # number of the report; `boot_id` with `seq` is unique
+    boot_id: str  # which start of the computer
+    uptime_s: float  # since the start of avdrift
+    t_unix_ms: int  # wall clock
+    clock_synced: bool | None  # whether the wall clock is set from a network
+    state: State  # `measuring`, or why there is no number
+    offset_ms: float | None  # positive: audio early; a number only in `measuring`
+    offset_std_ms: float | None  # standard error
+    direction: Direction | None  # `in_sync` is within 20 ms
+    confidence: float | None  # probability that the offset is right to within 40 ms
+    drift_ppm: float | None  # slope of the offset; 1 ppm is 3.6 ms an hour
+    drift_std_ppm: float | None  # its standard error
     drift_class: DriftClass
-    step_ms: float | None
+    step_ms: float | None  # a sudden change, in the one report that decides it
     verdict: Verdict
-    profile: str
-    window_s: float
-    faces: int | None
-    speech_ratio: float | None
-    model: str
-    video_dropped: int
-    audio_dropped: int
-    latency_ms: float | None
+    profile: str  # the standard whose limits give the verdict
+    window_s: float  # what counts as recent for `faces` and `speech_ratio`
+    faces: int | None  # in view
+    speech_ratio: float | None  # share of the recent time with speech
+    model: str  # name, version and digest
+    video_dropped: int  # frames lost so far
+    audio_dropped: int  # blocks of sound lost so far
+    latency_ms: float | None  # how old the newest input behind the report is
     fault: str | None = None  # what keeps it from measuring, as `camera_lost`; None where nothing is broken
     reason: Reason | None = None  # why there is no number, or why it rests on older evidence
     evidence_age_s: float | None = None  # how old the newest evidence behind the number is
+    verdict_range: tuple[Verdict, Verdict] | None = None  # the mildest and the severest within the error bar
+    faults: tuple[str, ...] | None = None  # all of them, `fault` first; None where nothing is broken
 
 
 class Fault(StrEnum):
@@ -196,14 +208,14 @@ class Event(Told):
     """Something that happened once, with what was before it and after it."""
 
     schema: int
-    seq: int
+    seq: int  # number of the event; `boot_id` with `seq` is unique
     boot_id: str
     uptime_s: float
     t_unix_ms: int
     clock_synced: bool | None
     kind: EventKind
-    before: str | float | None
-    after: str | float | None
+    before: str | float | None  # what was before it
+    after: str | float | None  # what is since then
     about: str  # one sentence for a person
 
 
@@ -217,19 +229,20 @@ class Health(Told):
     t_unix_ms: int
     clock_synced: bool | None
     cpu_ratio: float | None  # of one core, since the last one
-    memory_mb: float | None
+    memory_mb: float | None  # resident
     threads: int
     open_files: int | None
     temperature_c: float | None
-    undervoltage: bool | None
-    disk_free_mb: float | None
-    video_rate_hz: float | None
+    undervoltage: bool | None  # the alarm of a Raspberry Pi
+    disk_free_mb: float | None  # where the state folder is
+    video_rate_hz: float | None  # frames per second that came
     microphone_ppm: float | None  # its sample clock against the computer's
-    video_dropped: int
-    audio_dropped: int
-    sources_reopened: int
-    events_lost: int
+    video_dropped: int  # frames lost so far
+    audio_dropped: int  # blocks of sound lost so far
+    sources_reopened: int  # camera and microphone, after failures
+    events_lost: int  # for which there was no room while the broker was away
     load_step: int  # back-pressure: 0 none, 1 fewer face detections, 2 also every second lip window
+    model_record: dict[str, Any] | None = None  # how the models in use have done here so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,17 +251,19 @@ class Info(Told):
 
     schema: int
     version: str
-    model: str
-    model_digest: str
+    model: str  # name, version and digest
+    model_digest: str  # of the whole bundle
     profile: str
-    camera: str | None
-    microphone: str | None
+    camera: str | None  # None for a recording
+    microphone: str | None  # None for a recording
     bias_ms: float | None  # the rig's own offset, already taken off every report
-    bias_std_ms: float | None
+    bias_std_ms: float | None  # its standard error
 
 
 class Verb(StrEnum):
     RECALIBRATE = "recalibrate"
+    UNDO_RECALIBRATE = "undo-recalibrate"
+    RESET_CALIBRATION = "reset-calibration"
     SET_PROFILE = "set-profile"
     MODEL_ROLLBACK = "model-rollback"
     RESTART_SOURCES = "restart-sources"

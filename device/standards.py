@@ -1,16 +1,21 @@
 """What an offset means to a viewer: limits of the standards, direction, verdict.
 
-Sources: ITU-R BT.1359-1 (1998), ATSC IS-191 (2003), EBU R37 (2007).
+A verdict knows its error bar: where a limit lies within it, the verdict is `borderline`, and a range says between which
+verdicts. So noise of a millisecond never turns `in_sync` into `unacceptable`.
+
+Sources: ITU-R BT.1359-1 (1998), ATSC IS-191 (2003), EBU R37 (2007), ITU-T J.100 (1990), ETSI EN 301 549 V3.2.1 (2021),
+clause 6.5.4.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from device.records import Direction, Verdict
 
 _IN_SYNC_MS = 20.0  # half of a 25 Hz frame: neither early nor late to any eye
+_SEVERITY = (Verdict.UNKNOWN, Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +32,54 @@ PROFILES = {
     "itu-r-bt1359": Profile(45, -125, 90, -185),
     "atsc-is191": Profile(15, -45, 15, -45),
     "ebu-r37": Profile(40, -60, 40, -60),
+    "itu-t-j100": Profile(20, -40, 20, -40),
+    "en-301549": Profile(100, -100, 100, -100),
 }
 DEFAULT_PROFILE = "itu-r-bt1359"
+OWN_PROFILE = "own"  # limits of the user's own
+PROFILE_NAMES = (*PROFILES, OWN_PROFILE)
 
 
-def direction(offset_ms: float) -> Direction:
-    """Which of the two is ahead."""
-    if abs(offset_ms) <= _IN_SYNC_MS:
+def own_profile(early_ms: float, late_ms: float) -> Profile:
+    """Limits of one's own, beyond which an offset is unacceptable; positive is early."""
+    return Profile(early_ms, late_ms, early_ms, late_ms)
+
+
+def limits_of(name: str, own: Profile) -> Profile | None:
+    """The limits that go by a name; None where nobody knows it."""
+    return own if name == OWN_PROFILE else PROFILES.get(name)
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictRange:
+    """The mildest and the severest verdict within the error bar of an offset."""
+
+    mildest: Verdict
+    severest: Verdict
+
+    @property
+    def verdict(self) -> Verdict:
+        """The verdict where there is only one."""
+        return self.mildest if self.mildest is self.severest else Verdict.BORDERLINE
+
+    @property
+    def ends(self) -> tuple[Verdict, Verdict] | None:
+        """Both, for a report; None where nothing is known."""
+        return None if self.severest is Verdict.UNKNOWN else (self.mildest, self.severest)
+
+
+_UNKNOWN = VerdictRange(Verdict.UNKNOWN, Verdict.UNKNOWN)
+
+
+def direction(offset_ms: float, profile: Profile | None = None) -> Direction:
+    """Which of the two is ahead; never `in_sync` beyond the limits of a profile that is stricter than 20 ms."""
+    if abs(offset_ms) <= _IN_SYNC_MS and (profile is None or verdict(offset_ms, profile) is Verdict.IN_SYNC):
         return Direction.IN_SYNC
     return Direction.AUDIO_EARLY if offset_ms > 0 else Direction.AUDIO_LATE
 
 
 def verdict(offset_ms: float | None, profile: Profile) -> Verdict:
-    """How a viewer takes it; `unknown` without an offset."""
+    """How a viewer takes an offset that is exactly this; `unknown` without one."""
     if offset_ms is None:
         return Verdict.UNKNOWN
     if not profile.acceptable_late_ms <= offset_ms <= profile.acceptable_early_ms:
@@ -49,7 +89,24 @@ def verdict(offset_ms: float | None, profile: Profile) -> Verdict:
     return Verdict.IN_SYNC
 
 
-def worst(verdicts: Sequence[Verdict]) -> Verdict:
-    """The one that a viewer would remember; `unknown` where nothing else was said."""
-    order = (Verdict.UNKNOWN, Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
-    return max(verdicts, key=order.index, default=Verdict.UNKNOWN)
+def verdict_range(offset_ms: float | None, std_ms: float, profile: Profile) -> VerdictRange:
+    """The verdicts of all offsets within one standard error of this one; `unknown` without one."""
+    if offset_ms is None:
+        return _UNKNOWN
+    low_ms, high_ms = offset_ms - std_ms, offset_ms + std_ms
+    nearest_ms = min(max(0.0, low_ms), high_ms)
+    farthest = (verdict(low_ms, profile), verdict(high_ms, profile))
+    return VerdictRange(verdict(nearest_ms, profile), max(farthest, key=severity))
+
+
+def worst(ranges: Iterable[VerdictRange]) -> VerdictRange:
+    """What a viewer would remember of several offsets; `unknown` where nothing else was said."""
+    mildest, severest = Verdict.UNKNOWN, Verdict.UNKNOWN
+    for one in ranges:
+        mildest, severest = max(mildest, one.mildest, key=severity), max(severest, one.severest, key=severity)
+    return VerdictRange(mildest, severest)
+
+
+def severity(verdict: Verdict) -> int:
+    """Its rank, from unknown to unacceptable. Raises ValueError for borderline, which has none."""
+    return _SEVERITY.index(verdict)

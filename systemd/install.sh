@@ -79,19 +79,25 @@ make_user() {
 
 make_release() { # FOLDER: a complete environment, beside the one in use
     local release=$1 pip=("$1/bin/python" -m pip --disable-pip-version-check --no-input --no-cache-dir) sources=$home/building
+    local locked=(install --quiet --no-warn-script-location --require-hashes --only-binary :all:) lock
     rm -rf "$sources" && mkdir -p "$release" "$sources/tmp"
     # A copy, so that building leaves nothing behind in the clone; and its own folder for temporary files, because /tmp may be small.
-    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,device,train,convert} "$sources/"
+    cp -r "$clone"/{pyproject.toml,README.md,LICENSE,NOTICE,avdrift,device,train,convert} "$sources/"
     export TMPDIR=$sources/tmp
     say "installing avdrift and what it needs into $release: some minutes"
     quietly "the virtual environment cannot be made" "Check that python3-venv is whole" \
         python3 -m venv --clear --system-site-packages "$release"
-    quietly "pip could not install avdrift" "Check the network, then run it again" \
-        "${pip[@]}" install --quiet --no-warn-script-location "$sources"
+    lock=$clone/requirements/run/$(python3 "$clone/tools/lock_file.py") # a venv has the Python of the system
+    quietly "pip could not install what builds avdrift" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$clone/requirements/build.txt"
+    quietly "pip could not install what avdrift needs" "Check the network, then run it again" \
+        "${pip[@]}" "${locked[@]}" -r "$lock"
+    quietly "pip could not install avdrift" "Report this, with these lines" \
+        "${pip[@]}" install --quiet --no-warn-script-location --no-deps --no-build-isolation "$sources"
     if installed "$camera_package"; then
         # Debian 12 built its own against NumPy 1; avdrift brings NumPy 2, which does not take it.
         quietly "pip could not install simplejpeg, which the camera needs" "Check the network, then run it again" \
-            "${pip[@]}" install --quiet --ignore-installed --no-deps simplejpeg
+            "${pip[@]}" "${locked[@]}" --ignore-installed --no-deps -r "$clone/requirements/camera.txt"
         "$release/bin/python" -c 'import picamera2' 2>/dev/null ||
             say "picamera2 cannot be imported: only USB cameras will work. See why: $release/bin/python -c 'import picamera2'"
     fi
@@ -120,6 +126,18 @@ configure() { # RELEASE: the user's file stays as it is; defaults that have chan
     fi
     "$1/bin/avdrift" check-config "$config" >&2 ||
         fail "$config does not fit this version" "Correct it and run this again; what was installed before is still in use"
+}
+
+keep_signers() { # who may sign models stands where the service cannot write; an older version had it in the state folder
+    local signers=/etc/avdrift/allowed_signers old=$state/allowed_signers keys=
+    [[ ! -e $signers && ! -L $signers ]] || return 0
+    # Read by the service's user: a link there must not lead to what only root may read.
+    if [[ -e $old ]] && keys=$(timeout 10 runuser -u "$user" -- head -c 65536 "$old"); then
+        say "who may sign models stands in $signers now, and no longer in $old. See that each key there is one of yours"
+    fi
+    install -m 644 /dev/null "$signers.tmp"
+    [[ -z $keys ]] || printf '%s\n' "$keys" >"$signers.tmp"
+    mv -f "$signers.tmp" "$signers"
 }
 
 use() { # RELEASE: from now on
@@ -165,6 +183,7 @@ install_all() { # yes | no: start it
     make_user
     make_release "$release"
     configure "$release"
+    keep_signers
     use "$release"
     quietly "the service cannot be enabled" "See: systemctl status avdrift" systemctl enable avdrift.service
     if [[ $1 == yes ]]; then
@@ -185,6 +204,7 @@ tell() {
   what it says:            journalctl -u avdrift -f
   settings:                $config, then: avdrift check-config && sudo systemctl restart avdrift
   the broker's password:   sudo install -D -m 600 FILE /etc/credstore/avdrift.mqtt-password
+  who may sign models:     /etc/avdrift/allowed_signers
   upgrade:                 git pull && sudo $clone/systemd/install.sh
 END
 }
@@ -223,13 +243,14 @@ check_instance() { # NAME
 }
 
 add_instance() { # NAME
-    local file
+    local file others
     check_instance "$1"
     file=$(dirname "$config")/$1.toml
     [[ -e $units/avdrift@.service ]] || fail "avdrift is not installed, or too old" "Install it first: sudo $0"
     if [[ ! -e $file ]]; then
-        # Each has a name of its own on the broker; all else is still to be said.
-        sed "s/^node = \"\"$/node = \"$1\"/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
+        # Each has a name of its own on the broker and a port of its own for its page; all else is still to be said.
+        others=("$(dirname "$config")"/*.toml)
+        sed "s/^node = \"\"$/node = \"$1\"/; s/^port = 9754$/port = $((9754 + ${#others[@]}))/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
         chmod 644 "$file.tmp" && mv -f "$file.tmp" "$file"
         say "$file is new: say there what it measures ([source] url, or a camera and a microphone of its own)"
     fi

@@ -21,11 +21,11 @@ import pytest
 
 from device.config.settings import MqttSettings
 from device.records import Direction, DriftClass, Event, EventKind, Health, Info, Report, State, Verdict
-from device.telemetry.mqtt.connection import Pace
+from device.telemetry.mqtt.connection import Backoff
 
 NODE = "stage"
 ROOT_TOPIC = f"avdrift/{NODE}"
-FAST = Pace(first_s=0.05, longest_s=0.3, refused_s=0.3, steady_s=0.5)
+FAST = Backoff(first_s=0.05, longest_s=0.3, refused_s=0.3, steady_s=0.5)
 PATIENCE_S = 30.0
 _MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 needs_mosquitto = pytest.mark.skipif(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,8 @@ from device.features.contract import FRONT_END
 from device.litert import Model
 
 EMBEDDING = 8
-CALIBRATION = Calibration(rival_ticks=16)  # two blocks, as with the real towers: rows come evenly
+PASSED = {"schema": 1, "passed": True, "sentence": "Better."}  # of a gate
+CALIBRATION = Calibration(negative_reach_ticks=16)  # two blocks, as with the real towers: rows come evenly
 LIP_TICKS, AUDIO_TICKS = 12, 52
 
 
@@ -36,7 +36,9 @@ def reshape(graph: _Graph, shape: Shape) -> None:
     graph._operator("RESHAPE", [target], name, shape, schema.BuiltinOptions.ReshapeOptions, options)
 
 
-def lip_tower(ticks: int = LIP_TICKS, size: int = EMBEDDING, seed: int = 1, crop_px: int = FRONT_END.crop_px) -> bytes:
+def lip_encoder(
+    ticks: int = LIP_TICKS, size: int = EMBEDDING, seed: int = 1, crop_px: int = FRONT_END.crop_px
+) -> bytes:
     """Each row of a crop counts as a pixel of `crop_px` channels: pooled, then one convolution over the window."""
     window = FRONT_END.lip_window_ticks
     graph = _Graph((1, ticks, crop_px, crop_px), np.random.default_rng(seed))
@@ -46,7 +48,7 @@ def lip_tower(ticks: int = LIP_TICKS, size: int = EMBEDDING, seed: int = 1, crop
     return graph.pack()
 
 
-def audio_tower(ticks: int = AUDIO_TICKS, size: int = EMBEDDING, seed: int = 2) -> bytes:
+def audio_encoder(ticks: int = AUDIO_TICKS, size: int = EMBEDDING, seed: int = 2) -> bytes:
     window = FRONT_END.audio_window_ticks
     graph = _Graph((1, ticks, FRONT_END.mel_bands), np.random.default_rng(seed))
     reshape(graph, (1, ticks, 1, FRONT_END.mel_bands))
@@ -121,13 +123,13 @@ def golden_vectors(lips: bytes, audio: bytes, seed: int = 3, **more: bytes) -> d
 def write_bundle(folder: Path, lips: bytes | None = None, audio: bytes | None = None) -> Path:
     """A valid bundle in `folder`, which is made; towers other than the tiny ones may be given."""
     folder.mkdir(parents=True)
-    lips, audio = lips or lip_tower(), audio or audio_tower()
+    lips, audio = lips or lip_encoder(), audio or audio_encoder()
     (folder / LIPS).write_bytes(lips)
     (folder / AUDIO).write_bytes(audio)
     np.savez(folder / GOLDEN, **golden_vectors(lips, audio))
     manifest = {
         "format": FORMAT, "min_software": "0", "name": "tiny", "version": "0", "files": {},
-        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": asdict(CALIBRATION),
+        "contract": {"front_end": FRONT_END.to_dict()}, "calibration": CALIBRATION.to_dict(), "gate": PASSED,
     }  # fmt: skip
     (folder / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     sign_off(folder)
@@ -144,7 +146,7 @@ def write_direct_bundle(folder: Path, content: bytes | None = None) -> Path:
     """The same of the direct kind."""
     write_bundle(folder)
     (folder / HEAD).write_bytes(content := content or head())
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(), audio_tower(), head=content))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(), audio_encoder(), head=content))
     change_manifest(folder, lambda manifest: manifest.update(kind="direct"))
     sign_off(folder)
     return folder

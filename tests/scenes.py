@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tempfile
+from contextlib import redirect_stderr, redirect_stdout
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 from av.stream import Stream
 
 from device.capture.file import FileSource
+from device.cli import main
 from device.records import Chunk, Frame
 from tests.bundles import change_manifest, write_bundle
 from train.synth.render import render_clip
@@ -23,7 +27,7 @@ TALK_S = 8.0
 REPORT_KEYS = """
     schema seq boot_id uptime_s t_unix_ms clock_synced state offset_ms offset_std_ms direction confidence
     drift_ppm drift_std_ppm drift_class step_ms verdict profile window_s faces speech_ratio model video_dropped
-    audio_dropped latency_ms fault reason evidence_age_s
+    audio_dropped latency_ms fault reason evidence_age_s verdict_range faults
 """
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="avdrift-tests-")
@@ -114,3 +118,15 @@ def avdrift(*arguments: object, timeout_s: float = 120) -> subprocess.CompletedP
     """The real command line in a process of its own."""
     command = [sys.executable, "-m", "device.cli", *map(str, arguments)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
+
+
+def avdrift_in_process(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The same in this process, which costs no start; relative paths are those of this process."""
+    words = [str(argument) for argument in arguments]
+    out, err = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            exit_code: Any = main(words)
+        except SystemExit as ended:  # argparse
+            exit_code = ended.code
+    return subprocess.CompletedProcess(words, exit_code, out.getvalue(), err.getvalue())

@@ -16,7 +16,7 @@ import pytest
 from device.bundles.signature import IDENTITY, NAMESPACE, SIGNERS, sign
 from device.bundles.store import Store
 from device.state.disk import Disk
-from tests.bundles import audio_tower, change_manifest, write_bundle
+from tests.bundles import audio_encoder, change_manifest, write_bundle
 
 needs_ssh_keygen = pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
 
@@ -84,7 +84,7 @@ FAILURES = ("fails", "full", "killed before", "killed halfway", "killed after")
 def versioned(folder: Path, version: str, **changes: Any) -> Path:
     """A tiny bundle of that version, with an audio tower of its own."""
     seed = sum(version.encode())
-    write_bundle(folder, audio=audio_tower(seed=seed))
+    write_bundle(folder, audio=audio_encoder(seed=seed))
     change_manifest(folder, lambda manifest: manifest.update(version=version, **changes))
     return folder
 

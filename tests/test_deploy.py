@@ -19,11 +19,11 @@ import pytest
 
 from convert import deploy as deploying
 from convert.cli import main
-from convert.remote import Access
+from convert.remote import Access, remote_model
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.rollout import Models
 from device.bundles.store import CURRENT
-from device.bundles.trial import Standing, Trial
+from device.bundles.trial import Trial, TrialState
 from device.bundles.trial_file import TrialFile
 from device.commands.guard import INTERRUPTED
 from tests.bundles import change_manifest
@@ -190,7 +190,7 @@ def test_a_daemon_that_is_killed_in_every_trial_comes_back_with_the_old_models(p
         await_(lambda: "died 3 times" in (pi.folder / "log").read_text())
         assert pi.store.linked(CURRENT) == old
     found = tried(pi, new)
-    assert found is not None and found.standing is Standing.FELL_BACK
+    assert found is not None and found.standing is TrialState.FELL_BACK
 
 
 def tried(pi: SshDevice, digest: str) -> Trial | None:
@@ -311,10 +311,56 @@ def test_a_device_without_avdrift(site: Site, pi: SshDevice, made: Path, capsys:
 
 def test_what_is_given_to_the_shell_there_is_quoted(site: Site, pi: SshDevice, made: Path, tmp_path: Path) -> None:
     evil = f"avdrift'; touch {tmp_path / 'evil'}; '"
-    with pytest.raises(ValueError, match="quotation"):
+    with pytest.raises(SystemExit):
         deploy(site, "pi", "--bundle", made / "2", "--remote", "it's")
     assert deploying.deploy(["pi"], plan(made / "2"), access(site, evil), lambda *_: None)[0].exit_code == 5
     assert not (tmp_path / "evil").exists()
+
+
+WHOLE = {"digest": "ab" * 32, "name": "tiny", "version": "2", "current": True, "trial": None}
+ODD = {
+    "a record without a name": json.dumps({key: value for key, value in WHOLE.items() if key != "name"}),
+    "null": "null",
+    "null inside": json.dumps(WHOLE | {"current": None}),
+    "another digest": json.dumps(WHOLE | {"digest": "../../etc"}),
+    "deep nesting": '{"digest": ' + "[" * 100_000,
+    "deep nesting that ends": '{"digest": ' + "[" * 20_000 + "]" * 20_000 + "}",
+    "a number of 5000 digits": '{"digest": ' + "9" * 5000 + "}",
+    "orders to the terminal": json.dumps(WHOLE | {"name": "\x1b[2J\n", "trial": "passed", "trial_about": "\x9b31m"}),
+}
+
+
+@pytest.fixture(scope="module")
+def odd(site: Site) -> SshDevice:
+    return site.device("odd")
+
+
+def answering(device: SshDevice, script: str) -> None:
+    """In place of avdrift there."""
+    (device.folder / "bin" / "avdrift").write_text(f"#!/bin/sh\n{script}\n")
+
+
+@pytest.mark.parametrize("answer", ODD)
+def test_one_odd_device_has_its_own_row_and_the_others_theirs(
+    answer: str, site: Site, pi: SshDevice, odd: SshDevice, made: Path, capsys: Shown
+) -> None:
+    (odd.folder / "answer").write_text(ODD[answer] + "\n")
+    answering(odd, f"cat {odd.folder / 'answer'}")
+    job = ["pi", "odd", "--bundle", made / "2", "--dry-run"]
+    deploy(site, *job)
+    shown = capsys.readouterr()
+    rows = [line.split()[0] for line in shown.out.splitlines()]
+    assert rows == ["pi", "odd"] and "would install  tiny 2 " in shown.out.splitlines()[0]
+    assert all(c.isprintable() or c == "\n" for c in shown.out + shown.err)
+
+
+def test_a_device_that_prints_without_end_takes_no_memory(
+    site: Site, pi: SshDevice, odd: SshDevice, made: Path, capsys: Shown
+) -> None:
+    answering(odd, "yes | head -c 300000000")
+    assert deploy(site, "odd", "pi", "--bundle", made / "2", "--dry-run", "--json") == 5
+    rows = outcomes(capsys)
+    assert rows["pi"]["result"] == "would install" and "more than 1048576 bytes" in rows["odd"]["about"]
 
 
 @pytest.fixture
@@ -375,7 +421,8 @@ def test_no_host_and_no_inventory(made: Path, tmp_path: Path, capsys: Shown) -> 
     ],
 )
 def test_verdicts(entry: dict[str, Any], passed_s: float, result: str | None, code: int) -> None:
-    found = deploying._outcome("pi", entry, passed_s)
+    whole = {"digest": "ab" * 32, "name": "tiny", "version": "2", **entry}
+    found = deploying._outcome("pi", remote_model(whole) if entry else None, passed_s)
     assert (found.result, found.exit_code) == (result, code) if found else result is None
 
 

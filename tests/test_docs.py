@@ -13,7 +13,7 @@ README_LINES = 150
 
 _FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_NAMED = re.compile(r"`((?:device|train|convert|tests|systemd|docs)/[\w./-]*)`")
+_NAMED = re.compile(r"`((?:avdrift|device|train|convert|examples|requirements|tests|tools|systemd|docs)/[\w./-]*)`")
 
 
 def prose(page: Path) -> str:
@@ -74,6 +74,37 @@ def test_anchors_are_those_of_the_hosting_platforms(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# What it *is*, and why\n\n```\n# not a heading\n```\n\n## `fix`\n", encoding="utf-8")
     assert anchors(page) == {"what-it-is-and-why", "fix"}
+
+
+# Words that promise a bound. Sentences of these pages with one of them stand in the index of docs/security.md.
+_BOUND = re.compile(
+    r"\b(at most|never|no more than|nothing else|stays below|whatever changes)\b|cannot (change|install|take)"
+)
+_PROMISING = ("raspberry-pi", "mqtt", "home-assistant", "quickstart-recordings", "reports", "page", "check")
+# What has such a word, and is advice, a limit of knowledge or a definition.
+_NO_PROMISES = (
+    "(at most five may have been", "never about a person", "over two hours at most", "worst first (at most 200)",
+    "says who can do what at most",
+)  # fmt: skip
+
+
+def sentences(page: Path) -> list[str]:
+    text = re.sub(r"\n(?=[^\n|#-])", " ", prose(page))
+    return [part.strip() for line in text.splitlines() for part in re.split(r"(?<=[.:;])\s+(?=[A-Z`*])|\s\|\s", line)]
+
+
+def test_every_promise_of_a_bound_names_its_test() -> None:
+    index = (ROOT / "docs" / "security.md").read_text(encoding="utf-8").partition("## Promises")[2]
+    promises = re.findall(r"^\| (.+?) \| `", index, re.MULTILINE)
+    pages = [ROOT / "README.md", ROOT / "SECURITY.md", *(ROOT / "docs" / f"{name}.md" for name in _PROMISING)]
+    said = {sentence: page for page in pages for sentence in sentences(page)}
+    bounds = [
+        f"{page.name}: {sentence}"
+        for sentence, page in said.items()
+        if _BOUND.search(sentence) and len(sentence.split()) > 2 and not any(word in sentence for word in _NO_PROMISES)
+    ]
+    assert not [bound for bound in bounds if not any(promise in bound for promise in promises)]
+    assert not [promise for promise in promises if not any(promise in sentence for sentence in said)], "said no more"
 
 
 def test_every_test_that_the_threat_model_names_exists() -> None:

@@ -29,7 +29,7 @@ def test_the_center_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) 
         commands: list[object] = []
         for number, node in enumerate(NODES):
             configured = settings(site.port, node=node, topic_prefix="avdrift")
-            sink = MqttSink(configured, report_every_s=1.0, folder=tmp_path, pace=FAST)
+            sink = MqttSink(configured, report_every_s=1.0, folder=tmp_path, backoff=FAST)
             stack.callback(sink.close)
             sink.submit_to(commands.append)
             sink.report(report(number, offset_ms=float(number)))

@@ -15,7 +15,7 @@ import pytest
 from device import errors
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("device", "train", "convert")
+PACKAGES = ("avdrift", "device", "train", "convert")
 # Distribution in pyproject.toml -> the name under which it is imported; `tflite_runtime` is the older LiteRT.
 IMPORT_NAMES = {
     "ai-edge-litert": {"ai_edge_litert", "tflite_runtime"},
@@ -26,11 +26,16 @@ IMPORT_NAMES = {
     "prometheus-client": {"prometheus_client"},
     "paho-mqtt": {"paho"},
     "pysubs2": {"pysubs2"},
+    "rich": {"rich"},
+    "segno": {"segno"},
+    "starlette": {"starlette"},
+    "uvicorn": {"uvicorn"},
     "webrtcvad-wheels": {"webrtcvad"},
 }
 # The optional group `live`, imported only where it is used; libcamera's Python comes with picamera2 from the system.
 LIVE_IMPORT_NAMES = {"picamera2": {"picamera2", "libcamera"}, "pyaudio": {"pyaudio"}}
 PLOT_IMPORT_NAMES = {"matplotlib"}  # likewise, the group `plot`
+CHECK_IMPORT_NAMES = {"junitparser", "opentimelineio", "apache_beam"}  # likewise, the groups `check` and `beam`
 
 
 def sources(*folders: str) -> list[Path]:
@@ -90,7 +95,7 @@ def test_device_names_only_its_own_dependencies_even_inside_functions() -> None:
     assert wanted == set(IMPORT_NAMES), "keep IMPORT_NAMES beside the dependencies of pyproject.toml"
     live = {re.split(r"[<>=!~;\[ ]", requirement)[0] for requirement in project["optional-dependencies"]["live"]}
     assert live == set(LIVE_IMPORT_NAMES), "keep LIVE_IMPORT_NAMES beside the group `live` of pyproject.toml"
-    named = (*IMPORT_NAMES.values(), *LIVE_IMPORT_NAMES.values(), PLOT_IMPORT_NAMES)
+    named = (*IMPORT_NAMES.values(), *LIVE_IMPORT_NAMES.values(), PLOT_IMPORT_NAMES, CHECK_IMPORT_NAMES)
     allowed = set(sys.stdlib_module_names).union({"device"}, *named)
     found = {
         f"{path.relative_to(ROOT)} imports {name}"

@@ -1,4 +1,4 @@
-"""The real command line in processes of its own: wrong input, signals, memory, and the bundle and sample that ship."""
+"""The whole command line: wrong input in this process; signals, memory, and what ships in processes of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,17 @@ from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
 from tests.bundles import change_manifest
 from tests.recordings import Picture, Sound, truncate, write
-from tests.scenes import REPORT_KEYS, ROOT, avdrift, looped, rash_bundle, silent, talking, tiny_bundle
+from tests.scenes import (
+    REPORT_KEYS,
+    ROOT,
+    avdrift,
+    avdrift_in_process,
+    looped,
+    rash_bundle,
+    silent,
+    talking,
+    tiny_bundle,
+)
 
 Done = subprocess.CompletedProcess[str]
 
@@ -39,11 +51,11 @@ def check_refused(done: Done, exit_code: int, *words: str) -> None:
         assert word in message
 
 
-def both_ways(path: Path) -> list[Done]:
+def both_ways(path: Path, run: Callable[..., Done] = avdrift_in_process) -> list[Done]:
     """The same file through `measure` and through the daemon, with a bundle that believes all that it sees."""
     return [
-        avdrift("measure", path, "--json", "--window", 1, "--bundle", rash_bundle()),
-        avdrift("replay", path, "--json", "--window", 1, "--bundle", rash_bundle()),
+        run("measure", path, "--json", "--window", 1, "--bundle", rash_bundle()),
+        run("replay", path, "--json", "--window", 1, "--bundle", rash_bundle()),
     ]
 
 
@@ -51,6 +63,7 @@ def both_ways(path: Path) -> list[Done]:
 
 
 def test_missing_file(tmp_path: Path) -> None:
+    check_refused(avdrift("measure", tmp_path / "none.mkv"), 3, "none.mkv", "No such file")
     for done in both_ways(tmp_path / "none.mkv"):
         check_refused(done, 3, "none.mkv", "No such file")
 
@@ -91,7 +104,7 @@ def test_cut_off_before_the_first_frame(tmp_path: Path) -> None:
 
 def test_a_truncated_file_is_measured_as_far_as_it_goes(tmp_path: Path) -> None:
     path = truncate(Path(shutil.copy(talking(), tmp_path / "half.mkv")), 0.5)
-    measured, replayed = both_ways(path)
+    measured, replayed = both_ways(path, avdrift)
     assert (measured.returncode, replayed.returncode) == (0, 0)
     (found,) = objects(measured)
     assert 2 < found["duration_s"] < 6 and len(found["windows"]) >= 2
@@ -101,7 +114,7 @@ def test_a_truncated_file_is_measured_as_far_as_it_goes(tmp_path: Path) -> None:
 
 
 def test_nobody_in_the_picture(tmp_path: Path) -> None:
-    measured, replayed = both_ways(write(tmp_path / "flashes.mkv", Picture(), Sound(), duration_s=5.0))
+    measured, replayed = both_ways(write(tmp_path / "flashes.mkv", Picture(), Sound(), duration_s=5.0), avdrift)
     assert (measured.returncode, replayed.returncode) == (0, 0)
     (found,) = objects(measured)
     assert found["state"] == "no_face" and found["offset_ms"] is found["confidence"] is None
@@ -113,7 +126,7 @@ def test_nobody_in_the_picture(tmp_path: Path) -> None:
 
 
 def test_silence() -> None:
-    measured, replayed = both_ways(silent())
+    measured, replayed = both_ways(silent(), avdrift)
     assert (measured.returncode, replayed.returncode) == (0, 0)
     (found,) = objects(measured)
     assert found["state"] == "no_speech" and found["offset_ms"] is None and found["speech_s"] == 0
@@ -125,7 +138,7 @@ def test_silence() -> None:
 
 def test_several_files_of_which_some_are_bad(tmp_path: Path) -> None:
     mute = write(tmp_path / "mute.mkv", Picture(), None)
-    done = avdrift("measure", mute, talking(), tmp_path / "none.mkv", "--json", "--bundle", tiny_bundle())
+    done = avdrift_in_process("measure", mute, talking(), tmp_path / "none.mkv", "--json", "--bundle", tiny_bundle())
     assert done.returncode == 3
     assert [found["file"] for found in objects(done)] == [str(talking())]
     assert "mute.mkv" in done.stderr and "none.mkv" in done.stderr and "Traceback" not in done.stderr
@@ -134,13 +147,13 @@ def test_several_files_of_which_some_are_bad(tmp_path: Path) -> None:
 @pytest.mark.parametrize("search_ms", ["99", "5001", "nan"])
 def test_search_range_out_of_range(search_ms: str) -> None:
     for command in ("measure", "replay"):
-        done = avdrift(command, talking(), "--search-ms", search_ms, "--bundle", tiny_bundle())
+        done = avdrift_in_process(command, talking(), "--search-ms", search_ms, "--bundle", tiny_bundle())
         check_refused(done, 2, "100 to 5000")
 
 
 def test_bad_options() -> None:
     for arguments in (["measure"], ["measure", "x", "--speed", "max"], ["replay", "x", "--every", "often"]):
-        done = avdrift(*arguments)
+        done = avdrift_in_process(*arguments)
         assert done.returncode == 2 and done.stdout == "" and "usage: avdrift" in done.stderr
 
 
@@ -150,7 +163,7 @@ def test_bad_options() -> None:
 def check_bundle_refused(folder: Path, *words: str) -> None:
     for command in ("measure", "replay", "bench"):
         source = ["--source"] if command == "bench" else []
-        check_refused(avdrift(command, *source, talking(), "--bundle", folder), 4, *words)
+        check_refused(avdrift_in_process(command, *source, talking(), "--bundle", folder), 4, *words)
 
 
 def test_no_bundle_there(tmp_path: Path) -> None:
@@ -164,13 +177,13 @@ def test_a_corrupt_bundle(tmp_path: Path, name: str) -> None:
     content = bytearray((folder / name).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / name).write_bytes(bytes(content))
-    check_refused(avdrift("measure", talking(), "--bundle", folder), 4, name, "SHA-256")
+    check_refused(avdrift_in_process("measure", talking(), "--bundle", folder), 4, name, "SHA-256")
 
 
 def test_a_bundle_for_another_front_end(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(tiny_bundle(), tmp_path / "bundle"))
     change_manifest(folder, lambda manifest: manifest["contract"]["front_end"].update(mel_bands=41))
-    check_refused(avdrift("replay", talking(), "--bundle", folder), 4, "mel_bands 41 instead of 40")
+    check_refused(avdrift_in_process("replay", talking(), "--bundle", folder), 4, "mel_bands 41 instead of 40")
 
 
 # Running
@@ -255,8 +268,13 @@ def test_the_default_bundle_is_small_and_whole() -> None:
     assert sum(path.stat().st_size for path in files) <= 2_000_000
 
 
+@cache
+def sample_replayed() -> Done:
+    return avdrift("replay", SAMPLE, "--json")
+
+
 def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
-    done = avdrift("replay", SAMPLE, "--json")
+    done = sample_replayed()
     assert done.returncode == 0, done.stderr
     reports = objects(done)
     assert len(reports) >= 10
@@ -274,7 +292,7 @@ def test_the_samples_true_offset_is_met_in_every_measuring_report() -> None:
 
 
 def test_the_samples_two_steps_are_each_reported_once_before_the_next() -> None:
-    done = avdrift("replay", SAMPLE, "--json")
+    done = sample_replayed()
     assert done.returncode == 0, done.stderr
     reports = objects(done)
     steps = [(number, report["step_ms"]) for number, report in enumerate(reports, 1) if report["step_ms"] is not None]
@@ -300,6 +318,7 @@ def test_the_samples_windows_follow_its_offset() -> None:
     assert sum(spoken) >= 0.85 * len(spoken)
 
 
+@pytest.mark.slow
 def test_the_towers_that_ship_cost_a_fiftieth_of_syncnet_at_most() -> None:
     done = avdrift("bench", "--json", timeout_s=300)
     assert done.returncode == 0, done.stderr

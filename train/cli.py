@@ -14,6 +14,7 @@ from device import __version__
 from device.commands.guard import guarded
 from train.commands.evaluate import add_judge_commands
 from train.commands.make import add_make_commands, prepare_with_beam
+from train.commands.retrain import add_retrain_commands
 from train.commands.scenes import add_scene_commands
 
 
@@ -22,6 +23,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     parser = argparse.ArgumentParser(prog="avdrift-train", description="Makes the models of avdrift.")
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add_retrain_commands(commands)
     add_make_commands(commands, command, model)
     add_judge_commands(commands)
     add_scene_commands(commands)

@@ -17,18 +17,19 @@ from device.config.toml_reader import Problem, parse, read_text, require_correct
 DEFAULT_CARD = Path(__file__).with_name("card.toml")
 _LONGEST = 2000
 _TEXT = f"text of 1 to {_LONGEST} characters"
-_TEXTS, _LISTS = ("purpose", "measured_on"), ("must_not", "may_fail")
+_TEXTS, _LISTS = ("purpose",), ("must_not",)
+_OWN_TEXTS, _OWN_LISTS = ("measured_on",), ("may_fail",)  # in place of, and beside, what figures of the run say
 
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """Sentences for people; `terms` by corpus, as clips.csv names them."""
+    """Sentences for people; `terms` by corpus, as clips.csv names them. What is empty is told by figures alone."""
 
     purpose: str
     must_not: tuple[str, ...]
-    measured_on: str
-    may_fail: tuple[str, ...]
     terms: Mapping[str, str]
+    measured_on: str = ""
+    may_fail: tuple[str, ...] = ()
 
 
 def read_card(file: Path = DEFAULT_CARD) -> CardTexts:
@@ -37,12 +38,14 @@ def read_card(file: Path = DEFAULT_CARD) -> CardTexts:
     document = parse(text) if isinstance(text, str) else text
     require_correct(file, [document] if isinstance(document, Problem) else list(_problems(document)))
     assert isinstance(document, dict)
-    texts = {key: document[key] for key in _TEXTS} | {key: tuple(document[key]) for key in _LISTS}
+    texts: dict[str, Any] = {key: document[key] for key in (*_TEXTS, *_OWN_TEXTS) if key in document}
+    texts |= {key: tuple(document[key]) for key in (*_LISTS, *_OWN_LISTS) if key in document}
     return CardTexts(**texts, terms=document["terms"])
 
 
 def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
-    known = [*_TEXTS, *_LISTS, "terms"]
+    optional = {*_OWN_TEXTS, *_OWN_LISTS}
+    known = [*_TEXTS, *_OWN_TEXTS, *_LISTS, *_OWN_LISTS, "terms"]
     for key in document:
         if key not in known:
             near = get_close_matches(key[:60], known, n=1)
@@ -50,9 +53,11 @@ def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem(None, shown(key), "an unknown name", ", ".join(known), hint)
     for key in known:
         value = document.get(key)
-        if key in _TEXTS and not _is_text(value):
+        if value is None and key in optional:
+            continue
+        if key in (*_TEXTS, *_OWN_TEXTS) and not _is_text(value):
             yield Problem(None, key, _found(value), _TEXT)
-        elif key in _LISTS and not (isinstance(value, list) and all(map(_is_text, value))):
+        elif key in (*_LISTS, *_OWN_LISTS) and not (isinstance(value, list) and all(map(_is_text, value))):
             yield Problem(None, key, _found(value), f"a list, each {_TEXT}")
         elif key == "terms" and not (isinstance(value, dict) and all(map(_is_text, value.values()))):
             yield Problem(None, key, _found(value), f"a table [terms], each corpus with {_TEXT}")

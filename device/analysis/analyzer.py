@@ -15,11 +15,11 @@ from device.features.chunks import ChunkJoiner
 from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK, LIP_TICK_NS
 from device.features.face import FaceDetector
 from device.features.logmel import LogMelStream
-from device.features.mouth import MouthCrop
+from device.features.mouth import MouthCrop, mouth_box
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import DETECT_EVERY_NS, MAX_FACES, MouthTracker
 from device.features.vad import SpeechMemory, SpeechStream, widen
-from device.records import Chunk, Frame
+from device.records import Chunk, Frame, SeenFace
 from device.sync.curve import TICK_MS
 from device.sync.direct import score_of
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
@@ -92,9 +92,18 @@ class Analyzer:
             yield from self._push_mouths(mouths)
         for part in self._audio.finish():
             yield from self._evidence.push_audio(part)
-        rest = [(lane, part) for lane, (_, lips) in self._lips.items() for part in lips.finish()]
+        rest = [(face_id, part) for face_id, (_, lips) in self._lips.items() for part in lips.finish()]
         yield from self._evidence.push_faces(rest)
         yield from self._evidence.finish()
+
+    @property
+    def seen(self) -> tuple[SeenFace, ...]:
+        """The faces that are followed, as last detected; a face alone is the one heard."""
+        faces, speaker = self._mouth.faces, self._evidence.speaker
+        return tuple(
+            SeenFace(face.box, mouth_box(face.eyes, face.mouth), face_id == speaker or len(faces) == 1)
+            for face_id, face in faces.items()
+        )
 
     def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
         """Share of the time in which somebody speaks; None where nothing was heard."""
@@ -117,21 +126,22 @@ class Analyzer:
 
     def _push_mouths(self, mouths: list[MouthCrop]) -> Iterator[LipEvidence]:
         parts: list[tuple[int, Embeddings]] = []
-        ended = self._lips.keys() - {crop.lane for crop in mouths}
-        for lane in ended:
-            parts += [(lane, part) for part in self._lips.pop(lane)[1].finish()]
+        ended = self._lips.keys() - {crop.face_id for crop in mouths}
+        for face_id in ended:
+            parts += [(face_id, part) for part in self._lips.pop(face_id)[1].finish()]
         for crop in mouths:
             self.faces = crop.faces
-            grid, lips = self._lips.get(crop.lane) or self._new_lane(crop)
-            parts += [(crop.lane, part) for part in lips.push(*grid.push(crop))]
-        yield from self._evidence.push_faces(parts, ended)
+            grid, lips = self._lips.get(crop.face_id) or self._begin_face(crop)
+            parts += [(crop.face_id, part) for part in lips.push(*grid.push(crop))]
+        if parts or ended:
+            yield from self._evidence.push_faces(parts, ended)
 
-    def _new_lane(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
-        # A block of sound completes the candidates of lips this much older: the block of their last rivals ends where
-        # those are, and nothing waits.
-        ends_at = self._evidence.rival_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
+    def _begin_face(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
+        # A block of sound completes the candidates of lips this much older: the block of their last negatives ends
+        # where those are, and nothing waits.
+        ends_at = self._evidence.negative_reach_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1
-        self._evidence.begin(crop.lane, -(-crop.t_ns // LIP_TICK_NS))
-        self._lips[crop.lane] = LipGrid(), lips
-        return self._lips[crop.lane]
+        self._evidence.begin(crop.face_id, -(-crop.t_ns // LIP_TICK_NS))
+        self._lips[crop.face_id] = LipGrid(), lips
+        return self._lips[crop.face_id]

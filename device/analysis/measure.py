@@ -16,12 +16,12 @@ from device.analysis.offset_tracker import MEASURING_CONFIDENCE, SURELY_MOVING, 
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
-from device.capture.file import FileSource
+from device.capture.file import FileSource, in_bursts
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Reason, State, Verdict
-from device.standards import DEFAULT_PROFILE, PROFILES, Profile, verdict, worst
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Reason, State
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile, VerdictRange, verdict_range, worst
 from device.sync.curve import TICK_MS, TOLERANCE_TICKS
 from device.sync.evidence_stream import LipEvidence
 from device.sync.offset_hmm import OffsetFilter, Posterior
@@ -57,11 +57,12 @@ class _Stretch:
 class Measured:
     """What is told of a recording, and what more there is to know of it."""
 
-    told: dict[str, Any]  # what design.md calls a measurement: one JSON object
+    result: dict[str, Any]  # what design.md calls a measurement: one JSON object
     timeline: Timeline  # from the first picture on
     origin_s: float  # when that is, on the file's own clock
     damaged: str | None
     why: str | None = None  # another sound, or one channel of it, was measured than a player would take
+    limits: Profile = PROFILES[DEFAULT_PROFILE]
 
 
 class _Windows:
@@ -162,14 +163,18 @@ def measure(
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:  # fmt: skip
     """What is told of a recording. Raises UsageError, CaptureError."""
-    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).told
+    return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).result
 
 
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
-    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, heard: Heard | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, limits: Profile | None = None,
+    heard: Heard | None = None,
 ) -> Measured:  # fmt: skip
-    """The same, with the timeline. `heard`: what is to be read of it. Raises UsageError, CaptureError."""
+    """The same, with the timeline. Raises UsageError, CaptureError.
+
+    limits: those of the profile, where it is no standard's; heard: what is to be read of the recording.
+    """
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
@@ -181,7 +186,7 @@ def measure_timeline(
     begin_ns = end_ns = None
     heard = heard or listen(path, AS_PLAYED)
     with FileSource(path, which=heard.which) as source:
-        for item in source:
+        for item in in_bursts(source):
             if whole is None and isinstance(item, Frame):
                 whole = _Whole(analyzer, item.t_ns)
                 bins = Bins(size, item.t_ns)
@@ -205,8 +210,10 @@ def measure_timeline(
     answer = _answer(whole, track, speech.total_ns, analyzer.calibration)
     if answer.state is State.NO_FACE and pace.is_slow:  # there may well be a face
         answer = _Answer(State.UNCERTAIN, Reason.LOW_FRAME_RATE)
-    limits = PROFILES[profile]
-    told: dict[str, Any] = {
+    limits = limits or PROFILES[profile]
+    zero_std_ms = analyzer.calibration.zero_uncertainty_ms or 0.0
+    judged = _worst(track, limits, hypot(sound_error_ms, zero_std_ms))
+    result: dict[str, Any] = {
         "file": str(path),
         "state": answer.state,
         "offset_ms": _rounded(answer.offset_ms),
@@ -218,8 +225,8 @@ def measure_timeline(
         "drift_std_ppm": _rounded(track.drift_std_ppm),
         "drift_class": track.drift_class,
         "steps": [{"t_s": round(step.t_s, 1), "step_ms": _rounded(step.step_ms)} for step in track.steps],
-        "pieces": [_told_piece(piece, track, sound_error_ms) for piece in track.pieces],
-        "verdict": _worst_verdict(track, limits),
+        "pieces": [_piece_dict(piece, track, sound_error_ms) for piece in track.pieces],
+        "verdict": judged.verdict,
         "profile": profile,
         "reason": answer.reason,
         "audio_track": heard.track,
@@ -227,10 +234,12 @@ def measure_timeline(
         "other_audio_tracks": list(heard.others),
         "joints_s": [round(joint_s - whole.from_ns / NS_PER_S, 1) for joint_s in joints_s],
         "damaged": damaged,
+        "verdict_range": judged.ends,
+        "zero_std_ms": zero_std_ms,
     }
     if windows:
-        told["windows"] = [window | {"verdict": _window_verdict(window, limits)} for window in windows.found]
-    return Measured(told, track, whole.from_ns / NS_PER_S, damaged, heard.why)
+        result["windows"] = [w | {"verdict": _of_window(w, limits, zero_std_ms).verdict} for w in windows.found]
+    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, heard.why, limits)
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:
@@ -238,7 +247,7 @@ def _std_ms(std_ms: float, sound_error_ms: float) -> float:
     return round(hypot(std_ms, sound_error_ms), 1)
 
 
-def _told_piece(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
+def _piece_dict(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[str, Any]:
     return {
         "from_s": round(piece.from_s, 1),
         "to_s": round(piece.to_s, 1),
@@ -251,14 +260,19 @@ def _told_piece(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[st
     }
 
 
-def _worst_verdict(track: Timeline, limits: Profile) -> Verdict:
-    """Of the sure pieces, at both of their ends."""
-    ends = [track.offset_ms(piece, t_s) for piece in track.pieces if piece.sure for t_s in (piece.from_s, piece.to_s)]
-    return worst([verdict(offset_ms, limits) for offset_ms in ends])
+def _worst(track: Timeline, limits: Profile, error_ms: float) -> VerdictRange:
+    """Of the sure pieces, at both of their ends; `error_ms` is what no length of a piece makes smaller."""
+    return worst(
+        verdict_range(track.offset_ms(piece, t_s), hypot(piece.offset_std_ms, error_ms), limits)
+        for piece in track.pieces
+        if piece.sure
+        for t_s in (piece.from_s, piece.to_s)
+    )
 
 
-def _window_verdict(window: dict[str, Any], limits: Profile) -> Verdict:
-    return verdict(window["offset_ms"] if window["state"] is State.MEASURING else None, limits)
+def _of_window(window: dict[str, Any], limits: Profile, zero_std_ms: float) -> VerdictRange:
+    offset_ms = window["offset_ms"] if window["state"] is State.MEASURING else None
+    return verdict_range(offset_ms, hypot(window["offset_std_ms"] or 0.0, zero_std_ms), limits)
 
 
 def _sum_up(rows: Iterable[LipEvidence], whole: _Whole | None, bins: Bins, windows: _Windows | None) -> None:

@@ -11,7 +11,7 @@ from device.analysis.analyzer import Analyzer
 from device.bundles.calibration import Calibration
 from device.features.contract import FRONT_END
 from device.records import NS_PER_MS, NS_PER_S, Estimate, Reason, State
-from device.sync.curve import estimate_near, is_broad
+from device.sync.curve import Floats, estimate_near, is_broad
 from device.sync.evidence_stream import LipEvidence
 from device.sync.offset_hmm import STEP_EVERY_S, STEP_ROWS, OffsetFilter, Posterior
 
@@ -138,7 +138,11 @@ class OffsetTracker:
         speech_ratio = self._analyzer.speech_ratio(from_ns, to_ns)
         remembered = self._evidence_ns is not None and to_ns - self._evidence_ns <= self._remembered_ns
         state, reason, best = judge(
-            posterior, face_ratio, speech_ratio, self._analyzer.calibration, remembered=remembered,
+            posterior,
+            face_ratio,
+            speech_ratio,
+            self._analyzer.calibration,
+            remembered=remembered,
             least_confidence=least_confidence(posterior),
         )
         # What runs smears the evidence as well.
@@ -152,6 +156,12 @@ class OffsetTracker:
             level=self._level(posterior) if state is State.MEASURING and reason is None and posterior else None,
             slope=(posterior.slope_ppm, posterior.slope_std_ppm) if moving and posterior else None,
         )  # fmt: skip
+
+    def curves(self) -> tuple[Floats, Floats] | None:
+        """For each candidate, what the window's evidence says (nats) and its probability; None before there is any."""
+        if not self._rows:
+            return None
+        return np.sum([row.row for row in self._rows], axis=0), self._filter.mass.astype(np.float32)
 
     def _level(self, posterior: Posterior) -> Estimate | None:
         rows = np.sum([row.row for row in self._rows], axis=0)

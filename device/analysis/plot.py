@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+from math import hypot
 from pathlib import Path
 
 from device.analysis.measure import Measured
 from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.errors import UsageError
-from device.standards import PROFILES, verdict
+from device.standards import verdict_range
 from device.sync.timeline import Point
 
 COLUMNS = ("t_s", "offset_ms", "low_ms", "high_ms", "confidence", "state", "verdict")
+PICTURES = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff")  # how those that matplotlib writes begin
 _BAND = 2.0  # standard errors: 95 %
 _LEAST_SPAN_MS = 120.0
 
@@ -23,7 +25,7 @@ def is_sure(point: Point) -> bool:
 
 def write_csv(found: Measured, path: Path) -> None:
     """One row each five seconds; empty is unknown. Raises UsageError where the file cannot be written."""
-    limits = PROFILES[found.told["profile"]]
+    zero_std_ms = found.result["zero_std_ms"]
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -35,10 +37,11 @@ def write_csv(found: Measured, path: Path) -> None:
                     table.writerow([round(point.t_s, 1), "", "", "", confidence, "uncertain", "unknown"])
                     continue
                 band_ms = _BAND * best.offset_std_ms
+                judged = verdict_range(best.offset_ms, hypot(best.offset_std_ms, zero_std_ms), found.limits)
                 numbers = [best.offset_ms, best.offset_ms - band_ms, best.offset_ms + band_ms]
                 shown = [round(number, 1) for number in numbers]
                 table.writerow([round(point.t_s, 1), *shown, round(best.confidence, 4), "measuring",
-                                verdict(best.offset_ms, limits).value])  # fmt: skip
+                                judged.verdict.value])  # fmt: skip
     except OSError as error:
         raise _refused(path, error) from error
 
@@ -53,7 +56,7 @@ def write_plot(found: Measured, path: Path) -> None:
         raise UsageError("needs matplotlib, which is not installed", where="--plot", remedy=remedy) from error
     figure = Figure(figsize=(10, 4.5), layout="constrained")
     axes: Axes = figure.subplots()
-    track, limits = found.timeline, PROFILES[found.told["profile"]]
+    track, limits = found.timeline, found.limits
     sure = [(p.t_s, p.best.offset_ms, _BAND * p.best.offset_std_ms) for p in track.points if p.best and is_sure(p)]
     if sure:
         t_s, offsets_ms, bands_ms = zip(*sure, strict=True)
@@ -83,13 +86,13 @@ def write_plot(found: Measured, path: Path) -> None:
 
 
 def _title(found: Measured) -> str:
-    told = found.told
+    result = found.result
     drift = "drift unknown"
-    if told["drift_ppm"] is not None:
-        drift = f"{told['drift_ppm']:+.0f} ±{told['drift_std_ppm']:.0f} ppm"
-    steps = f"{len(told['steps'])} step{'' if len(told['steps']) == 1 else 's'}"
-    verdict_words = str(told["verdict"]).replace("_", " ")
-    return f"{Path(told['file']).name}: {drift}, {steps}, {verdict_words} ({told['profile']})"
+    if result["drift_ppm"] is not None:
+        drift = f"{result['drift_ppm']:+.0f} ±{result['drift_std_ppm']:.0f} ppm"
+    steps = f"{len(result['steps'])} step{'' if len(result['steps']) == 1 else 's'}"
+    verdict_words = str(result["verdict"]).replace("_", " ")
+    return f"{Path(result['file']).name}: {drift}, {steps}, {verdict_words} ({result['profile']})"
 
 
 def _refused(path: Path, error: Exception) -> UsageError:

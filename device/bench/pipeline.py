@@ -2,7 +2,8 @@
 
 Method: a stretch of a recording is decoded into memory; then each stage runs alone over what the stage before it gave,
 several times, and the median round counts, for SyncNet as well. One run of the whole chain on the file, decoding and
-all, is the check that the stages add up. Everything is on one thread. Multiply-accumulates are those of each model's
+all, is the check that the stages add up. Everything is on one thread, and what counts is processor time: other programs
+then only matter by the caches that they take. Multiply-accumulates are those of each model's
 file times the invocations that the stretch really took, so overlapping blocks count twice; None is not counted.
 """
 
@@ -22,7 +23,7 @@ from device.bench.syncnet import measure_syncnet
 from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.model_kinds import MEASURING
-from device.capture.file import FileSource
+from device.capture.file import FileSource, in_bursts
 from device.errors import InputFormatError
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
@@ -149,6 +150,6 @@ def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float)
     analyzer = Analyzer(bundle, face_model)
     reports = EverySecond(analyzer)
     with FileSource(source) as opened:
-        for item in _stretch(opened, stretch_s):
+        for item in in_bursts(_stretch(opened, stretch_s)):
             reports.take(analyzer.push(item))
         reports.take(analyzer.finish())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,8 +14,9 @@ from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
 from device.config.settings import DEFAULT_SEARCH_MS
+from device.features.chunks import ChunkJoiner
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK
-from device.features.face import Face, FaceDetector
+from device.features.face import MIN_SCORE, Face, FaceDetector
 from device.features.logmel import LogMelStream
 from device.features.mouth_grid import LipGrid, normalize
 from device.features.tracker import MouthTracker
@@ -78,8 +80,8 @@ class Chain:
             pass
 
     def features(self) -> list[Ticks]:
-        mel, speech, parts = LogMelStream(), SpeechStream(), []
-        for chunk in self._chunks:
+        mel, speech, sound, parts = LogMelStream(), SpeechStream(), ChunkJoiner(), list[Ticks]()
+        for chunk in chain(chain.from_iterable(map(sound.push, self._chunks)), sound.finish()):
             speech.push(chunk)
             tick, rows = mel.push(chunk)
             parts.append((tick, rows, np.ones(len(rows), np.bool_)))
@@ -106,20 +108,20 @@ class Chain:
         yield list(stream.finish())
 
     def _count_curve(self) -> int:
-        """Products of each run of lips, with its rivals, with all sound that its candidates need; a head on them."""
+        """Products of each run of lips and its negatives with the sound that its candidates need; a head on them."""
         size = self._lips.output_shapes[0][2]
         counts = [len(rows) for rows in self._evidence()]
         heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]
-        rivals = 0 if self._score else 2 * self._calibration.rival_ticks
-        products = sum((lips + rivals) * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
+        negatives = 0 if self._score else 2 * self._calibration.negative_reach_ticks
+        products = sum((lips + negatives) * sound * size for lips, sound in zip(counts, heard, strict=True) if lips)
         return products + sum(counts) * (2 * self._search_ticks + 1) * self._head_macs
 
     def _crop_with(self, detector: FaceDetector) -> Iterator[Ticks]:
-        tracker, grid = MouthTracker(detector, max_faces=1), LipGrid()
+        tracker, grid = MouthTracker(detector), LipGrid()
         for frame in self._frames:
-            for (crop,) in tracker.push(frame):
+            for crop, *_ in tracker.push(frame):
                 yield grid.push(crop)
-        for (crop,) in tracker.finish():
+        for crop, *_ in tracker.finish():
             yield grid.push(crop)
 
 
@@ -139,8 +141,8 @@ class _RecordingDetector(FaceDetector):
         self.looks: list[tuple[Picture, Region]] = []
         self.found: list[list[Face]] = []
 
-    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
-        faces = super().detect(picture, region)
+    def detect(self, picture: Picture, region: Region = None, *, min_score: float = MIN_SCORE) -> list[Face]:
+        faces = super().detect(picture, region, min_score=min_score)
         self.looks.append((picture, region))
         self.found.append(faces)
         return faces
@@ -152,7 +154,7 @@ class _ReplayedDetector(FaceDetector):
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
 
-    def detect(self, picture: Picture, region: Region = None) -> list[Face]:
+    def detect(self, picture: Picture, region: Region = None, *, min_score: float = MIN_SCORE) -> list[Face]:
         return next(self._found)
 
 

@@ -30,7 +30,7 @@ def best_of(
     work: Callable[[], object],
     repeat: int,
     min_time_s: float,
-    clock_s: Callable[[], float] = time.perf_counter,
+    clock_s: Callable[[], float] = time.process_time,
 ) -> Timing:
     """Time one call of `work`: one call to warm up, then `repeat` rounds of whole calls of at least `min_time_s` each.
 

@@ -8,28 +8,32 @@ accepts the models and their shapes; golden vectors agree.
 from __future__ import annotations
 
 import hashlib
-import json
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from device.bundles.calibration import Calibration
+from device.bundles.gate import GATED_FORMAT
 from device.bundles.golden import GOLDEN, check_golden, read_golden
 from device.bundles.model_kinds import AUDIO, LIPS, TOWERS, Kind, kind_of
 from device.bundles.rehearsal import rehearse
-from device.bundles.version import brief, check_software
+from device.bundles.version import brief, check_software, version_key
+from device.config.constraints import Text
 from device.errors import ModelContractError, ModelCorruptError, ModelMissingError
 from device.litert import Model
+from device.state.bounded_json import parse_json
 
-FORMAT = 1
+FORMAT = GATED_FORMAT
 MANIFEST = "manifest.json"
-FILES = (LIPS, AUDIO, GOLDEN)  # of a tower pair
+FILES = (LIPS, AUDIO, GOLDEN)  # of a two-tower model
 DEFAULT_BUNDLE = Path(__file__).parents[1] / "models" / "default"
 DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 
+_NAME = Text(100)
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
+_FORMATS = (1, FORMAT)  # the first knows of no gate
 _REINSTALL = "Install the bundle again"
 
 
@@ -77,8 +81,8 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         what = f"no usable {str(error)[:200]} in the manifest"
         raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
-    if not (isinstance(name, str) and isinstance(version, str)):
-        raise ModelCorruptError("name and version are not text", where=where, remedy=_REINSTALL)
+    if not all(_NAME.takes(text) and text for text in (name, version)):
+        raise ModelCorruptError(f"name or version is not {_NAME}", where=where, remedy=_REINSTALL)
     check_software(min_software, where)
     if not calibration.temperature > 0:
         raise ModelCorruptError("the calibration's temperature is not positive", where=where, remedy=_REINSTALL)
@@ -91,6 +95,13 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     for stem, (given, expected) in golden.items():
         check_golden(models[stem], given, expected, str(folder / GOLDEN))
     return Bundle(kind, name, version, digest, models, calibration, manifest)
+
+
+def manifest_version(folder: Path) -> str:
+    """What a bundle's manifest calls its version; nothing else of it is checked. Raises ModelError."""
+    manifest, _ = _read_manifest(folder)
+    version_key(version := manifest.get("version"), str(folder / MANIFEST))
+    return str(version)
 
 
 def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
@@ -107,14 +118,14 @@ def _read_manifest(folder: Path) -> tuple[dict[str, Any], str]:
             f"no bundle here ({error.strerror})", where=str(path), remedy="Give --bundle a folder with a manifest.json"
         ) from error
     try:
-        manifest = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        manifest = parse_json(content)
+    except ValueError as error:
         raise ModelCorruptError(f"not JSON ({str(error)[:200]})", where=str(path), remedy=_REINSTALL) from error
     if not isinstance(manifest, dict):
         raise ModelCorruptError("not a JSON object", where=str(path), remedy=_REINSTALL)
-    if manifest.get("format") != FORMAT:
+    if manifest.get("format") not in _FORMATS:
         raise ModelContractError(
-            f"bundle format {brief(manifest.get('format'))}, this software reads {FORMAT}", where=str(path),
+            f"bundle format {brief(manifest.get('format'))}, this software reads 1 to {FORMAT}", where=str(path),
             remedy="Update avdrift, or build the bundle with this version",
         )  # fmt: skip
     return manifest, hashlib.sha256(content).hexdigest()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 
-RIVAL_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
-MAX_RIVAL_TICKS = 250  # memory, and how long a row may wait
+NEGATIVE_REACH_TICKS = 20  # 0.8 s before and after: later lips would come after the sound that a row waits for
+MAX_NEGATIVE_REACH_TICKS = 250  # memory, and how long a row may wait
 _LEAST_ODDS = 1e-6
+_REACH_KEY = "rival_ticks"  # in manifests, for bundles that are in use
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +46,21 @@ class Calibration:
 
     logit_scale: float = 7.4  # of the cosine, learnt with the towers
     temperature: float = 8.0  # overlapping windows repeat themselves: evidence is worth this many times less
-    null_log_odds: float = 4.0  # against "none of the candidates": how much evidence belief needs
+    null_log_odds: float = 4.0  # against "none of the candidates": how much evidence a posterior needs
     zero_offset_ms: float = 0.0  # what the towers answer for sound and picture that are together
     zero_uncertainty_ms: float | None = None  # of that, one sigma, for a recording from elsewhere; None: never measured
-    rival_ticks: int = RIVAL_TICKS  # the reach of `evidence` that temperature and null were fitted with; 0: no rivals
+    negative_reach_ticks: int = NEGATIVE_REACH_TICKS  # of `evidence` when temperature and null were fitted; 0: none
     confidence: ConfidenceWeights = ConfidenceWeights()
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> Calibration:
-        """From what `asdict` gives; without the uncertainty and without rivals where an older file has none.
+        """From what `to_dict` gives; without the uncertainty and the negatives where an older file has none.
 
         Raises KeyError, TypeError, ValueError or OverflowError where a value is missing or no finite number.
         """
-        given = {"zero_uncertainty_ms": None, "rival_ticks": 0, **table}
-        values: dict[str, Any] = {f.name: given[f.name] for f in fields(cls) if f.name != "confidence"}
+        given = {"zero_uncertainty_ms": None, _REACH_KEY: 0, **table}
+        names = [f.name for f in fields(cls) if f.name not in ("confidence", "negative_reach_ticks")]
+        values: dict[str, Any] = {name: given[name] for name in (*names, _REACH_KEY)}
         weights = {name: float(value) for name, value in dict(table.get("confidence", {})).items()}
         if values["zero_uncertainty_ms"] is None:  # the only one that may be unknown
             del values["zero_uncertainty_ms"]
@@ -68,7 +70,14 @@ class Calibration:
         wrong = [name for name, value in (values | weights).items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite")
-        if values["rival_ticks"] not in range(MAX_RIVAL_TICKS + 1):
-            raise ValueError(f"rival_ticks is not a whole number from 0 to {MAX_RIVAL_TICKS}")
-        values["rival_ticks"] = int(values["rival_ticks"])
+        reach_ticks = values.pop(_REACH_KEY)
+        if reach_ticks not in range(MAX_NEGATIVE_REACH_TICKS + 1):
+            raise ValueError(f"{_REACH_KEY} is not a whole number from 0 to {MAX_NEGATIVE_REACH_TICKS}")
+        values["negative_reach_ticks"] = int(reach_ticks)
         return cls(**values, confidence=ConfidenceWeights(**weights))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As manifests hold it."""
+        table = asdict(self)
+        table[_REACH_KEY] = table.pop("negative_reach_ticks")
+        return table

@@ -30,7 +30,7 @@ class Kind:
 
 
 def kind_of(manifest: Mapping[str, Any], wanted: tuple[Kind, ...], where: str) -> Kind:
-    """The kind that a manifest names, the tower pair where it names none. Raises ModelContractError."""
+    """The kind that a manifest names, the two-tower model where it names none. Raises ModelContractError."""
     name = manifest.get("kind", TOWERS.name)
     for kind in wanted:
         if name == kind.name:

@@ -11,7 +11,6 @@ import hashlib
 import io
 import math
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -78,6 +77,8 @@ def _not_possible(why: str) -> ModelStoreError:
 
 def _main() -> int:
     """Says on stdout, with a line each, that it begins with the next model; and at the end why it refuses one."""
+    import resource  # POSIX only, as is this process
+
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     busy_s, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))

@@ -15,7 +15,7 @@ from typing import Self
 
 from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from device.bundles.store import PREVIOUS, Activation, Store
-from device.bundles.trial import SETTLED_S, Standing, Trial, begun, ended, fallback_of, fallen, judged, started
+from device.bundles.trial import SETTLED_S, Trial, TrialState, begun, ended, fallback_of, fallen, judged, started
 from device.bundles.trial_file import TrialFile
 from device.config.settings import ModelSettings
 from device.errors import AvdriftError, ModelError, ModelStoreError
@@ -76,7 +76,7 @@ class Models:
             bundle, problem = spare, f"{error}. Until then with {spare.label if spare else 'the built-in models'}"
         self._bundle = bundle or load_bundle(DEFAULT_BUNDLE)
         if problem:
-            self._say(problem)
+            self._warn_once(problem)
         return self._bundle
 
     def look(self, bundle: Bundle, report: Report | None, now_ns: int) -> Bundle | None:
@@ -96,7 +96,7 @@ class Models:
             self._relink()
             return self._follow()
         except ModelError as error:
-            self._say(str(error))
+            self._warn_once(str(error))
             return None
 
     # From the link to the models
@@ -114,7 +114,7 @@ class Models:
         loaded = self._bundle is not None and self._bundle.digest == activation.digest
         trial = self._begin(activation, self._before(loaded))
         self._seen = activation
-        if trial is not None and trial.standing is Standing.FELL_BACK:
+        if trial is not None and trial.standing is TrialState.FELL_BACK:
             return self._fall_back(trial, trial.fallback)
         if loaded:  # whoever has changed the link has changed the models as well
             return None
@@ -126,7 +126,7 @@ class Models:
             return self._fall_back(fallen(trial, why) if trial else Trial(*_key(activation), None, why=why), to)
         if self._bundle is not None:
             words = ", on trial" if trial is not None and trial.is_open else ""
-            self._tell(bundle.label, f"The models changed from {self._bundle.label} to {bundle.label}{words}")
+            self._note(bundle.label, f"The models changed from {self._bundle.label} to {bundle.label}{words}")
         return bundle
 
     def _builtin_again(self) -> Bundle | None:
@@ -139,7 +139,7 @@ class Models:
         if used is None or used.digest != seen.digest:  # whoever has unlinked them has changed the models as well
             return None
         bundle = load_bundle(DEFAULT_BUNDLE)
-        self._tell(bundle.label, f"The models changed from {used.label} to {bundle.label}")
+        self._note(bundle.label, f"The models changed from {used.label} to {bundle.label}")
         return bundle
 
     def _before(self, loaded: bool) -> str | None:
@@ -202,11 +202,11 @@ class Models:
         self._last = report
         passed_s = report.uptime_s - last.uptime_s if last is not None and last.model == report.model else 0.0
         after = judged(trial, report, passed_s, self._settings)
-        if after.standing is Standing.FELL_BACK:
+        if after.standing is TrialState.FELL_BACK:
             return self._fall_back(after, after.fallback)
         self._trials[after.digest] = after
-        if after.standing is Standing.PASSED:
-            self._tell(bundle.label, f"The models {bundle.label} have passed their trial: {after.why}")
+        if after.standing is TrialState.PASSED:
+            self._note(bundle.label, f"The models {bundle.label} have passed their trial: {after.why}")
         due = self._now_ns - self._written_ns > _WRITE_EVERY_S * NS_PER_S
         if after.is_open != trial.is_open or (after != trial and due):
             self._keep()
@@ -222,11 +222,11 @@ class Models:
         used = self._bundle
         bundle = bundle or load_bundle(DEFAULT_BUNDLE)
         name = f"{trial.digest[:12]}"
-        self._tell(bundle.label, f"Back from the new models {name} to {bundle.label}: {trial.why}", before=name)
+        self._note(bundle.label, f"Back from the new models {name} to {bundle.label}: {trial.why}", before=name)
         try:
             self._relink()
         except ModelError as error:  # tried again at the next look
-            self._say(str(error))
+            self._warn_once(str(error))
         return None if used is not None and used.digest == bundle.digest else bundle
 
     def _relink(self) -> None:
@@ -240,7 +240,7 @@ class Models:
             return
         known = self._trials.get(now.digest)
         if known is None:
-            known = Trial(*_key(now), None, Standing.PASSED, "they were in use before")
+            known = Trial(*_key(now), None, TrialState.PASSED, "they were in use before")
         # A trial of its own goes on.
         self._trials[now.digest] = replace(known, made_ns=now.made_ns, running=known.is_open)
         self._seen = now
@@ -250,7 +250,7 @@ class Models:
         try:
             return self._store.load(digest) if digest is not None else None
         except ModelError as error:
-            self._say(str(error))
+            self._warn_once(str(error))
             return None
 
     # What is kept and told
@@ -268,7 +268,7 @@ class Models:
         try:
             self._write()
         except OSError as error:
-            self._say(f"{self._store.folder}: trials of models cannot be written down ({error.strerror})")
+            self._warn_once(f"{self._store.folder}: trials of models cannot be written down ({error.strerror})")
 
     def _write(self) -> None:
         self._written_ns = self._now_ns
@@ -276,13 +276,13 @@ class Models:
         self._trials = installed
         self._file.write(installed)
 
-    def _say(self, about: str) -> None:
+    def _warn_once(self, about: str) -> None:
         """Something is wrong, and changes nothing in what is measured with; once."""
         if about != self._said:
             self._said = about
-            self._tell(self._bundle.label if self._bundle is not None else "", about)
+            self._note(self._bundle.label if self._bundle is not None else "", about)
 
-    def _tell(self, after: str, about: str, before: str | None = None) -> None:
+    def _note(self, after: str, about: str, before: str | None = None) -> None:
         used = self._bundle.label if self._bundle is not None else after
         self.news.append(News(before or used, after, about))
 

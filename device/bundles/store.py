@@ -8,7 +8,6 @@ whole; what a killed command has left behind begins with a dot and is swept by t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import re
@@ -18,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from device.bundles import signature
-from device.bundles.bundle import MANIFEST, Bundle, load_bundle
+from device.bundles.bundle import DEFAULT_BUNDLE, MANIFEST, Bundle, load_bundle, manifest_version
+from device.bundles.gate import require_gate
 from device.bundles.version import version_key
 from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import Disk, read_plain
@@ -54,24 +54,30 @@ class Activation:
     made_ns: int
 
 
-def verify_bundle(folder: Path, signers: Path, *, allow_unsigned: bool = False, trusted: bool = False) -> Bundle:
-    """Signature first, then all that load_bundle checks, then the version. Raises ModelError.
+def verify_bundle(
+    folder: Path, signers: Path, *, allow_unsigned: bool = False, accept_worse: bool = False, trusted: bool = False
+) -> Bundle:
+    """Signature first, then all that load_bundle checks, then version and gate. Raises ModelError.
 
-    `allow_unsigned` is for a missing signature; one that is there must be right. `trusted`: as of load_bundle.
+    `allow_unsigned` is for a missing signature; one that is there must be right. `accept_worse`: whatever the gate
+    says. `trusted`: as of load_bundle.
     """
     if signature.is_signed(folder) or not allow_unsigned:
         signature.verify(folder, signers)
     bundle = load_bundle(folder, trusted=trusted)
     version_key(bundle.version, str(folder / MANIFEST))
+    if not accept_worse:
+        require_gate(bundle.manifest, str(folder / MANIFEST))
     return bundle
 
 
 class Store:
     """The store in a state folder. What changes it takes its lock; where that fails, `current` is still whole."""
 
-    def __init__(self, folder: Path, disk: Disk | None = None) -> None:
+    def __init__(self, folder: Path, disk: Disk | None = None, signers: Path | None = None) -> None:
+        """signers: who may sign, where that is not a file of the state folder."""
         self.folder = folder
-        self.signers = folder / signature.SIGNERS
+        self.signers = signers or folder / signature.SIGNERS
         self._models = folder / "models"
         self._disk = disk or Disk()
 
@@ -139,12 +145,14 @@ class Store:
             raise ModelMissingError(what, where=str(self._models), remedy=remedy)
         return found[0]
 
-    def install(self, source: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False) -> Bundle:
+    def install(
+        self, source: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False
+    ) -> Bundle:
         """Verify a bundle and keep a copy of it. Changes neither link. Raises ModelError.
 
         Installing it once more changes nothing; an installed copy that has been damaged is replaced.
         """
-        given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned)
+        given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned, accept_worse=accept_worse)
         if not allow_downgrade:
             self._refuse_downgrade(given, source)
         target = self.path_of(given.digest)
@@ -181,9 +189,10 @@ class Store:
                 self._point(CURRENT, digest)
         return bundle
 
-    def rollback(self) -> Bundle | None:
+    def rollback(self, *, allow_downgrade: bool = True) -> Bundle | None:
         """Swap current and previous; None: none was before the current one, so there is none in use now either.
 
+        Without `allow_downgrade`, never below the highest version that is signed and installed here, or built in.
         A power cut between the two leaves the previous one current. Raises ModelError.
         """
         with self._changing():
@@ -192,10 +201,14 @@ class Store:
                 if old is None:
                     what = "there are no earlier models to go back to"
                     raise ModelMissingError(what, where=str(self._models / PREVIOUS), remedy=_CHOOSE)
+                if not allow_downgrade:
+                    self._refuse_below_signed(DEFAULT_BUNDLE)
                 self._point(PREVIOUS, old.digest)
                 self._unlink_current()
                 return None
             bundle = self.load(target)
+            if not allow_downgrade:
+                self._refuse_below_signed(self.path_of(target))
             self._point(CURRENT, target)
             if old is not None:
                 self._point(PREVIOUS, old.digest)
@@ -258,13 +271,26 @@ class Store:
             return None
 
     def _refuse_downgrade(self, bundle: Bundle, where: Path) -> None:
+        """Nothing, where that is no lower version than what is in use, installed or built in."""
         current = self._whole(CURRENT)
-        if current is None:
-            return
-        lowest = version_key(current.version, str(self.path_of(current.digest)))
-        if version_key(bundle.version, str(where)) < lowest:
-            what = f"version {bundle.version} is lower than {current.version}, which is in use"
+        used = current.version if current is not None else manifest_version(DEFAULT_BUNDLE)
+        if version_key(bundle.version, str(where)) < version_key(used, str(self._models)):
+            what = f"version {bundle.version} is lower than {used}, which is in use"
             raise ModelContractError(what, where=str(where), remedy="Give --allow-downgrade if it is meant")
+
+    def _refuse_below_signed(self, folder: Path) -> None:
+        """Only manifests are read: this may run in the thread that measures."""
+        version = manifest_version(folder)
+        signed = [path for path in map(self.path_of, self._digests()) if signature.is_signed(path)]
+        versions = [manifest_version(DEFAULT_BUNDLE)]
+        for path in signed:
+            with contextlib.suppress(ModelError):  # a broken one is nothing to measure with, nor to compare with
+                versions.append(manifest_version(path))
+        highest = max(versions, key=lambda each: version_key(each, str(self._models)))
+        if version_key(version, str(folder)) < version_key(highest, str(self._models)):
+            what = f"version {version} is lower than {highest}, the highest that is signed and installed, or built in"
+            remedy = "Use `avdrift model rollback` on the device, or send it signed with allow_downgrade"
+            raise ModelContractError(what, where=str(folder), remedy=remedy)
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -292,6 +318,8 @@ class Store:
             ) from error
 
     def _take(self, descriptor: int) -> None:
+        import fcntl  # POSIX only, as is the store
+
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -323,7 +351,8 @@ class Store:
         for name, content in contents.items():
             self._disk.write_file(copy / name, content)
         self._disk.sync_folder(copy)
-        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, trusted=True)  # by its digest: the given one
+        # By its digest it is the given one, which has been tried and let in.
+        verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, accept_worse=True, trusted=True)
         return copy
 
     def _point(self, link: str, digest: str) -> None:

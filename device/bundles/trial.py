@@ -23,7 +23,7 @@ MAX_DEATHS = 3
 SETTLED_S = 3600.0
 
 
-class Standing(StrEnum):
+class TrialState(StrEnum):
     """How far models have come."""
 
     WAITING = "waiting"  # in use, but nothing measures
@@ -39,7 +39,7 @@ class Trial:
     digest: str
     made_ns: int
     fallback: str | None
-    standing: Standing = Standing.ON_TRIAL
+    standing: TrialState = TrialState.ON_TRIAL
     why: str = ""  # it passed or fell back
     valid: int = 0  # reports with an offset
     speech_s: float = 0.0  # heard of a face that was seen, since the last such report
@@ -48,7 +48,7 @@ class Trial:
 
     @property
     def is_open(self) -> bool:
-        return self.standing is Standing.ON_TRIAL
+        return self.standing is TrialState.ON_TRIAL
 
 
 def started(trial: Trial) -> Trial:
@@ -76,7 +76,7 @@ def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSetting
         trial = replace(trial, valid=trial.valid + 1, speech_s=0.0)
         if trial.valid < settings.trial_reports:
             return trial
-        return replace(trial, standing=Standing.PASSED, why=f"{trial.valid} valid reports", running=False)
+        return replace(trial, standing=TrialState.PASSED, why=f"{trial.valid} valid reports", running=False)
     if report.state is not State.UNCERTAIN or report.fault not in (None, Fault.OVERLOADED):
         return trial
     speech_ratio = 1.0 if report.speech_ratio is None else report.speech_ratio
@@ -88,7 +88,7 @@ def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSetting
 
 def fallen(trial: Trial, why: str) -> Trial:
     """The models go; `why` ends a sentence."""
-    return replace(trial, standing=Standing.FELL_BACK, why=why, running=False)
+    return replace(trial, standing=TrialState.FELL_BACK, why=why, running=False)
 
 
 def begun(activation: Activation, known: Trial | None, fallback: str | None) -> Trial:
@@ -97,7 +97,7 @@ def begun(activation: Activation, known: Trial | None, fallback: str | None) -> 
     Models that have passed once have passed: they are the same to the last bit.
     """
     fallback = None if fallback == activation.digest else fallback
-    if known is not None and known.standing is Standing.PASSED:
+    if known is not None and known.standing is TrialState.PASSED:
         return replace(known, made_ns=activation.made_ns, fallback=fallback)
     if known is not None and known.made_ns == activation.made_ns:
         return known
@@ -107,7 +107,7 @@ def begun(activation: Activation, known: Trial | None, fallback: str | None) -> 
 def fallback_of(trials: Mapping[str, Trial], before: str | None) -> str | None:
     """What to go back to from new models: those in use before them if they have passed, or else what those had."""
     trial = trials.get(before) if before is not None else None
-    return before if trial is None or trial.standing is Standing.PASSED else trial.fallback
+    return before if trial is None or trial.standing is TrialState.PASSED else trial.fallback
 
 
 def standing(activation: Activation | None, digest: str, trial: Trial | None, *, measured: bool) -> tuple[str, str]:
@@ -115,13 +115,13 @@ def standing(activation: Activation | None, digest: str, trial: Trial | None, *,
 
     activation: what `current` is; measured: a daemon runs that follows it.
     """
-    if trial is not None and trial.standing is Standing.PASSED:
-        return Standing.PASSED.value, trial.why
+    if trial is not None and trial.standing is TrialState.PASSED:
+        return TrialState.PASSED.value, trial.why
     current = activation is not None and activation.digest == digest
     if not current:
-        return (Standing.FELL_BACK.value, trial.why) if trial and trial.standing is Standing.FELL_BACK else ("", "")
+        return (TrialState.FELL_BACK.value, trial.why) if trial and trial.standing is TrialState.FELL_BACK else ("", "")
     fresh = trial is None or activation is None or trial.made_ns != activation.made_ns
-    if trial is not None and not fresh and trial.standing is Standing.FELL_BACK:
-        return Standing.FELL_BACK.value, trial.why
+    if trial is not None and not fresh and trial.standing is TrialState.FELL_BACK:
+        return TrialState.FELL_BACK.value, trial.why
     about = f"{0 if fresh or trial is None else trial.valid} valid reports so far"
-    return (Standing.ON_TRIAL.value, about) if measured else (Standing.WAITING.value, "avdrift does not run")
+    return (TrialState.ON_TRIAL.value, about) if measured else (TrialState.WAITING.value, "avdrift does not run")

@@ -5,18 +5,17 @@ Only the daemon that holds the lock writes. Who reads takes a damaged file for n
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import math
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from device.bundles.trial import Standing, Trial
+from device.bundles.trial import Trial, TrialState
 from device.errors import ModelCorruptError
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 TRIALS, LOCK = "trials.json", ".measuring"
@@ -38,11 +37,11 @@ class TrialFile:
 
     def read(self) -> dict[str, Trial]:
         try:
-            found: Any = json.loads(read_plain(self._path, _MAX_BYTES))
+            found = parse_json(read_plain(self._path, _MAX_BYTES))
             return {trial.digest: trial for trial in map(_trial, found["trials"])}
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, ModelCorruptError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
             _log.warning("%s: cannot be read (%s): what is in use is on trial again", self._path, error)
             return {}
 
@@ -55,7 +54,7 @@ class TrialFile:
         """Take the lock until this process ends; whether it is held. Raises OSError where it cannot be made."""
         if self._lock is None:
             descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
-            if _locked(descriptor, fcntl.LOCK_EX):
+            if _locked(descriptor, shared=False):
                 self._lock = descriptor
             else:
                 os.close(descriptor)
@@ -73,14 +72,16 @@ class TrialFile:
         except OSError:
             return False
         try:
-            return not _locked(descriptor, fcntl.LOCK_SH)
+            return not _locked(descriptor, shared=True)
         finally:
             os.close(descriptor)
 
 
-def _locked(descriptor: int, how: int) -> bool:
+def _locked(descriptor: int, *, shared: bool) -> bool:
+    import fcntl  # POSIX only, as is the daemon
+
     try:
-        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
@@ -92,6 +93,4 @@ def _trial(values: Any) -> Trial:
     for name, kinds in _TYPES.items():
         if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
             raise ValueError(f"{name} is of another kind")
-    if not math.isfinite(values["speech_s"]):
-        raise ValueError("speech_s is not finite")
-    return Trial(**{**values, "standing": Standing(values["standing"])})
+    return Trial(**{**values, "standing": TrialState(values["standing"])})

@@ -24,7 +24,8 @@ from device.records import NS_PER_MS, Chunk, Frame
 from device.runtime.source_thread import Feed
 from device.runtime.sources import live_feeds
 from device.standards import direction
-from device.state.rig import MAX_BIAS_MS, Rig, store_rig
+from device.state.ownership import become_owner
+from device.state.rig import MAX_BIAS_MS, Rig, store_rig, undo_rig
 
 _SECONDS = Range(10, 600)
 _LIVE_S = 60.0
@@ -63,6 +64,7 @@ def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     found.add_argument("--bundle", type=Path, metavar="FOLDER", help="the models for a person")
     add_store_option(found)
     found.add_argument("--dry-run", action="store_true", help="store nothing")
+    found.add_argument("--undo", action="store_true", help="go back to what was before; once more: forth again")
     found.add_argument("--json", action="store_true", help="one JSON object")
 
 
@@ -82,11 +84,14 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
 
     feeds: what opens camera and microphone; given by tests.
     """
+    state_dir = options.store or default_store()
+    become_owner(state_dir)
+    if options.undo:
+        return _undo(state_dir, as_json=options.json)
     if options.seconds is not None and not _SECONDS.takes(options.seconds):
         raise UsageError(f"{options.seconds:g} s is not possible", where="--seconds", remedy=f"Give {_SECONDS} s")
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     config = load_config(file) if file else Config()
-    state_dir = options.store or default_store()
     measured = _measurer(options, config, file)
     if options.source is not None:
         bias = measured(recorded(options.source, options.seconds))
@@ -99,7 +104,18 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
     stored = None
     if not options.dry_run and camera and microphone:
         stored = store_rig(state_dir, _rig(bias, camera, microphone))
-    _tell(bias, camera, microphone, stored, options)
+    _print(bias, camera, microphone, stored, options)
+    return 0
+
+
+def _undo(state_dir: Path, *, as_json: bool) -> int:
+    rig = undo_rig(state_dir)
+    if as_json:
+        print(json.dumps({"rig": asdict(rig) if rig else None}))
+    elif rig is None:
+        print("no calibration counts from the next start of avdrift on, as before the last one")
+    else:
+        print(f"{rig.bias_ms:+.1f} ms for {rig.camera} with {rig.microphone} count from the next start of avdrift on")
     return 0
 
 
@@ -128,17 +144,17 @@ def _rig(bias: Bias, camera: str, microphone: str) -> Rig:
     return Rig(round(bias.bias_ms, 2), round(bias.bias_std_ms, 2), made_unix_ms, camera, microphone)
 
 
-def _tell(
+def _print(
     bias: Bias, camera: str | None, microphone: str | None, stored: Path | None, options: argparse.Namespace
 ) -> None:
     way = "pattern" if options.pattern else "person"
     if options.json:
-        told = asdict(bias) | {
+        result = asdict(bias) | {
             "bias_ms": round(bias.bias_ms, 2), "bias_std_ms": round(bias.bias_std_ms, 2),
             "scatter_ms": round(bias.scatter_ms, 2), "way": way, "camera": camera, "microphone": microphone,
             "stored": str(stored) if stored else None,
         }  # fmt: skip
-        print(json.dumps(told, allow_nan=False))
+        print(json.dumps(result, allow_nan=False))
         return
     what = "flashes and beeps" if options.pattern else "windows"
     bias_ms = round(bias.bias_ms, 1) + 0.0  # never -0.0

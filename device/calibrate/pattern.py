@@ -98,7 +98,7 @@ def find_beeps(samples: npt.NDArray[np.floating], rate_hz: int) -> Doubles:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What flashes and beeps say together. `rivals` is how many pairs the best wrong offset would make."""
+    """What flashes and beeps say together. `competing_pairs` is how many pairs the best wrong offset would make."""
 
     offset_ms: float
     offset_std_ms: float
@@ -106,7 +106,7 @@ class Match:
     pairs: int
     flashes: int
     beeps: int
-    rivals: int
+    competing_pairs: int
 
 
 def match(flashes: list[Flash], beeps_s: Doubles) -> Match | None:
@@ -136,8 +136,8 @@ def doubt(found: Match | None) -> str | None:
     if found is None or found.pairs < MIN_PAIRS:
         pairs, flashes, beeps = (found.pairs, found.flashes, found.beeps) if found else (0, 0, 0)
         return f"only {pairs} flashes have a beep ({flashes} flashes and {beeps} beeps seen, {MIN_PAIRS} pairs needed)"
-    if found.pairs < 2 * found.rivals or found.pairs < 0.5 * min(found.flashes, found.beeps):
-        return f"{found.pairs} flashes and beeps meet, but {found.rivals} would at another offset as well"
+    if found.pairs < 2 * found.competing_pairs or found.pairs < 0.5 * min(found.flashes, found.beeps):
+        return f"{found.pairs} flashes and beeps meet, but {found.competing_pairs} would at another offset as well"
     if found.scatter_ms > MAX_SCATTER_MS:
         return f"flashes and beeps scatter by {found.scatter_ms:.0f} ms, allowed is {MAX_SCATTER_MS:g}"
     return None

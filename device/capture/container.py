@@ -132,9 +132,9 @@ def called(stream: Stream) -> str:
     """A track as people speak of it: `sound 2 (ger, "Comment")`."""
     kind = {"video": "picture", "audio": "sound"}.get(stream.type, stream.type)
     same = [s for s in stream.container.streams if s.type == stream.type]
-    told = [stream.language or "", f'"{title}"' if (title := stream.metadata.get("title")) else ""]
-    told = [word for word in told if word and word != "und"]
-    return f"{kind} {same.index(stream) + 1}" + (f" ({', '.join(told)})" if told else "")
+    words = [stream.language or "", f'"{title}"' if (title := stream.metadata.get("title")) else ""]
+    words = [word for word in words if word and word != "und"]
+    return f"{kind} {same.index(stream) + 1}" + (f" ({', '.join(words)})" if words else "")
 
 
 def _numbered(streams: list[av.VideoStream], number: int, where: str, option: str) -> av.VideoStream:

@@ -38,9 +38,19 @@ class _Track:
     begin_s: float = 0.0  # where the pictures or the sound after the jump begin
 
 
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """Of one packet, in s. Plain floats: PyAV makes a fraction each time that it is asked for the time base."""
+
+    stamp_s: float | None
+    shown_s: float
+    length_s: float
+
+
 @dataclass(slots=True)
 class _Held:
     packet: Packet
+    times: _Times
     new: bool  # of the next recording
 
 
@@ -58,10 +68,11 @@ class Joints:
     def follow(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """All of them, in their order, with their stamps on the clock that goes on."""
         for packet in packets:
-            new = self._is_new(packet)
+            times = _times(packet)
+            new = self._is_new(packet, times)
             jumped = [track for track in self._tracks.values() if track.new_count]
             if jumped:
-                self._held.append(_Held(packet, new))
+                self._held.append(_Held(packet, times, new))
                 self._held_bytes += packet.size
                 if len(jumped) == len(self._tracks) and min(track.new_count for track in jumped) >= _SURE_COUNT:
                     yield from self._join()
@@ -69,11 +80,11 @@ class Joints:
                     yield from self._stay()
             else:
                 yield from self._let_go(self._moved_s)  # what waited because of a stray stamp
-                yield self._give(packet, self._moved_s)
+                yield self._give(packet, times, self._moved_s)
         yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._stay()
 
-    def _is_new(self, packet: Packet) -> bool:
-        stamp_s, track = _stamp_s(packet), self._tracks.get(packet.stream.index)
+    def _is_new(self, packet: Packet, times: _Times) -> bool:
+        stamp_s, track = times.stamp_s, self._tracks.get(packet.stream_index)
         if stamp_s is None:
             return any(other.new_count for other in self._tracks.values())
         if track is None:  # captions and the like: of whichever recording they are nearer to
@@ -83,14 +94,14 @@ class Joints:
             )
         if track.new_s is not None and not self._jumps(track.new_s, stamp_s):
             track.new_s, track.new_count = stamp_s, track.new_count + 1
-            track.begin_s = min(track.begin_s, _shown_s(packet))
+            track.begin_s = min(track.begin_s, times.shown_s)
             return True
         if track.new_s is not None:  # only a stray stamp
             track.new_s, track.new_count = None, 0
             for held in self._held:
-                held.new = held.new and held.packet.stream.index != packet.stream.index
+                held.new = held.new and held.packet.stream_index != packet.stream_index
         elif track.last_s is not None and self._jumps(track.last_s, stamp_s):
-            track.new_s, track.new_count, track.begin_s = stamp_s, 1, _shown_s(packet)
+            track.new_s, track.new_count, track.begin_s = stamp_s, 1, times.shown_s
             return True
         track.last_s = stamp_s
         return False
@@ -107,7 +118,7 @@ class Joints:
             moved_s = self._moved_s + _WRAP_S
         else:
             for held in self._held:  # what is left of the recording before, for where it ends
-                self._see_end(held.packet, self._moved_s, count=not held.new)
+                self._see_end(held.packet, held.times, self._moved_s, count=not held.new)
             moved_s = max(track.end_s - track.begin_s for track in tracks)
             self.at_s.append(moved_s + min(track.begin_s for track in tracks))
         before_s, self._moved_s = self._moved_s, moved_s
@@ -124,28 +135,30 @@ class Joints:
             track.last_s = track.last_s if track.new_s is None else track.new_s
             track.new_s, track.new_count = None, 0
         for one in held:
-            yield self._give(one.packet, self._moved_s if one.new else before_s)
+            yield self._give(one.packet, one.times, self._moved_s if one.new else before_s)
 
-    def _give(self, packet: Packet, moved_s: float) -> Packet:
-        self._see_end(packet, moved_s)
+    def _give(self, packet: Packet, times: _Times, moved_s: float) -> Packet:
+        self._see_end(packet, times, moved_s)
         if moved_s and packet.time_base:
             ticks = round(moved_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         return packet
 
-    def _see_end(self, packet: Packet, moved_s: float, *, count: bool = True) -> None:
-        track = self._tracks.get(packet.stream.index)
-        if count and track is not None and _stamp_s(packet) is not None:
-            length_s = float((packet.duration or 0) * packet.time_base)
-            track.end_s = max(track.end_s, _shown_s(packet) + length_s + moved_s)
+    def _see_end(self, packet: Packet, times: _Times, moved_s: float, *, count: bool = True) -> None:
+        track = self._tracks.get(packet.stream_index)
+        if count and track is not None and times.stamp_s is not None:
+            track.end_s = max(track.end_s, times.shown_s + times.length_s + moved_s)
 
 
-def _stamp_s(packet: Packet) -> float | None:
-    stamp = packet.dts if packet.dts is not None else packet.pts
-    return None if stamp is None or not packet.time_base else float(stamp * packet.time_base)
-
-
-def _shown_s(packet: Packet) -> float:
-    stamp = packet.pts if packet.pts is not None else packet.dts
-    return float((stamp or 0) * packet.time_base)
+def _times(packet: Packet) -> _Times:
+    base = packet.time_base
+    if not base:
+        return _Times(None, 0.0, 0.0)
+    shown, decoded, (ticks, per_s) = packet.pts, packet.dts, base.as_integer_ratio()
+    stamp = shown if decoded is None else decoded
+    shown = decoded if shown is None else shown
+    return _Times(
+        None if stamp is None else stamp * ticks / per_s, (shown or 0) * ticks / per_s,
+        (packet.duration or 0) * ticks / per_s,
+    )  # fmt: skip

@@ -14,9 +14,9 @@ from fractions import Fraction
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import VideoReformatter
 
-from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage
+from device.capture.decoded_pictures import PictureMaker
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 CHUNK_MS = 20
 GAP_NS = 40 * NS_PER_MS
@@ -206,7 +206,9 @@ class AudioTrack:
     def _resample(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:
         assert self._resampler is not None
         for block in self._resampler.resample(frame):
-            samples = np.nan_to_num(block.to_ndarray()[0].astype(np.float32), nan=0.0, posinf=1.0, neginf=-1.0)
+            samples = np.frombuffer(memoryview(block.planes[0]), np.float32, block.samples).copy()
+            if not np.isfinite(samples).all():
+                np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
             run_ns = self._run_count * NS_PER_S // self._rate_hz
             t_ns = self._clock.start_ns + run_ns + round(self._clock.lean_ns)
             self._run_count += len(samples)
@@ -217,7 +219,7 @@ class AudioTrack:
 
 
 class VideoTrack:
-    """Decoded pictures in, upright RGB frames with square pixels and rising times out.
+    """Decoded pictures in, upright frames with square pixels and rising times out.
 
     A decoder gives pictures in the order of presentation, but their time stamps may come in another one (H.264 in AVI:
     FFmpeg then guesses them in the order of decoding). So the pictures keep their order, and get the stamps sorted.
@@ -226,10 +228,8 @@ class VideoTrack:
     def __init__(
         self, rate_hz: float | None, pixel_aspect: Fraction | None, max_height: int, trouble: Counter[str]
     ) -> None:
-        self._aspect = float(pixel_aspect) if pixel_aspect and Fraction(1, 4) <= pixel_aspect <= 4 else 1.0
         self._period_ns = round(NS_PER_S / (rate_hz or FALLBACK_RATE_HZ))
-        self._max_height, self._trouble = max_height, trouble
-        self._reformatter = VideoReformatter()  # one for all frames keeps libswscale's tables
+        self._to_picture, self._trouble = PictureMaker(pixel_aspect, max_height), trouble
         self._waiting: deque[av.VideoFrame] = deque()
         self._stamps_ns: list[int] = []  # a heap, as long as _waiting
         self._next_ns = 0
@@ -262,17 +262,8 @@ class VideoTrack:
             self._trouble[GOING_BACK] += 1
             return
         self._last_ns, self.end_ns = t_ns, t_ns + self._period_ns
-        yield Frame(self.seq, t_ns, self._to_rgb(frame))
+        yield Frame(self.seq, t_ns, self._to_picture(frame))
         self.seq += 1
-
-    def _to_rgb(self, frame: av.VideoFrame) -> RgbImage:
-        square_width = frame.width * self._aspect
-        scale = min(1.0, self._max_height / min(frame.height, square_width))
-        width, height = max(2, round(square_width * scale)), max(2, round(frame.height * scale))
-        picture = self._reformatter.reformat(frame, width, height, "rgb24", interpolation="BILINEAR", threads=1)
-        quarter_turns = round(frame.rotation / 90) % 4
-        rgb: RgbImage = np.ascontiguousarray(np.rot90(picture.to_ndarray().astype(np.uint8, copy=False), quarter_turns))
-        return rgb
 
 
 def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:

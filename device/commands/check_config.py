@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from dataclasses import asdict
 
 from device.config.file import older_version, read_config, write_migrated
@@ -27,6 +26,5 @@ def check_config_command(options: argparse.Namespace) -> int:
         lines.append(f"{file}: in the older form {older}; --migrate writes it in today's")
     elif options.migrate and not problems:
         lines.append(f"{file}: in today's form already; nothing was written")
-    # A file's name may hold bytes that no encoding can write.
-    print("\n".join(lines).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+    print("\n".join(lines))
     return UsageError.exit_code if problems else 0

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.errors import CaptureError
+from device.printable import printable
 
 if TYPE_CHECKING:
     from device.capture.cameras.modes import Mode
@@ -142,10 +143,9 @@ def devices_command(options: argparse.Namespace, look: Callable[[], Devices] = d
     if options.json:
         print(json.dumps(asdict(found)))
     else:
-        text = as_toml(found)
-        print(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        print(as_toml(found))
         for note in found.notes:
-            print(f"avdrift: {_one_line(note)}", file=sys.stderr)
+            print(f"avdrift: {printable(note)}", file=sys.stderr)
     return 0 if found.cameras or found.microphones else CaptureError.exit_code
 
 
@@ -160,9 +160,9 @@ def _section(name: str, found: list[Found]) -> list[str]:
     lines = [f"[{name}]"]
     for number, each in enumerate(found):
         comment = "# or: " if number else ""
-        lines += [f"# {_one_line(each.about)}", f"{comment}device = {_toml(each.device)}"]
+        lines += [f"# {printable(each.about)}", f"{comment}device = {_toml(each.device)}"]
         if each.pair:
-            lines.insert(-1, f"# The same USB device as {_one_line(each.pair)}: use both, or neither")
+            lines.insert(-1, f"# The same USB device as {printable(each.pair)}: use both, or neither")
         if each.mode:
             mode = {"width_px": each.mode.width_px, "height_px": each.mode.height_px, "rate_hz": each.mode.rate_hz}
             lines += [f"{comment}{key} = {value:g}" for key, value in mode.items()]
@@ -173,8 +173,3 @@ def _section(name: str, found: list[Found]) -> list[str]:
 def _toml(text: str) -> str:
     """A basic string: JSON's, but that TOML has no pairs of surrogates."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
-
-
-def _one_line(text: str) -> str:
-    """A device may call itself anything."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)

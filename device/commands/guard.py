@@ -1,4 +1,4 @@
-"""What all of avdrift's commands share: errors become a message and an exit code, never a traceback."""
+"""What all commands share: printable output, and errors as a message and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ import errno
 import os
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
+from typing import TextIO, cast
 
 from device.errors import AvdriftError, TransportError
+from device.printable import PrintableStream
 from device.telemetry.lines import ERROR_MARK, is_journal
 
 _STDERR = 2
@@ -19,28 +21,50 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """Does the work of the command `name`; the exit code."""
+    """Does the work of the command `name`; the exit code.
+
+    What a device, a bundle or a file has put into a name reaches the terminal only as printable text.
+    """
     try:
         _take_descriptors()
-        exit_code = work()
-        sys.stdout.flush()
-        return exit_code
+    except TransportError as error:
+        return _print(name, error)
+    stdout, stderr = (cast(TextIO, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
+    with redirect_stdout(stdout), redirect_stderr(stderr):
+        return _guarded(name, work)
+
+
+def _guarded(name: str, work: Callable[[], int]) -> int:
+    try:
+        return _written(work)
     except AvdriftError as error:
-        return _tell(name, error)
+        return _print(name, error)
     except BrokenPipeError:
         _forget_stdout()  # whoever read our output is gone
         return 0
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
             raise
-        _forget_stdout()
         what = f"cannot be written ({error.strerror})"
-        return _tell(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
+        return _print(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
     except KeyboardInterrupt:
+        _flush_or_forget()
         return INTERRUPTED
 
 
-def _tell(name: str, error: AvdriftError) -> int:
+def _written(work: Callable[[], int]) -> int:
+    """The exit code, once all output is written."""
+    try:
+        exit_code = work()
+    except SystemExit:  # argparse has printed its help
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+    return exit_code
+
+
+def _print(name: str, error: AvdriftError) -> int:
+    _flush_or_forget()
     # In the journal it is an error, and so is each of its lines.
     mark = ERROR_MARK if is_journal(_STDERR) else ""
     with suppress(OSError):
@@ -63,6 +87,13 @@ def _take_descriptors() -> None:
     if sys.stdout is None:
         sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - until the process ends
         raise TransportError("closed", where="standard output", remedy="Redirect it, for example to /dev/null")
+
+
+def _flush_or_forget() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
 
 
 def _forget_stdout() -> None:

@@ -10,9 +10,12 @@ from typing import Any
 
 from device.analysis.listen import listen
 from device.analysis.measure import Measured, measure_timeline
-from device.analysis.plot import write_csv, write_plot
+from device.analysis.plot import COLUMNS, PICTURES, write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
+from device.capture.memory import memory_bound
+from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle
+from device.commands.output_file import check_output
 from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
@@ -35,16 +38,21 @@ _REASONS = {
 def measure_command(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
+    if options.csv:
+        check_output(options.csv, (",".join(COLUMNS).encode(),), force=options.force)
+    if options.plot:
+        check_output(options.plot, PICTURES, force=options.force)
     kind = {kind.name: kind for kind in MEASURING}[options.model]
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
-    exit_code, asked = 0, track_choice(options)
+    exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
-            found = measure_timeline(
-                Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=options.profile,
-                heard=listen(Path(file), asked),
-            )  # fmt: skip
+            with memory_bound(options.max_memory_mb):
+                found = measure_timeline(
+                    Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
+                    limits=limits, heard=listen(Path(file), asked),
+                )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
                 raise
@@ -55,7 +63,7 @@ def measure_command(options: argparse.Namespace) -> int:
         if found.damaged:
             print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
         if options.json:
-            print(json.dumps(found.told, allow_nan=False), flush=True)
+            print(json.dumps(found.result, allow_nan=False), flush=True)
         else:
             _print_measured(found)
         if options.csv:
@@ -66,7 +74,7 @@ def measure_command(options: argparse.Namespace) -> int:
 
 
 def _print_measured(measured: Measured) -> None:
-    found = measured.told
+    found = measured.result
     rows = [("", found), *((f"  {window['t_s']:8.1f} s", window) for window in found.get("windows", ()))]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"

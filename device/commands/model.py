@@ -7,22 +7,23 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
 from device.bundles.model_kinds import TOWERS, Kind
-from device.bundles.signature import is_signed
-from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Store, verify_bundle
+from device.bundles.signature import SIGNERS, is_signed
+from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Entry, Store, verify_bundle
 from device.bundles.trial import standing
 from device.bundles.trial_file import TrialFile
 from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.reporting.model_record import ModelRecord, read_records
 from device.state.disk import read_plain
-from device.state.ownership import become_owner
+from device.state.ownership import become_owner, check_ours
 
-STATE_VARIABLE = "STATE_DIRECTORY"  # set by systemd
+STATE_VARIABLE, CONFIG_VARIABLE = "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY"  # set by systemd
 
 
 def default_store() -> Path:
@@ -39,16 +40,18 @@ def default_store() -> Path:
 def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
     """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
 
-    The store holds tower pairs: where none of `kinds` is one, the built-in direct network is meant.
+    The store holds two-tower models: where none of `kinds` is one, the built-in direct network is meant.
 
     Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
     """
     if given is not None:
+        if os.geteuid() == 0:  # whoever may change the folder would have root run what they put there
+            check_ours(given.resolve(), folder=True)
         return load_bundle(given, kinds, trusted=False)
     if TOWERS not in kinds:
         return load_bundle(DIRECT_BUNDLE, kinds)
     try:
-        current = _store(store).load_current()
+        current = open_store(store).load_current()
     except ModelError as error:
         print(f"avdrift: {error}", file=sys.stderr)
         current = load_bundle(DEFAULT_BUNDLE)
@@ -73,16 +76,21 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     downgrade = argparse.ArgumentParser(add_help=False)
     downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a lower version than the current")
 
+    worse = argparse.ArgumentParser(add_help=False)
+    worse.add_argument("--accept-worse", action="store_true", help="accept models that their gate did not pass")
+
     model = commands.add_parser("model", help="install, activate and roll back models")
     below = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
     below.add_parser("list", parents=[common], help="what is installed")
-    install = below.add_parser("install", parents=[common, unsigned, downgrade], help="verify a bundle and keep a copy")
+    allowed = [common, unsigned, downgrade, worse]
+    install = below.add_parser("install", parents=allowed, help="verify a bundle and keep a copy")
     install.add_argument("bundle", type=Path)
     install.add_argument("--activate", action="store_true", help="and measure with it from now on")
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
     activate.add_argument("digest", help="its first digits (6 or more)")
     below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
-    verify = below.add_parser("verify", parents=[common, unsigned], help="check a bundle as install would")
+    below.add_parser("report", parents=[common], help="how well the models have done on this device")
+    verify = below.add_parser("verify", parents=[common, unsigned, worse], help="check a bundle as install would")
     verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
 
 
@@ -90,8 +98,9 @@ def model_command(options: argparse.Namespace) -> int:
     """Run one of the commands; the exit code. Raises ModelError."""
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
+        "report": _report,
     }  # fmt: skip
-    store = _store(options.store)
+    store = open_store(options.store)
     with _readable(options, store.folder) as given:
         become_owner(store.folder)
         options.bundle = given
@@ -119,22 +128,40 @@ def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None
         yield copy
 
 
-def _store(folder: Path | None) -> Store:
-    return Store(folder or default_store())
+def open_store(given: Path | None) -> Store:
+    """The store in a given folder, or the service's or user's own. Raises ModelStoreError.
+
+    Who may sign for the service stands beside its configuration, which it cannot write; in its state folder, as of an
+    older avdrift, only where there is no such file.
+    """
+    if given is not None:
+        return Store(given)
+    configuration = os.environ.get(CONFIG_VARIABLE, "").split(":")[0]
+    signers = Path(configuration) / SIGNERS if configuration else None
+    return Store(default_store(), signers=signers if signers is not None and os.path.lexists(signers) else None)
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands = _standings(store)
-    for entry in store.entries():
-        trial, about = stands(entry.digest)
+    stands, installed = _standings(store), store.entries()
+    for entry in (*installed, _built_in(installed)):
+        built_in = entry not in installed
+        trial, about = ("", "") if built_in else stands(entry.digest)
         if options.json:
-            print(json.dumps(asdict(entry) | {"trial": trial or None, "trial_about": about or None}))
+            more = {"trial": trial or None, "trial_about": about or None, "built_in": built_in}
+            print(json.dumps(asdict(entry) | more))
             continue
         state = CURRENT if entry.current else PREVIOUS if entry.previous else ""
-        signed = "signed" if entry.signed else "unsigned"
+        origin = "built in" if built_in else "signed" if entry.signed else "unsigned"
         what = f"broken: {entry.problem}" if entry.problem else f"{entry.name} {entry.version}"
-        print(f"{entry.digest[:12]}  {state:8}  {signed:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
+        print(f"{entry.digest[:12]}  {state:8}  {origin:8}  {what}{f'  ({trial}: {about})' if trial else ''}")
     return 0
+
+
+def _built_in(installed: Sequence[Entry]) -> Entry:
+    """The models that are in use where no installed ones are, or those are broken."""
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    used = not any(entry.current and entry.problem is None for entry in installed)
+    return Entry(bundle.digest, bundle.name, bundle.version, False, used, False, None)
 
 
 def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
@@ -149,22 +176,23 @@ def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
 
 def _install(store: Store, options: argparse.Namespace) -> int:
     bundle = store.install(
-        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade
-    )
+        options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
+        accept_worse=options.accept_worse,
+    )  # fmt: skip
     if options.activate:
         store.activate(bundle.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
+    _print(store, bundle, "installed and in use" if options.activate else "installed", as_json=options.json)
     return 0
 
 
 def _activate(store: Store, options: argparse.Namespace) -> int:
     bundle = store.activate(options.digest, allow_downgrade=options.allow_downgrade)
-    _tell(store, bundle, "in use", as_json=options.json)
+    _print(store, bundle, "in use", as_json=options.json)
     return 0
 
 
 def _rollback(store: Store, options: argparse.Namespace) -> int:
-    _tell(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
+    _print(store, store.rollback() or load_bundle(DEFAULT_BUNDLE), "in use again", as_json=options.json)
     return 0
 
 
@@ -177,18 +205,41 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
             raise ModelMissingError("no models are installed and in use", where=str(store.folder), remedy=remedy)
         folder = store.path_of(digest)
         store.load(digest)  # its name must be its digest
-    unsigned = options.allow_unsigned or options.bundle is None  # what is in use was let in on purpose
-    bundle = verify_bundle(folder, store.signers, allow_unsigned=unsigned)
+    in_use = options.bundle is None  # and was let in on purpose
+    bundle = verify_bundle(
+        folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
+        accept_worse=options.accept_worse or in_use,
+    )  # fmt: skip
     signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
-    _tell(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
+    _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
 
 
-def _tell(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
+def _report(store: Store, options: argparse.Namespace) -> int:
+    records = read_records(store.folder)
+    for record in reversed(records):
+        print(json.dumps(record.to_dict()) if options.json else _told_record(record))
+    if not records and not options.json:
+        print("nothing counted yet: avdrift has to run for some minutes")
+    return 0
+
+
+def _told_record(record: ModelRecord) -> str:
+    """The newest models first; confidence as counts of ten bins, from 0 to 1."""
+    share = "-" if record.coverage is None else f"{100 * record.coverage:.1f} %"
+    lines = [f"{record.model}: a number in {share} of {record.heard} reports with a face and speech"]
+    if any(record.confidence):
+        lines.append(f"  confidence, 0 to 1: {' '.join(map(str, record.confidence))}")
+    if record.reasons:
+        lines.append("  without a number: " + ", ".join(f"{name} {count}" for name, count in record.reasons.items()))
+    return "\n".join(lines)
+
+
+def _print(store: Store, bundle: Bundle, what: str, *, as_json: bool, **more: str | bool | None) -> None:
     if not as_json:
         print(f"{bundle.label}: {what}")
         return
-    told = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
+    fields = {"digest": bundle.digest, "name": bundle.name, "version": bundle.version}
     links = {CURRENT: store.linked(CURRENT), PREVIOUS: store.linked(PREVIOUS)}
-    print(json.dumps(told | more | links))
+    print(json.dumps(fields | more | links))

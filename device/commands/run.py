@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from device.addresses import is_address, parse_address
 from device.analysis.listen import Heard, listen
+from device.bundles.gate import require_gate
 from device.bundles.rollout import following
 from device.bundles.store import Store
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
 from device.capture.streams.inputs import StreamInput
+from device.commands.limit_options import given_limits
 from device.commands.model import chosen_bundle, default_store
 from device.config.file import load_config
 from device.config.log_levels import LEVELS
@@ -27,7 +32,7 @@ from device.features.model_download import require_face_model
 from device.records import Command, Verb
 from device.runtime.config_reload import Reloader
 from device.runtime.daemon import Daemon
-from device.runtime.sinks import Outlets
+from device.runtime.sinks import Sinks, page_sink
 from device.runtime.sources import (
     STANDARD_INPUT,
     address_input,
@@ -37,13 +42,19 @@ from device.runtime.sources import (
     standard_input,
     stream_feed,
 )
+from device.standards import OWN_PROFILE
 from device.state.ownership import become_owner
 from device.state.rig import load_rig
-from device.telemetry.lines import is_journal
+from device.telemetry.lines import CLEAR_LINE, is_journal
 from device.telemetry.logging_setup import LogHandler, set_up
-from device.telemetry.stdout_sink import Lines
+from device.telemetry.stdout_sink import report_lines
+
+if TYPE_CHECKING:
+    from device.page.sink import PageSink
 
 _STDOUT, _STDERR = 1, 2
+_PAGE_S = 3.0  # for the page to open
+_LINGER_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -59,21 +70,25 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--username", metavar="NAME", help="name to give to the server of that address")
     run.add_argument("--password-file", metavar="FILE", help="file with the password for it")
     run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
+    run.add_argument("--accept-worse", action="store_true", help="with --bundle: models that their gate did not pass")
     run.add_argument(
         "--models-of", type=Path, metavar="FOLDER",
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
     run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
+    run.add_argument("--json", action="store_true", help="reports as JSON on a terminal, too")
     run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
 
 
 def run_command(options: argparse.Namespace) -> int:
     """Measure until stopped. Reports go to standard output, one JSON object each, and the log to standard error.
 
-    Where standard output is the journal, the log has the reports, as many of them as are configured.
+    Where standard output is the journal, the log has the reports, as many of them as are configured. On a terminal, one
+    line shows the newest report, unless JSON is asked for.
     """
     config, folder = configured(options), options.config.parent if options.config else Path()
-    with closing(set_up(config.log)) as handler:
+    living = not options.json and os.isatty(_STDOUT) and os.isatty(_STDERR)
+    with closing(set_up(config.log, before=CLEAR_LINE if living else "")) as handler:
         return _run(options, config, folder, handler)
 
 
@@ -87,24 +102,51 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     store = Store(state_dir) if bundle is None and options.models_of is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, options.models_of or state_dir)
-        lines, journal = Lines(_STDOUT, as_json=True), is_journal(_STDOUT)
-        outlets = Outlets(config, folder, handler, [] if journal else [lines], quiet=not journal)
-        daemon = Daemon(
-            towers, face_model, config.measure, outlets.sink, rig=None if file else load_rig(state_dir), store=store,
-            models=models, state_dir=state_dir, events_lost=outlets.events_lost, heartbeat=outlets.notifier.heartbeat,
+        if bundle is not None and file is None and not options.accept_worse:
+            require_gate(towers.manifest, str(bundle))
+        lines, journal = report_lines(_STDOUT, as_json=options.json, log_fd=_STDERR), is_journal(_STDOUT)
+        page = page_sink(
+            config.page, report_every_s=config.measure.report_every_s, folder=folder, state_dir=state_dir,
+            recording=file is not None,
         )  # fmt: skip
-        outlets.submit_to(daemon.submit)
-        with closing(outlets.sink), signals(daemon, reloading(options, config, daemon, outlets)):
-            if stream is not None:
-                daemon.run([stream_feed(stream)])
-            elif file is None:
-                daemon.run(live_feeds(config))
-            else:
-                lines.position_s = lambda: daemon.position_s
-                run_recording(daemon, file, realtime=True)
+        sinks = Sinks(config, folder, handler, [] if journal else [lines], quiet=not journal, page=page)
+        daemon = Daemon(
+            towers, face_model, config.measure, sinks.sink, own_limits=config.limits.profile,
+            rig=None if file else load_rig(state_dir), store=store, models=models, state_dir=state_dir,
+            events_lost=sinks.events_lost, heartbeat=sinks.notifier.heartbeat, view=page.view if page else None,
+        )  # fmt: skip
+        sinks.submit_to(daemon.submit)
+        with closing(sinks.sink):
+            if page is not None and not journal:
+                say_address(page)
+            with signals(daemon, reloading(options, config, daemon, sinks)):
+                if stream is not None:
+                    daemon.run([stream_feed(stream)])
+                elif file is None:
+                    daemon.run(live_feeds(config))
+                else:
+                    lines.position_s = lambda: daemon.position_s
+                    run_recording(daemon, file, realtime=True)
+            if page is not None and file is not None:
+                linger(page)
     if not journal:
         lines.sum_up(_STDERR)
     return 0
+
+
+def say_address(page: PageSink) -> None:
+    """On a terminal, not in a log: the address opens the page."""
+    if address := page.address(_PAGE_S):
+        print(f"avdrift: see what it sees: {address}", file=sys.stderr, flush=True)
+
+
+def linger(page: PageSink) -> None:
+    """The page of a recording that has ended stays for those who look at it, until Ctrl-C."""
+    if page.viewers:
+        print("avdrift: the recording has ended; the page stays until you close it, or Ctrl-C", file=sys.stderr)
+    with suppress(KeyboardInterrupt):
+        while page.viewers:
+            time.sleep(_LINGER_S)
 
 
 def stream_input(options: argparse.Namespace, config: Config, folder: Path) -> StreamInput | None:
@@ -125,9 +167,7 @@ def stream_input(options: argparse.Namespace, config: Config, folder: Path) -> S
         raise UsageError("all users of this machine can read a password there", where="--source", remedy=remedy)
     # The user and the password that are configured may be meant for another server.
     password_file = str(Path(options.password_file).absolute()) if options.password_file else ""
-    given = replace(
-        config.source, file="", url=source, username=options.username or "", password_file=password_file
-    )
+    given = replace(config.source, file="", url=source, username=options.username or "", password_file=password_file)
     return address_input(given, folder)
 
 
@@ -154,32 +194,36 @@ def configured(options: argparse.Namespace) -> Config:
         log = replace(log, level=options.log_level)
     if options.log_json:
         log = replace(log, json=True)
-    return replace(config, measure=measure_settings(options, config.measure), log=log)
+    limits = given_limits(options) or config.limits
+    return replace(config, measure=measure_settings(options, config.measure), limits=limits, log=log)
 
 
 def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> MeasureSettings:
     """With the options that were given put over them."""
     given = {name: value for name, value in vars(options).items() if value is not None}
+    if options.limits:
+        given["profile"] = OWN_PROFILE
     return replace(settings, **{key.name: given[key.name] for key in fields(settings) if key.name in given})
 
 
-def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, outlets: Outlets) -> Callable[[], None]:
+def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks: Sinks) -> Callable[[], None]:
     """What SIGHUP does."""
     if options.config is None:
         return lambda: _log.warning("SIGHUP: there is no configuration file to read again")
 
     def take(before: Config, now: Config) -> None:
-        outlets.take_settings(now)
-        if now.measure.profile != before.measure.profile:
-            command = Command(Verb.SET_PROFILE, {"profile": now.measure.profile}, lambda _: None)
-            daemon.submit(command, limited=False)
+        sinks.take_settings(now)
+        if (now.measure.profile, now.limits) != (before.measure.profile, before.limits):
+            args: dict[str, str | float | bool] = {"profile": now.measure.profile}
+            args |= {"early_ms": now.limits.early_ms, "late_ms": now.limits.late_ms}
+            daemon.submit(Command(Verb.SET_PROFILE, args, lambda _: None), limited=False)
 
     def again() -> Config:
-        outlets.notifier.reloading()
+        sinks.notifier.reloading()
         try:
             return configured(options)
         finally:
-            outlets.notifier.reloaded()
+            sinks.notifier.reloaded()
 
     return Reloader(config, again, take).ask
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Protocol, TypeAlias
 
 from device.addresses import parse_address, without_secrets
@@ -13,6 +13,8 @@ from device.errors import UsageError
 
 _MAX_PATH_BYTES = 4095  # Linux's own limit
 _LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
+_MAX_HOST_CHARACTERS = 253
+_HOST = re.compile(r"\w([\w.-]*[\w.])?")  # also of other scripts, which the resolver turns into its own
 _MAX_TOPIC_CHARACTERS = 64
 _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # what MQTT, Home Assistant and every shell take without quotes
 
@@ -102,6 +104,19 @@ class Text:
 
 
 @dataclass(frozen=True, slots=True)
+class HostText:
+    """The name or the address of a computer, and nothing around it; or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str) or len(value) > _MAX_HOST_CHARACTERS:
+            return False
+        return not value or _HOST.fullmatch(value) is not None or IpAddressText().takes(value)
+
+    def __str__(self) -> str:
+        return "a name or an address alone, such as broker.local or 192.168.1.2, without mqtt:// and without a port"
+
+
+@dataclass(frozen=True, slots=True)
 class TopicText:
     """Levels of an MQTT topic, with `/` between them where there may be several; or nothing."""
 
@@ -158,6 +173,22 @@ class ListenText:
         return "an IP address and a port from 1 to 65535, such as 127.0.0.1:9753 or [::1]:9753; or nothing"
 
 
+@dataclass(frozen=True, slots=True)
+class IpAddressText:
+    """An IP address of this computer, or nothing."""
+
+    def takes(self, value: object) -> bool:
+        if not isinstance(value, str):
+            return False
+        try:
+            return not value or ip_address(value) is not None
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return "an IP address, such as 127.0.0.1, 0.0.0.0 or ::; or nothing"
+
+
 def parse_listen(text: str) -> tuple[str, int] | None:
     """Address and port; None where it is not both."""
     match = _LISTEN.fullmatch(text)
@@ -181,7 +212,9 @@ class LevelList:
         return "modules with their levels, such as device.capture=debug, device.cli=error"
 
 
-TextKind: TypeAlias = AddressText | LevelList | ListenText | Names | PathText | Text | TopicText
+TextKind: TypeAlias = (
+    AddressText | HostText | IpAddressText | LevelList | ListenText | Names | PathText | Text | TopicText
+)
 
 
 def shown(value: object) -> str:

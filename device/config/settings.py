@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from device.config.constraints import (
     AddressText,
     Choice,
+    HostText,
+    IpAddressText,
     LevelList,
     ListenText,
     Names,
@@ -26,7 +28,7 @@ from device.config.section import Section, annotated
 from device.config.section import flag as _flag
 from device.config.section import number as _number
 from device.config.section import text as _text
-from device.standards import DEFAULT_PROFILE, PROFILES
+from device.standards import DEFAULT_PROFILE, OWN_PROFILE, PROFILE_NAMES, Profile, own_profile
 
 CONFIG_VERSION = 1
 DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
@@ -50,9 +52,28 @@ class MeasureSettings(Section):
         DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
     )
     profile: str = _text(
-        DEFAULT_PROFILE, Names(tuple(PROFILES)), "The standard whose limits give the verdict.", live=True
+        DEFAULT_PROFILE,
+        Names(PROFILE_NAMES),
+        f"The standard whose limits give the verdict; {OWN_PROFILE}: those of [limits].",
+        live=True,
     )
     stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+
+
+@dataclass(frozen=True, slots=True)
+class LimitSettings(Section):
+    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
+
+    early_ms: float = _number(
+        40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True
+    )
+    late_ms: float = _number(
+        -60.0, Range(-5000, 0), "Audio that is late by more than this, in ms and negative, is unacceptable.", live=True
+    )
+
+    @property
+    def profile(self) -> Profile:
+        return own_profile(self.early_ms, self.late_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +188,7 @@ class MetricsSettings(Section):
 class MqttSettings(Section):
     about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
 
-    host: str = _text("", Text(253), "Name or address of the broker. Empty: nothing is sent.")
+    host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
     port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
@@ -185,6 +206,15 @@ class MqttSettings(Section):
         Names(("off", "read", "all")),
         "Commands to take from whoever may publish there. read: diagnostics only. off: none.",
     )
+    commands_secret_file: str = _text(
+        "",
+        PathText(),
+        "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
+    )
+    state_every_s: float = _number(
+        0.0, Range(0, 3600), "Least seconds from one message of the topic state to the next. 0: each report."
+    )
+    only_changes: bool = _flag(False, "Of the topic state, send only what says something else, and one a minute.")
     queue_events: float = _number(
         3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
     )
@@ -202,6 +232,37 @@ class MqttSettings(Section):
                 yield name, f"nothing, unless {other} is given too"
         if values["password_file"] and not values["username"]:
             yield "password_file", "nothing, unless username is given too"
+        if values["commands_secret_file"] and values["commands"] != "all":
+            yield "commands_secret_file", 'nothing, unless commands = "all"'
+
+
+@dataclass(frozen=True, slots=True)
+class PageSettings(Section):
+    about = "The page for a browser. `avdrift page` prints its address. Paths are relative to this file."
+
+    listen: str = _text(
+        "127.0.0.1",
+        IpAddressText(),
+        "Where to answer. 127.0.0.1: on this computer only. 0.0.0.0 or ::: on the network. Empty: no page.",
+    )
+    port: float = _number(9754, Whole(1, 65535), "The port there.")
+    name: str = _text("", Text(253), "Name that browsers use for this computer, beside its own name and addresses.")
+    token_file: str = _text(
+        "", PathText(), "File with the token that opens the page. Empty: page-token in the state folder."
+    )
+    pictures: str = _text(
+        "live",
+        Names(("off", "boxes", "live")),
+        "What the page shows of the camera. live: its pictures. boxes: where faces are, on gray. off: nothing.",
+    )
+    cert_file: str = _text("", PathText(), "Certificate to show to browsers; with it, the page is encrypted.")
+    key_file: str = _text("", PathText(), "The key of that certificate.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        for name, other in (("cert_file", "key_file"), ("key_file", "cert_file")):
+            if values[name] and not values[other]:
+                yield name, f"nothing, unless {other} is given too"
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +278,13 @@ class Config:
     log: LogSettings = field(default_factory=LogSettings)
     metrics: MetricsSettings = field(default_factory=MetricsSettings)
     mqtt: MqttSettings = field(default_factory=MqttSettings)
+    limits: LimitSettings = field(default_factory=LimitSettings)
+    page: PageSettings = field(default_factory=PageSettings)
 
 
 SECTIONS: dict[str, type[Section]] = {
     "measure": MeasureSettings,
+    "limits": LimitSettings,
     "model": ModelSettings,
     "source": SourceSettings,
     "camera": CameraSettings,
@@ -229,6 +293,7 @@ SECTIONS: dict[str, type[Section]] = {
     "log": LogSettings,
     "metrics": MetricsSettings,
     "mqtt": MqttSettings,
+    "page": PageSettings,
 }
 
 

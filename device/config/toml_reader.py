@@ -24,6 +24,9 @@ MAX_BYTES = 65_536  # fifty times the annotated default
 MAX_LINE_BYTES = 5_000  # holds the longest path; a line of 65,000 with `a.a.a…` keeps tomllib busy for minutes
 _MAX_STATEMENT_LINES = 50  # for finding lines only
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_ASSIGNED = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]{1,60})\s*=\s*(?P<value>[^#\s\[{][^#]*)")
+_UNQUOTED = re.compile(r"([A-Za-z/~.]|[0-9]+(\.[0-9]+){2,})[ !#-&(-~]{0,60}")  # printable ASCII without quotes
+_FLAG_WORDS = ("yes", "no", "on", "off", "true", "false")
 _AT_LINE = re.compile(r" \(at line (\d+), column \d+\)$| \(at end of document\)$")
 
 KeyPath = tuple[str, ...]
@@ -134,9 +137,21 @@ def parse(text: str) -> Document | Problem:
     except tomllib.TOMLDecodeError as error:
         match = _AT_LINE.search(str(error))
         line = int(match[1]) if match and match[1] else text.rstrip().count("\n") + 1
-        return Problem(line, None, f"something else than TOML ({_AT_LINE.sub('', str(error))[:200]})", allowed)
+        found = f"something else than TOML ({_AT_LINE.sub('', str(error))[:200]})"
+        return Problem(line, None, found, allowed, _missing_quote(text.split("\n"), line))
     except ValueError:  # thousands of digits
         return Problem(None, None, "a number too long to read", allowed)
+
+
+def _missing_quote(lines: list[str], line: int) -> str:
+    """What may well be wrong where there is no TOML: text stands between quotes. `line` counts from 1."""
+    matches = [_ASSIGNED.match(text) for text in reversed(lines[max(line - 2, 0) : line])]
+    for key, value in ((match["key"], match["value"].strip()) for match in matches if match):
+        if any(value.count(quote) % 2 for quote in "\"'"):  # where one is missing, the next line may get the blame
+            return f"the value of {key} lacks a quote, at its beginning or its end"
+    if matches and (first := matches[0]) and _UNQUOTED.fullmatch(value := first["value"].strip()):
+        return "true or false" if value.lower() in _FLAG_WORDS else f'text needs quotes: {first["key"]} = "{value}"'
+    return ""
 
 
 def _problems(document: Document, form: Form) -> Iterator[tuple[KeyPath, Problem]]:

@@ -6,7 +6,7 @@ import importlib
 import socket
 import ssl
 import sys
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,10 @@ from device.doctor.finding import Look, ok, warning
 from device.errors import TransportError
 
 TIMEOUT_S = 5.0
+# MQTT 5, 3.1: protocol level 5, a clean start, 10 s to live, without properties and without a name.
+_CONNECT = bytes([0x10, 13, 0, 4, *b"MQTT", 5, 2, 0, 10, 0, 0, 0])
+_CONNACK = bytes([0x20])
+_TURN_S = 0.2
 
 
 def broker(config: Config, folder: Path) -> Look:
@@ -34,13 +38,45 @@ def broker(config: Config, folder: Path) -> Look:
             return warning(f"{what}; without paho-mqtt nothing can be sent", remedy)
         answer = _let_in(access)
     except (OSError, TransportError) as error:
+        if isinstance(error, ssl.SSLError | ConnectionResetError) and access.tls and _speaks_plain(access):
+            remedy = "Give the port of its TLS listener, or set tls = false under [mqtt]"
+            raise TransportError("this port speaks MQTT without TLS", where=access.where, remedy=remedy) from error
         raise mqtt_access.explained(error, access).error from error
     if answer is None:
+        if not access.tls and _speaks_tls(access):
+            remedy = "Set tls = true under [mqtt], or give the port of its plain listener"
+            raise TransportError("this port speaks TLS", where=access.where, remedy=remedy)
         what = f"took the connection, but gave no answer in {TIMEOUT_S:g} s"
         raise TransportError(what, where=access.where, remedy="Check that this port is an MQTT broker's, and its log")
     if answer != "Success":
-        raise mqtt_access.told_by_broker(answer, access).error
-    return ok(f"{what}, and lets {access.username or 'us without a name'} in")
+        raise mqtt_access.broker_refusal(answer, access).error
+    what = f"{what}, and lets {access.username or 'us without a name'} in"
+    if unwise := access.warnings():
+        return warning(f"{what}; but: {unwise[0].what}", f"{unwise[0].where}: {unwise[0].remedy}")
+    return ok(what)
+
+
+def _speaks_tls(access: Any) -> bool:
+    """Whether a port answers a TLS greeting, whatever its certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain, context.wrap_socket(plain):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in str(error)  # it wants a certificate of ours, say
+    except OSError:
+        return False
+
+
+def _speaks_plain(access: Any) -> bool:
+    """Whether a port answers a CONNECT of MQTT 5 with a CONNACK, whatever it says."""
+    try:
+        with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain:
+            plain.sendall(_CONNECT)
+            return plain.recv(1) == _CONNACK
+    except OSError:
+        return False
 
 
 def _reach(access: Any) -> str | None:
@@ -54,17 +90,12 @@ def _reach(access: Any) -> str | None:
 
 
 def _let_in(access: Any) -> str | None:
-    """The broker's answer to our name and password; None without one."""
+    """The broker's answer to our name and password; None without one. Raises OSError, TransportError."""
     paho: Any = importlib.import_module("paho.mqtt.client")
-    answered = threading.Event()
+    bounded: Any = importlib.import_module("device.telemetry.mqtt.client")
     answers: list[str] = []
-
-    def on_connect(client: Any, userdata: Any, flags: Any, reason: Any, properties: Any) -> None:
-        answers.append(str(reason))
-        answered.set()
-
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, access.client_id, protocol=paho.MQTTv5)
-    client.on_connect = on_connect
+    client = bounded.BoundedClient(paho.CallbackAPIVersion.VERSION2, access.client_id, protocol=paho.MQTTv5)
+    client.on_connect = lambda client, userdata, flags, reason, properties: answers.append(str(reason))
     client.connect_timeout = TIMEOUT_S
     if access.username:
         client.username_pw_set(access.username, access.password())
@@ -72,9 +103,9 @@ def _let_in(access: Any) -> str | None:
         client.tls_set_context(access.context())
     try:
         client.connect(access.host, access.port, keepalive=access.keepalive_s)
-        client.loop_start()
-        answered.wait(TIMEOUT_S)
+        until_s = time.monotonic() + TIMEOUT_S
+        while not answers and time.monotonic() < until_s and client.loop(_TURN_S) == paho.MQTT_ERR_SUCCESS:
+            continue
     finally:
         client.disconnect()
-        client.loop_stop()
     return answers[0] if answers else None

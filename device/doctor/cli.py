@@ -11,13 +11,14 @@ from pathlib import Path
 from device.bundles.bundle import load_bundle
 from device.bundles.store import Store
 from device.commands.devices import find_cameras, find_microphones
-from device.commands.model import add_store_option, default_store
+from device.commands.model import add_store_option, open_store
 from device.config.file import DEFAULT_FILE, read_config
 from device.config.settings import Config
 from device.config.toml_reader import Problem
 from device.doctor import broker, capture, clock, models, power, streams, system
 from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
 from device.doctor.host import Host, this_host
+from device.state.ownership import become_owner
 
 _SPEED_LIMIT_S = 60.0
 _REACH_LIMIT_S = 25.0
@@ -35,8 +36,9 @@ def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int
     """Look at everything; 0 when nothing has failed, else the code of what has."""
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     config, problems = read_config(file) if file else (Config(), [])
-    state_dir = options.store or default_store()
-    checks = all_checks(host or this_host(options.user), config, problems, file, state_dir)
+    store = open_store(options.store)
+    become_owner(store.folder)  # what the service would find, and no models run as root
+    checks = all_checks(host or this_host(options.user), config, problems, file, store)
     findings = []
     for finding in examine(checks):
         findings.append(finding)
@@ -53,16 +55,15 @@ def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int
     return code
 
 
-def all_checks(host: Host, config: Config, problems: list[Problem], file: Path | None, state_dir: Path) -> list[Check]:
+def all_checks(host: Host, config: Config, problems: list[Problem], file: Path | None, store: Store) -> list[Check]:
     """In the order in which one thing may explain the next."""
     folder = file.parent if file else Path()
-    store = Store(state_dir)
     given = folder / config.model.bundle if config.model.bundle else None
 
     return [
         Check("config", CONFIG, partial(_config, file, problems)),
         Check("software", CONFIG, system.software),
-        Check("state folder", CONFIG, partial(system.state_folder, state_dir)),
+        Check("state folder", CONFIG, partial(system.state_folder, store.folder)),
         Check("memory", CONFIG, partial(system.memory, host)),
         Check("power", CONFIG, partial(power.power_supply, host)),
         Check("throttling", CONFIG, partial(power.throttling, host)),

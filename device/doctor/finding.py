@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from device.errors import AvdriftError, CaptureError, ModelError, TransportError, UsageError
+from device.printable import printable
 
 LIMIT_S = 15.0
 CONFIG, CAPTURE, MODEL, TRANSPORT = (
@@ -60,7 +61,7 @@ def examine(checks: Iterable[Check]) -> Iterator[Finding]:
     """Carry checks out, one after the other. Never raises: what breaks has failed."""
     for check in checks:
         level, found, remedy = _within(check)
-        yield Finding(check.name, level, _plain(found), _plain(remedy))
+        yield Finding(check.name, level, printable(found), printable(remedy))
 
 
 def exit_code(checks: Iterable[Check], findings: Iterable[Finding]) -> int:
@@ -86,8 +87,3 @@ def _look(check: Check) -> Look:
         return failed(f"{error.where}: {error.what}", error.remedy)
     except Exception as error:  # a check that breaks is a finding, too
         return failed(f"this check itself broke: {type(error).__name__}: {error}", "Please report this")
-
-
-def _plain(text: str) -> str:
-    """On one line, whatever a file or a device calls itself."""
-    return "".join(sign if sign.isprintable() else " " for sign in text)

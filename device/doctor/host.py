@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +27,8 @@ def run_program(command: Sequence[str]) -> str | None:
 
 
 def own_name() -> str:
+    import pwd  # POSIX only
+
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:

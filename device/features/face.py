@@ -21,7 +21,7 @@ from device.pictures import Picture
 from device.records import RgbImage
 
 _INPUT_PX = 128
-_MIN_SCORE = 0.5
+MIN_SCORE = 0.5
 _SAME_FACE_OVERLAP = 0.3
 
 Points = npt.NDArray[np.float32]  # [n, 2], x then y
@@ -36,6 +36,11 @@ class Face:
     right_eye: tuple[float, float]
     left_eye: tuple[float, float]
     mouth: tuple[float, float]
+
+    @property
+    def eyes(self) -> tuple[float, float]:
+        """The point between them."""
+        return (self.right_eye[0] + self.left_eye[0]) / 2, (self.right_eye[1] + self.left_eye[1]) / 2
 
 
 @cache
@@ -55,7 +60,9 @@ class FaceDetector:
     def __init__(self, model_path: Path) -> None:
         self._model = Model(model_path.read_bytes(), name="face detector")
 
-    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(
+        self, picture: Picture, region: tuple[float, float, float] | None = None, *, min_score: float = MIN_SCORE
+    ) -> list[Face]:
         """Faces, best first. `region` is a square (centre x, centre y, side) in pixels; default: the whole picture."""
         height, width = picture.shape[:2]
         x, y, side = region or (width / 2, height / 2, float(max(width, height)))
@@ -63,7 +70,7 @@ class FaceDetector:
         patch = _square(picture, x - side / 2, y - side / 2, side)
         boxes, logits = self._model(patch[None].astype(np.float32) / 127.5 - 1)
         scores = 1 / (1 + np.exp(-np.clip(logits[0, :, 0], -60, 60)))
-        likely = np.flatnonzero(scores >= _MIN_SCORE)
+        likely = np.flatnonzero(scores >= min_score)
         likely = likely[np.argsort(-scores[likely])]
         found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []
@@ -94,7 +101,11 @@ def _decode(
     return [
         Face(score, (*corner, *size), right_eye=(*eyes[0],), left_eye=(*eyes[1],), mouth=(*mouth,))
         for score, corner, size, eyes, mouth in zip(
-            scores.tolist(), corners.tolist(), sizes.tolist(), points[:, 2:4].tolist(), points[:, 5].tolist(),
+            scores.tolist(),
+            corners.tolist(),
+            sizes.tolist(),
+            points[:, 2:4].tolist(),
+            points[:, 5].tolist(),
             strict=True,
         )
     ]

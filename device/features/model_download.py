@@ -155,8 +155,8 @@ def _fetch(download: Download, pin: PinnedFile) -> bytes:
 def _check(content: bytes, sha256: str, *, what: str, where: str, remedy: str) -> None:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
-        told = f"{what} has SHA-256 {found} ({len(content)} bytes) and should have {sha256}"
-        raise ModelCorruptError(told, where=where, remedy=remedy)
+        mismatch = f"{what} has SHA-256 {found} ({len(content)} bytes) and should have {sha256}"
+        raise ModelCorruptError(mismatch, where=where, remedy=remedy)
 
 
 def _write_atomically(path: Path, content: bytes) -> None:

@@ -29,7 +29,7 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 class MouthCrop:
     """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins.
 
-    faces: how many are in the picture. points: the smoothed key points that the crop was cut by. lane: which of the
+    faces: how many are in the picture. points: the smoothed key points that the crop was cut by. face_id: which of the
     faces that are followed at the same time.
     """
 
@@ -38,7 +38,7 @@ class MouthCrop:
     track: int
     faces: int
     points: KeyPoints | None = None
-    lane: int = 0
+    face_id: int = 0
 
 
 def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> npt.NDArray[np.float64]:
@@ -49,6 +49,12 @@ def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> n
     scale = size_px / (side_per_eye_mouth * max(math.hypot(x - eyes_x, y - eyes_y), 1.0))
     cos, sin, centre = math.cos(angle) * scale, math.sin(angle) * scale, (size_px - 1) / 2
     return np.array([[cos, sin, centre - cos * x - sin * y], [-sin, cos, centre + sin * x - cos * y]])
+
+
+def mouth_box(eyes: tuple[float, float], mouth: tuple[float, float]) -> tuple[float, float, float, float]:
+    """What the crop of a level head covers (x, y, width, height), from the point between its eyes and its mouth."""
+    side = FRONT_END.crop_side_per_eye_mouth * max(math.dist(eyes, mouth), 1.0)
+    return mouth[0] - side / 2, mouth[1] - side / 2, side, side
 
 
 def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:

@@ -1,9 +1,9 @@
-"""Who is in the picture: faces found a few times a second, each followed in a lane of its own, each frame's mouths cut.
+"""Who is in the picture: faces found a few times a second, each followed on its own, each frame's mouths cut.
 
 Method: the detector runs every 320 ms on a region around each known face, and on the whole picture where one is missing
-and every two seconds, as somebody may have come. At most three faces are followed, the largest ones first. A lane goes
-on through cuts: what is then in it is another track. Key points are smoothed with detections before and after a frame,
-which delays crops by 0.4 s.
+and every two seconds, as somebody may have come. Where it shows nobody, two tiles of it are searched as well, as faces
+may be small. At most three faces are followed, the largest ones first, on through cuts: what is then in it is another
+track. Key points are smoothed with detections before and after a frame, which delays crops by 0.4 s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from device.features.face import Face, FaceDetector, add_others
 from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
+from device.features.tiles import TileSearch, detect_near
 from device.pictures import Picture
 from device.records import NS_PER_MS, NS_PER_S, Frame
 
@@ -24,7 +25,6 @@ DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 an
 LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection there is an empty room, not a mouth
 _LOOK_AROUND_NS = 2 * NS_PER_S
 _LOST_AFTER_NS = 500 * NS_PER_MS
-_REGION_PER_BOX = 2.0
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
 _SAME_FACE_SCALE = 1.5
 
@@ -51,7 +51,7 @@ class _Track:
 
 
 @dataclass(slots=True, eq=False)
-class _Lane:
+class _FollowedFace:
     """A place for one face after another."""
 
     number: int
@@ -63,21 +63,22 @@ class _Lane:
 class _Waiting:
     t_ns: int
     picture: Picture
-    tracks: tuple[tuple[int, _Track], ...]  # of each lane, as it was at this frame
+    tracks: tuple[tuple[int, _Track], ...]  # of each face, as it was at this frame
     faces: int
 
 
 class MouthTracker:
-    """Frames in; for each frame the mouths of all lanes, at least one, 0.4 s later and in order."""
+    """Frames in; for each frame the mouths of all followed faces, at least one, 0.4 s later and in order."""
 
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0, max_faces: int = MAX_FACES) -> None:
         self._detector, self._margin_px = detector, margin_px
+        self._tiles = TileSearch(detector)
         self.max_faces = max_faces  # may be lowered at any time
-        self.favourite: int | None = None  # the lane that goes last when there are too many
+        self.favourite: int | None = None  # the face that goes last when there are too many
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
         self._waiting: deque[_Waiting] = deque()
-        self._tracks = self._numbered = 0  # made so far: tracks and lanes
-        self._lanes = [self._lane()]
+        self._tracks = self._numbered = 0  # made so far: tracks and followed faces
+        self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
         self._looked_around_ns: int | None = None
         self._faces = 0  # in the whole picture, at the last look at it
@@ -87,10 +88,15 @@ class MouthTracker:
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
             self._detect(frame)
-        faces = max(self._faces, sum(lane.face is not None for lane in self._lanes))
-        tracks = tuple((lane.number, lane.track) for lane in self._lanes)
+        faces = max(self._faces, sum(followed.face is not None for followed in self._followed))
+        tracks = tuple((followed.number, followed.track) for followed in self._followed)
         self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
         yield from self._emit(frame.t_ns - LOOK_AHEAD_NS)
+
+    @property
+    def faces(self) -> dict[int, Face]:
+        """The faces that are followed, by lane, as last detected."""
+        return {followed.number: followed.face for followed in self._followed if followed.face is not None}
 
     def finish(self) -> Iterator[list[MouthCrop]]:
         """Those of the frames that still wait for what would have come after them."""
@@ -98,35 +104,34 @@ class MouthTracker:
 
     def _detect(self, frame: Frame) -> None:
         found = self._look(frame)
-        # Whoever is where somebody was is the same; then whoever is nearest to a lane that lost its face: a cut.
+        # Whoever is where somebody was is the same; then whoever is nearest to one that lost its face: a cut.
         pairs = [
-            (not _same_face(_points(lane.face), _points(face)), _distance(lane.face, face), lane, face)
-            for lane in self._lanes if lane.face is not None for face in found
+            (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
+            for followed in self._followed if followed.face is not None for face in found
         ]  # fmt: skip
-        taken: dict[_Lane, Face] = {}
-        for _, _, lane, face in sorted(pairs, key=lambda pair: pair[:2]):
-            if lane not in taken and face not in taken.values():
-                taken[lane] = face
+        taken: dict[_FollowedFace, Face] = {}
+        for _, _, followed, face in sorted(pairs, key=lambda pair: pair[:2]):
+            if followed not in taken and face not in taken.values():
+                taken[followed] = face
         # The largest face is the one that stands before the camera.
         for face in sorted(found, key=lambda face: -face.box[2]):
-            if face not in taken.values() and (place := self._free_lane(taken)):
+            if face not in taken.values() and (place := self._free_followed(taken)):
                 taken[place] = face
-        for lane in list(self._lanes):
-            self._follow(lane, taken.get(lane), frame.t_ns)
-        by_worth = sorted(self._lanes, key=lambda lane: (lane.number != self.favourite, lane.number))
-        for lane in by_worth[self.max_faces :]:
-            self._lanes.remove(lane)
+        for followed in list(self._followed):
+            self._follow(followed, taken.get(followed), frame.t_ns)
+        by_worth = sorted(self._followed, key=lambda followed: (followed.number != self.favourite, followed.number))
+        for followed in by_worth[self.max_faces :]:
+            self._followed.remove(followed)
 
     def _look(self, frame: Frame) -> list[Face]:
         """The faces around the known ones, and all others where it is time to look for them."""
         found: list[Face] = []
-        known = [lane.face for lane in self._lanes if lane.face is not None]
+        known = [followed.face for followed in self._followed if followed.face is not None]
         missing = not known
         for face in known:
             if any(_same_face(_points(face), _points(other)) for other in found):
                 continue
-            (x, y, w, h) = face.box
-            near = self._detector.detect(frame.picture, (x + w / 2, y + h / 2, _REGION_PER_BOX * max(w, h)))
+            near = detect_near(self._detector, frame.picture, face)
             missing = missing or not near
             add_others(found, near)
         around = self.max_faces > 1 and (
@@ -135,36 +140,38 @@ class MouthTracker:
         if missing or around:
             self._looked_around_ns = frame.t_ns
             add_others(found, self._detector.detect(frame.picture))
+            if not found:
+                found = self._tiles.look(frame.picture)
             self._faces = len(found)
         return found
 
-    def _free_lane(self, taken: dict[_Lane, Face]) -> _Lane | None:
+    def _free_followed(self, taken: dict[_FollowedFace, Face]) -> _FollowedFace | None:
         """One without a face, or a new one; None where there are enough."""
-        for lane in self._lanes:
-            if lane.face is None and lane not in taken:
-                return lane
-        if len(self._lanes) >= self.max_faces:
+        for followed in self._followed:
+            if followed.face is None and followed not in taken:
+                return followed
+        if len(self._followed) >= self.max_faces:
             return None
-        self._lanes.append(self._lane())
-        return self._lanes[-1]
+        self._followed.append(self._new_followed())
+        return self._followed[-1]
 
-    def _follow(self, lane: _Lane, face: Face | None, t_ns: int) -> None:
-        detections = lane.track.detections
+    def _follow(self, followed: _FollowedFace, face: Face | None, t_ns: int) -> None:
+        detections = followed.track.detections
         if face is None:
             if detections and t_ns - detections[-1].t_ns > _LOST_AFTER_NS:
-                lane.face, lane.track = None, self._track()
-                self._faces = min(self._faces, sum(lane.face is not None for lane in self._lanes))
-                if len(self._lanes) > 1:
-                    self._lanes.remove(lane)
+                followed.face, followed.track = None, self._track()
+                self._faces = min(self._faces, sum(followed.face is not None for followed in self._followed))
+                if len(self._followed) > 1:
+                    self._followed.remove(followed)
             return
         if detections and not _same_face(detections[-1].points, _points(face)):
-            lane.track = self._track()
-        lane.face = face
-        lane.track.detections.append(_Detection(t_ns, _points(face)))
+            followed.track = self._track()
+        followed.face = face
+        followed.track.detections.append(_Detection(t_ns, _points(face)))
 
-    def _lane(self) -> _Lane:
+    def _new_followed(self) -> _FollowedFace:
         self._numbered += 1
-        return _Lane(self._numbered - 1, self._track())
+        return _FollowedFace(self._numbered - 1, self._track())
 
     def _track(self) -> _Track:
         self._tracks += 1
@@ -173,12 +180,12 @@ class MouthTracker:
     def _emit(self, until_ns: int | None) -> Iterator[list[MouthCrop]]:
         while self._waiting and (until_ns is None or self._waiting[0].t_ns <= until_ns):
             frame = self._waiting.popleft()
-            yield [self._crop(frame, lane, track) for lane, track in frame.tracks]
+            yield [self._crop(frame, followed, track) for followed, track in frame.tracks]
 
-    def _crop(self, frame: _Waiting, lane: int, track: _Track) -> MouthCrop:
+    def _crop(self, frame: _Waiting, followed: int, track: _Track) -> MouthCrop:
         points = track.points_at(frame.t_ns)
         crop = None if points is None else cut(frame.picture, points, self._margin_px)
-        return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, lane)
+        return MouthCrop(frame.t_ns, crop, track.number, frame.faces, points, followed)
 
 
 def _points(face: Face) -> KeyPoints:

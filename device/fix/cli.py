@@ -55,15 +55,15 @@ def fix_command(options: argparse.Namespace) -> int:
             check_target(given, made, options.force)
     found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, heard)
     plan = plan_for(found) if found is not None else _given(options)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
         "moves": [{"from_s": round(move.from_s, 2), "offset_ms": round(move.offset_ms, 1),
                    "drift_ppm": round(move.drift_ppm, 1)} for move in plan.moves],
         "sound": None, "left_out": [], "lost": [], "written": False, "verified": None,
-        "audio_track": heard.track, "before": _told_measured(found), "after": None,
+        "audio_track": heard.track, "before": _summary(found), "after": None,
     }  # fmt: skip
     if found is not None and what_is_left(found) is None:
-        _print(told, options, [f"{options.file}: is in sync already, so nothing was written"])
+        _print(result, options, [f"{options.file}: is in sync already, so nothing was written"])
         return 0
     streams = {"video_index": video_index, "audio_index": audio_index}
     if options.dry_run:
@@ -74,13 +74,13 @@ def fix_command(options: argparse.Namespace) -> int:
     else:
         copied, verified = _write(options, plan, found, heard, streams)
     captions = _move_captions(options, copied) if copied.picture_later_s else []
-    told |= {
+    result |= {
         "sound": copied.sound, "left_out": copied.left_out, "cut_ms": round(1000 * copied.cut_s),
         "captions": [str(path) for path in captions], "damaged_packets": copied.lost_packets,
         "written": not options.dry_run, "verified": None if verified is None else True,
-        "lost": verified.lost if verified else [], "after": _told_measured(verified.after if verified else None),
+        "lost": verified.lost if verified else [], "after": _summary(verified.after if verified else None),
     }  # fmt: skip
-    _print(told, options, _words(told))
+    _print(result, options, _words(result))
     return 0
 
 
@@ -139,52 +139,54 @@ def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured
 
 def plan_for(found: Measured) -> Plan:
     """What a measurement asks for. Raises UsageError where it is not sure of all of the recording."""
-    track, told = found.timeline, found.told
+    track, result = found.timeline, found.result
     unsure = [piece for piece in track.pieces if not piece.sure]
     simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
-    if not track.pieces or (unsure and not (simple and told["state"] is State.MEASURING)):
+    if not track.pieces or (unsure and not (simple and result["state"] is State.MEASURING)):
         at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and len(track.pieces) > 1 else ""
-        why = f", {told['reason']}" if told.get("reason") else ""
-        what = f"the offset is not sure{at} (state: {told['state']}{why}), so nothing was written"
+        why = f", {result['reason']}" if result.get("reason") else ""
+        what = f"the offset is not sure{at} (state: {result['state']}{why}), so nothing was written"
         remedy = "See what `avdrift measure` says of it, or give the offset yourself: --offset MS"
-        raise UsageError(what, where=told["file"], remedy=remedy)
-    if simple and told["offset_ms"] is not None:
-        return Plan((Move(0.0, told["offset_ms"]),))
+        raise UsageError(what, where=result["file"], remedy=remedy)
+    if simple and result["offset_ms"] is not None:
+        return Plan((Move(0.0, result["offset_ms"]),))
     slope_ppm = (track.drift_ppm or 0.0) if track.drift_class is DriftClass.DRIFTING else 0.0
     # The timeline is that of the pictures, from the first one on.
     moves = (Move(p.from_s + found.origin_s, track.offset_ms(p, p.from_s), slope_ppm) for p in track.pieces)
     return Plan(tuple(moves))
 
 
-def _told_measured(found: Measured | None) -> dict[str, Any] | None:
+def _summary(found: Measured | None) -> dict[str, Any] | None:
     if found is None:
         return None
-    return {key: found.told[key] for key in ("state", "offset_ms", "offset_std_ms", "drift_ppm", "pieces")}
+    return {key: found.result[key] for key in ("state", "offset_ms", "offset_std_ms", "drift_ppm", "pieces")}
 
 
-def _print(told: dict[str, Any], options: argparse.Namespace, lines: list[str]) -> None:
-    print(json.dumps(told, allow_nan=False) if options.json else "\n".join(lines))
+def _print(result: dict[str, Any], options: argparse.Namespace, lines: list[str]) -> None:
+    print(json.dumps(result, allow_nan=False) if options.json else "\n".join(lines))
 
 
-def _words(told: dict[str, Any]) -> list[str]:
-    lines, written = [], told["written"]
-    for move in told["moves"]:
+def _words(result: dict[str, Any]) -> list[str]:
+    lines, written = [], result["written"]
+    for move in result["moves"]:
         drift = f", and {move['drift_ppm']:+.1f} ppm" if move["drift_ppm"] else ""
-        since = f"from {move['from_s']:.1f} s on " if len(told["moves"]) > 1 else ""
-        done = "taken off" if told["verified"] else "moved by that" if written else "would be taken off"
+        since = f"from {move['from_s']:.1f} s on " if len(result["moves"]) > 1 else ""
+        done = "taken off" if result["verified"] else "moved by that" if written else "would be taken off"
         lines.append(f"{since}the sound was {_early_or_late(move['offset_ms'])}{drift}: {done}")
-    if told["after"] is not None:
-        lines.append(f"measured again: {_spread(told['after'])}")
-    shifted = told["sound"] == "shifted"
-    how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {told['sound']}"
-    lines.append(f"{told['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written"))
-    lines += [f"{path}: captions, moved with the picture" for path in told["captions"]]
-    if told["cut_ms"]:
-        lines.append(f"{told['cut_ms']} ms of the sound were cut off, which would have begun before everything else")
-    if told["damaged_packets"]:
-        lines.append(f"{told['damaged_packets']} damaged packets were left out")
-    lines += [f"{what} was left out: this container cannot hold it" for what in told["left_out"]]
-    lines += [f"{what} was lost in this container" for what in told["lost"]]
+    if result["after"] is not None:
+        lines.append(f"measured again: {_spread(result['after'])}")
+    shifted = result["sound"] == "shifted"
+    how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {result['sound']}"
+    lines.append(
+        f"{result['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written")
+    )
+    lines += [f"{path}: captions, moved with the picture" for path in result["captions"]]
+    if result["cut_ms"]:
+        lines.append(f"{result['cut_ms']} ms of the sound were cut off, which would have begun before everything else")
+    if result["damaged_packets"]:
+        lines.append(f"{result['damaged_packets']} damaged packets were left out")
+    lines += [f"{what} was left out: this container cannot hold it" for what in result["left_out"]]
+    lines += [f"{what} was lost in this container" for what in result["lost"]]
     return lines
 
 

@@ -87,10 +87,10 @@ class Recoder:
     def _take(self, frame: av.AudioFrame) -> None:
         at = self._end or 0
         if frame.pts is not None and frame.time_base is not None:
-            told = round(frame.pts * frame.time_base * self._rate_hz)
-            if self._end is None or abs(told - self._end) > _GAP_S * self._rate_hz:
+            stamped = round(frame.pts * frame.time_base * self._rate_hz)
+            if self._end is None or abs(stamped - self._end) > _GAP_S * self._rate_hz:
                 self._end_pace()  # a gap, or the beginning
-                at = told
+                at = stamped
         frame.pts = None
         for part in self._planes(frame):
             planes = part.to_ndarray().astype(np.float32, copy=False)

@@ -58,14 +58,14 @@ def verify(
 
 def what_is_left(found: Measured) -> str | None:
     """What a measurement still finds wrong, in words; None where sound and picture are together."""
-    track, told = found.timeline, found.told
-    if told["state"] is State.MEASURING and len(track.pieces) <= 1:
-        offsets_ms = [told["offset_ms"]]
+    track, result = found.timeline, found.result
+    if result["state"] is State.MEASURING and len(track.pieces) <= 1:
+        offsets_ms = [result["offset_ms"]]
     else:
         unsure = next((piece for piece in track.pieces if not piece.sure), None)
         if unsure is not None or not track.pieces:
             at = f" from {unsure.from_s:.0f} to {unsure.to_s:.0f} s" if unsure is not None else ""
-            return f"measured again, it is not sure{at} (state: {told['state']})"
+            return f"measured again, it is not sure{at} (state: {result['state']})"
         offsets_ms = [track.offset_ms(piece, at_s) for piece in track.pieces for at_s in (piece.from_s, piece.to_s)]
     worst_ms = max(offsets_ms, key=abs)
     if abs(worst_ms) > LEFT_MS:

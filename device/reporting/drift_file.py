@@ -16,6 +16,7 @@ from typing import Any
 
 from device.errors import ModelCorruptError
 from device.records import NS_PER_S
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 from device.sync.drift import DriftState
 
@@ -53,10 +54,10 @@ class DriftFile:
     def take_up(self, now: Circumstances, now_ns: int) -> DriftState:
         """The stored state; an empty one where there is none that goes on."""
         try:
-            stored, state = _parsed(json.loads(read_plain(self._path, _MAX_BYTES)))
+            stored, state = _parsed(parse_json(read_plain(self._path, _MAX_BYTES)))
         except FileNotFoundError:
             return DriftState()
-        except (OSError, ValueError, KeyError, TypeError, RecursionError, ModelCorruptError) as error:
+        except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
             _log.warning("%s: cannot be read (%s): drift begins anew", self._path, error)
             return DriftState()
         if not now.allow(stored) or (state.recent and state.recent[-1].t_s * NS_PER_S > now_ns):
@@ -84,8 +85,8 @@ class DriftFile:
 
 
 def _content(now: Circumstances, state: DriftState) -> bytes:
-    told = asdict(now) | {"state": state.to_dict()}
-    return (json.dumps(told, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    record = asdict(now) | {"state": state.to_dict()}
+    return (json.dumps(record, separators=(",", ":"), allow_nan=False) + "\n").encode()
 
 
 def _parsed(found: Any) -> tuple[Circumstances, DriftState]:

@@ -9,27 +9,31 @@ from device.config.settings import EventSettings
 from device.records import NS_PER_MS, Event, EventKind, Health, Info, Report
 from device.reporting.events import EventState, update
 from device.reporting.sink import Sink
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 
 SCHEMA = 1
 
 
-class Announcer:
+class EventPublisher:
     """A Sink in front of another: passes everything on, and after each report the events that it decides."""
 
-    def __init__(self, sink: Sink, settings: EventSettings, clock: Clock) -> None:
-        self._sink, self._settings = sink, settings
+    def __init__(
+        self, sink: Sink, settings: EventSettings, clock: Clock, own_limits: Profile = PROFILES[DEFAULT_PROFILE]
+    ) -> None:
+        """`own_limits`: those of the profile `own`."""
+        self._sink, self._settings, self._own_limits = sink, settings, own_limits
         self._state = EventState()
         # Consecutive from here on, and never again after a restart of the daemon within one boot of the computer:
         # there is less than one event per millisecond.
         self._seq = clock.now_ns() // NS_PER_MS
 
-    def take_settings(self, settings: EventSettings) -> None:
+    def take_settings(self, settings: EventSettings, own_limits: Profile) -> None:
         """From the next report on."""
-        self._settings = settings
+        self._settings, self._own_limits = settings, own_limits
 
     def report(self, report: Report) -> None:
         self._sink.report(report)
-        self._state, happenings = update(self._state, report, self._settings)
+        self._state, happenings = update(self._state, report, self._settings, self._own_limits)
         for happening in happenings:
             self._seq += 1
             self._sink.event(

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field, replace
 
 from device.config.settings import EventSettings
 from device.records import NO_FAULT, EventKind, Report, State, Verdict
-from device.standards import PROFILES, Profile, direction, verdict
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict
 
 PRESENT, ABSENT = "present", "absent"
 
+_MAX_HYSTERESIS = 0.4  # of the range that is in sync: of narrow limits of one's own something must be left
 _RANKS = (Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
 
 
@@ -53,10 +54,16 @@ class EventState:
     profile: str | None = None
 
 
-def update(state: EventState, report: Report, settings: EventSettings) -> tuple[EventState, tuple[Happening, ...]]:
-    """Take the next report; the events that it decides, in the order in which a person would tell them."""
+def update(
+    state: EventState, report: Report, settings: EventSettings, own_limits: Profile = PROFILES[DEFAULT_PROFILE]
+) -> tuple[EventState, tuple[Happening, ...]]:
+    """Take the next report; the events that it decides, in the order in which a person would tell them.
+
+    own_limits: those of the profile `own`.
+    """
+    limits = limits_of(report.profile, own_limits)
     new = EventState(
-        verdict=_verdict(state.verdict, report, settings),
+        verdict=_verdict(state.verdict, report, settings, limits),
         face=_presence(state.face, _face(report), report, settings),
         speech=_presence(state.speech, _speech(report), report, settings),
         fault=_fault(state.fault, report, settings),
@@ -70,7 +77,7 @@ def update(state: EventState, report: Report, settings: EventSettings) -> tuple[
         _changed(EventKind.FACE, state.face.held, new.face.held, _FACE[new.face.held]),
         _changed(EventKind.SPEECH, state.speech.held, new.speech.held, _SPEECH[new.speech.held]),
         _step_event(report),
-        _verdict_event(state.verdict.held, new.verdict.held, report),
+        _verdict_event(state.verdict.held, new.verdict.held, report, limits),
     )
     return new, tuple(event for event in said if event)
 
@@ -93,12 +100,11 @@ def settled(level: Level, said: str | None, report: Report, needed_s: float) -> 
 # The verdict
 
 
-def _verdict(level: Level, report: Report, settings: EventSettings) -> Level:
-    profile = PROFILES.get(report.profile)
-    if report.offset_ms is None or report.state is not State.MEASURING or profile is None:
+def _verdict(level: Level, report: Report, settings: EventSettings, limits: Profile | None) -> Level:
+    if report.offset_ms is None or report.state is not State.MEASURING or limits is None:
         return level
     held = _rank(level.held or Verdict.IN_SYNC)
-    rank = _beyond_doubt(held, report.offset_ms, profile, settings.hysteresis_ms)
+    rank = _beyond_doubt(held, report.offset_ms, report.verdict_range, limits, settings.hysteresis_ms)
     if level.coming is not None and (_rank(level.coming) - held) * (rank - held) > 0:
         # Both on one side of what holds: the nearer one was true all the time.
         rank = min(rank, _rank(level.coming), key=lambda other: abs(other - held))
@@ -110,10 +116,15 @@ def _rank(name: str) -> int:
     return _RANKS.index(Verdict(name))
 
 
-def _beyond_doubt(held: int, offset_ms: float, profile: Profile, hysteresis_ms: float) -> int:
-    """What holds, moved no further than limits that are off by the hysteresis to its favour demand."""
-    at_least = _rank(verdict(offset_ms, _widened(profile, hysteresis_ms)))
-    at_most = _rank(verdict(offset_ms, _widened(profile, -hysteresis_ms)))
+def _beyond_doubt(
+    held: int, offset_ms: float, within: tuple[Verdict, Verdict] | None, limits: Profile, hysteresis_ms: float
+) -> int:
+    """What holds, moved no further than limits that are off by the hysteresis or the error bar to its favor demand."""
+    hysteresis_ms = min(hysteresis_ms, _MAX_HYSTERESIS * (limits.detectable_early_ms - limits.detectable_late_ms))
+    at_least = _rank(verdict(offset_ms, _widened(limits, hysteresis_ms)))
+    at_most = _rank(verdict(offset_ms, _widened(limits, -hysteresis_ms)))
+    if within is not None:
+        at_least, at_most = min(at_least, _rank(within[0])), max(at_most, _rank(within[1]))
     return min(max(held, at_least), at_most)
 
 
@@ -124,13 +135,13 @@ def _widened(profile: Profile, by_ms: float) -> Profile:
     )  # fmt: skip
 
 
-def _verdict_event(before: str | None, after: str | None, report: Report) -> Happening | None:
+def _verdict_event(before: str | None, after: str | None, report: Report, limits: Profile | None) -> Happening | None:
     before = before or Verdict.UNKNOWN.value
     if after is None or report.offset_ms is None or after == before:
         return None
     if (before, after) == (Verdict.UNKNOWN, Verdict.IN_SYNC):
         return None  # all is well from the start: no news
-    way = direction(report.offset_ms).value
+    way = direction(report.offset_ms, limits).value
     about = f"The verdict went from {before} to {after} at {report.offset_ms:+.0f} ms, {way} ({report.profile})"
     return Happening(EventKind.VERDICT, before, after, _words(about))
 

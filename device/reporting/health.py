@@ -15,7 +15,7 @@ EVERY_S = 60.0
 _MEGABYTE = 1e6
 
 
-class HealthMeter:
+class HealthMonitor:
     """Makes Health records. `root` stands for `/`, and `folder` is where avdrift keeps its state."""
 
     def __init__(self, clock: Clock, folder: Path, root: Path = Path("/")) -> None:

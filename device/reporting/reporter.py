@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from device.analysis.offset_tracker import WindowResult
 from device.clock import Clock, SystemClock
 from device.records import NS_PER_MS, NS_PER_S, DriftClass, Fault, Reason, Report, State
 from device.reporting.timesync import clock_synced
-from device.standards import PROFILES, direction, verdict
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict_range
 from device.state.rig import Rig
 from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, known, update
 from device.sync.step_detector import SeenStep
@@ -50,6 +51,8 @@ class Reporter:
     def __init__(self, model: str, profile: str, window_s: float, clock: Clock | None = None) -> None:
         self.model, self.profile = model, profile  # these and the rig may be changed at any time
         self.rig: Rig | None = None
+        self.own_limits: Profile = PROFILES[DEFAULT_PROFILE]  # of the profile `own`
+        self.zero_std_ms = 0.0  # uncertainty of the models' zero, which a calibrated rig includes
         self._window_s, self._clock = window_s, clock or SystemClock()
         self.boot_id = _boot_id()
         self._started_ns = self._clock.now_ns()
@@ -76,19 +79,23 @@ class Reporter:
         }
 
     def report(
-        self, result: WindowResult | None, *, state: State | None = None, fault: str | None = None,
+        self, result: WindowResult | None, *, state: State | None = None, faults: Sequence[str] = (),
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
         step: SeenStep | None = None,
     ) -> Report:  # fmt: skip
         """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured.
 
-        step: one that the evidence shows now; `result` is then of what came after it.
+        step: one that the evidence shows now; `result` is then of what came after it; faults: the worst one first.
         """
+        fault = faults[0] if faults else None
         self._seq += 1
         state = state or (result.state if result else State.STARTING)
         best = result.best if result and state is State.MEASURING else None
         bias_ms, bias_std_ms = (self.rig.bias_ms, self.rig.bias_std_ms) if self.rig else (0.0, 0.0)
         offset_ms = round(best.offset_ms - bias_ms, 1) if best else None
+        std_ms = math.hypot(best.offset_std_ms, bias_std_ms) if best else 0.0
+        limits = limits_of(self.profile, self.own_limits) or PROFILES[DEFAULT_PROFILE]
+        judged = verdict_range(offset_ms, std_ms if self.rig else math.hypot(std_ms, self.zero_std_ms), limits)
         drift = self._follow(result, step, measured=best is not None)
         sure = result.best if result and state in (State.MEASURING, State.UNCERTAIN) else None
         latency_ns = self._clock.now_ns() - captured_ns if captured_ns is not None else None
@@ -97,14 +104,14 @@ class Reporter:
             seq=self._seq,
             state=state,
             offset_ms=offset_ms,
-            offset_std_ms=round(math.hypot(best.offset_std_ms, bias_std_ms), 1) if best else None,
-            direction=direction(offset_ms) if offset_ms is not None else None,
+            offset_std_ms=round(std_ms, 1) if best else None,
+            direction=direction(offset_ms, limits) if offset_ms is not None else None,
             confidence=round(sure.confidence, 4) if sure else None,
             drift_ppm=_rounded(drift.drift_ppm, 2),
             drift_std_ppm=_rounded(drift.drift_std_ppm, 2),
             drift_class=drift.kind,
             step_ms=_rounded(drift.step_ms, 1),
-            verdict=verdict(offset_ms, PROFILES[self.profile]),
+            verdict=judged.verdict,
             profile=self.profile,
             window_s=self._window_s,
             faces=faces,
@@ -114,16 +121,18 @@ class Reporter:
             audio_dropped=audio_dropped,
             latency_ms=round(latency_ns / NS_PER_MS) if latency_ns is not None else None,
             fault=fault,
+            faults=tuple(faults) or None,
             reason=_reason(result, state, fault),
             evidence_age_s=_evidence_age_s(result) if best else None,
+            verdict_range=judged.ends,
         )
 
     def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
         """Drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)
-            told = self._follow(result, None, measured=measured)
-            return replace(told, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
+            report = self._follow(result, None, measured=measured)
+            return replace(report, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
         t_s = result.to_ns / NS_PER_S if result else None
         drift = known(self.drift, t_s)
         if result is not None and t_s is not None and measured and (level := result.level) is not None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 from device import __version__
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
@@ -22,8 +23,8 @@ from device.runtime.core import Core
 from device.runtime.recalibration import Recalibration
 from device.runtime.source_thread import Reader
 from device.runtime.status import Status
-from device.standards import PROFILES
-from device.state.rig import Rig
+from device.standards import PROFILE_NAMES, own_profile
+from device.state.rig import Rig, forget_rig, store_rig, undo_rig
 
 _PACKAGES = ("numpy", "ai-edge-litert", "opencv-python-headless", "av", "paho-mqtt", "picamera2", "PyAudio")
 
@@ -34,11 +35,34 @@ MAX_WAITING = 8
 # Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
 MIN_INTERVAL_S: Mapping[Verb, float] = {
     Verb.RECALIBRATE: 1.0,
+    Verb.UNDO_RECALIBRATE: 1.0,
+    Verb.RESET_CALIBRATION: 1.0,
     Verb.SET_PROFILE: 1.0,
     Verb.MODEL_ROLLBACK: 10.0,  # it loads and checks models
     Verb.RESTART_SOURCES: 5.0,
     Verb.DIAGNOSTICS: 1.0,
 }
+
+
+class RigStore:
+    """Where the rig's own offset is kept for the next start; nowhere without a folder. Raises UsageError."""
+
+    def __init__(self, state_dir: Path | None) -> None:
+        self._state_dir = state_dir
+
+    def store(self, rig: Rig) -> None:
+        if self._state_dir is not None:
+            store_rig(self._state_dir, rig)
+
+    def forget(self) -> None:
+        if self._state_dir is not None:
+            forget_rig(self._state_dir)
+
+    def undo(self) -> Rig | None:
+        """What was before the last one."""
+        if self._state_dir is None:
+            raise _refusal(Verb.UNDO_RECALIBRATE, "no calibration is kept here", "Recalibrate instead")
+        return undo_rig(self._state_dir)
 
 
 class Operator:
@@ -47,12 +71,10 @@ class Operator:
     Whatever floods it, measuring goes on: at most MAX_WAITING commands wait, and each verb has its rate limit.
     """
 
-    def __init__(
-        self, core: Core, status: Status, clock: Clock, store: Store | None, keep: Callable[[Rig], None]
-    ) -> None:
-        """`keep` stores a rig for the next start. Raises UsageError where it cannot."""
+    def __init__(self, core: Core, status: Status, clock: Clock, store: Store | None, rigs: RigStore) -> None:
+        """`store`: of models; None where they cannot be rolled back."""
         self.readers: Sequence[Reader] = ()
-        self._core, self._status, self._clock, self._store, self._keep = core, status, clock, store, keep
+        self._core, self._status, self._clock, self._store, self._rigs = core, status, clock, store, rigs
         self._lock = threading.Lock()
         self._waiting: deque[Command] = deque()
         self._accepted_ns: dict[Verb, int] = {}  # when the last one of each verb was
@@ -104,8 +126,10 @@ class Operator:
 
     def _carry_out(self, command: Command) -> None:
         works: dict[Verb, Callable[[], dict[str, object]]] = {
-            Verb.SET_PROFILE: lambda: self._set_profile(command.args.get("profile")),
-            Verb.MODEL_ROLLBACK: self._roll_back,
+            Verb.SET_PROFILE: lambda: self._set_profile(command.args),
+            Verb.MODEL_ROLLBACK: lambda: self._roll_back(allow_downgrade=command.args.get("allow_downgrade") is True),
+            Verb.UNDO_RECALIBRATE: self._undo_recalibrate,
+            Verb.RESET_CALIBRATION: self._reset_calibration,
             Verb.RESTART_SOURCES: self._restart_sources,
             Verb.DIAGNOSTICS: self._diagnose,
         }
@@ -120,19 +144,24 @@ class Operator:
             )
             self._recalibrating = command, recalibration
 
-    def _set_profile(self, name: object) -> dict[str, object]:
-        if name not in PROFILES:
-            raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILES)}")
+    def _set_profile(self, args: Mapping[str, str | float | bool]) -> dict[str, object]:
+        """A reload also gives the limits of the profile `own`: `early_ms` and `late_ms`."""
+        profile = args.get("profile")
+        if profile not in PROFILE_NAMES:
+            raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILE_NAMES)}")
         reporter = self._core.reporter
-        before, reporter.profile = reporter.profile, str(name)
+        before, reporter.profile = reporter.profile, str(profile)
+        if "early_ms" in args:
+            reporter.own_limits = own_profile(float(args["early_ms"]), float(args["late_ms"]))
         self._status.say_info()
         return {"before": before, "profile": reporter.profile}
 
-    def _roll_back(self) -> dict[str, object]:
+    def _roll_back(self, *, allow_downgrade: bool) -> dict[str, object]:
         if self._store is None or self._core.bundle.digest != self._store.linked(CURRENT):
             what = "the models in use are not the store's current ones"
             raise _refusal(Verb.MODEL_ROLLBACK, what, "Restart avdrift without --bundle, or use `avdrift model`")
-        before, bundle = self._core.bundle.label, self._store.rollback() or load_bundle(DEFAULT_BUNDLE)
+        target = self._store.rollback(allow_downgrade=allow_downgrade)
+        before, bundle = self._core.bundle.label, target or load_bundle(DEFAULT_BUNDLE)
         self._core.swap(bundle)
         self._status.say_info()
         return {"before": before, "model": bundle.label}
@@ -146,10 +175,29 @@ class Operator:
         devices = {reader.part: reader.device or reader.part for reader in self.readers}
         camera, microphone = (devices.get(part) or devices.get("stream") or part for part in ("camera", "microphone"))
         rig = recalibration.found(camera, microphone, time.time_ns() // NS_PER_MS)
-        self._keep(rig)
+        self._rigs.store(rig)
+        return self._change_rig(rig)
+
+    def _undo_recalibrate(self) -> dict[str, object]:
+        if self._recalibrating:
+            raise _refusal(Verb.UNDO_RECALIBRATE, "recalibrate is under way", "Wait for its result")
+        return self._change_rig(self._rigs.undo())
+
+    def _change_rig(self, rig: Rig | None) -> dict[str, object]:
         before = self._core.reporter.rig
         self._status.take_rig(rig)
-        return {"before_ms": before.bias_ms if before else None, "bias_ms": rig.bias_ms, "bias_std_ms": rig.bias_std_ms}
+        return {
+            "before_ms": before.bias_ms if before else None,
+            "bias_ms": rig.bias_ms if rig else None,
+            "bias_std_ms": rig.bias_std_ms if rig else None,
+        }
+
+    def _reset_calibration(self) -> dict[str, object]:
+        """Nothing is subtracted any more."""
+        if self._recalibrating:
+            raise _refusal(Verb.RESET_CALIBRATION, "recalibrate is under way", "Wait for its result")
+        self._rigs.forget()
+        return self._change_rig(None)
 
     def _diagnose(self) -> dict[str, object]:
         """What somebody who looks for an error wants to know first."""

@@ -19,10 +19,12 @@ from device.clock import Clock
 from device.config.settings import MeasureSettings
 from device.features.signal_quality import SPOILS_NUMBERS, QualityMonitor
 from device.records import NS_PER_S, Chunk, Fault, Frame, Report, State
+from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
 from device.reporting.sink import Sink
-from device.runtime.input_queue import Given, Handover
+from device.runtime.input_queue import InputQueue, QueuedItem
+from device.runtime.live_feed import LiveFeed
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import StepWatch
@@ -42,15 +44,18 @@ class Core:
     """Measures what it is given. Not for more than one thread."""
 
     def __init__(
-        self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock
-    ) -> None:
+        self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock,
+        view: LiveView | None = None,
+    ) -> None:  # fmt: skip
         self.settings, self.reporter, self.load = settings, reporter, Load()
-        self.queue = Handover(clock, drop_oldest=False)  # until it begins
+        self.queue = InputQueue(clock, drop_oldest=False)  # until it begins
         self.source_delay_ns = 0  # what a live source itself adds
         self.position_s: float | None = None  # how far into a recording the report now given is
         self.bundle = bundle
         self.last: Report | None = None
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._sink, self._clock = sink, clock
+        self._show = LiveFeed(view or LiveView())
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._tracker = self._new_tracker()
         self._steps = StepWatch()
@@ -59,7 +64,7 @@ class Core:
         self._live = self._realtime = False
         self._awaited: set[str] = set()  # sources that have given nothing yet
         self._frames: deque[int] = deque(maxlen=1500)  # times of the pictures since the last look at their rate
-        self._source_fault: str | None = None  # a source gives nothing
+        self._source_faults: tuple[str, ...] = ()  # of sources that give nothing
         self._model_fault: str | None = None
         self._analysis_fault: str | None = None  # no evidence comes although both sources give
         self._quality_fault: str | None = None
@@ -75,7 +80,7 @@ class Core:
 
     # What happens to it
 
-    def begin(self, queue: Handover, awaited: set[str], *, live: bool, realtime: bool) -> None:
+    def begin(self, queue: InputQueue, awaited: set[str], *, live: bool, realtime: bool) -> None:
         """Before the first item. Live: its times are the clock's own, and `awaited` the sources that must come first.
 
         realtime: items come at the clock's pace.
@@ -86,20 +91,20 @@ class Core:
             self._pace_ns = 0
             self._schedule.begin(self._heard_ns)
 
-    def take(self, given: Given) -> None:
+    def take(self, queued: QueuedItem) -> None:
         """The next item."""
-        item, now_ns = given.item, self._clock.now_ns()
+        item, now_ns = queued.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
         self._newest_ns[type(item)] = item.t_ns
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
             self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
-            step = self.load.update(now_ns, now_ns - given.given_ns, self.queue.overflowed)
+            step = self.load.update(now_ns, now_ns - queued.queued_ns, self.queue.overflowed)
         if self._live:
             self._analyzer.set_load(step)
-            self._awaited.discard(given.part)
-            self._taken_ns[given.part] = now_ns
+            self._awaited.discard(queued.part)
+            self._taken_ns[queued.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
                 self._add_live(item)
@@ -108,6 +113,7 @@ class Core:
             self._quality_fault = self._quality.fault  # explains a recording, and spoils nothing of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
+        self._show.item(item, self._analyzer, now_ns)
         self._heard_ns = self._clock.now_ns()
 
     def finish(self) -> None:
@@ -127,10 +133,14 @@ class Core:
             self._heard_ns = now_ns
             self._send(state=State.STALLED)
 
-    def set_source_fault(self, fault: str | None) -> None:
-        """What keeps a source from giving, said at once when it begins; None when it gives again."""
-        changed, self._source_fault = fault != self._source_fault, fault
-        if changed and fault:
+    @property
+    def _source_fault(self) -> str | None:
+        return self._source_faults[0] if self._source_faults else None
+
+    def set_source_faults(self, faults: tuple[str, ...]) -> None:
+        """What keeps sources from giving, said at once when it begins; empty when they give again."""
+        begins, self._source_faults = bool(set(faults) - set(self._source_faults)), faults
+        if begins:
             self._send()
 
     def jump(self, *, suspended: bool = False) -> None:
@@ -155,6 +165,7 @@ class Core:
     def swap(self, bundle: Bundle) -> None:
         """Measure with other models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
+        self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._analyzer.use(bundle)
         self._model_fault = self._analysis_fault = None
         self.restart()
@@ -176,6 +187,12 @@ class Core:
         if self._quality_fault in SPOILS_NUMBERS:
             return broken or self._quality_fault
         return broken or lesser or self._quality_fault
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """All of them, the one that matters most first."""
+        found = (self.fault, *self._source_faults, self._model_fault, self._analysis_fault, self._quality_fault)
+        return tuple(dict.fromkeys(fault for fault in found if fault is not None))
 
     @property
     def progressing(self) -> bool:
@@ -280,7 +297,7 @@ class Core:
         if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
             state = State.UNCERTAIN
         report = self.reporter.report(
-            result, state=state, fault=fault, faces=self._analyzer.faces if result else None,
+            result, state=state, faults=self.faults, faces=self._analyzer.faces if result else None,
             video_dropped=self.queue.video_dropped, audio_dropped=self.queue.audio_dropped,
             captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip
@@ -288,6 +305,7 @@ class Core:
             self._steps = StepWatch()  # the reports have shown it first: nobody is told twice
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
+        self._show.curves(self._analyzer, self._tracker, self.reporter.rig, self._clock.now_ns())
         self._sink.report(report)
 
     @property

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from device.bundles.bundle import Bundle
@@ -18,15 +17,18 @@ from device.clock import Clock, SystemClock, asleep_ns
 from device.config.settings import MeasureSettings
 from device.records import NS_PER_S, Command, Event, EventKind
 from device.reporting.drift_file import Circumstances, DriftFile
-from device.reporting.health import HealthMeter
+from device.reporting.health import HealthMonitor
+from device.reporting.live_view import LiveView
+from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
-from device.runtime.command_handler import Operator
+from device.runtime.command_handler import Operator, RigStore
 from device.runtime.core import Core
-from device.runtime.input_queue import Handover
+from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
-from device.state.rig import Rig, store_rig
+from device.standards import DEFAULT_PROFILE, PROFILES, Profile
+from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
 _REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
@@ -49,6 +51,7 @@ class Daemon:
         sink: Sink,
         *,
         clock: Clock | None = None,
+        own_limits: Profile = PROFILES[DEFAULT_PROFILE],
         rig: Rig | None = None,
         heartbeat: Callable[[], None] = lambda: None,
         store: Store | None = None,
@@ -56,21 +59,23 @@ class Daemon:
         state_dir: Path | None = None,
         events_lost: Callable[[], int] = lambda: 0,
         asleep_ns: Callable[[], int] = asleep_ns,
+        view: LiveView | None = None,
     ) -> None:
         """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
 
+        own_limits: those of the profile `own`;
         store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
-        state_dir: where a recalibrated rig is kept, and live what is known of drift.
+        state_dir: where a recalibrated rig is kept, and live what is known of drift; view: for whoever looks on.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
-        self._core = Core(
-            bundle, face_model, settings, sink,
-            Reporter(bundle.label, settings.profile, settings.window_s, self._clock), self._clock,
-        )  # fmt: skip
-        meter = HealthMeter(self._clock, state_dir or Path())
-        self._status = Status(self._core, sink, self._clock, meter, rig, events_lost)
-        self._operator = Operator(self._core, self._status, self._clock, store, partial(_keep_rig, state_dir))
+        reporter = Reporter(bundle.label, settings.profile, settings.window_s, self._clock)
+        reporter.own_limits = own_limits
+        self._core = Core(bundle, face_model, settings, sink, reporter, self._clock, view)
+        monitor = HealthMonitor(self._clock, state_dir or Path())
+        self._records = ModelRecords(state_dir)
+        self._status = Status(self._core, sink, self._clock, monitor, rig, events_lost, self._records)
+        self._operator = Operator(self._core, self._status, self._clock, store, RigStore(state_dir))
         self._sink, self._models = sink, models
         self._drift_file = DriftFile(state_dir) if state_dir is not None else None
         self._stopped = self._realtime = False
@@ -102,28 +107,28 @@ class Daemon:
         What a recording raises is raised here, after the reports of what it gave. Live sources never end it.
         """
         live = any(isinstance(feed, Feed) for feed in feeds)
-        handover = Handover(self._clock, drop_oldest=realtime)
-        self._readers = [Reader(feed, handover, self._clock, paced=realtime and not live) for feed in feeds]
+        inputs = InputQueue(self._clock, drop_oldest=realtime)
+        self._readers = [Reader(feed, inputs, self._clock, paced=realtime and not live) for feed in feeds]
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
         if not live:
-            self._drift_file = None  # a recording's time is its own
+            self._drift_file, self._records = None, ModelRecords(None)  # a recording is not where a device stands
         if self._drift_file is not None:
             self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
-        self._core.begin(handover, set(self._sessions), live=live, realtime=realtime)
+        self._core.begin(inputs, set(self._sessions), live=live, realtime=realtime)
         self._status.begin(self._readers)
         self._operator.readers = self._readers
         for reader in self._readers:
             reader.start()
         try:
-            self._measure(handover)
+            self._measure(inputs)
         finally:
-            self._end(handover)
+            self._end(inputs)
         for reader in self._readers:
             if reader.failure is not None:
                 raise reader.failure
 
-    def _measure(self, handover: Handover) -> None:
+    def _measure(self, inputs: InputQueue) -> None:
         while not self._stopped:
             self._look_at_clocks()
             self._look_after_sources()
@@ -131,27 +136,28 @@ class Daemon:
             self._look_after_models()
             self._core.tick()
             self._keep_drift()
+            self._records.add(self._core.last, self._clock.now_ns())
             self._status.look()
             self._beat()
             try:
-                if not self._take_some(handover):
+                if not self._take_some(inputs):
                     self._core.finish()
                     return
             except TimeoutError:
                 continue
-            if self._realtime and not handover.waiting:
-                handover.rest(_REST_S)
+            if self._realtime and not inputs.waiting:
+                inputs.rest(_REST_S)
 
-    def _take_some(self, handover: Handover) -> bool:
+    def _take_some(self, inputs: InputQueue) -> bool:
         """What has come; False at the end. Raises TimeoutError when nothing comes."""
         for _ in range(_AT_ONCE):
-            given = handover.get(_POLL_S)
-            if given is None:
+            queued = inputs.get(_POLL_S)
+            if queued is None:
                 return False
-            self._notice(given.part, given.session)
-            if given.session == self._sessions[given.part]:
-                self._core.take(given)
-            if self._stopped or not handover.waiting:
+            self._notice(queued.part, queued.session)
+            if queued.session == self._sessions[queued.part]:
+                self._core.take(queued)
+            if self._stopped or not inputs.waiting:
                 break
         return True
 
@@ -170,7 +176,7 @@ class Daemon:
             self._jumps = jumps
             self._core.jump()
         self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
-        self._core.set_source_fault(next((reader.fault for reader in self._readers if reader.fault), None))
+        self._core.set_source_faults(tuple(reader.fault for reader in self._readers if reader.fault))
 
     def _look_after_models(self) -> None:
         if self._models is None:
@@ -205,22 +211,18 @@ class Daemon:
 
     def _beat(self) -> None:
         now_ns = self._clock.now_ns()
-        well = self._core.progressing and not any(reader.hopeless for reader in self._readers)
+        well = self._core.progressing and not any(reader.unrecoverable for reader in self._readers)
         if well and now_ns >= self._next_beat_ns:
             self._next_beat_ns = now_ns + _BEAT_EVERY_NS
             self._heartbeat()
 
-    def _end(self, handover: Handover) -> None:
+    def _end(self, inputs: InputQueue) -> None:
         self._stopped = True
         self._keep_drift(at_once=True)
+        self._records.keep()
         self._operator.close()
-        handover.close(discard=True)
+        inputs.close(discard=True)
         for reader in self._readers:
             reader.stop()
-        with handover.changed:
-            self._clock.wait_for(handover.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
-
-
-def _keep_rig(state_dir: Path | None, rig: Rig) -> None:
-    if state_dir is not None:
-        store_rig(state_dir, rig)
+        with inputs.changed:
+            self._clock.wait_for(inputs.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)

@@ -14,22 +14,23 @@ from device.clock import Clock
 from device.features.chunks import ends_step
 from device.records import Chunk, Frame
 
-MAX_FRAMES = 40  # 1.6 s at 25 fps; a picture is up to a megabyte
+MAX_FRAMES = 40  # 1.6 s at 25 fps
+MAX_PICTURE_BYTES = 64_000_000  # 1.6 s at 25 fps and 720p; fewer of what is larger
 MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
-    """An item, which life of which source it comes from, and when it was given, as the how manieth."""
+class QueuedItem:
+    """An item, which life of which source it comes from, and when it was given, as its number in order of arrival."""
 
     item: Frame | Chunk
     part: str
     session: int
-    given_ns: int
+    queued_ns: int
     number: int
 
 
-class Handover:
+class InputQueue:
     """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
 
     `changed` guards it, and whatever else its users want to change together with it.
@@ -43,9 +44,9 @@ class Handover:
         self.overflowed = 0  # the part of both that was dropped here
         self._clock, self._drop_oldest = clock, drop_oldest
         self._max_frames, self._max_chunks = max_frames, max_chunks
-        self._frames: deque[Given] = deque()
-        self._chunks: deque[Given] = deque()
-        self._count = 0
+        self._frames: deque[QueuedItem] = deque()
+        self._chunks: deque[QueuedItem] = deque()
+        self._picture_bytes = self._count = 0
         self._closed = False
         self._resting = threading.Condition()
         self._step_came = False
@@ -53,18 +54,18 @@ class Handover:
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Hand one over; False when nobody takes any more."""
         with self.changed:
-            is_frame = isinstance(item, Frame)
-            lane, limit = (self._frames, self._max_frames) if is_frame else (self._chunks, self._max_chunks)
+            lane = self._frames if isinstance(item, Frame) else self._chunks
             if not self._drop_oldest:
-                self._clock.wait_for(self.changed, lambda: len(lane) < limit or self._closed)
+                self._clock.wait_for(self.changed, lambda: not self._is_full(lane) or self._closed)
             if self._closed:
                 return False
-            if len(lane) >= limit:
-                lane.popleft()
+            while self._is_full(lane):
+                self._picture_bytes -= _picture_bytes(lane.popleft().item)
                 self.overflowed += 1
                 self.count_dropped(item)
             self._count += 1
-            lane.append(Given(item, part, session, self._clock.now_ns(), self._count))
+            self._picture_bytes += _picture_bytes(item)
+            lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
             with self._resting:
@@ -80,7 +81,7 @@ class Handover:
             else:
                 self.audio_dropped += count
 
-    def get(self, timeout_s: float) -> Given | None:
+    def get(self, timeout_s: float) -> QueuedItem | None:
         """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
         with self.changed:
             if not self._clock.wait_for(
@@ -91,7 +92,9 @@ class Handover:
             if not lanes:
                 return None
             self.changed.notify_all()
-            return min(lanes, key=lambda lane: lane[0].number).popleft()
+            given = min(lanes, key=lambda lane: lane[0].number).popleft()
+            self._picture_bytes -= _picture_bytes(given.item)
+            return given
 
     @property
     def waiting(self) -> bool:
@@ -106,7 +109,15 @@ class Handover:
 
     def fill(self) -> float:
         """Of the fuller lane: 0 is empty, 1 is full."""
-        return max(len(self._frames) / self._max_frames, len(self._chunks) / self._max_chunks)
+        return max(
+            len(self._frames) / self._max_frames, self._picture_bytes / MAX_PICTURE_BYTES,
+            len(self._chunks) / self._max_chunks,
+        )  # fmt: skip
+
+    def _is_full(self, lane: deque[QueuedItem]) -> bool:
+        if lane is self._chunks:
+            return len(lane) >= self._max_chunks
+        return len(lane) >= self._max_frames or self._picture_bytes >= MAX_PICTURE_BYTES
 
     def close(self, *, discard: bool = False) -> None:
         with self.changed:
@@ -114,4 +125,9 @@ class Handover:
             if discard:
                 self._frames.clear()
                 self._chunks.clear()
+                self._picture_bytes = 0
             self.changed.notify_all()
+
+
+def _picture_bytes(item: Frame | Chunk) -> int:
+    return item.picture.nbytes if isinstance(item, Frame) else 0

@@ -8,24 +8,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.clock import Clock, SystemClock
-from device.config.settings import Config, LogSettings
+from device.config.settings import Config, LogSettings, PageSettings
 from device.records import Command
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub, Sink
+from device.runtime.recalibration import LASTS_S
 from device.telemetry.log_sink import LogSink
 from device.telemetry.logging_setup import LogHandler
 from device.telemetry.systemd import Notifier
 
 if TYPE_CHECKING:
+    from device.page.sink import PageSink
     from device.telemetry.mqtt.sink import MqttSink
 
 
-class Outlets:
+class Sinks:
     """`sink` is the one for the daemon. `more` are sinks that somebody else has made, and that come first."""
 
     def __init__(
         self, config: Config, folder: Path, handler: LogHandler, more: Sequence[Sink] = (), *, quiet: bool = False,
-        clock: Clock | None = None,
+        clock: Clock | None = None, page: PageSink | None = None,
     ) -> None:  # fmt: skip
         """Relative paths of the configuration begin in `folder`. quiet: the log has no reports, they go elsewhere."""
         self._handler, self._quiet = handler, quiet
@@ -44,12 +46,18 @@ class Outlets:
 
             self._mqtt = MqttSink(config.mqtt, report_every_s=config.measure.report_every_s, folder=folder)
             sinks.append(self._mqtt)
-        self.sink = Announcer(Hub(sinks), config.events, clock)
+        self._page = page
+        if page is not None:
+            page.take_limits(config.limits.profile)
+            sinks.append(page)
+        self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Where commands from outside go."""
         if self._mqtt:
             self._mqtt.submit_to(submit)
+        if self._page:
+            self._page.submit_to(submit)
 
     def events_lost(self) -> int:
         """How many events found no room while nobody took them."""
@@ -59,7 +67,23 @@ class Outlets:
         """What a reload may change; safe from any thread."""
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
-        self.sink.take_settings(config.events)
+        self.sink.take_settings(config.events, config.limits.profile)
+        if self._page:
+            self._page.take_limits(config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log
+
+
+def page_sink(
+    settings: PageSettings, *, report_every_s: float, folder: Path, state_dir: Path, recording: bool
+) -> PageSink | None:
+    """The page, where one is configured; it may be found from now on."""
+    if not settings.listen:
+        return None
+    from device.page.sink import PageSink  # libraries that nobody else needs to load
+
+    return PageSink(
+        settings, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,
+        recording=recording,
+    )  # fmt: skip

@@ -24,7 +24,7 @@ from device.errors import (
     StreamError,
 )
 from device.records import NS_PER_S, Chunk, Fault, Frame
-from device.runtime.input_queue import Handover
+from device.runtime.input_queue import InputQueue
 from device.runtime.timestamp_check import Stamps, usable
 
 FIRST_PAUSE_S = 0.25
@@ -63,9 +63,9 @@ class RecordingFeed:
 
 
 class Reader:
-    """Reads one feed into the handover. What it shares with its threads is guarded by the handover's `changed`."""
+    """Reads one source into the input queue. What it shares with its threads is guarded by the queue's `changed`."""
 
-    def __init__(self, feed: Feed | RecordingFeed, handover: Handover, clock: Clock, *, paced: bool = False) -> None:
+    def __init__(self, feed: Feed | RecordingFeed, inputs: InputQueue, clock: Clock, *, paced: bool = False) -> None:
         self.part, self.live = feed.part, isinstance(feed, Feed)
         self.fault: str | None = None  # from the first failure until something comes again
         self.session = 0  # what one session gives may be measured together
@@ -74,8 +74,8 @@ class Reader:
         self.device: str | None = None  # as the open source calls it
         self.failure: BaseException | None = None  # what ended a recording, or cannot be mended
         self.ended = False
-        self._feed, self._handover, self._clock, self._paced = feed, handover, clock, paced
-        self._changed = handover.changed
+        self._feed, self._inputs, self._clock, self._paced = feed, inputs, clock, paced
+        self._changed = inputs.changed
         self._turn = 0  # of the thread in charge: one that was given up finds another number here
         self._source: LiveSource[Frame | Chunk] | None = None
         self._alive_ns: int | None = None  # last sign of life; None where none is expected
@@ -136,9 +136,9 @@ class Reader:
                 return
             if not self._woken:
                 self._lose(f"{self.part}_stalled")
-                self._say("%s gives nothing and does not answer", self.part)
+                self._log_once("%s gives nothing and does not answer", self.part)
             if quiet_s >= ABANDONED_AFTER_S and len(self.orphans()) < MAX_ORPHANS:
-                self._say("%s: its thread hangs in the driver and is left there", self.part)
+                self._log_once("%s: its thread hangs in the driver and is left there", self.part)
                 self._orphans += [(self._thread, now_ns)] if self._thread else []
                 self._source, self._alive_ns, self._woken = None, now_ns, False
                 self.start()
@@ -153,7 +153,7 @@ class Reader:
         return [thread for thread, _ in self._orphans]
 
     @property
-    def hopeless(self) -> bool:
+    def unrecoverable(self) -> bool:
         """Whether only a new process can help."""
         oldest_ns = self._orphans[0][1] if self.orphans() else self._clock.now_ns()
         since_ns = min(oldest_ns, self._hung_ns or oldest_ns)
@@ -171,13 +171,13 @@ class Reader:
                         now_ns = self._clock.now_ns()
                         offset_ns = now_ns - item.t_ns if offset_ns is None else offset_ns
                         self._sleep((item.t_ns + offset_ns - now_ns) / NS_PER_S)
-                    if self._stopped or not self._handover.put(item, self.part):
+                    if self._stopped or not self._inputs.put(item, self.part):
                         break
         except BaseException as error:
             self.failure = error
         finally:
             self._end()
-            self._handover.close()
+            self._inputs.close()
 
     def _read_again_and_again(self, feed: Feed, turn: int) -> None:
         pause_s = FIRST_PAUSE_S
@@ -191,7 +191,7 @@ class Reader:
             if self._clock.now_ns() - begun_ns > _STEADY_S * NS_PER_S:
                 pause_s = FIRST_PAUSE_S
             if fault == self._over:
-                self._handover.close()
+                self._inputs.close()
                 break
             with self._changed:
                 if not self._in_charge(turn):
@@ -218,7 +218,7 @@ class Reader:
         except CaptureError as error:
             # It may let go a moment later; while it does not, no attempt can succeed.
             self._hung_ns = (self._hung_ns or self._clock.now_ns()) if isinstance(error, DeviceHungError) else None
-            self._say("%s", error)
+            self._log_once("%s", error)
             word = error.word if isinstance(error, StreamError) else _WORDS.get(type(error), "lost")
             if word == _ENDED and self.device is None:
                 self.failure = error  # it ended before it began
@@ -226,7 +226,7 @@ class Reader:
         except AvdriftError:  # a setting or an installation that cannot work: trying again does not help
             raise
         except Exception as error:  # drivers and their libraries raise whatever they like
-            self._say("%s: %s: %s", self.part, type(error).__name__, error)
+            self._log_once("%s: %s: %s", self.part, type(error).__name__, error)
             return f"{self.part}_lost"
 
     def _give_all(self, turn: int, source: LiveSource[Frame | Chunk]) -> str:
@@ -246,17 +246,17 @@ class Reader:
                     break
                 self._alive_ns = now_ns
                 before, missed = missed, source.dropped
-                self._handover.count_dropped(item, max(missed - before, 0) + (not good))
+                self._inputs.count_dropped(item, max(missed - before, 0) + (not good))
                 if good:
                     self.fault = bad_ns = None
                     self.session += times.epoch - epoch
                     self.jumps += times.epoch - epoch
-                    self._handover.put(item, self.part, self.session)
+                    self._inputs.put(item, self.part, self.session)
             if good:
                 continue
             bad_ns = now_ns if bad_ns is None else bad_ns
             if now_ns - bad_ns > _NOTHING_GOOD_S * NS_PER_S:
-                self._say("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
+                self._log_once("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
                 return Fault.CLOCK_JUMPED if whole else f"{self.part}_lost"
         return f"{self.part}_lost"
 
@@ -269,7 +269,7 @@ class Reader:
         with self._changed:
             if self._in_charge(turn):
                 self.failure = error
-                self._handover.close()
+                self._inputs.close()
 
     def _is_alive(self, turn: int) -> None:
         with self._changed:
@@ -301,9 +301,9 @@ class Reader:
         try:
             source.close()
         except Exception as error:
-            self._say("%s: closing: %s: %s", self.part, type(error).__name__, error)
+            self._log_once("%s: closing: %s: %s", self.part, type(error).__name__, error)
 
-    def _say(self, words: str, *values: object) -> None:
+    def _log_once(self, words: str, *values: object) -> None:
         """Once: a camera that stays away for a night must not fill the log."""
         text = words % values
         if text != self._said:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from device import __version__
 from device.clock import Clock
 from device.records import NS_PER_S, Info
-from device.reporting.health import EVERY_S, HealthMeter
+from device.reporting.health import EVERY_S, HealthMonitor
+from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import SCHEMA
 from device.reporting.sink import Sink
 from device.runtime.core import Core
@@ -22,10 +23,11 @@ class Status:
     """Looks at the sources and the computer now and then. The rig's offset counts only for the rig it was found on."""
 
     def __init__(
-        self, core: Core, sink: Sink, clock: Clock, meter: HealthMeter, rig: Rig | None, events_lost: Callable[[], int]
-    ) -> None:
-        self._core, self._sink, self._clock, self._meter = core, sink, clock, meter
-        self._rig, self._events_lost = rig, events_lost
+        self, core: Core, sink: Sink, clock: Clock, monitor: HealthMonitor, rig: Rig | None,
+        events_lost: Callable[[], int], records: ModelRecords,
+    ) -> None:  # fmt: skip
+        self._core, self._sink, self._clock, self._monitor = core, sink, clock, monitor
+        self._rig, self._events_lost, self._records = rig, events_lost, records
         self._readers: Sequence[Reader] = ()
         self._devices: dict[str, str | None] = {}
         self._next_ns = clock.now_ns()
@@ -44,7 +46,7 @@ class Status:
         now_ns = self._clock.now_ns()
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + round(EVERY_S * NS_PER_S)
-            self._say_health()
+            self._publish_health()
 
     def take_rig(self, rig: Rig | None) -> None:
         """Take this rig's own offset off the reports, if these are its camera and its microphone."""
@@ -79,12 +81,12 @@ class Status:
         """As the open source calls it; a stream is both."""
         return self._devices.get(part) or self._devices.get("stream")
 
-    def _say_health(self) -> None:
+    def _publish_health(self) -> None:
         core = self._core
         known = {reader.part: reader for reader in self._readers}
-        microphone = known.get("microphone")
+        microphone, record = known.get("microphone"), self._records.current
         self._sink.health(
-            self._meter.read(
+            self._monitor.read(
                 **core.reporter.stamp(),
                 video_rate_hz=core.take_video_rate_hz(),
                 microphone_ppm=microphone.ppm if microphone else None,
@@ -93,5 +95,6 @@ class Status:
                 sources_reopened=sum(reader.reopened for reader in self._readers),
                 events_lost=self._events_lost(),
                 load_step=core.load.step,
+                model_record=record.to_dict() if record else None,
             )
         )

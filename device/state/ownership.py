@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import stat
 from pathlib import Path
 
@@ -64,6 +63,8 @@ def become_owner(folder: Path) -> None:
 
 
 def user_name(uid: int) -> str:
+    import pwd  # POSIX only
+
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

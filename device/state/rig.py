@@ -1,4 +1,6 @@
-"""What `avdrift calibrate` has learnt of a rig: its own fixed offset, kept in one small file of the state folder.
+"""What `avdrift calibrate` has learnt of a rig: its own fixed offset, kept in a small file of the state folder.
+
+The one before it is kept beside it, so that a calibration can be undone.
 
 A rig is one camera with one microphone where they stand. Sensor, USB, the sound's way through the air (3 ms for each
 metre) give it an offset that no programme has; the reports leave it out once it is known.
@@ -11,13 +13,13 @@ import logging
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
 
 from device.config.constraints import Range, Text
 from device.errors import ModelCorruptError, UsageError
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
-RIG_FILE = "rig.json"
+RIG_FILE, PREVIOUS_RIG_FILE = "rig.json", "rig.previous.json"
 MAX_BIAS_MS = 5000.0  # the widest search there is
 
 _MAX_BYTES = 4096
@@ -72,7 +74,10 @@ def load_rig(state_dir: Path) -> Rig | None:
 
 def read_rig(state_dir: Path) -> Rig | None:
     """The stored rig; None where there is none. Raises UsageError where what is there is no rig."""
-    path = state_dir / RIG_FILE
+    return _read(state_dir / RIG_FILE)
+
+
+def _read(path: Path) -> Rig | None:
     try:
         content = read_plain(path, _MAX_BYTES)
     except FileNotFoundError:
@@ -83,22 +88,26 @@ def read_rig(state_dir: Path) -> Rig | None:
         raise _damaged(path, error.what) from error
     try:
         return _parsed(content)
-    except (ValueError, RecursionError) as error:  # json's own errors are ValueErrors
+    except ValueError as error:
         raise _damaged(path, "not what `avdrift calibrate` writes") from error
     except UsageError as error:
         raise _damaged(path, error.what) from error
 
 
 def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
-    """Keep a rig in place of the one before; the file's path. A power cut leaves the old one or the new one, whole.
+    """Use a rig from now on, and keep the one before for `undo_rig`; the file's path.
 
-    Makes the folder where it is missing. Raises UsageError where the disk refuses.
+    A power cut leaves the old one or the new one, whole. Makes the folder where it is missing. Raises UsageError where
+    the disk refuses.
     """
-    disk, path = disk or Disk(), state_dir / RIG_FILE
-    content = json.dumps(asdict(rig), indent=1, allow_nan=False) + "\n"
+    disk, path, previous = disk or Disk(), state_dir / RIG_FILE, state_dir / PREVIOUS_RIG_FILE
     try:
         disk.make_folders(state_dir)
-        disk.write_whole(path, content.encode())
+        if (before := _readable(path)) is not None:
+            disk.write_whole(previous, _content(before))
+        elif os.path.lexists(previous) and not os.path.lexists(path):  # what was before is no calibration at all
+            disk.remove(previous)
+        disk.write_whole(path, _content(rig))
     except OSError as error:
         raise UsageError(
             f"the rig cannot be stored ({error.strerror})", where=str(path),
@@ -107,23 +116,62 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
     return path
 
 
-def forget_rig(state_dir: Path, disk: Disk | None = None) -> bool:
-    """Remove the stored rig; whether there was one. Raises UsageError where the disk refuses."""
-    disk, path = disk or Disk(), state_dir / RIG_FILE
+def undo_rig(state_dir: Path, disk: Disk | None = None) -> Rig | None:
+    """Go back to what was before the last `store_rig`: that rig, or None where there was none. Once more: forth again.
+
+    Raises UsageError where there is nothing to undo, or the disk refuses.
+    """
+    disk, path, previous = disk or Disk(), state_dir / RIG_FILE, state_dir / PREVIOUS_RIG_FILE
+    aside = state_dir / f".{RIG_FILE}.undone"
     try:
-        if not os.path.lexists(path):
-            return False
-        disk.remove(path)
+        before = _readable(previous)
+        used = os.path.lexists(path)
+        if not used and before is None:
+            remedy = "Run `avdrift calibrate`, or send `recalibrate`"
+            raise UsageError("there is no calibration to undo", where=str(path), remedy=remedy)
+        if used:
+            disk.replace(path, aside)
+        if before is not None:
+            disk.replace(previous, path)
+        if used:
+            disk.replace(aside, previous)
         disk.sync_folder(state_dir)
     except OSError as error:
         raise UsageError(
-            f"cannot be removed ({error.strerror})", where=str(path), remedy="Run this as the file's owner"
-        ) from error
-    return True
+            f"the calibration cannot be undone ({error.strerror})", where=str(path),
+            remedy="Run this as the user that owns the state folder",
+        ) from error  # fmt: skip
+    return before
+
+
+def forget_rig(state_dir: Path, disk: Disk | None = None) -> None:
+    """Use no rig from now on, and keep the one there is for `undo_rig`. Raises UsageError where the disk refuses."""
+    disk, path = disk or Disk(), state_dir / RIG_FILE
+    try:
+        if os.path.lexists(path):
+            disk.replace(path, state_dir / PREVIOUS_RIG_FILE)
+            disk.sync_folder(state_dir)
+    except OSError as error:
+        raise UsageError(
+            f"the calibration cannot be removed ({error.strerror})", where=str(path),
+            remedy="Run this as the user that owns the state folder",
+        ) from error  # fmt: skip
+
+
+def _readable(path: Path) -> Rig | None:
+    """The rig in a file; None where there is none, or none that can be read."""
+    try:
+        return _read(path)
+    except UsageError:
+        return None
+
+
+def _content(rig: Rig) -> bytes:
+    return (json.dumps(asdict(rig), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _parsed(content: bytes) -> Rig:
-    values: Any = json.loads(content)
+    values = parse_json(content)
     names = {field.name for field in fields(Rig)}
     if not isinstance(values, dict) or set(values) != names:
         raise ValueError("another set of keys")

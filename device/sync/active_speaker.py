@@ -31,8 +31,8 @@ class SpeakerMix:
         """The face that is most probably heard; None while there is no choice."""
         if len(self._shares) < 2:
             return None
-        belief = np.exp(self._lately - self._lately.max())
-        return max(self._shares, key=lambda lane: float(belief @ self._shares[lane]))
+        weights = np.exp(self._lately - self._lately.max())
+        return max(self._shares, key=lambda face_id: float(weights @ self._shares[face_id]))
 
     def mix(self, rows: Mapping[int, Floats]) -> Floats:
         """The evidence [candidates] of one lip tick, from that of each face, at least one, by its number."""
@@ -40,7 +40,7 @@ class SpeakerMix:
             self._shares, self._lately = {}, np.zeros(1)
             return next(iter(rows.values()))
         uniform = np.full(len(next(iter(rows.values()))), 1 / len(rows))
-        known = np.stack([self._shares.get(lane, uniform) for lane in rows])
+        known = np.stack([self._shares.get(face_id, uniform) for face_id in rows])
         expected = (1 - _SWITCHES) * known / known.sum(0) + _SWITCHES * uniform
         scaled = np.stack(list(rows.values())).astype(np.float64) / self._temperature
         joint = np.log(expected) + scaled

@@ -25,8 +25,8 @@ TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
 _NEAR_TICKS = 12
 _BROAD_HALF_MS, _BROAD_TOP_MS = 180.0, 110.0
 _SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
-_RIVAL_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
-_RIVAL_PRIOR = 5.0  # where rivals are few, count so many more to which all candidates are alike
+_NEGATIVE_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
+_NEGATIVE_PRIOR = 5.0  # where negatives are few, count so many more to which all candidates are alike
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -34,12 +34,13 @@ Flags = npt.NDArray[np.bool_]
 
 def evidence(
     lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
-    search_ticks: int, logit_scale: float, rival_ticks: int = 0,
+    search_ticks: int, logit_scale: float, negative_reach_ticks: int = 0,
 ) -> Floats:  # fmt: skip
     """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
 
     Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows,
-    at the middle of the windows that they see. A row takes lips of up to `rival_ticks` before and after into account.
+    at the middle of the windows that they see. A row takes lips of up to `negative_reach_ticks`
+    before and after into account.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -51,11 +52,11 @@ def evidence(
     inside = np.clip(column, 0, len(audio) - 1)
     heard = (column == inside) & audio_valid[inside] & lips_valid[:, None]
     rows = np.take_along_axis(logits, inside, axis=1)
-    if rival_ticks:
-        rivals = np.take_along_axis(_rivals(logits, lips_valid, rival_ticks), inside, axis=1)
-        alike = np.where(heard, rivals, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
-        count = np.maximum(_near(lips_valid[:, None].astype(np.float64), rival_ticks), 1)
-        rows = rows - np.log(np.maximum(rivals + alike * (_RIVAL_PRIOR / count), 1e-30)).astype(np.float32)
+    if negative_reach_ticks:
+        negatives = np.take_along_axis(_negatives(logits, lips_valid, negative_reach_ticks), inside, axis=1)
+        alike = np.where(heard, negatives, 0).sum(1, keepdims=True) / np.maximum(heard.sum(1, keepdims=True), 1)
+        count = np.maximum(_near(lips_valid[:, None].astype(np.float64), negative_reach_ticks), 1)
+        rows = rows - np.log(np.maximum(negatives + alike * (_NEGATIVE_PRIOR / count), 1e-30)).astype(np.float32)
     return relative(rows, heard)
 
 
@@ -68,21 +69,21 @@ def relative(rows: Floats, heard: Flags) -> Floats:
     return np.where(heard, rows - baseline, 0).astype(np.float32)
 
 
-def _rivals(logits: Floats, lips_valid: Flags, rival_ticks: int) -> npt.NDArray[np.float64]:
+def _negatives(logits: Floats, lips_valid: Flags, negative_reach_ticks: int) -> npt.NDArray[np.float64]:
     """How well each sound [n, m] fits the other lips around: a sum of likelihoods, up to a factor."""
     top = np.nanmax(logits, initial=-np.inf, where=lips_valid[:, None])
-    return _near(np.exp(np.where(lips_valid[:, None], logits - top, -np.inf), dtype=np.float64), rival_ticks)
+    return _near(np.exp(np.where(lips_valid[:, None], logits - top, -np.inf), dtype=np.float64), negative_reach_ticks)
 
 
-def _near(values: npt.NDArray[np.float64], rival_ticks: int) -> npt.NDArray[np.float64]:
-    """Of each row the sum of those within `rival_ticks` of it, less itself and those that see nearly the same."""
+def _near(values: npt.NDArray[np.float64], negative_reach_ticks: int) -> npt.NDArray[np.float64]:
+    """For each row, the sum of rows within `negative_reach_ticks`, without those that see nearly the same."""
     total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
 
     def within(ticks: int) -> npt.NDArray[np.float64]:
         rows = np.arange(len(values))
         return np.asarray(total[np.minimum(rows + ticks + 1, len(values))] - total[np.maximum(rows - ticks, 0)])
 
-    return np.maximum(within(rival_ticks) - within(_RIVAL_GAP_TICKS - 1), 0)
+    return np.maximum(within(negative_reach_ticks) - within(_NEGATIVE_GAP_TICKS - 1), 0)
 
 
 def unit(vectors: Floats) -> Floats:
@@ -91,7 +92,7 @@ def unit(vectors: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class Posterior:
     """What a curve says at one temperature: the offset in ticks, its spread, and how evidence is shared out.
 
     `near` and `total` are the evidence within 40 ms of the offset and in all, as odds relative to the curve's highest
@@ -107,16 +108,16 @@ class Belief:
 
     def confidence(self, candidates: int, null_log_odds: float) -> float:
         """Probability of being right to within 40 ms, against all other candidates and against none of them."""
-        # Relative to the highest point: the sum over a long hopeless stretch is far below what exp can hold.
+        # Relative to the highest point: the sum over a long unmeasurable stretch is far below what exp can hold.
         none = np.exp(min(np.log(candidates) + null_log_odds - self.top, 700.0))
         return float(self.near / (self.total + none))
 
 
-def believe(curve: Floats, temperature: float) -> Belief | None:
+def offset_posterior(curve: Floats, temperature: float) -> Posterior | None:
     """Where the offset most probably lies; None where the curve says nothing at all.
 
-    That is the 80 ms that hold the most belief, not the highest point: a lone spike may hold less than a broad hill.
-    Within them the offset is the mean, or the vertex where all belief is on a tick or two.
+    That is the 80 ms that hold the most probability, not the highest point: a lone spike may hold less than a broad
+    hill. Within them the offset is the mean, or the vertex where all of it is on a tick or two.
     """
     if not np.ptp(curve) > 1e-6:
         return None
@@ -129,7 +130,7 @@ def believe(curve: Floats, temperature: float) -> Belief | None:
     if std < _SHARP_TICKS:
         peak = int(ticks[np.argmax(share)])
         position = peak + _vertex(curve, peak)
-    return Belief(
+    return Posterior(
         position - len(curve) // 2, std, best < TOLERANCE_TICKS or best >= len(curve) - TOLERANCE_TICKS,
         float(mass[near].sum()), float(mass.sum()), top,
     )  # fmt: skip
@@ -150,14 +151,14 @@ def densest(mass: npt.NDArray[np.float64]) -> tuple[int, float, slice]:
 
 def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
     """The offset of a curve (evidence rows summed over a window); None where the curve says nothing at all."""
-    belief = believe(curve, calibration.temperature)
-    if belief is None:
+    posterior = offset_posterior(curve, calibration.temperature)
+    if posterior is None:
         return None
     return Estimate(
-        offset_ms=belief.offset_ticks * TICK_MS - calibration.zero_offset_ms,
-        offset_std_ms=max(belief.std_ticks, 0.29) * TICK_MS,  # never below the rounding of one tick
-        confidence=belief.confidence(len(curve), calibration.null_log_odds),
-        at_edge=belief.at_edge,
+        offset_ms=posterior.offset_ticks * TICK_MS - calibration.zero_offset_ms,
+        offset_std_ms=max(posterior.std_ticks, 0.29) * TICK_MS,  # never below the rounding of one tick
+        confidence=posterior.confidence(len(curve), calibration.null_log_odds),
+        at_edge=posterior.at_edge,
     )
 
 

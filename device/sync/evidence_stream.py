@@ -1,6 +1,6 @@
 """Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard.
 
-There may be several faces, each with lips of its own, numbered by lane; their evidence becomes one row
+There may be several faces, each with lips of its own, numbered; their evidence becomes one row
 (active_speaker.py).
 """
 
@@ -52,8 +52,10 @@ class EvidenceStream:
     def __init__(self, search_ticks: int, calibration: Calibration, score: Score | None = None) -> None:
         """`score` makes evidence of embeddings where their cosine is not what counts, of each lips by themselves."""
         self._search_ticks = search_ticks
-        self.rival_ticks = 0 if score else calibration.rival_ticks
-        self._score = score or partial(evidence, logit_scale=calibration.logit_scale, rival_ticks=self.rival_ticks)
+        self.negative_reach_ticks = 0 if score else calibration.negative_reach_ticks
+        self._score = score or partial(
+            evidence, logit_scale=calibration.logit_scale, negative_reach_ticks=self.negative_reach_ticks
+        )
         self._speaker = SpeakerMix(calibration.temperature)
         self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
@@ -61,7 +63,7 @@ class EvidenceStream:
 
     @property
     def speaker(self) -> int | None:
-        """The lane that is most probably heard; None while there is no choice."""
+        """The face that is most probably heard; None while there is no choice."""
         return self._speaker.likeliest
 
     def push_audio(self, part: Embeddings) -> Iterator[LipEvidence]:
@@ -69,14 +71,14 @@ class EvidenceStream:
         self._audio.forget(self._audio.end_tick - _MAX_WAIT_AUDIO_TICKS)
         yield from self._emit(self._audio.end_tick - self._search_ticks)
 
-    def begin(self, lane: int, first_tick: int) -> None:
+    def begin(self, face_id: int, first_tick: int) -> None:
         """Another face is followed, whose embeddings start at `first_tick` or later: rows from there on wait for it.
 
-        Raises ValueError if that lane has begun already.
+        Raises ValueError if that face has begun already.
         """
-        if lane in self._lips:
-            raise ValueError(f"lane {lane} has begun already")
-        self._lips[lane] = _Lips(self.rival_ticks, first_tick)
+        if face_id in self._lips:
+            raise ValueError(f"face {face_id} has begun already")
+        self._lips[face_id] = _Lips(self.negative_reach_ticks, first_tick)
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
         """The next embeddings of the only face."""
@@ -84,27 +86,25 @@ class EvidenceStream:
             self.begin(0, part.first_tick)
         yield from self.push_faces([(0, part)])
 
-    def push_faces(
-        self, parts: Sequence[tuple[int, Embeddings]], ended: Collection[int] = ()
-    ) -> Iterator[LipEvidence]:
-        """The next embeddings of several faces, as (lane, part), and the lanes that end with them.
+    def push_faces(self, parts: Sequence[tuple[int, Embeddings]], ended: Collection[int] = ()) -> Iterator[LipEvidence]:
+        """The next embeddings of several faces, as (face_id, part), and the faces that end with them.
 
-        What came of an ended lane still counts. Raises KeyError for a lane that has not begun, or has ended.
+        What came of an ended face still counts. Raises KeyError for a face that has not begun, or has ended.
         """
-        for lane, part in parts:
-            self._going(lane).add(part)
-        for lane in ended:
-            self._going(lane).ended = True
+        for face_id, part in parts:
+            self._going(face_id).add(part)
+        for face_id in ended:
+            self._going(face_id).ended = True
         overdue = (self._newest_tick - _MAX_WAIT_LIP_TICKS) * AUDIO_TICKS_PER_LIP_TICK
         yield from self._emit(max(self._audio.end_tick - self._search_ticks, overdue))
 
     def finish(self) -> Iterator[LipEvidence]:
         yield from self._emit(None)
 
-    def _going(self, lane: int) -> _Lips:
-        lips = self._lips.get(lane)
+    def _going(self, face_id: int) -> _Lips:
+        lips = self._lips.get(face_id)
         if lips is None or lips.ended:
-            raise KeyError(f"lane {lane} has not begun, or has ended")
+            raise KeyError(f"face {face_id} has not begun, or has ended")
         return lips
 
     @property
@@ -117,19 +117,19 @@ class EvidenceStream:
             reached = [lips.reached_tick for lips in self._lips.values() if not lips.ended and lips.end_tick > oldest]
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
         found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
-        for lane, lips in list(self._lips.items()):
+        for face_id, lips in list(self._lips.items()):
             while run := lips.take_run(before_tick):
                 for tick, row, face in self._rows(run):
-                    found.setdefault(tick, {})[lane] = row, face
+                    found.setdefault(tick, {})[face_id] = row, face
             if lips.ended and not lips.waiting:
-                del self._lips[lane]
+                del self._lips[face_id]
         if found:
             self._audio.forget((max(found) + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
         for tick in sorted(found):
             if self._next_tick is not None and tick < self._next_tick:
                 continue  # of a face that fell behind: the others did not wait
             self._next_tick = tick + 1
-            seen = {lane: row for lane, (row, face) in found[tick].items() if face}
+            seen = {face_id: row for face_id, (row, face) in found[tick].items() if face}
             blank, _ = next(iter(found[tick].values()))
             yield LipEvidence(tick, self._speaker.mix(seen) if seen else blank, bool(seen))
 
@@ -148,21 +148,21 @@ class EvidenceStream:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Lips of consecutive ticks. The rows of `part` are due, the others are its rivals."""
+    """Lips of consecutive ticks. The rows of `part` are due, the others are its temporal negatives."""
 
     lips: list[_Lip]
     part: slice
 
 
 class _Lips:
-    """The embeddings of one face that wait for their sound, and those before them, as far as they are rivals."""
+    """The embeddings of one face that wait for their sound, and those before them, as far as they are negatives."""
 
-    def __init__(self, rival_ticks: int, first_tick: int) -> None:
+    def __init__(self, negative_reach_ticks: int, first_tick: int) -> None:
         self.waiting: list[_Lip] = []
         self.end_tick = first_tick  # of all that came
         self.ended = False
         self._first_tick = first_tick
-        self._rival_ticks = rival_ticks
+        self._negative_reach_ticks = negative_reach_ticks
         self._before: list[_Lip] = []
 
     def add(self, part: Embeddings) -> None:
@@ -175,7 +175,7 @@ class _Lips:
     @property
     def reached_tick(self) -> int:
         """Rows before it need nothing more of this face."""
-        return max(self.end_tick - self._rival_ticks, self._first_tick)
+        return max(self.end_tick - self._negative_reach_ticks, self._first_tick)
 
     def take_run(self, before_tick: int | None) -> _Run | None:
         """Takes the first lips that need not wait any longer, up to the next jump in their ticks."""
@@ -184,16 +184,16 @@ class _Lips:
         first = self.waiting[0][0]
         if self._before and self._before[-1][0] != first - 1:
             self._before = []
-        candidates = self.waiting[: _MAX_RUN_LIP_TICKS + self._rival_ticks]
+        candidates = self.waiting[: _MAX_RUN_LIP_TICKS + self._negative_reach_ticks]
         joined = next((k for k, (tick, _, _) in enumerate(candidates) if tick != first + k), len(candidates))
         due = min(joined, _MAX_RUN_LIP_TICKS)
         if before_tick is not None:
             due = min(due, -(-before_tick // AUDIO_TICKS_PER_LIP_TICK) - first)
         if due <= 0:
             return None
-        lips = self._before + self.waiting[: min(due + self._rival_ticks, joined)]
+        lips = self._before + self.waiting[: min(due + self._negative_reach_ticks, joined)]
         part = slice(len(self._before), len(self._before) + due)
-        self._before = lips[max(part.stop - self._rival_ticks, 0) : part.stop]
+        self._before = lips[max(part.stop - self._negative_reach_ticks, 0) : part.stop]
         self.waiting = self.waiting[due:]
         return _Run(lips, part)
 

@@ -167,12 +167,17 @@ class OffsetFilter:
         unheard *= np.float32(np.exp(max(-top, -_MOST_NATS)))
         heard *= np.exp(np.maximum(log_odds - top, -_MOST_NATS)).astype(np.float32)
 
+    @property
+    def mass(self) -> npt.NDArray[np.float64]:
+        """The probability of each candidate after the last complete step."""
+        mass = self._state.sum(axis=(0, 1), dtype=np.float64)
+        return mass / mass.sum()
+
     def posterior(self) -> Posterior | None:
         """What is known after the last complete step; None before any evidence."""
         if not self._evidence_rows:
             return None
-        mass = self._state.sum(axis=(0, 1), dtype=np.float64)
-        mass /= mass.sum()
+        mass = self.mass
         best, position, near = densest(mass)
         share = mass[near] / mass[near].sum()
         ticks = np.arange(self._size)[near]

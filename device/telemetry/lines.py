@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Mapping
 
+CLEAR_LINE = "\r\x1b[K"  # of a terminal: what stood in its line is gone (ECMA-48, EL)
 JOURNAL_VARIABLE = "JOURNAL_STREAM"
 ERROR_MARK = "<3>"  # the journal takes it as the priority of a line (sd-daemon(3))
 _PIECE_BYTES = 4096  # PIPE_BUF: as much as a pipe takes at once when it says that it takes something
@@ -25,10 +26,10 @@ class LineWriter:
         self._poll = select.poll()
         self._poll.register(fd, select.POLLOUT)
 
-    def write(self, line: str, wait_s: float = 0.0) -> bool:
+    def write(self, line: str, wait_s: float = 0.0, *, end: str = "\n") -> bool:
         """Write a line, given without its end; False where it is lost."""
         self.error = None
-        data = b"\n" * self._torn + line.encode(errors="backslashreplace") + b"\n"
+        data = b"\n" * self._torn + line.encode(errors="backslashreplace") + end.encode()
         for start in range(0, len(data), _PIECE_BYTES):
             piece = data[start : start + _PIECE_BYTES]
             try:

@@ -69,10 +69,11 @@ def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
     passed_s = report.uptime_s - said.uptime_s
     if passed_s < _MINUTE_S:
         return False
-    return reports == "minute" or passed_s >= _SIGN_OF_LIFE_S or _differ(report, said)
+    return reports == "minute" or passed_s >= _SIGN_OF_LIFE_S or differ(report, said)
 
 
-def _differ(report: Report, said: Report) -> bool:
+def differ(report: Report, said: Report) -> bool:
+    """Whether a report says something else than another one, to a person."""
     if (report.state, report.verdict, report.fault) != (said.state, said.verdict, said.fault):
         return True
     return (

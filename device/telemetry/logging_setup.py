@@ -17,6 +17,7 @@ from typing import Any
 from device.clock import Clock, SystemClock
 from device.config.log_levels import PACKAGE, parse_levels
 from device.config.settings import LogSettings
+from device.printable import printable
 from device.records import NS_PER_S
 from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 
@@ -28,11 +29,16 @@ _PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.I
 
 
 def set_up(
-    settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ, clock: Clock | None = None
-) -> LogHandler:
-    """Send everything that is logged in this process to `fd`, until the handler is closed."""
-    repeats = Repeats((clock or SystemClock()).now_ns)
-    handler = LogHandler(LineWriter(fd).write, repeats, settings, journal=is_journal(fd, environment))
+    settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ,
+    clock: Clock | None = None, before: str = "",
+) -> LogHandler:  # fmt: skip
+    """Send everything that is logged in this process to `fd`, until the handler is closed.
+
+    before: what to write before each line, such as CLEAR_LINE on a terminal that shows a living line.
+    """
+    repeats, writer = Repeats((clock or SystemClock()).now_ns), LineWriter(fd)
+    journal = is_journal(fd, environment)
+    handler = LogHandler(lambda line: writer.write(before + line), repeats, settings, journal=journal)
     logging.root.addHandler(handler)
     logging.captureWarnings(True)
     set_levels(settings)
@@ -72,13 +78,13 @@ class Repeats:
         """What was held back and has waited long enough, or everything, oldest first."""
         now_ns = self._now_ns()
         over = [key for key, seen in self._seen.items() if all_of_them or now_ns - seen.since_ns >= self._every_ns]
-        told = []
+        summaries = []
         for key in over:
             seen = self._seen.pop(key)
             if seen.last is not None:
-                told.append(_summed_up(seen.last, seen.times))
+                summaries.append(_summed_up(seen.last, seen.times))
                 self._seen[key] = _Repeated(now_ns)
-        return told
+        return summaries
 
 
 class _Repeated:
@@ -126,7 +132,7 @@ class TextForm:
             head = f"{t.isoformat(sep=' ', timespec='milliseconds')} {record.levelname.lower():<7} {head}"
         first, *others = words.split("\n")
         mark = _priority(record) if self._journal else ""
-        return [mark + _printable(line) for line in (head + first, *others)]
+        return [mark + printable(line) for line in (head + first, *others)]
 
 
 class JsonForm:
@@ -148,11 +154,6 @@ class JsonForm:
 
 def _priority(record: logging.LogRecord) -> str:
     return next(mark for level, mark in _PRIORITIES if record.levelno >= level)
-
-
-def _printable(line: str) -> str:
-    """What a device or a stranger on the network has put into a name must not steer a terminal."""
-    return line if line.isprintable() else "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 def _form(settings: LogSettings, journal: bool) -> TextForm | JsonForm:

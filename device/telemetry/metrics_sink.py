@@ -7,8 +7,11 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from socketserver import ThreadingMixIn
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -23,7 +26,8 @@ RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"
 PATHS = ("/metrics", "/")
 _STALE_REPORTS = 3  # what was said is not true any more when so many reports have not come
 _LEAST_STALE_S = 10.0
-_CLIENT_S = 3.0  # for one request
+MAX_CLIENTS = 8
+_CLIENT_S = 3.0  # without a byte from one of them
 _GOODBYE_S = 0.5
 
 _log = logging.getLogger(__name__)
@@ -45,7 +49,7 @@ class MetricsSink:
         self._file = home / settings.file if settings.file else None
         self._listen, self._every_s = parse_listen(settings.listen), settings.every_s
         self._server: _Server | None = None
-        self._told: dict[str, str] = {}  # what went wrong last, of each of the two
+        self._last_problem: dict[str, str] = {}  # what went wrong last, of each of the two
         self._changed, self._closed = threading.Condition(), False
         self._worker = self._clock.start(self._work, "metrics") if self._file or self._listen else None
 
@@ -102,11 +106,11 @@ class MetricsSink:
             work()
         except OSError as error:
             problem = error.strerror or str(error)
-            if self._told.get(where) != problem:
-                self._told[where] = problem
+            if self._last_problem.get(where) != problem:
+                self._last_problem[where] = problem
                 _log.warning("no metrics %s: %s; trying again every %g s", where, problem, self._every_s)
             return
-        if self._told.pop(where, None):
+        if self._last_problem.pop(where, None):
             _log.info("metrics %s again", where)
 
     def _write(self) -> None:
@@ -136,14 +140,35 @@ class MetricsSink:
         _log.info("metrics at http://%s", server.shown)
 
 
-class _Server(HTTPServer):
-    """Answers one client after the other, so that any number of them costs one thread."""
+class _Server(ThreadingMixIn, HTTPServer):
+    """Answers a few clients at once. One more takes the place of the one that has been there for longest.
+
+    So any number of them costs a few threads, and slow ones do not shut the others out.
+    """
+
+    daemon_threads = True
+    block_on_close = False
 
     def __init__(self, address: tuple[str, int], text: Callable[[], bytes]) -> None:
         host, _ = address
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.text = text
+        self._clients: list[socket.socket] = []  # in the order in which they came
+        self._changing = threading.Lock()
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._changing:
+            if len(self._clients) >= MAX_CLIENTS:
+                with suppress(OSError):  # it has gone by itself
+                    self._clients.pop(0).shutdown(socket.SHUT_RDWR)
+            self._clients.append(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._changing:
+            self._clients = [client for client in self._clients if client is not request]
+        super().shutdown_request(request)
 
     def server_bind(self) -> None:
         """Without HTTPServer's question to the name service, which may take long."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 
 from device.records import Direction, Report, State
-from device.standards import direction
 
 _WORDS = {
     Direction.AUDIO_EARLY: "audio early",
@@ -39,7 +38,8 @@ def in_words(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault where there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
     words = ", ".join(dict.fromkeys(columns))  # in sync is both the direction and the verdict
-    return f"{words} ({report.fault.replace('_', ' ')})" if report.fault else words
+    faults = report.faults or ((report.fault,) if report.fault else ())
+    return f"{words} ({', '.join(faults).replace('_', ' ')})" if faults else words
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +49,7 @@ class _Run:
     from_s: float | None
     to_s: float | None
     offsets_ms: list[float]
+    direction: Direction  # of the newest
 
 
 class Summary:
@@ -62,25 +63,23 @@ class Summary:
         self._steps: list[str] = []
         self._drift_ppm: tuple[float, float] | None = None
         self._dropped = (0, 0)
-        self._profile = ""
 
     def add(self, report: Report, t_s: float | None) -> None:
         self._states[report.state] += 1
         self._dropped = (report.video_dropped, report.audio_dropped)
-        self._profile = report.profile
         if report.drift_ppm is not None and report.drift_std_ppm is not None:
             self._drift_ppm = report.drift_ppm, report.drift_std_ppm
         if report.step_ms is not None:
             seen = f", seen at {t_s:.1f} s" if t_s is not None else ""
             self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}"]
-        if report.offset_ms is None:
+        if report.offset_ms is None or report.direction is None:
             return
         last = self._runs[-1] if self._runs else None
         if last and abs(report.offset_ms - median(last.offsets_ms)) <= self._SAME_MS:
             # The median of a long steady run needs no more than its recent past.
-            self._runs[-1] = _Run(last.from_s, t_s, [*last.offsets_ms[-600:], report.offset_ms])
+            self._runs[-1] = _Run(last.from_s, t_s, [*last.offsets_ms[-600:], report.offset_ms], report.direction)
         else:
-            self._runs = [*self._runs[-20:], _Run(t_s, t_s, [report.offset_ms])]
+            self._runs = [*self._runs[-20:], _Run(t_s, t_s, [report.offset_ms], report.direction)]
 
     def lines(self) -> list[str]:
         total = sum(self._states.values())
@@ -88,7 +87,7 @@ class Summary:
         lines = ["", f"{total} reports: {states or 'none'}"]
         for run in self._runs:
             offset_ms = median(run.offsets_ms)
-            word = _WORDS[direction(offset_ms)]
+            word = _WORDS[run.direction]
             when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
             lines.append(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports")
         lines += self._steps

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 
 from device.errors import TransportError
+from device.printable import printable
 from device.records import Event, Health, Info, Report
-from device.telemetry.lines import LineWriter
-from device.telemetry.report_text import Summary, as_json, as_text
+from device.telemetry.lines import CLEAR_LINE, LineWriter
+from device.telemetry.report_text import Summary, as_json, as_text, in_words
 
 _LOOK_S = 0.2  # how soon one that waits for its reader notices that it should not
 _SAY_S = 0.5
+_COLUMNS = 80  # of a terminal that does not say
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +26,8 @@ class Lines:
     Raises BrokenPipeError where the reader has gone, and TransportError where nothing can be written.
     """
 
+    _end = "\n"
+
     def __init__(self, fd: int, *, as_json: bool) -> None:
         self.summary = Summary()
         self.position_s: Callable[[], float | None] = lambda: None  # of the report that is given, in a recording
@@ -32,8 +37,8 @@ class Lines:
 
     def report(self, report: Report) -> None:
         t_s = self.position_s()
-        line = as_json(report) if self._as_json else as_text(report, t_s)
-        while not (written := self._writer.write(line, _LOOK_S if self.patient() else 0.0)):
+        line = self._line(report, t_s)
+        while not (written := self._writer.write(line, _LOOK_S if self.patient() else 0.0, end=self._end)):
             if isinstance(error := self._writer.error, BrokenPipeError):
                 raise error
             if error is not None:
@@ -43,6 +48,9 @@ class Lines:
                 break
         self._lost += not written
         self.summary.add(report, t_s)
+
+    def _line(self, report: Report, t_s: float | None) -> str:
+        return as_json(report) if self._as_json else as_text(report, t_s)
 
     def event(self, event: Event) -> None:
         """Reports say it already."""
@@ -61,3 +69,42 @@ class Lines:
         for line in self.summary.lines():
             if not writer.write(line, _SAY_S):
                 return
+
+
+class LiveLine(Lines):
+    """For a terminal: one line that always shows the newest report, and above it the events."""
+
+    _end = ""
+
+    def __init__(self, fd: int, *, events: bool) -> None:
+        """events: whether they are shown here; not where the log shows them on the same terminal."""
+        super().__init__(fd, as_json=False)
+        self._fd, self._events = fd, events
+
+    def _line(self, report: Report, t_s: float | None) -> str:
+        at = f"{t_s:.1f} s: " if t_s is not None else ""
+        why = report.reason.value.replace("_", " ") if report.reason else ""
+        words = in_words(report)
+        text = f"{at}{words}" + (f" ({why})" if why and why not in words else "")
+        return CLEAR_LINE + printable(text)[: self._columns() - 1]
+
+    def event(self, event: Event) -> None:
+        if self._events:
+            self._writer.write(CLEAR_LINE + printable(event.about))
+
+    def close(self) -> None:
+        self._writer.write("")
+        super().close()
+
+    def _columns(self) -> int:
+        try:
+            return os.get_terminal_size(self._fd).columns or _COLUMNS
+        except OSError:
+            return _COLUMNS
+
+
+def report_lines(fd: int, *, as_json: bool, log_fd: int) -> Lines:
+    """JSON where it is asked for or no terminal reads it; else one living line."""
+    if as_json or not os.isatty(fd):
+        return Lines(fd, as_json=True)
+    return LiveLine(fd, events=not os.isatty(log_fd))

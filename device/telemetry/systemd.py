@@ -48,21 +48,21 @@ class Notifier:
             return
         now_ns = self._now_ns()
         due = self._beat_ns is None or now_ns - self._beat_ns >= self._watchdog_ns // BEATS_PER_WATCHDOG
-        if due and self._tell("WATCHDOG=1"):
+        if due and self._notify("WATCHDOG=1"):
             self._beat_ns = now_ns
 
     def report(self, report: Report) -> None:
         status = in_words(report)
         ready = [] if self._ready else ["READY=1"]
-        if (ready or status != self._status) and self._tell(*ready, f"STATUS={status}"):
+        if (ready or status != self._status) and self._notify(*ready, f"STATUS={status}"):
             self._ready, self._status = True, status
 
     def reloading(self) -> None:
         """The settings are being read again; `reloaded` must follow."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
-        self._tell("READY=1")
+        self._notify("READY=1")
 
     def event(self, event: Event) -> None:
         """Not for systemd."""
@@ -74,12 +74,12 @@ class Notifier:
         """Not for systemd."""
 
     def close(self) -> None:
-        self._tell("STOPPING=1", "STATUS=stopping")
+        self._notify("STOPPING=1", "STATUS=stopping")
         if self._socket:
             self._socket.close()
         self._socket = None
 
-    def _tell(self, *lines: str) -> bool:
+    def _notify(self, *lines: str) -> bool:
         """Whether systemd has taken it."""
         if self._socket is None:
             return False

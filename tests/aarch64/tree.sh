@@ -46,7 +46,7 @@ fill() {
     mount_into
     inside python3 -m venv /opt/avdrift
     install_packages pytest hypothesis psutil matplotlib
-    inside bash -c 'mkdir /run/avdrift/source && cd /avdrift && cp -r pyproject.toml README.md LICENSE NOTICE device train convert /run/avdrift/source'
+    inside bash -c 'mkdir /run/avdrift/source && cd /avdrift && cp -r pyproject.toml README.md LICENSE NOTICE avdrift device train convert /run/avdrift/source'
     inside python -m pip install --no-input --no-deps --no-compile /run/avdrift/source
 }
 

@@ -16,7 +16,7 @@ from train.data.augment import MARGIN_PX
 from train.data.landmarks import LIP_POINTS
 from train.data.shards import load_clips
 from train.fit.loop import training_data
-from train.models.towers import build_pair
+from train.models.towers import build_model
 
 LIP_TICKS = 100
 SECRET = "somebody's name"  # speakers are counted in a manifest, never named
@@ -42,27 +42,27 @@ def write_shard(folder: Path, name: str, split: str, speaker: str, seed: int, li
     )
 
 
-def random_pair(seed: int = 1) -> Any:
+def random_model(seed: int = 1) -> Any:
     """A pair whose batch normalisations are not the identity, so that folding them is put to the test."""
     keras.utils.set_random_seed(seed)
-    pair, random = build_pair(), np.random.default_rng(seed)
-    for weight in pair.weights:
+    model, random = build_model(), np.random.default_rng(seed)
+    for weight in model.weights:
         if weight.path.endswith(("gamma", "moving_variance")):
             weight.assign(random.uniform(0.5, 1.5, weight.shape))
         elif weight.path.endswith(("beta", "moving_mean")):
             weight.assign(random.normal(0, 0.1, weight.shape))
-    return pair
+    return model
 
 
 @pytest.fixture(scope="session")
-def pair() -> Any:
-    return random_pair()
+def model() -> Any:
+    return random_model()
 
 
 @pytest.fixture(scope="session")
-def run_folder(tmp_path_factory: pytest.TempPathFactory, pair: Any, shards: Path) -> Path:
+def run_folder(tmp_path_factory: pytest.TempPathFactory, model: Any, shards: Path) -> Path:
     folder = tmp_path_factory.mktemp("run")
-    pair.save_weights(folder / "last.weights.h5")
+    model.save_weights(folder / "last.weights.h5")
     clips = [clip for clip in load_clips([shards]) if clip.split == "train"]
     (folder / "data.json").write_text(json.dumps(training_data(clips)), encoding="utf-8")
     (folder / "config.json").write_text('{"epochs": 0}', encoding="utf-8")

@@ -89,7 +89,7 @@ def test_parity_is_in_its_file_and_in_every_manifest(built: Path) -> None:
     told = json.loads((built / "parity.json").read_text(encoding="utf-8"))
     assert list(told) == list(FORMATS)
     for fmt, each in told.items():
-        assert each == manifest(built, fmt)["parity"]
+        assert {key: value for key, value in each.items() if key != "latency_ratio"} == manifest(built, fmt)["parity"]
         assert each["bytes"] == sum((built / fmt / f"{tower}.tflite").stat().st_size for tower in ("lips", "audio"))
         assert each["macs"] == told["float32"]["macs"] > 100e6
         assert 0.01 < each["latency_ratio"] < 100
@@ -106,8 +106,8 @@ def test_parity_is_drawn(built: Path) -> None:
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
-def test_calibration_has_the_scale_of_these_towers(built: Path, pair: Any) -> None:
-    assert load_bundle(built / "int8").calibration.logit_scale == pytest.approx(keras_towers(pair).logit_scale)
+def test_calibration_has_the_scale_of_these_towers(built: Path, model: Any) -> None:
+    assert load_bundle(built / "int8").calibration.logit_scale == pytest.approx(keras_towers(model).logit_scale)
 
 
 def test_training_is_summed_up_and_nobody_named(built: Path, shards: Path, run_folder: Path) -> None:
@@ -207,10 +207,10 @@ def test_weights_cut_short(tmp_path: Path, shards: Path, run_folder: Path) -> No
         start(with_weights(tmp_path, content[: len(content) // 2]), shards, tmp_path / "out")
 
 
-def test_weights_of_another_network(tmp_path: Path, shards: Path, pair: Any) -> None:
+def test_weights_of_another_network(tmp_path: Path, shards: Path, model: Any) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    pair.audio.save_weights(run / "last.weights.h5")
+    model.audio.save_weights(run / "last.weights.h5")
     with pytest.raises(ModelCorruptError, match="not the weights of this network"):
         start(run, shards, tmp_path / "out")
 

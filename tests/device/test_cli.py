@@ -136,6 +136,7 @@ def test_measure_for_programs_has_exactly_the_documented_keys(capsys: pytest.Cap
     keys = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
     keys += ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
     keys += ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
+    keys += ["verdict_range", "zero_std_ms"]
     assert list(found) == keys
     assert found["file"] == str(talking())
     assert main(["measure", str(talking()), "--json", "--window", "2", "--bundle", str(tiny_bundle())]) == 0
@@ -162,7 +163,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_measured(
     assert "bad.mkv" in shown.err and "none.mkv" in shown.err
 
 
-def test_a_face_detector_that_is_not_there_is_told(
+def test_a_face_detector_that_is_not_there_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(SHARE_VARIABLE, str(tmp_path))

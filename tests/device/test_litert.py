@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from device.bench.syncnet import Dense, _Graph
 from device.errors import ModelContractError, ModelCorruptError
 from device.litert import Model, dequantize, quantize
-from tests.bundles import audio_tower, head, identity_int8, reshape
+from tests.bundles import audio_encoder, head, identity_int8, reshape
 
 SCALES = st.floats(1e-4, 10)
 ZERO_POINTS = st.integers(-128, 127)
@@ -54,7 +54,7 @@ def test_a_quantized_model_speaks_real_numbers() -> None:
 
 
 def test_a_float_model_keeps_its_shapes_and_its_answers() -> None:
-    content = audio_tower()
+    content = audio_encoder()
     model = Model(content, name="audio")
     assert model.input_shape == (1, 52, 40) and model.output_shapes == [(1, 20, 8)]
     values = np.random.default_rng(0).standard_normal(model.input_shape).astype(np.float32)
@@ -62,7 +62,7 @@ def test_a_float_model_keeps_its_shapes_and_its_answers() -> None:
 
 
 def test_an_answer_is_not_overwritten_by_the_next_one() -> None:
-    model = Model(audio_tower(), name="audio")
+    model = Model(audio_encoder(), name="audio")
     rng = np.random.default_rng(0)
     first = model(rng.standard_normal(model.input_shape).astype(np.float32))[0]
     kept = first.copy()
@@ -77,7 +77,7 @@ def test_bytes_that_are_no_model_are_corrupt(content: bytes) -> None:
 
 
 def test_a_truncated_model_is_corrupt() -> None:
-    content = audio_tower()
+    content = audio_encoder()
     for share in (0.1, 0.5, 0.9, 0.99):
         with pytest.raises(ModelCorruptError):
             Model(content[: int(len(content) * share)], name="cut")
@@ -143,4 +143,4 @@ def test_a_model_takes_another_shape_where_it_can() -> None:
 @pytest.mark.parametrize("shape", [(1, 41, 40), (1, 40), (), (1, 0, 40), (1, -40, 40)])
 def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelContractError, match="audio: it cannot take"):
-        Model(audio_tower(), name="audio").resize(shape)
+        Model(audio_encoder(), name="audio").resize(shape)

@@ -14,7 +14,7 @@ KEYS = [
     "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "clock_synced", "state", "offset_ms", "offset_std_ms",
     "direction", "confidence", "drift_ppm", "drift_std_ppm", "drift_class", "step_ms", "verdict", "profile", "window_s",
     "faces", "speech_ratio", "model", "video_dropped", "audio_dropped", "latency_ms", "fault", "reason",
-    "evidence_age_s",
+    "evidence_age_s", "verdict_range", "faults",
 ]  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def test_a_report_is_json_and_unknown_is_null() -> None:
 def test_the_words_are_those_of_the_schema() -> None:
     assert [str(state) for state in State] == ["starting", "measuring", "no_face", "no_speech", "uncertain", "stalled"]
     assert [str(word) for word in Direction] == ["audio_early", "audio_late", "in_sync"]
-    assert [str(word) for word in Verdict] == ["in_sync", "detectable", "unacceptable", "unknown"]
+    assert [str(word) for word in Verdict] == ["in_sync", "detectable", "unacceptable", "borderline", "unknown"]
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def check_deploy(m: Machine) -> str:
         config = _reachable(m, Path(folder))
         key = make_key(Path(folder) / "avdrift-key")
         to = f"ssh -F {config} pi"
-        _here(f"sed 's/^/avdrift /' {key}.pub | {to} 'sudo -n tee -a {STATE}/allowed_signers'")
+        _here(f"sed 's/^/avdrift /' {key}.pub | {to} 'sudo -n tee -a /etc/avdrift/allowed_signers'")
         bundle = Path(folder) / "bundle"
         shutil.copytree(DEFAULT_BUNDLE, bundle)
         (bundle / "manifest.json.sig").unlink(missing_ok=True)

@@ -83,7 +83,7 @@ def install() -> Any:
     class VirtualPicamera2(picamera2.Picamera2):
         """One at a time. `pace` is that of the last one that was started."""
 
-        pace: ClassVar[Pace | None] = None
+        pace: ClassVar[Backoff | None] = None
         camera: Any
 
         def __init__(self, camera_num: int = 0) -> None:
@@ -98,7 +98,7 @@ def install() -> Any:
         def start_(self) -> None:
             real = self.camera
             limits = self.controls.make_dict().get("FrameDurationLimits", (40_000, 40_000))
-            VirtualPicamera2.pace = self._pace = Pace(real.queue_request, limits[0] * 1000)
+            VirtualPicamera2.pace = self._pace = Backoff(real.queue_request, limits[0] * 1000)
             self.camera = _Paced(real, self._pace)
             super().start_()
 
@@ -137,7 +137,7 @@ def install() -> Any:
     return picamera2
 
 
-class Pace:
+class Backoff:
     """Lets one request through for each picture, when it is due.
 
     skip: numbers of pictures that are to be lost. `frozen`: gives nothing any more, as a camera that was unplugged.
@@ -206,7 +206,7 @@ class Pace:
 class _Paced:
     """A libcamera camera whose requests go through a Pace."""
 
-    def __init__(self, real: Any, pace: Pace) -> None:
+    def __init__(self, real: Any, pace: Backoff) -> None:
         self.real, self._pace = real, pace
 
     def queue_request(self, request: Any) -> None:

@@ -110,7 +110,7 @@ class Daemon:
 
     def __init__(self, port: int) -> None:
         self.taken: list[Command] = []
-        self.sink = MqttSink(settings(port), report_every_s=0.5, pace=FAST)
+        self.sink = MqttSink(settings(port), report_every_s=0.5, backoff=FAST)
         self.sink.submit_to(self._take)
         self.make: Callable[[int], None] = lambda seq: self.sink.report(report(seq))
         self._stop = threading.Event()
@@ -176,11 +176,11 @@ def birth(daemon: Daemon, reader: Reader) -> None:
 
 
 def events(daemon: Daemon, home: HomeAssistant) -> None:
-    daemon.sink.event(event(7, before=None, after="it's \"späť\""))
+    daemon.sink.event(event(7, before=None, after='it\'s "späť"'))
     wait_until(lambda: home.entities()["event"]["attributes"].get("seq") == 7, "the event", PATIENCE_S, every_s=0.3)
     attributes = home.entities()["event"]["attributes"]
     assert attributes["event_type"] == "verdict" and attributes["before"] is None, attributes
-    assert attributes["after"] == "it's \"späť\"", attributes
+    assert attributes["after"] == 'it\'s "späť"', attributes
     said(f"an event with its attributes: {attributes['about']}")
 
 

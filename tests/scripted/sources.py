@@ -170,7 +170,7 @@ class Session:
 
     def __iter__(self) -> Iterator[Item]:
         device, clock = self._device, self._device.clock
-        opened_ns = given_ns = clock.now_ns()
+        opened_ns = queued_ns = clock.now_ns()
         number = device.number_at(opened_ns)
         held: list[Item] = []
         while True:
@@ -187,9 +187,9 @@ class Session:
             if clock.now_ns() - opened_ns >= device.settles_s * NS_PER_S:
                 for given in held:
                     yield given
-                    given_ns = clock.now_ns()
+                    queued_ns = clock.now_ns()
                 held = []
-            if clock.now_ns() - given_ns >= LOST_AFTER_S * NS_PER_S:
+            if clock.now_ns() - queued_ns >= LOST_AFTER_S * NS_PER_S:
                 raise DeviceLostError("gives nothing", where=device.part, remedy="Check its cable")
 
 

@@ -31,7 +31,7 @@ REAL_NS = 1_700_000_000 * NS_PER_S
 Prepare = Callable[[World], None]
 
 
-def bursts_ms(rng: Random, t_ns: int) -> float:
+def burst_onsets_ms(rng: Random, t_ns: int) -> float:
     """Jitter as callbacks have it: little, and in every third second up to 8 ms, always late."""
     return rng.uniform(0, 8 if t_ns // NS_PER_S % 3 == 0 else 0.5)
 
@@ -42,8 +42,8 @@ def driven(rng: Random) -> Trouble:
 
     def give(device: Device, item: Item) -> Iterable[Item]:
         assert isinstance(item, Chunk)
-        now_ns = device.clock.now_ns() + round(bursts_ms(rng, item.t_ns) * NS_PER_MS)
-        adc_ns = item.t_ns + round(bursts_ms(rng, item.t_ns) * NS_PER_MS)
+        now_ns = device.clock.now_ns() + round(burst_onsets_ms(rng, item.t_ns) * NS_PER_MS)
+        adc_ns = item.t_ns + round(burst_onsets_ms(rng, item.t_ns) * NS_PER_MS)
         waiting.append(item)
         for placed in audio_clock.push(Stamp(len(item.samples), adc_ns, now_ns, now_ns, now_ns + REAL_NS)):
             chunk = waiting.popleft()
@@ -59,7 +59,7 @@ def losing(share: float) -> Callable[[Random], Trouble]:
     def make(rng: Random) -> Trouble:
         def give(device: Device, item: Item) -> Iterable[Item]:
             if rng.random() >= share:
-                yield replace(item, t_ns=item.t_ns + round((bursts_ms(rng, item.t_ns) - 1.5) * NS_PER_MS / 4))
+                yield replace(item, t_ns=item.t_ns + round((burst_onsets_ms(rng, item.t_ns) - 1.5) * NS_PER_MS / 4))
 
         return Trouble(giving=give)
 
@@ -118,10 +118,12 @@ def test_with_perfect_clocks_it_is_the_truth() -> None:
 @pytest.mark.parametrize(
     "prepare",
     [
-        rig(25, 100, 200), rig(25, -100, -200), rig(24, 100, -200), rig(30_000 / 1001, -100, 200), rig(30, 100, -200),
-        variable_rate,
+        rig(25, 100, 200), variable_rate,
+        *(pytest.param(prepare, marks=pytest.mark.slow) for prepare in (
+            rig(25, -100, -200), rig(24, 100, -200), rig(30_000 / 1001, -100, 200), rig(30, 100, -200)
+        )),
     ],
-    ids=["25 Hz", "25 Hz, slow", "24 Hz", "29.97 Hz", "30 Hz", "variable rate"],
+    ids=["25 Hz", "variable rate", "25 Hz, slow", "24 Hz", "29.97 Hz", "30 Hz"],
 )  # fmt: skip
 def test_rates_and_clocks_that_are_off_do_not_move_the_offset(prepare: Prepare) -> None:
     numbers_ms, share = measured(prepare)

@@ -203,7 +203,7 @@ def test_after_a_jump_all_deadlines_are_overdue(clock: SimClock) -> None:
     assert times_s == [1, 3601.5, 3602.5]
 
 
-def test_a_dead_lock_is_told_with_names_and_places() -> None:
+def test_a_dead_lock_is_reported_with_names_and_places() -> None:
     with SimClock(patience_s=1) as clock, clock.taking_part(), pytest.raises(RuntimeError) as caught:
         released = threading.Event()
         hung = clock.start(lambda: clock.hang(released), "driver")
@@ -217,7 +217,7 @@ def test_a_dead_lock_is_told_with_names_and_places() -> None:
         assert part in message
 
 
-def test_a_thread_that_blocks_outside_of_the_clock_is_told() -> None:
+def test_a_thread_that_blocks_outside_of_the_clock_is_reported() -> None:
     blocked = threading.Event()
     with SimClock(patience_s=1) as clock, clock.taking_part():
 

@@ -124,7 +124,8 @@ def test_it_is_watched_and_can_be_reloaded(unit: dict[str, list[str]]) -> None:
 def test_folders_credentials_and_limits(unit: dict[str, list[str]]) -> None:
     for key in ("StateDirectory", "RuntimeDirectory", "ConfigurationDirectory", "User", "Group"):
         assert unit[key] == ["avdrift"], key
-    credentials = [f"{name}:avdrift.{name}" for name in ("mqtt-password", "source-password")]
+    names = ("mqtt-password", "mqtt-commands-secret", "source-password")
+    credentials = [f"{name}:avdrift.{name}" for name in names]
     assert unit["LoadCredential"] == credentials, "a relative one may be missing"
     for key in ("MemoryMax", "CPUQuota", "TasksMax", "OOMPolicy"):
         assert len(unit[key]) == 1, key

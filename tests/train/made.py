@@ -17,8 +17,7 @@ from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICKS_PER_LIP_TICK, FR
 from device.features.logmel import mel_filters
 from train.data.augment import MARGIN_PX
 from train.data.landmarks import LIP_POINTS
-from train.data.prepare import SHARD_FORMAT
-from train.data.shards import Clip
+from train.data.shards import SHARD_FORMAT, Clip
 from train.evaluation.tracks import Track
 from train.models.encoders import Towers
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -194,8 +193,8 @@ def test_without_tensorflow_only_training_is_missing(tmp_path: Path) -> None:
 def test_a_calibration_is_read_at_the_scale_of_the_towers(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     path.write_text('{"logit_scale": 3, "temperature": 5, "null_log_odds": 1, "zero_offset_ms": 2}')
-    assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, rival_ticks=0)
-    path.write_text(json.dumps(asdict(Calibration(3.0, 5.0, 1.0, 2.0, 8.5))))
+    assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, negative_reach_ticks=0)
+    path.write_text(json.dumps(Calibration(3.0, 5.0, 1.0, 2.0, 8.5).to_dict()))
     assert read_calibration(path, 9.0) == Calibration(9.0, 5.0, 1.0, 2.0, 8.5)
 
 
@@ -252,14 +251,13 @@ def test_trust_judges_joined_clips(
     assert json.loads(capsys.readouterr().out)["speakers"]["measuring"] > 0
 
 
-@pytest.mark.slow
 def test_fit_calibrate_and_evaluate_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("keras")
     for k in range(3):
         split = "valid" if k else "train"
         write_shard(make_clip(f"{k}", seconds=12, seed=k, speaker=f"{k}", split=split), tmp_path / "shards")
     shards, run = str(tmp_path / "shards"), str(tmp_path / "run")
-    options = ["--epochs", "1", "--steps", "1", "--frames-per-batch", "60", "--warmup-steps", "0"]
+    options = ["--epochs", "1", "--steps", "1", "--frames-per-batch", "60", "--warmup-steps", "0", "--shape-steps", "2"]
     assert main(["fit", shards, "--out", run, *options]) == 0
     assert main(["evaluate", shards, "--run", run, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out.splitlines()[-1])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
-from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import UsageError
 from device.features.model_download import require_face_model
@@ -31,10 +31,11 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     fitted = calibrate.add_mutually_exclusive_group(required=True)
     fitted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
     fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
+    calibrate.add_argument("--keep", type=Path, metavar="BUNDLE", help="take this bundle's, for a run that began as it")
     calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
 
-    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a tower pair or a bundle is")
+    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a two-tower model or a bundle is")
     evaluate.set_defaults(work_of=_evaluate)
     what = evaluate.add_mutually_exclusive_group()
     what.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
@@ -59,7 +60,9 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
     report.set_defaults(work_of=_report)
     report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
-    report.add_argument("--bundle", type=Path, action="append", default=[], metavar="DIR", help="a tower pair's bundle")
+    report.add_argument(
+        "--bundle", type=Path, action="append", default=[], metavar="DIR", help="a two-tower model's bundle"
+    )
     report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle that tells the truth")
     report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
     report.add_argument("--split", default="valid", help="which clips (default: valid)")
@@ -78,16 +81,16 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
     trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
 
-    check = commands.add_parser("check", help="avdrift measure on really sliced files, against their truth")
-    check.set_defaults(work_of=_check)
-    check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
-    check.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
-    check.add_argument("--split", default="valid", help="which clips (default: valid)")
-    check.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
-    check.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
-    check.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
-    check.add_argument("--seed", type=int, default=0, help="of the shifts")
-    check.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    sliced = commands.add_parser("sliced", help="avdrift measure on really sliced files, against their truth")
+    sliced.set_defaults(work_of=_sliced)
+    sliced.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
+    sliced.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of the models (default: built in)")
+    sliced.add_argument("--split", default="valid", help="which clips (default: valid)")
+    sliced.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
+    sliced.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
+    sliced.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
+    sliced.add_argument("--seed", type=int, default=0, help="of the shifts")
+    sliced.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -99,8 +102,13 @@ def _calibrate(options: argparse.Namespace) -> int:
     from train.models.load import towers_of_bundle, towers_of_run
 
     check_parent(options.out)
+    if options.keep:
+        kept = load_bundle(options.keep, MEASURING).calibration
+        options.out.write_text(json.dumps(kept.to_dict(), indent=1), encoding="utf-8")
+        print(f"{options.out}: the calibration of {options.keep}")
+        return 0
     towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
-    towers = replace(towers, rival_ticks=RIVAL_TICKS)  # whatever an older bundle has
+    towers = replace(towers, negative_reach_ticks=NEGATIVE_REACH_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
     # The truth of a clip that is itself unsure would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
@@ -109,7 +117,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     calibration = replace(
         found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
     )
-    options.out.write_text(json.dumps(asdict(calibration), indent=1), encoding="utf-8")
+    options.out.write_text(json.dumps(calibration.to_dict(), indent=1), encoding="utf-8")
     print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
     return 0
 
@@ -121,7 +129,7 @@ def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration
     towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     if options.calibration:
         calibration = read_calibration(options.calibration, calibration.logit_scale)
-        towers = replace(towers, rival_ticks=calibration.rival_ticks)
+        towers = replace(towers, negative_reach_ticks=calibration.negative_reach_ticks)
     return towers, calibration, model
 
 
@@ -170,9 +178,9 @@ def _zero(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from train.comparison.comparison import compare
-    from train.comparison.estimators import Meter, ZeroMeter
-    from train.comparison.load_estimators import meter_of_bundle, meter_of_run
-    from train.comparison.mouth_opening import VOICES, OpeningMeter
+    from train.comparison.estimators import OffsetEstimator, ZeroEstimator
+    from train.comparison.load_estimators import estimator_of_bundle, estimator_of_run
+    from train.comparison.mouth_opening import VOICES, MouthOpeningEstimator
     from train.comparison.tables import as_markdown, as_text, save, update_page
     from train.data.shards import load_split
     from train.evaluation.tracks import sure_tracks, track
@@ -181,9 +189,9 @@ def _report(options: argparse.Namespace) -> int:
 
     if options.out is not None:
         make_folder(options.out)
-    meters: list[Meter] = [meter_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
-    meters += [meter_of_run(run) for run in options.run]
-    meters += [*(OpeningMeter(voice) for voice in VOICES), ZeroMeter()]
+    estimators: list[OffsetEstimator] = [estimator_of_bundle(folder) for folder in options.bundle or [DEFAULT_BUNDLE]]
+    estimators += [estimator_of_run(run) for run in options.run]
+    estimators += [*(MouthOpeningEstimator(voice) for voice in VOICES), ZeroEstimator()]
     clips = load_split(options.shards, options.split)
     if options.offsets:
         truth_ms, truth = read_offsets(options.offsets), str(options.offsets)
@@ -192,7 +200,7 @@ def _report(options: argparse.Namespace) -> int:
         sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
         truth_ms = {t.clip.name: offset_ms for t, offset_ms in sure}
         truth = f"each clip's own offset over its whole length by {label}, where that is sure"
-    found = compare(clips, meters, truth_ms, truth=truth, seed=options.seed)
+    found = compare(clips, estimators, truth_ms, truth=truth, seed=options.seed)
     as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
     print(as_json if options.json else as_text(found))
     if options.out is not None:
@@ -220,14 +228,14 @@ def _trust(options: argparse.Namespace) -> int:
     return 0
 
 
-def _check(options: argparse.Namespace) -> int:
+def _sliced(options: argparse.Namespace) -> int:
     from train.scenes.sliced_files import check
 
     require_face_model()
     load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
-            "a value is out of range", where="avdrift-train check",
+            "a value is out of range", where="avdrift-train sliced",
             remedy="Give a window of 0.2 to 60 s, a shift of up to 950 ms and at least one copy",
         )  # fmt: skip
     print(json.dumps(check(

@@ -17,7 +17,7 @@ from device.features.model_download import require_face_model
 from train.commands.shared import shards_parser
 from train.files import check_parent, make_folder
 from train.fit.options import add_fit_options, fit_config
-from train.models.backend import require_keras
+from train.models.backend import make_deterministic, require_keras
 from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:
@@ -36,12 +36,10 @@ def add_make_commands(
     prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
     prepare.add_argument("out", metavar="OUT", help="folder for the shards")
     prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--prune", action="store_true", help="delete shards in OUT that no row of clips.csv names")
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
-    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
-    retrain.set_defaults(work_of=_retrain)
-    retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="begin with a copy of train/default.toml")
     clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
     clean.set_defaults(work_of=_clean)
     clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
@@ -52,6 +50,7 @@ def add_make_commands(
     measured_by.add_argument(
         "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
     )
+    clean.add_argument("--absolute", action="store_true", help="count from the bundle's zero, not the clips' median")
     fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
     fit.set_defaults(work_of=_fit)
     fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
@@ -69,6 +68,7 @@ def add_make_commands(
         "--teacher", type=Path, action="append", default=[], metavar="RUN",
         help="a finished run of towers: begin as the first of these, and learn what they think on average",
     )  # fmt: skip
+    fit.add_argument("--start", type=Path, metavar="BUNDLE", help="begin as these models, and train the last layers")
     if command in _TRAINING:
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in KINDS else "towers")
@@ -91,7 +91,7 @@ def _prepare(options: argparse.Namespace) -> int:
     require_face_model()  # or each clip by itself would complain
     fetch_landmark_model()
     make_folder(Path(options.out))
-    prepare(Path(options.clips), Path(options.out), jobs=options.jobs)
+    prepare(Path(options.clips), Path(options.out), jobs=options.jobs, prune=options.prune)
     return 0
 
 
@@ -108,16 +108,12 @@ def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     return 0
 
 
-def _retrain(options: argparse.Namespace) -> int:
-    from train.retrain.run import retrain
-
-    bundle = retrain(options.config)
-    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
-    return 0
-
-
 def _clean(options: argparse.Namespace) -> int:
     config = fit_config(options)
+    if options.absolute and not options.bundle:
+        remedy = "Leave it out, or give --bundle"
+        raise UsageError("two new pairs know of no zero", where="--absolute", remedy=remedy)
+    make_deterministic()
     check_parent(options.out)
     if options.calibration:
         check_parent(options.calibration)
@@ -131,7 +127,7 @@ def _clean(options: argparse.Namespace) -> int:
         tracks = tracks_by_halves(*_splits(options.shards, options.offsets), config, options.work)
         calibration = Calibration()
     earlier = json.loads(options.offsets.read_text(encoding="utf-8")) if options.offsets else None
-    clean(tracks, calibration, options.out, options.calibration, earlier)
+    clean(tracks, calibration, options.out, options.calibration, earlier, absolute=options.absolute)
     return 0
 
 
@@ -143,15 +139,19 @@ def _fit(options: argparse.Namespace) -> int:
     if options.teacher and options.model != "towers":
         what = f"only towers, not {options.model}, learn from others"
         raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
+    if options.start and (options.teacher or options.model != "towers"):
+        what, remedy = "a bundle is a start for towers without other teachers", "Leave out --start, or the other option"
+        raise UsageError(what, where="--start", remedy=remedy)
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
-    if options.teacher:  # which have had their lessons
+    if options.teacher or options.start:  # which were pretrained
         config = replace(config, phone_steps=0, shape_steps=0)
     make_folder(options.out)
     from train.fit.strategies import workers
 
     together = workers(options.strategy)  # first of all: it must find TensorFlow untouched
+    make_deterministic()
     train, validation = _splits(options.shards, options.offsets)
     if getattr(config, "picture", "mouth") == "face":
         from train.fit.direct_batches import with_faces
@@ -160,20 +160,21 @@ def _fit(options: argparse.Namespace) -> int:
     from train.models.provenance import recorded
 
     fit = named(KINDS[options.model].fit)
-    more = [together, options.teacher] if options.model == "towers" else []
-    told = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
-    with told if together.is_chief else nullcontext():
+    more = [together, options.teacher, options.start] if options.model == "towers" else []
+    recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
+    with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)
     return 0
 
 
 def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip], list[Clip]]:
     """Training and validation clips. Raises CaptureError."""
-    from train.data.shards import load_clips
+    from train.data.shards import load_clips, require_clips_of_each
     from train.offsets.table import read_offsets
 
     if offsets is not None:
         read_offsets(offsets)  # before the clips are loaded, and with a message
+    require_clips_of_each(shards, offsets)
     clips = load_clips(shards, offsets)
     train = [clip for clip in clips if clip.split == "train"]
     if not train:

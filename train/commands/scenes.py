@@ -19,37 +19,39 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     shared.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
     shared.add_argument("--split", default="valid", help="which clips (default: valid)")
     shared.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
-    shared.add_argument("--seed", type=int, default=0, help="of everything random")
+    shared.add_argument("--seed", type=int, default=0, help="random seed")
     shared.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
 
     about = "two people side by side, one of them heard: whose offset is reported"
-    beside = commands.add_parser("beside", parents=[shared], help=about)
-    beside.set_defaults(work_of=_beside)
+    two_speakers = commands.add_parser("two-speakers", aliases=["beside"], parents=[shared], help=about)
+    two_speakers.set_defaults(work_of=_two_speakers)
 
-    about = "pictures and sound that are spoilt in many ways: how often there is a number, and whether it is right"
-    hard = commands.add_parser("hard", parents=[shared], help=about)
-    hard.set_defaults(work_of=_hard)
+    about = "degraded video and audio: how often there is a number, and whether it is right"
+    degraded = commands.add_parser("degraded", aliases=["hard"], parents=[shared], help=about)
+    degraded.set_defaults(work_of=_degraded)
 
-    about = "one person talking on: how soon and how often the daemon has a number, and whether it is right"
+    about = "continuous speech of one person: how soon and how often the daemon has a number, and whether it is right"
     daily = commands.add_parser("daily", parents=[shared], help=about)
     daily.set_defaults(work_of=_daily)
 
-    about = "hours of what nothing can be measured on: what is reported of it"
-    hopeless = commands.add_parser("hopeless", parents=[shared], help=about)
-    hopeless.set_defaults(work_of=_hopeless)
-    hopeless.add_argument("--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)")
+    about = "hours of input that cannot be measured: how often there is a number"
+    unmeasurable = commands.add_parser("unmeasurable", aliases=["hopeless"], parents=[shared], help=about)
+    unmeasurable.set_defaults(work_of=_unmeasurable)
+    unmeasurable.add_argument(
+        "--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)"
+    )
 
 
-def _beside(options: argparse.Namespace) -> int:
-    from train.scenes.two_speakers import beside
+def _two_speakers(options: argparse.Namespace) -> int:
+    from train.scenes.two_speakers import two_speakers
 
-    return _judge(options, beside)
+    return _judge(options, two_speakers)
 
 
-def _hard(options: argparse.Namespace) -> int:
-    from train.scenes.degraded import hard
+def _degraded(options: argparse.Namespace) -> int:
+    from train.scenes.degraded import degraded
 
-    return _judge(options, hard)
+    return _judge(options, degraded)
 
 
 def _daily(options: argparse.Namespace) -> int:
@@ -68,12 +70,12 @@ def _judge(options: argparse.Namespace, work: Callable[..., dict[str, Any]]) -> 
     return 0
 
 
-def _hopeless(options: argparse.Namespace) -> int:
-    from train.scenes.unmeasurable import hopeless
+def _unmeasurable(options: argparse.Namespace) -> int:
+    from train.scenes.unmeasurable import unmeasurable
 
     possible = 0.5 <= options.window <= 3600 and 0.01 <= options.hours <= 1000 and options.jobs >= 0
     _require(possible, "Give a window of 0.5 to 3600 s and 0.01 to 1000 h")
-    found = hopeless(
+    found = unmeasurable(
         options.clips, options.bundle, split=options.split, hours=options.hours, window_s=options.window,
         seed=options.seed, jobs=options.jobs,
     )  # fmt: skip

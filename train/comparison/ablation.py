@@ -30,8 +30,8 @@ VARIANTS: dict[str, DirectConfig] = {
     "all but the last two together": _ALL,
     "the same, softmax over the offsets instead of one neuron": replace(_ALL, form="bins"),
     "products at all lags instead of concatenation: the form that fits, from scratch": _FITS,
-    "the same, branches learn shapes and phonemes first": replace(_FITS, start="lessons"),
-    "the same, branches begin as the tower pair": replace(_FITS, start="bundle"),
+    "the same, branches learn shapes and phonemes first": replace(_FITS, start="pretraining"),
+    "the same, branches begin as the two-tower model": replace(_FITS, start="bundle"),
 }
 
 

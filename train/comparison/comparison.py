@@ -20,7 +20,7 @@ from tqdm import tqdm
 from device.errors import InputFormatError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS
-from train.comparison.estimators import Curve, Floats, Meter
+from train.comparison.estimators import Curve, Floats, OffsetEstimator
 from train.data.shards import LIP_REACH, Clip
 from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech
 from train.evaluation.protocol import CORPUS_WINDOW_S, SEARCHES_FRAMES, SHIFT_MARGIN_FRAMES
@@ -84,15 +84,15 @@ class Report:
 
 
 def compare(
-    clips: Sequence[Clip], meters: Sequence[Meter], truth_ms: Mapping[str, float], *, truth: str, seed: int = 0,
-    lengths_s: Sequence[float] = LENGTHS_S,
+    clips: Sequence[Clip], estimators: Sequence[OffsetEstimator], truth_ms: Mapping[str, float], *, truth: str,
+    seed: int = 0, lengths_s: Sequence[float] = LENGTHS_S,
 ) -> Report:  # fmt: skip
-    """Measure the clips whose truth is known by every meter. Raises InputFormatError where there is none."""
+    """Measure the clips whose truth is known by every estimator. Raises InputFormatError where there is none."""
     kept = [clip for clip in clips if clip.name in truth_ms]
     if not kept:
         raise InputFormatError("knows none of the clips", where=truth, remedy="Give another one")
     example = _example(kept, truth_ms)
-    results = [_result(meter, kept, truth_ms, lengths_s, seed, example) for meter in meters]
+    results = [_result(estimator, kept, truth_ms, lengths_s, seed, example) for estimator in estimators]
     left_out = tuple(clip.name for clip in clips if clip.name not in truth_ms)
     return Report(truth, len(kept), len({clip.speaker for clip in kept}), left_out, tuple(results), example)
 
@@ -106,20 +106,20 @@ def _example(clips: Sequence[Clip], truth_ms: Mapping[str, float]) -> Example:
     return Example(clip.name, slice(start, start + ticks), _EXAMPLE_SHIFT_TICKS, shown_ms)
 
 
-def _shown(meter: Meter, curve: Floats) -> tuple[float, ...]:
-    """Belief where a curve is one of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
-    temperature = getattr(meter, "temperature", None)
+def _shown(estimator: OffsetEstimator, curve: Floats) -> tuple[float, ...]:
+    """The posterior of a curve of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
+    temperature = getattr(estimator, "temperature", None)
     if temperature:
         return tuple(np.exp((curve - curve.max()) / temperature).tolist())
     return tuple(((curve - curve.min()) / max(float(np.ptp(curve)), 1e-9)).tolist())
 
 
 def _result(
-    meter: Meter, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float], seed: int,
-    example: Example,
+    estimator: OffsetEstimator, clips: Sequence[Clip], truth_ms: Mapping[str, float], lengths_s: Sequence[float],
+    seed: int, example: Example,
 ) -> Result:  # fmt: skip
-    curves = [meter.study(clip) for clip in tqdm(clips, desc=meter.name, unit="clip", disable=None)]
-    zeros_ms = _zeros(meter, clips, curves, truth_ms)
+    curves = [estimator.study(clip) for clip in tqdm(clips, desc=estimator.name, unit="clip", disable=None)]
+    zeros_ms = _zeros(estimator, clips, curves, truth_ms)
     found: dict[int, dict[float, Figures]] = {}
     main: list[Window] = []
 
@@ -128,7 +128,7 @@ def _result(
         return [
             window
             for clip, curve in zip(clips, curves, strict=True)
-            for window in _windows(meter, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
+            for window in _windows(estimator, clip, curve, truth_ms[clip.name], zeros_ms[clip.speaker], length_s,
                                    frames, random)
             if has_speech(window)
         ]  # fmt: skip
@@ -144,24 +144,26 @@ def _result(
     direct = figures(measured_with(DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES + SHIFT_MARGIN_FRAMES), seed)
     corpora = sorted({window.clip.corpus for window in main})
     return Result(
-        meter.name, meter.macs_per_s, float(np.median(list(zeros_ms.values()))), found, direct,
+        estimator.name, estimator.macs_per_s, float(np.median(list(zeros_ms.values()))), found, direct,
         {name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
         tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
-        _shown(meter, of_example(example.part, SEARCHES_FRAMES[-1] * AUDIO_TICKS_PER_LIP_TICK, example.shift_ticks)),
+        _shown(
+            estimator, of_example(example.part, SEARCHES_FRAMES[-1] * AUDIO_TICKS_PER_LIP_TICK, example.shift_ticks)
+        ),
     )  # fmt: skip
 
 
 def _zeros(
-    meter: Meter, clips: Sequence[Clip], curves: Sequence[Curve], truth_ms: Mapping[str, float]
+    estimator: OffsetEstimator, clips: Sequence[Clip], curves: Sequence[Curve], truth_ms: Mapping[str, float]
 ) -> dict[str, float]:
-    """For each speaker, where the meter's zero lies by the clips of all others."""
+    """For each speaker, where the estimator's zero lies by the clips of all others."""
     apart: list[tuple[str, float]] = []
     for clip, curve in zip(clips, curves, strict=True):
         whole = curve(slice(0, len(clip.valid) - 2 * LIP_REACH), OWN_SEARCH_TICKS, 0)
-        ticks = meter.offset_ticks(whole)
+        ticks = estimator.offset_ticks(whole)
         if ticks is not None and abs(ticks * TICK_MS - truth_ms[clip.name]) <= _MAX_ZERO_MS:
             apart.append((clip.speaker, ticks * TICK_MS - truth_ms[clip.name]))
-    if meter.macs_per_s == 0.0:  # it has no zero to be moved
+    if estimator.macs_per_s == 0.0:  # it has no zero to be moved
         return {clip.speaker: 0.0 for clip in clips}
     found = {}
     for speaker in {clip.speaker for clip in clips}:
@@ -171,7 +173,7 @@ def _zeros(
 
 
 def _windows(
-    meter: Meter, clip: Clip, curve: Curve, truth_ms: float, zero_ms: float, length_s: float, frames: int,
+    estimator: OffsetEstimator, clip: Clip, curve: Curve, truth_ms: float, zero_ms: float, length_s: float, frames: int,
     random: np.random.Generator,
 ) -> list[Window]:  # fmt: skip
     ticks = max(round(length_s * 1000 / FRONT_END.lip_tick_ms), 2 * LIP_REACH + 1)
@@ -182,7 +184,7 @@ def _windows(
         part = slice(start, start + ticks - 2 * LIP_REACH)
         for shift_ms in random.uniform(-reach_ms, reach_ms, SHIFTS_PER_WINDOW):
             shift_ticks = round(float(shift_ms) / TICK_MS)
-            answer = meter.offset_ticks(curve(part, search_ticks, shift_ticks))
+            answer = estimator.offset_ticks(curve(part, search_ticks, shift_ticks))
             true_ms = truth_ms + shift_ticks * TICK_MS
             error_ms = float("inf") if answer is None else answer * TICK_MS - zero_ms - true_ms
             found.append(Window(clip, error_ms, 0.0, float(spoken[part].mean()), 0.0, true_ms, False))

@@ -1,6 +1,6 @@
 """A model's accuracy against the minutes that it was trained on, as table and picture, from a report that has its runs.
 
-    python -m train.comparison.data_curve REPORT.json --run RUN … --page docs/experiments.md --out docs/models
+python -m train.comparison.data_curve REPORT.json --run RUN … --page docs/experiments.md --out docs/models
 """
 
 from __future__ import annotations

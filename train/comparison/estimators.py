@@ -1,7 +1,7 @@
 """Everything that says how far apart sound and picture are, behind one small protocol: what the report compares.
 
-Conventions: a meter studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of its
-sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
+Conventions: an estimator studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of
+its sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from device.sync.curve import believe
+from device.sync.curve import offset_posterior
 from train.data.shards import Clip
 from train.evaluation.tracks import track, window_curve
 from train.models.encoders import Towers
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 Curve = Callable[[slice, int, int], Floats]  # stretch of lip windows, search_ticks, shift_ticks: [2 search_ticks + 1]
 
 
-class Meter(Protocol):
+class OffsetEstimator(Protocol):
     """`macs_per_s`: multiply-accumulates per second of audio-video, None where nobody counted."""
 
     @property
@@ -52,7 +52,7 @@ def peak_ticks(curve: Floats) -> float | None:
 
 
 @dataclass(frozen=True, slots=True)
-class ZeroMeter:
+class ZeroEstimator:
     """Always says that sound and picture are together."""
 
     name: str = "always 0"
@@ -69,8 +69,8 @@ class ZeroMeter:
 
 
 @dataclass(frozen=True, slots=True)
-class EmbeddingMeter:
-    """Two encoders and the evidence of their answers: tower pairs, SyncNet, the direct network.
+class EmbeddingEstimator:
+    """Two encoders and the evidence of their answers: two-tower models, SyncNet, the direct network.
 
     `temperature` is of evidence that is a log likelihood; None for any other, whose highest point is the answer.
     """
@@ -87,5 +87,5 @@ class EmbeddingMeter:
     def offset_ticks(self, curve: Floats) -> float | None:
         if self.temperature is None:
             return peak_ticks(curve)
-        belief = believe(curve, self.temperature)
-        return None if belief is None else belief.offset_ticks
+        posterior = offset_posterior(curve, self.temperature)
+        return None if posterior is None else posterior.offset_ticks

@@ -14,7 +14,7 @@ from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.model_kinds import MEASURING
 from device.errors import ModelCorruptError, ModelMissingError
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
-from train.comparison.estimators import EmbeddingMeter, Floats
+from train.comparison.estimators import EmbeddingEstimator, Floats
 from train.models.encoders import Towers, bundle_towers, layer_macs
 from train.models.load import direct_towers, load_direct, load_weights, towers_of_run
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     pass
 
 _LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
-_BEGINNINGS = {"scratch": "scratch", "lessons": "shapes and phonemes", "bundle": "the tower pair"}
+_BEGINNINGS = {"scratch": "scratch", "pretraining": "shapes and phonemes", "bundle": "the two-tower model"}
 _SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
 
 
-def meter_of_bundle(folder: Path) -> EmbeddingMeter:
-    """A bundle of a tower pair or of the direct network. Raises ModelError."""
+def estimator_of_bundle(folder: Path) -> EmbeddingEstimator:
+    """A bundle of a two-tower model or of the direct network. Raises ModelError."""
     bundle = load_bundle(folder, MEASURING)
-    return EmbeddingMeter(
+    return EmbeddingEstimator(
         bundle.label, bundle_macs_per_s(bundle), bundle_towers(bundle), bundle.calibration.temperature
     )
 
@@ -41,7 +41,7 @@ def bundle_macs_per_s(bundle: Bundle) -> float:
     return float(sum(rates_hz[key] * each["macs"] / each["output"]["shape"][1] for key, each in models.items()))
 
 
-def meter_of_run(run: Path) -> EmbeddingMeter:
+def estimator_of_run(run: Path) -> EmbeddingEstimator:
     """What `avdrift-train fit` has left in a folder. Raises ModelError."""
     path = run / "config.json"
     if not path.is_file():
@@ -56,7 +56,7 @@ def meter_of_run(run: Path) -> EmbeddingMeter:
         remedy = "Train again with this version of avdrift"
         raise ModelCorruptError(f"not a run of this version ({error})", where=str(run), remedy=remedy) from error
     towers, calibration, name = towers_of_run(run)
-    return EmbeddingMeter(name, None, towers, calibration.temperature)
+    return EmbeddingEstimator(name, None, towers, calibration.temperature)
 
 
 def syncnet_name(config: Mapping[str, Any]) -> str:
@@ -66,7 +66,7 @@ def syncnet_name(config: Mapping[str, Any]) -> str:
     return f"SyncNet, {config['loss']}{start}, {config['input_px']} px{share}"
 
 
-def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
+def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingEstimator:
     from train.models.syncnet import SyncNetConfig, build_syncnet, distance_evidence
 
     made = SyncNetConfig(**config)
@@ -87,10 +87,10 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
 
     score = partial(distance_evidence, normalized=False, scale=1.0)
     macs = _LIP_RATE_HZ * (layer_macs(net.lips) + layer_macs(net.audio))
-    return EmbeddingMeter(syncnet_name(config), macs, Towers(lips, audio, 1.0, score))
+    return EmbeddingEstimator(syncnet_name(config), macs, Towers(lips, audio, 1.0, score))
 
 
-def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
+def _direct(run: Path, config: dict[str, Any]) -> EmbeddingEstimator:
     from train.models.towers import EMBEDDING_SIZE
 
     net = load_direct(run)
@@ -98,7 +98,7 @@ def _direct(run: Path, config: dict[str, Any]) -> EmbeddingMeter:
         layer_macs(net.lips.frames) + layer_macs(net.lips.windows) + _SEARCHED * (layer_macs(net.head) + EMBEDDING_SIZE)
     ) + _AUDIO_RATE_HZ * (layer_macs(net.audio.spectrum) + layer_macs(net.audio.windows))
     name = f"direct, correlation, from {_BEGINNINGS[config.get('start', 'bundle')]}"
-    return EmbeddingMeter(name, macs, direct_towers(net), temperature=1.0)
+    return EmbeddingEstimator(name, macs, direct_towers(net), temperature=1.0)
 
 
 def _in_pieces(encode: Any, values: Floats, window: int, piece: int) -> Floats:

@@ -45,7 +45,7 @@ def correlation(opening: Floats, voice: Floats) -> Floats:
 
 
 @dataclass(frozen=True, slots=True)
-class OpeningMeter:
+class MouthOpeningEstimator:
     """The voice is one of three things that are known of it.
 
     `activity`: the voice activity detector's yes or no; `loudness`: the level of the log-mel rows;
@@ -83,5 +83,3 @@ class OpeningMeter:
 
     def offset_ticks(self, curve: Floats) -> float | None:
         return peak_ticks(curve)
-
-

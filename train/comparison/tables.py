@@ -79,7 +79,7 @@ def update_page(page: Path, report: Report) -> None:
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write report.png (accuracy, RMSE against window length), errors.png and belief.png; returns their paths."""
+    """Write report.png (accuracy, RMSE against window length), errors.png and posterior.png; returns their paths."""
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
@@ -105,13 +105,13 @@ def save(report: Report, folder: Path) -> list[Path]:
             axes.hist(np.clip(result.errors_ms, edges[0], edges[-1]), edges, histtype="step", label=result.model)
     axes.set(xlabel="error in ms, all beyond at the ends", ylabel=f"windows of {CORPUS_WINDOW_S:g} s")
     axes.legend(fontsize=6)
-    paths = [folder / "report.png", folder / "errors.png", folder / "belief.png"]
-    for picture, path in zip((figure, histogram, _belief(report)), paths, strict=True):
+    paths = [folder / "report.png", folder / "errors.png", folder / "posterior.png"]
+    for picture, path in zip((figure, histogram, _posterior(report)), paths, strict=True):
         picture.savefig(path, dpi=90)
     return paths
 
 
-def _belief(report: Report) -> Figure:
+def _posterior(report: Report) -> Figure:
     """What each model makes of each candidate offset, in one window of one clip."""
     results = [result for result in report.results if result.macs_per_s != 0]
     figure = Figure(figsize=(7, 0.8 * len(results) + 1), layout="constrained")
@@ -122,7 +122,7 @@ def _belief(report: Report) -> Figure:
         axes.plot(offsets_ms, result.shown, linewidth=0.8)
         axes.set(yticks=[], ylim=(0, 1.05))
         axes.set_title(result.model, fontsize=7, loc="left", pad=2)
-    axes.set(xlabel="offset in ms (red: the truth); belief, or the score from its lowest to its highest")
+    axes.set(xlabel="offset in ms (red: the truth); posterior, or the score from its lowest to its highest")
     return figure
 
 

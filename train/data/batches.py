@@ -18,7 +18,7 @@ _SILENCE_SHARE = 0.3
 
 
 class Batches:
-    """Endless training batches `(x, y)` for `TowerPair` from clips of at least the given number of lip ticks."""
+    """Endless training batches `(x, y)` for `TwoTowerModel` from clips of at least the given number of lip ticks."""
 
     def __init__(
         self, clips: list[Clip], *, lip_ticks: int, batch_size: int, seed: int, augmentation: Augmentation | None
@@ -78,9 +78,7 @@ class Batches:
                 first_match[n] = middle - round(middle)
                 middle = round(middle)
             first_audio = middle - AUDIO_REACH * speed
-            sound[n], inside[n] = clip.audio(
-                first_audio - PREROLL_TICKS * speed, PREROLL_TICKS + rows_needed, speed
-            )
+            sound[n], inside[n] = clip.audio(first_audio - PREROLL_TICKS * speed, PREROLL_TICKS + rows_needed, speed)
             sound[n] = self._sound.samples(sound[n])
             whole = np.lib.stride_tricks.sliding_window_view(seen, 2 * LIP_REACH + 1).all(1)
             spoken = clip.is_speech(

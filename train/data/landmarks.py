@@ -87,7 +87,7 @@ def opening(lips: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Mouth aspect ratio of landmarks [..., 40, 2]: the inner lip's mean height over the mouth's width."""
     inner = lips[..., len(OUTER_LIP) :, :]
     half = len(INNER_LIP) // 2
-    upper, lower = inner[..., 1:half, :], inner[..., : half : -1, :]
+    upper, lower = inner[..., 1:half, :], inner[..., :half:-1, :]
     height = np.linalg.norm(upper - lower, axis=-1).mean(-1)
     return np.asarray(height / np.maximum(np.linalg.norm(lips[..., 0, :] - lips[..., half, :], axis=-1), 1e-3))
 

@@ -1,6 +1,7 @@
 """`avdrift-train prepare CLIPS OUT`: decode every clip once and keep what training needs of it.
 
-One shard a clip, `OUT/<clip>.npz`, written atomically, so an interrupted run goes on where it stopped. A broken clip is
+One shard a clip, named after its whole path and written atomically, so an interrupted run goes on where it stopped. A
+shard knows the hash of its recording and its row: what has changed is made again, and nothing else. A broken clip is
 reported and skipped. Crops have a margin of 8 pixels on each side at the contract's pixel pitch, for jitter; sound is
 kept as samples, so that noise can be added before the front end.
 """
@@ -31,11 +32,14 @@ from device.features.tracker import MouthTracker
 from device.features.vad import SpeechStream, widen
 from device.records import Frame, GrayImage, RgbImage
 from train.data.augment import MARGIN_PX
-from train.data.clips import ClipRow, join, read_rows
+from train.data.clip_table import ClipRow, read_rows, shard_name
+from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
+from train.data.shards import SHARD_FORMAT, UNREADABLE
+from train.files import sha256
+from train.progress import shown
 
 FACE_PX = 64
-SHARD_FORMAT = 2
 
 _MIN_FACE_S = 0.4
 _NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
@@ -124,10 +128,24 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
             samples_t_ns=t_ns,
             speech=widen(speech_flags),
             speech_first_tick=speech_first,
-            meta=json.dumps({"format": SHARD_FORMAT, "file": row.file, "speaker": row.speaker, "split": row.split,
-                             "corpus": row.corpus, "front_end": FRONT_END.to_dict()}),
+            meta=_meta(row, sha256(path)),
         )  # fmt: skip
     partial.replace(shard)
+
+
+def _meta(row: ClipRow, digest: str) -> str:
+    """What a shard says of itself. Two shards are the same where this is, and where their recordings are."""
+    return json.dumps({"format": SHARD_FORMAT, "file": row.file, "speaker": row.speaker, "split": row.split,
+                       "corpus": row.corpus, "front_end": FRONT_END.to_dict(), "sha256": digest})  # fmt: skip
+
+
+def is_current(shard: Path, row: ClipRow, digest: str) -> bool:
+    """Whether a shard is what `prepare_clip` would make of a row and a recording with this hash."""
+    try:
+        with np.load(shard) as arrays:
+            return str(arrays["meta"]) == _meta(row, digest)
+    except UNREADABLE:
+        return False
 
 
 def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
@@ -144,29 +162,43 @@ def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
     return first_tick, pictures, valid
 
 
-def _work(job: tuple[Path, ClipRow, Path]) -> str | None:
+def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
+    """Whether a shard was made, and what kept it from being made, if anything did."""
     cv2.setNumThreads(1)
+    path, row, shard = job
     try:
-        prepare_clip(*job)
+        if shard.exists() and is_current(shard, row, sha256(path)):
+            return False, None
+        shard.unlink(missing_ok=True)  # should the new one fail, nobody must train on the old one
+        prepare_clip(path, row, shard)
     except AvdriftError as error:
-        return str(error)
-    return None
+        return False, str(error)
+    return True, None
 
 
-def prepare(clips: Path, out: Path, *, jobs: int = 0) -> int:
-    """Write a shard for every clip that has none yet; how many clips had to be skipped."""
+def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> int:
+    """Write a shard for every clip whose recording or row has changed; how many clips had to be skipped.
+
+    prune: delete shards that no row names. Raises CaptureError where the table is wrong.
+    """
     rows = read_rows(clips)
     out.mkdir(parents=True, exist_ok=True)
-    todo = [(clips / r.file, r, out / f"{Path(r.file).stem}.npz") for r in rows]
-    todo = [job for job in todo if not job[2].exists()]
-    skipped = []
+    work = [(clips / row.file, row, out / shard_name(row.file)) for row in rows]
+    strangers = sorted(set(out.glob("*.npz")) - {shard for _, _, shard in work})
+    if prune:
+        for shard in strangers:
+            shard.unlink()
+    made, skipped = 0, 0
     # Spawned: a fork of a process whose libraries have threads may wait for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(_work, job): job for job in todo}
-        for done in tqdm(as_completed(running), total=len(running), unit="clip", desc="prepare", disable=None):
-            problem = done.result()
+        running = [pool.submit(_work, job) for job in work]
+        for done in shown(as_completed(running), "prepare", len(running), "clip"):
+            new, problem = done.result()
+            made += new
             if problem:
-                skipped.append(running[done][1].file)
+                skipped += 1
                 tqdm.write(f"skipped: {problem}", file=sys.stderr)
-    print(f"{len(rows) - len(skipped)} of {len(rows)} clips ready in {out}, {len(skipped)} skipped")
-    return len(skipped)
+    print(f"{len(rows) - skipped} of {len(rows)} clips ready in {out}, {made} made now, {skipped} skipped")
+    if strangers and not prune:
+        print(f"{len(strangers)} shards there belong to no row, and would be trained on: delete them, or give --prune")
+    return skipped

@@ -22,31 +22,15 @@ import apache_beam as beam
 import cv2
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions, SetupOptions
 
+from device.check.beam import beam_options, copy_here
 from device.errors import CaptureError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.data.clips import ClipRow, read_rows
+from train.data.clip_table import ClipRow, read_rows, shard_name
 from train.data.landmarks import fetch_landmark_model
 from train.data.prepare import prepare_clip
 
 SKIPPED = "skipped.jsonl"
-
-
-def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line. Raises UsageError for those that Beam would only warn of."""
-    try:
-        options = PipelineOptions(list(arguments))
-        known = options.get_all_options()
-        unknown = set(options.get_all_options(retain_unknown_options=True)) - set(known)
-    except SystemExit as error:  # argparse's: what was wrong, it has said by then
-        raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
-    if unknown:
-        named = ", ".join(f"--{name}" for name in sorted(unknown))
-        remedy = "Options of `prepare --beam` go to Apache Beam: see its documentation of the runner"
-        raise UsageError(f"nobody knows {named}", where="avdrift-train prepare", remedy=remedy)
-    options.view_as(SetupOptions).save_main_session = False  # all that workers run is in installed modules
-    return options
 
 
 def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
@@ -64,7 +48,7 @@ def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
         FileSystems.create(_join(out, SKIPPED)).close()  # whether it can be written shows here, and not after hours
     except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
         raise UsageError(f"cannot be used ({error})", where=out, remedy="Choose another folder") from error
-    todo = [row for row in rows if shard_name(row) not in there]
+    todo = [row for row in rows if shard_name(row.file) not in there]
     skipped: list[dict[str, str]] = []
     if todo:
         with beam.Pipeline(options=options) as pipeline:
@@ -93,10 +77,6 @@ def read_remote_rows(clips: str) -> list[ClipRow]:
             raise type(error)(error.what, where=_join(clips, "clips.csv"), remedy=error.remedy) from error
 
 
-def shard_name(row: ClipRow) -> str:
-    return f"{Path(row.file).stem}.npz"
-
-
 class PrepareClip(beam.DoFn):
     """A clip's row in; nothing out when its shard is there, `{file, problem}` as JSON when the clip cannot be used."""
 
@@ -109,10 +89,10 @@ class PrepareClip(beam.DoFn):
         cv2.setNumThreads(1)
 
     def process(self, row: ClipRow) -> Iterator[str]:
-        source, shard = _join(self._clips, row.file), _join(self._out, shard_name(row))
+        source, shard = _join(self._clips, row.file), _join(self._out, shard_name(row.file))
         with tempfile.TemporaryDirectory() as folder:
             local = Path(folder) / f"clip{Path(row.file).suffix}"
-            made = Path(folder) / shard_name(row)
+            made = Path(folder) / shard_name(row.file)
             try:
                 _download(source, local)
                 prepare_clip(local, row, made)
@@ -124,12 +104,7 @@ class PrepareClip(beam.DoFn):
 
 def _download(source: str, target: Path) -> None:
     try:
-        # Read as it lies there: Beam would unpack a name that ends in .gz.
-        with (
-            FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
-            target.open("wb") as local,
-        ):
-            shutil.copyfileobj(remote, local, 1 << 20)
+        copy_here(source, target)
     except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
         raise InputMissingError(f"cannot be read ({error})", where=source, remedy="Check the name") from error
 

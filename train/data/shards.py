@@ -25,13 +25,15 @@ from device.features.mouth_grid import normalize
 from device.records import NS_PER_S
 from train.data.augment import MARGIN_PX
 
+SHARD_FORMAT = 3
+
 Floats = npt.NDArray[np.float32]
 
 LIP_REACH = FRONT_END.lip_window_ticks // 2
 AUDIO_REACH = FRONT_END.audio_window_ticks // 2
 HOP_SAMPLES = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
 # What numpy raises for files that are cut, overwritten or something else.
-_DAMAGED = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,11 @@ def load_clip(shard: Path) -> Clip:
     try:
         with np.load(shard) as arrays:
             meta = json.loads(str(arrays["meta"]))
-            fields: dict[str, Any] = {
-                key: arrays[key] for key in ("crops", "valid", "samples", "speech", "lip_points")
-            }
+            fields: dict[str, Any] = {key: arrays[key] for key in ("crops", "valid", "samples", "speech", "lip_points")}
             fields |= {key: int(arrays[key]) for key in ("first_lip_tick", "samples_t_ns", "speech_first_tick")}
             fields |= {key: str(meta[key]) for key in ("speaker", "split", "corpus")}
             front_end_of_shard = meta["front_end"]
-    except _DAMAGED as error:
+    except UNREADABLE as error:
         remedy = "Delete it and prepare again"
         raise InputFormatError(f"not a shard ({error})", where=str(shard), remedy=remedy) from error
     if _content(front_end_of_shard) != _content(FRONT_END.to_dict()):
@@ -122,6 +122,25 @@ def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
     ]
 
 
+def require_clips_of_each(folders: Sequence[Path], offsets: Path | None) -> None:
+    """Raises CaptureError where a folder gives nothing to train on, and names the command that left it so.
+
+    Without this the others, such as synthetic faces, would be trained on alone.
+    """
+    table = json.loads(offsets.read_text(encoding="utf-8")) if offsets else {}
+    for folder in folders:
+        names = {shard.stem for shard in folder.glob("*.npz")}
+        if not names:
+            remedy = "See what prepare said of each clip (in a retraining: log.txt there), and correct these"
+            raise InputMissingError("no shards: prepare could use none of its clips", where=str(folder), remedy=remedy)
+        measured = names & set(table)
+        dropped = {name for name in measured if table[name].get("dropped")}
+        if measured and measured == dropped:
+            what = f"no clip is left to train on: clean dropped {len(dropped)} of {len(measured)} clips of {folder}"
+            remedy = "Give clean more batches, or let the built-in models measure (clean --bundle, or the recipe adapt)"
+            raise InputFormatError(what, where=str(offsets), remedy=remedy)
+
+
 def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:
     """What the device would compute of a whole clip: normalised crops, their first tick and flags; rows, first tick."""
     crops = normalize(clip.crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
@@ -131,7 +150,6 @@ def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, i
     samples, _ = clip.audio(first, max(last - first + 1, 1))
     windows = np.lib.stride_tricks.sliding_window_view(samples, FRONT_END.stft_window_samples)[::HOP_SAMPLES]
     return crops, clip.first_lip_tick, clip.valid, LevelTracker()(log_mel(windows)), first
-
 
 
 def load_split(folders: Sequence[Path], split: str) -> list[Clip]:

@@ -1,10 +1,10 @@
-"""From evidence to belief: fits the two numbers that turn a window's curve into a probability of being right.
+"""From evidence to a posterior: fits the two numbers that turn a window's curve into a probability of being right.
 
 Conventions: a window is right when its best point lies within 40 ms of the truth. Hopeless windows (lips of one clip
 with the sound of another, and one mouth shape held still) are never right, so whatever confidence they get is wrong.
 Method: temperature and null log odds of `device.sync.curve.Calibration` by grid and refinement, least log loss in which
-all hopeless windows together weigh half as much as the others; of the windows that would be reported nearly all must be
-right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
+all unmeasurable windows together weigh half as much as the others; of the windows that would be reported nearly all
+must be right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
-from device.sync.curve import TICK_MS, believe
+from device.sync.curve import TICK_MS, offset_posterior
 from train.evaluation.confidence_fit import fitted_confidence, scored_windows
 from train.evaluation.negatives import mismatched, still_embeddings
 from train.evaluation.tracks import SPEECH_RATIO, TOLERANCE_MS, Track, window_curve, window_parts
@@ -33,7 +33,7 @@ _MAX_SHIFT_TICKS = 80
 _SHIFTS_PER_WINDOW = 3
 _MIN_WINDOWS = 20
 _MAX_WRONG_OF_REPORTED = 0.01
-_HOPELESS_WEIGHT = 0.5  # a meter mostly looks at somebody who is heard; with 1 it would doubt itself too much
+_UNMEASURABLE_WEIGHT = 0.5  # an estimator mostly looks at somebody who is heard; with 1 it would doubt itself too much
 _WRONG_PENALTY = 50.0  # per share of wrong reports above that
 _TEMPERATURES = np.geomspace(0.5, 64, 29)
 _NULL_LOG_ODDS = np.linspace(-6, 24, 61)
@@ -92,7 +92,7 @@ class Judged:
 
 
 def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Fitted:
-    """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing is known to be hopeless.
+    """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing would be unmeasurable.
 
     Raises InputFormatError where there are fewer than 20 windows with speech.
     """
@@ -106,8 +106,10 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
         )
     temperature, null = _search(curves)
     calibration = Calibration(
-        logit_scale=tracks[0].logit_scale, temperature=round(temperature, 3), null_log_odds=round(null, 3),
-        rival_ticks=tracks[0].reach_ticks,
+        logit_scale=tracks[0].logit_scale,
+        temperature=round(temperature, 3),
+        null_log_odds=round(null, 3),
+        negative_reach_ticks=tracks[0].reach_ticks,
     )
     windows = scored_windows(tracks, truths_ms, calibration, random)
     calibration = replace(calibration, confidence=fitted_confidence(windows))
@@ -126,7 +128,7 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
 
 
 def collect(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Curves:
-    """The curves of all windows that say anything: matched, each sliced apart a few times, and hopeless."""
+    """The curves of all windows that say anything: matched, each sliced apart a few times, and unmeasurable."""
     rows: list[tuple[npt.NDArray[np.float32], float]] = []
     for t, truth_ms in zip(tracks, truths_ms, strict=True):
         rows += _curves_of(t, truth_ms, random, _SHIFTS_PER_WINDOW)
@@ -148,15 +150,15 @@ def _curves_of(
                 continue
             for shift in random.integers(-_MAX_SHIFT_TICKS, _MAX_SHIFT_TICKS + 1, shifts):
                 curve = window_curve(t, part, _SEARCH_TICKS, int(shift))
-                if believe(curve, 1.0) is not None:
+                if offset_posterior(curve, 1.0) is not None:
                     yield curve, truth_ms / TICK_MS + int(shift)
 
 
 def judge(curves: Curves, temperature: float, null_log_odds: Floats) -> Judged:
     """The windows [n] at one temperature and each null [k]: confidence and reported [k, n], right [n]."""
-    beliefs = [believe(curve, temperature) for curve in curves.summed]
+    posteriors = [offset_posterior(curve, temperature) for curve in curves.summed]
     near, total, top, offset, edge = np.array(
-        [(b.near, b.total, b.top, b.offset_ticks, b.at_edge) for b in beliefs if b is not None], np.float64
+        [(b.near, b.total, b.top, b.offset_ticks, b.at_edge) for b in posteriors if b is not None], np.float64
     ).T
     none = np.exp(np.minimum(np.log(curves.summed.shape[1]) + null_log_odds[:, None] - top, 700.0))
     sure = near / (total + none)
@@ -182,14 +184,14 @@ def _losses(judged: Judged, hopeless: Flags) -> Floats:
     """Log loss [k] of confidences [k, n] and the price of wrong reports."""
     clipped = np.clip(judged.confidence, 1e-6, 1 - 1e-6)
     surprise = -np.where(judged.right, np.log(clipped), np.log(1 - clipped))
-    weight = np.where(hopeless, _HOPELESS_WEIGHT / max(hopeless.sum(), 1), 1 / (~hopeless).sum())
+    weight = np.where(hopeless, _UNMEASURABLE_WEIGHT / max(hopeless.sum(), 1), 1 / (~hopeless).sum())
     loss = surprise @ weight / weight.sum()
     wrong = (judged.reported & ~judged.right).sum(1) / np.maximum(judged.reported.sum(1), 1)
     return np.asarray(loss + _WRONG_PENALTY * np.maximum(wrong - _MAX_WRONG_OF_REPORTED, 0))
 
 
 def reliability(sure: npt.NDArray[np.floating[Any]], right: Flags) -> tuple[Bin, ...]:
-    """Confidences against outcomes, in bins that are narrow where belief is decided; empty bins are left out."""
+    """Confidences against outcomes, in bins that are narrow where the posterior is decided; empty bins are left out."""
     index = np.clip(np.searchsorted(BIN_EDGES, sure, side="right") - 1, 0, len(BIN_EDGES) - 2)
     table = []
     for k, (low, high) in enumerate(pairwise(BIN_EDGES)):

@@ -1,4 +1,4 @@
-"""Figures of measured windows: share within one frame with its interval, errors, and how far belief holds."""
+"""Figures of measured windows: share within one frame with its interval, errors, and the calibration of confidence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Figures:
     median_low_ms: float | None = None
     median_high_ms: float | None = None
     mae_frames: float | None = None
-    std_ratio: float | None = None  # std(answer) over std(truth): 0 where a meter always says the same
+    std_ratio: float | None = None  # std(answer) over std(truth): 0 where an estimator always says the same
     calibration_error: float | None = None  # expected, over ten bins of confidence
     calibration_error_low: float | None = None
     calibration_error_high: float | None = None

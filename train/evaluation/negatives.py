@@ -1,4 +1,4 @@
-"""Input that no offset can be right for: what a meter says of it shows how far its confidence can be trusted.
+"""Input that no offset can be right for: what an estimator says of it shows how far its confidence can be trusted.
 
 Each case is a `Track` like any other, made of embeddings that are already there wherever that is possible; its lips are
 cut to where its sound reaches, so that every window of it could be believed.
@@ -42,7 +42,7 @@ def still_embeddings(tracks: Sequence[Track], random: np.random.Generator) -> It
 
 
 def cases(tracks: Sequence[Track], towers: Towers, random: np.random.Generator) -> Iterator[tuple[str, Track]]:
-    """(kind, track) of everything hopeless that can be made of these clips."""
+    """(kind, track) of everything unmeasurable that can be made of these clips."""
     for t in mismatched(tracks, random):
         yield "another speaker's voice", t
     for t in tracks:

@@ -33,7 +33,7 @@ def save(evaluation: Evaluation, folder: Path) -> list[Path]:
 
 
 def accuracy(axes: Axes, evaluation: Evaluation) -> None:
-    """Share within one frame against window length, beside published figures and a meter that always says zero."""
+    """Share within one frame against window length, beside published figures and an estimator that always says zero."""
     for frames, colour in zip(SEARCHES_FRAMES, ("tab:blue", "tab:green"), strict=True):
         rows = [r for r in evaluation.rows if r.search_frames == frames and r.speech.windows]
         length_s = [r.window_s for r in rows]

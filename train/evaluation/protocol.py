@@ -1,4 +1,4 @@
-"""`avdrift-train evaluate SHARDS…`: how good a tower pair is, by one protocol.
+"""`avdrift-train evaluate SHARDS…`: how good a two-tower model is, by one protocol.
 
 Conventions: windows follow one another without overlap of what counts; each is sliced apart by its own uniform shift of
 up to the search range less 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the towers see the same
@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.bundles.calibration import Calibration
@@ -28,6 +27,7 @@ from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_
 from train.evaluation.negatives import cases
 from train.evaluation.tracks import Track, Window, own_offset, track, windows
 from train.models.encoders import Towers
+from train.progress import shown
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
 SEARCHES_FRAMES = (15, 25)
@@ -41,7 +41,7 @@ _MIN_SLICED_S = 8.0
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One window length at one search range; `zero` is a meter that always answers 0 ms, on the same windows."""
+    """One window length at one search range; `zero` is an estimator that always answers 0 ms, on the same windows."""
 
     window_s: float
     search_frames: int
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hopeless:
-    """Windows of one kind of hopeless input, and the share that would have been given a number."""
+    """Windows of one kind of unmeasurable input, and the share that would have been given a number."""
 
     kind: str
     window_s: float
@@ -107,7 +107,7 @@ def evaluate(
     kept = [clip for clip in clips if clip.name not in left_out]
     if not kept:
         raise InputFormatError("knows none of the clips", where=offsets_name or "clips", remedy="Give another file")
-    tracks = [track(clip, towers) for clip in tqdm(kept, desc="embed", unit="clip", disable=None)]
+    tracks = [track(clip, towers) for clip in shown(kept, "embed", len(kept), "clip")]
     own = {t.clip.name: own_offset(t, calibration) for t in tracks}
     truth_ms = {name: found_ms for name, (found_ms, _) in own.items()} if offsets_ms is None else offsets_ms
     measured = _measure_all(tracks, [truth_ms[t.clip.name] for t in tracks], calibration, seed)
@@ -127,7 +127,7 @@ def evaluate(
         calibration=calibration,
         rows=tuple(row(length_s, frames, found, seed) for (length_s, frames), found in measured.items()),
         corpora={name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
-        hopeless=tuple(_measure_hopeless(tracks, towers, calibration, seed)),
+        hopeless=tuple(hopeless_input(tracks, towers, calibration, seed)),
         reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
         slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
         errors_ms=tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
@@ -139,7 +139,7 @@ def _measure_all(
 ) -> dict[tuple[float, int], list[Window]]:
     kinds = [(length_s, frames) for frames in SEARCHES_FRAMES for length_s in LENGTHS_S]
     found: dict[tuple[float, int], list[Window]] = {}
-    for length_s, frames in tqdm(kinds, desc="measure", unit="length", disable=None):
+    for length_s, frames in shown(kinds, "measure", len(kinds), "length"):
         random = np.random.default_rng(seed)
         found[length_s, frames] = [
             w
@@ -158,10 +158,11 @@ def row(window_s: float, search_frames: int, measured: list[Window], seed: int) 
     return Row(window_s, search_frames, figures(speech, seed), figures(silent, seed), figures(zero, seed))
 
 
-def _measure_hopeless(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+    """What of each kind of hopeless input, at each length, would get a number."""
     found: dict[tuple[str, float], list[bool]] = {}
     search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
-    for kind, t in tqdm(cases(tracks, towers, np.random.default_rng(seed)), desc="hopeless", unit="case", disable=None):
+    for kind, t in cases(tracks, towers, np.random.default_rng(seed)):
         for length_s in _TRUST_LENGTHS_S:
             given = windows(t, 0.0, window_s=length_s, search_ms=search_ms, calibration=calibration,
                             random=np.random.default_rng(seed), max_shift_ms=0.0)  # fmt: skip

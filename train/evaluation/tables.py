@@ -50,7 +50,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found.append(("Windows without speech", ["search", "window s", *_BASIC_HEAD], silent))
     trust = [
         [
-            f"{r.window_s:g}", str(r.speech.windows), _share(r.speech.reported), _share(r.speech.right_of_reported),
+            f"{r.window_s:g}", str(r.speech.windows), share(r.speech.reported), share(r.speech.right_of_reported),
             _number(r.speech.rmse_of_reported_frames, 1), _number(r.speech.calibration_error, 3),
             _range(r.speech.calibration_error_low, r.speech.calibration_error_high), _number(r.speech.brier_score, 3),
         ]
@@ -59,18 +59,26 @@ def tables(evaluation: Evaluation) -> list[Table]:
     found.append(
         (
             f"Trust, search of ±{SEARCHES_FRAMES[-1]} frames",
-            ["window s", "windows", "with a number %", "of these right %", "their RMSE in frames",
-             "calibration error", "95 %", "Brier score"],
+            [
+                "window s",
+                "windows",
+                "with a number %",
+                "of these right %",
+                "their RMSE in frames",
+                "calibration error",
+                "95 %",
+                "Brier score",
+            ],
             trust,
         )
     )
-    hopeless = [[h.kind, f"{h.window_s:g}", str(h.windows), _share(h.numbered)] for h in evaluation.hopeless]
-    found.append(("Hopeless input", ["kind", "window s", "windows", "given a number %"], hopeless))
+    hopeless = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.hopeless]
+    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], hopeless))
     corpora = [[name, *_basic(f), _interval(f)] for name, f in evaluation.corpora.items() if f.windows]
     title = f"By corpus, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
     found.append((title, ["corpus", *_BASIC_HEAD, "95 %"], corpora))
     bins = [
-        [f"{b.low:g} to {b.high:g}", str(b.windows), _share(b.confidence), _share(b.right)]
+        [f"{b.low:g} to {b.high:g}", str(b.windows), share(b.confidence), share(b.right)]
         for b in evaluation.reliability
     ]
     found.append(("Confidence", ["from, to", "windows", "promised %", "right %"], bins))
@@ -82,23 +90,24 @@ _ACCURACY_HEAD = ["window s", *_BASIC_HEAD, "95 %", "always 0: %", "RMSE"]
 
 
 def _accuracy(row: Row) -> list[str]:
-    zero = [_share(row.zero.within_frame), _number(row.zero.rmse_frames, 1)]
+    zero = [share(row.zero.within_frame), _number(row.zero.rmse_frames, 1)]
     return [f"{row.window_s:g}", *_basic(row.speech), _interval(row.speech), *zero]
 
 
 def _basic(f: Figures) -> list[str]:
-    return [str(f.windows), _share(f.within_frame), _number(f.rmse_frames, 1), _number(f.median_error_ms, 0)]
+    return [str(f.windows), share(f.within_frame), _number(f.rmse_frames, 1), _number(f.median_error_ms, 0)]
 
 
 def _interval(f: Figures) -> str:
-    return f"{_share(f.low)} to {_share(f.high)}" if f.low is not None else "one speaker"
+    return f"{share(f.low)} to {share(f.high)}" if f.low is not None else "one speaker"
 
 
 def _range(low: float | None, high: float | None) -> str:
     return f"{low:.3f} to {high:.3f}" if low is not None and high is not None else "one speaker"
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """In percent."""
     return _number(None if value is None else 100 * value, 1)
 
 

@@ -1,4 +1,4 @@
-"""Offsets of prepared clips by a tower pair: evidence rows, each clip's own offset, and right or wrong per window."""
+"""Offsets of prepared clips by a two-tower model: evidence rows, each clip's own offset, right or wrong per window."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.curve import TICK_MS, estimate, evidence
 from device.sync.evidence_stream import Score
@@ -31,13 +31,13 @@ class Track:
     audio_first: int
     logit_scale: float
     score: Score | None = None
-    rival_ticks: int = RIVAL_TICKS
+    negative_reach_ticks: int = NEGATIVE_REACH_TICKS
     heard: Flags | None = None
 
     @property
     def reach_ticks(self) -> int:
         """How far before and after a stretch of lips its evidence takes others into account."""
-        return 0 if self.score else self.rival_ticks
+        return 0 if self.score else self.negative_reach_ticks
 
     def evidence(
         self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None, part: slice = slice(None)
@@ -45,7 +45,7 @@ class Track:
         """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's sound."""
         other = sound_of or self
         reach = self.reach_ticks
-        score = self.score or partial(evidence, logit_scale=self.logit_scale, rival_ticks=reach)
+        score = self.score or partial(evidence, logit_scale=self.logit_scale, negative_reach_ticks=reach)
         start, stop, _ = part.indices(len(self.lips))
         around = slice(max(start - reach, 0), min(stop + reach, len(self.lips)))
         # Only the sound that a candidate needs: a clip is longer than a window.
@@ -72,7 +72,7 @@ def track(clip: Clip, towers: Towers) -> Track:
     seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
     return Track(
         clip, towers.lips(crops), seen, lips_first + LIP_REACH, towers.audio(rows), audio_first + AUDIO_REACH,
-        towers.logit_scale, towers.score, towers.rival_ticks,
+        towers.logit_scale, towers.score, towers.negative_reach_ticks,
     )  # fmt: skip
 
 

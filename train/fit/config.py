@@ -1,4 +1,4 @@
-"""What decides a training run of the tower pair: one dataclass, whose ranges stand in `train.fit.options`."""
+"""What decides a training run of the two-tower model: one dataclass, whose ranges stand in `train.fit.options`."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class FitConfig:
     warmup_steps: int = _setting(200, "Batches until the rate is at its highest; less than all batches together.")
     dropout: float = _setting(0.15, "Share of both towers' features that is left out in each batch.")
     short_share: float = _setting(0.35, "Share of batches of short stretches, which word-long clips can fill.")
-    phone_steps: int = _setting(0, "Batches of the sound tower's first lesson: to name sounds of synthetic voices.")
-    phone_voices: int = _setting(200, "Talks that this lesson is made of, each by a voice of its own.")
-    shape_steps: int = _setting(400, "Batches of the lip tower's first lesson: to tell where lips are.")
+    phone_steps: int = _setting(0, "Batches that pretrain the audio encoder: to name sounds of synthetic voices.")
+    phone_voices: int = _setting(200, "Talks for that pretraining, each by a voice of its own.")
+    shape_steps: int = _setting(400, "Batches that pretrain the lip encoder: to find the shape of the lips.")
     shape_weight: float = _setting(1.0, "How much the shape of lips counts later on, beside matching.")
     speed_share: float = _setting(0.5, "Share of stretches that are played faster or slower.")
     log_tract: float = _setting(0.12, "Largest change of the length of vocal tracts, as a logarithm.")
     mask_share: float = _setting(0.5, "Share of stretches in which parts of the sound's spectrum are blanked.")
     erase_share: float = _setting(0.2, "Share of stretches in which a part of the picture is blanked.")
-    teacher_share: float = _setting(0.7, "How much the word of teachers counts, beside where the clips' sound belongs.")
+    teacher_share: float = _setting(0.7, "Weight of the distillation loss against the loss of the clips' own truth.")
     seed: int = _setting(1, "Of weights, batches and augmentation.")

@@ -37,11 +37,11 @@ def fit_direct(
     # The origin's form is shown recordings as they are: it does not even learn these by heart.
     augmentation = Augmentation() if correlates else None
     if correlates and not resumes(out):
-        lessons = FitConfig(
+        pretraining = FitConfig(
             learning_rate=config.learning_rate, shape_steps=config.shape_steps, phone_steps=config.phone_steps,
             phone_voices=config.phone_voices, seed=config.seed,
         )  # fmt: skip
-        begin(model.pair, config.start, make(clips, config, config.seed, augmentation), lessons, Augmentation())
+        begin(model.model, config.start, make(clips, config, config.seed, augmentation), pretraining, Augmentation())
 
     def figures(_: int) -> dict[str, float]:
         found = {f"train_{k}": v for k, v in judge(model, make(clips, config, 7, None)).items()}
@@ -50,7 +50,7 @@ def fit_direct(
         return found
 
     train(
-        model, lambda done: make(clips, config, config.seed + 10 * done, augmentation), out,
+        model, lambda epoch: make(clips, config, config.seed + 10 * epoch, augmentation), out,
         epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=figures,
     )  # fmt: skip
     return model

@@ -70,9 +70,7 @@ def correlation_batches(
     frames = config.stretches * _LONG_TICKS
     kinds = []
     for k, (ticks, n) in enumerate(sizes):
-        batches = Batches(
-            clips, lip_ticks=ticks, batch_size=frames // ticks, seed=seed + k, augmentation=augmentation
-        )
+        batches = Batches(clips, lip_ticks=ticks, batch_size=frames // ticks, seed=seed + k, augmentation=augmentation)
         kinds.append((iter(batches), n))
     while True:
         source, n = kinds[int(random.random() < 0.65)]

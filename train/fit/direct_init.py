@@ -1,4 +1,4 @@
-"""Where the direct network's branches begin: at random, after the tower pair's own first lessons, or as a bundle's."""
+"""Where the direct network's branches begin: at random, after the two-tower model's pretraining, or as a bundle's."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ import numpy as np
 from device.bundles.bundle import DEFAULT_BUNDLE
 from train.data.augment import Augmentation
 from train.fit.config import FitConfig
-from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.strategies import Workers
 from train.models.bundle_weights import take_weights
-from train.models.towers import TowerPair
+from train.models.towers import TwoTowerModel
 
 _EXAMPLES = 8  # batches that normalisation takes its statistics from
 
 
 def begin(
-    pair: TowerPair, start: str, batches: Iterator[Any], lessons: FitConfig, augmentation: Augmentation
+    model: TwoTowerModel, start: str, batches: Iterator[Any], pretraining: FitConfig, augmentation: Augmentation
 ) -> None:
     """Give a fresh pair what it starts from: one of STARTS.
 
-    `lessons`: lip shapes from the pictures of `batches`, then phonemes from synthetic voices, as long as `lessons`
-    says. `bundle`: the built-in tower pair; its training has seen the training clips already.
+    `pretraining`: lip shapes from the pictures of `batches`, then phonemes from synthetic voices, as long as
+    `pretraining` says. `bundle`: the built-in two-tower model; its training has seen the training clips already.
     """
-    if start == "lessons":
-        learn_phones(pair, lessons, augmentation, Workers())
-        learn_shapes(pair, ([batch] for batch in batches), lessons, Workers())
+    if start == "pretraining":
+        pretrain_phonemes(model, pretraining, augmentation, Workers())
+        pretrain_shapes(model, ([batch] for batch in batches), pretraining, Workers())
     if start == "bundle":
         first = [next(batches) for _ in range(_EXAMPLES)]
         longest = max(x["crops"].shape[1] for x, _ in first)
         alike = [x for x, _ in first if x["crops"].shape[1] == longest]
         crops, rows = (np.concatenate([x[key] for x in alike]) for key in ("crops", "rows"))
-        take_weights(pair, DEFAULT_BUNDLE, crops, rows)
+        take_weights(model, DEFAULT_BUNDLE, crops, rows)

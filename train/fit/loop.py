@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from queue import Full, Queue
@@ -13,12 +14,13 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from device.features.contract import FRONT_END
 from train.data.shards import Clip
+from train.files import write_whole
 from train.fit.strategies import Workers
 from train.models.run_files import CHECKPOINT, STATE
+from train.progress import shown
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -85,13 +87,14 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
 
 def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
-    judge: Callable[[int], Mapping[str, float]], lessons: Callable[[Iterator[Any]], None] | None = None,
+    judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
     workers: Workers | None = None,
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
 
-    batches: endless batches for a run that starts at the given epoch. judge: figures for the log after the epoch of
-    that number. lessons: what comes before, from the same batches, in groups of one for each replica.
+    batches: endless batches for the epoch of that number; 0 is for `pretraining`, which comes before the first epoch
+    and gets them in groups of one for each replica. judge: figures for the log after the epoch of that number. Each
+    epoch has batches and random numbers of its own, so a run that was interrupted ends as it would have without.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
@@ -100,31 +103,59 @@ def train(
     done = 0
     if resumed := resumes(out):
         model.load_weights(checkpoint)
-        done = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
-    source, stop = prefetch(workers.grouped(batches(done)))
+        done = _epochs_done(int(model.optimizer.iterations), state, steps_per_epoch)
+    if pretraining and not resumed:
+        reseed(model, 0)
+        with prefetched(workers.grouped(batches(0))) as source:
+            pretraining(source)
+    step = workers.step(model)
+    for epoch in range(done + 1, epochs + 1):
+        began = time.monotonic()
+        reseed(model, epoch)
+        with prefetched(workers.grouped(batches(epoch))) as source:
+            steps = shown(
+                range(steps_per_epoch), f"batches, epoch {epoch} of {epochs}", epochs * steps_per_epoch, "batch",
+                before=(epoch - 1) * steps_per_epoch, quiet=not workers.is_chief,
+            )  # fmt: skip
+            losses = [step(next(source))["loss"] for _ in steps]
+        figures = {
+            "epoch": epoch,
+            "loss": round(float(np.mean(losses)), 4),
+            "rate": float(keras.ops.convert_to_numpy(model.optimizer.learning_rate)),
+            "seconds": round(time.monotonic() - began),
+            **{key: round(value, 4) for key, value in judge(epoch).items()},
+        }
+        print(json.dumps(figures), flush=True)
+        partial = out / f"next{workers.index}.weights.h5"
+        model.save_weights(partial)  # by all workers: what replicas share is read by all or by none
+        if not workers.is_chief:
+            partial.unlink()
+            continue
+        with (out / "log.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(figures) + "\n")
+        partial.replace(checkpoint)
+        write_whole(state, {"epochs": epoch})
+
+
+def _epochs_done(steps: int, state: Path, steps_per_epoch: int) -> int:
+    """Of a checkpoint that has seen so many steps; who is killed may have left a state that is one epoch behind."""
+    told = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
+    return told + (steps == (told + 1) * steps_per_epoch)
+
+
+def reseed(model: keras.Model, epoch: int) -> None:
+    """Have dropout begin each epoch at a place of its own, whatever came before."""
+    weights = {id(weight) for weight in model.weights}
+    states = [each for each in model.non_trainable_variables if id(each) not in weights and len(each.shape) == 1]
+    for number, each in enumerate(states):
+        each.assign(np.array([number, epoch], np.uint32))
+
+
+@contextmanager
+def prefetched(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
+    """As `prefetch`, and ended with the block."""
+    source, stop = prefetch(batches)
     try:
-        if lessons and not resumed:
-            lessons(source)
-        step = workers.step(model)
-        for epoch in range(done + 1, epochs + 1):
-            began = time.monotonic()
-            bar = tqdm(range(steps_per_epoch), desc=f"epoch {epoch}/{epochs}", disable=workers.quiet)
-            losses = [step(next(source))["loss"] for _ in bar]
-            figures = {
-                "epoch": epoch,
-                "loss": round(float(np.mean(losses)), 4),
-                "seconds": round(time.monotonic() - began),
-                **{key: round(value, 4) for key, value in judge(epoch).items()},
-            }
-            print(json.dumps(figures), flush=True)
-            partial = out / f"next{workers.index}.weights.h5"
-            model.save_weights(partial)  # by all workers: what replicas share is read by all or by none
-            if not workers.is_chief:
-                partial.unlink()
-                continue
-            with (out / "log.jsonl").open("a", encoding="utf-8") as log:
-                log.write(json.dumps(figures) + "\n")
-            partial.replace(checkpoint)
-            state.write_text(json.dumps({"epochs": epoch}), encoding="utf-8")
+        yield source
     finally:
         stop.set()

@@ -8,32 +8,32 @@ from typing import Any
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from train.data.augment import Augmentation
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, prefetch
 from train.fit.phonemes import CLASSES, phone_batches, talks
 from train.fit.strategies import Workers
-from train.models.towers import PhoneReader, ShapeReader, TowerPair
+from train.models.towers import PhoneReader, ShapeReader, TwoTowerModel
+from train.progress import shown
 
 _PHONE_TICKS = 200
 _LAST = 50  # steps whose mean is told
 
 
-def learn_shapes(pair: TowerPair, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
+def pretrain_shapes(model: TwoTowerModel, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
     """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
-    reader = ShapeReader(pair)
+    reader = ShapeReader(model)
     batches = ([(x["crops"], y["lip_points"]) for x, y in group] for group in source)
-    pair.lips.windows.trainable = False  # has no part in it
+    model.lips.windows.trainable = False  # has no part in it
     errors = _learn(reader, batches, config.shape_steps, "loss", "shapes", config, workers)
-    pair.lips.windows.trainable = True
-    _tell("shape_steps", "shape_error", errors)
+    model.lips.windows.trainable = True
+    _log_mean("shape_steps", "shape_error", errors)
 
 
-def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
+def pretrain_phonemes(model: TwoTowerModel, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
     """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
-    reader = PhoneReader(pair.audio, CLASSES)
+    reader = PhoneReader(model.audio, CLASSES)
     spoken = talks(config.phone_voices, config.seed)
     seed = config.seed + SEEDS_APART * workers.index
     batches = phone_batches(spoken, ticks=_PHONE_TICKS, batch_size=24, seed=seed, augmentation=augmentation)
@@ -43,7 +43,7 @@ def learn_phones(pair: TowerPair, config: FitConfig, augmentation: Augmentation,
         reader, source, config.phone_steps, "accuracy", "phones", config, workers, loss=loss, metrics=["accuracy"]
     )
     stop.set()
-    _tell("phone_steps", "phone_accuracy", right)
+    _log_mean("phone_steps", "phone_accuracy", right)
 
 
 def _learn(
@@ -55,8 +55,8 @@ def _learn(
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
     reader.compile(optimizer=optimizer, **compiled)
     step = workers.step(reader)
-    return [step(next(source))[figure] for _ in tqdm(range(steps), desc=desc, disable=workers.quiet)]
+    return [step(next(source))[figure] for _ in shown(range(steps), desc, steps, "batch", quiet=not workers.is_chief)]
 
 
-def _tell(steps: str, figure: str, values: list[float]) -> None:
+def _log_mean(steps: str, figure: str, values: list[float]) -> None:
     print(json.dumps({steps: len(values), figure: round(float(np.mean(values[-_LAST:])), 4)}), flush=True)

@@ -30,15 +30,15 @@ def seconds_a_batch(steps: int = _STEPS) -> float:
 
     from train.fit.config import FitConfig
     from train.fit.strategies import Workers
-    from train.models.towers import LONG_TICKS, build_pair
+    from train.models.towers import LONG_TICKS, build_model
 
     config = FitConfig()
-    pair = build_pair(config.dropout, config.shape_weight)
-    pair.compile(optimizer=keras.optimizers.AdamW(config.learning_rate, clipnorm=1.0))
+    model = build_model(config.dropout, config.shape_weight)
+    model.compile(optimizer=keras.optimizers.AdamW(config.learning_rate, clipnorm=1.0))
     batches = Batches([_noise(LONG_TICKS)], lip_ticks=LONG_TICKS, batch_size=config.frames_per_batch // LONG_TICKS,
                       seed=config.seed, augmentation=None)  # fmt: skip
     batch = next(iter(batches))
-    step = Workers().step(pair)
+    step = Workers().step(model)
     step([batch])  # builds the graph
     began = time.perf_counter()
     for _ in range(steps):
@@ -60,12 +60,12 @@ def _noise(lip_ticks: int) -> Clip:
 
 
 def main() -> int:
-    if len(sys.argv) > 1:  # the child
-        print(json.dumps(seconds_a_batch()))
+    if len(sys.argv) > 1:  # a child: so many batches
+        print(json.dumps(seconds_a_batch(int(sys.argv[1]))))
         return 0
     found = {}
     for switch, name in (("0", "without_s"), ("1", "with_s")):
-        command, around = [sys.executable, "-m", __spec__.name, "child"], os.environ | {_SWITCH: switch}
+        command, around = [sys.executable, "-m", __spec__.name, str(_STEPS)], os.environ | {_SWITCH: switch}
         done = subprocess.run(command, env=around, stdout=subprocess.PIPE, text=True, check=True)
         found[name] = float(json.loads(done.stdout.splitlines()[-1]))
     print(json.dumps(found | {"times_faster": found["without_s"] / found["with_s"]}, indent=1))

@@ -39,11 +39,6 @@ class Workers:
         return self.index == 0
 
     @property
-    def quiet(self) -> bool | None:
-        """For tqdm's `disable`: whether no progress is to be shown; None: where it is no terminal."""
-        return None if self.is_chief else True
-
-    @property
     def replicas(self) -> int:
         """Of all workers together."""
         return int(self.strategy.num_replicas_in_sync) if self.strategy else 1

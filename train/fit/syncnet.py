@@ -81,7 +81,7 @@ def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: Sy
     judged = {"train_hits": made(clips, 7, None)} | ({"valid_hits": made(validation, 7, None)} if validation else {})
     kept = {name: [next(source) for _ in range(_JUDGED_BATCHES)] for name, source in judged.items()}
     train(
-        model, lambda done: made(clips, config.seed + done, _AUGMENTATION), out,
+        model, lambda epoch: made(clips, config.seed + epoch, _AUGMENTATION), out,
         epochs=config.epochs, steps_per_epoch=config.steps_per_epoch,
         judge=lambda _: {name: hits(model, batches) for name, batches in kept.items()},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""`avdrift-train fit SHARDS… --out RUN`: train the tower pair, with checkpoints that a later call resumes.
+"""`avdrift-train fit SHARDS… --out RUN`: train the two-tower model, with checkpoints that a later call resumes.
 
 Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
 can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.
@@ -18,17 +18,26 @@ from train.data.augment import Augmentation
 from train.data.batches import Batches
 from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
+from train.evaluation.worst import watched
+from train.files import write_whole
 from train.fit.config import FitConfig
 from train.fit.loop import SEEDS_APART, describe_run, train
-from train.fit.pretraining import learn_phones, learn_shapes
+from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
+from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
-from train.models.load import load_pair
-from train.models.towers import LONG_TICKS, SHORT_TICKS, TowerPair, build_pair, keras_towers
+from train.models.load import load_model
+from train.models.run_files import WATCHED
+from train.models.towers import LONG_TICKS, SHORT_TICKS, TwoTowerModel, build_model, keras_towers
 
 
-def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0) -> dict[str, float]:
-    """Accuracy by window length, each clip against its own offset over its whole length."""
+def validate(
+    towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, seed: int = 0, out: Path | None = None
+) -> dict[str, float]:
+    """Accuracy by window length, each clip against its own offset over its whole length.
+
+    out: a file for what people look at meanwhile, see `evaluation.worst`.
+    """
     calibration = Calibration(logit_scale=towers.logit_scale)
     tracks = [track(clip, towers) for clip in clips]
     truths = [own_offset(t, calibration)[0] for t in tracks]
@@ -42,17 +51,20 @@ def validate(towers: Towers, clips: list[Clip], *, search_ms: float = 600.0, see
                                   random=random, max_shift_ms=min(300.0, search_ms / 2))
         ]  # fmt: skip
         result[f"{window_s:g}s"] = accuracy(measured)
+    if out is not None:
+        write_whole(out, watched(tracks, truths, calibration))
     return result
 
 
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
-    teachers: Sequence[Path] = (),
-) -> TowerPair:  # fmt: skip
+    teachers: Sequence[Path] = (), start: Path | None = None,
+) -> TwoTowerModel:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
-    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average.
-    Raises ModelMissingError, ModelCorruptError for a teacher.
+    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average; with
+    `start`, a bundle, as that, which is then its teacher, and only its last layers are trained. Not both.
+    Raises ModelError for a teacher or a bundle.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
@@ -61,16 +73,19 @@ def fit(
         names = {"teachers": [run.name for run in teachers]} if teachers else {}
         describe_run(out, clips, config, replicas=workers.replicas, **names)
     with workers.scope():
-        return _fit(clips, validation, out, config, workers, teachers)
+        return _fit(clips, validation, out, config, workers, teachers, start)
 
 
 def _fit(
-    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers, teachers: Sequence[Path]
-) -> TowerPair:
+    clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers,
+    teachers: Sequence[Path], start: Path | None,
+) -> TwoTowerModel:  # fmt: skip
     keras.utils.set_random_seed(config.seed)
-    pair = build_pair(config.dropout, config.shape_weight)
+    model = build_model(config.dropout, config.shape_weight)
     if teachers:
-        pair.learn_from([load_pair(run) for run in teachers], config.teacher_share)
+        model.learn_from([load_model(run) for run in teachers], config.teacher_share)
+    if start:
+        begin_as(model, start, clips, config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -79,36 +94,36 @@ def _fit(
         warmup_target=config.learning_rate,
         warmup_steps=config.warmup_steps,
     )
-    pair.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
     augmentation = Augmentation(
         speed_share=config.speed_share, log_tract=config.log_tract,
         mask_share=config.mask_share, erase_share=config.erase_share,
     )  # fmt: skip
 
-    def mixed(done: int) -> Iterator[Any]:
+    def mixed(epoch: int) -> Iterator[Any]:
         kinds = [
             iter(Batches(clips, lip_ticks=ticks, batch_size=config.frames_per_batch // ticks,
-                         seed=config.seed + done * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
+                         seed=config.seed + epoch * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
-        choose = np.random.default_rng(config.seed + done)  # the same for all workers: they go in step
+        choose = np.random.default_rng(config.seed + epoch)  # the same for all workers: they go in step
         while True:
             kind = kinds[int(choose.random() >= config.short_share)]
             for _ in range(workers.local_replicas):  # which go in step as well
                 yield next(kind)
 
-    def lessons(source: Iterator[Any]) -> None:
+    def pretraining(source: Iterator[Any]) -> None:
         if config.phone_steps:
-            learn_phones(pair, config, augmentation, workers)
+            pretrain_phonemes(model, config, augmentation, workers)
         if config.shape_steps:
-            learn_shapes(pair, source, config, workers)
+            pretrain_shapes(model, source, config, workers)
 
     def judge(epoch: int) -> dict[str, float]:
         wanted = validation and (epoch % 2 == 0 or epoch == config.epochs)
-        return validate(keras_towers(pair), validation) if wanted else {}
+        return validate(keras_towers(model), validation, out=out / WATCHED) if wanted else {}
 
     train(
-        pair, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
-        lessons=lessons, workers=workers,
+        model, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        pretraining=pretraining, workers=workers,
     )  # fmt: skip
-    return pair
+    return model

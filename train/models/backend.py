@@ -22,3 +22,13 @@ def require_tensorflow(where: str) -> None:
     if (backend := keras.backend.backend()) != "tensorflow":
         remedy = "Set KERAS_BACKEND=tensorflow, or unset it"
         raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)
+
+
+def make_deterministic() -> None:
+    """The same input gives the same result to the last bit from now on; before anything has run."""
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()

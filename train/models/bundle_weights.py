@@ -20,7 +20,7 @@ from device.bundles.bundle import load_bundle
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
-from train.models.towers import TowerPair
+from train.models.towers import TwoTowerModel
 
 Floats = npt.NDArray[np.float32]
 Weights = tuple[Floats, Floats]  # kernel as stored, [out, …], and bias
@@ -58,7 +58,7 @@ def _real(model: Any, tensor: Any) -> Floats:
     return np.asarray(real * scale.reshape(-1, *[1] * (real.ndim - 1)), np.float32)
 
 
-def take_weights(pair: TowerPair, bundle: Path, crops: Floats, rows: Floats) -> None:
+def take_weights(model: TwoTowerModel, bundle: Path, crops: Floats, rows: Floats) -> None:
     """Make a pair answer as a bundle's towers do. Raises ModelError.
 
     crops [batch, ticks, 64, 64] and rows [batch, ticks, bands], normalised as in training: the statistics of batch
@@ -66,18 +66,18 @@ def take_weights(pair: TowerPair, bundle: Path, crops: Floats, rows: Floats) -> 
     """
     load_bundle(bundle)  # it is whole, and towers of this front end
     lips, audio = (stored_weights((bundle / name).read_bytes()) for name in (LIPS, AUDIO))
-    seen = _unfold(pair.lips.frames, lips, _stacks(pair, crops))
-    _unfold(pair.lips.windows, lips, np.reshape(seen, (len(crops), -1, seen.shape[-1])))
-    heard = _unfold(pair.audio.spectrum, audio, rows[..., None])
-    _unfold(pair.audio.windows, audio, np.reshape(heard, (len(rows), heard.shape[1], -1)))
+    seen = _unfold(model.lips.frames, lips, _stacks(model, crops))
+    _unfold(model.lips.windows, lips, np.reshape(seen, (len(crops), -1, seen.shape[-1])))
+    heard = _unfold(model.audio.spectrum, audio, rows[..., None])
+    _unfold(model.audio.windows, audio, np.reshape(heard, (len(rows), heard.shape[1], -1)))
     if lips or audio:
         what = f"{len(lips)} and {len(audio)} layers more than these towers have"
         raise ModelContractError(what, where=str(bundle), remedy="Give a bundle of this version's towers")
 
 
-def _stacks(pair: TowerPair, crops: Floats) -> Floats:
+def _stacks(model: TwoTowerModel, crops: Floats) -> Floats:
     """What the lip tower's first half is given: each tick with its neighbours."""
-    frames = pair.lips.frames.input_shape[-1]
+    frames = model.lips.frames.input_shape[-1]
     windows = np.lib.stride_tricks.sliding_window_view(crops, frames, axis=1)
     return np.ascontiguousarray(windows.reshape(-1, FRONT_END.crop_px, FRONT_END.crop_px, frames))
 

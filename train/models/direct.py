@@ -20,9 +20,9 @@ from keras import layers, ops
 
 from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.direct import GROUPS
-from train.models.towers import AudioTower, LipTower, TowerPair, build_pair, matching_loss, shape_loss
+from train.models.towers import AudioEncoder, LipEncoder, TwoTowerModel, build_model, matching_loss, shape_loss
 
-STARTS = ("scratch", "lessons", "bundle")  # what its branches begin as: train/fit/direct_init.py
+STARTS = ("scratch", "pretraining", "bundle")  # what its branches begin as: train/fit/direct_init.py
 
 # A clip's own offset is known to a tick or two. Wider targets teach doubt that no length of window can overcome.
 _TARGET_SIGMA_TICKS = 1.5
@@ -107,21 +107,21 @@ def lag_products(lips: Any, audio: Any, lags: int) -> Any:
 class CorrelationNet(keras.Model):
     """Features of both branches, products at all lags, evidence, and the loss over offset bins and `none`.
 
-    The branches are built as a tower pair's towers are, so that what teaches those first can teach these.
+    The branches are built as a two-tower model's towers are, so that what teaches those first can teach these.
     """
 
-    def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
+    def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.pair, self.head = pair, evidence_head()
+        self.model, self.head = model, evidence_head()
         self.none_logit = self.add_weight(shape=(), initializer="zeros", name="none_logit")
 
     @property
-    def lips(self) -> LipTower:
-        return self.pair.lips
+    def lips(self) -> LipEncoder:
+        return self.model.lips
 
     @property
-    def audio(self) -> AudioTower:
-        return self.pair.audio
+    def audio(self) -> AudioEncoder:
+        return self.model.audio
 
     def build(self, input_shape: Any) -> None:
         """The layers are built by the first call."""
@@ -139,11 +139,11 @@ class CorrelationNet(keras.Model):
         lags = ops.shape(audio)[1] - AUDIO_TICKS_PER_LIP_TICK * (ops.shape(lips)[1] - 1)
         evidence = ops.squeeze(self.head(lag_products(lips, audio, lags), training=training), -1)
         unit_lips, unit_audio = ops.normalize(lips, axis=-1), ops.normalize(audio, axis=-1)
-        scale = ops.exp(ops.minimum(self.pair.log_scale, 4.0))
+        scale = ops.exp(ops.minimum(self.model.log_scale, 4.0))
         return {
             "evidence": evidence - ops.logsumexp(evidence, -1, keepdims=True) + ops.log(ops.cast(lags, evidence.dtype)),
             "logits": scale * ops.matmul(unit_lips, ops.transpose(unit_audio, (0, 2, 1))),
-            "lip_points": self.pair.shape_head(encoded), "none": self.none_logit * ops.ones_like(foreign),
+            "lip_points": self.model.shape_head(encoded), "none": self.none_logit * ops.ones_like(foreign),
         }  # fmt: skip
 
     def compute_loss(
@@ -154,7 +154,7 @@ class CorrelationNet(keras.Model):
         matching = matching_loss(
             y_pred["logits"], y["first_match"], y["lip_weight"] * native[:, None], y["audio_valid"]
         )
-        return bins + 0.5 * matching + self.pair.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
+        return bins + 0.5 * matching + self.model.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
 
 
 def bin_loss(evidence: Any, none: Any, lag: Any, foreign: Any, lip_weight: Any) -> Any:
@@ -182,6 +182,7 @@ def cross_entropy(target: Any, logits: Any) -> Any:
     """Of each row [batch] of [batch, bins]."""
     return -ops.sum(target * (logits - ops.logsumexp(logits, -1, keepdims=True)), -1)
 
+
 @dataclass(frozen=True, slots=True)
 class DirectConfig:
     """Everything that decides a training run; written beside its checkpoints.
@@ -189,7 +190,7 @@ class DirectConfig:
     The form `linear` is the origin's, with its remedies: `picture` (mouth in place of the whole face), `differences`,
     `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
     is the same with a softmax over the offsets in place of its linear neuron. Of `correlation`, `start` is where the
-    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the lessons.
+    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
     """
 
     model: str = field(default="direct", init=False)
@@ -217,7 +218,7 @@ class DirectConfig:
 
 def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
     """A direct network with its weights made."""
-    net, ticks, steps = CorrelationNet(build_pair(config.dropout, config.shape_weight)), 8, 48
+    net, ticks, steps = CorrelationNet(build_model(config.dropout, config.shape_weight)), 8, 48
     if config.form != "correlation":
         net = ConcatNet(
             differences=config.differences, conv_layers=config.conv_layers, dense_layers=config.dense_layers,

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.bundles.bundle import Bundle
-from device.bundles.calibration import RIVAL_TICKS
+from device.bundles.calibration import NEGATIVE_REACH_TICKS
 from device.litert import Model
 from device.sync.direct import score_of
 from device.sync.evidence_stream import Score
@@ -30,20 +30,20 @@ Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows
 class Towers:
     """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
 
-    `score`: what makes evidence of their answers in place of the cosine, for the direct network; without rivals.
+    `score`: what makes evidence of their answers instead of the cosine, for the direct network, without negatives.
     """
 
     lips: Encode
     audio: Encode
     logit_scale: float
     score: Score | None = None
-    rival_ticks: int = RIVAL_TICKS
+    negative_reach_ticks: int = NEGATIVE_REACH_TICKS
 
 
 def bundle_towers(bundle: Bundle) -> Towers:
     """A bundle's models as encoders of whole clips."""
     towers = model_towers(bundle.lips, bundle.audio, bundle.calibration.logit_scale)
-    return replace(towers, score=score_of(bundle), rival_ticks=bundle.calibration.rival_ticks)
+    return replace(towers, score=score_of(bundle), negative_reach_ticks=bundle.calibration.negative_reach_ticks)
 
 
 def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:

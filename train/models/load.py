@@ -25,7 +25,7 @@ from train.models.run_files import CHECKPOINT, run_config, run_kind
 
 if TYPE_CHECKING:
     from train.models.direct import CorrelationNet
-    from train.models.towers import TowerPair
+    from train.models.towers import TwoTowerModel
 
 Network = TypeVar("Network", bound=Any)
 
@@ -40,20 +40,20 @@ def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
     """A training run's towers, the default calibration at their own scale, and its name. Raises ModelError."""
     if run_kind(run) == DIRECT.name:
         return direct_towers(load_direct(run)), Calibration(logit_scale=1.0, temperature=1.0), run.name
-    pair = load_pair(run)
+    model = load_model(run)
     from train.models.towers import keras_towers
 
-    towers = keras_towers(pair)
+    towers = keras_towers(model)
     return towers, Calibration(logit_scale=towers.logit_scale), run.name
 
 
-def load_pair(run: Path) -> TowerPair:
+def load_model(run: Path) -> TwoTowerModel:
     """The Keras pair of a training run. Raises ModelMissingError, ModelCorruptError."""
 
-    def build() -> TowerPair:
-        from train.models.towers import build_pair
+    def build() -> TwoTowerModel:
+        from train.models.towers import build_model
 
-        return build_pair()
+        return build_model()
 
     return load_weights(run, build)
 

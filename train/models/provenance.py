@@ -101,12 +101,17 @@ def _folder_hashes(folder: Path) -> dict[str, Any]:
 
 
 def summary(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    """For a manifest: without the names of clips."""
-    data = provenance.get("data")
-    if not isinstance(data, dict):
-        return dict(provenance)
-    shards = [{key: value for key, value in folder.items() if key != "files"} for folder in data["shards"]]
-    return dict(provenance) | {"data": data | {"shards": shards}}
+    """For a manifest: without the names of clips, and without times, so that the same data make the same bundle."""
+    found = _without(provenance, "sessions")
+    if isinstance(teachers := found.get("teachers"), list):
+        found["teachers"] = [_without(teacher, "sessions") for teacher in teachers]
+    if isinstance(data := found.get("data"), dict):
+        found["data"] = data | {"shards": [_without(folder, "files") for folder in data["shards"]]}
+    return found
+
+
+def _without(table: Mapping[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if name != key}
 
 
 def _read(path: Path) -> dict[str, Any]:

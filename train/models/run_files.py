@@ -9,6 +9,7 @@ from typing import Any
 from device.bundles.model_kinds import TOWERS
 from device.errors import ModelCorruptError
 
+WATCHED = "watched.json"  # beside the log: how far confidence holds, and the worst windows
 # Where it comes from, what it has learnt, and how far it has come.
 PROVENANCE, CHECKPOINT, STATE = "provenance.json", "last.weights.h5", "state.json"
 
@@ -20,7 +21,7 @@ def run_config(run: Path) -> dict[str, Any]:
 
 
 def run_kind(run: Path) -> str:
-    """Of the model that a run trains; a run of which nothing is known is taken for a tower pair's."""
+    """Of the model that a run trains; a run of which nothing is known is taken for a two-tower model's."""
     try:
         return str(run_config(run).get("model", TOWERS.name))
     except (OSError, ValueError, TypeError) as error:

@@ -168,7 +168,7 @@ def contrastive_loss(distance: Any, false: Any, weight: Any, margin: float) -> A
 def multiway_loss(logits: Any, weight: Any) -> Any:
     """Cross-entropy of which sound belongs to these lips, and the reverse, over all times of a stretch.
 
-    logits [batch, n, n]; weight [batch, n]. Targets are softened by 0.6 frame, as those of the tower pair are.
+    logits [batch, n, n]; weight [batch, n]. Targets are softened by 0.6 frame, as those of the two-tower model are.
     """
     n = ops.shape(logits)[1]
     apart = ops.cast(ops.arange(n)[:, None] - ops.arange(n)[None], logits.dtype)

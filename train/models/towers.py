@@ -1,4 +1,4 @@
-"""The tower pair: one network makes an embedding of each lip window, another of each audio window.
+"""The two-tower model: one network makes an embedding of each lip window, another of each audio window.
 
 Both are convolutional over time, so overlapping windows share all encodings of single frames. Only layers that fold
 into int8 (convolution, batch normalisation, ReLU) are inside; L2 normalisation and correlation are outside.
@@ -37,7 +37,7 @@ def _conv(
     ]
 
 
-class LipTower(keras.Model):
+class LipEncoder(keras.Model):
     """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -81,7 +81,7 @@ class LipTower(keras.Model):
         return ops.reshape(encoded, (-1, count, _ENCODING_SIZE))
 
 
-class AudioTower(keras.Model):
+class AudioEncoder(keras.Model):
     """[batch, ticks, bands] level-corrected log-mel rows to [batch, ticks - 32, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
@@ -108,7 +108,7 @@ class AudioTower(keras.Model):
         return self.windows(flat, training=training)
 
 
-class TowerPair(keras.Model):
+class TwoTowerModel(keras.Model):
     """Both towers, the scale of their cosine, and a head that only training has: it reads lip shapes off the frames.
 
     Outputs: `logits`, the matrix of one clip's lips and sound, and `lip_points`, what the lips' shape seems to be.
@@ -116,10 +116,10 @@ class TowerPair(keras.Model):
 
     def __init__(self, *, dropout: float = 0.0, shape_weight: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._told: Callable[[dict[str, Any]], Any] | None = None
+        self._teacher_logits: Callable[[dict[str, Any]], Any] | None = None
         self._teacher_share = 0.0
-        self.lips = LipTower(dropout=dropout, name="lips")
-        self.audio = AudioTower(dropout=dropout, name="audio")
+        self.lips = LipEncoder(dropout=dropout, name="lips")
+        self.audio = AudioEncoder(dropout=dropout, name="audio")
         self.shape_head = layers.Dense(4 * LIP_POINTS, name="shape_head")
         self.shape_weight = shape_weight
         self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
@@ -127,12 +127,14 @@ class TowerPair(keras.Model):
     def build(self, input_shape: Any) -> None:
         """The layers are built by the first call."""
 
-    def learn_from(self, teachers: Sequence[TowerPair], share: float) -> None:
+    def learn_from(self, teachers: Sequence[TwoTowerModel], share: float) -> None:
         """Begin as the first of some trained pairs; `share` of the matching loss then asks for their mean logits."""
         self.set_weights(teachers[0].get_weights())
         self._teacher_share = share
         # A function, because Keras would count an attribute's models as parts of this one.
-        self._told = lambda x: sum(teacher(x, training=False)["logits"] for teacher in teachers) / len(teachers)
+        self._teacher_logits = lambda x: (
+            sum(teacher(x, training=False)["logits"] for teacher in teachers) / len(teachers)
+        )
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Logits [batch, lip windows, audio windows]; lip points [batch, ticks - 2, 160], see `data.lip_targets`."""
@@ -149,18 +151,20 @@ class TowerPair(keras.Model):
         """Which audio window belongs to this lip window, and the reverse, over all times of a clip; and lip shapes."""
         logits, lip_weight, audio_valid = y_pred["logits"], y["lip_weight"], y["audio_valid"]
         matching = matching_loss(logits, y["first_match"], lip_weight, audio_valid)
-        if self._told is not None:
-            told = teaching_loss(logits, ops.stop_gradient(self._told(x)), lip_weight, audio_valid)
-            matching = (1 - self._teacher_share) * matching + self._teacher_share * told
+        if self._teacher_logits is not None:
+            teacher_logits = distillation_loss(
+                logits, ops.stop_gradient(self._teacher_logits(x)), lip_weight, audio_valid
+            )
+            matching = (1 - self._teacher_share) * matching + self._teacher_share * teacher_logits
         return matching + self.shape_weight * shape_loss(y_pred["lip_points"], y["lip_points"])
 
 
 class ShapeReader(keras.Model):
     """The part of a pair that reads lip shapes off pictures, for a pre-training that needs no sound."""
 
-    def __init__(self, pair: TowerPair, **kwargs: Any) -> None:
+    def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.lips, self.head = pair.lips, pair.shape_head
+        self.lips, self.head = model.lips, model.shape_head
 
     def build(self, input_shape: Any) -> None:
         """The pair is built already."""
@@ -177,7 +181,7 @@ class ShapeReader(keras.Model):
 class PhoneReader(keras.Model):
     """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
 
-    def __init__(self, tower: AudioTower, classes: int, **kwargs: Any) -> None:
+    def __init__(self, tower: AudioEncoder, classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.tower = tower
         self.head = layers.Dense(classes, name="phone_head")
@@ -219,15 +223,15 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
     return to_audio + to_lips
 
 
-def teaching_loss(logits: Any, told: Any, lip_weight: Any, audio_valid: Any) -> Any:
-    """Cross-entropy of a teacher's belief in both directions; arguments as of `matching_loss`, `told` its logits.
+def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_valid: Any) -> Any:
+    """Cross-entropy of a teacher's posterior in both directions; arguments as of `matching_loss`.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at a temperature of 1.
     """
     silent, absent = _silent_and_absent(lip_weight, audio_valid, logits.dtype)
     found = []
     for axis, left_out in ((2, absent), (1, silent)):
-        target = ops.softmax(told + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
+        target = ops.softmax(teacher_logits + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
         found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, least_mass=0.5))
     return found[0] + found[1]
 
@@ -245,17 +249,18 @@ def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0)
     weight = ops.cast(mass > least_mass, logits.dtype)
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
 
-def build_pair(dropout: float = 0.0, shape_weight: float = 0.0) -> TowerPair:
-    """A tower pair with its weights made."""
-    pair = TowerPair(dropout=dropout, shape_weight=shape_weight)
+
+def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
+    """A two-tower model with its weights made."""
+    model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
-    pair({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
+    model({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
           "rows": np.zeros((1, rows, FRONT_END.mel_bands), np.float32)})  # fmt: skip
-    return pair
+    return model
 
 
-def keras_towers(pair: TowerPair) -> Towers:
+def keras_towers(model: TwoTowerModel) -> Towers:
     """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
 
     def encode(tower: keras.Model, window: int, piece: int) -> Any:
@@ -274,7 +279,7 @@ def keras_towers(pair: TowerPair) -> Towers:
         return run
 
     return Towers(
-        lips=encode(pair.lips, FRONT_END.lip_window_ticks, 50),
-        audio=encode(pair.audio, FRONT_END.audio_window_ticks, 200),
-        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(pair.log_scale)), 4.0))),
+        lips=encode(model.lips, FRONT_END.lip_window_ticks, 50),
+        audio=encode(model.audio, FRONT_END.audio_window_ticks, 200),
+        logit_scale=float(np.exp(min(float(keras.ops.convert_to_numpy(model.log_scale)), 4.0))),
     )

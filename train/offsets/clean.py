@@ -16,15 +16,17 @@ from __future__ import annotations
 import json
 import zlib
 from collections import Counter, defaultdict
-from dataclasses import asdict, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from tqdm import tqdm
 
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
+from device.errors import InputFormatError
 from device.sync.curve import TICK_MS, estimate
 from train.data.shards import Clip
 from train.evaluation.calibration import Fitted, fitted
@@ -33,12 +35,14 @@ from train.fit.config import FitConfig
 from train.fit.towers import fit
 from train.models.encoders import Towers, bundle_towers
 from train.models.towers import keras_towers
+from train.progress import shown
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
 _MIN_GAIN_PER_WINDOW = 0.02  # nats of evidence a lip window must hold on average, or nothing fits
 _LARGE_CORPUS = 20  # clips: below that a corpus says nothing of where zero is
 _CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not know their own offset well enough
+_MOST_DROPPED = 0.8  # share of the clips: what is left is no basis
 _POOLS = 20  # a label that hides many speakers is split by clip when it has more clips than this
 
 Curve = npt.NDArray[np.float32]
@@ -60,9 +64,12 @@ def curves(tracks: list[Track]) -> dict[str, tuple[Curve, int]]:
 
 
 def offsets(
-    clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration
+    clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration, *, absolute: bool = False
 ) -> dict[str, dict[str, object]]:
-    """Per clip `{offset_ms, gain, dropped}`, counted from the median of the corpora's medians."""
+    """Per clip `{offset_ms, gain, dropped}`, counted from the median of the corpora's medians.
+
+    absolute: counted from the zero of the calibration, for towers that know where it is.
+    """
     by_corpus: dict[str, list[float]] = defaultdict(list)
     for clip in clips:
         curve, count = curve_of[clip.name]
@@ -88,7 +95,7 @@ def offsets(
             "dropped": best is None or gain < _MIN_GAIN_PER_WINDOW,
         }
     large = [float(np.median(values)) for values in by_corpus.values() if len(values) >= _LARGE_CORPUS]
-    origin = float(np.median(large or everything)) if everything else 0.0
+    origin = float(np.median(large or everything)) if everything and not absolute else 0.0
     for row in table.values():
         row["offset_ms"] = round(float(str(row["offset_ms"])) - origin, 1)
     return table
@@ -121,14 +128,14 @@ def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
 
 
 def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
-    # The least gain that keeps a clip is one of evidence without rivals; with them more of noise would pass.
-    towers = replace(towers, rival_ticks=0)
-    return [track(clip, towers) for clip in tqdm(clips, desc="measure", unit="clip", disable=None)]
+    # The least gain that keeps a clip is of evidence without temporal negatives; with them more noise would pass.
+    towers = replace(towers, negative_reach_ticks=0)
+    return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
 
 
 def clean(
     tracks: list[Track], calibration: Calibration, out: Path, calibration_out: Path | None = None,
-    earlier: dict[str, dict[str, object]] | None = None,
+    earlier: dict[str, dict[str, object]] | None = None, *, absolute: bool = False,
 ) -> None:  # fmt: skip
     """Write the offsets of all clips, and the confidence if asked.
 
@@ -136,11 +143,29 @@ def clean(
     see more sharply. What that round dropped stays dropped.
     Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
     """
-    table = offsets([t.clip for t in tracks], curves(tracks), calibration)
+    table = offsets([t.clip for t in tracks], curves(tracks), calibration, absolute=absolute)
     out.write_text(json.dumps((earlier or {}) | table, indent=0), encoding="utf-8")
     dropped = sum(bool(row["dropped"]) for row in table.values())
     print(f"{len(table) - dropped} clips measured and shifted, {dropped} dropped, in {out}")
+    require_kept(table, out)
     if calibration_out:
         found = confidence(tracks, table)
-        calibration_out.write_text(json.dumps(asdict(found.calibration), indent=1), encoding="utf-8")
+        calibration_out.write_text(json.dumps(found.calibration.to_dict(), indent=1), encoding="utf-8")
         print(json.dumps(found.to_dict()))
+
+
+def require_kept(table: Mapping[str, Mapping[str, Any]], out: Path) -> None:
+    """Raises InputFormatError, with the cause, where hardly a clip is left."""
+    dropped = sum(bool(row["dropped"]) for row in table.values())
+    if dropped <= _MOST_DROPPED * len(table):
+        return
+    gain = float(np.median([float(row["gain"]) for row in table.values()]))
+    if gain < _MIN_GAIN_PER_WINDOW / 2:
+        seen = f"{gain:.3f} nats a window, {_MIN_GAIN_PER_WINDOW} are needed"
+        why = f"what measured them has not learnt ({seen})"
+        remedy = "Give clean more batches, or let built-in models measure: --bundle, or the recipe `adapt`"
+    else:
+        why = "their sound hardly fits their lips"
+        remedy = "See whether the clips show the person who is heard"
+    what = f"clean dropped {dropped} of {len(table)} clips because {why}"
+    raise InputFormatError(what, where=str(out), remedy=remedy)

@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from device.errors import InputFormatError
 from train.data.shards import Clip
-from train.offsets.plosive_releases import bursts_ms, partings_ms
+from train.offsets.plosive_releases import burst_onsets_ms, lip_openings_ms
 
 REACH_MS: Final = 300.0  # residuals beyond say nothing: the clip's offset would be off by as much
 # On synthetic faces, whose truth is known, it is off by 0 to 12 ms: blended frames part a little early, and where noise
@@ -87,8 +87,8 @@ def residuals(clips: Sequence[Clip], offsets_ms: dict[str, float]) -> Residuals:
     clips_of = Counter(clip.speaker for clip in clips)
     found: list[tuple[float, str, str]] = []
     for clip in known:
-        parted = partings_ms(clip.lip_points, clip.first_lip_tick)
-        burst = bursts_ms(clip.samples.astype(np.float32) / np.float32(32767), clip.samples_t_ns / 1e6)
+        parted = lip_openings_ms(clip.lip_points, clip.first_lip_tick)
+        burst = burst_onsets_ms(clip.samples.astype(np.float32) / np.float32(32767), clip.samples_t_ns / 1e6)
         values = offsets_ms[clip.name] - (parted[:, None] - burst[None, :]).ravel()
         unit = clip.name if clips_of[clip.speaker] > _POOL_CLIPS else clip.speaker
         found += [(float(value), clip.corpus, unit) for value in values[np.abs(values) < REACH_MS]]

@@ -36,7 +36,7 @@ _BURST_DB, _VOWEL_DB = 5.0, 12.0
 _GROUP = 70  # hops: a later rise belongs to the same release
 
 
-def partings_ms(lip_points: npt.NDArray[np.float32], first_tick: int) -> Times:
+def lip_openings_ms(lip_points: npt.NDArray[np.float32], first_tick: int) -> Times:
     """When lips part; from landmarks [ticks, 40, 2] (NaN where unknown), of which the first is at `first_tick`."""
     wide = opening(lip_points)
     if len(wide) < 5 or not np.isfinite(wide).any():
@@ -58,7 +58,7 @@ def partings_ms(lip_points: npt.NDArray[np.float32], first_tick: int) -> Times:
     return np.asarray((first_tick + closed + 1 - first / speed) * FRONT_END.lip_tick_ms, np.float64)
 
 
-def bursts_ms(samples: npt.NDArray[np.float32], t_ms: float) -> Times:
+def burst_onsets_ms(samples: npt.NDArray[np.float32], t_ms: float) -> Times:
     """When it sounds after a closure; samples at 16 kHz, within [-1, 1], of which the first is at `t_ms`."""
     if len(samples) < _WINDOW + _HOP * (_CLOSURE + _SETTLE + _LATER + 20):
         return np.empty(0)

@@ -1,7 +1,7 @@
 """What `avdrift-train retrain` is told: one TOML file, its sections, what each key may hold, and the defaults.
 
-The defaults make the built-in bundle; `train/default.toml` says them all and is printed by
-`python -m train.retrain.recipe`.
+The defaults make the built-in bundle, given as many clips; `train/default.toml` says them all and is printed by
+`python -m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
 Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
 """
 
@@ -13,13 +13,15 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from device.config.constraints import PathText, Range, Text, Whole
+from device.config.constraints import Names, PathText, Range, Text, Whole
 from device.config.section import Section, allowed_of, annotated, flag, number, text
 from device.config.toml_reader import Form, read_form, require_correct
+from train.check.minimum import ADAPT, AUTO, CORPUS, FROM_SCRATCH
 from train.fit.config import FitConfig
 from train.fit.options import RANGES
 
 RECIPE_VERSION = 1
+_ADAPT_SYNTH = 16  # faces, beside minutes of clips
 MAX_SEED = int(RANGES["seed"][1])
 _SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
 
@@ -37,6 +39,15 @@ class FolderSettings(Section):
         for key in ("clips", "work"):
             if not values[key]:
                 yield key, "the name of a folder"
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeSettings(Section):
+    about = "Which way: adapt the built-in models, train from scratch, or train on a corpus with several machines."
+
+    kind: str = text("auto", Names((AUTO, ADAPT, FROM_SCRATCH, CORPUS)),
+                     "auto: adapt below 30 minutes of clips to train on, train from there on.")  # fmt: skip
+    ignore_minimum: bool = flag(False, "true: go on with fewer clips than avdrift-train check calls the least.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +87,12 @@ def _training_section(
     return make_dataclass(name, keys, bases=(Section,), namespace=namespace, frozen=True, slots=True)
 
 
+AdaptSettings = _training_section(
+    "AdaptSettings",
+    "Recipe adapt: begin as a bundle's models, train their last layers, and keep their zero and their confidence.",
+    ("start", str, text("", PathText(), "Folder of that bundle. Empty: the built-in one.")),
+    without=_LESSONS, epochs=6, steps_per_epoch=25, learning_rate=3e-4, warmup_steps=15, frames_per_batch=480,
+)  # fmt: skip
 CleanSettings = _training_section(
     "CleanSettings",
     "How far each training clip is off by itself: each half is measured by a pair trained on the other half.",
@@ -127,15 +144,26 @@ class BundleSettings(Section):
                 yield key, "some text"
 
 
+@dataclass(frozen=True, slots=True)
+class CorpusSettings(Section):
+    about = "Recipe corpus: clips are prepared on Apache Beam, and several devices may train."
+
+    beam: str = text("", Text(2000), "Options of Beam, such as --runner FlinkRunner. Empty: its runner here.")
+    strategy: str = text("none", Names(("none", "mirrored", "multiworker")), "As of avdrift-train fit --strategy.")
+
+
 SECTIONS: dict[str, type[Section]] = {
+    "recipe": RecipeSettings,
     "folders": FolderSettings,
     "synth": SynthSettings,
     "clean": CleanSettings,
     "zero": ZeroSettings,
     "fit": FitSettings,
     "student": StudentSettings,
+    "adapt": AdaptSettings,
     "evaluate": EvaluateSettings,
     "bundle": BundleSettings,
+    "corpus": CorpusSettings,
 }
 FORM = Form(RECIPE_VERSION, SECTIONS)
 
@@ -151,7 +179,7 @@ class Recipe:
         """A path of the configuration, seen from its file."""
         return self.file.parent / str(self.values[section][key])
 
-    def told(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """What decides the outcome: everything but where it lies on this machine."""
         keys = {name: [key for key in fields(section) if not isinstance(allowed_of(key), PathText)]
                 for name, section in SECTIONS.items() if name != "folders"}  # fmt: skip
@@ -166,19 +194,33 @@ def read_recipe(file: Path) -> Recipe:
                          for name, made in sections.items()})  # fmt: skip
 
 
-def default_text() -> str:
-    """The annotated file with the defaults."""
-    return "\n".join(_lines()) + "\n"
+_ABOUT = {
+    AUTO: ["These defaults make the built-in bundle, given as many clips."],
+    ADAPT: ["Recipe adapt, for minutes of clips of one room, camera or language: the built-in models learn them."],
+    CORPUS: ["Recipe corpus, for many hours of clips: prepared and trained on by several machines."],
+}
+_LEFT_OUT = {AUTO: (), ADAPT: ("fit", "student", "zero", "corpus"), CORPUS: ("adapt",)}
 
 
-def _lines() -> Iterator[str]:
+def recipe_text(kind: str) -> str:
+    """The annotated file of a recipe: its sections, with the defaults."""
+    return "\n".join(_lines(kind)) + "\n"
+
+
+def _lines(kind: str) -> Iterator[str]:
+    command = "python -m train.retrain.recipe" + ("" if kind == AUTO else f" {kind}")
     yield "# avdrift-train retrain FILE.toml: from a folder of recordings to a bundle. A key that is left out"
-    yield "# keeps its default; these defaults make the built-in bundle. Printed by: python -m train.retrain.recipe"
+    yield f"# keeps its default. Printed by: {command}"
+    yield from (f"# {line}" for line in _ABOUT[kind])
     yield ""
     yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
     yield f"config_version = {RECIPE_VERSION}"
-    yield from annotated(FORM.defaults())
+    shown = {name: section for name, section in FORM.defaults().items() if name not in _LEFT_OUT[kind]}
+    shown["recipe"] = RecipeSettings(kind=kind)
+    if kind == ADAPT:
+        shown["synth"] = SynthSettings(clips=_ADAPT_SYNTH)
+    yield from annotated(shown)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(default_text())
+    sys.stdout.write(recipe_text(sys.argv[1] if len(sys.argv) > 1 else AUTO))

@@ -15,12 +15,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from device import __version__
 from device.errors import AvdriftError, UsageError
 from train.files import sha256, write_whole
+from train.progress import duration
 from train.retrain.subprocesses import run_command
 
 MARK, LOG = "stage.json", "log.txt"
@@ -31,7 +33,7 @@ class Stage:
     """One command of avdrift's. `settings`, `inputs` and the stages it is `after` are all that decides what it makes.
 
     begin: what to do before the command, in a folder that is there. resumes: whether the command goes on where it was
-    interrupted; all others begin anew.
+    interrupted; all others begin anew. incremental: whether it finds out by itself what of its folder is still right.
     """
 
     name: str
@@ -41,10 +43,15 @@ class Stage:
     after: Sequence[str] = ()
     begin: Callable[[], None] | None = None
     resumes: bool = False
+    incremental: bool = False
 
 
-def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None]) -> None:
-    """Bring all stages up to date, in order; `tell` gets pieces of text. Raises AvdriftError for the first to fail.
+def run_stages(
+    stages: Sequence[Stage], work: Path, report: Callable[[str], None], watch: Callable[[Path], None] = lambda _: None
+) -> None:
+    """Bring all stages up to date, in order; `report` gets pieces of text. Raises AvdriftError for the first to fail.
+
+    watch: called every second while a stage works, with its folder, and once after it.
 
     Raises UsageError where another process works in the folder, or a folder there is not of our making.
     """
@@ -53,12 +60,13 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
         for stage in stages:
             folder, fingerprint = work / stage.name, prints[stage.name]
             before = read_mark(folder)
-            tell(f"{stage.name:14}")
+            report(f"{stage.name:14}")
             if before.get("fingerprint") == fingerprint and before.get("done"):
-                tell(f"done before ({duration(before['seconds'])})\n")
+                report(f"done before ({duration(before['seconds'])})\n")
                 continue
             if before.get("fingerprint") != fingerprint or not stage.resumes:
-                _empty(folder)
+                if not (before and stage.incremental):
+                    _empty(folder)
                 before = {}
             began, spent = time.monotonic(), float(before.get("seconds", 0))
             _mark(folder, fingerprint, spent, done=False)
@@ -66,14 +74,14 @@ def run_stages(stages: Sequence[Stage], work: Path, tell: Callable[[str], None])
                 with _writing(folder):
                     if stage.begin:
                         stage.begin()
-                    run_command(stage.command, folder / LOG, lock, f"stage {stage.name}")
+                    run_command(stage.command, folder / LOG, lock, f"stage {stage.name}", partial(watch, folder))
             except BaseException as error:
                 _mark(folder, fingerprint, spent + time.monotonic() - began, done=False)
-                tell(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
+                report(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
                 raise
             _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
             resumed = " in all, taken up again" if before else ""
-            tell(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
+            report(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
 
 
 def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
@@ -138,10 +146,3 @@ def _locked(work: Path) -> Iterator[int]:
         raise UsageError(what, where=str(work), remedy=remedy) from error
     finally:
         os.close(lock)
-
-
-def duration(seconds: float) -> str:
-    """For people: the two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, left = divmod(minutes, 60)
-    return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

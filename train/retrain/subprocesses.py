@@ -6,21 +6,27 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from device.errors import AvdriftError, InputFormatError, ModelCorruptError, UsageError
+from train.progress import FILE_VARIABLE
 
+PROGRESS = "progress.json"
+_WATCH_S = 1.0
 _STOP_S = 20.0  # until a command that was told to end is killed
 _ERRORS: dict[int, type[AvdriftError]] = {2: UsageError, 3: InputFormatError, 4: ModelCorruptError}
 
 
-def run_command(words: Sequence[str], log_file: Path, lock: int, name: str) -> None:
+def run_command(
+    words: Sequence[str], log_file: Path, lock: int, name: str, watch: Callable[[], None] = lambda: None
+) -> None:
     """Run a module with its arguments, which keeps `lock` open. Raises AvdriftError with the command's own last words.
 
-    Raises OSError where the log cannot be written. `name` is what the message calls it.
+    Raises OSError where the log cannot be written. `name` is what the message calls it, `watch` is called every second,
+    and once at the end.
     """
     log = log_file.open("ab")
     # Our own modules, wherever they lie, and not a train.py of the current folder.
@@ -28,11 +34,12 @@ def run_command(words: Sequence[str], log_file: Path, lock: int, name: str) -> N
     with log, _ended_by_signals():
         begun = log.tell()
         command = subprocess.Popen(
-            [sys.executable, "-P", "-m", *words], env=os.environ | {"PYTHONPATH": path},
+            [sys.executable, "-P", "-m", *words],
+            env=os.environ | {"PYTHONPATH": path, FILE_VARIABLE: str(log_file.with_name(PROGRESS))},
             stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, pass_fds=(lock,), start_new_session=True,
         )  # fmt: skip
         try:
-            code = command.wait()
+            code = _waited(command, watch)
         except BaseException:
             _stop(command)
             raise
@@ -42,6 +49,18 @@ def run_command(words: Sequence[str], log_file: Path, lock: int, name: str) -> N
         first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
         remedy = f"{first}, and give the same command again: what is done is kept"
         raise _ERRORS.get(code, UsageError)(what, where=str(log_file), remedy=remedy)
+
+
+def _waited(command: subprocess.Popen[bytes], watch: Callable[[], None]) -> int:
+    """The exit code."""
+    while True:
+        try:
+            code = command.wait(_WATCH_S)
+        except subprocess.TimeoutExpired:
+            watch()
+        else:
+            watch()
+            return code
 
 
 def _stop(command: subprocess.Popen[bytes]) -> None:

@@ -33,7 +33,7 @@ Samples = npt.NDArray[np.float32]
 
 @cache
 def loaded(folder: Path) -> Bundle:
-    """A tower pair's bundle, loaded once in a process."""
+    """A two-tower model's bundle, loaded once in a process."""
     return load_bundle(folder)
 
 
@@ -92,9 +92,9 @@ def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> 
     return found
 
 
-def tally(told: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:
+def tally(results: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:
     """How many reports, how many of them `measuring`, how many of these right."""
-    offsets_ms = [result.offset_ms for result in told]
+    offsets_ms = [result.offset_ms for result in results]
     errors_ms = [abs(offset_ms - truth_ms) for offset_ms in offsets_ms if offset_ms is not None]
     right = sum(error_ms <= TOLERANCE_MS for error_ms in errors_ms)
     return {"reports": len(offsets_ms), "measuring": len(errors_ms), "right": right}

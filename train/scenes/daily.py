@@ -26,7 +26,7 @@ from device.errors import InputMissingError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, State
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.evaluation.tracks import TOLERANCE_MS
 from train.scenes.compose import loaded, read_clip, reports, with_sound
 
@@ -48,12 +48,12 @@ class Talk:
     longest_gap_s: float
 
 
-def followed(clip: str, told: Sequence[WindowResult], truth_ms: float) -> Talk:
+def followed(clip: str, results: Sequence[WindowResult], truth_ms: float) -> Talk:
     """What the reports of one clip are worth. Raises ValueError without any."""
-    begin_ns = told[0].from_ns
-    at_s = [(result.to_ns - begin_ns) / NS_PER_S for result in told]
-    said_s = [t_s for t_s, result in zip(at_s, told, strict=True) if result.state is State.MEASURING]
-    late = [result for t_s, result in zip(at_s, told, strict=True) if t_s > SETTLED_S]
+    begin_ns = results[0].from_ns
+    at_s = [(result.to_ns - begin_ns) / NS_PER_S for result in results]
+    said_s = [t_s for t_s, result in zip(at_s, results, strict=True) if result.state is State.MEASURING]
+    late = [result for t_s, result in zip(at_s, results, strict=True) if t_s > SETTLED_S]
     errors_ms = [abs(offset_ms - truth_ms) for result in late if (offset_ms := result.offset_ms) is not None]
     marks_s = [SETTLED_S, *(t_s for t_s in said_s if t_s > SETTLED_S), max(at_s[-1], SETTLED_S)]
     return Talk(
@@ -73,8 +73,8 @@ def judge_talk(clip: Path, bundle_folder: Path, window_s: float, seed: int) -> T
     if own_ms is None:
         return None
     shift_ms = round(float(np.random.default_rng(seed).uniform(-_MAX_SHIFT_MS, _MAX_SHIFT_MS)))
-    told = reports(with_sound(frames, samples, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
-    return followed(clip.name, told, own_ms + shift_ms) if told else None
+    results = reports(with_sound(frames, samples, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
+    return followed(clip.name, results, own_ms + shift_ms) if results else None
 
 
 def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: float) -> tuple[int, int]:
@@ -86,8 +86,8 @@ def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: floa
     samples = read_clip(voice)[1]
     length = round((frames[-1].t_ns - frames[0].t_ns) / NS_PER_S * AUDIO_RATE_HZ)
     heard = np.resize(samples, length)  # again from its beginning where it is shorter
-    told = reports(with_sound(frames, heard, frames[0].t_ns), loaded(bundle_folder), window_s)
-    return len(told), sum(result.state is State.MEASURING for result in told)
+    results = reports(with_sound(frames, heard, frames[0].t_ns), loaded(bundle_folder), window_s)
+    return len(results), sum(result.state is State.MEASURING for result in results)
 
 
 def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:

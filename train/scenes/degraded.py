@@ -1,4 +1,4 @@
-"""`avdrift-train hard CLIPS`: real clips made hard to see and to hear, through the device's own chain.
+"""`avdrift-train degraded CLIPS`: real clips made hard to see and to hear, through the device's own chain.
 
 Each clip's picture or sound is spoilt in one way and its sound shifted by slicing; each second's report is compared
 with the shift plus the clip's own offset, as `measure` finds it on the clip as it is. What counts is not how often
@@ -24,7 +24,7 @@ from device.analysis.measure import measure
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Frame, RgbImage
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound
 
 Random = np.random.Generator
@@ -62,9 +62,9 @@ def _turned(picture: RgbImage, _random: Random, *, yaw_deg: float) -> RgbImage:
 
 def _hidden(picture: RgbImage, _random: Random, *, share: float) -> RgbImage:
     """A bar before the lower part, as a microphone or a hand is."""
-    spoilt = picture.copy()
-    spoilt[round((1 - share) * SIDE_PX) :] = 40
-    return spoilt
+    corruption = picture.copy()
+    corruption[round((1 - share) * SIDE_PX) :] = 40
+    return corruption
 
 
 def _noisy(samples: Samples, random: Random, *, snr_db: float) -> Samples:
@@ -114,7 +114,7 @@ RATES = {"every second picture": 2, "every third picture": 3, "every fifth pictu
 WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
-def spoilt(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
+def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
     """Square frames and samples, one of both spoilt in a way that is a key of PICTURES, SOUNDS or RATES, or none."""
     frames = list(frames[:: RATES.get(way, 1)])
     if way in PICTURES:
@@ -136,13 +136,13 @@ def judge_clip(
     shift_ms = round(float(random.uniform(-400, 400)))
     found = {}
     for way in ways:
-        shown, heard = spoilt(way, frames, samples, random)
-        told = reports(with_sound(shown, heard, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
-        found[way] = tally(told, own_ms + shift_ms)
+        shown, heard = corruption(way, frames, samples, random)
+        results = reports(with_sound(shown, heard, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
+        found[way] = tally(results, own_ms + shift_ms)
     return found
 
 
-def hard(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
+def degraded(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
     """The sums over all clips of a split. Raises AvdriftError for a folder without clips."""
     files = [clips / row.file for row in read_rows(clips) if row.split == split]
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:

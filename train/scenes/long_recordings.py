@@ -28,7 +28,8 @@ from device.capture.file import FileSource
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
-from train.data.clips import join, read_rows
+from train.data.clip_table import read_rows
+from train.data.clips import join
 
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
@@ -189,13 +190,13 @@ def main() -> None:
     clips = usable_clips(options.clips, options.split, load_bundle(options.bundle))
     picture, length_s = options.folder / "picture.mkv", options.minutes * 60
     samples = join_clips(clips, picture, length_s=length_s, seed=options.seed)
-    random, told = np.random.default_rng(options.seed), {}
+    random, results = np.random.default_rng(options.seed), {}
     for drift_ppm in options.drift_ppm:
         truth = random_truth(drift_ppm, length_s, random)
         name = f"drift-{drift_ppm:g}.mkv"
         write_recording(picture, displaced(samples, truth), options.folder / name)
-        told[name] = asdict(truth)
-    (options.folder / "truth.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        results[name] = asdict(truth)
+    (options.folder / "truth.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""`avdrift-train check CLIPS`: the device's own `measure` on real files whose truth is known, as a user meets them.
+"""`avdrift-train sliced CLIPS`: the device's own `measure` on real files whose truth is known, as a user meets them.
 
 Truth is made by slicing: the file begins later in its sound (audio early) or in its picture (audio late). Nothing is
 padded or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of
@@ -31,7 +31,8 @@ from device.errors import AvdriftError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
-from train.data.clips import join, read_rows
+from train.data.clip_table import read_rows
+from train.data.clips import join
 from train.evaluation.tracks import TOLERANCE_MS
 
 
@@ -158,7 +159,7 @@ def check(
     ]  # fmt: skip
     windows: list[SlicedWindow] = []
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        for result in tqdm(pool.map(_check_job, work), total=len(work), unit="clip", desc="check", disable=None):
+        for result in tqdm(pool.map(_check_job, work), total=len(work), unit="clip", desc="sliced", disable=None):
             if isinstance(result, str):
                 tqdm.write(f"skipped: {result}")
             else:

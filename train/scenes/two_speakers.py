@@ -1,4 +1,4 @@
-"""`avdrift-train beside CLIPS`: two real people side by side, one of them heard, through the device's own chain.
+"""`avdrift-train two-speakers CLIPS`: two real people side by side, one of them heard, through the device's own chain.
 
 The picture is two clips of different speakers next to each other; the sound is that of one of them, shifted by slicing.
 The other one's lips move as well, to words that nobody hears. Each second's report is compared with the shift plus the
@@ -24,7 +24,7 @@ from device.analysis.measure import measure
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Frame
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.scenes.compose import loaded, read_clip, reports, square, tally, with_sound
 
 _LEAST_S = 5
@@ -80,7 +80,9 @@ def scenes(clips: Path, split: str, seed: int) -> list[Scene]:
     ]
 
 
-def beside(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
+def two_speakers(
+    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0
+) -> dict[str, Any]:
     """All scenes and their sums. Raises AvdriftError for a folder without clips."""
     todo = scenes(clips, split, seed)
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:

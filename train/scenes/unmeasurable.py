@@ -1,4 +1,4 @@
-"""`avdrift-train hopeless CLIPS`: hours of what nothing can be measured on, through the device's own chain.
+"""`avdrift-train unmeasurable CLIPS`: hours of what nothing can be measured on, through the device's own chain.
 
 Real faces with silence, noise, music, the speech of somebody else or synthetic speech (dubbing); a photograph and a
 face that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.
@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
 from device.records import NS_PER_S, Frame, RgbImage, State
-from train.data.clips import read_rows
+from train.data.clip_table import read_rows
 from train.fit.phonemes import talks
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound
 
@@ -129,7 +129,7 @@ def judge_part(
     return [result.state.value for result in reports(items, loaded(bundle), window_s)]
 
 
-def hopeless(
+def unmeasurable(
     clips: Path, bundle: Path, *, split: str, hours: float, window_s: float, seed: int = 0, jobs: int = 0,
     part_s: int = PART_S,
 ) -> dict[str, Any]:  # fmt: skip

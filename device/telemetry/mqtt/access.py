@@ -10,14 +10,16 @@ import os
 import re
 import socket
 import ssl
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 from device.config.settings import MqttSettings
 from device.errors import TransportError
 
-CREDENTIAL = "mqtt-password"  # of systemd's LoadCredential
+CREDENTIAL, SECRET_CREDENTIAL = "mqtt-password", "mqtt-commands-secret"  # of systemd's LoadCredential
 _CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _PORT, _TLS_PORT = 1883, 8883
 _MAX_PASSWORD_BYTES = 65_535  # MQTT's own limit
@@ -48,6 +50,7 @@ class Access:
     client_key_file: Path | None = None
     username: str = ""
     password_file: Path | None = None
+    secret_file: Path | None = None  # that commands are signed with
 
     @property
     def where(self) -> str:
@@ -72,16 +75,58 @@ class Access:
         if not self.username or self.password_file is None:
             return None
         remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
-        try:
-            with self.password_file.open("rb") as stream:
-                text = stream.read(_MAX_PASSWORD_BYTES + 1).decode()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-            raise TransportError(f"no password ({reason})", where=str(self.password_file), remedy=remedy) from error
-        password = text.rstrip("\r\n")
-        if not password or len(text) > _MAX_PASSWORD_BYTES:
-            raise TransportError("empty or endless, so no password", where=str(self.password_file), remedy=remedy)
-        return password
+        return read_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
+
+    def warnings(self) -> list[TransportError]:
+        """What is unwise about it, each with what to do."""
+        found = []
+        if self.username and self.password_file and not self.tls and not _is_here(self.host):
+            what = "the password goes over the network as plain text"
+            found.append(_fault(self, what, "Use a TLS listener of the broker, and set tls = true under [mqtt]"))
+        for file, what in ((self.password_file, "password"), (self.secret_file, "secret for commands")):
+            if file is not None and others_read(file):
+                what = f"others on this computer can read the {what}"
+                found.append(TransportError(what, where=str(file), remedy=f"Take that from them: chmod o-r {file}"))
+        return found
+
+
+def read_secret(file: Path, max_bytes: int, what: str, remedy: str) -> str:
+    """A secret that is alone in its file; `what` it is called. Raises TransportError."""
+    try:
+        with file.open("rb") as stream:
+            text = stream.read(max_bytes + 1).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise TransportError(f"no {what} ({reason})", where=str(file), remedy=remedy) from error
+    secret = text.rstrip("\r\n")
+    if not secret or len(text) > max_bytes:
+        raise TransportError(f"empty or endless, so no {what}", where=str(file), remedy=remedy)
+    return secret
+
+
+def others_read(file: Path) -> bool:
+    """Whether every user of this computer may read a file."""
+    try:
+        return bool(file.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def secret_file(given: str, credential: str, folder: Path) -> Path | None:
+    """A file as configured, or the credential that systemd gives; None without either."""
+    if given:
+        return folder / given
+    if credentials := os.environ.get(_CREDENTIALS_VARIABLE):
+        file = Path(credentials) / credential
+        return file if file.exists() else None
+    return None
 
 
 def access(settings: MqttSettings, node: str, folder: Path) -> Access:
@@ -90,10 +135,6 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
     def file(name: str) -> Path | None:
         return folder / name if name else None
 
-    password_file = file(settings.password_file)
-    if password_file is None and (credentials := os.environ.get(_CREDENTIALS_VARIABLE)):
-        credential = Path(credentials) / CREDENTIAL
-        password_file = credential if credential.exists() else None
     return Access(
         host=settings.host,
         port=int(settings.port) or (_TLS_PORT if settings.tls else _PORT),
@@ -104,8 +145,14 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
         client_cert_file=file(settings.client_cert_file),
         client_key_file=file(settings.client_key_file),
         username=settings.username,
-        password_file=password_file,
+        password_file=secret_file(settings.password_file, CREDENTIAL, folder),
+        secret_file=command_secret_file(settings, folder),
     )
+
+
+def command_secret_file(settings: MqttSettings, folder: Path) -> Path | None:
+    """Where the shared secret is; None where commands need none. `folder` is where relative paths begin."""
+    return secret_file(settings.commands_secret_file, SECRET_CREDENTIAL, folder)
 
 
 def node_name(settings: MqttSettings) -> str:
@@ -131,7 +178,7 @@ def explained(error: Exception, access: Access) -> Ended:
     if isinstance(error, ssl.SSLCertVerificationError):
         return Ended(True, _untrusted(error, access))
     if isinstance(error, ssl.SSLError):
-        return told_by_tls(str(error), access) or Ended(
+        return tls_refusal(str(error), access) or Ended(
             True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
         )
     if isinstance(error, socket.gaierror):
@@ -145,7 +192,7 @@ def explained(error: Exception, access: Access) -> Ended:
     return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
 
 
-def told_by_tls(text: str, access: Access) -> Ended | None:
+def tls_refusal(text: str, access: Access) -> Ended | None:
     """What the broker's alert in a message of OpenSSL means; None without one."""
     if "WRONG_VERSION_NUMBER" in text:
         what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
@@ -161,14 +208,13 @@ def told_by_tls(text: str, access: Access) -> Ended | None:
     return Ended(True, _fault(access, what, remedy))
 
 
-def told_by_broker(name: str, access: Access) -> Ended:
+def broker_refusal(name: str, access: Access) -> Ended:
     """What the name of an MQTT 5 reason code in CONNACK or DISCONNECT means."""
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":
             user = f"the user {access.username}" if access.username else "somebody without a user name"
-            source = f"the password in {access.password_file}" if access.password_file else "password_file"
             what = f"does not let {user} in ({name.lower()})"
-            return Ended(True, _fault(access, what, f"Check username and {source}"))
+            return Ended(True, _fault(access, what, _way_in(access)))
         case "Unsupported protocol version":
             remedy = "Use a broker that does, such as mosquitto 1.6 or newer"
             return Ended(True, _fault(access, "does not speak MQTT 5", remedy))
@@ -182,6 +228,14 @@ def told_by_broker(name: str, access: Access) -> Ended:
             return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Look into the broker's log"))
 
 
+def _way_in(access: Access) -> str:
+    if not access.username:
+        return "Give username under [mqtt], and its password"
+    if not access.password_file:
+        return f"Give the password of {access.username}, as password_file under [mqtt] or as the service's credential"
+    return f"Check username and the password in {access.password_file}"
+
+
 def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> TransportError:
     if error.verify_code == _EXPIRED:
         what, remedy = "its certificate has expired", "Renew it, or set this computer's clock right"
@@ -192,6 +246,8 @@ def _untrusted(error: ssl.SSLCertVerificationError, access: Access) -> Transport
     else:
         what = f"its certificate is not trusted ({error.verify_message})"
         remedy = "Give the certificate of the authority that signed it as ca_file under [mqtt]"
+        if access.ca_file:
+            remedy += f"; {access.ca_file} is another one's"
     return _fault(access, what, remedy)
 
 

@@ -1,7 +1,8 @@
 """Commands from outside: hostile bytes in, a Command for the daemon or a result that says what was wrong.
 
 A payload is a JSON object with what the command needs, or nothing: `{"profile": "ebu-r37"}`. An `id` in it comes back
-in the result, so that whoever asked knows the answer to be theirs.
+in the result, so that whoever asked knows the answer to be theirs. Where there is a shared secret, whatever changes
+something must be signed with it (`device.telemetry.mqtt.signed_command`).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from device.config.constraints import Allowed, Names, shown
-from device.errors import UsageError
+from device.config.constraints import Allowed, Flag, Names, shown
+from device.errors import AvdriftError, UsageError
 from device.records import Command, Verb
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
+from device.telemetry.mqtt.signed_command import Verifier, is_signed
 
 _LOG = logging.getLogger(__name__)
 
@@ -27,8 +29,9 @@ UNKNOWN = "unknown"  # stands in the result's topic for what could never be a ve
 ALLOWED: dict[str, frozenset[Verb]] = {
     "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
 }  # fmt: skip
-# What each command must be given.
-_ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(tuple(PROFILES))}}
+# What each command must be given, and what a signed one may be given.
+ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
+IF_SIGNED: dict[Verb, dict[str, Allowed]] = {Verb.MODEL_ROLLBACK: {"allow_downgrade": Flag()}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64
 _MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
@@ -40,10 +43,14 @@ class Commands:
     """Takes requests from one thread, their results from any. Nothing here raises or waits."""
 
     def __init__(
-        self, setting: str, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`setting` is a key of ALLOWED; `publish` takes the verb and its result, as JSON."""
-        self._setting, self._publish, self._now_s = setting, publish, now_s
+        self, setting: str, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic,
+        verifier: Verifier | None = None,
+    ) -> None:  # fmt: skip
+        """`setting` is a key of ALLOWED; `publish` takes the verb and its result, as JSON.
+
+        verifier: of signatures, without which nothing is changed; None where none are asked for.
+        """
+        self._setting, self._publish, self._now_s, self._verifier = setting, publish, now_s, verifier
         self._submit: Callable[[Command], None] | None = None
         self._lock = threading.Lock()
         self._open: dict[object, float] = {}  # requests without a result yet, and since when
@@ -58,6 +65,8 @@ class Commands:
         try:
             content = _content(payload)
             request_id = _request_id(content)
+            if signed := is_signed(content):
+                content = self._opened(verb, content)
             if retained:
                 raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
             known = _known(verb)
@@ -65,12 +74,20 @@ class Commands:
                 what = f"refused, because commands under [mqtt] is {self._setting}"
                 remedy = "Set it to all, if all who may publish on the broker may do that, and restart avdrift"
                 raise _wrong(what, verb, remedy)
-            self._hand_over(known, _arguments(known, content), request_id)
-        except UsageError as error:
+            if self._verifier and not signed and known not in ALLOWED["read"]:
+                remedy = "Send it with `avdrift command`, which signs it with the secret"
+                raise _wrong("not signed, and commands_secret_file is set under [mqtt]", verb, remedy)
+            self._hand_over(known, _arguments(known, content, signed=signed), request_id)
+        except AvdriftError as error:
             self._answer(verb, request_id, {"ok": False, "error": str(error)})
         except Exception as error:  # the daemon's own trouble with it is no reason to lose the connection
             _LOG.exception("command %s", shown(verb))
             self._answer(verb, request_id, {"ok": False, "error": f"{shown(verb)}: failed ({type(error).__name__})"})
+
+    def _opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
+        if self._verifier is None:
+            raise _wrong("signed, but there is no secret here", verb, "Set commands_secret_file under [mqtt]")
+        return self._verifier.opened(verb, content)
 
     def _hand_over(self, verb: Verb, args: dict[str, Any], request_id: str | int | None) -> None:
         if self._submit is None:
@@ -147,15 +164,18 @@ def _known(verb: str) -> Verb:
     return Verb(verb)
 
 
-def _arguments(verb: Verb, content: dict[str, Any]) -> dict[str, Any]:
-    allowed = _ARGUMENTS.get(verb, {})
+def _arguments(verb: Verb, content: dict[str, Any], *, signed: bool) -> dict[str, Any]:
+    needed, extra = ARGUMENTS.get(verb, {}), IF_SIGNED.get(verb, {})
+    if not signed and (early := [name for name in content if name in extra]):
+        raise _wrong(f"{early[0]} is for signed commands only", verb, "See commands_secret_file under [mqtt]")
+    allowed = needed | extra
     if unknown := [name for name in content if name not in allowed]:
-        takes = f"Leave it out; this command takes {', '.join(allowed)}" if allowed else "Leave it out"
+        takes = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
         raise _wrong(f"{_shown(unknown[0])} is an unknown name", verb, takes)
     for name, values in allowed.items():
-        if name not in content:
+        if name in needed and name not in content:
             raise _wrong(f"{name} is missing", verb, f"Give one of {values}")
-        if not values.takes(content[name]):
+        if name in content and not values.takes(content[name]):
             raise _wrong(f"{name} is {_shown(content[name])}", verb, f"Allowed is {values}")
     return content
 

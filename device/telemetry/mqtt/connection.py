@@ -25,12 +25,13 @@ from enum import StrEnum
 from device.errors import TransportError
 from device.telemetry.mqtt.access import Access, Ended
 from device.telemetry.mqtt.outbox import Outbox
-from device.telemetry.mqtt.session import Bell, Listener, Presence, Session
+from device.telemetry.mqtt.session import Listener, Presence, Session, Wakeup
 
 _LOG = logging.getLogger(__name__)
 _STOP_S = 0.9  # a sink may take a second to close
 _MAX_SAID = 50
 _SUSPICIOUS = 3
+_ALWAYS = {"always": True}  # in the log when it happens, also what was said a moment before
 
 
 class Phase(StrEnum):
@@ -53,7 +54,7 @@ NEXT: dict[Phase, frozenset[Phase]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
+class Backoff:
     """How long to wait until the next attempt."""
 
     first_s: float = 1.0
@@ -72,12 +73,12 @@ class Connection:
 
     def __init__(
         self, access: Access, outbox: Outbox, presence: Presence, topics: Sequence[str],
-        heard: Callable[[str, bytes, bool], None], pace: Pace,
+        heard: Callable[[str, bytes, bool], None], backoff: Backoff,
     ) -> None:  # fmt: skip
         self._access, self._outbox, self._presence, self._topics = access, outbox, presence, topics
-        self._pace = pace
-        self._listener = Listener(self._now_online, heard, self._say_once, self._is_stopping)
-        self._bell = Bell()
+        self._backoff = backoff
+        self._listener = Listener(self._now_online, heard, self._log_once, self._is_stopping)
+        self._wakeup = Wakeup()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._phase = Phase.OFF
@@ -86,6 +87,7 @@ class Connection:
         self._failures = 0
         self._short = 0  # connections in a row that did not hold
         self._online_s = 0.0
+        self._has_been_online = False
 
     @property
     def phase(self) -> Phase:
@@ -101,17 +103,17 @@ class Connection:
 
     def wake(self) -> None:
         """There is something new in the outbox."""
-        self._bell.ring()
+        self._wakeup.ring()
 
     def stop(self) -> None:
         """Say goodbye if there is somebody to say it to. Returns within a second even if the network hangs."""
         self._stopping.set()
-        self._bell.ring()
+        self._wakeup.ring()
         if self._thread.is_alive():
             self._thread.join(_STOP_S)
         self._enter(Phase.STOPPED)
         if not self._thread.is_alive():
-            self._bell.close()
+            self._wakeup.close()
 
     def _is_stopping(self) -> bool:
         return self._stopping.is_set()
@@ -120,7 +122,7 @@ class Connection:
         while not self._is_stopping():
             self._enter(Phase.CONNECTING)
             ended = Session(
-                self._access, self._outbox, self._presence, self._topics, self._listener, self._bell
+                self._access, self._outbox, self._presence, self._topics, self._listener, self._wakeup
             ).run()  # fmt: skip
             if not self._is_stopping():
                 self._stopping.wait(self._give_way(ended, random.random()))
@@ -136,12 +138,17 @@ class Connection:
         self._problem = None
         self._outbox.due_again(last=self._presence.topic)
         waiting = self._outbox.events_waiting
-        _LOG.info("%s: connected after %d failures; %d events waited", self._access.where, self._failures, waiting)
+        again = "again " if self._has_been_online else ""
+        self._has_been_online = True
+        _LOG.info(
+            "%s: connected %safter %d failures; %d events waited", self._access.where, again, self._failures, waiting,
+            extra=_ALWAYS,
+        )  # fmt: skip
 
     def _give_way(self, ended: Ended, chance: float) -> float:
         """Note and say why there is no connection any more; how long to wait."""
         if self._phase is Phase.ONLINE:
-            steady = time.monotonic() - self._online_s >= self._pace.steady_s
+            steady = time.monotonic() - self._online_s >= self._backoff.steady_s
             self._short = 0 if steady else self._short + 1
             if steady:
                 self._failures = 0
@@ -151,8 +158,8 @@ class Connection:
         self._failures += 1
         self._problem = str(ended.error)
         self._enter(Phase.REFUSED if ended.refused else Phase.WAITING)
-        self._say_once(self._problem, logging.ERROR if ended.refused else logging.WARNING)
-        return self._pace.delay_s(self._failures, refused=ended.refused, chance=chance)
+        self._log_once(self._problem, logging.ERROR if ended.refused else logging.WARNING)
+        return self._backoff.delay_s(self._failures, refused=ended.refused, chance=chance)
 
     def _suspicion(self, error: TransportError) -> TransportError:
         """Not every broker (mosquitto 2.0.11, for one) says that another client has taken our place."""
@@ -160,7 +167,7 @@ class Connection:
         remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
         return TransportError(what, where=error.where, remedy=remedy)
 
-    def _say_once(self, text: str, level: int = logging.WARNING) -> None:
+    def _log_once(self, text: str, level: int = logging.WARNING) -> None:
         if text not in self._said and len(self._said) < _MAX_SAID:
             self._said.add(text)
-            _LOG.log(level, "%s", text)
+            _LOG.log(level, "%s", text, extra=_ALWAYS)

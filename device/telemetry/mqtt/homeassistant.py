@@ -15,7 +15,7 @@ from typing import Any
 
 from device import __version__
 from device.records import Direction, DriftClass, EventKind, Info, State, Verb, Verdict
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
 from device.telemetry.mqtt.topics import Topics
 
 BIRTH = b"online"  # what Home Assistant says when it has started
@@ -99,7 +99,11 @@ def _measuring(state: str, expiry_s: int) -> dict[str, Component]:
     def binary(name: str, template: str, **more: Any) -> Component:
         return sensor(name, template, **more) | {"platform": "binary_sensor"}
 
-    in_sync = "'ON' if value_json.verdict == 'in_sync' else none if value_json.verdict == 'unknown' else 'OFF'"
+    in_sync = (  # unknown, as a binary sensor has no third word, while it may still be in sync
+        "none if value_json.verdict == 'unknown' "
+        "or (value_json.verdict == 'borderline' and value_json.verdict_range[0] == 'in_sync') "
+        "else 'ON' if value_json.verdict == 'in_sync' else 'OFF'"
+    )
     return {
         "offset": sensor(
             "Offset", _number("offset_ms"), **_MEASURED, unit_of_measurement="ms", suggested_display_precision=0,
@@ -153,9 +157,7 @@ def _diagnostics(topics: Topics, report_expiry_s: int, health_expiry_s: int) -> 
         "memory": health(
             "Memory", _number("memory_mb"), **_MEASURED, device_class="data_size", unit_of_measurement="MB"
         ),
-        "microphone_ppm": health(
-            "Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"
-        ),
+        "microphone_ppm": health("Microphone clock", _number("microphone_ppm"), **_MEASURED, unit_of_measurement="ppm"),
         "video_rate": health(
             "Frame rate", _number("video_rate_hz"), **_MEASURED, device_class="frequency", unit_of_measurement="Hz"
         ),
@@ -191,7 +193,7 @@ def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
         "name": "Profile",
         "state_topic": topics.state,
         "value_template": "{{ value_json.profile }}",
-        "options": list(PROFILES),
+        "options": list(PROFILE_NAMES),
         "command_topic": topics.command(Verb.SET_PROFILE),
         "command_template": '{"profile": "{{ value }}"}',
         "entity_category": "config",
@@ -200,6 +202,8 @@ def _controls(topics: Topics) -> dict[Verb, tuple[str, Component]]:
     return {
         Verb.SET_PROFILE: ("profile", profile),
         Verb.RECALIBRATE: ("recalibrate", button("Recalibrate", Verb.RECALIBRATE)),
+        Verb.UNDO_RECALIBRATE: ("undo_recalibrate", button("Undo recalibrate", Verb.UNDO_RECALIBRATE)),
+        Verb.RESET_CALIBRATION: ("reset_calibration", button("Remove calibration", Verb.RESET_CALIBRATION)),
         Verb.RESTART_SOURCES: ("restart_sources", restart),
         Verb.MODEL_ROLLBACK: ("model_rollback", button("Back to the previous models", Verb.MODEL_ROLLBACK)),
     }

@@ -19,15 +19,14 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, Ended, explained, told_by_broker, told_by_tls
+from device.telemetry.mqtt.access import Access, Ended, broker_refusal, explained, tls_refusal
+from device.telemetry.mqtt.client import MAX_PACKET_BYTES, MAX_QOS, BoundedClient
 from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 
-MAX_PACKET_BYTES = 65_536  # of what a broker may send; a longer one is no command
 _ANSWER_S = 15.0  # from the socket to the broker's word that we are in
 _TURN_S = 1.0
 _EVENTS_FIRST_S, _GOODBYE_S = 0.35, 0.45  # together less than a sink may take to close
 _PACKET_HEAD_BYTES = 16
-_QOS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ class Listener:
     stopping: Callable[[], bool]
 
 
-class Bell:
+class Wakeup:
     """Wakes the thread that polls it. Ringing never blocks, even when nobody listens any more."""
 
     def __init__(self) -> None:
@@ -81,22 +80,20 @@ class Bell:
                 self._fd = None
 
 
-class _Client(paho.Client):
-    def _sock_recv(self, bufsize: int) -> bytes:
-        """A broker's word for the length of a packet is not worth 256 MB of memory."""
-        if bufsize > MAX_PACKET_BYTES:
-            raise ConnectionError(f"a packet of {bufsize} bytes")
-        return super()._sock_recv(bufsize)
-
-
 class Session:
     """Runs in one thread, once."""
 
     def __init__(
-        self, access: Access, outbox: Outbox, presence: Presence, topics: Sequence[str], listener: Listener, bell: Bell
+        self,
+        access: Access,
+        outbox: Outbox,
+        presence: Presence,
+        topics: Sequence[str],
+        listener: Listener,
+        wakeup: Wakeup,
     ) -> None:
         self._access, self._outbox, self._presence = access, outbox, presence
-        self._topics, self._listener, self._bell = topics, listener, bell
+        self._topics, self._listener, self._wakeup = topics, listener, wakeup
         self._online = False
         self._only: str | None = None  # the topic that may still be written to
         self._ended: Ended | None = None
@@ -125,12 +122,12 @@ class Session:
             self._outbox.connection_lost()
         return self._ended or Ended(False, self._error("said goodbye to", ""))
 
-    def _client(self) -> _Client:
-        client = _Client(
+    def _client(self) -> BoundedClient:
+        client = BoundedClient(
             CallbackAPIVersion.VERSION2, self._access.client_id, protocol=MQTTProtocolVersion.MQTTv5,
             reconnect_on_failure=False,
         )  # fmt: skip
-        client.will_set(self._presence.topic, self._presence.offline, qos=_QOS, retain=True)
+        client.will_set(self._presence.topic, self._presence.offline, qos=MAX_QOS, retain=True)
         if self._access.username:
             client.username_pw_set(self._access.username, self._access.password())
         if self._access.tls:
@@ -140,7 +137,7 @@ class Session:
         client.on_message, client.on_log = self._on_message, self._on_log
         return client
 
-    def _turn(self, client: _Client, timeout_s: float) -> None:
+    def _turn(self, client: BoundedClient, timeout_s: float) -> None:
         """Take what came, send what waits, and see that the broker is still there."""
         self._read(client, 0.0)  # why it hangs up, before a write finds out that it did
         while self._online and self._ended is None:
@@ -156,12 +153,12 @@ class Session:
         if self._ended is None:
             self._check_patience()
 
-    def _read(self, client: _Client, timeout_s: float) -> None:
+    def _read(self, client: BoundedClient, timeout_s: float) -> None:
         sock = client.socket()
         if sock is None or self._ended:
             self._ended = self._ended or self._lost()
             return
-        readable = self._bell.wait(timeout_s, sock, writing=client.want_write())
+        readable = self._wakeup.wait(timeout_s, sock, writing=client.want_write())
         # TLS decrypts more than was asked for: the rest shows in no poll.
         while readable and self._ended is None:
             client.loop_read()
@@ -174,7 +171,7 @@ class Session:
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
             self._ended = Ended(False, self._error("takes messages but acknowledges none", "Look into its log"))
 
-    def _send(self, client: _Client, message: Message) -> None:
+    def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()
         size = len(message.topic.encode()) + len(message.payload) + _PACKET_HEAD_BYTES
         if size > self._max_packet_bytes:
@@ -185,11 +182,11 @@ class Session:
         message_id = 0  # no real one: if paho raises, the message still waits for an acknowledgement, and so goes again
         try:
             retain = message.kind is Kind.RETAINED
-            message_id = client.publish(message.topic, message.payload, qos=_QOS, retain=retain).mid
+            message_id = client.publish(message.topic, message.payload, qos=MAX_QOS, retain=retain).mid
         finally:
             self._outbox.sent(message_id, message, now_s)
 
-    def _goodbye(self, client: _Client) -> None:
+    def _goodbye(self, client: BoundedClient) -> None:
         """What waits goes first, then `stopped`, then the word that this end is meant."""
         if not self._online:
             return
@@ -207,14 +204,14 @@ class Session:
 
     def _on_connect(self, client: paho.Client, _: Any, __: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
-            self._ended = told_by_broker(reason.getName(), self._access)
+            self._ended = broker_refusal(reason.getName(), self._access)
             return
         self._online = True
         self._window = max(1, min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", self._max_packet_bytes)
         # Neither a retained command nor a retained birth message is news.
         options = SubscribeOptions(
-            qos=_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+            qos=MAX_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )  # fmt: skip
         if self._topics:  # paho takes no empty list
             client.subscribe([(topic, options) for topic in self._topics])
@@ -224,7 +221,7 @@ class Session:
     def _on_disconnect(self, _: paho.Client, __: Any, flags: Any, reason: ReasonCode, ___: Any) -> None:
         if self._ended is None:
             by_broker = flags.is_disconnect_packet_from_server
-            self._ended = told_by_broker(reason.getName(), self._access) if by_broker else self._lost()
+            self._ended = broker_refusal(reason.getName(), self._access) if by_broker else self._lost()
 
     def _on_publish(self, _: paho.Client, __: Any, message_id: int, reason: ReasonCode, ___: Any) -> None:
         if not reason.is_failure:
@@ -246,8 +243,8 @@ class Session:
             self._last_error = text
 
     def _lost(self) -> Ended:
-        if told := told_by_tls(self._last_error, self._access):
-            return told
+        if refusal := tls_refusal(self._last_error, self._access):
+            return refusal
         if self._online:
             return Ended(False, self._error("the connection was lost", "Check the network and the broker"))
         hint = "plain MQTT" if self._access.tls else "TLS (then set tls = true)"

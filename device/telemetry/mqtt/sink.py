@@ -13,15 +13,18 @@ import random
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from device.config.settings import MqttSettings
 from device.records import Command, Event, Health, Info, Report
-from device.telemetry.mqtt.access import access, node_name
+from device.telemetry.mqtt.access import access, command_secret_file, node_name
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
-from device.telemetry.mqtt.connection import Connection, Pace, Phase
+from device.telemetry.mqtt.connection import Backoff, Connection, Phase
 from device.telemetry.mqtt.homeassistant import BIRTH, birth_topic, discovery
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence
+from device.telemetry.mqtt.signed_command import Verifier
+from device.telemetry.mqtt.state_filter import StateFilter
 from device.telemetry.mqtt.topics import Topics
 
 _LOG = logging.getLogger(__name__)
@@ -29,18 +32,26 @@ DEFAULT_PREFIX = "avdrift"
 _BIRTH_DELAY_S = 0.2, 3.0  # a house full of devices must not answer in the same instant
 
 
+def topics_of(settings: MqttSettings) -> Topics:
+    """Where this device is on the broker."""
+    return Topics(settings.topic_prefix or DEFAULT_PREFIX, node_name(settings))
+
+
 class MqttSink:
     """Begins to connect when it is made. Without a host it does nothing at all."""
 
     def __init__(
-        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), pace: Pace | None = None
+        self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), backoff: Backoff | None = None
     ) -> None:
         """`folder` is where relative paths of the settings begin."""
-        node = node_name(settings)
-        self.topics = Topics(settings.topic_prefix or DEFAULT_PREFIX, node)
-        self._discovery_prefix, self._report_every_s = settings.discovery_prefix, report_every_s
+        self.topics = topics_of(settings)
+        node = self.topics.node
+        self._discovery_prefix = settings.discovery_prefix
+        self._states = StateFilter(report_every_s, settings.state_every_s, only_changes=settings.only_changes)
         self._outbox = Outbox(int(settings.queue_events))
-        self._commands = Commands(settings.commands, self._result)
+        secret = command_secret_file(settings, folder)
+        self._verifier = Verifier(node, secret) if secret and settings.commands == "all" else None
+        self._commands = Commands(settings.commands, self._result, verifier=self._verifier)
         self._allowed = ALLOWED[settings.commands]
         self._presence = Presence(self.topics.availability)
         self._birth: threading.Timer | None = None
@@ -49,9 +60,10 @@ class MqttSink:
             return
         topics = [self.topics.command("+")] if self._allowed else []
         topics += [birth_topic(self._discovery_prefix)] if self._discovery_prefix else []
-        self._connection = Connection(
-            access(settings, node, folder), self._outbox, self._presence, topics, self._heard, pace or Pace()
-        )
+        how = access(settings, node, folder)
+        for warning in how.warnings():
+            _LOG.warning("%s", warning)
+        self._connection = Connection(how, self._outbox, self._presence, topics, self._heard, backoff or Backoff())
         self._announce(None)
         self._connection.start()
 
@@ -77,16 +89,20 @@ class MqttSink:
         self._commands.submit_to(submit)
 
     def report(self, report: Report) -> None:
-        self._put(self._outbox.retain, self.topics.state, report)
+        if self._verifier:
+            self._verifier.clock_synced = report.clock_synced
+        if self._states.takes(report):
+            self._put(self._outbox.retain, self.topics.state, report.to_dict())
 
     def event(self, event: Event) -> None:
-        self._put(self._outbox.event, self.topics.event, event)
+        self._put(self._outbox.event, self.topics.event, event.to_dict())
 
     def health(self, health: Health) -> None:
-        self._put(self._outbox.retain, self.topics.health, health)
+        self._put(self._outbox.retain, self.topics.health, health.to_dict())
 
     def info(self, info: Info) -> None:
-        self._put(self._outbox.retain, self.topics.info, info)
+        session = {"command_session": self._verifier.session} if self._verifier else {}
+        self._put(self._outbox.retain, self.topics.info, info.to_dict() | session)
         self._announce(info)
 
     def close(self) -> None:
@@ -97,13 +113,11 @@ class MqttSink:
             if waiting := self._outbox.events_waiting:
                 _LOG.warning("MQTT: %d events have not reached the broker", waiting)
 
-    def _put(
-        self, put: Callable[[str, bytes], None], topic: str, record: Report | Event | Health | Info
-    ) -> None:
+    def _put(self, put: Callable[[str, bytes], None], topic: str, record: dict[str, Any]) -> None:
         if self._connection is None:
             return
         try:
-            payload = json.dumps(record.to_dict(), separators=(",", ":"), allow_nan=False).encode()
+            payload = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError) as error:
             _LOG.error("MQTT: nothing for %s, because this is no JSON (%s): %s", topic, error, record)
             return
@@ -112,20 +126,22 @@ class MqttSink:
 
     def _announce(self, info: Info | None) -> None:
         if self._discovery_prefix and self._connection:
-            payload = discovery(self.topics, self._report_every_s, info, self._allowed)
+            # Home Assistant cannot sign: what must be signed gets no button.
+            allowed = ALLOWED["read"] if self._verifier else self._allowed
+            payload = discovery(self.topics, self._states.longest_s, info, allowed)
             self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())
             self._connection.wake()
 
     def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == birth_topic(self._discovery_prefix):
             if payload == BIRTH and not (self._birth and self._birth.is_alive()):
-                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._say_all_again)
+                self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._publish_all)
                 self._birth.daemon = True
                 self._birth.start()
             return
         self._commands.take(topic.removeprefix(self.topics.command("")), payload, retained=retained)
 
-    def _say_all_again(self) -> None:
+    def _publish_all(self) -> None:
         self._outbox.due_again(last=self.topics.availability)
         if self._connection:
             self._connection.wake()

@@ -112,8 +112,9 @@ def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
     assert listen(path, TrackChoice(audio="ENG", channel=1)).which == TrackChoice(1, 2, 1)
     assert level(path, TrackChoice(audio=2, channel=1)) == 0.0 < level(path, TrackChoice(audio=2, channel=2))
     for wrong in (TrackChoice(audio=3), TrackChoice(audio="fra"), TrackChoice(video=2), TrackChoice(channel=2)):
-        with pytest.raises(InputTrackError):
+        with pytest.raises(InputTrackError) as caught:
             listen(path, wrong)
+        assert str(path) in str(caught.value) and caught.value.remedy
 
 
 def test_where_nobody_speaks_anywhere_nothing_changes(tmp_path: Path) -> None:

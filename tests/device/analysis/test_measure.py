@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
+import numpy as np
 import pytest
 
 from device.analysis.measure import measure
-from device.bundles.bundle import load_bundle
+from device.bench.pipeline import SAMPLE
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.errors import InputFormatError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from tests.recordings import Picture, Sound, truncate, write
@@ -23,6 +26,7 @@ from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bund
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
 READ_KEYS = ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
+ERROR_KEYS = ["verdict_range", "zero_std_ms"]
 WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "reason", "verdict"]
 
 
@@ -53,6 +57,37 @@ def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
     assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "low_frame_rate", None)
 
 
+def facecam(path: Path, face_px: int) -> Path:
+    """The first seconds of the sample, so small that its face is so wide, in the corner of a picture of 1280 x 720."""
+    scale = face_px / 120  # of the sample's own
+    with av.open(str(SAMPLE)) as given, av.open(str(path), "w") as made:
+        picture = made.add_stream("libx264", rate=25, width=1280, height=720, options={"preset": "ultrafast"})
+        assert isinstance(picture, av.VideoStream)
+        sound = made.add_stream_from_template(given.streams.audio[0], opaque=True)
+        game = np.random.default_rng(1).integers(40, 160, (9, 16, 3)).astype(np.uint8)
+        screen = np.asarray(cv2.resize(game, (1280, 720)), np.uint8)
+        for packet in given.demux():
+            if packet.pts is None or packet.pts * packet.time_base > 8:
+                continue
+            if packet.stream.type == "audio":
+                packet.stream = sound
+                made.mux(packet)
+            for frame in packet.decode() if packet.stream.type == "video" else ():
+                assert isinstance(frame, av.VideoFrame)
+                small = cv2.resize(frame.to_ndarray(format="rgb24"), None, fx=scale, fy=scale)
+                screen[-small.shape[0] :, -small.shape[1] :] = small
+                shown = av.VideoFrame.from_ndarray(screen, "rgb24")
+                shown.pts, shown.time_base = frame.pts, frame.time_base
+                made.mux(picture.encode(shown))
+        made.mux(picture.encode(None))
+    return path
+
+
+def test_a_face_of_60_pixels_in_the_corner_of_a_large_picture_is_measured(tmp_path: Path) -> None:
+    found = measured(facecam(tmp_path / "game.mkv", 60), DEFAULT_BUNDLE)
+    assert found["state"] == "measuring" and found["offset_ms"] == pytest.approx(80, abs=10)
+
+
 def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
     windows = found["windows"]
     assert isinstance(windows, list)
@@ -60,9 +95,9 @@ def windows_of(found: dict[str, object]) -> list[dict[str, Any]]:
 
 
 def test_keys_are_the_documented_ones() -> None:
-    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, *READ_KEYS]
+    assert list(measured(talking())) == [*KEYS, *MORE_KEYS, *READ_KEYS, *ERROR_KEYS]
     found = measured(talking(), window_s=1.0)
-    assert list(found) == [*KEYS, *MORE_KEYS, *READ_KEYS, "windows"]
+    assert list(found) == [*KEYS, *MORE_KEYS, *READ_KEYS, *ERROR_KEYS, "windows"]
     assert all(list(window) == WINDOW_KEYS for window in windows_of(found))
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

@@ -27,7 +27,7 @@ TRACK = Timeline(
 )  # fmt: skip
 TOLD = {
     "file": "a/talk.mkv", "profile": "itu-r-bt1359", "drift_ppm": 12.0, "drift_std_ppm": 3.0, "steps": [{}],
-    "verdict": "unacceptable",
+    "verdict": "unacceptable", "zero_std_ms": 9.0,
 }  # fmt: skip
 FOUND = Measured(TOLD, TRACK, 0.0, None)
 NOTHING = Measured(TOLD | {"drift_ppm": None, "steps": []}, Timeline((), (), (), None, None), 0.0, None)

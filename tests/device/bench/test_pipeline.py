@@ -112,7 +112,7 @@ def test_a_recording_shorter_than_the_stretch_is_taken_whole() -> None:
         assert max(item.t_ns for item in _stretch(source, 1)) < 1.1 * NS_PER_S
 
 
-def test_wrong_input_is_told(tmp_path: Path) -> None:
+def test_wrong_input_is_reported(tmp_path: Path) -> None:
     with pytest.raises(InputMissingError, match=r"none\.mkv"):
         measure_pipeline(tiny_bundle(), tmp_path / "none.mkv")
     with pytest.raises(ModelMissingError):

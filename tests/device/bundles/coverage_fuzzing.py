@@ -30,7 +30,7 @@ with atheris.instrument_imports(include=["device"]):
     from device.errors import ModelError
     from device.towers.macs import count_macs
 
-from tests.bundles import audio_tower, write_bundle
+from tests.bundles import audio_encoder, write_bundle
 from tests.device.bundles.fuzzing import other_value
 from tests.stores import make_key, sign_raw
 
@@ -122,7 +122,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "bundle_file": lambda: b"\0" + (_BUNDLE / "audio.tflite").read_bytes(),
     "signature": _signature_seed,
     "golden": lambda: (_BUNDLE / "golden.npz").read_bytes(),
-    "model": audio_tower,
+    "model": audio_encoder,
 }
 TARGETS: dict[str, Target] = {
     "manifest": manifest, "bundle_file": bundle_file, "signature": signature, "golden": golden, "model": model,

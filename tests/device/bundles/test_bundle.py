@@ -25,7 +25,15 @@ from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_
 from device.bundles.golden import GOLDEN, difference, distance
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
-from tests.bundles import CALIBRATION, audio_tower, change_manifest, golden_vectors, lip_tower, sign_off, write_bundle
+from tests.bundles import (
+    CALIBRATION,
+    audio_encoder,
+    change_manifest,
+    golden_vectors,
+    lip_encoder,
+    sign_off,
+    write_bundle,
+)
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -210,7 +218,7 @@ def set_calibration(key: str, value: Any) -> Change:
 @pytest.mark.parametrize(
     ("change", "kind", "what"),
     [
-        (lambda m: m.update(format=2), ModelContractError, "bundle format 2, this software reads 1"),
+        (lambda m: m.update(format=3), ModelContractError, "bundle format 3, this software reads 1 to 2"),
         (lambda m: m.update(format="1"), ModelContractError, "bundle format '1'"),
         (lambda m: m.update(format=[[1]]), ModelContractError, "bundle format a list"),
         (lambda m: m.pop("format"), ModelContractError, "bundle format None"),
@@ -219,8 +227,12 @@ def set_calibration(key: str, value: Any) -> Change:
         (lambda m: m["files"].pop(LIPS), ModelCorruptError, "must list exactly"),
         (lambda m: m["files"].update({"../other": {}}), ModelCorruptError, "must list exactly"),
         (lambda m: m.pop("name"), ModelCorruptError, "'name'"),
-        (lambda m: m.update(name=[1]), ModelCorruptError, "name and version"),
-        (lambda m: m.update(version=None), ModelCorruptError, "name and version"),
+        (lambda m: m.update(name="evil \x1b[2J"), ModelCorruptError, "name or version"),
+        (lambda m: m.update(name="two\nlines"), ModelCorruptError, "name or version"),
+        (lambda m: m.update(name="x" * 101), ModelCorruptError, "name or version"),
+        (lambda m: m.update(name=""), ModelCorruptError, "name or version"),
+        (lambda m: m.update(name=[1]), ModelCorruptError, "name or version"),
+        (lambda m: m.update(version=None), ModelCorruptError, "name or version"),
         (lambda m: m.pop("min_software"), ModelCorruptError, "'min_software'"),
         (lambda m: m.update(min_software="999.0"), ModelContractError, "needs avdrift 999.0 or newer"),
         (lambda m: m.update(min_software=[1]), ModelContractError, "version a list is not of the form"),
@@ -235,9 +247,9 @@ def set_calibration(key: str, value: Any) -> Change:
         (lambda m: m.pop("calibration"), ModelCorruptError, "'calibration'"),
         (lambda m: m.update(calibration=[1]), ModelCorruptError, "in the manifest"),
         (lambda m: m["calibration"].pop("temperature"), ModelCorruptError, "'temperature'"),
-        (set_calibration("logit_scale", float("nan")), ModelCorruptError, "not finite"),
-        (set_calibration("null_log_odds", float("inf")), ModelCorruptError, "not finite"),
-        (set_calibration("zero_offset_ms", 10**400), ModelCorruptError, "in the manifest"),
+        (set_calibration("logit_scale", float("nan")), ModelCorruptError, "NaN is no JSON"),
+        (set_calibration("null_log_odds", float("inf")), ModelCorruptError, "Infinity is no JSON"),
+        (set_calibration("zero_offset_ms", 10**400), ModelCorruptError, "a number of 401 digits"),
         (set_calibration("zero_offset_ms", "early"), ModelCorruptError, "in the manifest"),
         (set_calibration("temperature", None), ModelCorruptError, "no usable 'temperature'"),
         (set_calibration("temperature", 0), ModelCorruptError, "positive"),
@@ -266,10 +278,10 @@ def test_a_signed_file_that_is_no_model(folder: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "where", "what"),
     [
-        (LIPS, lip_tower(crop_px=32), LIPS, "input (1, 12, 32, 32)"),
-        (LIPS, lip_tower(size=16), ".", "embeddings differ in size"),
-        (AUDIO, lip_tower(), AUDIO, "do not fit"),
-        (LIPS, lip_tower(ticks=20), GOLDEN, "golden vectors do not fit"),
+        (LIPS, lip_encoder(crop_px=32), LIPS, "input (1, 12, 32, 32)"),
+        (LIPS, lip_encoder(size=16), ".", "embeddings differ in size"),
+        (AUDIO, lip_encoder(), AUDIO, "do not fit"),
+        (LIPS, lip_encoder(ticks=20), GOLDEN, "golden vectors do not fit"),
     ],
 )
 def test_a_tower_of_another_shape(folder: Path, name: str, content: bytes, where: str, what: str) -> None:
@@ -279,13 +291,13 @@ def test_a_tower_of_another_shape(folder: Path, name: str, content: bytes, where
 
 
 def test_golden_vectors_of_another_model(folder: Path) -> None:
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(seed=5), audio_tower()))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(seed=5), audio_encoder()))
     sign_off(folder)
     refused(folder, ModelCorruptError, GOLDEN, "golden vectors differ by")
 
 
 def savez(path: Path, **changes: Any) -> None:
-    np.savez(path, **{**golden_vectors(lip_tower(), audio_tower()), **changes})
+    np.savez(path, **{**golden_vectors(lip_encoder(), audio_encoder()), **changes})
 
 
 def cut_zip(path: Path) -> None:
@@ -300,7 +312,7 @@ def endless_name(path: Path) -> None:
 
 
 def spoilt_zip(path: Path) -> None:
-    np.savez_compressed(path, **golden_vectors(lip_tower(), audio_tower()))
+    np.savez_compressed(path, **golden_vectors(lip_encoder(), audio_encoder()))
     content = bytearray(path.read_bytes())
     content[200:260] = bytes(60)
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""Damaged and crafted bundles: some always, 500 in the slow run, 10,000 when asked for (`-m soak`)."""
+"""Damaged and crafted bundles: some always, 500 in the slow run, 10,000 when asked for (`--soak`)."""
 
 from __future__ import annotations
 

@@ -19,11 +19,11 @@ from device.cli import main
 from device.errors import ModelCorruptError, ModelStoreError
 from device.litert import Model
 from tests.bundles import (
-    audio_tower,
+    audio_encoder,
     golden_vectors,
     greedy_model,
     identity_int8,
-    lip_tower,
+    lip_encoder,
     looping_model,
     sign_off,
     write_bundle,
@@ -58,7 +58,7 @@ def test_it_does_crash_a_process_that_is_not_careful() -> None:
     assert done.returncode == -11, "if LiteRT has learnt to refuse it, look for another"
 
 
-@pytest.mark.parametrize("content", [b"", b"rubbish" * 99, lip_tower()[:5000]])
+@pytest.mark.parametrize("content", [b"", b"rubbish" * 99, lip_encoder()[:5000]])
 def test_what_litert_refuses_is_refused_in_its_words(content: bytes) -> None:
     with pytest.raises(ModelCorruptError) as usual:
         Model(content, name="second")
@@ -114,7 +114,7 @@ def deadly(tmp_path: Path) -> Path:
     """A bundle that is right in all that can be seen without LiteRT, and whose lip tower kills."""
     folder = versioned(tmp_path / "deadly", "2")
     (folder / LIPS).write_bytes(DEADLY)
-    golden: dict[str, Any] = golden_vectors(lip_tower(), audio_tower(seed=sum(b"2")))
+    golden: dict[str, Any] = golden_vectors(lip_encoder(), audio_encoder(seed=sum(b"2")))
     np.savez(folder / GOLDEN, **golden | {"lips_in": FOUR, "lips_out": FOUR})
     sign_off(folder)
     return folder
@@ -136,7 +136,7 @@ def test_no_command_dies_of_it(command: list[str], deadly: Path, capsys: pytest.
 
 
 def test_trusted_models_are_loaded_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = write_bundle(tmp_path / "bundle", lip_tower(seed=77))
+    folder = write_bundle(tmp_path / "bundle", lip_encoder(seed=77))
     monkeypatch.setattr(sys, "executable", "/not/there")
     load_bundle(folder)
     with pytest.raises(ModelStoreError):

@@ -10,8 +10,8 @@ import pytest
 from device.bundles.store import Activation
 from device.bundles.trial import (
     MAX_DEATHS,
-    Standing,
     Trial,
+    TrialState,
     begun,
     ended,
     fallback_of,
@@ -41,7 +41,7 @@ def test_enough_valid_reports_and_they_stay() -> None:
     trial = after(started(TRIAL), [VALID, UNSURE, VALID])
     assert trial.is_open and trial.valid == 2 and trial.running
     trial = after(trial, [VALID])
-    assert (trial.standing, trial.running, trial.why) == (Standing.PASSED, False, "3 valid reports")
+    assert (trial.standing, trial.running, trial.why) == (TrialState.PASSED, False, "3 valid reports")
     assert after(trial, [report(State.UNCERTAIN, fault="model_failed")] * 3) == trial, "that is not about the trial"
 
 
@@ -49,7 +49,7 @@ def test_speech_without_an_offset_and_they_go() -> None:
     trial = after(TRIAL, [UNSURE] * 59)
     assert trial.is_open
     trial = after(trial, [UNSURE])
-    assert trial.standing is Standing.FELL_BACK and trial.why == "no offset in 1 minutes of speech with a face"
+    assert trial.standing is TrialState.FELL_BACK and trial.why == "no offset in 1 minutes of speech with a face"
 
 
 def test_only_speech_counts_and_an_offset_begins_anew() -> None:
@@ -68,7 +68,7 @@ def test_where_nobody_could_measure_nothing_is_held_against_them(idle: Report) -
 
 
 def test_models_that_are_too_slow_are_not_excused() -> None:
-    assert after(TRIAL, [replace(UNSURE, fault="overloaded")] * 60).standing is Standing.FELL_BACK
+    assert after(TRIAL, [replace(UNSURE, fault="overloaded")] * 60).standing is TrialState.FELL_BACK
 
 
 @pytest.mark.parametrize("passed_s", [-5.0, 1e9])
@@ -78,7 +78,7 @@ def test_a_pause_between_reports_is_not_speech(passed_s: float) -> None:
 
 def test_models_that_fail_go_at_once() -> None:
     trial = after(TRIAL, [report(State.STALLED, fault="model_failed")])
-    assert trial.standing is Standing.FELL_BACK and "fail" in trial.why
+    assert trial.standing is TrialState.FELL_BACK and "fail" in trial.why
 
 
 def test_a_process_that_dies_again_and_again() -> None:
@@ -107,7 +107,7 @@ def test_a_new_activation_is_a_new_trial() -> None:
 def test_what_has_passed_once_has_passed() -> None:
     passed = after(TRIAL, [VALID] * 3)
     again = begun(Activation(NEW, 9), passed, OLDER)
-    assert again.standing is Standing.PASSED and (again.made_ns, again.fallback) == (9, OLDER)
+    assert again.standing is TrialState.PASSED and (again.made_ns, again.fallback) == (9, OLDER)
 
 
 def test_nothing_falls_back_to_itself() -> None:

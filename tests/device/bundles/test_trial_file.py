@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from device.bundles.trial import Standing, Trial, fallen
+from device.bundles.trial import Trial, TrialState, fallen
 from device.bundles.trial_file import LOCK, TRIALS, TrialFile
 from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
@@ -37,9 +37,12 @@ def spoilt(**changes: Any) -> str:
     "content",
     ["", "[]", "{}", "null", '{"trials": 3}', '{"trials": [3]}', "[" * 100_000, '{"trials": [{}]}',
      spoilt(standing="king"), spoilt(standing=3), spoilt(digest=3), spoilt(running=1), spoilt(valid=True),
-     spoilt(valid=1.5), spoilt(speech_s=float("nan")), spoilt(deaths=None), spoilt(more=1), spoilt(made_ns="1")],
+     spoilt(valid=1.5), spoilt(speech_s=float("nan")), spoilt(deaths=None), spoilt(more=1), spoilt(made_ns="1"),
+     spoilt(speech_s=10**400), spoilt(valid=10**400), spoilt(made_ns=-10**30), spoilt().replace("1.5", "1e400")],
 )  # fmt: skip
-def test_what_is_damaged_is_none_and_is_told(content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_damaged_is_none_and_is_reported(
+    content: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / TRIALS).write_text(content)
     assert TrialFile(tmp_path).read() == {}
     assert TRIALS in caplog.text and "on trial again" in caplog.text
@@ -58,7 +61,7 @@ def test_no_link_is_followed_and_no_pipe_waited_for(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("way", FAILURES)
 def test_a_failure_at_any_step_leaves_the_old_or_the_new(way: str, tmp_path: Path) -> None:
-    old, new = by_digest(ONE), by_digest(replace(ONE, standing=Standing.PASSED), TWO)
+    old, new = by_digest(ONE), by_digest(replace(ONE, standing=TrialState.PASSED), TWO)
     counted = RecordingDisk()
     TrialFile(tmp_path, counted).write(old)
     assert [method for method, _ in counted.steps] == ["write_file", "replace", "sync_folder"]

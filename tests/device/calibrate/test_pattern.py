@@ -243,6 +243,6 @@ def test_a_metronome_is_no_pattern() -> None:
 
 
 def test_too_scattered() -> None:
-    good = Match(0.0, 1.0, 5.0, pairs=40, flashes=40, beeps=40, rivals=5)
+    good = Match(0.0, 1.0, 5.0, pairs=40, flashes=40, beeps=40, competing_pairs=5)
     assert doubt(good) is None
     assert "scatter" in (doubt(replace(good, scatter_ms=21.0)) or "")

@@ -163,3 +163,9 @@ def test_sound_at_the_slowest_rate_is_read(tmp_path: Path) -> None:
     with FileSource(write(tmp_path / "a.mkv", Picture(), Sound("pcm_s16le", 4_000, "mono"))) as source:
         chunks = [item for item in source if isinstance(item, Chunk)]
         assert source.damaged is None and sum(len(chunk.samples) for chunk in chunks) > 40_000
+
+
+@pytest.mark.parametrize("content", [b"\x1aE\xdf\xa3 title <MPD #EXTM3U", b"RIFF <playlist", b"<html> #EXTM3U v=0\n"])
+def test_words_of_a_list_within_a_recording_make_it_none(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.mkv").write_bytes(content)
+    check_file(tmp_path / "a.mkv")

@@ -187,8 +187,8 @@ def test_chunk_times_do_not_carry_the_rounding_of_matroska(tmp_path: Path) -> No
 
 def test_pictures_are_scaled_down_only_and_are_rgb(tmp_path: Path) -> None:
     big = write(tmp_path / "big.mkv", Picture(width=1280, height=720, flashes_s=()), Sound("flac"), duration_s=0.4)
-    assert read(big)[0][0].rgb.shape == (480, 853, 3)
-    assert read(big, max_height=240)[0][0].rgb.shape == (240, 427, 3)
+    assert read(big)[0][0].rgb.shape == (720, 1280, 3)
+    assert read(big, max_height=240)[0][0].rgb.shape == (240, 426, 3)
     small = read(write(tmp_path / "small.mkv", Picture(flashes_s=[0.0]), Sound("flac")))[0][0].rgb
     assert small.shape == (48, 64, 3) and small.dtype == np.uint8 and small.flags.c_contiguous
     assert small.min() > 220 and np.ptp(small.mean((0, 1))) < 3

@@ -77,8 +77,8 @@ def test_exit_codes_and_json(
 ) -> None:
     found = Devices(cameras, microphones, ["install \x1b this"])
     assert devices_command(options(as_json=True), lambda: found) == code
-    told = json.loads(capsys.readouterr().out)
-    assert [each["device"] for each in told["cameras"]] == [each.device for each in cameras]
+    result = json.loads(capsys.readouterr().out)
+    assert [each["device"] for each in result["cameras"]] == [each.device for each in cameras]
     assert devices_command(options(), lambda: found) == code
     shown = capsys.readouterr()
-    assert "install   this" in shown.err and "[camera]" in shown.out
+    assert r"install \x1b this" in shown.err and "[camera]" in shown.out

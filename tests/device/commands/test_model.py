@@ -42,7 +42,7 @@ def model(*arguments: object) -> int:
     return main(["model", *map(str, arguments)])
 
 
-def told(capsys: Shown) -> list[dict[str, Any]]:
+def result(capsys: Shown) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
@@ -61,21 +61,35 @@ def refused(capsys: Shown, *arguments: object) -> str:
 def test_from_install_to_rollback_in_json(state: Path, made: Path, capsys: Shown) -> None:
     one, two = (load_bundle(made / version).digest for version in "12")
     assert model("install", made / "1", "--allow-unsigned", "--json") == 0
-    assert told(capsys) == [{"digest": one, "name": "tiny", "version": "1", CURRENT: None, PREVIOUS: None}]
+    assert result(capsys) == [{"digest": one, "name": "tiny", "version": "1", CURRENT: None, PREVIOUS: None}]
     assert model("activate", one[:8], "--json") == 0
-    assert told(capsys)[0][CURRENT] == one
+    assert result(capsys)[0][CURRENT] == one
     assert model("install", made / "2", "--allow-unsigned", "--activate", "--json") == 0
-    assert told(capsys) == [{"digest": two, "name": "tiny", "version": "2", CURRENT: two, PREVIOUS: one}]
+    assert result(capsys) == [{"digest": two, "name": "tiny", "version": "2", CURRENT: two, PREVIOUS: one}]
     assert model("list", "--json") == 0
-    listed = {entry["digest"]: entry for entry in told(capsys)}
-    keys = ["digest", "name", "version", "signed", "current", "previous", "problem", "trial", "trial_about"]
-    assert set(listed) == {one, two} and list(listed[one]) == keys
+    listed = {entry["digest"]: entry for entry in result(capsys)}
+    keys = ["digest", "name", "version", "signed", "current", "previous", "problem", "trial", "trial_about", "built_in"]
+    built_in = load_bundle(DEFAULT_BUNDLE).digest
+    assert set(listed) == {one, two, built_in} and list(listed[one]) == keys
+    assert listed[built_in]["built_in"] and not listed[built_in]["current"] and not listed[one]["built_in"]
     assert listed[two]["current"] and listed[one]["previous"] and not listed[two]["signed"]
     assert model("rollback", "--json") == 0
-    assert told(capsys) == [{"digest": one, "name": "tiny", "version": "1", CURRENT: one, PREVIOUS: two}]
+    assert result(capsys) == [{"digest": one, "name": "tiny", "version": "1", CURRENT: one, PREVIOUS: two}]
     assert model("verify", "--json") == 0
-    (verified,) = told(capsys)
+    (verified,) = result(capsys)
     assert verified["digest"] == one and verified["signed"] is False
+
+
+def test_what_is_in_use_is_listed_though_nothing_is_installed(state: Path, made: Path, capsys: Shown) -> None:
+    label = f"{load_bundle(DEFAULT_BUNDLE).name} {load_bundle(DEFAULT_BUNDLE).version}"
+    assert model("list") == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.split()[1:4] == ["current", "built", "in"] and line.endswith(label)
+    install(made / "1")
+    (state / "models" / load_bundle(made / "1").digest / LIPS).unlink()
+    capsys.readouterr()
+    assert model("list", "--json") == 0
+    assert [entry["current"] for entry in result(capsys)] == [True, True], "broken models are not measured with"
 
 
 def test_for_people(state: Path, made: Path, capsys: Shown) -> None:
@@ -147,10 +161,11 @@ def test_the_trials_verdict_is_shown(state: Path, made: Path, capsys: Shown) -> 
     device = Device(state)
     device.measure(times=2)
     assert model("verify", "--json") == 0
-    assert told(capsys)[0]["trial"] == "on trial"
+    assert result(capsys)[0]["trial"] == "on trial"
     device.measure()
     assert model("list", "--json") == model("verify", "--json") == 0
-    assert {(each["trial"], each["trial_about"]) for each in told(capsys)} == {("passed", "3 valid reports")}
+    trials = [(each["trial"], each["trial_about"]) for each in result(capsys) if not each.get("built_in")]
+    assert len(trials) == 2 and set(trials) == {("passed", "3 valid reports")}
     install(made / "2")
     device.measure(State.STALLED, 3, fault="model_failed")
     capsys.readouterr()
@@ -185,7 +200,7 @@ def test_a_given_bundle_goes_before_the_current_one(state: Path, made: Path) -> 
     assert chosen_bundle(None, None).version == "1"
 
 
-def test_a_broken_current_is_told_and_the_built_in_ones_are_taken(state: Path, made: Path, capsys: Shown) -> None:
+def test_a_broken_current_is_reported_and_the_built_in_ones_are_taken(state: Path, made: Path, capsys: Shown) -> None:
     install(made / "1")
     (state / "models" / load_bundle(made / "1").digest / LIPS).write_bytes(b"")
     capsys.readouterr()

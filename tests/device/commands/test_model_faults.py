@@ -25,10 +25,10 @@ from device.bundles.store import CURRENT, Store
 from device.cli import main
 from device.commands.model import STATE_VARIABLE
 from tests.bundles import (
-    audio_tower,
+    audio_encoder,
     change_manifest,
     golden_vectors,
-    lip_tower,
+    lip_encoder,
     looping_model,
     sign_off,
     write_direct_bundle,
@@ -91,17 +91,17 @@ def other_front_end(folder: Path) -> None:
 
 
 def golden_of_another(folder: Path) -> None:
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(seed=8), audio_tower(seed=8)))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(seed=8), audio_encoder(seed=8)))
 
 
 def other_pair(folder: Path) -> None:
     """Both towers are right by themselves."""
-    (folder / LIPS).write_bytes(lip_tower(size=16))
-    np.savez(folder / GOLDEN, **golden_vectors(lip_tower(size=16), audio_tower(seed=sum(b"2"))))
+    (folder / LIPS).write_bytes(lip_encoder(size=16))
+    np.savez(folder / GOLDEN, **golden_vectors(lip_encoder(size=16), audio_encoder(seed=sum(b"2"))))
 
 
 def deadly(folder: Path) -> None:
-    golden: dict[str, Any] = golden_vectors(lip_tower(), audio_tower())
+    golden: dict[str, Any] = golden_vectors(lip_encoder(), audio_encoder())
     four = np.zeros((1, 4), np.float32)
     (folder / LIPS).write_bytes(looping_model(endless=False))
     np.savez(folder / GOLDEN, **golden | {"lips_in": four, "lips_out": four})
@@ -185,37 +185,43 @@ def measured(capsys: Shown) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(scope="module")
-def before() -> dict[str, Any]:
-    return {}
-
-
 def test_what_is_not_spoilt_is_taken(state: Path, keys: Keys, tmp_path: Path) -> None:
     """Else nothing below would prove anything."""
     Store(state).install(signed(versioned(tmp_path / "good", "2"), keys.ours))
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_old_models_stay_and_the_fault_is_named(
-    fault: str, state: Path, keys: Keys, before: dict[str, Any], tmp_path: Path, capsys: Shown,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setenv(STATE_VARIABLE, str(state))
-    if not before:
-        before.update(measured(capsys))
-        assert before["state"] == "measuring"
-    spoil, words = FAULTS[fault]
-    bundle = signed(versioned(tmp_path / "new", "2"), keys.ours)
+def install_spoilt(fault: str, keys: Keys, folder: Path) -> int:
+    """What the command that installs models with this fault returns."""
+    spoil, _ = FAULTS[fault]
+    bundle = signed(versioned(folder / "new", "2"), keys.ours)
     change_manifest(bundle, lambda m: m.update(name=fault))  # no other test's digest
     spoil(signed(bundle, keys.ours), keys)
+    return main(["model", "install", str(bundle), "--activate"])
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_old_models_stay_and_the_fault_is_named(
+    fault: str, state: Path, keys: Keys, tmp_path: Path, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(state))
     old = Store(state).linked(CURRENT)
     installed = [entry.digest for entry in Store(state).entries()]
-    assert main(["model", "install", str(bundle), "--activate"]) == 4
+    assert install_spoilt(fault, keys, tmp_path) == 4
     said = capsys.readouterr().err
-    assert said.startswith("avdrift: ") and said.count("\n") == 1 and words in said, said
+    assert said.startswith("avdrift: ") and said.count("\n") == 1 and FAULTS[fault][1] in said, said
     assert Store(state).linked(CURRENT) == old and leftovers(state) == []
     assert [entry.digest for entry in Store(state).entries()] == installed
-    assert measured(capsys) == before
+
+
+def test_the_old_models_measure_as_before(
+    state: Path, keys: Keys, tmp_path: Path, capsys: Shown, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(state))
+    before = measured(capsys)
+    assert before["state"] == "measuring"
+    for fault in (f"flipped bit in {LIPS}", "missing manifest", "another key", "a model that kills"):
+        assert install_spoilt(fault, keys, tmp_path / fault) == 4
+        assert measured(capsys) == before
 
 
 def test_a_full_disk(

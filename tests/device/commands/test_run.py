@@ -19,6 +19,8 @@ import pytest
 from device.cli import build_parser, main
 from device.commands.run import configured
 from device.config.settings import Config
+from device.errors import UsageError
+from device.standards import own_profile
 from tests.scenes import ROOT, talking, tiny_bundle
 
 HEAD = "config_version = 1\n"
@@ -100,9 +102,9 @@ def test_sighup_takes_over_what_it_can_and_a_broken_file_changes_nothing(
     assert running.report(lambda report: report["profile"] == "ebu-r37")["window_s"] == 5.0
     written(tmp_path, "[measure]\nprofile = 'loud'\n[sauce]\n")
     running.process.send_signal(signal.SIGHUP)
-    told = running.wait_for(running.err, lambda line: "sauce" in line)
-    assert any("the settings stay as they are" in line for line in told)
-    assert any(":3: measure.profile: found 'loud'" in line for line in told)
+    result = running.wait_for(running.err, lambda line: "sauce" in line)
+    assert any("the settings stay as they are" in line for line in result)
+    assert any(":3: measure.profile: found 'loud'" in line for line in result)
     assert running.report()["profile"] == "ebu-r37"
     assert running.end() == 0
 
@@ -162,3 +164,13 @@ def test_options_win_over_the_files_log_settings(tmp_path: Path) -> None:
     assert (given.log.level, given.log.json, given.log.levels) == ("debug", True, "device.cli=debug")
     assert configured(build_parser().parse_args(["run", "--config", file])).log.level == "error"
     assert configured(build_parser().parse_args(["run"])) == Config()
+
+
+def test_limits_of_ones_own_come_from_options_or_the_file(tmp_path: Path) -> None:
+    file = str(written(tmp_path, "[measure]\nprofile = 'own'\n[limits]\nearly_ms = 10\n"))
+    of_file = configured(build_parser().parse_args(["run", "--config", file]))
+    assert (of_file.measure.profile, of_file.limits.profile) == ("own", own_profile(10, -60))
+    given = configured(build_parser().parse_args(["run", "--config", file, "--limits", "30", "-50"]))
+    assert (given.measure.profile, given.limits.profile) == ("own", own_profile(30, -50))
+    with pytest.raises(UsageError, match="late_ms"):
+        configured(build_parser().parse_args(["run", "--limits", "30", "50"]))

@@ -120,7 +120,7 @@ def test_an_older_file_is_read_as_it_was_meant(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_older_forms")
-def test_what_is_wrong_in_an_older_file_is_told_in_todays_words(tmp_path: Path) -> None:
+def test_what_is_wrong_in_an_older_file_is_reported_in_todays_words(tmp_path: Path) -> None:
     file = written(tmp_path, "config_version = 0\n[run]\nspan_s = 0\n[measure]\nsearch_ms = 1\n")
     problems = [(problem.line, problem.key) for problem in read_config(file)[1]]
     assert problems == [(None, "measure.window_s"), (5, "measure.search_ms")]

@@ -23,6 +23,7 @@ from device.config.settings import (
     MeasureSettings,
     MetricsSettings,
     ModelSettings,
+    MqttSettings,
     SourceSettings,
     default_text,
 )
@@ -170,3 +171,16 @@ def test_every_key_has_a_default_that_is_allowed() -> None:
 )
 def test_values_are_shown_short_and_without_control_characters(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+@pytest.mark.parametrize("host", ["", "broker", "broker.local", "192.168.1.2", "::1", "bücher.example", "my_pi"])
+def test_what_is_a_host(host: str) -> None:
+    assert MqttSettings(host=host).host == host
+
+
+@pytest.mark.parametrize(
+    "host", ["mqtt://broker", "mqtt://broker:1883", "broker:1883", "[::1]", "a b", "me@broker", "-broker", "x" * 254]
+)
+def test_what_is_more_than_a_host_or_none(host: str) -> None:
+    with pytest.raises(UsageError, match="without mqtt:// and without a port"):
+        MqttSettings(host=host)

@@ -82,3 +82,25 @@ def test_the_annotated_form_reads_back(tmp_path: Path) -> None:
     text = "\n".join(["config_version = 3", *annotated({"oven": oven})])
     assert "# How hot.\n# Allowed: 50 to 300.\nheat_c = 72.5" in text
     assert read(tmp_path, text) == ({"oven": oven}, [])
+
+
+@pytest.mark.parametrize(
+    ("line", "hint"),
+    [
+        ("name = stove", 'text needs quotes: name = "stove"'),
+        ("name = 10.0.0.2", 'text needs quotes: name = "10.0.0.2"'),
+        ('name = "stove', "the value of name lacks a quote"),
+        ('name = stove"', "the value of name lacks a quote"),
+        ("name = 'stove\ntrays = 2", "the value of name lacks a quote"),
+        ("fan = yes", "true or false"),
+    ],
+)
+def test_a_quote_that_is_likely_missing_is_named(line: str, hint: str, tmp_path: Path) -> None:
+    _, (problem,) = read(tmp_path, f"config_version = 3\n[oven]\n{line}\n")
+    assert hint in problem
+
+
+@pytest.mark.parametrize("line", ["trays = 1 2", "[oven", "trays", "trays = [", "= 3", 'name = "a" "b"'])
+def test_nothing_is_said_of_quotes_where_they_are_not_the_matter(line: str, tmp_path: Path) -> None:
+    _, (problem,) = read(tmp_path, f"config_version = 3\n[oven]\n{line}\n")
+    assert "quote" not in problem

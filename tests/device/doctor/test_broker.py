@@ -156,11 +156,13 @@ def test_tls(tmp_path: Path) -> None:
             broker(configured(port, tls=True, ca_file="other.crt"), tmp_path)
         with pytest.raises(TransportError, match=r"none\.crt"):
             broker(configured(port, tls=True, ca_file="none.crt"), tmp_path)
+        with pytest.raises(TransportError, match="this port speaks TLS"):
+            broker(configured(port), tmp_path)
 
 
 @needs_mosquitto
 def test_tls_where_there_is_none(tmp_path: Path) -> None:
-    with mosquitto(tmp_path, "allow_anonymous true") as port, pytest.raises(TransportError, match=r"TLS|reset"):
+    with mosquitto(tmp_path, "allow_anonymous true") as port, pytest.raises(TransportError, match="without TLS"):
         broker(configured(port, tls=True), tmp_path)
 
 

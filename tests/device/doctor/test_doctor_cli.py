@@ -84,8 +84,9 @@ def test_the_real_computer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_names_are_unique(tmp_path: Path) -> None:
+    from device.bundles.store import Store
     from device.config.settings import Config
 
-    names = [check.name for check in all_checks(host(tmp_path, {}), Config(), [], None, tmp_path)]
+    names = [check.name for check in all_checks(host(tmp_path, {}), Config(), [], None, Store(tmp_path))]
     assert names == NAMES and len(set(names)) == len(names)
     assert max(map(len, names)) < 14 and len(Level) == 3

@@ -59,7 +59,7 @@ def test_a_check_that_hangs_has_failed_and_the_next_one_runs() -> None:
 
 def test_control_characters_do_not_reach_the_terminal() -> None:
     _, found, remedy = only(Check("x", 3, lambda: warn("evil \x1b[2J\nname", "do\rthis")))
-    assert found == "evil  [2J name" and remedy == "do this"
+    assert found == r"evil \x1b[2J\nname" and remedy == r"do\rthis"
 
 
 @pytest.mark.parametrize(

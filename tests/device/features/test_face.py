@@ -64,7 +64,7 @@ def test_anchors_are_cell_centres_of_both_layers() -> None:
     assert anchors[895].tolist() == [15 / 16, 15 / 16]
 
 
-def test_key_points_and_box_are_told_in_pixels_of_the_picture() -> None:
+def test_key_points_and_box_are_reported_in_pixels_of_the_picture() -> None:
     anchor = _anchors()[600] * 128
     (face,) = ScriptedFaces({600: (3.0, BOX)}).detect(blank(1280, 720))
     # The whole picture lies in a square of 1280, with 280 black rows above it.

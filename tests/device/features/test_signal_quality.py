@@ -262,7 +262,7 @@ def test_recordings_of_a_talking_face_have_no_fault() -> None:
                 assert monitor.fault is None
 
 
-def test_a_recording_without_a_sound_is_told() -> None:
+def test_a_recording_without_a_sound_is_reported() -> None:
     monitor = QualityMonitor()
     with FileSource(silent()) as source:
         for item in source:

@@ -35,7 +35,9 @@ class ScriptedDetector(FaceDetector):
         self.looked_at_ms: list[int] = []
         self.regions: list[tuple[float, float, float] | None] = []
 
-    def detect(self, picture: Picture, region: tuple[float, float, float] | None = None) -> list[Face]:
+    def detect(
+        self, picture: Picture, region: tuple[float, float, float] | None = None, *, min_score: float = 0.5
+    ) -> list[Face]:
         t_ms = int.from_bytes(whole_rgb(picture)[0, 0].tobytes(), "big") - 1_000_000
         self.looked_at_ms.append(t_ms)
         self.regions.append(region)
@@ -214,7 +216,7 @@ def test_a_jump_of_hours_keeps_what_was_before() -> None:
 
 def test_each_of_two_faces_has_a_lane_and_its_own_crops() -> None:
     for mouths in play_all(lambda _: [face(120), face(340, y=140)], at_25_hz(3000)):
-        assert sorted(crop.lane for crop in mouths) == [0, 1] and {crop.faces for crop in mouths} == {2}
+        assert sorted(crop.face_id for crop in mouths) == [0, 1] and {crop.faces for crop in mouths} == {2}
         for crop in mouths:
             assert crop.crop is not None and centroid(crop.crop) == pytest.approx((MIDDLE, MIDDLE), abs=0.5)
 
@@ -226,7 +228,7 @@ def test_who_comes_later_is_found_and_who_leaves_gives_the_lane_back() -> None:
     by_ms = {mouths[0].t_ns // NS_PER_MS: mouths for mouths in play_all(scene, at_25_hz(9000))}
     assert all(len(by_ms[t_ms]) == 1 for t_ms in [*range(0, 2000, 40), *range(7000, 9000, 40)])
     assert all(len(by_ms[t_ms]) == 2 for t_ms in range(4400, 6000, 40))
-    assert {mouths[0].lane for mouths in by_ms.values()} == {0}
+    assert {mouths[0].face_id for mouths in by_ms.values()} == {0}
     assert by_ms[8960][0].faces == 1
 
 
@@ -235,8 +237,8 @@ def test_when_the_first_one_leaves_the_other_keeps_the_lane() -> None:
         return [face(340)] if t_ms >= 3000 else [face(120, size=34), face(340)]
 
     out = play_all(scene, at_25_hz(6000))
-    assert [crop.lane for crop in out[-1]] == [1] and out[-1][0].crop is not None
-    seen = [crop for mouths in out for crop in mouths if crop.lane == 1]
+    assert [crop.face_id for crop in out[-1]] == [1] and out[-1][0].crop is not None
+    seen = [crop for mouths in out for crop in mouths if crop.face_id == 1]
     assert len({crop.track for crop in seen}) == 1, "the same person all the time"
 
 
@@ -257,5 +259,5 @@ def test_the_favourite_is_kept_when_fewer_are_followed() -> None:
         if t_ms == 2000:
             tracker.favourite, tracker.max_faces = 1, 1
         out += list(tracker.push(Frame(seq, t_ms * NS_PER_MS, picture(t_ms, scene(t_ms)))))
-    assert {crop.lane for mouths in out[:40] for crop in mouths} == {0, 1}
-    assert [crop.lane for crop in out[-1]] == [1]
+    assert {crop.face_id for mouths in out[:40] for crop in mouths} == {0, 1}
+    assert [crop.face_id for crop in out[-1]] == [1]

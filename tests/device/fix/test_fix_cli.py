@@ -63,9 +63,9 @@ def fix(*arguments: object) -> int:
 def test_given_numbers_need_no_measurement(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "out.mp4"
     assert fix(recording("mp4"), out, "--offset", "-120", "--json") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["moves"] == [{"from_s": 0.0, "offset_ms": -120.0, "drift_ppm": 0.0}]
-    assert (told["sound"], told["left_out"], told["out"]) == ("shifted", [], str(out))
+    result = json.loads(capsys.readouterr().out)
+    assert result["moves"] == [{"from_s": 0.0, "offset_ms": -120.0, "drift_ppm": 0.0}]
+    assert (result["sound"], result["left_out"], result["out"]) == ("shifted", [], str(out))
     assert delays_ms(out) == pytest.approx([-120.0] * 4, abs=1.5)
 
 

@@ -165,7 +165,7 @@ def still(codec: str, pix_fmt: str) -> bytes:
     return b"".join(bytes(packet) for packet in packets)
 
 
-def told(path: Path) -> list[tuple[str, Disposition, str | None, str | None]]:
+def result(path: Path) -> list[tuple[str, Disposition, str | None, str | None]]:
     with av.open(str(path)) as container:
         return [(s.type, s.disposition, s.language, s.metadata.get("title")) for s in container.streams]
 
@@ -179,7 +179,7 @@ def test_flags_titles_captions_covers_and_the_track_that_is_played_are_kept(
     out = tmp_path / f"out.{ending}"
     done = fixed(source, out, plan, audio_index=2)
     assert not done.left_out
-    assert told(out) == told(source)
+    assert result(out) == result(source)
 
 
 def test_a_cover_goes_from_matroska_to_mp4_and_back(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_cover_goes_from_matroska_to_mp4_and_back(tmp_path: Path) -> None:
     assert fixed(source, tmp_path / "out.mp4", EARLY, audio_index=2).left_out == ["subtitle 1 (fra)", "attachment 1"]
     fixed(tmp_path / "out.mp4", tmp_path / "back.mkv", EARLY, audio_index=2)
     for name in ("out.mp4", "back.mkv"):
-        assert [flags for _, flags, *_ in told(tmp_path / name)].count(Disposition.attached_pic) == 1
+        assert [flags for _, flags, *_ in result(tmp_path / name)].count(Disposition.attached_pic) == 1
 
 
 def test_a_cover_that_became_a_track_of_one_picture_is_a_cover_again(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_a_cover_that_became_a_track_of_one_picture_is_a_cover_again(tmp_path: P
                 made.mux(packet)
     for name in ("out.mkv", "out.mp4"):
         fixed(source, tmp_path / name, EARLY)
-        assert told(tmp_path / name)[-1][:2] == ("video", Disposition.attached_pic)
+        assert result(tmp_path / name)[-1][:2] == ("video", Disposition.attached_pic)
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_a_timecode_track_is_kept_or_named(tmp_path: Path) -> None:
         tracks[0].metadata["timecode"] = "01:02:03:04"
 
     source = remuxed(recording("mov"), tmp_path / "in.mov", prepare=timecode)
-    assert [kind for kind, *_ in told(source)] == ["video", "audio", "data"]
+    assert [kind for kind, *_ in result(source)] == ["video", "audio", "data"]
     assert fixed(source, tmp_path / "out.mov", EARLY).left_out == []
     with av.open(str(tmp_path / "out.mov")) as container:
         assert container.streams[2].metadata["timecode"] == "01:02:03:04"

@@ -26,8 +26,14 @@ def test_only_one_move_without_drift_is_a_shift() -> None:
 
 @pytest.mark.parametrize(
     "moves",
-    [(), (Move(5.0, 0.0), Move(5.0, 1.0)), (Move(5.0, 0.0), Move(1.0, 1.0)), (Move(0.0, 0.0, 5001.0),),
-     (Move(0.0, float("nan")),), (Move(0.0, 0.0, float("nan")),)],
+    [
+        (),
+        (Move(5.0, 0.0), Move(5.0, 1.0)),
+        (Move(5.0, 0.0), Move(1.0, 1.0)),
+        (Move(0.0, 0.0, 5001.0),),
+        (Move(0.0, float("nan")),),
+        (Move(0.0, 0.0, float("nan")),),
+    ],
 )
 def test_impossible_plans_are_refused(moves: tuple[Move, ...]) -> None:
     with pytest.raises(ValueError, match="plan"):

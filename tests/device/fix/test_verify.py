@@ -80,8 +80,8 @@ def test_another_container_may_lack_words_but_not_material() -> None:
 
 
 def test_what_was_left_out_and_told_is_not_missing() -> None:
-    told = replace(COPIED, kept={0: 0, 1: 1}, left_out=["subtitle 1"])
-    assert found(replace(AFTER, tracks={0: PICTURE, 1: MOVED}), told) == Differences()
+    result = replace(COPIED, kept={0: 0, 1: 1}, left_out=["subtitle 1"])
+    assert found(replace(AFTER, tracks={0: PICTURE, 1: MOVED}), result) == Differences()
 
 
 # The copy measured again

@@ -107,6 +107,7 @@ def test_the_test_writes_what_can_be_read(tmp_path: Path) -> None:
         changed(recent=[[1.0, 2.0]]), changed(recent=[[1.0, 2.0, 3.0, "4"]]), changed(recent=[[1.0, None, 3.0, 4.0]]),
         changed(recent=7), changed(recent=[[2.0, 0.0, 1.0, 0.0], [1.0, 0.0, 1.0, 0.0]]), changed(blocks=None),
         changed(filling=[[float("nan"), 0.0, 1.0, 0.0]]), changed(slope_ms_per_s=float("inf")),
+        changed(slope_ms_per_s=10**400), changed(recent=[[10**400, 0.0, 1.0, 0.0]]), changed(blocks=10**400),
         changed(slope_std_ms_per_s="large"), changed(slope_ms_per_s=None),
     ],
 )  # fmt: skip

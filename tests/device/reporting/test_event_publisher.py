@@ -9,7 +9,8 @@ from dataclasses import replace
 
 from device.config.settings import EventSettings
 from device.records import NS_PER_S, Event, EventKind, Health, Info, Report
-from device.reporting.event_publisher import Announcer
+from device.reporting.event_publisher import EventPublisher
+from device.standards import PROFILES
 from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 RULES = EventSettings(hysteresis_ms=0, min_s=0, absent_s=1)
@@ -63,7 +64,7 @@ def swinging(times: int) -> list[Report]:
 
 def announced(reports: list[Report], begun_s: float = 100.0) -> Heard:
     heard = Heard()
-    announcer = Announcer(heard, RULES, Still(begun_s))
+    announcer = EventPublisher(heard, RULES, Still(begun_s))
     for report in reports:
         announcer.report(report)
     return heard
@@ -93,7 +94,7 @@ def test_a_second_run_within_one_boot_never_uses_a_number_again() -> None:
 
 def test_everything_else_passes_through() -> None:
     heard = Heard()
-    announcer = Announcer(heard, RULES, Still(0))
+    announcer = EventPublisher(heard, RULES, Still(0))
     announcer.report(BLIND)
     health, info = object(), object()
     announcer.health(health)  # type: ignore[arg-type]
@@ -108,7 +109,7 @@ def of_models(after: str) -> Event:
 
 def test_what_somebody_else_tells_is_numbered_with_the_rest() -> None:
     heard = Heard()
-    announcer = Announcer(heard, RULES, Still(100.0))
+    announcer = EventPublisher(heard, RULES, Still(100.0))
     announcer.report(MEASURED)
     announcer.event(of_models(MEASURED.model))
     announcer.event(of_models(MEASURED.model))
@@ -116,9 +117,9 @@ def test_what_somebody_else_tells_is_numbered_with_the_rest() -> None:
     assert heard.events[-1].about == f"The models are {MEASURED.model}"
 
 
-def test_new_models_are_told_once_by_whoever_knows_why() -> None:
+def test_new_models_are_reported_once_by_whoever_knows_why() -> None:
     heard = Heard()
-    announcer = Announcer(heard, RULES, Still(100.0))
+    announcer = EventPublisher(heard, RULES, Still(100.0))
     announcer.report(MEASURED)
     announcer.event(of_models("others"))
     announcer.report(replace(MEASURED, seq=2, model="others"))
@@ -128,11 +129,11 @@ def test_new_models_are_told_once_by_whoever_knows_why() -> None:
 
 def test_other_settings_hold_from_the_next_report_on() -> None:
     heard = Heard()
-    announcer = Announcer(heard, replace(RULES, min_s=600), Still(0))
+    announcer = EventPublisher(heard, replace(RULES, min_s=600), Still(0))
     for report in swinging(10):
         announcer.report(report)
     assert heard.events == []
-    announcer.take_settings(RULES)
+    announcer.take_settings(RULES, PROFILES["ebu-r37"])
     for report in swinging(4):
         announcer.report(replace(report, uptime_s=report.uptime_s + 100))
     assert len(heard.events) == 4

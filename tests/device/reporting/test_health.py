@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from device.clock import SystemClock
-from device.reporting.health import HealthMeter
+from device.reporting.health import HealthMonitor
 from tests.scripted.simclock import SimClock
 
 KNOWN: dict[str, Any] = {
@@ -25,7 +25,7 @@ def write(root: Path, path: str, content: str) -> None:
 
 
 def test_this_process_as_others_see_it(tmp_path: Path) -> None:
-    found = HealthMeter(SystemClock(), tmp_path).read(**KNOWN)
+    found = HealthMonitor(SystemClock(), tmp_path).read(**KNOWN)
     process = psutil.Process()
     assert found.memory_mb == pytest.approx(process.memory_info().rss / 1e6, rel=0.1)
     assert found.threads == process.num_threads()
@@ -36,11 +36,11 @@ def test_this_process_as_others_see_it(tmp_path: Path) -> None:
 
 def test_the_share_of_a_core_is_of_the_time_since_the_last_look(tmp_path: Path) -> None:
     with SimClock() as clock, clock.taking_part():
-        meter = HealthMeter(clock, tmp_path)
-        assert meter.read(**KNOWN).cpu_ratio is None, "no time has passed"
+        monitor = HealthMonitor(clock, tmp_path)
+        assert monitor.read(**KNOWN).cpu_ratio is None, "no time has passed"
         sum(range(3_000_000))
         clock.sleep(1000)
-        ratio = meter.read(**KNOWN).cpu_ratio
+        ratio = monitor.read(**KNOWN).cpu_ratio
     assert ratio is not None and 0 <= ratio < 0.01
 
 
@@ -49,10 +49,10 @@ def test_a_raspberry_pi_says_how_warm_it_is_and_whether_its_power_is_low(tmp_pat
     write(tmp_path, "sys/class/hwmon/hwmon0/name", "cpu_thermal\n")
     write(tmp_path, "sys/class/hwmon/hwmon1/name", "rpi_volt\n")
     write(tmp_path, "sys/class/hwmon/hwmon1/in0_lcrit_alarm", "0\n")
-    meter = HealthMeter(SystemClock(), tmp_path, tmp_path)
-    assert (meter.read(**KNOWN).temperature_c, meter.read(**KNOWN).undervoltage) == (61.8, False)
+    monitor = HealthMonitor(SystemClock(), tmp_path, tmp_path)
+    assert (monitor.read(**KNOWN).temperature_c, monitor.read(**KNOWN).undervoltage) == (61.8, False)
     write(tmp_path, "sys/class/hwmon/hwmon1/in0_lcrit_alarm", "1\n")
-    assert meter.read(**KNOWN).undervoltage is True
+    assert monitor.read(**KNOWN).undervoltage is True
 
 
 @pytest.mark.parametrize("content", ["", "warm\n", "\xff", "12 34"])
@@ -61,10 +61,10 @@ def test_what_cannot_be_read_is_unknown_and_never_0(tmp_path: Path, content: str
         write(tmp_path, path, content)
     write(tmp_path, "sys/class/hwmon/hwmon1/name", "rpi_volt\n")
     write(tmp_path, "proc/self/status", content)
-    found = HealthMeter(SystemClock(), tmp_path, tmp_path).read(**KNOWN)
+    found = HealthMonitor(SystemClock(), tmp_path, tmp_path).read(**KNOWN)
     assert found.temperature_c is found.undervoltage is found.memory_mb is found.open_files is None
     assert found.threads >= 0
 
 
 def test_a_folder_that_is_not_there_yet_lies_on_the_disk_of_its_parent(tmp_path: Path) -> None:
-    assert HealthMeter(SystemClock(), tmp_path / "a" / "b").read(**KNOWN).disk_free_mb
+    assert HealthMonitor(SystemClock(), tmp_path / "a" / "b").read(**KNOWN).disk_free_mb

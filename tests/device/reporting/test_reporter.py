@@ -11,6 +11,7 @@ import pytest
 from device.analysis.offset_tracker import WindowResult
 from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.reporting.reporter import Reporter
+from device.standards import own_profile
 from device.state.rig import Rig
 from device.sync.step_detector import SeenStep
 from tests.scenes import REPORT_KEYS
@@ -45,11 +46,29 @@ def test_a_measurement_says_everything() -> None:
 @pytest.mark.parametrize(
     ("offset_ms", "direction", "verdict"),
     [(60.0, "audio_early", "detectable"), (-60.0, "audio_late", "in_sync"), (-20.0, "in_sync", "in_sync"),
-     (-186.0, "audio_late", "unacceptable")],
+     (-186.0, "audio_late", "borderline"), (-190.0, "audio_late", "unacceptable")],
 )  # fmt: skip
 def test_positive_is_audio_early(offset_ms: float, direction: str, verdict: str) -> None:
     report = reporter().report(result(State.MEASURING, offset_ms))
     assert (report.direction, report.verdict) == (direction, verdict)
+
+
+def test_limits_within_the_error_bar_make_it_borderline_and_zero_is_uncertain_unless_the_rig_is_known() -> None:
+    maker = reporter()
+    maker.zero_std_ms = 8.9
+    report = maker.report(result(State.MEASURING, 80.5))  # ±4.3, and ±9.9 with the doubt about zero
+    assert (report.verdict, report.verdict_range) == ("borderline", ("detectable", "unacceptable"))
+    maker.rig = replace(RIG, bias_ms=0.0)
+    report = maker.report(result(State.MEASURING, 80.5))
+    assert (report.verdict, report.verdict_range) == ("detectable", ("detectable", "detectable"))
+    assert maker.report(None).verdict_range is None
+
+
+def test_the_profile_own_has_limits_of_its_own() -> None:
+    maker = reporter("own")
+    maker.own_limits = own_profile(10.0, -10.0)
+    report = maker.report(result(State.MEASURING, 15.0))
+    assert (report.verdict, report.direction) == ("unacceptable", "audio_early")
 
 
 def test_the_profile_decides_the_verdict() -> None:
@@ -119,7 +138,7 @@ def test_a_step_is_in_one_report_only() -> None:
     assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
 
 
-def test_a_step_that_the_evidence_shows_is_told_and_begins_anew() -> None:
+def test_a_step_that_the_evidence_shows_is_reported_and_begins_anew() -> None:
     maker = reporter()
     assert not maker.has_level(10 * NS_PER_S)
     reports = [told(maker, 10 + k, 80.0) for k in range(30)]
@@ -168,7 +187,7 @@ def test_the_rigs_own_offset_is_taken_off_before_anything_is_said_of_it() -> Non
     maker = reporter()
     maker.rig = RIG
     report = maker.report(result(State.MEASURING, 10.0))
-    assert (report.offset_ms, report.direction, report.verdict) == (50.0, "audio_early", "detectable")
+    assert (report.offset_ms, report.direction, report.verdict) == (50.0, "audio_early", "borderline")
     assert report.offset_std_ms == 5.3, "4.321 and 3 together"
 
 
@@ -181,7 +200,8 @@ def test_another_rig_is_no_step_of_the_stream() -> None:
 
 
 def test_a_fault_is_carried() -> None:
-    assert reporter().report(None, state=State.STALLED, fault="camera_lost").fault == "camera_lost"
+    report = reporter().report(None, state=State.STALLED, faults=["camera_lost", "microphone_lost"])
+    assert (report.fault, report.faults) == ("camera_lost", ("camera_lost", "microphone_lost"))
     assert reporter().report(result(State.MEASURING)).fault is None
 
 

@@ -45,6 +45,18 @@ def test_another_profile_counts_from_the_next_report_on() -> None:
         assert on.collector.reports[-1].profile == on.collector.infos[-1].profile == "ebu-r37"
 
 
+def test_a_reload_brings_limits_of_ones_own() -> None:
+    with live() as on:
+        on.clock.sleep(5)
+        assert Asked(on, Verb.SET_PROFILE, profile="own", early_ms=900.0, late_ms=-900.0).result(2)["ok"]
+        wide = on.collector.reports[-1]
+        on.clock.sleep(2)
+        assert Asked(on, Verb.SET_PROFILE, profile="own", early_ms=0.0, late_ms=0.0).result(2)["ok"]
+        narrow = on.collector.reports[-1]
+    assert wide.offset_ms is not None and narrow.offset_ms is not None
+    assert wide.verdict == "in_sync" != narrow.verdict
+
+
 @pytest.mark.parametrize("args", [{}, {"profile": "loud"}, {"profile": 3.0}, {"profile": True}])
 def test_a_profile_that_is_none_is_refused(args: dict[str, Any]) -> None:
     with live() as on:
@@ -164,6 +176,18 @@ def test_where_nothing_is_measured_nothing_is_calibrated(tmp_path: Path) -> None
         assert not found["ok"] and "only 0 offsets" in found["error"]
         assert on.collector.infos[-1].bias_ms == 12.0
     assert load_rig(tmp_path) == rig
+
+
+def test_a_calibration_is_undone(tmp_path: Path) -> None:
+    first, second = (Rig(bias_ms, 1.0, 1, "the Frame", "the Chunk") for bias_ms in (12.0, 30.0))
+    store_rig(tmp_path, first)
+    store_rig(tmp_path, second)
+    with live(rig=second, state_dir=tmp_path) as on:
+        on.clock.sleep(2)
+        found = Asked(on, Verb.UNDO_RECALIBRATE).result(2)
+        assert (found["ok"], found["before_ms"], found["bias_ms"]) == (True, 30.0, 12.0)
+        assert on.collector.infos[-1].bias_ms == 12.0
+    assert load_rig(tmp_path) == first
 
 
 # Answers always come

@@ -68,7 +68,7 @@ def test_each_key_on_its_own(key: str) -> None:
     assert taken_over(Config(), new) == (new if key in LIVE else Config())
 
 
-def test_changes_are_told_with_both_values() -> None:
+def test_changes_are_reported_with_both_values() -> None:
     new = with_key(with_key(Config(), "measure.profile", "ebu-r37"), "measure.window_s", 7)
     ((profile,), (window,)) = plan_reload(Config(), new)
     assert str(profile) == "measure.profile from 'itu-r-bt1359' to 'ebu-r37'"

@@ -52,7 +52,7 @@ def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "device")
 
 
-def test_what_can_be_taken_over_is_and_is_told(
+def test_what_can_be_taken_over_is_and_is_reported(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = STRICTER
@@ -64,7 +64,7 @@ def test_what_can_be_taken_over_is_and_is_told(
     ]
 
 
-def test_what_cannot_is_told_and_left_and_told_again(
+def test_what_cannot_is_reported_and_left_and_told_again(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = replace(STRICTER, measure=MeasureSettings(profile="ebu-r37", window_s=7))
@@ -79,7 +79,7 @@ def test_what_cannot_is_told_and_left_and_told_again(
     assert said(caplog)[4:] == [("INFO", "the configuration is what it was")]
 
 
-def test_a_broken_file_changes_nothing_and_all_its_problems_are_told(
+def test_a_broken_file_changes_nothing_and_all_its_problems_are_reported(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = UsageError(

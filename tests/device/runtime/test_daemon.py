@@ -228,7 +228,7 @@ def test_a_slow_consumer_drops_and_counts_and_does_not_fall_behind() -> None:
     assert all(report.latency_ms is not None and report.latency_ms < latest_ms for report in collector.reports)
 
 
-def test_at_real_time_pace_nothing_is_dropped_and_latency_is_told() -> None:
+def test_at_real_time_pace_nothing_is_dropped_and_latency_is_reported() -> None:
     items = [item for item in talking_items() if item.t_ns < 4.5 * NS_PER_S]
     settings = MeasureSettings(report_every_s=0.5, window_s=1.0, search_ms=100)
     collector = Collector()
@@ -304,10 +304,11 @@ def test_evidence_from_before_a_fault_is_not_used_after_it() -> None:
     assert states[-3:] == [State.STARTING] * 3, "the window fills anew"
 
 
-def test_both_sources_may_fail_and_the_camera_is_told_of_first() -> None:
+def test_both_sources_may_fail_and_the_camera_is_reported_of_first() -> None:
     with live(lambda clock: [MISSING], lambda clock: [MISSING]) as on:
         on.clock.sleep(30)
     assert on.collector.faults in (["camera_missing"], ["microphone_missing", "camera_missing"])
+    assert on.collector.reports[-1].faults == ("camera_missing", "microphone_missing")
     assert on.collector.states == {State.STALLED}
     assert 28 <= len(on.collector.reports) <= 34
 

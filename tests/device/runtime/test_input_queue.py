@@ -12,23 +12,23 @@ from hypothesis import strategies as st
 
 from device.clock import SystemClock
 from device.records import Chunk, Frame
-from device.runtime.input_queue import Given, Handover
+from device.runtime.input_queue import InputQueue, QueuedItem
 from tests.live import chunk, frame
 from tests.scripted.simclock import SimClock
 
 
-def handover(size: int, *, drop_oldest: bool) -> Handover:
-    return Handover(SystemClock(), drop_oldest=drop_oldest, max_frames=size, max_chunks=size)
+def inputs(size: int, *, drop_oldest: bool) -> InputQueue:
+    return InputQueue(SystemClock(), drop_oldest=drop_oldest, max_frames=size, max_chunks=size)
 
 
-def item_of(given: Given | None) -> Frame | Chunk:
+def item_of(given: QueuedItem | None) -> Frame | Chunk:
     assert given is not None
     return given.item
 
 
 @given(st.integers(1, 5), st.lists(st.sampled_from("fcg"), max_size=60))
 def test_the_oldest_of_the_same_kind_is_dropped_and_counted(size: int, actions: list[str]) -> None:
-    queue = handover(size, drop_oldest=True)
+    queue = inputs(size, drop_oldest=True)
     model: list[Frame | Chunk] = []
     lost: list[Frame | Chunk] = []
     for number, action in enumerate(actions):
@@ -53,7 +53,7 @@ def test_the_oldest_of_the_same_kind_is_dropped_and_counted(size: int, actions: 
 
 
 def test_many_pictures_cost_no_sound_and_the_other_way_round() -> None:
-    queue = Handover(SystemClock(), drop_oldest=True)
+    queue = InputQueue(SystemClock(), drop_oldest=True)
     queue.put(chunk(0))
     for number in range(1000):
         queue.put(frame(number))
@@ -66,7 +66,7 @@ def test_many_pictures_cost_no_sound_and_the_other_way_round() -> None:
 
 @pytest.mark.parametrize("drop_oldest", [True, False])
 def test_between_threads_only_what_is_counted_is_lost(drop_oldest: bool) -> None:
-    queue = handover(3, drop_oldest=drop_oldest)
+    queue = inputs(3, drop_oldest=drop_oldest)
 
     def give() -> None:
         for number in range(2000):
@@ -88,16 +88,16 @@ def test_between_threads_only_what_is_counted_is_lost(drop_oldest: bool) -> None
 
 def test_an_item_says_whence_and_when() -> None:
     with SimClock() as clock:
-        queue = Handover(clock, drop_oldest=True)
+        queue = InputQueue(clock, drop_oldest=True)
         queue.put(frame(7), "camera", 3)
-        given_ns = clock.now_ns()
+        queued_ns = clock.now_ns()
         clock.sleep(1)
         found = queue.get(1)
-    assert found is not None and (found.part, found.session, found.given_ns) == ("camera", 3, given_ns)
+    assert found is not None and (found.part, found.session, found.queued_ns) == ("camera", 3, queued_ns)
 
 
 def test_what_was_lost_before_it_came_here_is_counted_too() -> None:
-    queue = handover(3, drop_oldest=True)
+    queue = inputs(3, drop_oldest=True)
     queue.count_dropped(frame(0), 5)
     queue.count_dropped(chunk(0))
     queue.count_dropped(chunk(0), 0)
@@ -105,7 +105,7 @@ def test_what_was_lost_before_it_came_here_is_counted_too() -> None:
 
 
 def test_where_nothing_may_be_lost_the_giver_waits() -> None:
-    queue = handover(1, drop_oldest=False)
+    queue = inputs(1, drop_oldest=False)
     queue.put(chunk(0))
     done = threading.Event()
 
@@ -123,12 +123,12 @@ def test_getting_from_nothing_times_out() -> None:
     with SimClock() as clock, clock.taking_part():
         begun_ns = clock.now_ns()
         with pytest.raises(TimeoutError):
-            Handover(clock, drop_oldest=True).get(0.2)
+            InputQueue(clock, drop_oldest=True).get(0.2)
         assert clock.now_ns() - begun_ns == 200_000_000
 
 
 def test_closing_wakes_the_giver() -> None:
-    queue = handover(1, drop_oldest=False)
+    queue = inputs(1, drop_oldest=False)
     queue.put(chunk(0))
     answers: list[bool] = []
     giver = threading.Thread(target=lambda: answers.append(queue.put(chunk(1))), daemon=True)
@@ -141,8 +141,8 @@ def test_closing_wakes_the_giver() -> None:
 
 
 def test_closing_wakes_the_taker() -> None:
-    queue = handover(1, drop_oldest=False)
-    answers: list[Given | None] = []
+    queue = inputs(1, drop_oldest=False)
+    answers: list[QueuedItem | None] = []
     taker = threading.Thread(target=lambda: answers.append(queue.get(30)), daemon=True)
     taker.start()
     time.sleep(0.05)
@@ -152,7 +152,7 @@ def test_closing_wakes_the_taker() -> None:
 
 
 def test_what_was_given_before_closing_can_still_be_taken() -> None:
-    queue = handover(4, drop_oldest=True)
+    queue = inputs(4, drop_oldest=True)
     queue.put(chunk(0, 0))
     queue.close()
     assert not queue.put(chunk(1, 1))

@@ -13,7 +13,7 @@ import pytest
 from device.bundles.bundle import Bundle
 from device.bundles.rollout import LOOK_EVERY_S, Models
 from device.bundles.store import CURRENT, Store
-from device.bundles.trial import Standing
+from device.bundles.trial import TrialState
 from device.bundles.trial_file import TrialFile
 from device.litert import Model
 from device.records import EventKind, State
@@ -72,7 +72,7 @@ def test_taken_over_without_a_gap_and_the_drift_goes_on(on: Live, store: Store, 
     assert all(later.uptime_s - earlier.uptime_s < 0.7 for earlier, later in pairwise(reports))
     assert on.collector.faults == [None] and State.STALLED not in on.collector.states
     assert set(seen_before) < set(seen_s(on)), "what was measured before counts as well"
-    assert TrialFile(store.folder).read()[new.digest].standing is Standing.PASSED
+    assert TrialFile(store.folder).read()[new.digest].standing is TrialState.PASSED
     changed, passed = (event for event in on.collector.events if new.label in event.about)
     assert (changed.kind, changed.after, passed.after) == (EventKind.MODEL, new.label, new.label)
     assert changed.before == before.model and changed.seq < passed.seq and "on trial" in changed.about

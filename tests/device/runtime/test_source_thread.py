@@ -23,7 +23,7 @@ from device.errors import (
 )
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Fault, Frame
 from device.runtime import source_thread
-from device.runtime.input_queue import Handover
+from device.runtime.input_queue import InputQueue
 from device.runtime.source_thread import ABANDONED_AFTER_S, MAX_ORPHANS, ORPHAN_PATIENCE_S, Feed, Reader, RecordingFeed
 from tests.live import PICTURE, Item, Opener, Tape, chunk, frames
 from tests.scripted.simclock import SimClock
@@ -38,7 +38,7 @@ class Bench:
     """A reader of a camera, looked after as the daemon does it."""
 
     clock: SimClock
-    queue: Handover
+    queue: InputQueue
     reader: Reader
 
     def pass_s(self, duration_s: float, *, look: Callable[[], None] = lambda: None) -> None:
@@ -71,7 +71,7 @@ class Bench:
 @contextmanager
 def bench(make: Callable[[SimClock], Callable[[], Tape]], *, drop_oldest: bool = True) -> Iterator[Bench]:
     with SimClock() as clock, clock.taking_part():
-        queue = Handover(clock, drop_oldest=drop_oldest, max_frames=10_000)
+        queue = InputQueue(clock, drop_oldest=drop_oldest, max_frames=10_000)
         reader = Reader(Feed("camera", make(clock)), queue, clock)
         reader.start()
         try:
@@ -123,7 +123,7 @@ def test_a_live_source_that_ends_without_a_word_is_lost() -> None:
 def test_pauses_double_up_to_two_seconds() -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [error(DeviceMissingError)])
-        reader = Reader(Feed("camera", opener), Handover(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(10)
         reader.stop()
@@ -148,7 +148,7 @@ def test_after_a_while_of_health_the_pauses_are_short_again() -> None:
 def test_one_that_fails_at_once_again_and_again_is_not_opened_without_a_pause() -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [tape(clock, 0.1, error(DeviceLostError))])
-        reader = Reader(Feed("camera", opener), Handover(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(60)
         reader.stop()
@@ -292,7 +292,7 @@ def test_a_source_that_hangs_is_named_and_woken_by_closing_it() -> None:
         on.reader.supervise()
         assert 3 < on.until_fault("camera_stalled") < 4.5
         assert on.until_fault(None) < 1
-        assert on.reader.orphans() == [] and not on.reader.hopeless
+        assert on.reader.orphans() == [] and not on.reader.unrecoverable
 
 
 @pytest.mark.parametrize("closing", [True, False])
@@ -308,7 +308,7 @@ def test_one_that_cannot_be_woken_is_left_and_another_thread_takes_over(closing:
         assert len(on.reader.orphans()) == (2 if closing else 1), "it, and who tried to close it"
         session = on.reader.session
         on.pass_s(60)
-        assert not on.reader.hopeless, "it works again"
+        assert not on.reader.unrecoverable, "it works again"
         on.taken()
         on.clock.release(released)
         on.clock.sleep(1)
@@ -344,13 +344,13 @@ def test_what_only_a_new_process_can_mend_is_hopeless() -> None:
 
     with bench(script) as on:
         on.until_fault("camera_busy")
-        assert not on.reader.hopeless
+        assert not on.reader.unrecoverable
         on.pass_s(ORPHAN_PATIENCE_S + 1)
-        assert on.reader.hopeless
+        assert on.reader.unrecoverable
         on.clock.release(released)
         on.clock.sleep(1)
         on.reader.supervise()
-        assert not on.reader.hopeless
+        assert not on.reader.unrecoverable
 
 
 def test_a_device_that_our_own_driver_holds_is_hopeless_only_if_it_does_not_let_go() -> None:
@@ -361,17 +361,17 @@ def test_a_device_that_our_own_driver_holds_is_hopeless_only_if_it_does_not_let_
     with bench(script) as on:
         assert on.until_fault("camera_stalled") < 1
         on.until_fault(None)
-        assert not on.reader.hopeless
+        assert not on.reader.unrecoverable
         on.until_fault("camera_stalled", within_s=200)
         on.pass_s(ORPHAN_PATIENCE_S + 3)
-        assert on.reader.hopeless
+        assert on.reader.unrecoverable
 
 
 def test_threads_that_hang_are_bounded() -> None:
     released, before = threading.Event(), threading.active_count()
     with bench(lambda clock: Opener(clock, [lambda: Hanging(clock, released)])) as on:
         on.pass_s(300)
-        assert len(on.reader.orphans()) <= MAX_ORPHANS and on.reader.hopeless
+        assert len(on.reader.orphans()) <= MAX_ORPHANS and on.reader.unrecoverable
         assert threading.active_count() < before + 12
         on.clock.release(released)
 
@@ -405,7 +405,7 @@ def test_stopping_ends_it_wherever_it_is() -> None:
 def test_restarting_opens_it_again_at_once() -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [tape(clock, 600)])
-        reader = Reader(Feed("camera", opener), Handover(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(10)
         reader.restart()
@@ -419,7 +419,7 @@ def test_restarting_opens_it_again_at_once() -> None:
 def test_restarting_does_not_wait_for_the_pause_and_keeps_the_fault() -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [error(DeviceMissingError)])
-        reader = Reader(Feed("camera", opener), Handover(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(8)
         count = len(opener.times_ns)
@@ -453,7 +453,7 @@ class Recording:
 @pytest.mark.parametrize("then", [None, error(InputFormatError), RuntimeError("what is this")])
 def test_a_recording_is_read_once_to_its_end(then: Exception | None) -> None:
     with SimClock() as clock, clock.taking_part():
-        queue = Handover(clock, drop_oldest=False)
+        queue = InputQueue(clock, drop_oldest=False)
         reader = Reader(RecordingFeed("recording", lambda: Recording([chunk(0), chunk(1)], then)), queue, clock)
         reader.start()
         assert [found.item.t_ns for found in (queue.get(1), queue.get(1)) if found] == [0, 1]
@@ -464,19 +464,19 @@ def test_a_recording_is_read_once_to_its_end(then: Exception | None) -> None:
 def test_a_paced_recording_comes_when_its_time_has_come_whatever_its_clock() -> None:
     with SimClock() as clock, clock.taking_part():
         items = [Chunk(k, 10**15 + k * 50 * NS_PER_MS, 16_000, np.zeros(1, np.float32)) for k in range(5)]
-        queue = Handover(clock, drop_oldest=True)
+        queue = InputQueue(clock, drop_oldest=True)
         reader = Reader(RecordingFeed("recording", lambda: Recording(items)), queue, clock, paced=True)
         begun_ns = clock.now_ns()
         reader.start()
         came_ms = []
         while (found := queue.get(10)) is not None:
-            came_ms.append((found.given_ns - begun_ns) / NS_PER_MS)
+            came_ms.append((found.queued_ns - begun_ns) / NS_PER_MS)
         assert came_ms == pytest.approx([0, 50, 100, 150, 200])
 
 
 def test_a_paced_recording_can_be_stopped_in_a_long_pause() -> None:
     with SimClock() as clock, clock.taking_part():
-        queue = Handover(clock, drop_oldest=True)
+        queue = InputQueue(clock, drop_oldest=True)
         items = [chunk(0), chunk(3600 * NS_PER_S)]
         reader = Reader(RecordingFeed("recording", lambda: Recording(items)), queue, clock, paced=True)
         reader.start()

@@ -13,8 +13,8 @@ import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE
 from device.bundles.store import Store
-from device.commands.model import chosen_bundle
-from device.errors import ModelStoreError
+from device.commands.model import CONFIG_VARIABLE, STATE_VARIABLE, chosen_bundle, open_store
+from device.errors import ModelSignatureError, ModelStoreError
 from device.state.ownership import check_ours
 from tests.scenes import ROOT
 from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
@@ -49,6 +49,36 @@ def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
     signers.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ModelStoreError, match="a link"):
         store.install(bundle)
+
+
+@needs_ssh_keygen
+def test_who_may_sign_for_the_service_stands_beside_its_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that the service itself has put into its state folder counts for nothing then."""
+    mine, planted = make_key(tmp_path / "mine"), make_key(tmp_path / "planted")
+    state, configuration = tmp_path / "state", tmp_path / "etc"
+    for folder, key in ((state, planted), (configuration, mine)):
+        folder.mkdir()
+        trust(folder, key)
+    monkeypatch.setenv(STATE_VARIABLE, str(state))
+    monkeypatch.setenv(CONFIG_VARIABLE, str(configuration))
+    own, other = (signed(versioned(tmp_path / f"of {key.name}", "2"), key) for key in (mine, planted))
+    with pytest.raises(ModelSignatureError, match="does not allow"):
+        open_store(None).install(other)
+    open_store(None).install(own)
+    (configuration / "allowed_signers").chmod(0o664)
+    with pytest.raises(ModelStoreError, match="others may write to it"):
+        open_store(None).install(own)
+    (configuration / "allowed_signers").unlink()
+    open_store(None).install(other)  # as an older avdrift had it
+
+
+@as_root
+def test_root_does_not_load_a_given_bundle_of_another_user(tmp_path: Path) -> None:
+    bundle = of_service(versioned(tmp_path / "bundle", "2"))
+    with pytest.raises(ModelStoreError, match="belongs to nobody"):
+        chosen_bundle(bundle, None)
 
 
 def test_models_behind_a_link_are_left_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.errors import UsageError
-from device.state.rig import MAX_BIAS_MS, RIG_FILE, Rig, applies, forget_rig, load_rig, read_rig, store_rig
+from device.state.rig import (
+    MAX_BIAS_MS,
+    PREVIOUS_RIG_FILE,
+    RIG_FILE,
+    Rig,
+    applies,
+    load_rig,
+    read_rig,
+    store_rig,
+    undo_rig,
+)
 from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 RIG = Rig(bias_ms=-23.4, bias_std_ms=1.2, made_unix_ms=1_790_000_000_000, camera="imx708", microphone="hw:CARD=USB")
@@ -36,7 +47,7 @@ def test_the_newer_one_takes_the_place_of_the_older(tmp_path: Path) -> None:
     store_rig(tmp_path, RIG)
     store_rig(tmp_path, newer := replace(RIG, bias_ms=4.0))
     assert load_rig(tmp_path) == newer
-    assert [path.name for path in tmp_path.iterdir()] == [RIG_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RIG_FILE, PREVIOUS_RIG_FILE]
 
 
 @pytest.mark.parametrize("folder", [".", "nowhere", "nowhere/at/all"])
@@ -45,10 +56,33 @@ def test_none_where_none_was_ever_stored(tmp_path: Path, folder: str, caplog: py
     assert not caplog.records
 
 
-def test_forgetting(tmp_path: Path) -> None:
-    assert not forget_rig(tmp_path)
+def test_undoing_goes_back_and_forth_between_the_last_two(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no calibration to undo"):
+        undo_rig(tmp_path)
     store_rig(tmp_path, RIG)
-    assert forget_rig(tmp_path) and load_rig(tmp_path) is None
+    store_rig(tmp_path, newer := replace(RIG, bias_ms=4.0))
+    assert undo_rig(tmp_path) == load_rig(tmp_path) == RIG
+    assert undo_rig(tmp_path) == load_rig(tmp_path) == newer
+
+
+def test_before_the_first_calibration_there_was_none(tmp_path: Path) -> None:
+    store_rig(tmp_path, RIG)
+    assert undo_rig(tmp_path) is None and load_rig(tmp_path) is None
+    assert undo_rig(tmp_path) == load_rig(tmp_path) == RIG
+
+
+@pytest.mark.parametrize("way", FAILURES)
+@pytest.mark.parametrize("at", range(4))
+def test_an_undo_that_fails_half_way_loses_nothing_that_another_cannot_bring_back(
+    tmp_path: Path, at: int, way: str
+) -> None:
+    store_rig(tmp_path, RIG)
+    store_rig(tmp_path, newer := replace(RIG, bias_ms=4.0))
+    with suppress(UsageError, KilledHere):
+        undo_rig(tmp_path, FailingDisk(at, way))
+    if load_rig(tmp_path) == newer:
+        undo_rig(tmp_path)
+    assert RIG in (load_rig(tmp_path), undo_rig(tmp_path))
 
 
 def test_a_rig_is_one_camera_with_one_microphone() -> None:
@@ -127,7 +161,7 @@ def test_the_content_is_on_the_disk_before_it_has_its_name(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("way", FAILURES)
-@pytest.mark.parametrize("at", range(3))
+@pytest.mark.parametrize("at", range(6))
 def test_a_failing_disk_or_a_power_cut_leaves_a_whole_rig(tmp_path: Path, at: int, way: str) -> None:
     store_rig(tmp_path, RIG)
     newer = replace(RIG, bias_ms=8.0)
@@ -142,7 +176,7 @@ def test_a_failing_disk_or_a_power_cut_leaves_a_whole_rig(tmp_path: Path, at: in
     assert load_rig(tmp_path) in ((newer,) if stored else (RIG, newer))
     store_rig(tmp_path, again := replace(RIG, bias_ms=9.0))
     assert load_rig(tmp_path) == again
-    assert [path.name for path in tmp_path.iterdir()] == [RIG_FILE]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RIG_FILE, PREVIOUS_RIG_FILE]
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.sync.active_speaker import SpeakerMix
 from device.sync.curve import Floats, estimate
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
@@ -26,7 +26,7 @@ def rows(count: int, seed: int, true: int | None = None, strength: float = 3.0) 
 def mixed(faces: dict[int, Floats]) -> tuple[Floats, SpeakerMix]:
     mix = SpeakerMix(CALIBRATION.temperature)
     count = len(next(iter(faces.values())))
-    return np.stack([mix.mix({lane: face[k] for lane, face in faces.items()}) for k in range(count)]), mix
+    return np.stack([mix.mix({face_id: face[k] for face_id, face in faces.items()}) for k in range(count)]), mix
 
 
 def test_one_face_passes_unchanged() -> None:
@@ -37,7 +37,7 @@ def test_one_face_passes_unchanged() -> None:
 
 @pytest.mark.parametrize("speaker", [0, 1, 2])
 def test_the_offset_is_that_of_the_one_who_is_heard(speaker: int) -> None:
-    faces = {lane: rows(125, lane, TRUE if lane == speaker else None) for lane in range(3)}
+    faces = {face_id: rows(125, face_id, TRUE if face_id == speaker else None) for face_id in range(3)}
     found, mix = mixed(faces)
     alone, together = (estimate(curve.sum(0), CALIBRATION) for curve in (faces[speaker], found))
     assert alone and together and mix.likeliest == speaker
@@ -49,7 +49,7 @@ def test_nobody_fits_and_three_of_them_do_not_make_it_likelier() -> None:
     """Off-screen voices: what is believed must not grow with the number of faces."""
     sure = 0
     for seed in range(60):
-        found, _ = mixed({lane: rows(125, 10 * seed + lane) for lane in range(3)})
+        found, _ = mixed({face_id: rows(125, 10 * seed + face_id) for face_id in range(3)})
         best = estimate(found.sum(0), CALIBRATION)
         sure += best is not None and best.confidence >= 0.95
     assert sure == 0
@@ -81,10 +81,10 @@ def test_the_stream_gives_each_tick_once_whatever_faces_come_and_go() -> None:
     stream, out = EvidenceStream(30, CALIBRATION), list[LipEvidence]()
     begins, ends = {0: 0, 2: 1, 8: 2}, {5: [1], 7: [0]}
     for block in range(10):
-        lanes = [0, 1] if 2 <= block < 6 else [2] if block >= 8 else [0]
+        face_ids = [0, 1] if 2 <= block < 6 else [2] if block >= 8 else [0]
         if block in begins:
             stream.begin(begins[block], 25 * block)
-        parts = [(lane, embeddings(25 * block, 25, 10 * block + lane)) for lane in lanes]
+        parts = [(face_id, embeddings(25 * block, 25, 10 * block + face_id)) for face_id in face_ids]
         out += stream.push_faces(parts, ends.get(block, ()))
         out += stream.push_audio(embeddings(100 * block, 100, 1000 + block))
     out += stream.finish()
@@ -98,8 +98,8 @@ def test_sound_that_comes_first_waits_for_all_faces_of_a_tick() -> None:
     stream.begin(1, 20)
     assert not list(stream.push_audio(embeddings(0, 1000, 0)))
     both = list(stream.push_faces([(0, embeddings(20, 30, 1)), (1, embeddings(20, 30, 2))]))
-    assert [row.tick for row in both] == list(range(20, 50 - RIVAL_TICKS))
+    assert [row.tick for row in both] == list(range(20, 50 - NEGATIVE_REACH_TICKS))
     late = list(stream.push_faces([(0, embeddings(50, 10, 3))]))
     assert not late, "the other face's lips may still come"
     came = list(stream.push_faces([(1, embeddings(50, 10, 4))]))
-    assert [row.tick for row in came] == list(range(50 - RIVAL_TICKS, 60 - RIVAL_TICKS))
+    assert [row.tick for row in came] == list(range(50 - NEGATIVE_REACH_TICKS, 60 - NEGATIVE_REACH_TICKS))

@@ -129,10 +129,10 @@ def test_a_hole_in_the_sound_is_no_evidence_and_does_not_move_the_offset() -> No
     assert found(rows).offset_ms == pytest.approx(200, abs=5)
 
 
-def with_rivals(parts: tuple[Floats, int, Floats, int], rival_ticks: int = 25) -> Floats:
+def with_rivals(parts: tuple[Floats, int, Floats, int], negative_reach_ticks: int = 25) -> Floats:
     lips, lips_first, audio, audio_first = parts
     flags = np.ones(len(lips), np.bool_), np.ones(len(audio), np.bool_)
-    return evidence(lips, flags[0], lips_first, audio, flags[1], audio_first, SEARCH, SCALE, rival_ticks)
+    return evidence(lips, flags[0], lips_first, audio, flags[1], audio_first, SEARCH, SCALE, negative_reach_ticks)
 
 
 def test_sound_that_other_lips_fit_better_is_not_theirs() -> None:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.bundles.calibration import RIVAL_TICKS, Calibration
+from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.sync.curve import evidence
 from device.sync.evidence_stream import EvidenceStream, LipEvidence
 from device.towers.blocks import Embeddings
 
 SEARCH, SCALE, SIZE = 30, 7.0, 8
-WITHOUT_RIVALS = Calibration(logit_scale=SCALE, rival_ticks=0)
+WITHOUT_RIVALS = Calibration(logit_scale=SCALE, negative_reach_ticks=0)
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
 
@@ -60,7 +60,7 @@ def test_the_pieces_and_their_order_do_not_matter(
     lips, audio = noise(120, seed), noise(520, seed + 1)
     lips_ok, audio_ok = rng.random(120) > 0.1, rng.random(520) > 0.1
     found = play(pieces(50, lips, lips_ok, lip_cuts), pieces(190, audio, audio_ok, audio_cuts), order)
-    expected = evidence(lips, lips_ok, 50, audio, audio_ok, 190, SEARCH, SCALE, RIVAL_TICKS)
+    expected = evidence(lips, lips_ok, 50, audio, audio_ok, 190, SEARCH, SCALE, NEGATIVE_REACH_TICKS)
     assert [row.tick for row in found] == list(range(50, 170))
     assert [row.face for row in found] == lips_ok.tolist()
     np.testing.assert_allclose(np.stack([row.row for row in found]), expected, atol=2e-5)
@@ -81,7 +81,7 @@ def test_lips_that_come_after_their_sound_are_answered_at_once() -> None:
 
 
 def test_a_row_waits_for_the_lips_that_compete_with_it_and_not_for_those_of_a_face_that_is_gone() -> None:
-    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10))
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, negative_reach_ticks=10))
     assert not list(stream.push_audio(part(0, noise(1000, 1))))
     assert [row.tick for row in stream.push_lips(part(20, noise(30, 0)))] == list(range(20, 40))
     assert [row.tick for row in stream.push_faces([], ended=[0])] == list(range(40, 50))
@@ -102,7 +102,7 @@ def test_lanes_that_nobody_began_or_that_ended_are_errors() -> None:
 
 
 def test_a_face_that_says_nothing_more_holds_up_the_others_for_two_seconds_at_most() -> None:
-    stream, rows = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10)), list[LipEvidence]()
+    stream, rows = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, negative_reach_ticks=10)), list[LipEvidence]()
     stream.begin(0, 0)
     stream.begin(1, 30)
     assert not list(stream.push_audio(part(0, noise(2000, 1))))
@@ -114,7 +114,7 @@ def test_a_face_that_says_nothing_more_holds_up_the_others_for_two_seconds_at_mo
 
 
 def test_a_block_that_is_left_out_is_not_waited_for() -> None:
-    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, rival_ticks=10))
+    stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE, negative_reach_ticks=10))
     assert not list(stream.push_audio(part(0, noise(1000, 1))))
     assert [row.tick for row in stream.push_lips(part(20, noise(25, 0)))] == list(range(20, 35))
     assert [row.tick for row in stream.push_lips(part(70, noise(0, 0)))] == list(range(35, 45))
@@ -144,7 +144,10 @@ def test_memory_does_not_grow_when_both_go_on() -> None:
         list(stream.push_audio(part(4 * first, noise(20, first))))
         list(stream.push_lips(part(first, noise(5, first))))
         waiting = len(stream._lips[0].waiting)
-        assert len(stream._audio) <= 2 * SEARCH + 40 + 4 * RIVAL_TICKS and waiting <= SEARCH // 4 + 10 + RIVAL_TICKS
+        assert (
+            len(stream._audio) <= 2 * SEARCH + 40 + 4 * NEGATIVE_REACH_TICKS
+            and waiting <= SEARCH // 4 + 10 + NEGATIVE_REACH_TICKS
+        )
 
 
 def test_a_jump_of_the_lips_leaves_its_ticks_out() -> None:
@@ -152,7 +155,7 @@ def test_a_jump_of_the_lips_leaves_its_ticks_out() -> None:
     found = play([part(10, lips[:20]), part(300, lips[20:])], [part(0, audio)], [False])
     assert [row.tick for row in found] == [*range(10, 30), *range(300, 340)]
     ok = np.ones(2000, np.bool_)
-    later = evidence(lips[20:], np.ones(40, np.bool_), 300, audio, ok, 0, SEARCH, SCALE, RIVAL_TICKS)
+    later = evidence(lips[20:], np.ones(40, np.bool_), 300, audio, ok, 0, SEARCH, SCALE, NEGATIVE_REACH_TICKS)
     np.testing.assert_allclose(np.stack([row.row for row in found[20:]]), later, atol=2e-5)
 
 

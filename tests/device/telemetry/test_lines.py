@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pty
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from device.telemetry.lines import LineWriter, is_journal
+from device.records import Reason, State
+from device.telemetry.lines import CLEAR_LINE, LineWriter, is_journal
+from device.telemetry.stdout_sink import report_lines
 from tests.device.config.test_file import at_most
+from tests.device.telemetry.test_log_sink import EVENT
+from tests.device.telemetry.test_report_text import MEASURED
 
 
 @pytest.fixture
@@ -115,3 +123,28 @@ def test_whether_it_is_the_journal(tmp_path: Path) -> None:
             assert not is_journal(stream.fileno(), {"JOURNAL_STREAM": wrong})
         assert not is_journal(stream.fileno(), {})
     assert not is_journal(10_000, {"JOURNAL_STREAM": ours})
+
+
+def test_on_a_terminal_one_line_lives_and_events_stand_above_it() -> None:
+    near, far = pty.openpty()
+    line = report_lines(far, as_json=False, log_fd=os.open(os.devnull, os.O_WRONLY))
+    line.report(MEASURED)
+    line.event(replace(EVENT, about="A step of +40 ms\x1b[2J"))
+    line.report(replace(MEASURED, state=State.UNCERTAIN, offset_ms=None, reason=Reason.AMBIGUOUS))
+    line.close()
+    os.close(far)
+    shown = ""
+    with suppress(OSError):  # a terminal that nobody writes to any more
+        while piece := os.read(near, 65536):
+            shown += piece.decode()
+    assert shown.count(CLEAR_LINE) == 3 and shown.count("\n") == 2, "one for the event, one at the end"
+    assert "A step of +40 ms\\x1b[2J\r\n" in shown and "uncertain (ambiguous)" in shown and "{" not in shown
+
+
+def test_json_where_it_is_asked_for_or_nobody_sees_a_terminal() -> None:
+    near, far = pty.openpty()
+    report_lines(far, as_json=True, log_fd=far).report(MEASURED)
+    assert json.loads(os.read(near, 65536)) == MEASURED.to_dict()
+    reader, writer = os.pipe()
+    report_lines(writer, as_json=False, log_fd=far).report(MEASURED)
+    assert json.loads(os.read(reader, 65536)) == MEASURED.to_dict()

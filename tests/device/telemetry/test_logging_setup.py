@@ -164,7 +164,7 @@ def test_what_is_always_to_be_said_is_never_held_back(rig: Rig) -> None:
     assert len(rig.lines) == 10
 
 
-def test_at_the_end_what_was_held_back_is_told(rig: Rig) -> None:
+def test_at_the_end_what_was_held_back_is_reported(rig: Rig) -> None:
     for _ in range(3):
         rig.log.warning("late")
     rig.handler.close()

@@ -157,7 +157,7 @@ def test_every_number_of_health_is_there() -> None:
     reported = {name for table in ("_OF_REPORT", "_COUNTED_BY_REPORTS") for *_, name in _rows(table)}
     words = {
         "schema", "seq", "boot_id", "uptime_s", "t_unix_ms", "state", "direction", "step_ms", "verdict", "profile",
-        "window_s", "model", "fault", "drift_class", "reason",
+        "window_s", "model", "fault", "faults", "drift_class", "reason", "verdict_range",
     }  # fmt: skip
     assert reported == {key.name for key in fields(Report)} - words
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from device.records import Direction, DriftClass, Report, State, Verdict
+from device.standards import direction
 from device.telemetry.report_text import Summary, as_json, as_text
 from tests.scenes import REPORT_KEYS
 
@@ -25,7 +26,7 @@ BLIND = replace(
 
 
 def measured(offset_ms: float) -> Report:
-    return replace(MEASURED, offset_ms=offset_ms)
+    return replace(MEASURED, offset_ms=offset_ms, direction=direction(offset_ms))
 
 
 def summary_of(*entries: tuple[Report, float | None]) -> str:

@@ -12,18 +12,18 @@ from hypothesis import strategies as st
 
 from device.litert import Floats, Model
 from device.towers.blocks import BlockStream, Embeddings
-from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_tower, lip_tower
+from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_encoder, lip_encoder
 
 WINDOW = 33
-AUDIO_MODEL = Model(audio_tower(), name="audio")
-LONG_MODEL = Model(audio_tower(ticks=400), name="audio in one go")
+AUDIO_MODEL = Model(audio_encoder(), name="audio")
+LONG_MODEL = Model(audio_encoder(ticks=400), name="audio in one go")
 
 
 class CountingModel(Model):
     """The tiny audio tower, counting how often it runs."""
 
     def __init__(self) -> None:
-        super().__init__(audio_tower(), name="counting")
+        super().__init__(audio_encoder(), name="counting")
         self.runs = 0
 
     def __call__(self, values: Floats) -> list[Floats]:
@@ -86,7 +86,7 @@ def test_one_invalid_tick_spoils_exactly_the_windows_that_see_it() -> None:
 
 
 def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
-    stream = BlockStream(Model(lip_tower(), name="lips"), ends_at=102)
+    stream = BlockStream(Model(lip_encoder(), name="lips"), ends_at=102)
     crops = np.zeros((LIP_TICKS, 64, 64), np.float32)
     (part,) = stream.push(100, crops, all_true(LIP_TICKS))
     assert part.first_tick == 102 and part.vectors.shape == (LIP_TICKS - 4, EMBEDDING)

@@ -18,11 +18,11 @@ def test_each_remedy_changes_one_thing() -> None:
 
 
 def test_the_way_to_the_form_that_fits_changes_one_thing_at_a_time() -> None:
-    together, bins, fits, lessons, pair = [asdict(config) for config in VARIANTS.values()][-5:]
+    together, bins, fits, pretrained, pair = [asdict(config) for config in VARIANTS.values()][-5:]
     assert [key for key in together if bins[key] != together[key]] == ["form"]
     assert fits["form"] == "correlation" and fits["start"] == "scratch"
-    assert [key for key in fits if lessons[key] != fits[key]] == ["start"]
-    assert [key for key in pair if pair[key] != lessons[key]] == ["start"]
+    assert [key for key in fits if pretrained[key] != fits[key]] == ["start"]
+    assert [key for key in pair if pair[key] != pretrained[key]] == ["start"]
 
 
 def test_figures_that_are_not_known_leave_a_gap() -> None:

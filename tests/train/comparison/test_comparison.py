@@ -12,15 +12,15 @@ import pytest
 from device.errors import InputFormatError, InputMissingError, ModelError
 from tests.train.made import make_clip, perfect_towers
 from train.comparison.comparison import SHIFTS_PER_WINDOW, Report, compare
-from train.comparison.estimators import Curve, EmbeddingMeter, Floats, ZeroMeter, peak_ticks
-from train.comparison.load_estimators import meter_of_bundle, meter_of_run
-from train.comparison.mouth_opening import OpeningMeter, aspect_ratio, correlation
+from train.comparison.estimators import Curve, EmbeddingEstimator, Floats, ZeroEstimator, peak_ticks
+from train.comparison.load_estimators import estimator_of_bundle, estimator_of_run
+from train.comparison.mouth_opening import MouthOpeningEstimator, aspect_ratio, correlation
 from train.comparison.tables import as_markdown, as_text, save, tables, update_page
 from train.data.shards import Clip
 
 OFFSETS = {"a": 3, "b": -6, "c": 10}
 TRUTH_MS = {name: 10.0 * ticks for name, ticks in OFFSETS.items()}
-PERFECT = EmbeddingMeter("perfect", 5e6, perfect_towers(), temperature=2.0)
+PERFECT = EmbeddingEstimator("perfect", 5e6, perfect_towers(), temperature=2.0)
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,8 @@ def clips() -> list[Clip]:
 
 @pytest.fixture(scope="module")
 def report() -> Report:
-    meters = (PERFECT, Displaced(), OpeningMeter("loudness"), ZeroMeter())
-    return compare(clips(), meters, TRUTH_MS, truth="built in", lengths_s=(0.2, 1.0, 2.0, 5.0))
+    estimators = (PERFECT, Displaced(), MouthOpeningEstimator("loudness"), ZeroEstimator())
+    return compare(clips(), estimators, TRUTH_MS, truth="built in", lengths_s=(0.2, 1.0, 2.0, 5.0))
 
 
 def test_perfect_is_right_and_zero_is_at_chance(report: Report) -> None:
@@ -75,10 +75,10 @@ def test_all_models_have_the_same_windows(report: Report) -> None:
 
 
 def test_clips_without_a_truth_are_left_out() -> None:
-    found = compare(clips(), [ZeroMeter()], {"a": 0.0}, truth="one", lengths_s=(2.0,))
+    found = compare(clips(), [ZeroEstimator()], {"a": 0.0}, truth="one", lengths_s=(2.0,))
     assert (found.clips, found.left_out) == (1, ("b", "c"))
     with pytest.raises(InputFormatError, match="nobody"):
-        compare(clips(), [ZeroMeter()], {}, truth="nobody")
+        compare(clips(), [ZeroEstimator()], {}, truth="nobody")
 
 
 def test_tables_and_pictures_name_every_model(report: Report, tmp_path: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_mouth_that_opens_with_the_voice_is_found() -> None:
     clip = replace(clip, samples=samples.astype(np.int16), lip_points=points)
     clip = replace(clip, speech=np.repeat(loud.reshape(150, 640).mean(1) > 0.5, 4), speech_first_tick=0)
     for voice in ("loudness", "activity", "level while active"):
-        meter = OpeningMeter(voice)
-        curve = meter.study(clip)
+        estimator = MouthOpeningEstimator(voice)
+        curve = estimator.study(clip)
         for shift_ticks in (0, 20, -20):
-            found = meter.offset_ticks(curve(slice(25, 100), 60, shift_ticks))
+            found = estimator.offset_ticks(curve(slice(25, 100), 60, shift_ticks))
             assert found == pytest.approx(shift_ticks, abs=5)
 
 
@@ -146,9 +146,9 @@ def test_a_flat_curve_has_no_peak() -> None:
 
 def test_what_is_no_run_and_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"config\.json"):
-        meter_of_run(tmp_path)
+        estimator_of_run(tmp_path)
     with pytest.raises(ModelError, match=r"manifest\.json"):
-        meter_of_bundle(tmp_path)
+        estimator_of_bundle(tmp_path)
     (tmp_path / "config.json").write_text('{"model": "syncnet", "colour": "blue"}')
     with pytest.raises(ModelError, match="colour"):
-        meter_of_run(tmp_path)
+        estimator_of_run(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 
 from device.capture.file import FileSource
-from device.errors import InputFormatError, InputMissingError
 from device.features.contract import FRONT_END
 from device.features.face import FaceDetector
 from device.features.logmel import LogMelStream
@@ -22,7 +22,7 @@ from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 from tests import recordings
 from tests.train.made import write_shard
 from train.data.augment import MARGIN_PX
-from train.data.clips import join, read_rows
+from train.data.clips import join
 from train.data.landmarks import INNER_LIP, LANDMARK_MODEL, LIP_POINTS, OUTER_LIP, opening
 from train.data.prepare import FACE_PX, placed, prepare
 from train.data.shards import Clip, front_end, load_clip
@@ -65,11 +65,10 @@ def prepared(face: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
     return folder, out, ""
 
 
-@pytest.mark.slow
 def test_one_bad_clip_does_not_keep_the_others_from_being_prepared(prepared: tuple[Path, Path, str]) -> None:
     _, out, _ = prepared
-    assert [path.name for path in out.iterdir()] == ["good.npz"]  # and no partial files
-    clip = load_clip(out / "good.npz")
+    assert [path.name for path in out.iterdir()] == ["good.mkv.npz"]  # and no partial files
+    clip = load_clip(out / "good.mkv.npz")
     assert (clip.speaker, clip.split, clip.corpus) == ("somebody", "train", "made")
     side = FRONT_END.crop_px + 2 * MARGIN_PX
     assert clip.crops.shape[1:] == (side, side)
@@ -78,9 +77,8 @@ def test_one_bad_clip_does_not_keep_the_others_from_being_prepared(prepared: tup
     assert np.abs(clip.samples).max() > 500
 
 
-@pytest.mark.slow
 def test_lips_are_marked_where_the_crop_shows_them(prepared: tuple[Path, Path, str]) -> None:
-    with np.load(prepared[1] / "good.npz") as shard:
+    with np.load(prepared[1] / "good.mkv.npz") as shard:
         points, valid, faces = shard["lip_points"], shard["valid"], shard["faces"]
     assert points.shape == (len(valid), LIP_POINTS, 2) and faces.shape == (len(valid), FACE_PX, FACE_PX)
     assert np.isnan(points[~valid]).all() and np.isfinite(points[valid]).mean() > 0.9
@@ -113,7 +111,6 @@ def test_runs_of_the_grid_become_one_with_blanks_between() -> None:
     assert len(placed([])[2]) == 0
 
 
-@pytest.mark.slow
 def test_each_skipped_clip_is_named_with_its_reason(
     prepared: tuple[Path, Path, str], capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,31 +125,40 @@ def test_each_skipped_clip_is_named_with_its_reason(
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before  # what was there was not made again
 
 
-def test_a_finished_folder_is_not_touched_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write_table(tmp_path, ["a.mkv"])
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.npz").write_bytes(b"as it was")
-    assert prepare(tmp_path, tmp_path / "out", jobs=1) == 0
-    assert (tmp_path / "out" / "a.npz").read_bytes() == b"as it was"
-    assert "1 of 1 clips ready" in capsys.readouterr().out
+@pytest.mark.slow
+def test_only_what_changed_is_made_again(face: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    if not face_model_path().is_file() or not face_model_path(LANDMARK_MODEL).is_file():
+        pytest.skip("the models that find faces and lips are not here")
+    out = tmp_path / "shards"
+    for speaker, ending in (("anna", "mkv"), ("bert", "mp4")):  # a folder for each speaker, with the same names in it
+        (tmp_path / speaker).mkdir()
+        shutil.copy(face, tmp_path / speaker / f"001.{ending}")
+    files = ["anna/001.mkv", "bert/001.mp4"]
+    write_table(tmp_path, files)
 
+    def made(**options: bool) -> tuple[list[str], str]:
+        before = {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
+        assert prepare(tmp_path, out, jobs=1, **options) == 0
+        after = {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
+        return sorted(name for name in after if after[name] != before.get(name)), capfd.readouterr().out
 
-def test_a_folder_without_its_table_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputMissingError, match=r"clips\.csv.*columns file, speaker, split, corpus"):
-        prepare(tmp_path, tmp_path / "out")
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"", b"file,speaker,split\n1,2,3\n", b"file,speaker,split,corpus\na.mkv,she\n", b"file\xff\xfe,speaker\nx,y\n"],
-)
-def test_a_table_that_says_too_little_is_refused(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / "clips.csv").write_bytes(content)
-    if content == b"":
-        assert read_rows(tmp_path) == []
-        return
-    with pytest.raises(InputFormatError, match=r"clips\.csv"):
-        read_rows(tmp_path)
+    names = ["anna%2F001.mkv.npz", "bert%2F001.mp4.npz"]
+    assert made()[0] == names
+    content = [(out / name).read_bytes() for name in names]
+    assert made()[0] == []
+    table = tmp_path / "clips.csv"
+    table.write_text(table.read_text().replace("bert/001.mp4,somebody,train", "bert/001.mp4,bert,valid"))
+    assert made()[0] == names[1:]
+    assert load_clip(out / names[1]).split == "valid"
+    write_table(tmp_path, files)
+    assert made()[0] == names[1:] and [(out / name).read_bytes() for name in names] == content
+    with (tmp_path / files[0]).open("ab") as file:
+        file.write(b"\xec\x81\0")  # an empty element of Matroska
+    assert made()[0] == names[:1]
+    write_table(tmp_path, files[:1])
+    assert "1 shards there belong to no row" in made()[1] and len(list(out.iterdir())) == 2
+    made(prune=True)
+    assert [path.name for path in out.iterdir()] == names[:1]
 
 
 def chunk(t_ns: int, samples: list[float]) -> Chunk:
@@ -220,12 +226,11 @@ def test_training_and_device_compute_the_same_of_the_same_input(tmp_path: Path) 
     assert rows == pytest.approx(streamed, abs=1e-6)
 
 
-@pytest.mark.slow
 @needs_face_model
 def test_training_and_device_compute_the_same_of_the_same_recording(
     face: Path, prepared: tuple[Path, Path, str]
 ) -> None:
-    lips, first_lip, flags, rows, first_row = front_end(load_clip(prepared[1] / "good.npz"))
+    lips, first_lip, flags, rows, first_row = front_end(load_clip(prepared[1] / "good.mkv.npz"))
     tracker, grid, stream = MouthTracker(FaceDetector(require_face_model())), LipGrid(), LogMelStream()
     lip_parts, row_parts = [], []
     with FileSource(face) as source:

@@ -14,12 +14,12 @@ from device.features.model_download import face_model_path
 from tests import recordings
 from tests.train.data.test_prepare import write_table
 from train.cli import main
-from train.data.clips import ClipRow
 from train.data.prepare import prepare
 from train.synth.render import render_clip
 
 beam = pytest.importorskip("apache_beam", reason="pip install 'avdrift[beam]'")
-from train.data.prepare_beam import SKIPPED, beam_options, prepare_with_beam, read_remote_rows, shard_name  # noqa: E402
+from device.check.beam import beam_options  # noqa: E402
+from train.data.prepare_beam import SKIPPED, prepare_with_beam, read_remote_rows  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -37,14 +37,12 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_the_shards_are_those_of_one_machine(
-    clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_shards_are_those_of_one_machine(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     local, spread = tmp_path / "local", tmp_path / "spread"
     assert prepare(clips, local, jobs=1) == 3
     assert main(["prepare", str(clips), str(spread), "--beam", "--runner", "DirectRunner"]) == 0
     names = sorted(path.name for path in local.iterdir())
-    assert names == ["face3.npz", "face4.npz"]
+    assert names == ["face3.mkv.npz", "face4.mkv.npz"]
     assert sorted(path.name for path in spread.iterdir()) == [*names, SKIPPED], "no partial files stay"
     for name in names:
         with np.load(local / name) as one, np.load(spread / name) as other:
@@ -60,16 +58,16 @@ def test_the_shards_are_those_of_one_machine(
 
     # Again: what is there stays as it is, and only what failed is tried again.
     before = {path: path.stat().st_mtime_ns for path in spread.glob("*.npz")}
-    (spread / "face4.npz").unlink()
+    (spread / "face4.mkv.npz").unlink()
     assert prepare_with_beam(str(clips), str(spread), []) == 3
-    assert (spread / "face4.npz").is_file()
-    assert (spread / "face3.npz").stat().st_mtime_ns == before[spread / "face3.npz"]
+    assert (spread / "face4.mkv.npz").is_file()
+    assert (spread / "face3.mkv.npz").stat().st_mtime_ns == before[spread / "face3.mkv.npz"]
 
 
 def test_nothing_to_do_starts_no_pipeline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_table(tmp_path, ["a.mkv"])
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "a.npz").write_bytes(b"as it was")
+    (tmp_path / "out" / "a.mkv.npz").write_bytes(b"as it was")
 
     def refuse(**_: object) -> None:
         raise AssertionError("a pipeline was made")
@@ -122,7 +120,3 @@ def test_an_out_that_is_a_file_is_refused(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "clips.csv", tmp_path / "out")
     with pytest.raises(UsageError, match="cannot be used"):
         prepare_with_beam(str(tmp_path), str(tmp_path / "out"), [])
-
-
-def test_a_shard_is_named_as_on_one_machine() -> None:
-    assert shard_name(ClipRow("some/folder/a.b.mkv", "she", "train", "made")) == "a.b.npz"

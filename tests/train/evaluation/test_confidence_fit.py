@@ -49,9 +49,7 @@ def test_without_both_outcomes_nothing_is_fitted(right: bool) -> None:
     assert fitted_confidence(same) == ConfidenceWeights()
 
 
-@given(
-    st.builds(ConfidenceWeights, *[st.floats(-5, 5)] * 4), st.floats(0, 1), st.floats(0, 1), st.floats(0.04, 15)
-)
+@given(st.builds(ConfidenceWeights, *[st.floats(-5, 5)] * 4), st.floats(0, 1), st.floats(0, 1), st.floats(0.04, 15))
 def test_a_surer_posterior_never_gets_less_confidence(
     weights: ConfidenceWeights, one: float, other: float, evidence_s: float
 ) -> None:

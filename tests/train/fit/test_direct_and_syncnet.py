@@ -18,7 +18,7 @@ from device.errors import ModelCorruptError, ModelMissingError
 from device.sync.curve import unit
 from tests.train.made import make_clip, write_shard
 from train.cli import main
-from train.comparison.load_estimators import bundle_macs_per_s, meter_of_run
+from train.comparison.load_estimators import bundle_macs_per_s, estimator_of_run
 from train.data.shards import AUDIO_REACH, front_end
 from train.fit.direct import fit_direct
 from train.fit.direct_batches import concat_batches, correlation_batches, longest
@@ -93,11 +93,12 @@ def test_a_syncnet_run_goes_on_where_it_was_and_can_be_measured(tmp_path: Path) 
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in log] == [1, 2]
     assert json.loads((tmp_path / "config.json").read_text())["model"] == "syncnet"
-    meter = meter_of_run(tmp_path)
-    curve = meter.study(make_clip(seconds=2))(slice(0, 20), 60, 0)
+    estimator = estimator_of_run(tmp_path)
+    curve = estimator.study(make_clip(seconds=2))(slice(0, 20), 60, 0)
     assert curve.shape == (121,) and np.isfinite(curve).all()
 
 
+@pytest.mark.slow
 def test_syncnet_begins_with_the_weights_of_an_earlier_run(tmp_path: Path) -> None:
     config = SyncNetConfig(epochs=1, steps_per_epoch=1, stretches=1, lip_ticks=8, input_px=64, loss="multiway")
     first = fit_syncnet(CLIPS[:1], [], tmp_path / "first", config)
@@ -105,7 +106,7 @@ def test_syncnet_begins_with_the_weights_of_an_earlier_run(tmp_path: Path) -> No
     second = fit_syncnet(CLIPS[:1], [], tmp_path / "second", still)
     for before, after in zip(first.trainable_variables, second.trainable_variables, strict=True):
         np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-8)
-    assert meter_of_run(tmp_path / "second").name == "SyncNet, contrastive, from an earlier run, 64 px"
+    assert estimator_of_run(tmp_path / "second").name == "SyncNet, contrastive, from an earlier run, 64 px"
 
 
 def test_weights_that_are_missing_or_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -175,18 +176,18 @@ def test_the_form_that_fits_begins_as_the_towers_and_can_be_measured(tmp_path: P
     rows = front_end(CLIPS[0])[3][300:432]
     expected, found = unit(bundle.audio(rows[None])[0]), unit(np.asarray(net.audio(rows[None], training=False)))
     assert (expected * found).sum(-1).mean() > 0.9
-    meter = meter_of_run(tmp_path)
-    assert meter.name == "direct, correlation, from the tower pair"
-    assert meter.macs_per_s == pytest.approx(145e6, rel=0.1)
-    curve = meter.study(CLIPS[0])(slice(0, 20), 60, 0)
+    estimator = estimator_of_run(tmp_path)
+    assert estimator.name == "direct, correlation, from the tower pair"
+    assert estimator.macs_per_s == pytest.approx(145e6, rel=0.1)
+    curve = estimator.study(CLIPS[0])(slice(0, 20), 60, 0)
     assert curve.shape == (121,) and np.isfinite(curve).all()
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
-def test_the_form_that_fits_can_have_the_towers_lessons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    lessons = DirectConfig(start="lessons", shape_steps=1, phone_steps=1, phone_voices=2)
-    fit_direct(CLIPS, [], tmp_path, replace(lessons, epochs=1, steps_per_epoch=1, stretches=2))
+def test_the_correlation_network_can_be_pretrained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pretraining = DirectConfig(start="pretraining", shape_steps=1, phone_steps=1, phone_voices=2)
+    fit_direct(CLIPS, [], tmp_path, replace(pretraining, epochs=1, steps_per_epoch=1, stretches=2))
     told = capsys.readouterr().out
     assert '"phone_steps": 1' in told and '"shape_steps": 1' in told
 

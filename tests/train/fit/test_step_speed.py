@@ -12,8 +12,9 @@ from train.fit.step_speed import seconds_a_batch
 pytest.importorskip("keras")
 
 
+@pytest.mark.slow
 def test_a_batch_takes_its_time() -> None:
-    assert 1e-3 < seconds_a_batch(steps=1) < 600
+    assert 0 < seconds_a_batch(steps=1) < 600
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, "1"), ("0", "0")])

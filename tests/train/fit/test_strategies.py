@@ -16,7 +16,7 @@ import pytest
 from device.errors import UsageError
 from tests.train.made import make_clip, write_shard
 from train.cli import main
-from train.models.load import load_pair
+from train.models.load import load_model
 
 pytest.importorskip("tensorflow")
 from train.fit.strategies import Workers, workers
@@ -125,7 +125,7 @@ def test_a_run_of_two_workers_is_kept_by_the_first_and_is_a_run_like_any_other(t
     }  # fmt: skip
     assert len((run / "log.jsonl").read_text().splitlines()) == 1, "one of them writes"
     assert json.loads((run / "config.json").read_text())["replicas"] == 2
-    assert all(np.isfinite(weight).all() for weight in load_pair(run).get_weights())
+    assert all(np.isfinite(weight).all() for weight in load_model(run).get_weights())
 
 
 def test_alone_there_is_one_replica_and_it_writes() -> None:

@@ -17,7 +17,7 @@ from tests.train.made import make_clip, perfect_towers, write_shard
 from train.cli import main
 from train.data.batches import Batches
 from train.data.shards import Clip
-from train.models.load import load_pair
+from train.models.load import load_model
 
 keras = pytest.importorskip("keras")
 Workers = pytest.importorskip("train.fit.strategies").Workers
@@ -98,26 +98,26 @@ def test_a_student_begins_as_its_first_teacher_and_comes_to_think_as_all_do(tmp_
     runs = [tmp_path / "one", tmp_path / "two"]
     for seed, run in enumerate(runs, 1):
         fit_module.fit(clips(), [], run, fit_module.FitConfig(**CONFIG | {"seed": seed}))
-    teachers = [load_pair(run) for run in runs]
+    teachers = [load_model(run) for run in runs]
     before = [np.array(w) for teacher in teachers for w in teacher.get_weights()]
-    student = fit_module.build_pair()
+    student = fit_module.build_model()
     student.learn_from(teachers, share=1.0)
     for mine, first in zip(student.get_weights(), teachers[0].get_weights(), strict=True):
         np.testing.assert_array_equal(mine, first)
     batch = next(iter(Batches(clips(), lip_ticks=26, batch_size=3, seed=1, augmentation=None)))
     student.compile(optimizer=keras.optimizers.Adam(1e-3), jit_compile=loop.JIT_COMPILE)
     told = sum(teacher(batch[0], training=False)["logits"] for teacher in teachers) / 2
-    least = float(towers.teaching_loss(told, told, batch[1]["lip_weight"], batch[1]["audio_valid"]))
+    least = float(towers.distillation_loss(told, told, batch[1]["lip_weight"], batch[1]["audio_valid"]))
     above = [float(student.train_on_batch(*batch)) - least for _ in range(40)]
     assert 0 < above[-1] < 0.5 * above[0]
     for was, teacher_weight in zip(before, (w for t in teachers for w in t.get_weights()), strict=True):
         np.testing.assert_array_equal(was, teacher_weight)
     student.save_weights(tmp_path / "student.weights.h5")
-    fit_module.build_pair().load_weights(tmp_path / "student.weights.h5")  # its own weights alone are in the file
+    fit_module.build_model().load_weights(tmp_path / "student.weights.h5")  # its own weights alone are in the file
 
 
 @pytest.mark.slow
-def test_a_students_run_names_its_teachers_and_has_no_lessons(
+def test_a_students_run_names_its_teachers_and_has_no_pretraining(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shards = tmp_path / "shards"
@@ -136,28 +136,28 @@ def test_a_students_run_names_its_teachers_and_has_no_lessons(
 
 @pytest.mark.slow
 def test_shapes_are_learnt_before_anything_else() -> None:
-    pair = fit_module.build_pair()
-    frames, audio = (np.array(tower.get_weights()[0]) for tower in (pair.lips.frames, pair.audio))
+    model = fit_module.build_model()
+    frames, audio = (np.array(tower.get_weights()[0]) for tower in (model.lips.frames, model.audio))
     x = {"crops": np.random.default_rng(0).standard_normal((2, 8, 64, 64), np.float32)}
     y = {"lip_points": np.full((2, 6, 160), 0.5, np.float32)}
 
     def error() -> float:
-        read = keras.ops.convert_to_numpy(pair.shape_head(pair.lips.encode(x["crops"], training=True)))
+        read = keras.ops.convert_to_numpy(model.shape_head(model.lips.encode(x["crops"], training=True)))
         return float(np.abs(read - 0.5).mean())
 
     before = error()
-    fit_module.learn_shapes(pair, iter(lambda: [(x, y)], None), fit_module.FitConfig(shape_steps=30), Workers())
+    fit_module.pretrain_shapes(model, iter(lambda: [(x, y)], None), fit_module.FitConfig(shape_steps=30), Workers())
     assert error() < 0.5 * before
-    assert not np.array_equal(frames, pair.lips.frames.get_weights()[0])
-    assert np.array_equal(audio, pair.audio.get_weights()[0])
+    assert not np.array_equal(frames, model.lips.frames.get_weights()[0])
+    assert np.array_equal(audio, model.audio.get_weights()[0])
 
 
 def test_encoding_in_pieces_is_encoding_as_a_whole() -> None:
-    pair = fit_module.build_pair()
-    towers = fit_module.keras_towers(pair)
+    model = fit_module.build_model()
+    towers = fit_module.keras_towers(model)
     random = np.random.default_rng(0)
     crops, rows = random.standard_normal((57, 64, 64), np.float32), random.standard_normal((230, 40), np.float32)
-    for run, tower, values, window in ((towers.lips, pair.lips, crops, 5), (towers.audio, pair.audio, rows, 33)):
+    for run, tower, values, window in ((towers.lips, model.lips, crops, 5), (towers.audio, model.audio, rows, 33)):
         whole = np.asarray(keras.ops.convert_to_numpy(tower(values[None])))[0]
         assert run(values) == pytest.approx(whole, abs=1e-4)
         assert len(run(values[: window - 1])) == 0
@@ -217,7 +217,7 @@ def test_jax_trains_the_same_pair_and_tensorflow_reads_it(
         capture_output=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    here = keras.ops.convert_to_numpy(load_pair(run).lips(np.load(pictures), training=False))
+    here = keras.ops.convert_to_numpy(load_model(run).lips(np.load(pictures), training=False))
     np.testing.assert_allclose(here, np.load(answers), atol=1e-3)
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert main(["fit", str(shards), "--out", str(run), "--strategy", "mirrored"]) == 2

@@ -13,11 +13,11 @@ from device.sync.curve import unit
 from tests.train.made import make_clip
 from train.data.shards import front_end
 from train.models.bundle_weights import stored_weights, take_weights
-from train.models.towers import build_pair
+from train.models.towers import build_model
 
 
 def test_the_built_in_towers_answer_as_the_bundle_does() -> None:
-    pair, bundle = build_pair(), load_bundle(DEFAULT_BUNDLE)
+    pair, bundle = build_model(), load_bundle(DEFAULT_BUNDLE)
     crops, _, _, rows, _ = front_end(make_clip(seconds=8))
     take_weights(pair, DEFAULT_BUNDLE, crops[None, :60], rows[None, :240])
     for model, tower, given in ((bundle.lips, pair.lips, crops[60:89]), (bundle.audio, pair.audio, rows[300:432])):
@@ -36,4 +36,4 @@ def test_other_towers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     crops, rows = np.zeros((1, 8, 64, 64), np.float32), np.zeros((1, 48, 40), np.float32)
     monkeypatch.setattr("train.models.bundle_weights.stored_weights", lambda _: [(np.zeros((16, 1), np.float32),) * 2])
     with pytest.raises(ModelContractError, match="where conv2d"):
-        take_weights(build_pair(), DEFAULT_BUNDLE, crops, rows)
+        take_weights(build_model(), DEFAULT_BUNDLE, crops, rows)

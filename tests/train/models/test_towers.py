@@ -22,9 +22,9 @@ Reals = npt.NDArray[np.floating[Any]]
 
 
 @pytest.fixture(scope="module")
-def pair() -> Any:
+def model() -> Any:
     keras.utils.set_random_seed(0)
-    made = towers.TowerPair(shape_weight=1.0)
+    made = towers.TwoTowerModel(shape_weight=1.0)
     made({"crops": crops(6), "rows": rows(37)})
     for layer in made._flatten_layers():  # so that no unit is silent by chance
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -63,18 +63,18 @@ def entropy(log_mass: npt.NDArray[np.float64], axis: int) -> float:
 
 
 @pytest.mark.parametrize("ticks", [5, 6, 17])
-def test_one_lip_embedding_for_each_five_ticks(pair: Any, ticks: int) -> None:
-    assert array(pair.lips(crops(ticks))).shape == (1, ticks - 4, towers.EMBEDDING_SIZE)
+def test_one_lip_embedding_for_each_five_ticks(model: Any, ticks: int) -> None:
+    assert array(model.lips(crops(ticks))).shape == (1, ticks - 4, towers.EMBEDDING_SIZE)
 
 
 @pytest.mark.parametrize("ticks", [33, 34, 60])
-def test_one_audio_embedding_for_each_33_ticks(pair: Any, ticks: int) -> None:
-    assert array(pair.audio(rows(ticks))).shape == (1, ticks - 32, towers.EMBEDDING_SIZE)
+def test_one_audio_embedding_for_each_33_ticks(model: Any, ticks: int) -> None:
+    assert array(model.audio(rows(ticks))).shape == (1, ticks - 32, towers.EMBEDDING_SIZE)
 
 
 @pytest.mark.parametrize(("kind", "window"), [("lips", 5), ("audio", 33)])
-def test_an_embedding_sees_its_own_window_and_all_of_it(pair: Any, kind: str, window: int) -> None:
-    tower, make = (pair.lips, crops) if kind == "lips" else (pair.audio, rows)
+def test_an_embedding_sees_its_own_window_and_all_of_it(model: Any, kind: str, window: int) -> None:
+    tower, make = (model.lips, crops) if kind == "lips" else (model.audio, rows)
     ticks = 2 * window + 3
     values = make(ticks)
     before = array(tower(values))[0]
@@ -86,11 +86,11 @@ def test_an_embedding_sees_its_own_window_and_all_of_it(pair: Any, kind: str, wi
         assert differs.tolist() == expected, tick
 
 
-def test_logits_are_cosines_times_the_learnt_scale(pair: Any) -> None:
-    logits = array(pair({"crops": crops(8), "rows": rows(45)})["logits"])
+def test_logits_are_cosines_times_the_learnt_scale(model: Any) -> None:
+    logits = array(model({"crops": crops(8), "rows": rows(45)})["logits"])
     assert logits.shape == (1, 4, 13)
-    assert np.abs(logits).max() <= np.exp(float(array(pair.log_scale))) + 1e-3
-    lips, audio = array(pair.lips(crops(8)))[0], array(pair.audio(rows(45)))[0]
+    assert np.abs(logits).max() <= np.exp(float(array(model.log_scale))) + 1e-3
+    lips, audio = array(model.lips(crops(8)))[0], array(model.audio(rows(45)))[0]
     cosine = lips[1] @ audio[5] / np.linalg.norm(lips[1]) / np.linalg.norm(audio[5])
     assert logits[0, 1, 5] == pytest.approx(np.exp(2.0) * cosine, abs=1e-3)
 
@@ -147,7 +147,7 @@ def test_a_batch_weighs_each_window_alike() -> None:
 
 def taught(logits: Reals, told: Reals, lips: Floats, audio: Floats) -> float:
     both = (values[None].astype(np.float32) for values in (logits, told))
-    return float(array(towers.teaching_loss(*both, lips[None], audio[None])))
+    return float(array(towers.distillation_loss(*both, lips[None], audio[None])))
 
 
 def test_teaching_is_the_cross_entropy_of_belief_both_ways_among_what_counts() -> None:
@@ -166,18 +166,18 @@ def test_teaching_is_the_cross_entropy_of_belief_both_ways_among_what_counts() -
     assert taught(logits, told, 0 * lips, audio) == taught(logits, told, lips, 0 * audio) == 0.0
 
 
-def test_gradients_reach_every_weight_of_both_towers(pair: Any) -> None:
+def test_gradients_reach_every_weight_of_both_towers(model: Any) -> None:
     tf = pytest.importorskip("tensorflow")
     with tf.GradientTape() as tape:
-        found = pair({"crops": crops(N + 4), "rows": rows(M + 32)}, training=True)
+        found = model({"crops": crops(N + 4), "rows": rows(M + 32)}, training=True)
         target = {
             "first_match": np.zeros(1, np.float32), "lip_weight": np.ones((1, N), np.float32),
             "audio_valid": np.ones((1, M), np.float32), "lip_points": np.ones((1, N + 2, 4 * LIP_POINTS), np.float32),
         }  # fmt: skip
-        value = pair.compute_loss(y=target, y_pred=found)
-    variables = [variable.value for variable in pair.trainable_variables]
+        value = model.compute_loss(y=target, y_pred=found)
+    variables = [variable.value for variable in model.trainable_variables]
     gradients = tape.gradient(value, variables)
-    dead = [v.path for v, g in zip(pair.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
+    dead = [v.path for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None or not np.any(g)]
     assert not dead
     assert len(variables) > 20
 
@@ -189,19 +189,19 @@ def test_shapes_cost_their_distance_where_they_are_known() -> None:
     assert float(array(towers.shape_loss(answer, target))) == pytest.approx(2.0)
 
 
-def test_shapes_are_read_off_each_picture_and_its_neighbours(pair: Any) -> None:
+def test_shapes_are_read_off_each_picture_and_its_neighbours(model: Any) -> None:
     seen = crops(6)
-    read = array(towers.ShapeReader(pair)(seen))
+    read = array(towers.ShapeReader(model)(seen))
     assert read.shape == (1, 4, 4 * LIP_POINTS)
     seen[:, 5] += 1
-    changed = np.abs(array(towers.ShapeReader(pair)(seen)) - read).max(-1)[0] > 1e-6
+    changed = np.abs(array(towers.ShapeReader(model)(seen)) - read).max(-1)[0] > 1e-6
     assert changed.tolist() == [False, False, False, True]
 
 
 def test_all_layers_fold_into_int8() -> None:
     allowed = {
         "InputLayer", "Conv1D", "Conv2D", "Dense", "BatchNormalization", "ReLU", "Flatten", "Dropout",
-        "SpatialDropout2D", "ZeroPadding2D", "Sequential", "LipTower", "AudioTower", "TowerPair",
+        "SpatialDropout2D", "ZeroPadding2D", "Sequential", "LipEncoder", "AudioEncoder", "TwoTowerModel",
     }  # fmt: skip
-    found = {type(layer).__name__ for layer in towers.TowerPair()._flatten_layers()}
+    found = {type(layer).__name__ for layer in towers.TwoTowerModel()._flatten_layers()}
     assert found - allowed == set()

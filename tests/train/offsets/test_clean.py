@@ -108,7 +108,7 @@ def long_clips(count: int) -> list[Clip]:
 def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> None:
     clips = [make_clip(f"{k}", seconds=3, seed=k, speaker="s" * (k + 1), split="train") for k in range(4)]
     assert {clean.fold_of(clip, 1) for clip in clips} == {0, 1}
-    config = fit_module.FitConfig(epochs=1, steps_per_epoch=1, frames_per_batch=60, warmup_steps=0)
+    config = fit_module.FitConfig(epochs=1, steps_per_epoch=1, frames_per_batch=60, warmup_steps=0, shape_steps=2)
     earlier = {
         "0": {"offset_ms": 7.0, "gain": 1.0, "dropped": False},
         "9": {"offset_ms": 0, "gain": 0, "dropped": True},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from device.features.model_download import face_model_path
 from tests.train.made import perfect_towers, write_shard
 from tests.train.speakers import sayer
 from train.cli import main
-from train.data.clips import ClipRow
+from train.data.clip_table import ClipRow
 from train.data.prepare import prepare_clip
 from train.data.shards import load_clip
 from train.offsets.physical_zero import (
@@ -233,7 +233,7 @@ def test_a_table_of_clean_is_moved_to_physics(shards: Path, tmp_path: Path, caps
 
 def test_the_zero_of_towers_goes_into_the_calibration(shards: Path, tmp_path: Path) -> None:
     file = tmp_path / "calibration.json"
-    file.write_text(json.dumps(asdict(Calibration(temperature=3.0)) | {"more": 1}))
+    file.write_text(json.dumps(Calibration(temperature=3.0).to_dict() | {"more": 1}))
     # Towers that read letters see none here, and trust themselves in nothing.
     with pytest.raises(InputFormatError, match="no peak"):
         zero_of_towers([shards], perfect_towers(), Calibration(), file, 0)
@@ -257,9 +257,7 @@ def test_shards_without_landmarks_or_none_at_all_are_named(tmp_path: Path) -> No
         zero_of_table([tmp_path / "shards"], tmp_path / "offsets.json", None, 0)
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--out", "m.json"], ["--offsets", "o.json", "--calibration", "c.json"]]
-)
+@pytest.mark.parametrize("arguments", [["--out", "m.json"], ["--offsets", "o.json", "--calibration", "c.json"]])
 def test_options_that_do_not_go_together_are_exit_code_2(
     arguments: list[str], shards: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

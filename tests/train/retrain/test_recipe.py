@@ -18,7 +18,7 @@ from device.errors import UsageError
 from tests.scenes import ROOT
 from train.fit.config import FitConfig
 from train.fit.options import RANGES
-from train.retrain.recipe import RECIPE_VERSION, SECTIONS, default_text, read_recipe
+from train.retrain.recipe import RECIPE_VERSION, SECTIONS, read_recipe, recipe_text
 
 DEFAULT_FILE = ROOT / "train" / "default.toml"
 
@@ -36,20 +36,27 @@ def refused(folder: Path, text: str) -> list[str]:
     return caught.value.remedy.splitlines()[1:]
 
 
-def test_the_shipped_file_is_the_generated_one_byte_for_byte() -> None:
-    assert DEFAULT_FILE.read_bytes() == default_text().encode(), "python -m train.retrain.recipe > train/default.toml"
+@pytest.mark.parametrize(("kind", "file"), [("auto", "default"), ("adapt", "adapt"), ("corpus", "corpus")])
+def test_the_shipped_files_are_the_generated_ones_byte_for_byte(kind: str, file: str) -> None:
+    path = ROOT / "train" / f"{file}.toml"
+    assert path.read_bytes() == recipe_text(kind).encode(), f"python -m train.retrain.recipe {kind} > {path}"
+    recipe = read_recipe(path)
+    assert recipe.values["recipe"]["kind"] == kind
+
+
+def test_the_shipped_file_is_what_the_command_prints() -> None:
     command = [sys.executable, "-m", "train.retrain.recipe"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60, check=True)
     assert done.stdout == DEFAULT_FILE.read_bytes() and done.stderr == b""
 
 
 def test_the_shipped_file_says_every_default_and_explains_every_key() -> None:
-    document = tomllib.loads(default_text())
+    document = tomllib.loads(recipe_text("auto"))
     del document["config_version"]
     assert document == {
         name: {key.name: getattr(section(), key.name) for key in fields(section)} for name, section in SECTIONS.items()
     }
-    lines = default_text().splitlines()
+    lines = recipe_text("auto").splitlines()
     for number, line in enumerate(lines):
         assert len(line) <= 120 and line.isascii()
         if " = " in line and not line.startswith(("#", "config_version")):
@@ -96,11 +103,13 @@ def test_values_are_read_and_all_others_keep_their_defaults(tmp_path: Path) -> N
     assert isinstance(fit["epochs"], int) and isinstance(fit["learning_rate"], float)
 
 
-def test_what_is_told_of_a_recipe_has_all_seeds_and_no_path(tmp_path: Path) -> None:
-    told = read_recipe(written(tmp_path, '[bundle]\ncard = "of/somebody.toml"\n[folders]\nwork = "else"\n')).told()
-    assert [told[name]["seed"] for name in ("synth", "clean", "zero", "fit", "evaluate")] == [1, 1, 0, 1, 0]
-    assert "folders" not in told
-    assert "somebody" not in json.dumps(told) and "else" not in json.dumps(told)
+def test_what_is_reported_of_a_recipe_has_all_seeds_and_no_path(tmp_path: Path) -> None:
+    to_dict = read_recipe(
+        written(tmp_path, '[bundle]\ncard = "of/somebody.toml"\n[folders]\nwork = "else"\n')
+    ).to_dict()
+    assert [to_dict[name]["seed"] for name in ("synth", "clean", "zero", "fit", "evaluate")] == [1, 1, 0, 1, 0]
+    assert "folders" not in to_dict
+    assert "somebody" not in json.dumps(to_dict) and "else" not in json.dumps(to_dict)
 
 
 def test_every_problem_is_named_at_once_with_its_line(tmp_path: Path) -> None:

@@ -17,15 +17,18 @@ import pytest
 from device.bundles.bundle import load_bundle
 from device.cli import main as device_main
 from device.features.model_download import require_face_model
+from tests import recordings
 from tests.scenes import ROOT
-from tests.train.test_cli import said
 from train.cli import build_parser, main
 from train.models.run_files import PROVENANCE
+from train.retrain.plan import stages_of
 from train.retrain.recipe import read_recipe
-from train.retrain.run import stages_of
 from train.retrain.stages import Stage
 
 TINY = """
+[recipe]
+kind = "train"
+ignore_minimum = true
 [synth]
 clips = 1
 duration_s = 3.0
@@ -51,9 +54,10 @@ version = "7"
 examples = 4
 max_loss = 1.0
 """
+ANY = "[recipe]\nignore_minimum = true\n"
 STAGES = [
     "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "calibrate",
-    "zero-towers", "evaluate", "bundle",
+    "zero-towers", "evaluate", "gate", "bundle",
 ]  # fmt: skip
 
 
@@ -64,7 +68,7 @@ def table(folder: Path, *splits: str) -> Path:
         rows = [(f"{number}.mkv", f"s{number}", split, "made") for number, split in enumerate(splits)]
         csv.writer(file).writerows([("file", "speaker", "split", "corpus"), *rows])
     for name, *_ in rows:
-        (folder / name).touch()
+        recordings.write(folder / name, duration_s=2.0)
     return folder
 
 
@@ -74,10 +78,9 @@ def config(folder: Path, text: str = "") -> Path:
     return file
 
 
-def stages(folder: Path, text: str = "") -> dict[str, Stage]:
-    clips = table(folder / "clips", "train", "valid")
+def stages(folder: Path, text: str = "", kind: str = "train") -> dict[str, Stage]:
     recipe = read_recipe(config(folder, text))
-    found = stages_of(recipe, folder / "work", [clips / "clips.csv", *sorted(clips.glob("*.mkv"))])
+    found = stages_of(recipe, kind, folder / "work", [folder / "clips" / "clips.csv", folder / "clips" / "a.mkv"])
     return {stage.name: stage for stage in found}
 
 
@@ -127,7 +130,7 @@ def test_what_is_not_wanted_is_left_out(
     found, work = stages(tmp_path, text), tmp_path / "work"
     assert list(found) == [name for name in STAGES if name not in left_out]
     assert words(found["fit"], "--offsets") == ([str(work / offsets)] if offsets else [])
-    for name in ("evaluate", "bundle"):
+    for name in ("evaluate", "gate", "bundle"):
         assert words(found[name], "--calibration") == [str(work / calibration / "calibration.json")]
     assert len(words(found["fit"], "--source")) == (2 if "synth" in left_out else 3)
 
@@ -147,7 +150,7 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
     student = found["student"]
     assert words(student, "--teacher") == [str(work / name) for name in names]
     assert words(student, "--teacher-share") == ["0.5"] and set(names) <= set(student.after)
-    for name in ("calibrate", "zero-towers", "evaluate"):
+    for name in ("calibrate", "zero-towers", "evaluate", "gate"):
         assert words(found[name], "--run") == [str(work / "student")] and "student" in found[name].after
     assert str(work / "student") in found["bundle"].command
 
@@ -156,10 +159,12 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
     ("splits", "text", "code", "message"),
     [
         (None, "", 3, "clips.csv: no such file"),
-        (("valid",), "", 3, "no clip of the split 'train'"),
-        (("train",), "", 3, "no clip of the split 'valid'"),
-        (("train", "valid"), '[folders]\nwork = "clips/0.mkv"\n', 2, "cannot be made"),
-        (("train", "valid"), '[folders]\nwork = "/proc/nowhere"\n', 2, "/proc/nowhere: cannot be made"),
+        (("valid",), "", 3, "no usable clip of the split 'train'"),
+        (("train",), "", 3, "no usable clip of the split 'valid'"),
+        (("train", "valid", "valid"), "", 3, "fit: 0.0 minutes to train on, 2 are the least"),
+        (("train", "valid"), '[recipe]\nkind = "train"\n', 3, "clean and fit: 0.0 minutes to train on, 30 are"),
+        (("train", "valid"), f'{ANY}[folders]\nwork = "clips/0.mkv"\n', 2, "cannot be made"),
+        (("train", "valid"), f'{ANY}[folders]\nwork = "/proc/nowhere"\n', 2, "/proc/nowhere: cannot be made"),
         (("train", "valid"), '[folders]\nclips = "elsewhere"\n', 3, "elsewhere/clips.csv: no such file"),
         (("train", "valid"), '[bundle]\ncard = "no.toml"\n', 2, "no.toml"),
         (("train", "valid"), "[fit]\nepochs = 0\n", 2, "fit.epochs: found 0; allowed: a whole number from 1 to"),
@@ -179,7 +184,7 @@ def test_faults_show_before_anything_is_made(
 def test_a_recording_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (table(tmp_path / "clips", "train", "valid") / "1.mkv").unlink()
     assert main(["retrain", str(config(tmp_path))]) == 3
-    assert "1.mkv: cannot be read" in said(capsys)
+    assert "row 3 (1.mkv): cannot be read (No such file or directory). Did you mean 0.mkv?" in capsys.readouterr().err
 
 
 def test_without_a_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,10 +199,12 @@ def test_recordings_that_are_none_end_at_the_first_stage_that_needs_them(
     (tmp_path / "train.py").write_text("raise SystemExit('the wrong one')")
     monkeypatch.chdir(tmp_path)
     table(tmp_path / "clips", "train", "valid")
-    assert main(["retrain", str(config(tmp_path, "[synth]\nclips = 0\n[clean]\nuse = false\n"))]) == 3
+    (tmp_path / "work").mkdir()  # or it would estimate how long all of it takes
+    assert main(["retrain", str(config(tmp_path, f"{ANY}[synth]\nclips = 0\n[clean]\nuse = false\n"))]) == 3
     seen = capsys.readouterr()
-    assert [line.split()[0] for line in seen.out.splitlines()] == ["prepare", "fit"]
-    assert "stage fit failed" in seen.err and "no shards" in seen.err and "log.txt" in seen.err
+    assert [line.split()[0] for line in seen.out.splitlines()][-2:] == ["prepare", "adapt"]
+    assert "stage adapt failed" in seen.err and "prepare could use none of its clips" in seen.err
+    assert str(tmp_path / "work" / "prepare") in seen.err and "log.txt" in seen.err
 
 
 def speakers(folder: Path) -> Path:

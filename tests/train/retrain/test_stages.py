@@ -17,7 +17,8 @@ import pytest
 
 from device.errors import InputFormatError, InputMissingError, UsageError
 from tests.scenes import ROOT
-from train.retrain.stages import LOG, MARK, Stage, duration, fingerprints, run_stages
+from train.progress import duration
+from train.retrain.stages import LOG, MARK, Stage, fingerprints, run_stages
 
 DRIVER = """
 import signal, sys

@@ -14,7 +14,7 @@ from device.records import NS_PER_S, State
 from tests.scenes import talking
 from train.scenes.compose import chunks_of, read_clip, reports, square, with_sound
 from train.scenes.two_speakers import Scene, judge_scene, scenes, side_by_side
-from train.scenes.unmeasurable import SCENES, hopeless, judge_part
+from train.scenes.unmeasurable import SCENES, judge_part, unmeasurable
 
 SAMPLE = Path("device/models/sample.mkv")
 
@@ -88,6 +88,8 @@ def test_every_scene_has_pictures_and_sound() -> None:
 @needs_face_model
 def test_the_table_counts_the_reports_of_each_scene(clips: Path) -> None:
     load_bundle(DEFAULT_BUNDLE)
-    found = hopeless(clips, DEFAULT_BUNDLE, split="valid", hours=2 * len(SCENES) / 3600, window_s=5.0, jobs=1, part_s=2)
+    found = unmeasurable(
+        clips, DEFAULT_BUNDLE, split="valid", hours=2 * len(SCENES) / 3600, window_s=5.0, jobs=1, part_s=2
+    )
     assert set(found["scenes"]) == set(SCENES) and found["measuring"] == 0
     assert found["reports"] == sum(sum(counts.values()) for counts in found["scenes"].values())

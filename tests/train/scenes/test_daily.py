@@ -9,7 +9,7 @@ from device.records import NS_PER_S, Estimate, State
 from train.scenes.daily import Talk, followed, summary
 
 
-def told(*offsets_ms: float | None) -> list[WindowResult]:
+def results(*offsets_ms: float | None) -> list[WindowResult]:
     """Reports at the seconds 1, 2, …, each with a number or without."""
     return [
         WindowResult(
@@ -21,12 +21,12 @@ def told(*offsets_ms: float | None) -> list[WindowResult]:
 
 
 def test_only_reports_after_four_seconds_count_and_the_first_number_is_the_first() -> None:
-    found = followed("a", told(None, 100.0, 100.0, 500.0, 100.0, None, 141.0, 139.0), 100.0)
+    found = followed("a", results(None, 100.0, 100.0, 500.0, 100.0, None, 141.0, 139.0), 100.0)
     assert found == Talk("a", first_s=2.0, reports=4, measuring=3, right=2, longest_gap_s=2.0)
 
 
 def test_a_clip_without_any_number_is_one_long_gap() -> None:
-    found = followed("a", told(*[None] * 10), 0.0)
+    found = followed("a", results(*[None] * 10), 0.0)
     assert found.first_s is None and found.measuring == 0 and found.longest_gap_s == 6.0
 
 

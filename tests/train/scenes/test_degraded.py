@@ -12,7 +12,7 @@ from device.features.model_download import face_model_path
 from device.records import Frame
 from tests.scenes import talking
 from train.scenes.compose import SIDE_PX, Samples, read_clip, square
-from train.scenes.degraded import PICTURES, RATES, SOUNDS, WAYS, judge_clip, spoilt
+from train.scenes.degraded import PICTURES, RATES, SOUNDS, WAYS, corruption, judge_clip
 
 Clip = tuple[list[Frame], Samples]
 
@@ -27,8 +27,8 @@ def clip() -> Clip:
 
 @pytest.mark.parametrize("way", PICTURES)
 def test_a_way_spoils_each_picture_and_nothing_else(clip: Clip, way: str) -> None:
-    plain, _ = spoilt("as it is", *clip, np.random.default_rng(0))
-    frames, samples = spoilt(way, *clip, np.random.default_rng(0))
+    plain, _ = corruption("as it is", *clip, np.random.default_rng(0))
+    frames, samples = corruption(way, *clip, np.random.default_rng(0))
     assert samples is clip[1]
     assert [frame.t_ns for frame in frames] == [frame.t_ns for frame in plain]
     for before, after in zip(plain, frames, strict=True):
@@ -39,8 +39,8 @@ def test_a_way_spoils_each_picture_and_nothing_else(clip: Clip, way: str) -> Non
 
 @pytest.mark.parametrize("way", SOUNDS)
 def test_a_way_spoils_the_sound_and_moves_nothing(clip: Clip, way: str) -> None:
-    plain, _ = spoilt("as it is", *clip, np.random.default_rng(0))
-    frames, samples = spoilt(way, *clip, np.random.default_rng(0))
+    plain, _ = corruption("as it is", *clip, np.random.default_rng(0))
+    frames, samples = corruption(way, *clip, np.random.default_rng(0))
     assert all(np.array_equal(a.rgb, b.rgb) for a, b in zip(plain, frames, strict=True))
     assert samples.dtype == np.float32
     assert samples.shape == clip[1].shape
@@ -51,7 +51,7 @@ def test_a_way_spoils_the_sound_and_moves_nothing(clip: Clip, way: str) -> None:
 
 def test_a_rate_leaves_pictures_out(clip: Clip) -> None:
     for way, step in RATES.items():
-        frames, _ = spoilt(way, *clip, np.random.default_rng(0))
+        frames, _ = corruption(way, *clip, np.random.default_rng(0))
         assert [frame.seq for frame in frames] == [frame.seq for frame in clip[0][::step]]
 
 

@@ -95,7 +95,7 @@ def test_a_second_substream_that_is_free_makes_it_free(tmp_path: Path) -> None:
     assert find_microphone("auto", tmp_path).held_by is None
 
 
-def test_permission_is_told_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_permission_is_reported_before_anything_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     add_card(tmp_path, 1, "Device", "USB", owner=815)
     monkeypatch.setattr("os.access", lambda path, mode: mode != os.R_OK | os.W_OK)
     with pytest.raises(DevicePermissionError, match="group audio"):

@@ -291,7 +291,7 @@ def test_a_stream_that_stops_giving_is_lost(root: Path) -> None:
         (OSError(-9999, "Unanticipated host error"), DeviceMissingError),
     ],
 )
-def test_portaudios_own_errors_are_told_apart(root: Path, error: OSError, kind: type[CaptureError]) -> None:
+def test_portaudios_own_errors_are_reported_apart(root: Path, error: OSError, kind: type[CaptureError]) -> None:
     fake = world(open_error=error)
     with pytest.raises(kind, match=str(error.args[1])):
         opened(fake, root)
@@ -308,7 +308,7 @@ def test_the_kernel_is_asked_again_where_portaudio_only_shrugs(root: Path) -> No
         opened(TakenMeanwhile([]), root)
 
 
-def test_missing_busy_and_forbidden_are_told_before_portaudio_is_asked(
+def test_missing_busy_and_forbidden_are_reported_before_portaudio_is_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fake = world()

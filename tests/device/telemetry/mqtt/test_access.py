@@ -12,7 +12,7 @@ import pytest
 
 from device.config.settings import MqttSettings
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, access, explained, node_name, told_by_broker, told_by_tls
+from device.telemetry.mqtt.access import Access, access, broker_refusal, explained, node_name, tls_refusal
 from tests.brokers import needs_mosquitto
 from tests.certificates import Authority
 
@@ -157,7 +157,7 @@ def test_what_goes_wrong_is_said_with_the_broker_and_a_remedy(error: Exception, 
     ("name", "refused", "words"),
     [
         ("Bad user name or password", True, "does not let somebody without a user name in"),
-        ("Not authorized", True, "Check username"),
+        ("Not authorized", True, "Give username"),
         ("Unsupported protocol version", True, "does not speak MQTT 5"),
         ("Session taken over", True, "another client calls itself avdrift-stage"),
         ("Server busy", False, "ended the connection (server busy)"),
@@ -165,12 +165,42 @@ def test_what_goes_wrong_is_said_with_the_broker_and_a_remedy(error: Exception, 
     ],
 )
 def test_the_brokers_reasons_in_words(name: str, refused: bool, words: str) -> None:
-    ended = told_by_broker(name, HERE)
+    ended = broker_refusal(name, HERE)
     assert ended.refused is refused and words in str(ended.error)
 
 
 def test_alerts_name_our_certificate_where_there_is_one() -> None:
     ours = Access("b", 1, "c", 30, tls=True, client_cert_file=Path("c.pem"), client_key_file=Path("c.key"))
-    ended = told_by_tls("failed to receive on socket: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", ours)
+    ended = tls_refusal("failed to receive on socket: [SSL: TLSV1_ALERT_UNKNOWN_CA] tlsv1 alert unknown ca", ours)
     assert ended and ended.refused and "refused the certificate c.pem (unknown ca)" in str(ended.error)
-    assert told_by_tls("failed to receive on socket: [Errno 104] Connection reset by peer", ours) is None
+    assert tls_refusal("failed to receive on socket: [Errno 104] Connection reset by peer", ours) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "tls", "mode", "words"),
+    [
+        ("broker", False, 0o600, ["plain text"]),
+        ("broker", True, 0o600, []),
+        ("localhost", False, 0o600, []),
+        ("127.0.0.1", False, 0o600, []),
+        ("::1", False, 0o604, ["chmod o-r"]),
+        ("192.168.1.2", False, 0o644, ["plain text", "chmod o-r"]),
+    ],
+)
+def test_what_is_unwise_with_a_password(host: str, tls: bool, mode: int, words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "pw").write_text("s3cret")
+    (tmp_path / "pw").chmod(mode)
+    how = Access(host, 1883, "c", 30, tls=tls, username="me", password_file=tmp_path / "pw")
+    found = [str(warning) for warning in how.warnings()]
+    assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True))
+    assert not Access(host, 1883, "c", 30).warnings()
+
+
+def test_a_refusal_asks_only_for_what_was_not_given(tmp_path: Path) -> None:
+    refused = "Bad user name or password"
+    for how, word in (
+        (Access("b", 1, "c", 30), "Give username"),
+        (Access("b", 1, "c", 30, username="me"), "Give the password of me"),
+        (Access("b", 1, "c", 30, username="me", password_file=tmp_path / "pw"), f"the password in {tmp_path / 'pw'}"),
+    ):
+        assert word in broker_refusal(refused, how).error.remedy

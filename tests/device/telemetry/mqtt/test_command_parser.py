@@ -180,15 +180,16 @@ def right(verb: str, payload: bytes, retained: bool) -> bool:
         id_right = len(request_id) <= 64 and (request_id.isprintable())
     else:
         id_right = request_id is None or (type(request_id) is int and -(2**53) <= request_id <= 2**53)
-    profiles = ("itu-r-bt1359", "atsc-is191", "ebu-r37")
+    profiles = ("itu-r-bt1359", "atsc-is191", "ebu-r37", "itu-t-j100", "en-301549", "own")
     if verb == "set-profile":
         return id_right and set(content) == {"profile"} and content["profile"] in profiles
-    return id_right and not content and verb in ("recalibrate", "model-rollback", "restart-sources", "diagnostics")
+    others = {"recalibrate", "undo-recalibrate", "model-rollback", "restart-sources", "diagnostics"}
+    return id_right and not content and verb in others
 
 
-@settings(max_examples=1000, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(VERBS, PAYLOADS, st.booleans())
-def test_a_thousand_random_commands_get_an_answer_each_and_never_an_exception(
+def test_random_commands_get_an_answer_each_and_never_an_exception(
     verb: str, payload: bytes, retained: bool
 ) -> None:
     rig = Rig()

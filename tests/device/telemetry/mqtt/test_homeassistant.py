@@ -11,7 +11,7 @@ import pytest
 
 from device.config.settings import MqttSettings
 from device.records import EventKind, Health, Report, State, Verb, Verdict
-from device.standards import PROFILES
+from device.standards import PROFILE_NAMES
 from device.telemetry.mqtt.command_parser import ALLOWED, Commands
 from device.telemetry.mqtt.homeassistant import birth_topic, discovery
 from device.telemetry.mqtt.topics import Topics
@@ -91,7 +91,7 @@ def test_what_people_want_is_there() -> None:
     assert COMPONENTS["confidence"]["unit_of_measurement"] == "%"
     assert COMPONENTS["problem"]["device_class"] == "problem" and COMPONENTS["in_sync"]["platform"] == "binary_sensor"
     assert COMPONENTS["event"]["event_types"] == [kind.value for kind in EventKind]
-    assert COMPONENTS["profile"]["options"] == list(PROFILES)
+    assert COMPONENTS["profile"]["options"] == list(PROFILE_NAMES)
     assert COMPONENTS["verdict"]["options"] == list(Verdict) and COMPONENTS["state"]["options"] == list(State)
 
 
@@ -131,6 +131,9 @@ def test_templates_give_numbers_words_and_none_for_null() -> None:
     assert (nothing.pop("video_dropped"), nothing.pop("audio_dropped")) == (0, 0)
     assert set(nothing.values()) == {None}
     assert rendered(COMPONENTS["in_sync"]["value_template"], {"verdict": "detectable"}) == "OFF"
+    for mildest, shown in (("in_sync", None), ("detectable", "OFF")):
+        said = {"verdict": "borderline", "verdict_range": [mildest, "unacceptable"]}
+        assert rendered(COMPONENTS["in_sync"]["value_template"], said) == shown
     no_health = health(temperature_c=None, cpu_ratio=None, undervoltage=None).to_dict()
     for name in ("temperature", "cpu", "undervoltage"):
         assert rendered(COMPONENTS[name]["value_template"], no_health) is None
@@ -144,7 +147,7 @@ def test_buttons_and_the_select_send_commands_that_are_taken() -> None:
             sent[component["command_topic"]] = component["payload_press"]
         elif component["platform"] == "select":
             sent[component["command_topic"]] = component["command_template"].replace("{{ value }}", "atsc-is191")
-    assert len(sent) == 4
+    assert len(sent) == 5
     taken: list[str] = []
     results: list[bytes] = []
     commands = Commands("all", lambda verb, result: results.append(result))

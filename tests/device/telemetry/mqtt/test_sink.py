@@ -45,7 +45,7 @@ pytestmark = needs_mosquitto
 
 @contextmanager
 def sink_on(port: int, folder: Path = Path(), **more: Any) -> Iterator[MqttSink]:
-    sink = MqttSink(settings(port, **more), report_every_s=1.0, folder=folder, pace=FAST)
+    sink = MqttSink(settings(port, **more), report_every_s=1.0, folder=folder, backoff=FAST)
     try:
         yield sink
     finally:
@@ -181,7 +181,7 @@ def test_a_clean_stop_in_the_middle_of_many_events_is_one_all_the_same(broker: M
     assert made - lost <= len(set(reader.seqs())) <= made, "neither read nor said to be lost"
 
 
-def test_two_devices_of_one_name_are_told(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
+def test_two_devices_of_one_name_are_reported(broker: Mosquitto, caplog: pytest.LogCaptureFixture) -> None:
     with sink_on(broker.port) as first:
         online(first)
         with sink_on(broker.port) as second:
@@ -327,6 +327,7 @@ def test_a_wrong_password_is_said_and_the_right_one_is_taken_without_a_restart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "pw").write_text("Pa55-false\n")
+    (tmp_path / "pw").chmod(0o600)
     with (
         with_password(tmp_path / "broker") as broker,
         sink_on(broker.port, tmp_path, username="me", password_file="pw") as sink,

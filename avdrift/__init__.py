@@ -1,0 +1,264 @@
+"""How far the audio of a talking face is ahead of its video, for programs.
+
+    >>> import avdrift
+    >>> found = avdrift.measure("talk.mp4")
+    >>> found.offset_ms, found.confidence
+
+`measure` reads a recording; a `Meter` takes frames and sound as arrays, live or from anywhere. Both answer with records
+whose names carry the unit. `offset_ms` is positive where the audio is early and negative where it is late (ITU-R
+BT.1359-1). It is None where it is not known: `state` and `reason` then say why. The face detector's model is fetched
+once, by the command `avdrift fetch-face`. Everything else in avdrift's packages is internal and may change.
+
+Errors are AvdriftError with what, where and a remedy: UsageError for arguments that cannot be right, CaptureError for
+recordings that cannot be read, ModelError for models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from device import __version__
+from device.analysis.measure import measure as _measure
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.capture.microphones.audio_clock import Placed
+from device.capture.microphones.resampler import ChannelChoice, PlacedSound
+from device.clock import SystemClock
+from device.config.settings import DEFAULT_SEARCH_MS, MeasureSettings
+from device.errors import AvdriftError, CaptureError, ModelError, UsageError
+from device.features.contract import AUDIO_RATE_HZ
+from device.features.model_download import require_face_model
+from device.records import NS_PER_S, Chunk, Direction, DriftClass, Frame, Reason, Report, State, Verdict
+from device.reporting.reporter import Reporter
+from device.reporting.sink import Hub
+from device.runtime.core import Core
+from device.runtime.input_queue import QueuedItem
+from device.standards import DEFAULT_PROFILE, PROFILES
+
+__all__ = [
+    "AvdriftError", "CaptureError", "Direction", "DriftClass", "Measurement", "Meter", "ModelError", "Piece", "Reason",
+    "Report", "State", "Step", "UsageError", "Verdict", "Window", "__version__", "measure",
+]  # fmt: skip
+
+FilePath = str | PathLike[str]
+
+_MAX_JOIN_ERROR_NS = NS_PER_S // 50  # sound whose time is further from where the last block ended begins anew
+_LEAST_PX = 16
+_DEFAULTS = MeasureSettings()
+
+_Record = TypeVar("_Record")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A sudden change of the offset."""
+
+    t_s: float  # when, from the first frame on
+    step_ms: float  # new minus old
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a recording without a step. The offset runs evenly from its beginning to its end."""
+
+    from_s: float
+    to_s: float
+    offset_ms: float | None  # in its middle
+    offset_std_ms: float | None  # standard error
+    from_offset_ms: float | None  # at its beginning
+    to_offset_ms: float | None  # at its end
+    confidence: float  # probability that the offset is right to within 40 ms
+    state: State  # `measuring` or `uncertain`
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """One of consecutive windows. Its offset is the best guess, whatever its confidence: trust `state`."""
+
+    t_s: float  # its beginning, from the first frame on
+    offset_ms: float | None  # positive: audio early
+    offset_std_ms: float | None  # standard error
+    confidence: float | None  # probability that the offset is right to within 40 ms
+    state: State  # only `measuring` is to be trusted
+    reason: Reason | None  # why it is not
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What is known of a recording: the object that `avdrift measure --json` prints."""
+
+    file: str  # as it was given
+    state: State  # `measuring`, or why there is no number
+    offset_ms: float | None  # positive: audio early; only where one number holds for the whole recording
+    offset_std_ms: float | None  # standard error
+    confidence: float | None  # probability that the offset is right to within 40 ms
+    duration_s: float  # how long the recording is
+    speech_s: float  # how long somebody speaks
+    drift_ppm: float | None  # slope of the offset; 1 ppm is 3.6 ms an hour
+    drift_std_ppm: float | None  # its standard error
+    drift_class: DriftClass
+    steps: tuple[Step, ...]  # sudden changes of the offset
+    pieces: tuple[Piece, ...]  # what lies between the steps
+    verdict: Verdict  # the worst of all pieces
+    profile: str  # the standard whose limits give the verdict
+    reason: Reason | None  # why there is no number
+    audio_track: str  # the one that was measured
+    audio_channel: int | None  # the one that was measured, where not all mixed
+    other_audio_tracks: tuple[str, ...]
+    joints_s: tuple[float, ...]  # where recordings were joined end to end
+    damaged: str | None  # what is wrong with the file, in words
+    verdict_range: tuple[Verdict, Verdict] | None  # the mildest and the severest within the error bar
+    zero_std_ms: float  # uncertainty of the models' zero
+    windows: tuple[Window, ...] = ()  # with `--window`, or `window_s`
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def measure(
+    path: FilePath,
+    *,
+    window_s: float | None = None,
+    search_ms: float = DEFAULT_SEARCH_MS,
+    profile: str = DEFAULT_PROFILE,
+    bundle: FilePath | None = None,
+) -> Measurement:
+    """The offset of a recording, its pieces, steps and drift. Reads it once, as fast as the computer can.
+
+    window_s: also the offset of each consecutive window of so many seconds, 0.2 to 100.
+    search_ms: the largest offset to look for, to both sides, 100 to 5000.
+    profile: the standard whose limits give the verdict: "itu-r-bt1359", "atsc-is191" or "ebu-r37".
+    bundle: a folder with other models than the built-in ones.
+    Raises UsageError, CaptureError, ModelError.
+    """
+    if profile not in PROFILES:
+        raise UsageError(f"{profile!r} is not known", where="profile", remedy=f"Use one of {', '.join(PROFILES)}")
+    found = _measure(
+        Path(path), _load(bundle), require_face_model(), window_s=window_s, search_ms=search_ms, profile=profile
+    )
+    many: dict[str, Any] = {
+        "steps": tuple(_record(Step, step) for step in found["steps"]),
+        "pieces": tuple(_record(Piece, piece) for piece in found["pieces"]),
+        "other_audio_tracks": tuple(found["other_audio_tracks"]),
+        "joints_s": tuple(found["joints_s"]),
+        "windows": tuple(_record(Window, window) for window in found.get("windows", ())),
+    }
+    return _record(Measurement, found | many)
+
+
+class Meter:
+    """Frames and sound in as arrays, in the order of time; what is known of the offset now out.
+
+        meter = avdrift.Meter()
+        meter.push_frame(rgb, t_s)
+        meter.push_sound(samples, t_s, rate_hz=48_000)
+        report = meter.report()
+
+    Times are seconds on one clock of the caller's choice, and of capture: frames and sound may come late and in bursts,
+    as long as each stream is in order and neither is held back for more than a few seconds. A constant error between
+    the two clocks is a constant error of the offset. Nothing is kept for longer than a minute. For one thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        window_s: float = _DEFAULTS.window_s,
+        report_every_s: float = _DEFAULTS.report_every_s,
+        search_ms: float = DEFAULT_SEARCH_MS,
+        profile: str = DEFAULT_PROFILE,
+        bundle: FilePath | None = None,
+    ) -> None:
+        """Options as of the configuration's section [measure]. Raises UsageError, ModelError."""
+        self._settings = MeasureSettings(
+            window_s=window_s, report_every_s=report_every_s, search_ms=search_ms, profile=profile
+        )
+        self._bundle, self._face_model = _load(bundle), require_face_model()
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all: what comes next may have other times, another camera or another microphone."""
+        clock, settings = SystemClock(), self._settings
+        reporter = Reporter(self._bundle.label, settings.profile, settings.window_s, clock)
+        self._core = Core(self._bundle, self._face_model, settings, Hub(()), reporter, clock)
+        self._items = self._frames = 0
+        self._frame_ns: int | None = None  # time of the last one
+        self._sound_ns: int | None = None  # where the last block ended
+        self._rate_hz = self._channels = self._run = 0
+
+    def push_frame(self, rgb: npt.NDArray[np.uint8], t_s: float) -> None:
+        """One picture [height, width, 3] in RGB (OpenCV has BGR: give `bgr[:, :, ::-1]`), and when it was taken.
+
+        480 lines are enough; larger pictures only cost time. Raises UsageError.
+        """
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < _LEAST_PX:
+            what = f"a picture of {rgb.dtype} {list(rgb.shape)} cannot be used"
+            raise UsageError(what, where="push_frame", remedy="Give uint8 [height, width, 3] in RGB")
+        t_ns = _ns(t_s, self._frame_ns, "push_frame")
+        self._frame_ns = t_ns
+        self._frames += 1
+        self._take(Frame(self._frames, t_ns, np.ascontiguousarray(rgb)))
+
+    def push_sound(self, samples: npt.NDArray[Any], t_s: float, rate_hz: int) -> None:
+        """A block of sound [n] or [n, channels], float of full scale 1 or int16, and when its first sample was taken.
+
+        Of several channels, the loudest is heard. Blocks of 10 to 100 ms are best. A block that begins more than 20 ms
+        from where the last one ended leaves a gap. Raises UsageError.
+        """
+        samples = _floats(samples)
+        if rate_hz <= 0:
+            raise UsageError(f"{rate_hz} Hz is not possible", where="push_sound", remedy="Give the rate of the samples")
+        t_ns = _ns(t_s, None if self._sound_ns is None else self._sound_ns - _MAX_JOIN_ERROR_NS, "push_sound")
+        if (rate_hz, samples.shape[1]) != (self._rate_hz, self._channels):
+            self._rate_hz, self._channels = rate_hz, samples.shape[1]
+            self._choose, self._placed = ChannelChoice(self._channels, rate_hz), PlacedSound(rate_hz, AUDIO_RATE_HZ)
+        elif self._sound_ns is not None and abs(t_ns - self._sound_ns) > _MAX_JOIN_ERROR_NS:
+            self._run += 1
+        self._sound_ns = t_ns + len(samples) * NS_PER_S // rate_hz
+        for chunk in self._placed.feed(self._choose(samples), Placed(t_ns, self._run)):
+            self._take(chunk)
+
+    def report(self) -> Report | None:
+        """The newest report, of which there is one each `report_every_s` of the stream; None before the first."""
+        return self._core.last
+
+    def _take(self, item: Frame | Chunk) -> None:
+        self._items += 1
+        self._core.take(QueuedItem(item, "", 0, 0, self._items))
+
+
+def _load(folder: FilePath | None) -> Bundle:
+    return load_bundle(DEFAULT_BUNDLE) if folder is None else load_bundle(Path(folder), trusted=False)
+
+
+def _record(kind: type[_Record], values: Mapping[str, Any]) -> _Record:
+    return kind(**{field.name: values[field.name] for field in fields(kind) if field.name in values})  # type: ignore[arg-type]
+
+
+def _ns(t_s: float, after_ns: int | None, where: str) -> int:
+    """In nanoseconds. Raises UsageError for a time that is not finite, or not later than the last."""
+    if not np.isfinite(t_s):
+        raise UsageError(f"{t_s} is no time", where=where, remedy="Give seconds")
+    t_ns = round(t_s * NS_PER_S)
+    if after_ns is not None and t_ns <= after_ns:
+        what = f"{t_s:.3f} s is not later than {after_ns / NS_PER_S:.3f} s, the time before it"
+        raise UsageError(what, where=where, remedy="Give each stream in order, or call reset() where it begins anew")
+    return t_ns
+
+
+def _floats(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """As [n, channels] of full scale 1. Raises UsageError."""
+    whole = samples.dtype == np.int16
+    if not (whole or np.issubdtype(samples.dtype, np.floating)) or samples.ndim not in (1, 2) or not samples.size:
+        what = f"sound of {samples.dtype} {list(samples.shape)} cannot be used"
+        raise UsageError(what, where="push_sound", remedy="Give float or int16, [n] or [n, channels]")
+    samples = samples.astype(np.float32).reshape(len(samples), -1) / np.float32(32768 if whole else 1)
+    if not np.isfinite(samples).all():
+        raise UsageError("samples that are no numbers", where="push_sound", remedy="Leave such blocks out")
+    return samples

@@ -1,0 +1,63 @@
+"""A bound on the memory of this process while it decodes what strangers have made.
+
+The bounds on pictures (`device.capture.bounds`) cannot know how many of them a decoder keeps: a file of a few megabytes
+may have 16 of 56 MB kept. The kernel refuses what goes beyond RLIMIT_DATA (setrlimit(2)): then a picture cannot be
+decoded, which is damage, or the reason why a file cannot be measured.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from device.config.constraints import Range
+from device.errors import InputFormatError, UsageError
+
+MEMORY_MB = Range(200, 1_000_000)
+DEFAULT_MEMORY_MB = 400.0  # what the service may take, too
+
+_STATUS = Path("/proc/self/status")
+_MB, _KB = 1 << 20, 1 << 10
+
+
+@contextmanager
+def memory_bound(limit_mb: float) -> Iterator[None]:
+    """This process takes no more memory than that, if it takes less now; MemoryError is then an InputFormatError.
+
+    Raises UsageError for an impossible limit.
+    """
+    if not MEMORY_MB.takes(limit_mb):
+        raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
+    before, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
+    # What is reserved and not yet touched, such as the stacks of threads, takes no memory.
+    limit = used + max(round(limit_mb * _MB) - resident, 0)
+    if hard != resource.RLIM_INFINITY:
+        limit = min(limit, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    try:
+        yield
+    except MemoryError as error:
+        raise too_much(where="recording") from error
+    finally:
+        with suppress(ValueError):
+            resource.setrlimit(resource.RLIMIT_DATA, (before, hard))
+
+
+def has_room_for(size_bytes: int) -> bool:
+    """Whether so much more would stay within the bound, if there is one."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return limit == resource.RLIM_INFINITY or _kilobytes("VmData") * _KB + size_bytes <= limit
+
+
+def too_much(where: str) -> InputFormatError:
+    remedy = "Give more with --max-memory MB, or convert it, for example with: ffmpeg -i FILE -vf scale=-2:1080 OUT"
+    return InputFormatError("decoding it needs more memory than is allowed", where=where, remedy=remedy)
+
+
+def _kilobytes(name: str) -> int:
+    found = re.search(rf"^{name}:\s+(\d+) kB", _STATUS.read_text(encoding="ascii", errors="replace"), re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,0 +1,130 @@
+"""Worker processes, one file at a time each: a crash, a kill or a hang costs that one file and nothing else.
+
+One pool of the standard library for each worker, because a pool that loses one of its processes gives up all that it
+was given, and never says which job was to blame. Ctrl-C is for the parent process alone; workers end with it, also when
+it is killed.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import queue
+import signal
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar
+
+import cv2
+
+Job = TypeVar("Job")
+Answer = TypeVar("Answer")
+
+_PREFERRED_VICTIM = "500"  # where memory runs out, a worker ends, and not whatever else runs here
+_START_S = 120.0
+_POLL_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A job whose worker died or hung."""
+
+    why: str
+
+
+class _Worker(Generic[Job, Answer]):
+    """One process, and the one that takes its place when it has died. For one thread."""
+
+    def __init__(self, work: Callable[[Job], Answer]) -> None:
+        self._work = work
+        self._pool: ProcessPoolExecutor | None = None
+        self._pid: int | None = None
+
+    def do(self, job: Job, limit_s: float) -> Answer | Lost:
+        """The answer to a job. Raises what the work raises."""
+        try:
+            if self._pool is None:
+                self._pool = ProcessPoolExecutor(
+                    1, mp_context=multiprocessing.get_context("spawn"), initializer=_prepare_process
+                )
+                self._pid = self._pool.submit(os.getpid).result(_START_S)
+            return self._pool.submit(self._work, job).result(limit_s)
+        except BrokenExecutor:
+            self.end()
+            return Lost("its process died: out of memory, or an error in a library")
+        except TimeoutError:
+            self.end()
+            return Lost(f"given up after {limit_s:.0f} s: it hangs, or is long (see --time-limit)")
+
+    def end(self) -> None:
+        """At once, whatever it does."""
+        if self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+        self._pid = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None
+
+
+def each(
+    work: Callable[[Job], Answer], jobs: Sequence[Job], *, workers: int, limit_s: Callable[[Job], float]
+) -> Generator[tuple[Job, Answer | Lost]]:
+    """The jobs with their answers, in the order in which they are done. Raises what the work raises.
+
+    `work` must be a function of a module, or a partial of one. Closing the iterator ends all workers at once.
+    """
+    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[Job, Answer | Lost | BaseException]] = queue.SimpleQueue()
+    stopped = threading.Event()
+    for job in jobs:
+        todo.put(job)
+
+    def serve() -> None:
+        worker: _Worker[Job, Answer] = _Worker(work)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the processes that it starts inherit this
+        with suppress(queue.Empty):
+            while not stopped.is_set():
+                job = todo.get_nowait()
+                try:
+                    done.put((job, worker.do(job, limit_s(job))))
+                except BaseException as error:  # raised to the caller below
+                    done.put((job, error))
+        worker.end()
+
+    threads = [threading.Thread(target=serve, name="check", daemon=True) for _ in range(min(workers, len(jobs)))]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in jobs:
+            job, answer = done.get()
+            if isinstance(answer, BaseException):
+                raise answer
+            yield job, answer
+    finally:
+        stopped.set()
+        while any(thread.is_alive() for thread in threads):
+            for process in multiprocessing.active_children():  # also one that has only just been started
+                process.kill()
+            threads[0].join(_POLL_S)
+            threads.sort(key=threading.Thread.is_alive, reverse=True)
+
+
+def _prepare_process() -> None:
+    """In a worker, before its first job."""
+    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    cv2.setNumThreads(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the words of libraries would tear the progress bar
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(_PREFERRED_VICTIM, encoding="ascii")
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -1,0 +1,14 @@
+"""The option that bounds the memory of decoding, for all commands that measure files."""
+
+from __future__ import annotations
+
+import argparse
+
+from device.capture.memory import DEFAULT_MEMORY_MB
+
+
+def add_memory_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--max-memory", dest="max_memory_mb", type=float, default=DEFAULT_MEMORY_MB, metavar="MB",
+        help="memory that one file may take, with all of avdrift (default: %(default)g)",
+    )  # fmt: skip

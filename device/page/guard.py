@@ -1,0 +1,124 @@
+"""What every request must pass before it is answered: its host, its origin, its token, and how many come.
+
+Without a token there is the page's empty shell, its description, and whether all is well: nothing that was measured,
+and nothing but GET.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from device.page.access import is_right, knows_host, same_origin
+from device.page.connections import Bucket, Connections, Limits
+
+_WRONG_TOKEN_S, _MAX_WRONG = 1.0, 4  # for each wrong token, and how many may wait for that at the same time
+_SAID_AGAIN = (1, 10, 100, 1000, 10_000, 100_000)
+_READING = ("GET", "HEAD")
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_log = logging.getLogger(__name__)
+
+
+class Guard:
+    """An ASGI application before another."""
+
+    def __init__(
+        self, app: ASGIApp, *, token: Callable[[], str | None], open_paths: frozenset[str], names: frozenset[str],
+        connections: Connections, limits: Limits,
+    ) -> None:  # fmt: skip
+        """`token` gives the right one, or None where there is none now; `open_paths` may be read without it."""
+        self._app, self._token, self._open_paths, self._names = app, token, open_paths, names
+        self._connections = connections
+        self._coming = Bucket(limits.requests_per_s, limits.burst)
+        self._wrong = 0
+        self.refused: Counter[str] = Counter()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        peer = (scope["client"][0], scope["client"][1])
+        self._connections.begin(peer)
+        try:
+            if wait_s := self._coming.take():
+                await asyncio.sleep(wait_s)
+            answer = await self._refusal(scope) or self._app
+            await answer(scope, receive, _with_headers(send, scope["path"]))
+        except (ConnectionError, asyncio.CancelledError):
+            raise
+        except Exception:  # measuring goes on, and so does the page
+            _log.exception("the page: %s %s", scope["method"], scope["path"][:80])
+            raise
+        finally:
+            self._connections.end(peer)
+
+    async def _refusal(self, scope: Scope) -> Response | None:
+        """What to answer to a request that may not be; None for one that may."""
+        headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
+        peer = scope["client"][0]
+        if not knows_host(headers.get("host", ""), self._names):
+            known = "Use its address in digits, or give the name under [page]"
+            return self.refuse(421, "host", f"this is not its name. {known}", peer)
+        is_open = path in self._open_paths and method in _READING
+        if is_open:
+            return None
+        if not same_origin(scope["scheme"], headers):
+            return self.refuse(403, "origin", "another site asks for this", peer)
+        if method not in _READING and "origin" not in headers and "authorization" not in headers:
+            return self.refuse(403, "origin", "nobody says which page asks for this", peer)
+        token = self._token()
+        if token is None:
+            return self.refuse(503, "no token", "there is no token now. The log says why", peer)
+        right = is_right(token, headers)
+        if right:
+            return None
+        if right is None:
+            return self.refuse(401, "missing token", "Open the address that `avdrift page` prints", peer)
+        return await self._slow_refusal(peer)
+
+    async def _slow_refusal(self, peer: str) -> Response:
+        if self._wrong >= _MAX_WRONG:
+            return self.refuse(429, "wrong token", "too many wrong tokens. Try again later", peer)
+        self._wrong += 1
+        try:
+            await asyncio.sleep(_WRONG_TOKEN_S)
+        finally:
+            self._wrong -= 1
+        return self.refuse(401, "wrong token", "this token is wrong. `avdrift page` prints the address", peer)
+
+    def refuse(self, status: int, reason: str, error: str, peer: str) -> Response:
+        """Counted, and now and then logged; never with what was shown."""
+        self.refused[reason] += 1
+        count = self.refused[reason]
+        if count in _SAID_AGAIN:
+            _log.warning("the page refused a request from %s: %s (%d so far)", peer, reason, count)
+        return JSONResponse({"error": error}, status)
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in HEADERS.items():
+                headers[name] = value
+            if "cache-control" not in headers:
+                headers["Cache-Control"] = "no-store"
+        await send(message)
+
+    return sending

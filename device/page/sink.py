@@ -1,0 +1,203 @@
+"""The page as a Sink: takes what the daemon says and returns at once; everything else happens in a thread of its own.
+
+A thread and not a process: another Python would need as much memory as this may cost in all. It is kept from holding
+up what measures by its limits (`device.page.connections`), by a lower priority, and as it gets only references.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from device.clock import Clock, SystemClock
+from device.config.settings import PageSettings
+from device.errors import TransportError
+from device.page import network
+from device.page.access import own_names
+from device.page.app import About, PageApp
+from device.page.connections import Connections, Limits
+from device.page.history import HistoryFile
+from device.page.server import PageServer, tls_context
+from device.page.state import PageState
+from device.page.stream import Streams
+from device.page.token import Token, token_file
+from device.records import NS_PER_MS, Command, Event, Health, Info, Report, Verb
+from device.reporting.live_view import LiveView
+from device.standards import Profile
+
+_LOOK_S = 2.0  # how soon a lost token, an opened network and a gone client are noticed
+_AGAIN_S = 15.0
+_GOODBYE_S = 1.0
+_NICE = 5
+
+_log = logging.getLogger(__name__)
+
+
+class PageSink:
+    """A Sink. `view` is for the daemon to put into."""
+
+    def __init__(
+        self, settings: PageSettings, *, report_every_s: float, calibration_s: float, folder: Path, state_dir: Path,
+        recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
+    ) -> None:  # fmt: skip
+        """Relative paths of the settings begin in `folder`. Of a recording no history is kept on disk."""
+        self.view = LiveView()
+        self._settings, self._folder, self._state_dir = settings, folder, state_dir
+        self._clock, self._limits = clock or SystemClock(), limits or Limits()
+        self._state = PageState(report_every_s, self._clock)
+        self._token = Token(token_file(settings, folder, state_dir))
+        self._problem: str | None = None  # why there is no page
+        self._history_file = None if recording else HistoryFile(state_dir)
+        self._about = About(
+            settings.pictures, report_every_s, recording, calibration_s,
+            tuple(verb.value for verb in Verb),
+        )  # fmt: skip
+        self._submit: Callable[[Command], None] | None = None
+        self._app: PageApp | None = None
+        self._streams: Streams | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop = asyncio.Event()
+        self._at: str | None = None
+        self._next_try_s = 0.0
+        self._ready = threading.Event()
+        self._thread = self._clock.start(self._work, "page")
+
+    # For the daemon's thread
+
+    def report(self, report: Report) -> None:
+        self._take("report", report)
+
+    def event(self, event: Event) -> None:
+        self._take("event", event)
+
+    def health(self, health: Health) -> None:
+        self._take("health", health)
+
+    def info(self, info: Info) -> None:
+        self._take("info", info)
+
+    def submit_to(self, submit: Callable[[Command], None]) -> None:
+        """Who carries commands out."""
+        self._submit = submit
+
+    def take_limits(self, own_limits: Profile) -> None:
+        """Those of the profile `own`."""
+        self._state.own_limits = own_limits
+
+    def close(self) -> None:
+        if self._loop is not None:
+            with suppress(RuntimeError):  # it has ended by itself
+                self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_GOODBYE_S)
+
+    # For whoever starts it
+
+    @property
+    def viewers(self) -> int:
+        """How many pages are open."""
+        return len(self._streams) if self._streams else 0
+
+    def address(self, timeout_s: float) -> str | None:
+        """What to type into a browser on this computer; None where there is no page, or not in time."""
+        self._ready.wait(timeout_s)
+        token = self._token.now() if self._at is not None else None
+        if self._at is None or token is None:
+            return None
+        host = {network.ANYWHERE: "localhost", "0.0.0.0": "localhost"}.get(self._at, self._at)
+        return network.url(host, int(self._settings.port), token, tls=bool(self._settings.cert_file))
+
+    @property
+    def refused(self) -> dict[str, int]:
+        """Requests that were refused, by reason."""
+        return dict(self._app.guard.refused) if self._app else {}
+
+    # In the page's own thread
+
+    def _take(self, kind: str, record: Report | Event | Health | Info) -> None:
+        self._state.take(record)
+        loop, streams = self._loop, self._streams
+        if loop is not None and streams is not None and len(streams):
+            with suppress(RuntimeError):  # the loop has ended
+                loop.call_soon_threadsafe(lambda: streams.publish(kind, record.to_dict()))
+
+    def _work(self) -> None:
+        with suppress(OSError):  # only kinder
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        try:
+            asyncio.run(self._serve())
+        except Exception:  # measuring goes on
+            _log.exception("the page has ended")
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        connections = Connections(self._limits)
+        names = own_names(self._settings.name)
+        self._streams = Streams(self.view, self._clock, connections, self._settings.pictures)
+        self._app = PageApp(
+            self._state, self.view, self._streams, self._clock, self._about, connections, self._token.now, names,
+            self._limits,
+        )  # fmt: skip
+        if self._history_file:
+            self._state.history.day.extend(self._history_file.load(time.time_ns() // NS_PER_MS))
+        self._token.now()
+        server: PageServer | None = None
+        while not self._stop.is_set():
+            server = await self._keep_up(server, connections)
+            self._ready.set()
+            self._app.submit = self._submit
+            connections.sweep()
+            self._streams.ping()
+            if self.view.frame is not None and not self.view.wanted(self._clock.now_ns()):
+                self.view.leave()
+            self._save_history()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _LOOK_S)
+        self._save_history()
+        if server is not None:
+            await server.close()
+
+    async def _keep_up(self, server: PageServer | None, connections: Connections) -> PageServer | None:
+        """Answer where it is to be answered now, or say once why not."""
+        opened = network.open_s(self._state_dir) > 0
+        wanted = network.ANYWHERE if opened else self._settings.listen
+        if wanted == self._at or time.monotonic() < self._next_try_s:
+            return server
+        before, self._at = self._at, None
+        try:
+            server = server or self._make_server(connections)
+            await server.move(wanted, int(self._settings.port))
+        except (OSError, TransportError) as error:
+            self._next_try_s = time.monotonic() + _AGAIN_S
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            problem = f"no page at {wanted} port {self._settings.port:g}: {reason}"
+            if problem != self._problem:
+                _log.warning("%s", problem)
+            self._problem = problem
+            return server
+        self._at = wanted
+        if self._problem is not None:
+            _log.info("the page at %s port %g is there now", wanted, self._settings.port)
+        elif before is not None:
+            what = "open to the network" if opened else "no longer open to the network"
+            _log.info("the page is %s", what, extra={"always": True})
+        self._problem = None
+        return server
+
+    def _make_server(self, connections: Connections) -> PageServer:
+        settings, context = self._settings, None
+        if settings.cert_file:
+            context = tls_context(self._folder / settings.cert_file, self._folder / settings.key_file)
+        assert self._app is not None
+        return PageServer(self._app.guard, connections, context)
+
+    def _save_history(self) -> None:
+        if self._history_file is not None and self._state.history.day and self._history_file.is_due():
+            self._history_file.save(list(self._state.history.day))

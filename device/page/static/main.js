@@ -1,0 +1,81 @@
+// From an address with a token to a page that follows the daemon.
+
+import * as aim from "./aim.js";
+import { follow, get, logIn } from "./api.js";
+import * as controls from "./controls.js";
+import * as curve from "./curve.js";
+import * as history from "./history.js";
+import * as offset from "./offset.js";
+import * as status from "./status.js";
+import { text, translate } from "./texts.js";
+
+const TRY_AGAIN_MS = 3000;
+const connection = document.getElementById("connection");
+
+function say(key) {
+  const said = text(key);
+  if (connection.textContent !== said) connection.textContent = said;
+}
+
+let page = null;
+let lostSince = null;
+
+const limits = (report) => page.profiles[report.profile];
+
+const handlers = {
+  report(report) {
+    offset.show(report);
+    aim.showLost(report);
+    curve.mark(report, limits(report));
+    history.add(report, limits(report));
+    status.showDrift(report);
+    status.show({ report });
+  },
+  event(event) {
+    status.addEvent(event);
+    if (event.kind === "step") history.addStep(event);
+  },
+  info: (info) => status.show({ info }),
+  health: (health) => status.show({ health }),
+  live: (live) => aim.show(live, page.pictures),
+  curve: curve.show,
+};
+
+async function load() {
+  page = await get("/api/page");
+  const [past, info] = await Promise.all([get("/api/history"), get("/api/info").catch(() => null)]);
+  history.load(past, page.events, info && page.profiles[info.profile]);
+  status.loadEvents(page.events);
+  status.show({ recording: page.recording });
+  controls.build(page);
+}
+
+async function start() {
+  try {
+    await logIn();
+    await load();
+  } catch (error) {
+    say(error.status === 401 || error.status === 429 ? (location.hash ? "wrongToken" : "locked") : "lost");
+    if (error.status !== 401 && error.status !== 429) setTimeout(start, TRY_AGAIN_MS);
+    return;
+  }
+  follow(handlers, (there) => {
+    say(there ? "connected" : "lost");
+    if (!there) lostSince ??= Date.now();
+    else if (lostSince !== null) {
+      lostSince = null;
+      load().catch(() => say("lost"));
+    }
+  });
+}
+
+function redraw() {
+  curve.draw();
+  history.draw();
+}
+
+translate();
+addEventListener("resize", redraw);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
+addEventListener("hashchange", () => location.hash && location.reload());
+start();

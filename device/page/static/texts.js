@@ -1,0 +1,224 @@
+// All texts of the page, once: key: [English, German]. Words of the daemon (states, faults, …) are keys as they come.
+
+const TABLE = {
+  connecting: ["Connecting …", "Verbinde …"],
+  connected: ["Live", "Live"],
+  lost: ["No connection: trying again …", "Keine Verbindung: neuer Versuch …"],
+  locked: [
+    "Locked. Open the address that `avdrift page` prints on the device.",
+    "Gesperrt. Öffne die Adresse, die „avdrift page“ auf dem Gerät ausgibt.",
+  ],
+  wrongToken: [
+    "This address is out of date. `avdrift page` prints the right one.",
+    "Diese Adresse gilt nicht mehr. „avdrift page“ gibt die richtige aus.",
+  ],
+  full: ["Too many pages are open: close one.", "Zu viele Seiten sind offen: schließe eine."],
+
+  offset: ["Offset", "Versatz"],
+  aim: ["Aim", "Ausrichtung"],
+  curve: ["Evidence", "Messkurve"],
+  history: ["History", "Verlauf"],
+  drift: ["Drift", "Drift"],
+  controls: ["Actions", "Aktionen"],
+  devices: ["Device", "Gerät"],
+  events: ["Events", "Ereignisse"],
+
+  in_sync: ["In sync", "Synchron"],
+  detectable: ["Noticeable", "Bemerkbar"],
+  unacceptable: ["Unacceptable", "Unzulässig"],
+  borderline: ["Borderline", "Grenzfall"],
+  unknown: ["No number", "Kein Messwert"],
+  audio_early: ["audio early", "Ton zu früh"],
+  audio_late: ["audio late", "Ton zu spät"],
+  saysEarly: ["The sound comes {ms} ms before the picture.", "Der Ton kommt {ms} ms vor dem Bild."],
+  saysLate: ["The sound comes {ms} ms after the picture.", "Der Ton kommt {ms} ms nach dem Bild."],
+  saysSync: ["Sound and picture are together.", "Ton und Bild sind gleichauf."],
+  older: ["The newest evidence is {s} s old.", "Die letzte Messung ist {s} s alt."],
+  spokenOffset: ["{offset} ms, {direction}, {verdict}", "{offset} ms, {direction}, {verdict}"],
+
+  speech: ["Speech", "Sprache"],
+  clipping: ["Clipping", "Übersteuert"],
+  level: ["Sound level in dB", "Tonpegel in dB"],
+  on: ["yes", "ja"],
+  off: ["no", "nein"],
+  fps: ["pictures/s", "Bilder/s"],
+  dropped: ["lost", "verloren"],
+  aimNone: ["The camera gives no picture", "Die Kamera liefert kein Bild"],
+  aimOff: ["Pictures are turned off", "Bilder sind ausgeschaltet"],
+  aimNobody: ["No face in the picture", "Kein Gesicht im Bild"],
+  aimFaces: ["{n} face(s) in the picture", "{n} Gesicht(er) im Bild"],
+  speaker: ["speaks", "spricht"],
+
+  probability: ["Probability", "Wahrscheinlichkeit"],
+  evidence: ["Evidence of the last seconds", "Messung der letzten Sekunden"],
+  curvePeak: ["Most probable at {offset} ms", "Am wahrscheinlichsten bei {offset} ms"],
+  curveNone: ["No curve yet", "Noch keine Kurve"],
+
+  hour: ["Hour", "Stunde"],
+  day: ["Day", "Tag"],
+  whole: ["Show all", "Alles zeigen"],
+  historyKeys: [
+    "Drag or pinch to zoom. Arrow keys move the mark, + and − zoom.",
+    "Ziehen oder mit zwei Fingern vergrößern. Pfeiltasten bewegen die Marke, + und − vergrößern.",
+  ],
+  historyLabel: ["Offset over time", "Versatz über die Zeit"],
+  historyNone: ["Nothing was measured yet", "Noch nichts gemessen"],
+  band: ["Offset with its error", "Versatz mit Fehler"],
+  limitDetectable: ["noticeable from", "bemerkbar ab"],
+  limitAcceptable: ["unacceptable from", "unzulässig ab"],
+  gap: ["no number", "kein Messwert"],
+
+  driftValue: ["{ppm} ± {error} ppm, {perHour} ms per hour", "{ppm} ± {error} ppm, {perHour} ms je Stunde"],
+  steady: ["steady", "stetig"],
+  drifting: ["drifting", "driftet"],
+  stepped: ["has stepped; too little since then", "ist gesprungen; seither zu wenig"],
+  driftUnknown: ["not known yet", "noch nicht bekannt"],
+
+  source: ["Source", "Quelle"],
+  recording: ["a recording", "eine Aufnahme"],
+  camera: ["Camera", "Kamera"],
+  microphone: ["Microphone", "Mikrofon"],
+  model: ["Models", "Modelle"],
+  version: ["Version", "Version"],
+  profile: ["Limits", "Grenzwerte"],
+  bias: ["Calibration", "Kalibrierung"],
+  notCalibrated: ["none", "keine"],
+  synced: ["Clock", "Uhr"],
+  clockRight: ["set by a time service", "von einem Zeitdienst gestellt"],
+  clockFree: ["not set by a time service", "von keinem Zeitdienst gestellt"],
+  microphoneClock: ["Microphone's clock", "Takt des Mikrofons"],
+  fault: ["Fault", "Störung"],
+  noFault: ["none", "keine"],
+  temperature: ["Temperature", "Temperatur"],
+  power: ["Supply voltage", "Versorgungsspannung"],
+  low: ["too low", "zu niedrig"],
+  fine: ["right", "in Ordnung"],
+  cpu: ["Processor", "Prozessor"],
+  cpuValue: ["{percent} % of a core", "{percent} % eines Kerns"],
+  memory: ["Memory", "Speicher"],
+  load: ["Left out, too slow", "Ausgelassen, zu langsam"],
+  latency: ["Delay of reports", "Verzögerung der Berichte"],
+  uptime: ["Runs for", "Läuft seit"],
+  noEvents: ["Nothing happened yet", "Noch nichts geschehen"],
+
+  verdict: ["Verdict", "Urteil"],
+  step: ["Step", "Sprung"],
+  face: ["Face", "Gesicht"],
+  speechEvent: ["Speech", "Sprache"],
+  faultEvent: ["Fault", "Störung"],
+  modelEvent: ["Models", "Modelle"],
+  profileEvent: ["Limits", "Grenzwerte"],
+  present: ["there", "da"],
+  absent: ["gone", "weg"],
+  returned: ["there again", "wieder da"],
+  none: ["none", "keine"],
+
+  cancel: ["Cancel", "Abbrechen"],
+  recalibrate: ["Calibrate", "Kalibrieren"],
+  recalibrateAsk: [
+    "Somebody must speak to the camera for {s} seconds, in sync. What is measured becomes the new zero.",
+    "Jemand muss {s} Sekunden lang zur Kamera sprechen, synchron. Was gemessen wird, gilt danach als null.",
+  ],
+  recalibrateRuns: ["Speak on: {s} s left", "Weitersprechen: noch {s} s"],
+  recalibrateDone: [
+    "Calibrated: {bias} ± {error} ms are now subtracted.",
+    "Kalibriert: {bias} ± {error} ms werden nun abgezogen.",
+  ],
+  "reset-calibration": ["Remove calibration", "Kalibrierung entfernen"],
+  "reset-calibrationAsk": [
+    "Reports will show the whole offset again, with that of this rig.",
+    "Die Berichte zeigen wieder den ganzen Versatz, mit dem dieses Aufbaus.",
+  ],
+  "reset-calibrationDone": ["The calibration is removed.", "Die Kalibrierung ist entfernt."],
+  "model-rollback": ["Previous models", "Vorige Modelle"],
+  "model-rollbackAsk": ["Go back to the models before these?", "Zu den Modellen vor diesen zurückkehren?"],
+  "model-rollbackDone": ["Now measuring with {model}.", "Misst nun mit {model}."],
+  "restart-sources": ["Restart camera and microphone", "Kamera und Mikrofon neu starten"],
+  "restart-sourcesAsk": ["There are no numbers for some seconds.", "Einige Sekunden lang gibt es keine Messwerte."],
+  "restart-sourcesDone": ["Restarted.", "Neu gestartet."],
+  csv: ["Save the hour as CSV", "Stunde als CSV sichern"],
+  working: ["Working …", "Läuft …"],
+  failed: ["Not done: {error}", "Nicht ausgeführt: {error}"],
+
+  // Why there is no number, and what to do about it.
+  starting: ["Starting: it takes a few seconds of a talking face.", "Startet: Es braucht einige Sekunden ein sprechendes Gesicht."],
+  no_face: [
+    "Nobody's mouth is visible. Move the camera until a face is in the picture.",
+    "Kein Mund ist zu sehen. Richte die Kamera so aus, dass ein Gesicht im Bild ist.",
+  ],
+  no_speech: [
+    "Nobody speaks. If somebody does: is the microphone on, and is its level high enough?",
+    "Niemand spricht. Wenn doch: Ist das Mikrofon an und sein Pegel hoch genug?",
+  ],
+  too_little_speech: ["Too little speech so far. Wait a few seconds.", "Bisher zu wenig Sprache. Warte einige Sekunden."],
+  voice_not_of_this_face: [
+    "The voice is not that of the face in the picture. Point the camera at whoever speaks.",
+    "Die Stimme gehört nicht zum Gesicht im Bild. Richte die Kamera auf die Person, die spricht.",
+  ],
+  beyond_search_range: [
+    "The offset is larger than what is searched. Raise search_ms under [measure].",
+    "Der Versatz ist größer als der Suchbereich. Erhöhe search_ms unter [measure].",
+  ],
+  ambiguous: [
+    "Several offsets fit. Let one person speak on; avoid echoes and a second microphone.",
+    "Mehrere Werte passen. Lass eine Person weitersprechen; vermeide Echos und ein zweites Mikrofon.",
+  ],
+  low_frame_rate: ["Too few pictures a second to read lips.", "Zu wenige Bilder je Sekunde, um Lippen zu lesen."],
+  offset_varies: ["The offset changes all the time.", "Der Versatz ändert sich ständig."],
+  uncertain: ["Not sure enough yet.", "Noch nicht sicher genug."],
+  stalled: ["Camera or microphone gives nothing. Check the cables.", "Kamera oder Mikrofon liefert nichts. Prüfe die Kabel."],
+  measuring: ["Measuring", "Misst"],
+  camera_missing: ["There is no camera. Plug it in.", "Es gibt keine Kamera. Schließe sie an."],
+  camera_busy: ["Another program uses the camera. Close it.", "Ein anderes Programm benutzt die Kamera. Beende es."],
+  camera_permission: [
+    "The camera may not be opened. Add the user avdrift to the group video.",
+    "Die Kamera darf nicht geöffnet werden. Nimm den Benutzer avdrift in die Gruppe video auf.",
+  ],
+  camera_stalled: ["The camera gives no pictures. Plug it in again.", "Die Kamera liefert keine Bilder. Stecke sie neu ein."],
+  camera_lost: ["The camera has gone. Check its cable.", "Die Kamera ist weg. Prüfe ihr Kabel."],
+  camera_frozen: ["The picture stands still. Check the camera or its signal.", "Das Bild steht. Prüfe die Kamera oder ihr Signal."],
+  camera_black: ["The picture is black. Take off the cap, or make light.", "Das Bild ist schwarz. Nimm die Kappe ab oder mache Licht."],
+  microphone_missing: ["There is no microphone. Plug it in.", "Es gibt kein Mikrofon. Schließe es an."],
+  microphone_busy: ["Another program uses the microphone. Close it.", "Ein anderes Programm benutzt das Mikrofon. Beende es."],
+  microphone_permission: [
+    "The microphone may not be opened. Add the user avdrift to the group audio.",
+    "Das Mikrofon darf nicht geöffnet werden. Nimm den Benutzer avdrift in die Gruppe audio auf.",
+  ],
+  microphone_stalled: ["The microphone gives no sound. Plug it in again.", "Das Mikrofon liefert keinen Ton. Stecke es neu ein."],
+  microphone_lost: ["The microphone has gone. Check its cable.", "Das Mikrofon ist weg. Prüfe sein Kabel."],
+  microphone_silent: ["The microphone is silent. Is it muted?", "Das Mikrofon ist stumm. Ist es ausgeschaltet?"],
+  microphone_clipped: ["The sound is too loud. Turn the level down.", "Der Ton ist zu laut. Drehe den Pegel herunter."],
+  clock_jumped: ["The time has jumped: measuring anew.", "Die Zeit ist gesprungen: Die Messung beginnt neu."],
+  overloaded: ["This computer is too slow for everything. Ask for fewer or smaller pictures.", "Dieser Rechner ist zu langsam. Verlange weniger oder kleinere Bilder."],
+  model_failed: ["The models fail. Go back to the previous ones.", "Die Modelle versagen. Kehre zu den vorigen zurück."],
+  analysis_stalled: ["The analysis hangs and is restarted.", "Die Auswertung hängt und wird neu gestartet."],
+};
+
+export const LANGUAGE = (navigator.languages ?? [navigator.language]).find((one) => /^(en|de)\b/.test(one))?.slice(0, 2) ?? "en";
+
+const COLUMN = LANGUAGE === "de" ? 1 : 0;
+
+/** Whether there is such a text. */
+export const has = (key) => Object.hasOwn(TABLE, key);
+
+/** The text of a key, with what is in braces filled in; a word without a text is shown as it is. */
+export function text(key, values = {}) {
+  const found = has(key) ? TABLE[key][COLUMN] : String(key).replaceAll("_", " ");
+  return found.replace(/\{(\w+)\}/g, (_, name) => values[name] ?? "");
+}
+
+const format = (digits, sign) => new Intl.NumberFormat(LANGUAGE, { maximumFractionDigits: digits, signDisplay: sign });
+const PLAIN = [0, 1, 2].map((digits) => format(digits, "auto"));
+const SIGNED = [0, 1, 2].map((digits) => format(digits, "exceptZero"));
+
+export const number = (value, digits = 0) => PLAIN[digits].format(value);
+export const signed = (value, digits = 0) => SIGNED[digits].format(value).replace("-", "−");
+export const clock = (ms, seconds = true) =>
+  new Date(ms).toLocaleTimeString(LANGUAGE, { hourCycle: "h23", hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
+
+/** Fill in everything that is marked in the document. */
+export function translate(root = document) {
+  document.documentElement.lang = LANGUAGE;
+  for (const one of root.querySelectorAll("[data-text]")) one.textContent = text(one.dataset.text);
+  for (const one of root.querySelectorAll("[data-label]")) one.setAttribute("aria-label", text(one.dataset.label));
+}

@@ -1,0 +1,41 @@
+"""What the thread that measures gives to whoever looks on: microseconds an item, and nothing where nobody looks."""
+
+from __future__ import annotations
+
+from device.analysis.analyzer import Analyzer
+from device.analysis.offset_tracker import OffsetTracker
+from device.records import NS_PER_MS, Chunk, Frame
+from device.reporting.live_view import Curve, LiveView, Scene
+from device.state.rig import Rig
+from device.sync.curve import TICK_MS
+
+_SCENE_EVERY_NS = 190 * NS_PER_MS
+_SPEECH_NS = 300 * NS_PER_MS  # that the lamp looks back on
+
+
+class LiveFeed:
+    """Puts items, faces and curves into a LiveView while it is wanted."""
+
+    def __init__(self, view: LiveView) -> None:
+        self._view = view
+        self._next_ns = self._heard_to_ns = 0
+
+    def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
+        """One that the analyzer has taken."""
+        if not self._view.wanted(now_ns):
+            return
+        self._view.put(item, now_ns)
+        if isinstance(item, Chunk):
+            self._heard_to_ns = item.t_ns
+        if now_ns >= self._next_ns:
+            self._next_ns = now_ns + _SCENE_EVERY_NS
+            ratio = analyzer.speech_ratio(self._heard_to_ns - _SPEECH_NS, self._heard_to_ns)
+            self._view.scene = Scene(now_ns, analyzer.seen, None if ratio is None else ratio > 0)
+
+    def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
+        """What the report that is given now rests on, on the scale of its offset."""
+        if not self._view.wanted(now_ns) or (found := tracker.curves()) is None:
+            return
+        zero_ms = analyzer.calibration.zero_offset_ms + (rig.bias_ms if rig else 0.0)
+        first_ms = -analyzer.reach_ticks * TICK_MS - zero_ms
+        self._view.curve = Curve(now_ns, round(first_ms, 2), TICK_MS, *found)

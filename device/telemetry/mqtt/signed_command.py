@@ -1,0 +1,129 @@
+"""Signed commands: who knows the shared secret may command, even where others may publish on the broker.
+
+The payload is `{"signed": TEXT, "hmac": HEX}`: the HMAC-SHA256 (RFC 2104) of the bytes of TEXT, which is a JSON object
+with `node`, `verb`, `session`, `time_unix_s`, `nonce`, and `payload`, what an unsigned command would carry.
+
+Against replays: the session is a random name that the daemon gives itself at each start and publishes in `info`, so
+that nothing recorded before the start is taken, whatever the clocks say. A nonce counts once. What is TOLERANCE_S older
+than the newest command is refused, so that old nonces may be forgotten. And while the device's clock is set from the
+network, the time must be within TOLERANCE_S of it; while it is not, this last check is left out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from device.config.constraints import Range, Text, shown
+from device.errors import TransportError, UsageError
+from device.telemetry.mqtt.access import read_secret
+
+TOLERANCE_S = 60.0
+MIN_SECRET_BYTES = 16
+
+_MAX_SECRET_BYTES = 4096
+_MAX_NONCES = 1000
+_MIN_NONCE_CHARACTERS = 8
+_TIME = Range(0, 2**53)
+_KEYS = {"signed", "hmac"}
+_AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
+
+
+def read_command_secret(file: Path) -> bytes:
+    """The shared secret. Raises TransportError."""
+    remedy = "Make one: openssl rand -hex 32, readable for avdrift only"
+    secret = read_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
+    if len(secret) < MIN_SECRET_BYTES:
+        what = f"a secret for commands of {len(secret)} bytes, {MIN_SECRET_BYTES} are the least"
+        raise TransportError(what, where=str(file), remedy=remedy)
+    return secret
+
+
+def is_signed(content: dict[str, Any]) -> bool:
+    return bool(_KEYS & content.keys())
+
+
+def signed(secret: bytes, node: str, verb: str, session: str, payload: dict[str, Any]) -> dict[str, str]:
+    """The payload of a signed command."""
+    body = {
+        "node": node, "verb": verb, "session": session, "time_unix_s": round(time.time(), 3),
+        "nonce": secrets.token_hex(16), "payload": payload,
+    }  # fmt: skip
+    text = json.dumps(body)
+    return {"signed": text, "hmac": _hmac(secret, text)}
+
+
+class Verifier:
+    """Opens signed commands, each once. Not for more than one thread, but for `clock_synced`."""
+
+    def __init__(self, node: str, secret_file: Path, now_s: Callable[[], float] = time.time) -> None:
+        """`secret_file` is read for each command, so that another secret needs no restart."""
+        self.session = secrets.token_hex(8)
+        self.clock_synced: bool | None = None
+        self._node, self._secret_file, self._now_s = node, secret_file, now_s
+        self._nonces: dict[str, float] = {}  # with the time of each command
+        self._newest_s = 0.0
+
+    def opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
+        """The payload inside. Raises UsageError, TransportError."""
+        text, given = content.get("signed"), content.get("hmac")
+        if content.keys() != _KEYS or not isinstance(text, str) or not isinstance(given, str):
+            raise _refused("a signed command has exactly the texts signed and hmac", verb, _AGAIN)
+        expected = _hmac(read_command_secret(self._secret_file), text)
+        if not hmac.compare_digest(expected.encode(), given.lower().encode()):
+            raise _refused("signed with another secret", verb, "Give the secret that the device has")
+        return self._checked(verb, _body(verb, text))
+
+    def _checked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
+        for name, expected in (("node", self._node), ("verb", verb), ("session", self.session)):
+            if body[name] != expected:
+                raise _refused(f"signed for the {name} {shown(body[name])}, this is {shown(expected)}", verb, _AGAIN)
+        time_s, nonce = float(body["time_unix_s"]), body["nonce"]
+        if self.clock_synced and abs(time_s - self._now_s()) > TOLERANCE_S:
+            what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
+            raise _refused(what, verb, "Set the clock of the sender, and send it at once")
+        if time_s < self._newest_s - TOLERANCE_S:
+            what = f"signed {self._newest_s - time_s:.0f} s before another one that was taken"
+            raise _refused(what, verb, "Set the clock of the sender")
+        oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
+        self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
+        if nonce in self._nonces:
+            raise _refused("a replay: it was taken before", verb, _AGAIN)
+        if len(self._nonces) >= _MAX_NONCES:
+            raise _refused(f"busy: {_MAX_NONCES} commands within {TOLERANCE_S:g} s", verb, "Send it again later")
+        self._newest_s = max(self._newest_s, time_s)
+        self._nonces[nonce] = time_s
+        payload: dict[str, Any] = body["payload"]
+        return payload
+
+
+def _body(verb: str, text: str) -> dict[str, Any]:
+    """What was signed; only parsed once the signature is right."""
+    right: dict[str, Callable[[Any], bool]] = {
+        "node": Text(64).takes, "verb": Text(64).takes, "session": Text(64).takes, "time_unix_s": _TIME.takes,
+        "nonce": lambda value: Text(64).takes(value) and len(value) >= _MIN_NONCE_CHARACTERS,
+        "payload": lambda value: isinstance(value, dict),
+    }  # fmt: skip
+    try:
+        body = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise _refused("what was signed is no JSON", verb, _AGAIN) from error
+    if not isinstance(body, dict) or body.keys() != right.keys():
+        raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _AGAIN)
+    if wrong := [name for name, takes in right.items() if not takes(body[name])]:
+        raise _refused(f"no possible {', '.join(wrong)}", verb, _AGAIN)
+    return body
+
+
+def _hmac(secret: bytes, text: str) -> str:
+    return hmac.new(secret, text.encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
+
+
+def _refused(what: str, verb: str, remedy: str) -> UsageError:
+    return UsageError(what, where=f"command {shown(verb)}", remedy=remedy)

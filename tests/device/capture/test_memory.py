@@ -1,0 +1,76 @@
+"""Files that would have a decoder keep more than is allowed: refused, with what to do, and the next one is measured."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from device.capture.memory import has_room_for, memory_bound
+from device.errors import InputFormatError, UsageError
+from tests.scenes import ROOT, talking, tiny_bundle
+
+# Its peak, since what getrusage says of a child begins with its parent's.
+_MEASURE = r"""
+import re, sys
+from pathlib import Path
+from device.cli import main
+code = main(["measure", *sys.argv[1:]])
+peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
+print("peak", int(peak) // 1024, file=sys.stderr)
+sys.exit(code)
+"""
+
+
+def kept_by_the_decoder(path: Path, width: int = 2560, height: int = 1440, form: str = "yuv444p10le") -> Path:
+    """A small file whose decoder keeps 16 pictures of 22 MB."""
+    with av.open(str(path), "w") as out:
+        keeping = {"preset": "ultrafast", "x264-params": "ref=16:bframes=16:b-pyramid=normal"}
+        video, audio = out.add_stream("libx264", rate=25, options=keeping), out.add_stream("pcm_s16le", rate=16_000)
+        assert isinstance(audio, av.AudioStream)
+        video.width, video.height, video.pix_fmt, audio.layout = width, height, form, "mono"
+        for number in range(20):
+            picture = av.VideoFrame(width, height, form)
+            for plane in picture.planes:
+                plane.update(np.full(plane.buffer_size // 2, 400 + number, np.uint16).tobytes())
+            picture.pts, picture.time_base = number, Fraction(1, 25)
+            out.mux(video.encode(picture))
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 640), np.int16), format="s16", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 16_000, 640 * number, Fraction(1, 16_000)
+            out.mux(audio.encode(block))
+        out.mux(video.encode(None))
+    return path
+
+
+@pytest.mark.slow
+def test_a_small_file_that_would_take_a_lot_takes_no_more_than_is_allowed(tmp_path: Path) -> None:
+    path = kept_by_the_decoder(tmp_path / "large.mkv")
+    assert path.stat().st_size < 10_000_000
+    done = subprocess.run(
+        [sys.executable, "-c", _MEASURE, str(path), str(talking()), "--bundle", str(tiny_bundle())],
+        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 3 and "--max-memory" in done.stderr and "Traceback" not in done.stderr
+    assert str(talking()) in done.stdout, "the next file is measured"
+    assert int(done.stderr.split()[-1]) < 400, "MB"
+
+
+def test_the_bound_ends_with_what_it_is_for() -> None:
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    with pytest.raises(InputFormatError, match="--max-memory"), memory_bound(200):
+        assert not has_room_for(1 << 40)
+        np.ones(1 << 40)
+    assert resource.getrlimit(resource.RLIMIT_DATA) == before
+    assert has_room_for(1 << 40) or before[0] != resource.RLIM_INFINITY
+
+
+@pytest.mark.parametrize("limit_mb", [0.0, 199.0, float("nan"), float("inf"), -1.0])
+def test_limits_that_cannot_be(limit_mb: float) -> None:
+    with pytest.raises(UsageError, match="--max-memory"), memory_bound(limit_mb):
+        pass

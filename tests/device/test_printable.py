@@ -1,0 +1,54 @@
+"""No name that a stranger chose gives orders to a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from device.cli import main
+from device.commands.model import STATE_VARIABLE
+from device.printable import PrintableStream, printable
+
+CLEAR = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eolleh\r"
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=())))
+def test_whatever_comes_one_printable_line_goes(text: str) -> None:
+    line = printable(text)
+    assert all(c.isprintable() or c.isspace() for c in line)
+    assert not set(line) & {"\n", "\r", "\t", "\x0b", "\x0c", "\x1b", "\x85", "\u2028", "\u2029"}
+    line.encode()
+
+
+def test_what_people_read_stays_as_it_is() -> None:
+    assert printable("Müller\u00a0– 25 µs, 日本語 ✓") == "Müller\u00a0– 25 µs, 日本語 ✓"
+    assert printable("a\tb\nc", keep="\n\t") == "a\tb\nc"
+    assert printable("a\x1bb") == r"a\x1bb"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])
+def test_a_stream_takes_whatever_it_is_given(encoding: str) -> None:
+    under = io.TextIOWrapper(io.BytesIO(), encoding)
+    stream = PrintableStream(under)
+    print("µ 日 \udc80 \x1b[2J", file=stream, flush=True)  # type: ignore[call-overload]
+    under.seek(0)
+    assert under.read().endswith("\\udc80 \\x1b[2J\n")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["measure {}", "replay {}", "fix {} out.mkv", "check-config {}", "model verify {}", "calibrate --source {}"],
+)
+def test_names_of_files_steer_no_terminal(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(STATE_VARIABLE, str(tmp_path))
+    file = tmp_path / CLEAR
+    file.write_bytes(b"no recording")
+    assert main([word.format(file) for word in command.split()]) in (2, 3, 4)
+    said = "".join(capsys.readouterr())
+    assert "\\x1b[2J" in said and all(c.isprintable() or c == "\n" for c in said)

@@ -1,0 +1,48 @@
+"""A training that is killed anywhere and taken up again ends with the same weights to the last bit."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.scenes import ROOT
+from tests.train.made import make_clip, write_shard
+
+pytest.importorskip("keras")
+
+OPTIONS = ["--epochs", "3", "--steps-per-epoch", "2", "--frames-per-batch", "120", "--warmup-steps", "1",
+           "--shape-steps", "2"]  # fmt: skip
+# Kills the training the n-th time that it writes its checkpoint, its state, or a line of its log.
+KILLER = """
+import os, signal, sys
+from pathlib import Path
+from train.cli import main
+left, replace = int(sys.argv[1]), Path.replace
+def killing(self, target):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return replace(self, target)
+Path.replace = killing
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+def fit(shards: Path, run: Path, kill_after: int = 1000) -> int:
+    command = [sys.executable, "-c", KILLER, str(kill_after), "fit", str(shards), "--out", str(run), *OPTIONS]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600).returncode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_after", [2, 4])  # between the checkpoint of an epoch and its state
+def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, kill_after: int) -> None:
+    for k in range(3):
+        write_shard(make_clip(f"{k}", seconds=3, seed=k, speaker=f"{k}", split="train"), tmp_path / "shards")
+    assert fit(tmp_path / "shards", tmp_path / "whole") == 0
+    assert fit(tmp_path / "shards", tmp_path / "killed", kill_after) == -9
+    assert fit(tmp_path / "shards", tmp_path / "killed") == 0
+    assert (tmp_path / "whole/last.weights.h5").read_bytes() == (tmp_path / "killed/last.weights.h5").read_bytes()

@@ -1,0 +1,9 @@
+"""`python -m tools.reference`: writes docs/reference/."""
+
+from __future__ import annotations
+
+from tools.reference import FOLDER, PAGES
+
+FOLDER.mkdir(exist_ok=True)
+for name, page in PAGES.items():
+    (FOLDER / name).write_text(page(), encoding="utf-8")

@@ -1,0 +1,71 @@
+"""The least that each recipe needs, and what is worth having, held against what there is.
+
+The built-in models were made of 57 minutes of 106 speakers; with half of those minutes 1 to 3 points are lost (More
+recordings, docs/experiments.md). Below half an hour a start from the built-in models is what is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from train.check.survey import Survey
+from train.data.clip_table import MIN_VALID_SPEAKERS, TRAIN, VALID
+
+ADAPT, FROM_SCRATCH, CORPUS, AUTO = "adapt", "train", "corpus", "auto"
+ADAPT_BELOW_MINUTES = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Minutes and speakers to train on and to judge by, of one recipe; `worth` is what gives a result worth having."""
+
+    minutes: float
+    speakers: int
+    valid_minutes: float
+    worth_minutes: float
+    worth_speakers: int
+
+
+NEEDS: Mapping[str, Need] = {
+    ADAPT: Need(2.0, 1, 1.0, 10.0, 3),
+    FROM_SCRATCH: Need(ADAPT_BELOW_MINUTES, 20, 2.0, 60.0, 100),
+    CORPUS: Need(60.0, 50, 2.0, 600.0, 500),
+}
+
+
+def chosen_recipe(kind: str, minutes: float) -> str:
+    """`auto` is adapt below half an hour of clips to train on, and training from scratch above."""
+    if kind != AUTO:
+        return kind
+    return ADAPT if minutes < ADAPT_BELOW_MINUTES else FROM_SCRATCH
+
+
+def shortages(found: Survey, recipe: str) -> list[str]:
+    """What is missing for the recipe to come to anything, each with its stage; empty where nothing is."""
+    return list(_shortages(found, recipe, NEEDS[recipe]))
+
+
+def _shortages(found: Survey, recipe: str, need: Need) -> Iterator[str]:
+    train, valid = found.sides[TRAIN], found.sides[VALID]
+    if train.minutes < need.minutes:
+        other = f', or let the recipe be "{ADAPT}"' if recipe != ADAPT and train.minutes >= NEEDS[ADAPT].minutes else ""
+        stage = "fit" if recipe == ADAPT else "clean and fit"
+        yield f"{stage}: {train.minutes:.1f} minutes to train on, {need.minutes:g} are the least: record more{other}"
+    if train.speakers < need.speakers:
+        yield f"fit: {train.speakers} speakers to train on, {need.speakers} are the least: record more people"
+    judges = "calibrate, evaluate and gate"
+    if valid.minutes < need.valid_minutes:
+        least = f"{need.valid_minutes:g} are the least: record more, or move speakers there"
+        yield f"{judges}: {valid.minutes:.1f} minutes of the split valid, {least}"
+    if valid.speakers < MIN_VALID_SPEAKERS:
+        least = f"{MIN_VALID_SPEAKERS} are the least, to know another's voice: record more people"
+        yield f"{judges}: {valid.speakers} speakers in the split valid, {least}"
+
+
+def advice(found: Survey, recipe: str) -> str:
+    """What more would help, in one sentence; empty where there is enough."""
+    train, need = found.sides[TRAIN], NEEDS[recipe]
+    if train.minutes >= need.worth_minutes and train.speakers >= need.worth_speakers:
+        return ""
+    return f"For a result worth having: {need.worth_minutes:g} minutes of {need.worth_speakers} speakers to train on"

@@ -1,0 +1,59 @@
+"""All that can be known of a folder of clips before work begins, said at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.errors import InputFormatError
+from train.check.heads import read_heads
+from train.check.minimum import chosen_recipe
+from train.check.survey import Survey, lines, survey
+from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, listed, read_table
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A folder whose table is right; `usable` are the rows of clips that can be used."""
+
+    rows: tuple[ClipRow, ...]
+    usable: tuple[ClipRow, ...]
+    unusable: tuple[Fault, ...]
+    survey: Survey
+
+
+def check_clips(folder: Path, tell: Tell) -> Checked:
+    """Tells what there is, a line each; clips that cannot be used are named and left out.
+
+    Raises InputMissingError, InputFormatError with all faults of the table and of what it names.
+    """
+    table, where = read_table(folder), str(folder / TABLE)
+    below = {row.file: row for row in table.rows if row.file and not row.file.startswith(("/", "."))}
+    heads = read_heads(folder, list(below.values()))
+    faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
+    if faults:
+        remedy = listed("Correct this:", [*faults, *heads.unusable])
+        raise InputFormatError(counted(faults), where=where, remedy=remedy)
+    for split in (TRAIN, VALID):
+        if split not in {head.row.split for head in heads.clips}:
+            remedy = "Put some speakers into `train` and others into `valid`"
+            if heads.unusable:
+                remedy = listed("These cannot be used:", heads.unusable)
+            raise InputFormatError(f"no usable clip of the split {split!r}", where=where, remedy=remedy)
+    found = survey(folder, heads.clips, heads.looked_at, load_bundle(DEFAULT_BUNDLE))
+    for line in lines(found):
+        tell(line)
+    if not table.has_split:
+        tell(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
+    if heads.unusable:
+        tell(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
+    return Checked(table.rows, tuple(head.row for head in heads.clips), heads.unusable, found)
+
+
+def recipe_for(kind: str, found: Survey) -> str:
+    """The recipe that `kind` means here."""
+    return chosen_recipe(kind, found.minutes(TRAIN))

@@ -1,0 +1,42 @@
+"""`fit --start BUNDLE`: begin as a bundle's models, and train only what turns encodings into embeddings.
+
+The encoders of pictures and of spectra stay as they are, and so do all statistics: a few minutes of clips hold too few
+faces and voices to learn them anew. The bundle is the teacher as well, so that what it knows of others is not lost.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from keras import layers
+
+from device.bundles.bundle import load_bundle
+from train.data.batches import Batches
+from train.data.shards import Clip
+from train.models.bundle_weights import take_weights
+from train.models.towers import LONG_TICKS, TwoTowerModel, build_model
+
+_STRETCHES = 16
+
+
+def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
+    """Have a pair answer as a bundle does, learn from it, and train its last layers alone. Raises ModelError."""
+    model.learn_from([pair_of_bundle(bundle, clips)], teacher_share)
+    model.shape_weight = 0.0  # their head is new, and what it would teach stays as it is
+    for frozen in (model.lips.frames, model.audio.spectrum, model.shape_head):
+        frozen.trainable = False
+    # Normalisation goes on using the statistics that it has.
+    for network in (model.lips.windows, model.audio.windows):
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, layers.BatchNormalization)
+
+
+def pair_of_bundle(bundle: Path, clips: list[Clip]) -> TwoTowerModel:
+    """A bundle's towers in Keras; the clips give the statistics of normalisation something to be those of."""
+    found = build_model()
+    x, _ = next(iter(Batches(clips, lip_ticks=LONG_TICKS, batch_size=_STRETCHES, seed=0, augmentation=None)))
+    take_weights(found, bundle, x["crops"], x["rows"])
+    scale = load_bundle(bundle).calibration.logit_scale
+    found.log_scale.assign(np.float32(np.log(scale)))
+    return found

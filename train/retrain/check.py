@@ -1,0 +1,62 @@
+"""What comes before a retraining: what there is, what it is enough for, and how long that will take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from device.errors import InputFormatError
+from train.check.estimate import estimate, line, seconds_a_batch
+from train.check.minimum import AUTO, NEEDS, advice, chosen_recipe, shortages
+from train.check.run import Checked, Tell, check_clips
+from train.data.clip_table import TABLE, TRAIN
+from train.retrain.recipe import FORM
+
+
+def check(clips: Path, report: Tell) -> bool:
+    """A folder by itself, for the recipe that fits it; whether there is enough. Raises CaptureError."""
+    values = {name: vars_of(section) for name, section in FORM.defaults().items()}
+    found = check_clips(clips, report)
+    recipe, missing = enough_for(found, AUTO, report)
+    say_estimate(found, recipe, values, clips, report)
+    return not missing
+
+
+def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report: Tell) -> tuple[Checked, str]:
+    """What there is, and the recipe. Raises InputFormatError with all that is missing, unless the settings allow it."""
+    found = check_clips(clips, report)
+    recipe, missing = enough_for(found, values["recipe"]["kind"], report)
+    if missing and not values["recipe"]["ignore_minimum"]:
+        remedy = "\n  ".join(["What is missing, by stage (or set [recipe] ignore_minimum = true):", *missing])
+        raise InputFormatError(f"too little for the recipe {recipe!r}", where=str(clips / TABLE), remedy=remedy)
+    return found, recipe
+
+
+def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]:
+    """The recipe that `kind` means here, and what it lacks; both are told."""
+    minutes = found.survey.minutes(TRAIN)
+    recipe = chosen_recipe(kind, minutes)
+    missing = shortages(found.survey, recipe)
+    need = NEEDS[recipe]
+    report(f"recipe: {recipe}, which needs at least {need.minutes:g} minutes of {need.speakers} speakers to train on")
+    for each in missing:
+        report(f"too little for {each}")
+    if not missing and (more := advice(found.survey, recipe)):
+        report(more)
+    return recipe, missing
+
+
+def say_estimate(
+    found: Checked, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, report: Tell
+) -> None:
+    """Time and room, as far as they can be known."""
+    batch_s = seconds_a_batch()
+    if batch_s is None:
+        report("estimate: not possible, no batch could be trained on here (is avdrift[train] installed?)")
+    else:
+        report(line(estimate(found.survey, recipe, values, work, batch_s)))
+
+
+def vars_of(section: Any) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in section.__dataclass_fields__}
