@@ -36,7 +36,7 @@ WANTED_PACKAGES := openssh-server openssh-client rsync mosquitto mosquitto-clien
 MISSING_PROGRAMS = $$(PATH="$$PATH:/usr/sbin"; for program in $(WANTED_PROGRAMS); do \
 	command -v $$program >/dev/null || printf ' %s' $$program; done)
 
-# An RTSP server is a library of the system's Python.
+# A real RTSP server, for Debian's own Python; only build machines get it.
 RTSP_FOUND = /usr/bin/python3 -c 'import gi; gi.require_version("GstRtspServer", "1.0")' 2>/dev/null
 RTSP_PACKAGES = gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.0-plugins-bad python3-gi
 
@@ -167,8 +167,8 @@ test-packages: $(TEST_SET)
 	@$(PY) -m train.data.landmarks >/dev/null
 	@$(ESPEAK_FOUND) || { $(call apt_install,libespeak-ng1); }
 	@$(SSH_KEYGEN_FOUND) || { $(call apt_install,openssh-client); }
-	@[ -z "$$CI" ] || $(RTSP_FOUND) || { $(call apt_install,$(RTSP_PACKAGES)); }
 	@[ -z "$$CI" ] || [ -z "$(MISSING_PROGRAMS)" ] || { $(call apt_install,$(WANTED_PACKAGES)); }
+	@[ -z "$$CI" ] || $(RTSP_FOUND) || { $(call apt_install,$(RTSP_PACKAGES)); }
 	@missing="$(MISSING_PROGRAMS)"; [ -z "$$missing" ] \
 		|| echo "avdrift: leaving out the tests that need$$missing (Debian: apt-get install $(WANTED_PACKAGES))" >&2
 

@@ -29,60 +29,80 @@ from train.models.backend import require_tensorflow
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="avdrift-convert", description="From trained towers to a bundle.")
+    parser = argparse.ArgumentParser(
+        prog="avdrift-convert", description="Makes a bundle of a trained model, and deploys it."
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    build = commands.add_parser("build", help="bundles of a training run in four formats, and proof that they agree")
-    build.add_argument("run", type=Path, help="folder that avdrift-train fit has written")
+    build = commands.add_parser(
+        "build", help="make bundles of a training run in four formats, and prove that they agree"
+    )
+    build.add_argument("run", type=Path, help="folder that avdrift-train fit wrote")
     build.add_argument("--shards", type=Path, nargs="+", required=True, help="prepared clips, of both splits")
     build.add_argument("--out", type=Path, required=True, help="folder to write OUT/int8, OUT/float16 … into")
-    build.add_argument("--calibration", type=Path, help="what avdrift-train calibrate has written")
-    build.add_argument("--name", default="avdrift-towers")
-    build.add_argument("--model-version", default=__version__)
-    build.add_argument("--examples", type=_count, default=300, help="stretches that int8 takes its scales from (300)")
-    build.add_argument("--max-loss", type=_share, default=0.005, help="share of windows a format may lose (0.005)")
-    build.add_argument("--card", type=Path, default=DEFAULT_CARD, help="what nobody can measure (train/card.toml)")
-    build.add_argument("--evaluation", type=Path, metavar="FILE.json", help="what avdrift-train evaluate has written")
-    build.add_argument("--recipe", type=Path, metavar="FILE.json", help="what avdrift-train retrain has written")
-    build.add_argument("--gate", type=Path, metavar="FILE.json", help="what avdrift-train gate has written of this run")
-    card = commands.add_parser("card", help="show the model card of a bundle; or make it anew: the digest changes")
-    card.add_argument("bundle", type=Path)
-    card.add_argument("--page", type=Path, metavar="FILE.md", help="write it there")
+    build.add_argument("--calibration", type=Path, help="what avdrift-train calibrate wrote")
+    build.add_argument("--name", default="avdrift-towers", help="name of the models (default: %(default)s)")
+    build.add_argument("--model-version", default=__version__, help="version of the models (default: that of avdrift)")
+    build.add_argument(
+        "--examples", type=_count, default=300, help="stretches of clips that set the scales of int8 (300)"
+    )
+    build.add_argument(
+        "--max-loss", type=_share, default=0.005, help="largest share of windows that a format may lose (0.005)"
+    )
+    build.add_argument("--card", type=Path, default=DEFAULT_CARD, help="texts of the model card (train/card.toml)")
+    build.add_argument("--evaluation", type=Path, metavar="FILE.json", help="what avdrift-train evaluate wrote")
+    build.add_argument("--recipe", type=Path, metavar="FILE.json", help="what avdrift-train retrain wrote")
+    build.add_argument("--gate", type=Path, metavar="FILE.json", help="what avdrift-train gate wrote for this run")
+    card = commands.add_parser("card", help="show the model card of a bundle, or make a new one (the digest changes)")
+    card.add_argument("bundle", type=Path, help="folder with the bundle")
+    card.add_argument("--page", type=Path, metavar="FILE.md", help="write the card to this page")
     card.add_argument("--force", action="store_true", help="let --page overwrite a file that is no Markdown")
-    card.add_argument("--texts", type=Path, metavar="CARD.toml", help="make it anew, with this (as train/card.toml)")
-    card.add_argument("--evaluation", type=Path, metavar="FILE.json", help="with these figures, of evaluate")
-    card.add_argument("--provenance", type=Path, metavar="FILE.json", help="with this in place of what fit recorded")
-    verify = commands.add_parser("verify", help="check a bundle as the device would")
-    verify.add_argument("bundle", type=Path)
+    card.add_argument(
+        "--texts", type=Path, metavar="CARD.toml", help="make a new card, with these texts (see train/card.toml)"
+    )
+    card.add_argument(
+        "--evaluation", type=Path, metavar="FILE.json", help="use these figures of avdrift-train evaluate"
+    )
+    card.add_argument("--provenance", type=Path, metavar="FILE.json", help="use this instead of what fit recorded")
+    verify = commands.add_parser("verify", help="verify a bundle as the device does")
+    verify.add_argument("bundle", type=Path, help="folder with the bundle")
     signed = commands.add_parser("sign", help="sign a bundle with ssh-keygen, so that devices accept it")
-    signed.add_argument("bundle", type=Path)
-    signed.add_argument("--key", type=Path, required=True, help="private key that ssh-keygen -t ed25519 has made")
-    signed.add_argument("--accept-worse", action="store_true", help="answer for models that their gate did not pass")
+    signed.add_argument("bundle", type=Path, help="folder with the bundle")
+    signed.add_argument("--key", type=Path, required=True, help="private key, made by ssh-keygen -t ed25519")
+    signed.add_argument("--accept-worse", action="store_true", help="sign models that failed their quality gate")
     _add_deploy(commands)
     return parser
 
 
 def _add_deploy(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    sent = commands.add_parser("deploy", help="a bundle to devices, over ssh and rsync, until its trial is over there")
+    sent = commands.add_parser("deploy", help="deploy a bundle to devices over ssh and rsync, and wait for its trial")
     sent.add_argument("hosts", metavar="HOST", nargs="*", help="as for ssh: NAME or USER@NAME")
-    sent.add_argument("--bundle", type=Path, required=True)
-    sent.add_argument("--inventory", type=Path, metavar="FILE", help="more hosts, one a line")
+    sent.add_argument("--bundle", type=Path, required=True, help="folder with the bundle")
+    sent.add_argument("--inventory", type=Path, metavar="FILE", help="file with more hosts, one per line")
     sent.add_argument("--key", type=Path, metavar="FILE", help="private key for ssh (default: as ssh is configured)")
-    sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="in place of ~/.ssh/config")
+    sent.add_argument("--ssh-config", type=Path, metavar="FILE", help="use this instead of ~/.ssh/config")
     called = sent.add_mutually_exclusive_group()
     called.add_argument(
-        "--remote", metavar="COMMAND", type=_words, default="avdrift", help="avdrift there (default: avdrift)"
+        "--remote",
+        metavar="COMMAND",
+        type=_words,
+        default="avdrift",
+        help="the command on the device (default: avdrift)",
     )
-    called.add_argument("--service", action="store_true", help="the models of the service there, by its own user")
+    called.add_argument(
+        "--service", action="store_true", help="install into the service on the device, as its own user"
+    )
     sent.add_argument(
         "--timeout", type=_seconds, default=TIMEOUT_S, metavar="S",
-        help=f"how long to wait for the trials' verdict; 0: not at all ({TIMEOUT_S:g})",
+        help=f"seconds to wait for the verdict of the trials; 0: do not wait ({TIMEOUT_S:g})",
     )  # fmt: skip
-    sent.add_argument("--canary", type=_count, metavar="N", help="on N hosts first, on the others once they pass")
-    sent.add_argument("--allow-unsigned", action="store_true", help="as of avdrift model install")
-    sent.add_argument("--allow-downgrade", action="store_true", help="as of avdrift model install")
-    sent.add_argument("--accept-worse", action="store_true", help="as of avdrift model install")
-    sent.add_argument("--dry-run", action="store_true", help="reach every device, and change nothing")
-    sent.add_argument("--json", action="store_true", help="one JSON object a device instead of the table")
+    sent.add_argument(
+        "--canary", type=_count, metavar="N", help="deploy to N hosts first, and to the others once these pass"
+    )
+    sent.add_argument("--allow-unsigned", action="store_true", help="see avdrift model install")
+    sent.add_argument("--allow-downgrade", action="store_true", help="see avdrift model install")
+    sent.add_argument("--accept-worse", action="store_true", help="see avdrift model install")
+    sent.add_argument("--dry-run", action="store_true", help="connect to every device, and change nothing")
+    sent.add_argument("--json", action="store_true", help="print one JSON object per device instead of the table")
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -35,4 +35,5 @@ def accept(bundle: Path, manifest: Mapping[str, Any]) -> None:
     if gate_problem(manifest):
         path = bundle / MANIFEST
         content = json.loads(path.read_text(encoding="utf-8"))
-        write_json(path, content | {"gate": (content.get("gate") or {}) | {"accepted": True}})
+        gate = content.get("gate")
+        write_json(path, content | {"gate": (gate if isinstance(gate, dict) else {}) | {"accepted": True}})

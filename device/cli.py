@@ -38,7 +38,9 @@ _BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
 
 
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="avdrift", description="Measures how far sound and picture are apart.")
+    parser = argparse.ArgumentParser(
+        prog="avdrift", description="Measures by how many milliseconds audio and video are apart."
+    )
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
@@ -47,60 +49,64 @@ def build_parser() -> argparse.ArgumentParser:
     bundle.add_argument("--bundle", type=Path, help="folder with the models (default: the installed or built-in ones)")
     add_store_option(bundle)
     search = argparse.ArgumentParser(add_help=False)
-    search.add_argument("--search-ms", type=float, help=f"largest offset to look for (default: {DEFAULT_SEARCH_MS:g})")
+    search.add_argument(
+        "--search-ms", type=float, help=f"largest offset to search for, in ms (default: {DEFAULT_SEARCH_MS:g})"
+    )
     daemon = argparse.ArgumentParser(add_help=False)
     daemon.add_argument(
-        "--window", dest="window_s", type=float, metavar="S", help="seconds that one report looks back on"
+        "--window", dest="window_s", type=float, metavar="S", help="seconds of input that count as recent"
     )
-    daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds from report to report")
+    daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds between reports")
 
     run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
     add_run_options(run)
     add_limit_options(run, PROFILE_NAMES)
-    replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="the whole daemon on a recording")
-    replay.add_argument("file", metavar="FILE")
+    replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="run the whole daemon on a recording")
+    replay.add_argument("file", metavar="FILE", help="a recording")
     replay.add_argument("--speed", choices=("max", "realtime"), help="default: max; with --page: realtime")
     replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
     add_limit_options(replay)
     add_track_options(replay)
-    replay.add_argument("--json", action="store_true", help="one JSON report a line, the same as live")
-    measured = commands.add_parser("measure", parents=[bundle, search], help="the offset of recordings")
-    measured.add_argument("files", metavar="FILE", nargs="+")
+    replay.add_argument("--json", action="store_true", help="print one JSON report per line, as live")
+    measured = commands.add_parser("measure", parents=[bundle, search], help="measure the offset of recordings")
+    measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")
     measured.add_argument(
         "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
         help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
     )  # fmt: skip
     add_track_options(measured)
-    measured.add_argument("--window", type=float, metavar="S", help="also each consecutive window of S seconds")
+    measured.add_argument("--window", type=float, metavar="S", help="also measure each consecutive window of S seconds")
     add_limit_options(measured)
     measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
     measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
     add_memory_option(measured)
     measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
-    measured.add_argument("--json", action="store_true", help="one JSON object a file")
+    measured.add_argument("--json", action="store_true", help="print one JSON object per file")
     add_fix_command(commands, [bundle, search])
     add_check_command(commands, [bundle, search])
-    bench = commands.add_parser("bench", help="what each stage costs here, beside SyncNet")
+    bench = commands.add_parser("bench", help="measure what each stage costs on this computer, beside SyncNet")
     bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
     bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
     bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
     bench.add_argument(
-        "--streams", type=int, metavar="N", help="instead: does this machine carry N at once, in real time?"
+        "--streams", type=int, metavar="N", help="test instead whether this computer carries N streams in real time"
     )
-    bench.add_argument("--json", action="store_true")
+    bench.add_argument("--json", action="store_true", help="print one JSON object")
     add_devices_command(commands)
     add_doctor_command(commands)
     add_page_command(commands)
     add_calibrate_commands(commands)
     add_model_commands(commands)
     add_command_command(commands)
-    checked = commands.add_parser("check-config", help="every problem of a configuration file")
+    checked = commands.add_parser("check-config", help="name every problem of a configuration file")
     checked.add_argument(
         "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
     )
-    checked.add_argument("--json", action="store_true", help="one JSON object")
-    checked.add_argument("--migrate", action="store_true", help="write an older file in today's form, as FILE.new")
-    commands.add_parser("fetch-face", help="get the face detector's model, which is not part of avdrift")
+    checked.add_argument("--json", action="store_true", help="print one JSON object")
+    checked.add_argument(
+        "--migrate", action="store_true", help="write an older file in the current format, as FILE.new"
+    )
+    commands.add_parser("fetch-face", help="fetch the model of the face detector, which is not part of avdrift")
     return parser
 
 

@@ -14,7 +14,7 @@ from device import __version__
 from device.commands.guard import guarded
 from train.commands.evaluate import add_judge_commands
 from train.commands.make import add_make_commands, prepare_with_beam
-from train.commands.retrain import add_retrain_commands
+from train.commands.retrain import add_retrain_commands, harvest_with_beam
 from train.commands.scenes import add_scene_commands
 
 
@@ -47,7 +47,8 @@ def _run(command: str | None, arguments: list[str]) -> int:
     parser = build_parser(command, _model_of(arguments))
     options, of_beam = parser.parse_known_args(arguments)
     if getattr(options, "beam", False):
-        return prepare_with_beam(options, of_beam)
+        on_beam = {"prepare": prepare_with_beam, "harvest": harvest_with_beam}[options.command]
+        return on_beam(options, of_beam)
     if of_beam:
         parser.error(f"unrecognized arguments: {' '.join(of_beam)}")
     work: Callable[[argparse.Namespace], int] = options.work_of

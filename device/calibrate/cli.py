@@ -54,18 +54,22 @@ def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.Argumen
         "--fps", type=float, default=DEFAULT_FPS, metavar="N",
         help="pictures a second; best not the camera's own rate (default: %(default)g)",
     )  # fmt: skip
-    film.add_argument("--show", action="store_true", help="play it, full screen; a film that is there is only played")
+    film.add_argument("--show", action="store_true", help="play it full screen; an existing film is only played")
 
-    found = commands.add_parser("calibrate", help="find the rig's own offset and keep it", description=_ABOUT_CALIBRATE)
-    found.add_argument("--pattern", action="store_true", help="against the film of `avdrift pattern` on a screen")
+    found = commands.add_parser(
+        "calibrate", help="measure the rig's own offset and store it", description=_ABOUT_CALIBRATE
+    )
+    found.add_argument("--pattern", action="store_true", help="use the film of `avdrift pattern` on a screen")
     found.add_argument("--seconds", type=float, metavar="N", help=f"how long (default: {_LIVE_S:g}; a recording: all)")
-    found.add_argument("--source", type=Path, metavar="FILE", help="a recording of it instead of camera and microphone")
+    found.add_argument("--source", type=Path, metavar="FILE", help="use a recording instead of camera and microphone")
     found.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
-    found.add_argument("--bundle", type=Path, metavar="FOLDER", help="the models for a person")
+    found.add_argument("--bundle", type=Path, metavar="FOLDER", help="folder with the models to use on a person")
     add_store_option(found)
-    found.add_argument("--dry-run", action="store_true", help="store nothing")
-    found.add_argument("--undo", action="store_true", help="go back to what was before; once more: forth again")
-    found.add_argument("--json", action="store_true", help="one JSON object")
+    found.add_argument("--dry-run", action="store_true", help="measure, and store nothing")
+    found.add_argument(
+        "--undo", action="store_true", help="restore the previous calibration; a second time: the newer one"
+    )
+    found.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def pattern_command(options: argparse.Namespace) -> int:

@@ -41,10 +41,12 @@ _LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000  # of a file: ten times real time 
 def add_check_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    check = commands.add_parser("check", parents=parents, help="many recordings against limits, with reports")
+    check = commands.add_parser(
+        "check", parents=parents, help="check many recordings against limits, and write reports"
+    )
     check.add_argument("paths", metavar="PATH", nargs="+", help="a recording, or a folder with recordings")
-    check.add_argument("--recursive", action="store_true", help="also the folders in a folder")
-    check.add_argument("--jobs", type=int, metavar="N", help="files at once (default: one a processor core)")
+    check.add_argument("--recursive", action="store_true", help="include the folders within a folder")
+    check.add_argument("--jobs", type=int, metavar="N", help="files at a time (default: one per processor core)")
     add_limit_options(check)
     check.add_argument("--config", type=Path, metavar="FILE", help="take profile and limits from a configuration file")
     check.add_argument(
@@ -53,7 +55,7 @@ def add_check_command(
     )  # fmt: skip
     check.add_argument("--time-limit", type=float, metavar="S", help="for one file (default: by its size)")
     check.add_argument("--jsonl", metavar="FILE", help="a JSON object a file, written as files are done")
-    check.add_argument("--resume", action="store_true", help="go on where an earlier run with this --jsonl stopped")
+    check.add_argument("--resume", action="store_true", help="continue where an earlier run with this --jsonl stopped")
     check.add_argument("--csv", type=Path, metavar="FILE", help="a table")
     check.add_argument("--junit", type=Path, metavar="FILE", help="JUnit XML, for build servers")
     check.add_argument("--html", type=Path, metavar="FILE", help="one page with curves, for people")
@@ -61,7 +63,7 @@ def add_check_command(
         "--markers", type=Path, metavar="FILE.otio|.edl|.csv", help="steps and pieces for an editor; of one recording"
     )
     add_memory_option(check)
-    check.add_argument("--force", action="store_true", help="let reports overwrite files that are none")
+    check.add_argument("--force", action="store_true", help="let reports overwrite files that are not reports")
     check.add_argument(
         "--beam", nargs=argparse.REMAINDER, metavar="OPTION",
         help="on Apache Beam; must come last, as all that follows is for Beam, such as --runner FlinkRunner",
@@ -162,9 +164,7 @@ def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Fou
     return [*(rows[folder] for folder in found.unreadable_folders), *((known | rows)[file] for file in found.files)]
 
 
-def _measured(
-    options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]
-) -> Generator[Row]:
+def _measured(options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]) -> Generator[Row]:
     """Rows as files are done."""
 
     def limit_s(file: str) -> float:
@@ -186,9 +186,7 @@ def _on_beam(options: argparse.Namespace, rules: Rules, models: Models) -> list[
     except ImportError as error:
         remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
         raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
-    rows = check_with_beam(
-        options.paths, options.jsonl, options.beam, models, rules, recursive=options.recursive
-    )
+    rows = check_with_beam(options.paths, options.jsonl, options.beam, models, rules, recursive=options.recursive)
     for row in rows:
         print(line(row))
     return rows

@@ -132,9 +132,7 @@ def _write_timeline(row: Row, rate_hz: float, start: RationalTime, path: Path) -
     for one in markers(row.measured):
         color = otio.schema.MarkerColor.RED if one.bad else otio.schema.MarkerColor.GREEN
         stretch = TimeRange(start + duration(one.from_s), duration(one.to_s - one.from_s))
-        clip.markers.append(
-            otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment)
-        )
+        clip.markers.append(otio.schema.Marker(name=one.name, marked_range=stretch, color=color, comment=one.comment))
     timeline = otio.schema.Timeline(name=name, global_start_time=start)
     timeline.tracks.append(otio.schema.Track(name="V1", kind=otio.schema.TrackKind.Video, children=[clip]))
     otio.adapters.write_to_file(timeline, str(path))

@@ -25,20 +25,28 @@ _ABOUT = (
 
 
 def add_command_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    asked = commands.add_parser("command", help="a command to a running avdrift, over MQTT", description=_ABOUT)
+    asked = commands.add_parser("command", help="send a command to a running avdrift over MQTT", description=_ABOUT)
     asked.add_argument("verb", choices=list(Verb), metavar="VERB", help=", ".join(Verb))
-    asked.add_argument("--profile", choices=PROFILE_NAMES, help="for set-profile")
-    asked.add_argument("--allow-downgrade", action="store_true", help="for model-rollback: also below what is signed")
+    asked.add_argument("--profile", choices=PROFILE_NAMES, help="for set-profile: the standard")
+    asked.add_argument(
+        "--allow-downgrade",
+        action="store_true",
+        help="for model-rollback: accept a version below the highest signed one",
+    )
     asked.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
     asked.add_argument("--host", help="the broker")
-    asked.add_argument("--node", help="the device's name in topics")
-    asked.add_argument("--username", metavar="NAME", help="of the broker's user")
-    asked.add_argument("--password-file", type=Path, metavar="FILE", help="with the password of that user")
-    asked.add_argument("--secret-file", type=Path, metavar="FILE", help="with the secret that signs commands")
+    asked.add_argument("--node", help="name of the device in MQTT topics")
+    asked.add_argument("--username", metavar="NAME", help="user name on the broker")
+    asked.add_argument("--password-file", type=Path, metavar="FILE", help="file with the password of that user")
+    asked.add_argument("--secret-file", type=Path, metavar="FILE", help="file with the secret that signs commands")
     asked.add_argument(
-        "--timeout", type=float, default=_DEFAULT_TIMEOUT_S, metavar="S", help="until the result (default: %(default)g)"
+        "--timeout",
+        type=float,
+        default=_DEFAULT_TIMEOUT_S,
+        metavar="S",
+        help="seconds to wait for the result (default: %(default)g)",
     )
-    asked.add_argument("--json", action="store_true", help="the result as one JSON object")
+    asked.add_argument("--json", action="store_true", help="print the result as one JSON object")
 
 
 def command_command(options: argparse.Namespace) -> int:

@@ -150,8 +150,8 @@ def devices_command(options: argparse.Namespace, look: Callable[[], Devices] = d
 
 
 def add_devices_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    listed = commands.add_parser("devices", help="cameras and microphones, to paste into the configuration")
-    listed.add_argument("--json", action="store_true", help="one JSON object")
+    listed = commands.add_parser("devices", help="list cameras and microphones, as lines for the configuration")
+    listed.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _section(name: str, found: list[Found]) -> list[str]:

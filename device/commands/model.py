@@ -70,28 +70,28 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     """`model` and the commands below it."""
     common = argparse.ArgumentParser(add_help=False)
     add_store_option(common)
-    common.add_argument("--json", action="store_true", help="one JSON object a line")
+    common.add_argument("--json", action="store_true", help="print one JSON object per line")
     unsigned = argparse.ArgumentParser(add_help=False)
     unsigned.add_argument("--allow-unsigned", action="store_true", help="accept a bundle that has no signature at all")
     downgrade = argparse.ArgumentParser(add_help=False)
-    downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a lower version than the current")
+    downgrade.add_argument("--allow-downgrade", action="store_true", help="accept a version lower than the current one")
 
     worse = argparse.ArgumentParser(add_help=False)
-    worse.add_argument("--accept-worse", action="store_true", help="accept models that their gate did not pass")
+    worse.add_argument("--accept-worse", action="store_true", help="accept models that failed their quality gate")
 
     model = commands.add_parser("model", help="install, activate and roll back models")
     below = model.add_subparsers(dest="model_command", required=True, metavar="COMMAND")
-    below.add_parser("list", parents=[common], help="what is installed")
+    below.add_parser("list", parents=[common], help="list the installed models")
     allowed = [common, unsigned, downgrade, worse]
-    install = below.add_parser("install", parents=allowed, help="verify a bundle and keep a copy")
-    install.add_argument("bundle", type=Path)
-    install.add_argument("--activate", action="store_true", help="and measure with it from now on")
+    install = below.add_parser("install", parents=allowed, help="verify a bundle and install a copy of it")
+    install.add_argument("bundle", type=Path, help="folder with the bundle")
+    install.add_argument("--activate", action="store_true", help="also measure with it from now on")
     activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
-    activate.add_argument("digest", help="its first digits (6 or more)")
-    below.add_parser("rollback", parents=[common], help="measure with the bundle before, or the built-in one")
-    below.add_parser("report", parents=[common], help="how well the models have done on this device")
-    verify = below.add_parser("verify", parents=[common, unsigned, worse], help="check a bundle as install would")
-    verify.add_argument("bundle", type=Path, nargs="?", help="(default: the current one)")
+    activate.add_argument("digest", help="the first digits of its digest (6 or more)")
+    below.add_parser("rollback", parents=[common], help="go back to the previous bundle, or to the built-in one")
+    below.add_parser("report", parents=[common], help="print how well the models have done on this device")
+    verify = below.add_parser("verify", parents=[common, unsigned, worse], help="verify a bundle as install does")
+    verify.add_argument("bundle", type=Path, nargs="?", help="folder with the bundle (default: the current one)")
 
 
 def model_command(options: argparse.Namespace) -> int:

@@ -32,14 +32,14 @@ def add_page_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
         "Whoever has it sees what the camera sees, and may calibrate: keep it to yourself. Deleting the token's file "
         "makes a new one."
     )
-    page = commands.add_parser("page", help="the address of the page for a browser", description=about)
+    page = commands.add_parser("page", help="print the address of the page, for a browser", description=about)
     page.add_argument(
         "--for", dest="duration", metavar="TIME",
-        help="open it to the network for a while, such as 1h or 20m; 0: close it",
+        help="open the page to the network for a while, such as 1h or 20m; 0 closes it",
     )  # fmt: skip
     page.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
     add_store_option(page)
-    page.add_argument("--json", action="store_true", help="one JSON object")
+    page.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def page_command(options: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ def replay_command(options: argparse.Namespace) -> int:
     speed = options.speed or ("realtime" if options.page else "max")
     settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))
+    _, limits = chosen_limits(options)
     page = None
     if options.page:
         page = page_sink(
@@ -40,7 +41,6 @@ def replay_command(options: argparse.Namespace) -> int:
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
     realtime = speed == "realtime"
-    _, limits = chosen_limits(options)
     return _follow(settings, limits, bundle, options.file, heard, page, realtime=realtime, as_lines=options.json)
 
 
@@ -56,6 +56,7 @@ def _follow(
     lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
     with closing(sink):
         if page is not None:
+            page.take_limits(limits)
             page.submit_to(daemon.submit)
             say_address(page)
         with signals(daemon):

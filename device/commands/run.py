@@ -69,15 +69,17 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
     run.add_argument("--follow", action="store_true", help="the recording is still being written: measure what comes")
     run.add_argument("--username", metavar="NAME", help="name to give to the server of that address")
     run.add_argument("--password-file", metavar="FILE", help="file with the password for it")
-    run.add_argument("--config", type=Path, metavar="FILE", help="a configuration file; options given here win over it")
+    run.add_argument(
+        "--config", type=Path, metavar="FILE", help="configuration file; options on the command line override it"
+    )
     run.add_argument("--accept-worse", action="store_true", help="with --bundle: models that their gate did not pass")
     run.add_argument(
         "--models-of", type=Path, metavar="FOLDER",
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
-    run.add_argument("--log-level", choices=LEVELS, help="the least important lines of the log")
-    run.add_argument("--json", action="store_true", help="reports as JSON on a terminal, too")
-    run.add_argument("--log-json", action="store_true", help="the log as JSON lines")
+    run.add_argument("--log-level", choices=LEVELS, help="lowest level of messages in the log")
+    run.add_argument("--json", action="store_true", help="print reports as JSON on a terminal too")
+    run.add_argument("--log-json", action="store_true", help="write the log as JSON lines")
 
 
 def run_command(options: argparse.Namespace) -> int:

@@ -15,8 +15,8 @@ def add_track_options(parser: argparse.ArgumentParser) -> None:
         "--audio-track", type=_number_or_language, metavar="N|LANG",
         help="which sound, by number or language (default: what a player takes, unless nobody speaks in it)",
     )  # fmt: skip
-    parser.add_argument("--video-track", type=_number, metavar="N", help="which picture")
-    parser.add_argument("--channel", type=_number, metavar="N", help="one channel of the sound instead of all together")
+    parser.add_argument("--video-track", type=_number, metavar="N", help="video track to use, by number")
+    parser.add_argument("--channel", type=_number, metavar="N", help="use one audio channel instead of a mix of all")
 
 
 def track_choice(options: argparse.Namespace) -> TrackChoice:

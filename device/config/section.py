@@ -70,7 +70,7 @@ def annotated(sections: Mapping[str, Section]) -> Iterator[str]:
     for name, section in sections.items():
         yield from ("", f"# {section.about}", f"[{name}]")
         for key in fields(section):
-            reload = " A reload takes it over." if is_live(key) else ""
+            reload = " Applied on reload." if is_live(key) else ""
             yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
             # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
             yield f"{key.name} = {json.dumps(getattr(section, key.name), ensure_ascii=False)}"

@@ -40,29 +40,35 @@ class MeasureSettings(Section):
     about = "What is measured, and how it is reported."
 
     window_s: float = _number(
-        5.0, Range(0.4, 60), "Seconds that a report looks back on for faces and speech. The offset's memory is longer."
+        5.0,
+        Range(0.4, 60),
+        "Seconds that count as recent for faces and speech. What is known of the offset lasts longer.",
     )
     step_every_s: float = _number(
-        600.0, Range(10, 86_400), "How often the offset steps, in s. Longer: a number outlives longer pauses."
+        600.0,
+        Range(10, 86_400),
+        "Seconds between steps of the offset, on average. With more, a number outlives longer pauses.",
     )
     report_every_s: float = _number(
-        1.0, Range(0.2, 60), "Seconds from report to report. Live, beyond 1, they become whole."
+        1.0, Range(0.2, 60), "Seconds between reports. In live mode, values above 1 are rounded to whole seconds."
     )
     search_ms: float = _number(
-        DEFAULT_SEARCH_MS, SEARCH_MS, "Largest offset to look for, in ms, to both sides. More needs more computing."
+        DEFAULT_SEARCH_MS,
+        SEARCH_MS,
+        "Largest offset to search for, in ms, in both directions. A wider search costs more computing.",
     )
     profile: str = _text(
         DEFAULT_PROFILE,
         Names(PROFILE_NAMES),
-        f"The standard whose limits give the verdict; {OWN_PROFILE}: those of [limits].",
+        f"The standard whose limits give the verdict. {OWN_PROFILE}: the limits under [limits].",
         live=True,
     )
-    stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without sound or picture until a report says so.")
+    stalled_after_s: float = _number(3.0, Range(1, 60), "Seconds without audio or video until a report says so.")
 
 
 @dataclass(frozen=True, slots=True)
 class LimitSettings(Section):
-    about = f'Limits of your own, for profile = "{OWN_PROFILE}".'
+    about = f'Your own limits, for profile = "{OWN_PROFILE}".'
 
     early_ms: float = _number(
         40.0, Range(0, 5000), "Audio that is early by more than this, in ms, is unacceptable.", live=True
@@ -82,33 +88,33 @@ class ModelSettings(Section):
 
     bundle: str = _text("", PathText(), "Folder with a bundle, relative to this file. Empty: the built-in one.")
     trial_reports: float = _number(
-        20, Range(1, 10_000), "Reports with an offset until new models have passed their trial and stay."
+        20, Range(1, 10_000), "New models pass their trial after this many reports with an offset."
     )
     trial_speech_min: float = _number(
         10.0,
         Range(0.1, 1440),
-        "Minutes of speech with a face, without one such report, until the models before them are back.",
+        "Minutes of speech with a face but without such a report, after which the previous models return.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class SourceSettings(Section):
-    about = "What is listened to and watched."
+    about = "Where audio and video come from."
 
     file: str = _text(
         "",
         PathText(),
-        "A recording to measure at real-time pace, relative to this file. Empty: the camera and the microphone.",
+        "A recording to measure at real-time pace, relative to this file. Empty: camera and microphone.",
     )
-    url: str = _text("", AddressText(), "Instead of these, a stream such as rtsp://host/path, without a password.")
-    username: str = _text("", Text(200), "Name to give to the stream's server. Empty: none.")
+    url: str = _text("", AddressText(), "A stream to measure instead, such as rtsp://host/path, without a password.")
+    username: str = _text("", Text(200), "User name for the server of the stream. Empty: none.")
     password_file: str = _text(
         "",
         PathText(),
-        "File with the password alone, for {password} in url or with username. Empty: credential source-password.",
+        "File with only the password, for {password} in url or for username. Empty: credential source-password.",
     )
-    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
-    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server is to send.")
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: all that the system trusts.")
+    transport: str = _text("tcp", Names(("tcp", "udp")), "How an RTSP server sends.")
 
     @classmethod
     def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -123,13 +129,13 @@ class SourceSettings(Section):
 class CameraSettings(Section):
     about = "The camera."
 
-    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
-    rate_hz: float = _number(25.0, Range(10, 60), "Pictures a second to ask the camera for.")
-    width_px: float = _number(640, Range(160, 1920), "Width of the pictures to ask for. A face needs 60 pixels of it.")
-    height_px: float = _number(480, Range(120, 1080), "Height of the pictures to ask for.")
-    rotation_deg: float = _number(0, Choice((0, 180)), "180 where the camera hangs upside down.")
+    device: str = _text("auto", Text(200), "A device that `avdrift devices` lists. auto: the only one.")
+    rate_hz: float = _number(25.0, Range(10, 60), "Frames per second to request from the camera.")
+    width_px: float = _number(640, Range(160, 1920), "Width of the frames to request. A face needs 60 pixels of it.")
+    height_px: float = _number(480, Range(120, 1080), "Height of the frames to request.")
+    rotation_deg: float = _number(0, Choice((0, 180)), "180 if the camera hangs upside down.")
     format: str = _text(
-        "auto", Names(("auto", "mjpeg", "raw")), "How a USB camera is to send pictures: what `avdrift devices` prints."
+        "auto", Names(("auto", "mjpeg", "raw")), "How a USB camera sends frames: what `avdrift devices` prints."
     )
 
 
@@ -137,22 +143,28 @@ class CameraSettings(Section):
 class MicrophoneSettings(Section):
     about = "The microphone."
 
-    device: str = _text("auto", Text(200), "One of those that `avdrift devices` prints; auto: the only one there is.")
-    force: bool = _flag(False, "Also take a device whose clock cannot be told exactly, such as pulse or default.")
+    device: str = _text("auto", Text(200), "A device that `avdrift devices` lists. auto: the only one.")
+    force: bool = _flag(False, "Also accept a device whose clock cannot be known exactly, such as pulse or default.")
 
 
 @dataclass(frozen=True, slots=True)
 class EventSettings(Section):
-    about = "Events: when a change of what is reported is told as one."
+    about = "Events: when a change counts as one."
 
     hysteresis_ms: float = _number(
-        10.0, Range(0, 25), "How far beyond a limit of the profile, in ms, the offset has crossed it.", live=True
+        10.0,
+        Range(0, 25),
+        "How far beyond a limit of the profile the offset must be, in ms, to count as having crossed it.",
+        live=True,
     )
     min_s: float = _number(
-        15.0, Range(0, 600), "Seconds that a crossing, a return or the end of a fault must last.", live=True
+        15.0, Range(0, 600), "Seconds that a crossing, a return, or the end of a fault must last.", live=True
     )
     absent_s: float = _number(
-        30.0, Range(1, 3600), "Seconds without a face, or speech, until it is gone: longer than any pause.", live=True
+        30.0,
+        Range(1, 3600),
+        "Seconds without a face, or without speech, until it counts as gone. Longer than any pause.",
+        live=True,
     )
 
 
@@ -160,13 +172,13 @@ class EventSettings(Section):
 class LogSettings(Section):
     about = "The log: what is written to standard error, which the service sends to the journal."
 
-    level: str = _text("info", Names(LEVELS), "The least important lines to write.", live=True)
-    levels: str = _text("", LevelList(), "The same for single modules, each with those below it.", live=True)
-    json: bool = _flag(False, "Lines are JSON objects, for programs.", live=True)
+    level: str = _text("info", Names(LEVELS), "Lowest level of messages to write.", live=True)
+    levels: str = _text("", LevelList(), "Levels of single modules, each with the modules below it.", live=True)
+    json: bool = _flag(False, "Write each line as a JSON object, for programs.", live=True)
     reports: str = _text(
         "changes",
         Names(("none", "changes", "minute", "all")),
-        "Reports in the log. changes: when they say something new, once a minute at most.",
+        "Which reports go into the log. changes: those that say something new, at most one per minute.",
         live=True,
     )
 
@@ -178,48 +190,56 @@ class MetricsSettings(Section):
     file: str = _text(
         "", PathText(), "File for node_exporter's textfile collector, relative to /run/avdrift, in memory. Empty: none."
     )
-    every_s: float = _number(15.0, Range(1, 3600), "Seconds from one such file to the next.")
+    every_s: float = _number(15.0, Range(1, 3600), "Seconds between two such files.")
     listen: str = _text(
-        "", ListenText(), "Where to answer HTTP, for whoever gets there: there is no password. Empty: nowhere."
+        "",
+        ListenText(),
+        "Where to answer HTTP, without a password: whoever reaches the address reads it. Empty: nowhere.",
     )
 
 
 @dataclass(frozen=True, slots=True)
 class MqttSettings(Section):
-    about = "MQTT. Home Assistant finds avdrift there by itself. Paths are relative to this file."
+    about = "MQTT. Home Assistant discovers avdrift through it. Paths are relative to this file."
 
     host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
-    port: float = _number(0, Whole(0, 65535), "Its port. 0: 1883, or 8883 with tls.")
+    port: float = _number(0, Whole(0, 65535), "Port of the broker. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
-    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: those that the system trusts.")
-    client_cert_file: str = _text("", PathText(), "Certificate to show to the broker, where it asks for one.")
+    ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: all that the system trusts.")
+    client_cert_file: str = _text("", PathText(), "Certificate to present if the broker asks for one.")
     client_key_file: str = _text("", PathText(), "The key of that certificate.")
-    username: str = _text("", Text(200), "Name to give to the broker. Empty: none.")
+    username: str = _text("", Text(200), "User name on the broker. Empty: none.")
     password_file: str = _text(
-        "", PathText(), "File with the password and nothing else. Empty: the credential mqtt-password of the service."
+        "", PathText(), "File with only the password. Empty: the credential mqtt-password of the service."
     )
-    node: str = _text("", TopicText(1), "This device's name in all topics, unlike any other's. Empty: the host's name.")
-    topic_prefix: str = _text("avdrift", TopicText(8), "What all topics begin with. Empty: avdrift.")
-    discovery_prefix: str = _text("homeassistant", TopicText(8), "Home Assistant's own. Empty: do not announce to it.")
+    node: str = _text(
+        "", TopicText(1), "Name of this device in all topics, different from all other devices. Empty: the host's name."
+    )
+    topic_prefix: str = _text("avdrift", TopicText(8), "First level of all topics. Empty: avdrift.")
+    discovery_prefix: str = _text(
+        "homeassistant", TopicText(8), "Prefix of Home Assistant's discovery topics. Empty: do not announce to it."
+    )
     commands: str = _text(
         "read",
         Names(("off", "read", "all")),
-        "Commands to take from whoever may publish there. read: diagnostics only. off: none.",
+        "Commands to accept from all who may publish on the broker. read: diagnostics only. off: none.",
     )
     commands_secret_file: str = _text(
         "",
         PathText(),
-        "File with the secret that commands = all must be signed with. Empty: the credential mqtt-commands-secret.",
+        "File with the secret that signs commands. Empty: the credential mqtt-commands-secret.",
     )
     state_every_s: float = _number(
-        0.0, Range(0, 3600), "Least seconds from one message of the topic state to the next. 0: each report."
+        0.0, Range(0, 3600), "Shortest time between two messages of the topic state, in s. 0: send each report."
     )
-    only_changes: bool = _flag(False, "Of the topic state, send only what says something else, and one a minute.")
+    only_changes: bool = _flag(False, "Send the topic state only when it says something new, and once a minute.")
     queue_events: float = _number(
-        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one a second for an hour."
+        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one per second for an hour."
     )
     keepalive_s: float = _number(
-        30, Whole(5, 3600), "Seconds without any answer after which the broker counts as gone, and avdrift to it."
+        30,
+        Whole(5, 3600),
+        "Seconds without an answer after which the broker counts as gone, and avdrift counts as gone for the broker.",
     )
 
     @classmethod
@@ -238,24 +258,24 @@ class MqttSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class PageSettings(Section):
-    about = "The page for a browser. `avdrift page` prints its address. Paths are relative to this file."
+    about = "The page for browsers. `avdrift page` prints its address. Paths are relative to this file."
 
     listen: str = _text(
         "127.0.0.1",
         IpAddressText(),
-        "Where to answer. 127.0.0.1: on this computer only. 0.0.0.0 or ::: on the network. Empty: no page.",
+        "Address to listen on. 127.0.0.1: this computer only. 0.0.0.0 or ::: the network. Empty: no page.",
     )
-    port: float = _number(9754, Whole(1, 65535), "The port there.")
-    name: str = _text("", Text(253), "Name that browsers use for this computer, beside its own name and addresses.")
+    port: float = _number(9754, Whole(1, 65535), "Port to listen on.")
+    name: str = _text("", Text(253), "Name that browsers may use for this computer besides its own name and addresses.")
     token_file: str = _text(
         "", PathText(), "File with the token that opens the page. Empty: page-token in the state folder."
     )
     pictures: str = _text(
         "live",
         Names(("off", "boxes", "live")),
-        "What the page shows of the camera. live: its pictures. boxes: where faces are, on gray. off: nothing.",
+        "What the page shows of the camera. live: its frames. boxes: where faces are, on grey. off: nothing.",
     )
-    cert_file: str = _text("", PathText(), "Certificate to show to browsers; with it, the page is encrypted.")
+    cert_file: str = _text("", PathText(), "Certificate to present to browsers. With it, the page is encrypted.")
     key_file: str = _text("", PathText(), "The key of that certificate.")
 
     @classmethod

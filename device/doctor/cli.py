@@ -25,11 +25,11 @@ _REACH_LIMIT_S = 25.0
 
 
 def add_doctor_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    doctor = commands.add_parser("doctor", help="what works here, what does not, and what to do about it")
+    doctor = commands.add_parser("doctor", help="find what works here and what does not, and say what to do")
     doctor.add_argument("--config", type=Path, metavar="FILE", help=f"default: {DEFAULT_FILE}, where it is there")
     doctor.add_argument("--user", metavar="NAME", help="the user that avdrift runs as (default: this one)")
     add_store_option(doctor)
-    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int:

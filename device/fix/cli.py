@@ -28,20 +28,26 @@ _MAX_OFFSET_MS = 60_000.0
 def add_fix_command(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
 ) -> None:
-    fix = commands.add_parser("fix", parents=parents, help="a copy of a recording with sound and picture together")
-    fix.add_argument("file", metavar="IN", type=Path)
-    fix.add_argument("out", metavar="OUT", type=Path, help="its ending says the container, as .mp4, .mkv or .ts")
-    fix.add_argument("--offset", type=float, metavar="MS", help="how far the audio is early, instead of measuring it")
-    fix.add_argument("--drift", type=float, metavar="PPM", help="its slope; --offset is then that of the beginning")
+    fix = commands.add_parser("fix", parents=parents, help="write a copy of a recording that is in sync")
+    fix.add_argument("file", metavar="IN", type=Path, help="a recording")
+    fix.add_argument(
+        "out", metavar="OUT", type=Path, help="the copy; its suffix chooses the container (.mp4, .mkv, .ts)"
+    )
+    fix.add_argument(
+        "--offset", type=float, metavar="MS", help="use this offset (positive: audio early) instead of measuring it"
+    )
+    fix.add_argument(
+        "--drift", type=float, metavar="PPM", help="use this drift too; --offset is then the offset at the beginning"
+    )
     fix.add_argument(
         "--move", choices=("sound", "picture"), default="sound",
         help="sound moves the track that was measured (default); picture moves picture and captions against all sound",
     )  # fmt: skip
     add_track_options(fix)
     fix.add_argument("--force", action="store_true", help="overwrite OUT")
-    fix.add_argument("--dry-run", action="store_true", help="say what would be done, and write nothing")
-    fix.add_argument("--no-verify", action="store_true", help="do not look at the copy before it gets its name")
-    fix.add_argument("--json", action="store_true", help="one JSON object")
+    fix.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
+    fix.add_argument("--no-verify", action="store_true", help="do not check the copy before it gets its name")
+    fix.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def fix_command(options: argparse.Namespace) -> int:

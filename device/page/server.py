@@ -57,8 +57,8 @@ class PageServer:
         self._state = ServerState()
         self._listening: asyncio.Server | None = None
 
-    async def move(self, address: str, port: int) -> None:
-        """Answer here from now on, and no longer where it was. Raises OSError where that is not possible."""
+    async def move(self, address: str, port: int) -> int:
+        """Answer here from now on, and no longer where it was; the port. 0: any. Raises OSError where that fails."""
         self.leave()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
@@ -68,6 +68,7 @@ class PageServer:
             backlog=_BACKLOG,
             ssl_handshake_timeout=_HANDSHAKE_S if self._context else None,
         )
+        return int(self._listening.sockets[0].getsockname()[1])
 
     def leave(self) -> None:
         """Answer nobody any more."""

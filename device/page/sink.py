@@ -7,6 +7,7 @@ up what measures by its limits (`device.page.connections`), by a lower priority,
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 import threading
@@ -64,6 +65,7 @@ class PageSink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
         self._at: str | None = None
+        self._port = 0
         self._next_try_s = 0.0
         self._ready = threading.Event()
         self._thread = self._clock.start(self._work, "page")
@@ -110,7 +112,7 @@ class PageSink:
         if self._at is None or token is None:
             return None
         host = {network.ANYWHERE: "localhost", "0.0.0.0": "localhost"}.get(self._at, self._at)
-        return network.url(host, int(self._settings.port), token, tls=bool(self._settings.cert_file))
+        return network.url(host, self._port, token, tls=bool(self._settings.cert_file))
 
     @property
     def refused(self) -> dict[str, int]:
@@ -147,12 +149,15 @@ class PageSink:
         )  # fmt: skip
         if self._history_file:
             self._state.history.day.extend(self._history_file.load(time.time_ns() // NS_PER_MS))
-        self._token.now()
+        known = self._token.now()
         server: PageServer | None = None
         while not self._stop.is_set():
             server = await self._keep_up(server, connections)
             self._ready.set()
             self._app.submit = self._submit
+            if (token := self._token.now()) != known:
+                known = token
+                connections.drop_all()  # they have shown another one
             connections.sweep()
             self._streams.ping()
             if self.view.frame is not None and not self.view.wanted(self._clock.now_ns()):
@@ -173,23 +178,34 @@ class PageSink:
         before, self._at = self._at, None
         try:
             server = server or self._make_server(connections)
-            await server.move(wanted, int(self._settings.port))
+            self._port = await self._move(server, wanted)
         except (OSError, TransportError) as error:
             self._next_try_s = time.monotonic() + _AGAIN_S
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            problem = f"no page at {wanted} port {self._settings.port:g}: {reason}"
+            where = f"no page at {wanted} port {self._settings.port:g}"
+            problem = f"{where}: {error}"
+            if isinstance(error, OSError):
+                problem = f"{where}: {error.strerror}. Give another port or address under [page]"
             if problem != self._problem:
                 _log.warning("%s", problem)
             self._problem = problem
             return server
         self._at = wanted
         if self._problem is not None:
-            _log.info("the page at %s port %g is there now", wanted, self._settings.port)
+            _log.info("the page at %s port %d is there now", wanted, self._port)
         elif before is not None:
             what = "open to the network" if opened else "no longer open to the network"
             _log.info("the page is %s", what, extra={"always": True})
         self._problem = None
         return server
+
+    async def _move(self, server: PageServer, address: str) -> int:
+        """The port; of a recording, which somebody tries out, any other where the configured one is in use."""
+        try:
+            return await server.move(address, int(self._settings.port))
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not self._about.recording:
+                raise
+            return await server.move(address, 0)
 
     def _make_server(self, connections: Connections) -> PageServer:
         settings, context = self._settings, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -23,7 +24,8 @@ def check_ours(path: Path, *, folder: bool) -> None:
     except FileNotFoundError:
         return
     except OSError as error:
-        what = f"a link, or no {'folder' if folder else 'plain file'}" if path.is_symlink() else error.strerror
+        is_other = error.errno in (errno.ELOOP, errno.ENOTDIR)
+        what = f"a link, or no {'folder' if folder else 'plain file'}" if is_other else error.strerror
         remedy = "See what it is, and who has put it there"
         raise ModelStoreError(f"cannot be opened ({what})", where=where, remedy=remedy) from error
     try:

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 
 from convert.build import build
+from convert.gate import read_gate
 from convert.pack import golden_input
 from convert.quantize import FORMATS
 from convert.towers import examples
 from device.bundles.bundle import FILES, MANIFEST, load_bundle
+from device.bundles.gate import gate_problem
 from device.errors import (
     AvdriftError,
     InputFormatError,
@@ -30,6 +32,7 @@ from device.features.contract import FRONT_END
 from device.towers.macs import count_macs
 from tests.convert.conftest import SECRET, write_shard
 from train.data.shards import Clip, front_end, load_clips
+from train.files import sha256
 from train.models.towers import keras_towers
 
 SYNCNET_MACS_PER_S = 25 * (1.56e9 + 0.24e9)  # as published
@@ -261,3 +264,28 @@ def test_calibration_that_is_none(
         path.write_text(content, encoding="utf-8")
     with pytest.raises(error, match=r"calibration\.json"):
         start(run_folder, shards, tmp_path / "out", path)
+
+
+GATE = {"passed": True, "verdict": "better", "sentence": "Better.", "rows": [], "hopeless": []}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [({"passed": True}, "verdict is missing"), (GATE | {"weights_sha256": "0" * 64}, "made for other weights")],
+)
+def test_a_gate_of_something_else_is_refused(
+    content: dict[str, Any], message: str, run_folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "gate.json").write_text(json.dumps(content))
+    with pytest.raises(InputFormatError, match=message):
+        read_gate(tmp_path / "gate.json", run_folder)
+
+
+def test_a_gate_of_these_weights_is_taken(run_folder: Path, tmp_path: Path) -> None:
+    whole = GATE | {"weights_sha256": sha256(run_folder / "last.weights.h5")}
+    (tmp_path / "gate.json").write_text(json.dumps(whole))
+    assert read_gate(tmp_path / "gate.json", run_folder) == whole
+
+
+def test_a_build_without_a_gate_passes_none(built: Path) -> None:
+    assert gate_problem(manifest(built)) == "never compared with the models before it"

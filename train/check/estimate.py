@@ -20,9 +20,11 @@ _SHARD_BYTES_PER_S = 303_000  # crops, faces and landmarks at 25 Hz, sound as 16
 _RUN_BYTES = 30_000_000  # weights with their optimizer, and bundles in four formats
 _RECORDING_BYTES_PER_S = 60_000  # of a synthetic face
 # In batches of a training, as measured on two cores: what a second of something costs.
-_SYNTH_BATCHES_PER_S = 1.4
-_JUDGE_BATCHES_PER_S = 1.5  # of validation clips, over all stages that judge
-_BUNDLE_BATCHES = 250
+_SYNTH_BATCHES_PER_S = 0.7
+_JUDGE_BATCHES_PER_S = 0.8  # of validation clips, over all stages that judge
+_BUNDLE_BATCHES = 220
+_FROZEN_COST = 0.35  # of a batch whose encoders learn nothing
+_BENCHMARK_FRAMES = 960
 _PREPARE_COST = 2.0  # of measuring, whose seconds the survey knows
 
 
@@ -52,14 +54,15 @@ def seconds_a_batch() -> float | None:
 
 
 def batches_of(recipe: str, values: Mapping[str, Mapping[str, Any]]) -> int:
-    """All batches of a recipe's trainings; those of pretrainings count as half of one."""
+    """All batches of a recipe's trainings, as so many of the benchmark; those of pretrainings count as half of one."""
 
     def of(section: Mapping[str, Any]) -> float:
         lessons = float(section.get("phone_steps", 0)) + float(section.get("shape_steps", 0))
         return float(section["epochs"] * section["steps_per_epoch"]) + lessons / 2
 
     if recipe == ADAPT:
-        return round(of(values["adapt"]))
+        adapt = values["adapt"]
+        return round(of(adapt) * _FROZEN_COST * adapt["frames_per_batch"] / _BENCHMARK_FRAMES)
     teachers = int(values["student"]["teachers"])
     total = of(values["fit"]) * max(teachers, 1) + (2 * of(values["clean"]) if values["clean"]["use"] else 0)
     return round(total + (1.5 * of(values["student"]) if teachers else 0))
@@ -86,7 +89,6 @@ def estimate(
 def line(found: Estimate) -> str:
     """For people."""
     hours = f"{found.minutes / 60:.1f} hours" if found.minutes >= 120 else f"{max(found.minutes, 1):.0f} minutes"
-    return (
-        f"estimate: {hours} on this machine, as busy as it is now ({_BATCHES} batches took {found.batch_s:.2f} s each; "
-        f"{found.batches} are to come), {found.disk_bytes / 1e9:.1f} GB ({found.free_bytes / 1e9:.0f} GB are free)"
-    )
+    batches = f"{_BATCHES} batches took {found.batch_s:.2f} s each; as much as {found.batches} are to come"
+    room = f"{found.disk_bytes / 1e9:.1f} GB ({found.free_bytes / 1e9:.0f} GB are free)"
+    return f"estimate: {hours} on this machine, as busy as it is now ({batches}), {room}"

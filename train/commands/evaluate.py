@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.calibration import NEGATIVE_REACH_TICKS, Calibration
 from device.bundles.model_kinds import MEASURING
-from device.errors import UsageError
+from device.errors import InputFormatError, UsageError
 from device.features.model_download import require_face_model
 from train.commands.shared import shards_parser
 from train.files import check_parent, make_folder, write_all
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
+_LEAST_SURE = 0.2  # share of the clips that models must be sure of to have learnt anything
 _SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
 
 
@@ -33,64 +34,74 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
     calibrate.add_argument("--keep", type=Path, metavar="BUNDLE", help="take this bundle's, for a run that began as it")
     calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
-    calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json")
+    calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json", help="file for the fit")
 
-    evaluate = commands.add_parser("evaluate", parents=[shards], help="how good a two-tower model or a bundle is")
+    evaluate = commands.add_parser(
+        "evaluate", parents=[shards], help="measure how good a two-tower model or a bundle is"
+    )
     evaluate.set_defaults(work_of=_evaluate)
     what = evaluate.add_mutually_exclusive_group()
     what.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
     what.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
     evaluate.add_argument("--split", default="valid", help="which clips (default: valid)")
-    evaluate.add_argument("--calibration", type=Path, metavar="FILE.json", help="instead of the model's own")
-    evaluate.add_argument("--offsets", type=Path, metavar="FILE.json", help="truth made by another model")
+    evaluate.add_argument(
+        "--calibration", type=Path, metavar="FILE.json", help="use this calibration instead of the model's own"
+    )
+    evaluate.add_argument(
+        "--offsets", type=Path, metavar="FILE.json", help="use offsets measured by another model as the truth"
+    )
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
-    evaluate.add_argument("--seed", type=int, default=0, help="of the shifts")
+    evaluate.add_argument("--seed", type=int, default=0, help="random seed of the shifts")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
 
-    zero = commands.add_parser("zero", parents=[shards], help="where the zero is, by lips that part as /p b m/ sound")
+    zero = commands.add_parser("zero", parents=[shards], help="measure the physical zero, by lips that open at /p b m/")
     zero.set_defaults(work_of=_zero)
     whose = zero.add_mutually_exclusive_group()
-    whose.add_argument("--run", type=Path, metavar="RUN", help="of the towers in the folder that fit wrote")
-    whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="of these towers (default: built in)")
-    whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="of the table that clean wrote")
+    whose.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
+    whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="the table that clean wrote")
     zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
     zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
-    zero.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    zero.add_argument("--seed", type=int, default=0, help="random seed of the bootstrap")
 
-    report = commands.add_parser("report", parents=[shards], help="all models on the same windows, in one table")
+    report = commands.add_parser(
+        "report", parents=[shards], help="compare all models on the same windows, in one table"
+    )
     report.set_defaults(work_of=_report)
     report.add_argument("--run", type=Path, action="append", default=[], metavar="RUN", help="a folder that fit wrote")
     report.add_argument(
         "--bundle", type=Path, action="append", default=[], metavar="DIR", help="a two-tower model's bundle"
     )
-    report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle that tells the truth")
+    report.add_argument("--reference", type=Path, default=DEFAULT_BUNDLE, help="bundle whose offsets are the truth")
     report.add_argument("--offsets", type=Path, metavar="FILE.json", help="the truth, in place of --reference")
     report.add_argument("--split", default="valid", help="which clips (default: valid)")
     report.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
     report.add_argument("--page", type=Path, metavar="FILE.md", help="put the tables into this page too")
-    report.add_argument("--seed", type=int, default=0, help="of the shifts")
+    report.add_argument("--seed", type=int, default=0, help="random seed of the shifts")
     report.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    trust = commands.add_parser("trust", parents=[shards], help="whether reports can be trusted, over steps as well")
+    trust = commands.add_parser("trust", parents=[shards], help="stress test: are reports right, also over steps")
     trust.set_defaults(work_of=_trust)
     trusted = trust.add_mutually_exclusive_group()
-    trusted.add_argument("--run", type=Path, metavar="RUN", help="the towers in the folder that fit wrote")
-    trusted.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="these models (default: built in)")
+    trusted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
+    trusted.add_argument(
+        "--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)"
+    )
     trust.add_argument("--calibration", type=Path, metavar="FILE.json", help="what calibrate wrote")
     trust.add_argument("--split", default="valid", help="which clips (default: valid)")
-    trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: 5)")
-    trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip comes (default: 5)")
-    trust.add_argument("--seed", type=int, default=0, help="of the order and the shifts")
+    trust.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds per window (default: 5)")
+    trust.add_argument("--rounds", type=int, default=5, metavar="N", help="how often each clip is used (default: 5)")
+    trust.add_argument("--seed", type=int, default=0, help="random seed of the order and the shifts")
 
-    sliced = commands.add_parser("sliced", help="avdrift measure on really sliced files, against their truth")
+    sliced = commands.add_parser("sliced", help="run `avdrift measure` on sliced files with a known offset")
     sliced.set_defaults(work_of=_sliced)
     sliced.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     sliced.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of the models (default: built in)")
     sliced.add_argument("--split", default="valid", help="which clips (default: valid)")
-    sliced.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds (default: 2)")
-    sliced.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift (default: 600)")
-    sliced.add_argument("--copies", type=int, default=1, metavar="N", help="shifts of each clip (default: 1)")
-    sliced.add_argument("--seed", type=int, default=0, help="of the shifts")
-    sliced.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    sliced.add_argument("--window", type=float, default=2.0, metavar="S", help="seconds per window (default: 2)")
+    sliced.add_argument("--max-shift-ms", type=float, default=600.0, help="largest shift, in ms (default: 600)")
+    sliced.add_argument("--copies", type=int, default=1, metavar="N", help="shifts per clip (default: 1)")
+    sliced.add_argument("--seed", type=int, default=0, help="random seed of the shifts")
+    sliced.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at a time (default: one per core)")
 
 
 def _calibrate(options: argparse.Namespace) -> int:
@@ -113,6 +124,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     # The truth of a clip that is itself unsure would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
     sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
+    _require_learnt(str(options.run or options.bundle), len(sure), len(clips))
     found = fitted([t for t, _ in sure], [offset_ms for _, offset_ms in sure], np.random.default_rng(0))
     calibration = replace(
         found.calibration, zero_offset_ms=given.zero_offset_ms, zero_uncertainty_ms=given.zero_uncertainty_ms
@@ -120,6 +132,14 @@ def _calibrate(options: argparse.Namespace) -> int:
     options.out.write_text(json.dumps(calibration.to_dict(), indent=1), encoding="utf-8")
     print(json.dumps(found.to_dict() | {"clips": len(sure), "left_out": len(clips) - len(sure)}))
     return 0
+
+
+def _require_learnt(where: str, sure: int, clips: int) -> None:
+    """Raises InputFormatError where models, and not their clips, are the reason that nothing can be fitted."""
+    if sure <= _LEAST_SURE * clips:
+        what = f"these models are sure of the offset of {sure} of {clips} clips: they have not learnt enough"
+        remedy = "Train with more batches or more clips, or begin as the built-in models (recipe adapt)"
+        raise InputFormatError(what, where=where, remedy=remedy)
 
 
 def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:

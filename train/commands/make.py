@@ -14,10 +14,10 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.commands.shared import shards_parser
+from train.commands.shared import require_beam, shards_parser
 from train.files import check_parent, make_folder
 from train.fit.options import add_fit_options, fit_config
-from train.models.backend import make_deterministic, require_keras
+from train.models.backend import make_deterministic, require_keras, require_tensorboard
 from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:
@@ -35,23 +35,29 @@ def add_make_commands(
     prepare.set_defaults(work_of=_prepare)
     prepare.add_argument("clips", metavar="CLIPS", help="folder with clips.csv")
     prepare.add_argument("out", metavar="OUT", help="folder for the shards")
-    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at once (default: one a core)")
+    prepare.add_argument("--jobs", type=int, default=0, metavar="N", help="clips at a time (default: one per core)")
     prepare.add_argument("--prune", action="store_true", help="delete shards in OUT that no row of clips.csv names")
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
-    clean = commands.add_parser("clean", parents=[shards], help="measure how far each training clip is off by itself")
+    clean = commands.add_parser(
+        "clean", parents=[shards], help="measure the offset that each training clip has by itself"
+    )
     clean.set_defaults(work_of=_clean)
-    clean.add_argument("--out", type=Path, required=True, metavar="OFFSETS.json")
+    clean.add_argument(
+        "--out", type=Path, required=True, metavar="OFFSETS.json", help="file for the offset of each clip"
+    )
     clean.add_argument("--calibration", type=Path, metavar="CALIBRATION.json", help="also fit the confidence")
-    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="of a first round, to do a second one")
+    clean.add_argument("--offsets", type=Path, metavar="EARLIER.json", help="table of a first round, for a second one")
     measured_by = clean.add_mutually_exclusive_group(required=True)
-    measured_by.add_argument("--work", type=Path, metavar="DIR", help="for two pairs, each trained on half of them")
+    measured_by.add_argument(
+        "--work", type=Path, metavar="DIR", help="folder for two models, each trained on half of the clips"
+    )
     measured_by.add_argument(
         "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
     )
     clean.add_argument("--absolute", action="store_true", help="count from the bundle's zero, not the clips' median")
-    fit = commands.add_parser("fit", parents=[shards], help="train a model; goes on where it was interrupted")
+    fit = commands.add_parser("fit", parents=[shards], help="train a model; continues where it was interrupted")
     fit.set_defaults(work_of=_fit)
     fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
@@ -68,18 +74,23 @@ def add_make_commands(
         "--teacher", type=Path, action="append", default=[], metavar="RUN",
         help="a finished run of towers: begin as the first of these, and learn what they think on average",
     )  # fmt: skip
-    fit.add_argument("--start", type=Path, metavar="BUNDLE", help="begin as these models, and train the last layers")
+    fit.add_argument(
+        "--from-bundle", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers"
+    )
+    fit.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard logs, of towers only")
     if command in _TRAINING:
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in KINDS else "towers")
 
-    ablation = commands.add_parser("ablate", parents=[shards], help="the origin's direct network, remedy by remedy")
+    ablation = commands.add_parser(
+        "ablate", parents=[shards], help="train the original direct network, one improvement at a time"
+    )
     ablation.set_defaults(work_of=_ablate)
     ablation.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the runs and the table")
     ablation.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
     ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
     ablation.add_argument("--page", type=Path, metavar="FILE.md", help="put the table into this page too")
-    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows in each (default: 16)")
+    ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows per batch (default: 16)")
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -99,11 +110,9 @@ def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     if options.jobs:
         remedy = "Give --direct_num_workers, or what the runner has in its place"
         raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
-    try:
-        from train.data.prepare_beam import prepare_with_beam
-    except ImportError as error:
-        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
-        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+    require_beam()
+    from train.data.prepare_beam import prepare_with_beam
+
     prepare_with_beam(options.clips, options.out, of_beam)
     return 0
 
@@ -139,14 +148,16 @@ def _fit(options: argparse.Namespace) -> int:
     if options.teacher and options.model != "towers":
         what = f"only towers, not {options.model}, learn from others"
         raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
-    if options.start and (options.teacher or options.model != "towers"):
-        what, remedy = "a bundle is a start for towers without other teachers", "Leave out --start, or the other option"
-        raise UsageError(what, where="--start", remedy=remedy)
+    if options.from_bundle and (options.teacher or options.model != "towers"):
+        what = "a bundle is a start for towers without other teachers"
+        raise UsageError(what, where="--from-bundle", remedy="Leave it out, or the other option")
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"
         raise UsageError("a run cannot be its own teacher", where=where, remedy=remedy)
-    if options.teacher or options.start:  # which were pretrained
+    if options.teacher or options.from_bundle:  # which were pretrained
         config = replace(config, phone_steps=0, shape_steps=0)
+    if options.tensorboard:
+        require_tensorboard()
     make_folder(options.out)
     from train.fit.strategies import workers
 
@@ -160,7 +171,7 @@ def _fit(options: argparse.Namespace) -> int:
     from train.models.provenance import recorded
 
     fit = named(KINDS[options.model].fit)
-    more = [together, options.teacher, options.start] if options.model == "towers" else []
+    more = [together, options.teacher, options.from_bundle, options.tensorboard] if options.model == "towers" else []
     recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
     with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)

@@ -7,9 +7,10 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from device.bundles.bundle import DEFAULT_BUNDLE
-from device.errors import InputFormatError
-from train.commands.shared import shards_parser
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.bundles.gate import gate_problem
+from device.errors import InputFormatError, UsageError
+from train.commands.shared import require_beam, shards_parser
 from train.files import make_folder, sha256, write_all
 from train.models.run_files import CHECKPOINT
 
@@ -18,14 +19,27 @@ GATE = "gate"  # the stem of the files that it writes
 
 def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Their parsers."""
-    check = commands.add_parser("check", help="what there is in a folder of clips, and what it is enough for")
+    check = commands.add_parser("check", help="list what a folder of clips holds and what it is enough for")
     check.set_defaults(work_of=_check)
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
-    retrain = commands.add_parser("retrain", help="all of it, as one configuration file says; goes on where it was")
+    harvest = commands.add_parser("harvest", help="cut clips out of long recordings: lectures, talks, an archive")
+    harvest.set_defaults(work_of=_harvest)
+    harvest.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, in folders below it as well")
+    harvest.add_argument("out", type=Path, metavar="OUT", help="folder for the clips and their table")
+    harvest.add_argument("--max-hours", type=float, default=30.0, metavar="H", help="of clips; then it stops (30)")
+    harvest.add_argument("--corpus", default="harvest", metavar="NAME", help="what the table calls them (harvest)")
+    harvest.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="models that choose (default: built in)")
+    harvest.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
+    harvest.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
+    retrain = commands.add_parser(
+        "retrain", help="run the whole training of a configuration file; continues where it stopped"
+    )
     retrain.set_defaults(work_of=_retrain)
     retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="a copy of train/adapt.toml or default.toml")
     retrain.add_argument("--dry-run", action="store_true", help="check the clips, and stop there")
-    gate = commands.add_parser("gate", parents=[shards_parser()], help="a training run beside the models before it")
+    gate = commands.add_parser(
+        "gate", parents=[shards_parser()], help="compare a training run with the models before it"
+    )
     gate.set_defaults(work_of=_gate)
     gate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
     gate.add_argument("--calibration", type=Path, required=True, metavar="FILE.json", help="what calibrate wrote")
@@ -43,6 +57,35 @@ def _check(options: argparse.Namespace) -> int:
     return InputFormatError.exit_code
 
 
+def _harvest(options: argparse.Namespace) -> int:
+    from train.harvest.run import harvest
+
+    if options.max_hours <= 0 or options.jobs < 0:
+        remedy = "Give hours above 0 and 0 jobs or more"
+        raise UsageError("a value is out of range", where="avdrift-train harvest", remedy=remedy)
+    count = harvest(
+        options.folder, options.out, bundle=options.bundle, max_hours=options.max_hours, corpus=options.corpus,
+        jobs=options.jobs,
+    )  # fmt: skip
+    _tell_harvest(options.out, count)
+    return 0
+
+
+def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
+    """The same on Apache Beam. Raises UsageError where it is not installed."""
+    require_beam()
+    from train.harvest.on_beam import harvest_with_beam as on_beam
+
+    count = on_beam(options.folder, options.out, of_beam, bundle=options.bundle, corpus=options.corpus)
+    _tell_harvest(options.out, count)
+    return 0
+
+
+def _tell_harvest(out: Path, count: int) -> None:
+    print(f"{count} clips in {out}; what was dropped, and why: {out / 'dropped.csv'}")
+    print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
+
+
 def _retrain(options: argparse.Namespace) -> int:
     from train.retrain.run import dry_run, retrain
 
@@ -50,7 +93,9 @@ def _retrain(options: argparse.Namespace) -> int:
         dry_run(options.config)
         return 0
     bundle = retrain(options.config)
-    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}, then avdrift-convert sign")
+    problem = gate_problem(load_bundle(bundle).manifest)
+    then = f"no device takes it by itself: {problem}" if problem else "then avdrift-convert sign"
+    print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}; {then}")
     return 0
 
 

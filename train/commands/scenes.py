@@ -20,7 +20,7 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     shared.add_argument("--split", default="valid", help="which clips (default: valid)")
     shared.add_argument("--window", type=float, default=5.0, metavar="S", help="seconds (default: %(default)g)")
     shared.add_argument("--seed", type=int, default=0, help="random seed")
-    shared.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
+    shared.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at a time (default: one per core)")
 
     about = "two people side by side, one of them heard: whose offset is reported"
     two_speakers = commands.add_parser("two-speakers", aliases=["beside"], parents=[shared], help=about)
@@ -38,7 +38,7 @@ def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     unmeasurable = commands.add_parser("unmeasurable", aliases=["hopeless"], parents=[shared], help=about)
     unmeasurable.set_defaults(work_of=_unmeasurable)
     unmeasurable.add_argument(
-        "--hours", type=float, default=3.0, metavar="H", help="of recording (default: %(default)g)"
+        "--hours", type=float, default=3.0, metavar="H", help="hours of recording (default: %(default)g)"
     )
 
 

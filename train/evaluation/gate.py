@@ -103,21 +103,22 @@ def judge(clips: Sequence[Clip], new: Model, old: Model, *, seed: int = 0) -> Ga
         rows += _rows(window_s, pairs, seed)
     zeros = [own_offset(t, new.calibration)[0] - truth for t, truth in zip(new_tracks, truths_ms, strict=True)]
     hopeless = _hopeless(new_tracks, new, old_tracks, old, seed) if old_tracks else ()
-    verdict, passed, sentence = conclusion(rows, [each for each, _ in hopeless], speakers)
+    verdict, passed, sentence = conclusion(rows, hopeless, speakers)
     return Gate(
         new.label, old.label, len(old_tracks), speakers, len(clips) - len(old_tracks), tuple(rows), hopeless,
         round(float(np.median(zeros)), 1) if zeros else None, verdict, passed, sentence,
     )  # fmt: skip
 
 
-def conclusion(rows: Sequence[Compared], hopeless: Sequence[Hopeless], speakers: int) -> tuple[str, bool, str]:
+def conclusion(
+    rows: Sequence[Compared], hopeless: Sequence[tuple[Hopeless, float]], speakers: int
+) -> tuple[str, bool, str]:
     """The verdict, whether the gate is passed, and one sentence for people."""
     worse, better = ([row for row in rows if row.verdict == verdict] for verdict in (WORSE, BETTER))
-    beyond = [each for each in hopeless if each.numbered > MAX_HOPELESS and each.numbered * each.windows > 1.5]
-    if beyond:
-        worst = max(beyond, key=lambda each: each.numbered)
+    if beyond := [(each, old) for each, old in hopeless if _is_beyond(each, old)]:
+        worst, old = max(beyond, key=lambda pair: pair[0].numbered)
         said = f"{worst.kind} gets a number in {worst.numbered:.1%} of {worst.window_s:g} s windows"
-        return WORSE, False, f"Worse: {said}, {MAX_HOPELESS:.0%} are allowed."
+        return WORSE, False, f"Worse: {said} instead of {old:.1%}, {MAX_HOPELESS:.0%} are allowed."
     if worse:
         return WORSE, False, f"Worse: {_named(worse)}."
     if speakers < MIN_VALID_SPEAKERS or not any(row.low is not None for row in rows):
@@ -125,6 +126,12 @@ def conclusion(rows: Sequence[Compared], hopeless: Sequence[Hopeless], speakers:
     if better:
         return BETTER, True, f"Better: {_named(better)}."
     return UNTOLD, True, "It cannot be told from what was there: no difference is larger than chance."
+
+
+def _is_beyond(new: Hopeless, old: float) -> bool:
+    """More than the bound, and by two standard errors more than the models before, which such windows deceive too."""
+    error = float(np.sqrt((new.numbered + old) / new.windows))
+    return new.numbered > MAX_HOPELESS and new.numbered - old > 2 * error
 
 
 def _named(rows: Sequence[Compared]) -> str:

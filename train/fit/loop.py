@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -88,16 +88,18 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
 def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
     judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
-    workers: Workers | None = None,
+    workers: Workers | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
 
     batches: endless batches for the epoch of that number; 0 is for `pretraining`, which comes before the first epoch
     and gets them in groups of one for each replica. judge: figures for the log after the epoch of that number. Each
     epoch has batches and random numbers of its own, so a run that was interrupted ends as it would have without.
+    callbacks: Keras' own, told of the end of each epoch.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
+    told = keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
     checkpoint, state = out / CHECKPOINT, out / STATE
     model.optimizer.build(model.trainable_variables)  # or its moments would be left out when weights are loaded
     done = 0
@@ -109,6 +111,8 @@ def train(
         with prefetched(workers.grouped(batches(0))) as source:
             pretraining(source)
     step = workers.step(model)
+    if told:
+        told.on_train_begin()
     for epoch in range(done + 1, epochs + 1):
         began = time.monotonic()
         reseed(model, epoch)
@@ -135,6 +139,10 @@ def train(
             log.write(json.dumps(figures) + "\n")
         partial.replace(checkpoint)
         write_whole(state, {"epochs": epoch})
+        if told:
+            told.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
+    if told:
+        told.on_train_end()
 
 
 def _epochs_done(steps: int, state: Path, steps_per_epoch: int) -> int:

@@ -1,4 +1,4 @@
-"""`fit --start BUNDLE`: begin as a bundle's models, and train only what turns encodings into embeddings.
+"""`fit --from-bundle BUNDLE`: begin as a bundle's models, and train only what turns encodings into embeddings.
 
 The encoders of pictures and of spectra stay as they are, and so do all statistics: a few minutes of clips hold too few
 faces and voices to learn them anew. The bundle is the teacher as well, so that what it knows of others is not lost.

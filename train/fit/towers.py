@@ -58,13 +58,13 @@ def validate(
 
 def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
-    teachers: Sequence[Path] = (), start: Path | None = None,
+    teachers: Sequence[Path] = (), start: Path | None = None, tensorboard: Path | None = None,
 ) -> TwoTowerModel:  # fmt: skip
     """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
 
     With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average; with
     `start`, a bundle, as that, which is then its teacher, and only its last layers are trained. Not both.
-    Raises ModelError for a teacher or a bundle.
+    tensorboard: a folder for logs of Keras' own callback. Raises ModelError for a teacher or a bundle.
     Of several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
@@ -73,12 +73,12 @@ def fit(
         names = {"teachers": [run.name for run in teachers]} if teachers else {}
         describe_run(out, clips, config, replicas=workers.replicas, **names)
     with workers.scope():
-        return _fit(clips, validation, out, config, workers, teachers, start)
+        return _fit(clips, validation, out, config, workers, teachers, start, tensorboard)
 
 
 def _fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers,
-    teachers: Sequence[Path], start: Path | None,
+    teachers: Sequence[Path], start: Path | None, tensorboard: Path | None,
 ) -> TwoTowerModel:  # fmt: skip
     keras.utils.set_random_seed(config.seed)
     model = build_model(config.dropout, config.shape_weight)
@@ -124,6 +124,12 @@ def _fit(
 
     train(
         model, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
-        pretraining=pretraining, workers=workers,
+        pretraining=pretraining, workers=workers, callbacks=_callbacks(tensorboard),
     )  # fmt: skip
     return model
+
+
+def _callbacks(tensorboard: Path | None) -> list[keras.callbacks.Callback]:
+    if tensorboard is None:
+        return []
+    return [keras.callbacks.TensorBoard(str(tensorboard), write_graph=False, profile_batch=0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from device.errors import UsageError
 
 
@@ -22,6 +24,13 @@ def require_tensorflow(where: str) -> None:
     if (backend := keras.backend.backend()) != "tensorflow":
         remedy = "Set KERAS_BACKEND=tensorflow, or unset it"
         raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)
+
+
+def require_tensorboard() -> None:
+    """Raises UsageError where TensorBoard's package is not installed, which Keras' callback writes with."""
+    if find_spec("tensorboard") is None:
+        what, remedy = "TensorBoard is not installed", "pip install tensorboard, or leave this out"
+        raise UsageError(what, where="--tensorboard", remedy=remedy)
 
 
 def make_deterministic() -> None:

@@ -66,7 +66,7 @@ def _adapted(recipe: Recipe, work: Path, data: Sequence[object], after: Sequence
         yield Stage("clean", command, {}, [manifest], ["prepare"])
         after, options = [*after, "clean"], {"offsets": offsets}
     settings = {key: value for key, value in values["adapt"].items() if key != "start"}
-    command = _of(_TRAIN, "fit", *data, out=work / "adapt", start=start, **options, **settings)
+    command = _of(_TRAIN, "fit", *data, out=work / "adapt", from_bundle=start, **options, **settings)
     yield Stage("adapt", command, settings, [table, manifest], after, resumes=True)
     calibration = work / "calibrate" / "calibration.json"
     command = _of(_TRAIN, "calibrate", real, run=work / "adapt", keep=start, out=calibration)

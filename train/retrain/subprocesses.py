@@ -28,6 +28,7 @@ def run_command(
     Raises OSError where the log cannot be written. `name` is what the message calls it, `watch` is called every second,
     and once at the end.
     """
+    log_file.with_name(PROGRESS).unlink(missing_ok=True)  # that of an earlier call
     log = log_file.open("ab")
     # Our own modules, wherever they lie, and not a train.py of the current folder.
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))

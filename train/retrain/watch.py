@@ -43,7 +43,7 @@ class Watcher:
             return
         self._told_s = now_s
         if not self._terminal:
-            self._tell(f"\n{'':14}{found}")
+            self._tell(f"{found}\n{folder.name:14}")
             return
         words = f"{folder.name:14}{found}"
         self._tell(f"\r{words:{self._width}}\r{folder.name:14}")

@@ -26,16 +26,12 @@ export async function logIn() {
   await ask("/api/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
 }
 
-/** Have each event of these kinds given to its handler, for ever; `changed` is told whether there is a connection. */
-export function follow(handlers, changed) {
+/** Have each event of these kinds given to its handler, for ever, until the server refuses. */
+export function follow(handlers, { opened, lost, refused }) {
   const source = new EventSource("/api/events?live=1");
   for (const [kind, handle] of Object.entries(handlers)) {
     source.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
   }
-  source.onopen = () => changed(true);
-  source.onerror = () => {
-    changed(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => follow(handlers, changed), 3000);
-  };
-  return source;
+  source.onopen = opened;
+  source.onerror = () => (source.readyState === EventSource.CLOSED ? refused() : lost());
 }

@@ -3,7 +3,7 @@
 import { command } from "./api.js";
 import { number, signed, text } from "./texts.js";
 
-const VERBS = ["recalibrate", "reset-calibration", "model-rollback", "restart-sources"];
+const VERBS = ["recalibrate", "undo-recalibrate", "reset-calibration", "model-rollback", "restart-sources"];
 const at = (id) => document.getElementById(id);
 
 export function build(page) {

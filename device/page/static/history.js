@@ -11,6 +11,7 @@ const plot = new Plot(canvas);
 const at = (id) => document.getElementById(id);
 
 const series = { hour: [], day: [] }; // rows: [t_unix_ms, offset_ms, offset_std_ms, state, …]
+const gapMs = { hour: 5000, day: 150_000 }; // between two rows, beyond which there is no line
 let shown = "hour";
 let zoom = null; // [from, to] in ms, or all
 let cursor = null; // a row
@@ -19,7 +20,8 @@ let steps = [];
 let dragged = null; // [x, x] in CSS pixels
 const fingers = new Map();
 
-export function load(history, events, profile) {
+export function load(history, { events, report_every_s: everyS }, profile) {
+  gapMs.hour = Math.max(5, 3 * everyS) * 1000;
   series.hour = history.hour.rows;
   series.day = history.day.rows;
   steps = events.filter((event) => event.kind === "step").map((event) => event.t_unix_ms);
@@ -41,7 +43,7 @@ export function addStep(event) {
 }
 
 const rows = () => series[shown];
-const gap = () => (shown === "day" ? 150_000 : 5000);
+const gap = () => gapMs[shown];
 
 function whole() {
   const found = rows();
@@ -112,8 +114,9 @@ function shadeGaps(context) {
   const found = rows();
   found.forEach((row, k) => {
     if (row[1] !== null) return;
-    const until = Math.min(found[k + 1]?.[0] ?? row[0] + 1000, row[0] + gap());
-    const [x, end] = [plot.x(row[0]), plot.x(until)];
+    const from = Math.max(found[k - 1]?.[0] ?? row[0], row[0] - gap());
+    const until = found[k + 1]?.[1] === null ? row[0] : Math.min(found[k + 1]?.[0] ?? row[0] + 1000, row[0] + gap());
+    const [x, end] = [plot.x(from), plot.x(until)];
     context.fillStyle = colour("shade");
     context.fillRect(x, plot.box.y, Math.max(end - x, 0.5), plot.box.height);
     context.strokeStyle = colour(row[3] === "stalled" ? "bad" : "faint");

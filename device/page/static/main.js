@@ -18,7 +18,7 @@ function say(key) {
 }
 
 let page = null;
-let lostSince = null;
+let missed = false; // something of what came, so that it must be loaded again
 
 const limits = (report) => page.profiles[report.profile];
 
@@ -44,29 +44,52 @@ const handlers = {
 async function load() {
   page = await get("/api/page");
   const [past, info] = await Promise.all([get("/api/history"), get("/api/info").catch(() => null)]);
-  history.load(past, page.events, info && page.profiles[info.profile]);
+  history.load(past, page, info && page.profiles[info.profile]);
   status.loadEvents(page.events);
   status.show({ recording: page.recording });
   controls.build(page);
 }
 
+/** Why nothing is shown; whether it may be otherwise soon. */
+function explain(error, withToken) {
+  const shut = error.status === 401 || error.status === 429;
+  say(shut ? (withToken ? "wrongToken" : "locked") : "lost");
+  return !shut;
+}
+
 async function start() {
+  const withToken = location.hash !== "";
   try {
     await logIn();
     await load();
   } catch (error) {
-    say(error.status === 401 || error.status === 429 ? (location.hash ? "wrongToken" : "locked") : "lost");
-    if (error.status !== 401 && error.status !== 429) setTimeout(start, TRY_AGAIN_MS);
+    if (explain(error, withToken)) setTimeout(start, TRY_AGAIN_MS);
     return;
   }
-  follow(handlers, (there) => {
-    say(there ? "connected" : "lost");
-    if (!there) lostSince ??= Date.now();
-    else if (lostSince !== null) {
-      lostSince = null;
-      load().catch(() => say("lost"));
-    }
-  });
+  follow(handlers, { opened, lost, refused });
+}
+
+async function opened() {
+  say("connected");
+  if (!missed) return;
+  missed = false;
+  await load().catch(lost);
+}
+
+function lost() {
+  missed = true;
+  say("lost");
+}
+
+async function refused() {
+  missed = true;
+  try {
+    await get("/api/page");
+    say("full");
+  } catch (error) {
+    if (!explain(error, false)) return;
+  }
+  setTimeout(start, TRY_AGAIN_MS);
 }
 
 function redraw() {

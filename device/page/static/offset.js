@@ -22,6 +22,11 @@ export function advice(report) {
   return has(key) ? text(key) : text(report.state);
 }
 
+/** The verdict; where a limit lies within the error, between which ones. */
+function verdictWords({ verdict, verdict_range: range }) {
+  return verdict === "borderline" && range ? `${text(verdict)} (${range.map((one) => text(one)).join(" – ")})` : text(verdict);
+}
+
 export function show(report) {
   const known = report.offset_ms !== null;
   at("offset").dataset.verdict = report.verdict;
@@ -30,7 +35,7 @@ export function show(report) {
   at("unit").textContent = known ? "ms" : "";
   at("error").textContent = known ? `± ${number(report.offset_std_ms)}` : "";
   at("mark").textContent = MARKS[report.verdict];
-  at("word").textContent = text(report.verdict);
+  at("word").textContent = verdictWords(report);
   const direction = report.direction && report.direction !== "in_sync" ? text(report.direction) : "";
   at("direction").textContent = direction && `· ${direction}`;
   at("advice").textContent = advice(report);
@@ -45,7 +50,7 @@ function speak(report, direction) {
   if (words === spokenWords && now - spokenMs < SPOKEN_EVERY_MS) return;
   spokenWords = words;
   spokenMs = now;
-  const values = { direction, verdict: text(report.verdict) };
+  const values = { direction, verdict: verdictWords(report) };
   const said = report.offset_ms === null
     ? `${text(report.verdict)}. ${advice(report)}`
     : text("spokenOffset", { offset: signed(report.offset_ms), ...values });

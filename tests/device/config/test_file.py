@@ -356,13 +356,14 @@ def mqtt_correct(mqtt: dict[str, Any]) -> bool:
     return (
         set(mqtt)
         <= {*whole, *MQTT_FILES, "host", "tls", "username", "node", "topic_prefix", "discovery_prefix", "commands"}
+        | {"commands_secret_file"}
         and mqtt.get("commands", "off") in ("off", "read", "all")
         and type(mqtt.get("tls", False)) is bool
         and all(type(mqtt[key]) in (int, float) and math.isfinite(mqtt[key]) for key in whole if key in mqtt)
         and all(mqtt[key] % 1 == 0 and low <= mqtt[key] <= high for key, (low, high) in whole.items() if key in mqtt)
         and all(
             type(path := mqtt.get(name, "")) is str and not any(ord(c) < 32 or ord(c) == 127 for c in path)
-            for name in MQTT_FILES
+            for name in (*MQTT_FILES, "commands_secret_file")
         )
         and plain(mqtt.get("host", ""), 253)
         and plain(mqtt.get("username", ""), 200)

@@ -21,7 +21,7 @@ from tests.device.page.browsers import browser
 from tests.device.page.served import free_port
 
 SAMPLE = "device/models/sample.mkv"
-WIDTH_PX, HEIGHT_PX = 1180, 720
+WIDTH_PX, HEIGHT_PX = 1180, 740
 AFTER_S = 38.0  # all three offsets of the sample, and the last step
 MAX_BYTES = 150_000
 

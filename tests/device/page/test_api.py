@@ -20,6 +20,7 @@ import device.page
 from device.page.history import HOUR_COLUMNS
 from device.page.stream import MAX_CLIENTS
 from device.records import Command, Event, Health, Info, Report, Verb
+from device.standards import own_profile
 from tests.device.page.served import Served, Showing, events, until
 from tests.device.telemetry.test_log_sink import EVENT, INFO
 from tests.device.telemetry.test_metrics import FULL, HEALTH
@@ -59,6 +60,11 @@ def test_records_are_the_same_json_as_everywhere(served: Served) -> None:
     assert served.ask("/api/health").json == HEALTH.to_dict()
     assert served.ask("/api/info").json == INFO.to_dict()
     assert served.ask("/api/page").json["events"] == [EVENT.to_dict()]
+
+
+def test_the_limits_of_ones_own_follow_a_reload(served: Served) -> None:
+    served.page.take_limits(own_profile(50.0, -70.0))
+    assert served.ask("/api/page").json["profiles"]["own"]["detectable_late_ms"] == -70.0
 
 
 def test_metrics_are_those_of_the_file(served: Served) -> None:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from device.records import Command, Reason, Verb
+from device.page.token import FILE
+from device.records import Command, Reason, Verb, Verdict
 from tests.device.page.browsers import axe_core, browser, needs_chromium
 from tests.device.page.served import PATIENCE_S, Served, free_port, until
 from tests.device.telemetry.test_log_sink import EVENT
@@ -70,7 +71,16 @@ def test_the_token_leaves_the_address_and_the_next_visit_needs_none(served: Serv
         until(lambda: text(driver, "number") == "+124", "the cookie opens it")
         driver.delete_all_cookies()
         driver.refresh()
-        until(lambda: "avdrift page" in text(driver, "connection"), "it says how to get in")
+        until(lambda: text(driver, "connection").startswith("Locked"), "it says how to get in")
+        driver.get(f"http://127.0.0.1:{served.port}/#" + "w" * 22)
+        until(lambda: text(driver, "connection").startswith("This address is out of date"), "a wrong token")
+
+
+def test_a_token_that_is_deleted_locks_the_page_that_is_open(served: Served) -> None:
+    with browser(360, 640) as driver:
+        opened(driver, served)
+        (served.state_dir / FILE).unlink()
+        until(lambda: text(driver, "connection").startswith("Locked"), "it is locked")
 
 
 @pytest.mark.parametrize(
@@ -100,6 +110,17 @@ def test_number_word_direction_and_what_they_mean(
             lambda: "camera" in text(driver, "advice").lower() or "Kamera" in text(driver, "advice"),
             "the fault comes first",
         )
+
+
+def test_a_borderline_verdict_says_between_which_ones_and_fits(served: Served) -> None:
+    ends = (Verdict.IN_SYNC, Verdict.DETECTABLE)
+    served.page.report(replace(FULL, offset_ms=-1143.0, verdict=Verdict.BORDERLINE, verdict_range=ends))
+    with browser(360, 640, "de") as driver:
+        opened(driver, served)
+        until(lambda: text(driver, "word") == "Grenzfall (Synchron – Bemerkbar)", "the verdict")
+        wide = "return document.documentElement.scrollWidth <= document.documentElement.clientWidth"
+        assert driver.execute_script(wide)
+        assert [line["message"] for line in driver.get_log("browser")] == []
 
 
 def test_what_changes_something_asks_once_and_shows_what_came_of_it(served: Served) -> None:

@@ -172,9 +172,22 @@ def test_a_port_in_use_is_named_once_and_taken_when_it_is_free(
         page.tell()
         time.sleep(2.5)
         (record,) = caplog.records
-        assert record.getMessage() == f"no page at 127.0.0.1 port {port}: Address already in use"
+        assert (
+            record.getMessage()
+            == f"no page at 127.0.0.1 port {port}: Address already in use. Give another port or address under [page]"
+        )
     until(lambda: page.page.address(0), "it is there")
     assert page.ask("/api/report").status == 200
+
+
+def test_the_page_of_a_recording_takes_another_port_where_its_own_is_in_use(serve: Callable[..., Served]) -> None:
+    with socket.create_server(("127.0.0.1", free_port())) as other:
+        port = int(other.getsockname()[1])
+        page = serve(port=port, recording=True)
+        address = page.page.address(PATIENCE_S)
+        assert address and f":{port}/" not in address
+        page.port = int(address.split(":")[2].partition("/")[0])
+        assert page.tell().ask("/api/report").status == 200
 
 
 def test_a_wrong_certificate_is_named_once(
@@ -212,7 +225,8 @@ def test_no_page_costs_no_thread(tmp_path: Path) -> None:
     from device.runtime.sinks import page_sink
 
     threads = threading.active_count()
-    none = page_sink(PageSettings(listen=""), report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
+    off = PageSettings(listen="")
+    none = page_sink(off, report_every_s=1.0, folder=tmp_path, state_dir=tmp_path, recording=False)
     assert none is None and threading.active_count() == threads
 
 

@@ -15,7 +15,7 @@ from tests.train.made import make_clip, perfect_audio, perfect_lips, write_shard
 from train.data.augment import Augmentation
 from train.data.batches import Batches, lip_targets
 from train.data.landmarks import LIP_POINTS, MIRRORED
-from train.data.shards import AUDIO_REACH, front_end, load_clip, load_clips
+from train.data.shards import AUDIO_REACH, front_end, load_clip, load_clips, require_clips_of_each
 
 TICKS = 26
 
@@ -221,3 +221,17 @@ def test_the_front_end_of_a_clip_starts_at_its_first_whole_row() -> None:
     assert first_row == 102  # 1004 + 12.5 ms, up to the next 10 ms
     # The first window begins 3.5 ms into the sound; the last one may end with it.
     assert len(rows) == (len(clip.samples) - 56 - 400) // 160 + 1
+
+
+def test_synthetic_faces_are_not_trained_on_alone_where_no_real_clip_is_left(tmp_path: Path) -> None:
+    real, synth, offsets = tmp_path / "real", tmp_path / "synth", tmp_path / "offsets.json"
+    write_shard(make_clip("a", seconds=1), real)
+    write_shard(make_clip("s", seconds=1), synth)
+    offsets.write_text(json.dumps({"a": {"offset_ms": 0.0, "dropped": True}}))
+    with pytest.raises(InputFormatError, match=r"clean dropped 1 of 1 clips.*more batches"):
+        require_clips_of_each([real, synth], offsets)
+    offsets.write_text(json.dumps({"a": {"offset_ms": 0.0, "dropped": False}}))
+    require_clips_of_each([real, synth], offsets)
+    (real / "a.npz").unlink()
+    with pytest.raises(InputMissingError, match=r"real: no shards: prepare could use none"):
+        require_clips_of_each([real, synth], None)

@@ -50,8 +50,12 @@ def test_without_clips_whose_truth_is_known_nothing_passes(clips: list[Clip]) ->
     assert not judge(clips[:1], PERFECT, PERFECT).passed, "one speaker says nothing of others"
 
 
-@pytest.mark.parametrize(("windows", "share", "passed"), [(500, 0.021, False), (500, 0.019, True), (10, 0.1, True)])
-def test_numbers_on_hopeless_input_are_bounded(windows: int, share: float, passed: bool) -> None:
+@pytest.mark.parametrize(
+    ("windows", "share", "old", "passed"),
+    [(500, 0.021, 0.0, False), (500, 0.019, 0.0, True), (10, 0.1, 0.0, True), (400, 0.027, 0.022, True),
+     (400, 0.2, 0.022, False)],
+)  # fmt: skip
+def test_numbers_on_hopeless_input_are_bounded(windows: int, share: float, old: float, passed: bool) -> None:
     rows = [Compared("right", 1.0, 200, 0.96, 0.96, -0.01, 0.01, UNTOLD)]
-    verdict, let_in, sentence = conclusion(rows, [Hopeless("music", 1.0, windows, share)], 5)
+    verdict, let_in, sentence = conclusion(rows, [(Hopeless("music", 1.0, windows, share), old)], 5)
     assert let_in == passed == (verdict != WORSE) == ("music" not in sentence)

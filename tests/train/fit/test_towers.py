@@ -12,11 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.features.contract import FRONT_END
 from tests.train.made import make_clip, perfect_towers, write_shard
 from train.cli import main
 from train.data.batches import Batches
 from train.data.shards import Clip
+from train.evaluation.tracks import track
+from train.models.encoders import bundle_towers
 from train.models.load import load_model
 
 keras = pytest.importorskip("keras")
@@ -191,12 +194,12 @@ from pathlib import Path
 sys.modules["tensorflow"] = None
 import numpy as np
 from train.cli import main
-from train.models.load import load_pair
+from train.models.load import load_model
 shards, run, pictures, answers = sys.argv[1:]
 if status := main(["fit", shards, "--out", run, "--epochs", "1", "--steps", "1", "--warmup-steps", "0",
                    "--frames-per-batch", "60", "--shape-steps", "1"]):
     sys.exit(status)
-np.save(answers, np.asarray(load_pair(Path(run)).lips(np.load(pictures), training=False)))
+np.save(answers, np.asarray(load_model(Path(run)).lips(np.load(pictures), training=False)))
 """
 
 
@@ -222,3 +225,23 @@ def test_jax_trains_the_same_pair_and_tensorflow_reads_it(
     monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
     assert main(["fit", str(shards), "--out", str(run), "--strategy", "mirrored"]) == 2
     assert "needs TensorFlow, and Keras runs on jax" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_run_from_a_bundle_begins_as_it_and_trains_its_last_layers_alone(tmp_path: Path) -> None:
+    start = pytest.importorskip("train.fit.start")
+    pair = towers.build_model()
+    start.begin_as(pair, DEFAULT_BUNDLE, clips(), 0.7)
+    bundle = load_bundle(DEFAULT_BUNDLE)
+    assert towers.keras_towers(pair).logit_scale == pytest.approx(bundle.calibration.logit_scale)
+    clip = clips()[0]
+    mine, theirs = track(clip, towers.keras_towers(pair)), track(clip, bundle_towers(bundle))
+    for a, b in ((mine.lips, theirs.lips), (mine.audio, theirs.audio)):
+        cosines = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
+        assert np.median(cosines) > 0.99, "int8 and its weights in float32"
+    before = {weight.path: np.array(weight) for weight in pair.weights}
+    trained = fit_module.fit(clips(), [], tmp_path, fit_module.FitConfig(**CONFIG), start=DEFAULT_BUNDLE)
+    changed = [path for (path, was), now in zip(before.items(), trained.get_weights(), strict=True)
+               if not np.array_equal(was, now)]  # fmt: skip
+    assert changed and all("windows" in path or "log_scale" in path for path in changed)
+    assert not [path for path in changed if "batch_norm" in path]

@@ -120,3 +120,12 @@ def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> N
     assert table["9"]["dropped"] and table["0"] != earlier["0"], "what is measured again is replaced"
     assert all(set(row) == {"offset_ms", "gain", "dropped"} for row in table.values())
     assert all((tmp_path / "work" / f"half{half}" / "last.weights.h5").is_file() for half in (0, 1))
+
+
+@pytest.mark.parametrize(("gain", "cause"), [(0.003, "has not learnt.*more batches"), (0.019, "fits their lips")])
+def test_who_drops_nearly_all_clips_says_why(gain: float, cause: str, tmp_path: Path) -> None:
+    table = {f"{k}": {"offset_ms": 0.0, "gain": gain, "dropped": k > 0} for k in range(24)}
+    with pytest.raises(InputFormatError, match=f"clean dropped 23 of 24 clips because .*{cause}"):
+        clean.require_kept(table, tmp_path / "offsets.json")
+    some = {name: row | {"dropped": int(name) > 5} for name, row in table.items()}
+    clean.require_kept(some, tmp_path / "offsets.json")

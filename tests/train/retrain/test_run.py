@@ -237,19 +237,23 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
         assert first.poll() is None
         time.sleep(0.1)
     first.send_signal(signal.SIGTERM)
-    assert b"stopped" in first.communicate(timeout=60)[0]
+    said = first.communicate(timeout=60)[0].decode()
+    assert "stopped" in said and f"To go on: avdrift-train retrain {recipe}" in said and "estimate: " in said
 
     assert main(["retrain", str(recipe)]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines[:-1]] == [name for name in STAGES if name not in ("clean", "zero-clips")]
+    out = capsys.readouterr().out
+    lines = [line for line in out.splitlines() if line.split()[:1] and line.split()[0] in STAGES]
+    assert [line.split()[0] for line in lines] == [name for name in STAGES if name not in ("clean", "zero-clips")]
     assert [("done before" in line) for line in lines[:4]] == [True, True, True, False]
-    assert "taken up again" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in lines[-1]
+    assert "taken up again" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in out.splitlines()[-1]
+    assert (tmp_path / "work" / "gate" / "gate.txt").read_text() in out
     assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert [session["from_epoch"] for session in json.loads((run / PROVENANCE).read_text())["sessions"]] == [0, 1]
 
     bundle = tmp_path / "work" / "bundle" / "int8"
     manifest = load_bundle(bundle).manifest
-    training, card = manifest["training"], manifest["card"]
+    training, card, gate = manifest["training"], manifest["card"], manifest["gate"]
+    assert gate["rows"] and gate["speakers"] == 3 and gate["sentence"] in out
     assert training["recipe"]["config"]["synth"]["seed"] == 1
     assert training["provenance"]["data"]["shards"][0]["count"] == 7
     sources = [source["file"] for source in training["provenance"]["data"]["sources"]]
@@ -262,4 +266,4 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
     assert json.loads(capsys.readouterr().out)["speech_s"] > 4
 
     assert main(["retrain", str(recipe)]) == 0
-    assert capsys.readouterr().out.count("done before") == 10
+    assert capsys.readouterr().out.count("done before") == 11

@@ -1,0 +1,51 @@
+"""train/progress.py: how far work is can be read by whoever began it, and never stands in its way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from train import progress
+from train.progress import FILE_VARIABLE, Progress, read, shown
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Progress("batches", 25, 100, 50.0), "batches: 25 of 100, 2 min 30 s left"),
+        (Progress("batches", 60, 100, 10.0, before=50), "batches: 60 of 100, 40 s left"),
+        (Progress("batches", 50, 100, 0.0, before=50), "batches: 50 of 100"),
+        (Progress("batches", 100, 100, 50.0), "batches: 100 of 100"),
+    ],
+)
+def test_the_time_left_is_that_of_the_pace_so_far(found: Progress, text: str) -> None:
+    assert str(found) == text
+
+
+def test_the_file_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "progress.json"
+    monkeypatch.setenv(FILE_VARIABLE, str(file))
+    monkeypatch.setattr(progress, "_FILE_EVERY_S", 0.0)
+    items = shown(range(3), "clips", 10, "clip", before=7)
+    assert next(items) == 0 and read(file) is None
+    assert next(items) == 1 and read(file) is not None
+    assert list(items) == [2]
+    found = read(file)
+    assert found is not None and (found.what, found.done, found.total, found.before) == ("clips", 10, 10, 7)
+
+
+def test_a_disk_that_refuses_does_not_end_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(FILE_VARIABLE, "/proc/nowhere/progress.json")
+    monkeypatch.setattr(progress, "_FILE_EVERY_S", 0.0)
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    assert list(shown(range(3), "clips", 3, "clip")) == [0, 1, 2]
+    assert capsys.readouterr().err.splitlines()[0].startswith("clips: 1 of 3")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"what": "x"}', "null"])
+def test_a_file_that_says_nothing(tmp_path: Path, content: str) -> None:
+    (tmp_path / "progress.json").write_text(content)
+    assert read(tmp_path / "progress.json") is None
