@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config.constraints import Choice, Flag, Names, PathText, Range, Whole
+from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, Whole
 from device.config.section import allowed_of, is_live
 from device.config.settings import SECTIONS, Config
 from device.runtime.config_diff import Change, plan_reload, taken_over
@@ -29,27 +29,29 @@ def other_value(key: str) -> object:
     section, name = key.split(".")
     (found,) = [field for field in fields(SECTIONS[section]) if field.name == name]
     match allowed_of(found):
-        case Range(low, high) | Whole(low, high):
+        case Range(low, high):
             return low if found.default != low else high
         case Names(names):
             return next(word for word in names if word != found.default)
         case Choice(numbers):
             return next(number for number in numbers if number != found.default)
+        case Whole(low, high):
+            return low if found.default != low else high
+        case IpAddressText():
+            return "0.0.0.0"
         case Flag():
             return not found.default
         case PathText():
             return "elsewhere"
         case _:
-            return {
-                "log.levels": "device.cli=error", "metrics.listen": "127.0.0.1:9753", "page.listen": "0.0.0.0",
-            }.get(key, "other")  # fmt: skip
+            return {"log.levels": "device.cli=error", "metrics.listen": "127.0.0.1:9753"}.get(key, "other")
 
 
 KEYS = [f"{name}.{field.name}" for name, section in SECTIONS.items() for field in fields(section)]
 # Keys that are right only together with others.
 TOGETHER = (
-    "mqtt.", "source.url", "source.username", "source.password_file", "source.ca_file", "page.cert_file",
-    "page.key_file",
+    "mqtt.", "page.cert_file", "page.key_file",
+    "source.url", "source.username", "source.password_file", "source.ca_file",
 )  # fmt: skip
 ALONE = [key for key in KEYS if not key.startswith(TOGETHER)]
 
