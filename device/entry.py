@@ -1,4 +1,4 @@
-"""Where the program `avdrift` begins: the rest takes seconds to load on a small computer, and Ctrl-C may come before."""
+"""Where the program `avdrift` begins: the rest takes seconds to load on a small computer, and Ctrl-C may come first."""
 
 from __future__ import annotations
 
