@@ -1,7 +1,7 @@
-"""`avdrift-convert build`: from a training run to bundles in four number formats, with the proof that they agree.
+"""`avdrift-convert build`: from a training run to bundles in four number formats, with proof that they agree.
 
-Output: `OUT/float32`, `OUT/float16`, `OUT/dynamic` and `OUT/int8`, each a whole bundle, and `OUT/parity.json` and
-`OUT/parity.png`, which set them side by side.
+Output: `OUT/float32`, `OUT/float16`, `OUT/dynamic` and `OUT/int8`, each a complete bundle, and a comparison in
+`OUT/parity.json` and `OUT/parity.png`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def build(
     max_loss: float, card: Path = DEFAULT_CARD, evaluation: Path | None = None, recipe: Path | None = None,
     gate: Path | None = None,
 ) -> dict[str, FormatReport]:  # fmt: skip
-    """Convert, pack, compare. Raises ModelError where a format loses more than `max_loss`; the bundles stay.
+    """Convert, pack, compare. Raises ModelError if a format loses more than `max_loss`; the bundles stay.
 
-    card, evaluation: for the model card, what nobody can measure and what evaluate wrote; recipe: what retrain wrote;
-    gate: what gate wrote of this run, without which no device takes the bundle by itself.
+    card, evaluation: for the model card, texts that cannot be measured and the output of evaluate. recipe: the output
+    of retrain. gate: the gate's result for this run, without which no device accepts the bundle by default.
     """
     texts, figures = read_card(card), read_evaluation(evaluation) if evaluation else None
     passage = read_gate(gate, run) if gate else None
@@ -79,7 +79,7 @@ def build(
     draw(reports, out / "parity.png", f"{name} {version}, {len(validation)} validation clips")
     for fmt in FORMATS:
         manifest = json.loads((out / fmt / MANIFEST).read_text(encoding="utf-8"))
-        # Times differ from build to build; a manifest does not, so that the same data make the same bundle.
+        # Times differ between builds; a manifest does not, so that the same data make the same bundle.
         parity = {key: value for key, value in tables[fmt].items() if key != "latency_ratio"}
         write_json(out / fmt / MANIFEST, manifest | {"parity": parity})
     require_parity({fmt: parity.worst_loss for fmt, parity in parities.items()}, max_loss, where=str(out))
@@ -87,13 +87,13 @@ def build(
 
 
 def _strangers(clips: list[Clip]) -> tuple[int, int]:
-    """Validation speakers who are not trained on, and all of them."""
+    """The number of validation speakers who are not trained on, and of all."""
     trained, valid = ({clip.speaker for clip in clips if clip.split == split} for split in ("train", "valid"))
     return len(valid - trained), len(valid)
 
 
 def _describe(run: Path) -> dict[str, Any]:
-    """For the manifest: what `fit` wrote down of its data, its configuration and where both come from; or null."""
+    """For the manifest: what `fit` recorded about its data, its configuration and their sources; or null."""
     remedy = "Give the folder that fit wrote"
 
     def read(file: str) -> dict[str, Any] | None:

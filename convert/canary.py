@@ -1,6 +1,6 @@
-"""`deploy --canary N`: new models on N devices first; on the others only once all N have passed their trials.
+"""`deploy --canary N`: new models on N devices first, and on the others only once all N have passed their trials.
 
-Where one has not, the devices that took the models go back to those before, and no other device is touched.
+If one has not passed, all devices that took the models go back to the previous ones, and no other device is touched.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Deploy = Callable[[Sequence[str], Job, Access, Tell], list[Outcome]]
 def deploy_by_canary(
     hosts: Sequence[str], count: int, job: Job, access: Access, tell: Tell, deploy_to: Deploy = deploy
 ) -> list[Outcome]:
-    """What became of each host, in their order. Raises UsageError where there is no verdict to wait for."""
+    """The outcome of each host, in order. Raises UsageError if there is no verdict to wait for."""
     if not 0 < count < len(hosts):
         what, remedy = f"{count} of {len(hosts)} hosts", f"Give 1 to {max(len(hosts) - 1, 1)}"
         raise UsageError(what, where="--canary", remedy=remedy)
     if not job.timeout_s:
-        raise UsageError("nobody waits for the trials", where="--timeout 0", remedy="Give time for a verdict")
+        raise UsageError("no time is given for the trials", where="--timeout 0", remedy="Give time for a verdict")
     first = deploy_to(hosts[:count], job, access, tell)
     if job.dry_run or all(each.result == TrialState.PASSED for each in first):
         return [*first, *deploy_to(hosts[count:], job, access, tell)]
@@ -37,7 +37,7 @@ def deploy_by_canary(
 
 
 def _back(outcome: Outcome, job: Job, access: Access, tell: Tell) -> Outcome:
-    """A device that still uses the new models goes back to those before."""
+    """Roll a device back to the previous models if it still uses the new ones."""
     try:
         remote = Remote(outcome.host, access)
         current = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), {})

@@ -1,6 +1,6 @@
 """The model card: in a bundle's manifest under `card`, and as a page. The manifest is its only source.
 
-Texts come from `train.model_card`, corpora from what `fit` wrote down, figures from the JSON of `avdrift-train
+Texts come from `train.model_card`, corpora from the records of `fit`, figures from the JSON of `avdrift-train
 evaluate`.
 """
 
@@ -26,8 +26,8 @@ NOT_MEASURED = (
     "Not measured for these models: faces turned away, small or half hidden, loud noise, reverberation, beards, "
     "singing, music under the voice, languages that they have not heard."
 )
-_PLAIN = 0.95  # share of right windows below which a length is named
-# Whose answers the networks learn too, by the settings that say how much of them.
+_PLAIN = 0.95  # share of right windows below which a window length is listed
+# Teachers, by the settings for their share in the training.
 _TEACHERS = {
     "MediaPipe's face mesh (Apache-2.0), of the shapes of lips": ("shape_steps", "shape_weight"),
     "espeak-ng's voices, of the sounds of speech": ("phone_steps",),
@@ -38,9 +38,9 @@ def card_of(
     texts: CardTexts, training: Mapping[str, Any], evaluation: Mapping[str, Any] | None,
     strangers: tuple[int, int] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """For a manifest with this part `training`; `evaluation`: what evaluate wrote, None where it did not.
+    """The card for a manifest with this part `training`; `evaluation`: the output of evaluate, None without it.
 
-    strangers: validation speakers who were not trained on, and all of them; None where that is unknown.
+    strangers: the number of validation speakers who were not trained on, and of all; None if unknown.
     """
     said = asdict(texts)
     terms, config = said.pop("terms"), training.get("config") or {}
@@ -63,7 +63,7 @@ def _measured_on(strangers: tuple[int, int] | None) -> str:
 
 
 def limits(measured: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on where models may fail, each made of a figure of their own evaluation."""
+    """Sentences on where models may fail, each based on a figure of their own evaluation."""
     wide = [row for row in measured["windows"] if row["search_ms"] == max(w["search_ms"] for w in measured["windows"])]
     for row in wide:
         if row["within_frame"] is not None and row["within_frame"] < _PLAIN:
@@ -77,7 +77,7 @@ def limits(measured: Mapping[str, Any]) -> Iterator[str]:
 
 
 def read_evaluation(path: Path) -> dict[str, Any]:
-    """What `avdrift-train evaluate --out` wrote. Raises InputMissingError, InputFormatError."""
+    """Read the output of `avdrift-train evaluate --out`. Raises InputMissingError, InputFormatError."""
     remedy = "Give the evaluation.json that avdrift-train evaluate --out wrote"
     found = read_object(path, remedy)
     try:
@@ -88,7 +88,7 @@ def read_evaluation(path: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path, remedy: str) -> dict[str, Any]:
-    """A JSON object. Raises InputMissingError, InputFormatError."""
+    """Read a JSON object. Raises InputMissingError, InputFormatError."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -101,7 +101,7 @@ def read_object(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures that a card keeps: nothing that names a clip."""
+    """The figures for the card: nothing that names a clip."""
     truth = str(evaluation["truth"])
     windows = [
         {"search_ms": row["search_frames"] * FRAME_MS, "window_s": row["window_s"], **_figures(row["speech"])}
@@ -127,9 +127,9 @@ def _figures(found: Mapping[str, Any]) -> dict[str, Any]:
 def write_card(
     bundle: Path, texts: CardTexts, evaluation: Mapping[str, Any] | None, provenance: Mapping[str, Any] | None
 ) -> None:
-    """Put a new card, and the provenance if given, into the manifest of a bundle that is there; its digest changes.
+    """Put a new card, and the provenance if given, into the manifest of an existing bundle; its digest changes.
 
-    Without an evaluation the card keeps the figures that it has. A signature, which would be wrong now, is removed.
+    Without an evaluation, the card keeps its figures. A signature is removed, because it no longer matches.
     """
     path = bundle / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
@@ -147,7 +147,7 @@ def write_card(
 
 
 def page(manifest: Mapping[str, Any]) -> str:
-    """The card of a bundle as Markdown. Raises InputFormatError where it has none, or one of another form."""
+    """The card of a bundle as Markdown. Raises InputFormatError if it has none, or one of another format."""
     try:
         return "\n\n".join(_page(manifest, manifest["card"])) + "\n"
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -233,7 +233,7 @@ def _made(training: Mapping[str, Any]) -> Iterator[str]:
     if "versions" in provenance:
         versions = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items() if value is not None)
         when = ""
-        if sessions := provenance.get("sessions"):  # of older bundles
+        if sessions := provenance.get("sessions"):  # in older bundles
             count = f"{len(sessions)} session{'s' if len(sessions) > 1 else ''}"
             when = f"; from {sessions[0]['began']} to {sessions[-1]['ended']}, in {count}"
         yield f"Seed {provenance['seed']}; {versions}; {provenance['machine']['arch']}{when}."

@@ -1,4 +1,4 @@
-"""The command `avdrift-convert`. Exit codes as of `avdrift`."""
+"""The command `avdrift-convert`. Exit codes are those of `avdrift`."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def _share(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
+    """Run a command; return the exit code."""
     return guarded("avdrift-convert", lambda: _run(argv))
 
 
@@ -178,7 +178,7 @@ def _checked(folder: Path) -> Bundle:
 
 
 def _sign(options: argparse.Namespace) -> int:
-    manifest = _checked(options.bundle).manifest  # nobody should vouch for what no device would load
+    manifest = _checked(options.bundle).manifest  # never sign a bundle that no device would load
     if options.accept_worse:
         accept(options.bundle, manifest)
     else:
@@ -211,7 +211,7 @@ def _deploy(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     require_tensorflow("avdrift-convert build")
-    from convert.build import build  # TensorFlow takes seconds to load, and verify does without
+    from convert.build import build  # TensorFlow takes seconds to load, and verify does not need it
 
     reports = build(
         options.run, options.shards, options.out, name=options.name, version=options.model_version,

@@ -1,4 +1,4 @@
-"""Which operators of a .tflite model XNNPACK takes over; the built-in kernels that run the others are far slower."""
+"""Finds the operators of a .tflite model that XNNPACK does not take over and that run on far slower kernels."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ _DELEGATE = "DELEGATE"
 
 
 def left_over(content: bytes) -> list[str] | None:
-    """Names of the operators that XNNPACK leaves to the built-in kernels, in order; None where it takes none at all.
+    """Names of the operators that XNNPACK leaves to the built-in kernels, in order; None if it takes none at all.
 
-    Raises ValueError and RuntimeError for bytes that are no model.
+    Raises ValueError and RuntimeError for bytes that are not a model.
     """
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()
-    # After delegation the list holds all original operators, and behind them one more for each part that was taken.
+    # After delegation, the list holds all original operators, followed by one more for each delegated part.
     return _left_over(interpreter._get_ops_details())
 
 
 def _left_over(operators: Iterable[dict[str, Any]]) -> list[str] | None:
-    """What no delegate needs on the way from what it is given to what it gives."""
+    """The operators between input and output that no delegate runs."""
     delegates = [operator for operator in operators if operator["op_name"] == _DELEGATE]
     others = [operator for operator in operators if operator["op_name"] != _DELEGATE]
     if not delegates:

@@ -1,6 +1,7 @@
-"""A bundle to many devices at once: copied, installed, and followed until the trial there has its verdict.
+"""Deploys a bundle to many devices at once: copies it, installs it, and follows the trial to its verdict.
 
-A device that cannot be reached, or refuses, keeps its models; so does one where the new ones fall back.
+A device that cannot be reached, or that refuses the bundle, keeps its models. So does one on which the new models fall
+back.
 """
 
 from __future__ import annotations
@@ -20,16 +21,16 @@ from device.bundles.signature import is_signed
 from device.bundles.trial import TrialState
 from device.errors import AvdriftError, ModelError, ModelSignatureError, TransportError, UsageError
 
-TIMEOUT_S = 900.0  # of the wait for a verdict
+TIMEOUT_S = 900.0  # for the verdict
 _MAX_AT_ONCE = 16
-_POLL_S = 10.0  # each question costs a small device a second or more of its computing
-_START_S = 20.0  # a service that has just died may be about to start again
+_POLL_S = 10.0  # each query costs a small device a second or more of computing
+_START_S = 20.0  # a service that has just died may be restarting
 _FAILED, _INSTALLED, _REPLACED, _PLANNED = "failed", "installed", "replaced", "would install"
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be put where, and how long somebody waits for the verdict; 0: not at all."""
+    """What to deploy, and how long to wait for the verdict; 0: not at all."""
 
     folder: Path
     bundle: Bundle
@@ -40,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of one device. The exit code is 0 where nothing more is to be done."""
+    """The outcome on one device. The exit code is 0 if nothing remains to be done."""
 
     host: str
     result: str
@@ -52,11 +53,11 @@ def plan(
     folder: Path, *, allow_unsigned: bool = False, allow_downgrade: bool = False, accept_worse: bool = False,
     timeout_s: float = TIMEOUT_S, dry_run: bool = False,
 ) -> Job:  # fmt: skip
-    """A bundle that is whole here. Raises ModelError before any device is touched."""
+    """Verify a bundle and prepare its deployment. Raises ModelError before any device is touched."""
     bundle = load_bundle(folder)
     if not (is_signed(folder) or allow_unsigned):
         remedy = "Sign it with: avdrift-convert sign BUNDLE --key KEY, or give --allow-unsigned"
-        raise ModelSignatureError("the bundle is not signed: no device would take it", where=str(folder), remedy=remedy)
+        raise ModelSignatureError("the bundle is not signed: no device accepts it", where=str(folder), remedy=remedy)
     if not accept_worse:
         require_gate(bundle.manifest, str(folder))
     given = {
@@ -66,7 +67,7 @@ def plan(
 
 
 def read_hosts(given: Sequence[str], inventory: Path | None) -> list[str]:
-    """Those given and those of an inventory, each once: one a line, `#` begins a comment. Raises UsageError."""
+    """The given hosts and those of an inventory, each once: one per line, `#` begins a comment. Raises UsageError."""
     lines = list(given)
     if inventory is not None:
         try:
@@ -82,9 +83,9 @@ def read_hosts(given: Sequence[str], inventory: Path | None) -> list[str]:
 
 
 def deploy(hosts: Sequence[str], job: Job, access: Access, report: Callable[[str, str], None]) -> list[Outcome]:
-    """All hosts, at most 16 at a time; `report` gets host and words as it goes on, from several threads.
+    """Deploy to all hosts, at most 16 at a time; `report` gets host and message, from several threads.
 
-    An interrupt ends the waiting; what has begun to be copied or installed is brought to its end.
+    An interrupt ends the waiting; copying or installing that has started is completed.
     """
     stopped = threading.Event()
     with ThreadPoolExecutor(min(len(hosts), _MAX_AT_ONCE)) as pool:
@@ -98,12 +99,12 @@ def deploy(hosts: Sequence[str], job: Job, access: Access, report: Callable[[str
 
 
 def exit_code(outcomes: Sequence[Outcome]) -> int:
-    """That of the device which could not even be reached before that of one which refuses."""
+    """The code of an unreachable device takes precedence over that of one that refuses."""
     return max((outcome.exit_code for outcome in outcomes), default=0)
 
 
 def table(outcomes: Sequence[Outcome]) -> str:
-    """A line for each device."""
+    """A table with one line per device."""
     hosts, results = (max(len(getattr(each, name)) for each in outcomes) for name in ("host", "result"))
     return "\n".join(f"{each.host:{hosts}}  {each.result:{results}}  {each.about}".rstrip() for each in outcomes)
 
@@ -121,7 +122,7 @@ def _deploy(host: str, job: Job, access: Access, report: Callable[[str], None], 
         return _verdict(remote, job, report, stopped)
     except AvdriftError as error:
         return Outcome(host, _FAILED, str(error), error.exit_code)
-    except Exception as error:  # whatever one device does, the others have their rows
+    except Exception as error:  # no device's error may lose the rows of the others
         return Outcome(host, _FAILED, f"unexpected {type(error).__name__}: {error}", TransportError.exit_code)
 
 
@@ -137,7 +138,7 @@ def _install(remote: Remote, job: Job, report: Callable[[str], None]) -> None:
 
 
 def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: threading.Event) -> Outcome:
-    """Ask until the trial is over, or somebody has waited long enough."""
+    """Poll until the trial is over, or the time is up."""
     begun_s, failures, shown = time.monotonic(), "", ""
     while True:
         passed_s = time.monotonic() - begun_s
@@ -145,12 +146,12 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
             model, failures = next((each for each in remote.models() if each.digest == job.bundle.digest), None), ""
             outcome = _outcome(remote.host, model, passed_s)
             words = f"{model.trial}: {model.trial_about}" if model else ""
-        except AvdriftError as error:  # a network comes back
+        except AvdriftError as error:  # a network may come back
             outcome, words, failures = None, str(error), f" ({error})"
         if outcome is not None:
             return with_record(remote, outcome, job.bundle.digest)
         if passed_s > job.timeout_s or stopped.is_set():
-            about = f"no verdict within {passed_s:.0f} s; the trial goes on there{failures}"
+            about = f"no verdict within {passed_s:.0f} s; the trial continues there{failures}"
             return Outcome(remote.host, TrialState.ON_TRIAL.value, about, ModelError.exit_code)
         if words != shown:
             report(shown := words)
@@ -158,10 +159,10 @@ def _verdict(remote: Remote, job: Job, report: Callable[[str], None], stopped: t
 
 
 def with_record(remote: Remote, outcome: Outcome, digest: str) -> Outcome:
-    """With how the models have done there, where the avdrift there can tell."""
+    """The outcome with the models' record on the device, if its avdrift supports that."""
     try:
         shown = remote.avdrift("model", "report", "--json")
-    except AvdriftError:  # one from before there was such a command
+    except AvdriftError:  # an older avdrift without this command
         return outcome
     found = next((each for each in shown if each.get("digest") and digest.startswith(str(each["digest"]))), {})
     share, heard = found.get("coverage"), found.get("heard")
@@ -172,7 +173,7 @@ def with_record(remote: Remote, outcome: Outcome, digest: str) -> Outcome:
 
 
 def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome | None:
-    """The verdict, as far as there is one. What waits long waits for somebody to start avdrift."""
+    """The outcome if it is decided. A long wait means that avdrift is not running there."""
     if model is not None and model.trial == TrialState.PASSED:
         return Outcome(host, model.trial, model.trial_about)
     if model is not None and model.trial == TrialState.FELL_BACK:
@@ -180,7 +181,7 @@ def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome |
     if model is None or not model.current:
         return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
     if not model.knows_trials:
-        return Outcome(host, _INSTALLED, "the avdrift there knows of no trial")
+        return Outcome(host, _INSTALLED, "the avdrift there does not support trials")
     if model.trial == TrialState.WAITING and passed_s > _START_S:
         return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
     return None

@@ -1,4 +1,4 @@
-"""The direct network on its way into a bundle: features of lips and of sound, and the head that weighs their lags."""
+"""The direct network in a bundle: features of lips and of audio, and the head that scores their lags."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from train.models.load import load_weights
 
 Floats = npt.NDArray[np.float32]
 
-_TICKS, _SEARCH_TICKS = 25, 100  # of the head's input; devices make it as large as they need
+_TICKS, _SEARCH_TICKS = 25, 100  # of the head's input; devices resize it as needed
 
 
 def open_direct(run: Path, config: Mapping[str, Any]) -> Trained:
-    """Raises ModelError; the origin's form, whose answer is the mean, is refused."""
+    """Open a run. Raises ModelError; the origin's form, which answers the mean, is refused."""
     known = {field.name: config[field.name] for field in fields(DirectConfig) if field.init and field.name in config}
     made = DirectConfig(**known)
     net = load_weights(run, lambda: build_direct(made))
@@ -45,7 +45,7 @@ def open_direct(run: Path, config: Mapping[str, Any]) -> Trained:
 
 
 def lips_of(net: CorrelationNet) -> keras.Model:
-    """The lips' branch, its first step, the mean of some pixels, as a convolution: XNNPACK has no int8 pool."""
+    """The lip branch with its first step, a mean over pixels, as a convolution, because XNNPACK has no int8 pooling."""
     pool, *layers = net.lips.frames.layers
     if not isinstance(pool, keras.layers.AveragePooling2D):
         return net.lips
@@ -66,7 +66,7 @@ def answers(models: Models, clips: list[Clip]) -> list[Track]:
 
 
 def examples(net: CorrelationNet, clips: list[Clip], count: int) -> dict[str, Floats]:
-    """The towers' stretches for both branches; for the head, what it would be given of the same number of clips."""
+    """The stretches of the towers for both branches; for the head, its input from the same number of clips."""
     found = towers.examples(clips, count)
     encoders = Towers(_whole(net.lips), _whole(net.audio), 1.0)
     dice = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def _whole(network: Any) -> Any:
 
 
 def _in_blocks(head: Model, image: Floats) -> Floats:
-    """[ticks, lags, groups] to [ticks, lags] by a model of fixed size with as many lags."""
+    """Apply a model of fixed size, with as many lags, to [ticks, lags, groups]; returns [ticks, lags]."""
     size = head.input_shape[1]
     padded = np.zeros((-(-len(image) // size) * size, *image.shape[1:]), np.float32)
     padded[: len(image)] = image

@@ -1,4 +1,4 @@
-"""The gate of a bundle: what `avdrift-train gate` measured of a run, and what both models cost, for the manifest."""
+"""The gate's entry in a manifest: the result of `avdrift-train gate` for a run, and the cost of both models."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KEYS = {"passed": bool, "verdict": str, "sentence": str, "rows": list, "hopeles
 
 
 def read_gate(path: Path, run: Path) -> dict[str, Any]:
-    """What `avdrift-train gate` wrote of this run. Raises InputMissingError, InputFormatError."""
+    """Read the gate's result for this run. Raises InputMissingError, InputFormatError."""
     remedy = "Give the gate.json that avdrift-train gate --run wrote of the run that is built"
     found = read_object(path, remedy)
     wrong = [key for key, kind in _KEYS.items() if not isinstance(found.get(key), kind)]
@@ -31,7 +31,7 @@ def read_gate(path: Path, run: Path) -> dict[str, Any]:
 
 
 def accept(bundle: Path, manifest: Mapping[str, Any]) -> None:
-    """Write into the manifest of a bundle that somebody answers for it, where its gate was not passed."""
+    """Record in a bundle's manifest that it is accepted although it did not pass the gate."""
     if gate_problem(manifest):
         path = bundle / MANIFEST
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -6,6 +6,6 @@ from dataclasses import replace
 
 from device.bundles.model_kinds import DIRECT, TOWERS
 
-# One window a run, but otherwise what towers are given and give; a device has no use for its cost.
+# One window per run, otherwise with the input and output of the towers; too expensive for a device.
 SYNCNET = replace(TOWERS, name="syncnet")
 KINDS = (TOWERS, DIRECT, SYNCNET)

@@ -1,4 +1,4 @@
-"""Writing a bundle: model files, golden vectors, and the manifest that tells of them."""
+"""Writes a bundle: model files, golden vectors, and the manifest that describes them."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from device.towers.macs import count_macs
 
 
 def pack(folder: Path, kind: Kind, models: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
-    """A bundle folder from its models, by the names of their files, and the rest of its manifest.
+    """Write a bundle folder from its models, by the names of their files, and the rest of its manifest.
 
-    Over an older one; the device refuses it where files of something else remain.
+    Overwrites an older one; the device refuses a folder with files left over from something else.
     """
     folder.mkdir(exist_ok=True)
     vectors: dict[str, Any] = {}
@@ -46,9 +46,9 @@ def pack(folder: Path, kind: Kind, models: Mapping[str, bytes], about: Mapping[s
 
 
 def golden_input(shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
-    """A made-up input of a model, [1, n, …], coarse so that it packs small.
+    """A synthetic input for a model, [1, n, …], coarse so that it compresses well.
 
-    Never a stretch of a clip: bundles are given away, the faces and voices that trained them are not.
+    Never part of a clip: bundles are distributed, the faces and voices that trained them are not.
     """
     random = np.random.default_rng(0)
     coarse = random.integers(-12, 13, (*shape[:2], *(-(-size // 8) for size in shape[2:]))) / 8
@@ -61,7 +61,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _tensors(content: bytes) -> dict[str, Any]:
-    """Input and output of a model as the manifest tells of them; scale 0 means not quantized."""
+    """The input and output of a model for the manifest; scale 0 means not quantised."""
     interpreter = Interpreter(model_content=content)
     sides = {"input": interpreter.get_input_details()[0], "output": interpreter.get_output_details()[0]}
     return {

@@ -1,4 +1,4 @@
-"""How far another number format strays from float32: vectors side by side, and the offsets that come of them."""
+"""Parity: how far another number format deviates from float32, in the embeddings and in the resulting offsets."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from train.evaluation.tracks import SPEECH_RATIO, Track, own_offset, window_curv
 Floats = npt.NDArray[np.float32]
 
 WINDOWS_S = (0.6, 1.0, 2.0, 5.0)
-_REPEATS = 10  # each clip is sliced by several random shifts: validation clips are few
+_REPEATS = 10  # each clip is sliced by several random shifts, because validation clips are few
 _SEARCH_TICKS, _MAX_SHIFT_TICKS = 100, 60
 _RIGHT_MS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
 class Cosine:
-    """Between both formats' vectors of the same window: on average, of the worst percent, of the very worst."""
+    """Cosine between both formats' embeddings of the same window: mean, of the worst percent, and of the worst."""
 
     mean: float
-    worst_percent: float  # one percent of windows is below
+    worst_percent: float  # one percent of windows is below this
     worst: float
 
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """What a format costs against float32; shares of windows within one frame, by window length in s."""
+    """The loss of a format against float32; shares of windows within one frame, by window length in s."""
 
     cosines: dict[str, Cosine]  # by the stem of the model's file
     windows: dict[str, int]
@@ -41,15 +41,15 @@ class Parity:
 
     @property
     def worst_loss(self) -> tuple[str, float]:
-        """The window length at which most is lost, and how much; negative where nothing is."""
+        """The window length with the greatest loss, and the loss; negative for a gain."""
         losses = {length: share - self.accuracy[length] for length, share in self.reference_accuracy.items()}
         return max(losses.items(), key=lambda item: item[1])
 
 
 def compare(before: Sequence[Track], after: Sequence[Track], calibration: Calibration) -> Parity:
-    """The same clips and shifts in two formats; truth is each clip's own offset by the first.
+    """Compare two formats on the same clips and shifts; the truth is each clip's own offset in the first format.
 
-    Raises InputFormatError where no clip has a window with speech and a face.
+    Raises InputFormatError if no clip has a window with speech and a face.
     """
     before, after = (
         [replace(at, negative_reach_ticks=calibration.negative_reach_ticks) for at in each] for each in (before, after)
@@ -72,7 +72,7 @@ def compare(before: Sequence[Track], after: Sequence[Track], calibration: Calibr
 
 
 def require_parity(losses: Mapping[str, tuple[str, float]], max_loss: float, *, where: str) -> None:
-    """Raises ModelError when a format loses more windows against float32 than `max_loss`; all that do are named."""
+    """Raises ModelError, naming all formats that lose more windows against float32 than `max_loss`."""
     beyond = [
         f"{fmt} loses {loss:.2%} of {length} s windows"
         for fmt, (length, loss) in losses.items()
@@ -86,7 +86,7 @@ def require_parity(losses: Mapping[str, tuple[str, float]], max_loss: float, *, 
 
 
 def cosine(a: Floats, b: Floats) -> Cosine:
-    """Of the rows of two arrays [n, size]."""
+    """Cosine of corresponding rows of two arrays [n, size]."""
     found = (unit(a) * unit(b)).sum(-1)
     return Cosine(*(round(float(value), 6) for value in (found.mean(), np.percentile(found, 1), found.min())))
 
@@ -98,7 +98,7 @@ def _joined(pairs: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
 def _accuracies(
     tracks: Sequence[Track], truths: list[float], calibration: Calibration
 ) -> tuple[dict[str, int], dict[str, float]]:
-    """Windows with speech, and the share that is right, by window length; lengths that no clip has are left out."""
+    """Windows with speech, and the share that is right, by window length; omits lengths that no clip has."""
     counts, shares = {}, {}
     for window_s in WINDOWS_S:
         random = np.random.default_rng(0)  # the same shifts for all formats

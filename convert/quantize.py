@@ -1,7 +1,7 @@
-"""Keras networks to TFLite, in four number formats.
+"""Converts Keras networks to TFLite in four number formats.
 
-float32 as they are; float16 weights, which the processor widens again; dynamic-range, where weights are int8 and
-activations float32; int8 throughout, with scales from representative data.
+float32: unchanged. float16: weights, which the processor widens again. dynamic: int8 weights and float32 activations.
+int8: everything, with scales from representative data.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
-    """One network as a .tflite file with batch size 1 and a fixed input length.
+    """Convert one network to a .tflite file with batch size 1 and a fixed input length.
 
-    examples: [n, ticks, ...] real inputs of that length, silence and still pictures among them; int8 takes its scales
-    from them. int8 is full-integer, input and output too; raises ModelContractError where something is left in
-    floating point, which the converter does without a word, or to slower kernels than XNNPACK's.
+    examples: [n, ticks, ...] real inputs of that length, including silence and still images; int8 takes its scales from
+    them. int8 is full-integer, including input and output. Raises ModelContractError if something is left in floating
+    point, which the converter does silently, or to slower kernels than XNNPACK's.
     """
     inputs = keras.Input(batch_shape=(1, *examples.shape[1:]), name=f"{tower.name}_in")
     with _quiet():
@@ -59,7 +59,7 @@ def to_tflite(tower: keras.Model, examples: Floats, fmt: Format) -> bytes:
 
 
 def require_xnnpack(content: bytes, *, where: str) -> None:
-    """Raises ModelContractError where XNNPACK leaves operators out; nothing is said where this LiteRT has none."""
+    """Raises ModelContractError if XNNPACK leaves operators out; passes if this LiteRT has no XNNPACK."""
     if others := left_over(content):
         raise ModelContractError(
             f"XNNPACK does not take {', '.join(others)}", where=where,
@@ -69,7 +69,8 @@ def require_xnnpack(content: bytes, *, where: str) -> None:
 
 def _require_integers(content: bytes, *, where: str) -> None:
     tensors = Interpreter(model_content=content).get_tensor_details()
-    others = sorted({np.dtype(tensor["dtype"]).name for tensor in tensors} - {"int8", "int32"})  # biases, shapes: int32
+    # biases and shapes are int32
+    others = sorted({np.dtype(tensor["dtype"]).name for tensor in tensors} - {"int8", "int32"})
     if others:
         raise ModelContractError(
             f"not integers: {', '.join(others)}", where=f"int8 of {where}",
@@ -79,7 +80,7 @@ def _require_integers(content: bytes, *, where: str) -> None:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The converter tells its progress on stdout and, past Python, on file descriptor 2; a failure still raises."""
+    """Silence the converter, which prints on stdout and, past Python, on file descriptor 2. Failures still raise."""
     sys.stderr.flush()
     saved = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,4 +1,4 @@
-"""What each number format of a network costs and gains beside float32, as a table for JSON and as a picture."""
+"""The cost and gain of each number format beside float32, as a table for JSON and as a plot."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class FormatReport:
 
     bytes: int
     macs: int
-    latency_ratio: float  # to float32, in the same run
-    left_by_xnnpack: dict[str, list[str] | None]  # by file; None where XNNPACK takes nothing at all
+    latency_ratio: float  # relative to float32, in the same run
+    left_by_xnnpack: dict[str, list[str] | None]  # by file; None if XNNPACK takes nothing at all
     parity: Parity
 
     def to_dict(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class FormatReport:
 def report(
     models: Mapping[str, Mapping[str, bytes]], parities: Mapping[str, Parity], reference: str = "float32"
 ) -> dict[str, FormatReport]:
-    """By format: its files' contents, and its parity with the reference."""
+    """From the contents of the files by format, and the parity with the reference, to a report by format."""
     seconds = _latencies_s(models)
     return {
         fmt: FormatReport(
@@ -53,7 +53,7 @@ def report(
 
 
 def _latencies_s(models: Mapping[str, Mapping[str, bytes]]) -> dict[str, float]:
-    """Least seconds of one run of all networks; the formats take turns, so that a busy moment meets all of them."""
+    """Minimum seconds of one run of all networks; the formats take turns, so that a busy moment affects all of them."""
     loaded = {fmt: [Model(content, name=file) for file, content in files.items()] for fmt, files in models.items()}
     noise = np.random.default_rng(0)
     inputs = {
@@ -71,7 +71,7 @@ def _latencies_s(models: Mapping[str, Mapping[str, bytes]]) -> dict[str, float]:
 
 
 def draw(reports: Mapping[str, FormatReport], path: Path, title: str) -> None:
-    """Accuracy lost, distance of the vectors, size and time of each format, as one PNG."""
+    """Plot the lost accuracy, distance of embeddings, size and time of each format as one PNG."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     lost, apart, cost = figure.subplots(1, 3)
     figure.suptitle(title)

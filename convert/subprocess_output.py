@@ -1,4 +1,4 @@
-"""Running a program whose output comes from a stranger: within a time, and never more of it than fits."""
+"""Runs a program with untrusted output, within limits on time and on the amount of output."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _PIECE_BYTES = 1 << 16
 
 
 def run_bounded(command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:
-    """Run a program without input, in the C locale; what it prints as text.
+    """Run a program without input, in the C locale; return its output as text.
 
-    Raises OSError where it cannot be started, subprocess.TimeoutExpired, and BufferError where it prints too much. It
-    has ended in each case.
+    Raises OSError if it cannot be started, subprocess.TimeoutExpired, and BufferError if it prints too much. It has
+    ended in each case.
     """
     with subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -35,7 +35,7 @@ def run_bounded(command: list[str], timeout_s: float) -> subprocess.CompletedPro
 
 
 def _read(streams: list[IO[bytes]], until_s: float) -> list[bytes]:
-    """All that comes, to the end of each. Raises TimeoutError, BufferError."""
+    """Read all streams to their ends. Raises TimeoutError, BufferError."""
     contents = {stream.fileno(): bytearray() for stream in streams}
     with selectors.DefaultSelector() as selector:
         for stream in streams:

@@ -1,4 +1,4 @@
-"""SyncNet on its way into a bundle: one window a run, MFCC and enlarging inside, L2 distances outside."""
+"""SyncNet in a bundle: one window per run, MFCC and upscaling inside, L2 distances outside."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from train.models.syncnet import (
 
 Floats = npt.NDArray[np.float32]
 
-_JUDGED_CLIPS, _JUDGED_S = 6, 6.0  # it costs two hundred times what towers cost
+_JUDGED_CLIPS, _JUDGED_S = 6, 6.0  # it costs two hundred times as much as the towers
 
 
 def open_syncnet(run: Path, config: Mapping[str, Any]) -> Trained:
-    """Raises ModelError."""
+    """Open a run. Raises ModelError."""
     known = {field.name: config[field.name] for field in fields(SyncNetConfig) if field.init and field.name in config}
     made = replace(SyncNetConfig(**known), precision="float32")
     net = load_weights(run, lambda: build_syncnet(made))
@@ -56,7 +56,7 @@ def open_syncnet(run: Path, config: Mapping[str, Any]) -> Trained:
 
 
 def windows_of(net: SyncNet) -> dict[str, keras.Model]:
-    """Both networks behind the front end's own values: [1, 5, 64, 64] and [1, 33, 40] to [1, 1, 256]."""
+    """Both networks on the front end's own values: [1, 5, 64, 64] and [1, 33, 40] to [1, 1, 256]."""
     size, px = FRONT_END.crop_px, net.input_px
     crops = keras.Input((FRONT_END.lip_window_ticks, size, size))
     frames = ops.transpose(crops, (0, 2, 3, 1))
@@ -73,7 +73,7 @@ def windows_of(net: SyncNet) -> dict[str, keras.Model]:
 
 
 def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
-    """The first window of each stretch that the towers' scales are taken from."""
+    """The first window of each stretch from which the towers' scales are taken."""
     whole = towers.examples(clips, count)
     windows = {LIPS: FRONT_END.lip_window_ticks, AUDIO: FRONT_END.audio_window_ticks}
     return {file: values[:, : windows[file]] for file, values in whole.items()}

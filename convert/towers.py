@@ -1,4 +1,4 @@
-"""The two-tower model in a bundle: what its scales are taken from, and how its number formats are compared."""
+"""The two-tower model in a bundle: the data for its scales, and the comparison of its number formats."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from train.models.towers import keras_towers
 
 Floats = npt.NDArray[np.float32]
 
-LIP_EMBEDDINGS_PER_RUN = 25  # one second at a time: windows overlap, so longer runs share more and wait longer
+LIP_EMBEDDINGS_PER_RUN = 25  # one second at a time: windows overlap, so longer runs share more but wait longer
 AUDIO_EMBEDDINGS_PER_RUN = 100
 LIP_TICKS = LIP_EMBEDDINGS_PER_RUN + FRONT_END.lip_window_ticks - 1
 AUDIO_TICKS = AUDIO_EMBEDDINGS_PER_RUN + FRONT_END.audio_window_ticks - 1
 _NOISE_DB = (-60.0, -40.0, -20.0)  # of full scale
-_PRE_ROLL_S = 1.0  # before the stretch of noise, as long as the running level needs to find it
+_PRE_ROLL_S = 1.0  # before the stretch of noise, so that the running level can settle
 
 
 def open_towers(run: Path, config: Mapping[str, Any]) -> Trained:
-    """Raises ModelError."""
+    """Open a run. Raises ModelError."""
     model = load_model(run)
     scale = keras_towers(model).logit_scale
 
@@ -46,7 +46,7 @@ def open_towers(run: Path, config: Mapping[str, Any]) -> Trained:
 def examples(clips: list[Clip], count: int) -> dict[str, Floats]:
     """Inputs of both towers, [n, ticks, ...]: stretches of many clips, then stillness, darkness, silence and noise.
 
-    At least `count` stretches, from one clip of each speaker in turn, so that no large corpus sets the scales alone.
+    At least `count` stretches, one clip of each speaker in turn, so that no large corpus alone determines the scales.
     """
     random = np.random.default_rng(0)
     by_speaker: dict[str, list[Clip]] = {}
@@ -76,7 +76,7 @@ def _stretch(values: Floats, ticks: int, random: np.random.Generator) -> Floats:
 
 
 def _noise(clip: Clip, random: np.random.Generator) -> Iterator[Clip]:
-    """A room with nobody in it: the noise of a sensor in the dark, and that of a microphone at some levels."""
+    """An empty room: sensor noise in the dark, and microphone noise at several levels."""
     seconds = _PRE_ROLL_S + AUDIO_TICKS * FRONT_END.audio_tick_ms / 1000
     ticks = round(seconds * 1000 / FRONT_END.lip_tick_ms)
     for level_db in _NOISE_DB:

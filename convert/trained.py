@@ -1,4 +1,4 @@
-"""A training run of any kind of model, as far as a bundle is to be built of it."""
+"""A training run of any kind of model, as input for building a bundle."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ Models = Mapping[str, Model]  # by the stems of their files
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Networks and examples go by the names of the files that the networks become."""
+    """A trained model. Networks and examples are keyed by the names of the resulting files."""
 
     kind: Kind
     networks: dict[str, keras.Model]
-    calibration: Calibration  # the default one at the networks' own scale
-    examples: Callable[[list[Clip], int], dict[str, Floats]]  # [n, ...]: real inputs, silence and noise among them
+    calibration: Calibration  # the default, at the networks' own scale
+    examples: Callable[[list[Clip], int], dict[str, Floats]]  # [n, ...]: real inputs, including silence and noise
     answers: Callable[[Models, list[Clip]], list[Track]]
 
 
 def open_run(run: Path) -> Trained:
-    """What `avdrift-train fit` has left in a folder. Raises ModelError."""
+    """Open the output folder of `avdrift-train fit`. Raises ModelError."""
     config = read_config(run)
     name = config.get("model", TOWERS.name)
     if name not in KINDS:
         what = f"models of kind {str(name)[:60]!r}, known are {', '.join(KINDS)}"
         raise ModelContractError(what, where=str(run / "config.json"), remedy="Train with this version of avdrift")
-    module = import_module(f"convert.{name}")  # beside this one, a module a kind
+    module = import_module(f"convert.{name}")  # one module per kind, beside this one
     opened: Trained = getattr(module, f"open_{name}")(run, config)
     return opened
 

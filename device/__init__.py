@@ -5,8 +5,8 @@ import sys
 
 __version__ = "0.2.0"
 
-# Before NumPy is loaded: the chain's matrices are small, and BLAS's threads take twice the processor's time to wait for
-# each other (`avdrift bench`, the curve and the whole). Who sets it otherwise is obeyed, and a program that imports
+# Before NumPy is loaded: the chain's matrices are small, and BLAS threads spend twice the processor's time waiting for
+# each other (`avdrift bench`, the curve and the whole). A value set by the user wins, and a program that imports
 # avdrift decides for itself.
 if "avdrift" not in sys.modules:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

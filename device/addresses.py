@@ -1,7 +1,7 @@
-"""Addresses of streams: what may be one, and how to speak of it without giving away a password or a stream key.
+"""Addresses of streams: which are valid, and how to name them without revealing a password or a stream key.
 
 Method: user names, passwords, paths and queries can all be secret (a stream key is the end of an RTMP path, a token a
-query), so that a message names the scheme, the host and the port only.
+query), so messages contain only the scheme, the host and the port.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from urllib.parse import quote, urlsplit
 from device.errors import UsageError
 
 SCHEMES = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https", "udp", "rtp", "srt", "rist")
-PASSWORD = "{password}"  # stands in an address where the password belongs
+PASSWORD = "{password}"  # placeholder for the password in an address
 WITH_LOGIN = ("rtsp", "rtsps", "rtmp", "rtmps", "http", "https")
 MAX_CHARACTERS = 2000
 _WHERE = "source"
@@ -22,7 +22,7 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s'\"<>]*")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a stream is. `url` holds everything, for whoever opens it; its text, for everybody, is without secrets."""
+    """The address of a stream. `url` has everything, for opening it; its text is without secrets."""
 
     scheme: str
     url: str = field(repr=False)
@@ -32,21 +32,21 @@ class Address:
 
     @property
     def has_password(self) -> bool:
-        """Whether a password stands in the address itself."""
+        """Whether the address itself contains a password."""
         return ":" in urlsplit(self.url).netloc.rpartition("@")[0]
 
 
 def is_address(text: str) -> bool:
-    """Whether it is meant as an address, not as the path of a file."""
+    """Whether a text is meant as an address, not as the path of a file."""
     return "://" in text
 
 
 def parse_address(text: str) -> Address:
-    """An address of a kind that avdrift knows, with a host and a port that can be. Raises UsageError."""
+    """Parse an address of a known scheme with a valid host and port. Raises UsageError."""
     try:
         parts = urlsplit(text)
         host, scheme = parts.hostname, parts.scheme
-        _ = parts.port  # raises where it is no number up to 65535
+        _ = parts.port  # raises if it is not a number up to 65535
     except ValueError as error:
         raise _wrong(f"no address ({error})") from None
     if scheme not in SCHEMES:
@@ -59,7 +59,7 @@ def parse_address(text: str) -> Address:
 
 
 def with_login(address: Address, username: str, password: str) -> Address:
-    """The address with what its server asks for, where it says {password} or else before its host."""
+    """The address with its login, in place of {password} or else before its host."""
     url = address.url
     if PASSWORD in url:
         url = url.replace(PASSWORD, quote(password, safe=""))
@@ -71,13 +71,13 @@ def with_login(address: Address, username: str, password: str) -> Address:
 
 
 def without_secrets(text: str) -> str:
-    """A text in which each address is only its scheme, host and port. Nothing else of one may be printed or sent."""
+    """Reduce each address in a text to its scheme, host and port. Nothing else of one may be printed or sent."""
     return _ADDRESS.sub(_cut, text)
 
 
 def _cut(match: re.Match[str]) -> str:
     start, rest = match[0].split("://", 1)
-    # The last @, as a password with a slash in it must not pass for a host.
+    # The last @, so that part of a password with a slash is not taken for a host.
     host, slash, path = rest.rpartition("@")[2].replace("?", "/").replace("#", "/").partition("/")
     return f"{start}://{host}" + (f"{slash}…" if path else slash)
 

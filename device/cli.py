@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    # None is what was not given, and leaves it to the configuration.
+    # None means not given, so that the configuration decides.
     bundle = argparse.ArgumentParser(add_help=False)
     bundle.add_argument("--bundle", type=Path, help="folder with the models (default: the installed or built-in ones)")
     add_store_option(bundle)
@@ -111,8 +111,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
-    cv2.setNumThreads(1)  # pictures are small: threads cost more than they give
+    """Run a command; return the exit code."""
+    cv2.setNumThreads(1)  # images are small: threads cost more than they gain
     return guarded("avdrift", lambda: _run(argv))
 
 

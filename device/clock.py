@@ -1,4 +1,4 @@
-"""Monotonic time, and waiting in it: the only way in which the runtime waits, so that tests can outrun time."""
+"""Monotonic time and waiting: the runtime waits only through this, so that tests need not wait in real time."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """One for the whole daemon, given to whoever waits or asks for the time."""
+    """A clock; the daemon passes one to everything that waits or asks for the time."""
 
     def now_ns(self) -> int:
-        """CLOCK_MONOTONIC, or what stands for it."""
+        """CLOCK_MONOTONIC, or a substitute."""
         ...
 
     def wait_for(self, changed: threading.Condition, done: Callable[[], bool], timeout_s: float | None = None) -> bool:
-        """Wait, with `changed` held, until `done()` or the time is over; what `done()` says then."""
+        """Wait, with `changed` held, until `done()` or the timeout; return the result of `done()`."""
         ...
 
     def start(self, work: Callable[[], None], name: str) -> threading.Thread:
-        """A started daemon thread, which may wait on this clock."""
+        """Start a daemon thread that may wait on this clock."""
         ...
 
 
 class SystemClock:
-    """The computer's own."""
+    """The computer's clock."""
 
     def now_ns(self) -> int:
         return time.monotonic_ns()
@@ -40,5 +40,5 @@ class SystemClock:
 
 
 def asleep_ns() -> int:
-    """How long the computer has been suspended since it was started: CLOCK_MONOTONIC stands still meanwhile."""
+    """How long the computer has been suspended since boot: CLOCK_MONOTONIC stands still meanwhile."""
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)

@@ -15,14 +15,14 @@ import numpy.typing as npt
 
 try:
     from ai_edge_litert.interpreter import Interpreter
-except ImportError:  # the same interpreter under its old name, on systems that still carry it
+except ImportError:  # the same interpreter under its old name, on older systems
     from tflite_runtime.interpreter import Interpreter
 
 from device.errors import ModelContractError, ModelCorruptError
 
 Floats = npt.NDArray[np.float32]
 
-# XNNPACK of this package gives the same integers on x86-64 and ARM; the kernels that LiteRT falls back to do not.
+# XNNPACK of this package gives the same integers on x86-64 and ARM; LiteRT's fallback kernels do not.
 _SAME_EVERYWHERE = "ai_edge_litert"
 
 _STDERR = 2
@@ -30,7 +30,7 @@ _REMEDY = "Install the bundle or the package again"
 
 
 def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.NDArray[Any]:
-    """Real values to a model's integers: rounded to the nearest, clipped to the type's range."""
+    """Quantise real values: rounded to the nearest integer, clipped to the type's range."""
     limits = np.iinfo(dtype)
     scaled = values / scale
     np.rint(scaled, out=scaled)
@@ -39,7 +39,7 @@ def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.N
 
 
 def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Floats:
-    """A model's integers to real values."""
+    """Dequantise a model's integers."""
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
@@ -73,7 +73,7 @@ def _without_greeting() -> Iterator[None]:
 
 
 class Model:
-    """One loaded model with a single input. Raises ModelCorruptError when LiteRT rejects the bytes."""
+    """One loaded model with a single input. Raises ModelCorruptError if LiteRT rejects the bytes."""
 
     def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
         self.name = name
@@ -83,7 +83,7 @@ class Model:
                 self._interpreter.allocate_tensors()
             inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
-            what = f"LiteRT rejects it ({str(error) or 'it does not say why'})"
+            what = f"LiteRT rejects it ({str(error) or 'it gives no reason'})"
             raise ModelCorruptError(what, where=name, remedy=_REMEDY) from error
         if len(inputs) != 1:
             raise ModelCorruptError(f"{len(inputs)} inputs instead of one", where=name, remedy=_REMEDY)
@@ -100,16 +100,16 @@ class Model:
 
     @property
     def same_step(self) -> float | None:
-        """What one step of its first output's integers means, where they are the same on every processor.
+        """The quantisation step of its first output, if its integers are the same on every processor.
 
-        Raises ValueError where LiteRT cannot tell, as of names that are no text.
+        Raises ValueError if LiteRT cannot tell, for example because a name is not text.
         """
         step = float(self._outputs[0]["quantization"][0])
         delegated = any(each["op_name"] == "DELEGATE" for each in self._interpreter._get_ops_details())
         return step if step and delegated and Interpreter.__module__.startswith(_SAME_EVERYWHERE) else None
 
     def resize(self, shape: tuple[int, ...]) -> None:
-        """Take inputs of another shape with as many axes from now on, where every operator can.
+        """Use inputs of another shape with as many axes from now on, if every operator can.
 
         Raises ModelContractError.
         """
@@ -125,7 +125,7 @@ class Model:
         self._read_shapes()
 
     def __call__(self, values: Floats) -> list[Floats]:
-        """Run once on an array of the model's input shape; all outputs, as real numbers."""
+        """Run once on an array of the model's input shape; return all outputs as real numbers."""
         scale, zero_point = self._input["quantization"]
         if scale:
             values = quantize(values, scale, zero_point, self._input["dtype"])

@@ -1,10 +1,10 @@
-"""Pictures as sources give them: RGB, or the YUV 4:2:0 of a camera, of which only parts are ever made colour or grey.
+"""Images from sources: RGB, or a camera's YUV 4:2:0, of which only parts are ever converted to colour or grey.
 
-Most of a picture is never looked at: the face detector sees the surroundings of one face a few times a second, the
-mouth crops are grey. Converting all of each picture costs a small computer more than either.
+Most of an image is never read: the face detector sees the surroundings of one face a few times a second, and mouth
+crops are grey. On a small computer, converting every image costs more than either.
 
 Conventions: RGB is [height, width, 3]. Grey is 0.299 R + 0.587 G + 0.114 B, 0 to 255, as the models were trained on.
-YUV is ITU-R BT.601's with luma 16 to 235: its luma is that grey already, on another scale.
+YUV is ITU-R BT.601's with luma 16 to 235: its luma is that same grey on another scale.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WHOLE: Part = (slice(None), slice(None))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Yuv420:
-    """A picture of even width and height: `y` [height, width], `u` and `v` half as high and wide."""
+    """An image of even width and height: `y` [height, width], `u` and `v` half as high and wide."""
 
     y: Bytes
     u: Bytes
@@ -33,7 +33,7 @@ class Yuv420:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """As the RGB picture's."""
+        """The shape of the RGB image."""
         return (*self.y.shape, 3)
 
     @property
@@ -41,7 +41,7 @@ class Yuv420:
         return self.y.nbytes + self.u.nbytes + self.v.nbytes
 
     def __getitem__(self, part: Part) -> Bytes:
-        """A part in RGB, the same pixels as if all had been converted."""
+        """A part in RGB, with the same pixels as if all had been converted."""
         rows, columns = (range(*one.indices(size)) for one, size in zip(part, self.y.shape, strict=True))
         top, left = rows.start // 2, columns.start // 2  # of the colour planes
         bottom, right = -(-rows.stop // 2), -(-columns.stop // 2)
@@ -61,9 +61,9 @@ def whole_rgb(picture: Picture) -> Bytes:
 
 
 def luma(picture: Picture, part: Part = WHOLE) -> Bytes:
-    """A part in grey, but a camera's picture on its own scale: `gray_of_luma` is cheaper once little is left of it.
+    """A part in grey; a camera's image on its luma scale, because `gray_of_luma` is cheaper once little of it is left.
 
-    A picture [height, width] is grey already.
+    An image [height, width] is grey already.
     """
     if isinstance(picture, Yuv420):
         return picture.y[part]
@@ -72,12 +72,12 @@ def luma(picture: Picture, part: Part = WHOLE) -> Bytes:
 
 
 def gray_of_luma(picture: Picture, values: Bytes) -> Bytes:
-    """What `luma` gave of this picture, or what was made of it, in grey."""
+    """Convert the result of `luma` for this image, or values computed from it, to grey."""
     return np.asarray(cv2.LUT(values, _gray_levels()), np.uint8) if isinstance(picture, Yuv420) else values
 
 
 def brightness(picture: Picture, step: int) -> Bytes:
-    """How bright each `step`-th pixel of each `step`-th row is, 0 to 255: grey, or green of an RGB picture."""
+    """Brightness of each `step`-th pixel of each `step`-th row, 0 to 255: grey, or green of an RGB image."""
     every = slice(step // 2, None, step)
     if isinstance(picture, Yuv420):
         return gray_of_luma(picture, np.ascontiguousarray(picture.y[every, every]))
@@ -85,7 +85,7 @@ def brightness(picture: Picture, step: int) -> Bytes:
 
 
 def turned(picture: Picture) -> Picture:
-    """Upside down."""
+    """Rotated by 180 degrees."""
     if isinstance(picture, Yuv420):
         return Yuv420(*(np.ascontiguousarray(plane[::-1, ::-1]) for plane in (picture.y, picture.u, picture.v)))
     return np.ascontiguousarray(picture[::-1, ::-1])
@@ -93,7 +93,7 @@ def turned(picture: Picture) -> Picture:
 
 @cache
 def _gray_levels() -> Bytes:
-    """[256]: what OpenCV makes of each luma without colour."""
+    """[256]: OpenCV's grey for each luma without colour."""
     pairs = np.repeat(np.arange(256, dtype=np.uint8), 4).reshape(256, 2, 2)
     luma = pairs.transpose(1, 0, 2).reshape(2, 512)
     neutral = np.full((1, 512), 128, np.uint8)

@@ -1,4 +1,4 @@
-"""Text from devices, bundles, files and networks, made so that no terminal and no log takes any of it for an order."""
+"""Makes text from devices, bundles, files and networks harmless, so that no terminal or log interprets it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TextIO
 
 
 def printable(text: str, keep: str = "") -> str:
-    r"""One line of text: what is not printable is escaped as in Python's source, `\x1b` for instance, but for `keep`.
+    r"""One line of text: escapes what is not printable as in Python's source, `\x1b` for instance, except for `keep`.
 
-    Control characters, changes of the writing direction and halves of surrogate pairs are not printable; spaces are.
+    Control characters, changes of writing direction and surrogates are not printable; spaces are.
     """
     return text if text.isprintable() else "".join(c if c in keep or _is_printable(c) else repr(c)[1:-1] for c in text)
 
@@ -20,7 +20,7 @@ def _is_printable(character: str) -> bool:
 
 
 class PrintableStream:
-    """A text stream for people, to which only printable text goes, and only what its encoding can write."""
+    """A text stream for people that writes only printable text, and only what its encoding can represent."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

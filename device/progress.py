@@ -1,4 +1,4 @@
-"""A bar with the time left, for work that takes a while: on a terminal only, on standard error."""
+"""A progress bar with the remaining time for long work: on a terminal only, on standard error."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 _SHOWN_AFTER_S = 2.0  # shorter work needs no bar
-_PACE_OF_S = 600.0  # the time left is told from the pace of so many seconds
+_PACE_OF_S = 600.0  # the remaining time is estimated from the pace of so many seconds
 
 
 class Progress:
-    """Shows how much of `total` is done; as a context manager, it leaves no bar behind whatever happens."""
+    """Shows how much of `total` is done; a context manager that always removes the bar at the end."""
 
     def __init__(self, label: str, total: float, *, shown_after_s: float = _SHOWN_AFTER_S) -> None:
         """`total` is in any unit, such as seconds of a recording or files; `label` is what a user reads."""
@@ -36,7 +36,7 @@ class Progress:
             self._bar.stop()
 
     def set(self, done: float) -> None:
-        """So much of the total is done."""
+        """Set how much of the total is done."""
         self._done = done
         if self._bar is None:
             if not self._wanted or time.monotonic() < self._shown_from_s:
@@ -45,11 +45,11 @@ class Progress:
         self._bar.update(self._bar.task_ids[0], completed=done)
 
     def advance(self, by: float = 1.0) -> None:
-        """More of it is done."""
+        """Add to what is done."""
         self.set(self._done + by)
 
     def print(self, line: str) -> None:
-        """A line on standard output, above the bar where both are on the terminal."""
+        """Print a line on standard output, above the bar if both are on the terminal."""
         if self._bar is not None and sys.stdout.isatty():
             self._bar.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
         else:
@@ -62,7 +62,8 @@ class Progress:
 
         columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(),
                    TextColumn("time left"), TimeRemainingColumn())  # fmt: skip
-        terminal = Console(file=sys.__stderr__)  # past what makes printable text of all else, as a bar's codes are not
+        # bypasses the stream that makes text printable, which would escape the bar's codes
+        terminal = Console(file=sys.__stderr__)
         bar = RichProgress(
             *columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False,
             speed_estimate_period=_PACE_OF_S,

@@ -1,7 +1,7 @@
 """What an offset means to a viewer: limits of the standards, direction, verdict.
 
-A verdict knows its error bar: where a limit lies within it, the verdict is `borderline`, and a range says between which
-verdicts. So noise of a millisecond never turns `in_sync` into `unacceptable`.
+A verdict accounts for the error bar: if a limit lies within it, the verdict is `borderline`, and a range gives the
+verdicts at its ends. So noise of a millisecond never turns `in_sync` into `unacceptable`.
 
 Sources: ITU-R BT.1359-1 (1998), ATSC IS-191 (2003), EBU R37 (2007), ITU-T J.100 (1990), ETSI EN 301 549 V3.2.1 (2021),
 clause 6.5.4.
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 from device.records import Direction, Verdict
 
-_IN_SYNC_MS = 20.0  # half of a 25 Hz frame: neither early nor late to any eye
+_IN_SYNC_MS = 20.0  # half of a 25 Hz frame: nobody perceives it as early or late
 _SEVERITY = (Verdict.UNKNOWN, Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Limits in ms for early (positive) and late (negative) audio: from where it shows, and from where it is wrong."""
+    """Limits in ms for early (positive) and late (negative) audio: where it is detectable, and where unacceptable."""
 
     detectable_early_ms: float
     detectable_late_ms: float
@@ -36,17 +36,17 @@ PROFILES = {
     "en-301549": Profile(100, -100, 100, -100),
 }
 DEFAULT_PROFILE = "itu-r-bt1359"
-OWN_PROFILE = "own"  # limits of the user's own
+OWN_PROFILE = "own"  # the user's own limits
 PROFILE_NAMES = (*PROFILES, OWN_PROFILE)
 
 
 def own_profile(early_ms: float, late_ms: float) -> Profile:
-    """Limits of one's own, beyond which an offset is unacceptable; positive is early."""
+    """A profile of the user's own limits, beyond which an offset is unacceptable; positive is early."""
     return Profile(early_ms, late_ms, early_ms, late_ms)
 
 
 def limits_of(name: str, own: Profile) -> Profile | None:
-    """The limits that go by a name; None where nobody knows it."""
+    """The limits of a profile name; None for an unknown name."""
     return own if name == OWN_PROFILE else PROFILES.get(name)
 
 
@@ -59,12 +59,12 @@ class VerdictRange:
 
     @property
     def verdict(self) -> Verdict:
-        """The verdict where there is only one."""
+        """The verdict; `borderline` if the two differ."""
         return self.mildest if self.mildest is self.severest else Verdict.BORDERLINE
 
     @property
     def ends(self) -> tuple[Verdict, Verdict] | None:
-        """Both, for a report; None where nothing is known."""
+        """Both, for a report; None if unknown."""
         return None if self.severest is Verdict.UNKNOWN else (self.mildest, self.severest)
 
 
@@ -72,14 +72,14 @@ _UNKNOWN = VerdictRange(Verdict.UNKNOWN, Verdict.UNKNOWN)
 
 
 def direction(offset_ms: float, profile: Profile | None = None) -> Direction:
-    """Which of the two is ahead; never `in_sync` beyond the limits of a profile that is stricter than 20 ms."""
+    """Whether audio is early or late; never `in_sync` beyond the limits of a profile that is stricter than 20 ms."""
     if abs(offset_ms) <= _IN_SYNC_MS and (profile is None or verdict(offset_ms, profile) is Verdict.IN_SYNC):
         return Direction.IN_SYNC
     return Direction.AUDIO_EARLY if offset_ms > 0 else Direction.AUDIO_LATE
 
 
 def verdict(offset_ms: float | None, profile: Profile) -> Verdict:
-    """How a viewer takes an offset that is exactly this; `unknown` without one."""
+    """A viewer's verdict on exactly this offset; `unknown` without one."""
     if offset_ms is None:
         return Verdict.UNKNOWN
     if not profile.acceptable_late_ms <= offset_ms <= profile.acceptable_early_ms:
@@ -100,7 +100,7 @@ def verdict_range(offset_ms: float | None, std_ms: float, profile: Profile) -> V
 
 
 def worst(ranges: Iterable[VerdictRange]) -> VerdictRange:
-    """What a viewer would remember of several offsets; `unknown` where nothing else was said."""
+    """The worst of several ranges; `unknown` if nothing else is known."""
     mildest, severest = Verdict.UNKNOWN, Verdict.UNKNOWN
     for one in ranges:
         mildest, severest = max(mildest, one.mildest, key=severity), max(severest, one.severest, key=severity)

@@ -1,4 +1,4 @@
-"""The command `avdrift-train`: from recordings to trained towers, and how good they are.
+"""The command `avdrift-train`: from recordings to trained towers, and their evaluation.
 
 Exit codes as those of `avdrift`: 0 done, 2 usage, 3 input files, 4 model. TensorFlow is imported only where it is used.
 """
@@ -19,7 +19,7 @@ from train.commands.scenes import add_scene_commands
 
 
 def build_parser(command: str | None = None, model: str = "towers") -> argparse.ArgumentParser:
-    """The parser; the options of a training run are known only when `command` is one, as they need TensorFlow."""
+    """The parser. The options of a training run are added only if `command` is one, as they need TensorFlow."""
     parser = argparse.ArgumentParser(prog="avdrift-train", description="Makes the models of avdrift.")
     parser.add_argument("--version", action="version", version=f"avdrift {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -31,8 +31,8 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it talks
+    """Run a command; return the exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it prints
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/fit/step_speed.py
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
@@ -56,7 +56,7 @@ def _run(command: str | None, arguments: list[str]) -> int:
 
 
 def _model_of(arguments: list[str]) -> str:
-    """What `--model` says, if anything: it decides which options there are."""
+    """The value of `--model`, if given: it decides which options there are."""
     early = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     early.add_argument("--model", nargs="?", default="towers")
     return str(early.parse_known_args(arguments)[0].model)

@@ -1,4 +1,4 @@
-"""Files and folders that commands are told to read and write: checked, hashed, written whole."""
+"""Input and output files and folders of commands: checked, hashed, written atomically."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.errors import InputMissingError, UsageError
 
 
 def make_folder(folder: Path) -> None:
-    """A folder to write into. Raises UsageError."""
+    """Create a folder for output. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -23,19 +23,19 @@ def make_folder(folder: Path) -> None:
 
 
 def check_parent(file: Path) -> None:
-    """Raises UsageError where a file cannot be written."""
+    """Raises UsageError if a file cannot be written."""
     if not os.access(file.parent, os.W_OK) or file.is_dir():
         raise UsageError("cannot be written", where=str(file), remedy="Name a file in a folder that is there")
 
 
 def write_all(stem: Path, **contents: str) -> None:
-    """One file for each form of the same thing, by its ending."""
+    """Write one file per format, by its ending."""
     for ending, content in contents.items():
         stem.with_name(f"{stem.name}.{ending}").write_text(content, encoding="utf-8")
 
 
 def hash_of_hashes(files: Iterable[tuple[str, str]]) -> str:
-    """Of what sha256sum prints of these files (name, hash)."""
+    """The hash of sha256sum's output for these files (name, hash)."""
     listed = "".join(f"{digest}  {name}\n" for name, digest in files)
     return hashlib.sha256(listed.encode()).hexdigest()
 
@@ -51,7 +51,7 @@ def sha256(file: Path) -> str:
 
 
 def write_whole(path: Path, content: Mapping[str, Any]) -> None:
-    """As JSON; whoever reads finds the former file or the new one, never a part."""
+    """Write JSON atomically: readers find the old file or the new one, never a part."""
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     partial.replace(path)

@@ -1,4 +1,4 @@
-"""Tables that are made, in pages that are written: between two marks of a Markdown page."""
+"""Generated tables in hand-written pages: between two marks of a Markdown page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from device.errors import InputFormatError, InputMissingError
 
 
 def put_into(page: Path, mark: str, text: str) -> None:
-    """Replace what stands between `<!-- mark -->` and `<!-- end of mark -->`.
+    """Replace the text between `<!-- mark -->` and `<!-- end of mark -->`.
 
     Raises InputMissingError or InputFormatError.
     """

@@ -1,6 +1,6 @@
-"""The part of a model card that nobody can measure: what models are for, what they must not do, and corpora's terms.
+"""The part of a model card that cannot be measured: intended use, limits of use, and the corpora's terms.
 
-`train/card.toml` is that of the built-in bundle. Whoever trains on other clips gives a file of the same form.
+`train/card.toml` is that of the built-in bundle. For other clips, write a file of the same form.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ DEFAULT_CARD = Path(__file__).with_name("card.toml")
 _LONGEST = 2000
 _TEXT = f"text of 1 to {_LONGEST} characters"
 _TEXTS, _LISTS = ("purpose",), ("must_not",)
-_OWN_TEXTS, _OWN_LISTS = ("measured_on",), ("may_fail",)  # in place of, and beside, what figures of the run say
+_OWN_TEXTS, _OWN_LISTS = ("measured_on",), ("may_fail",)  # instead of, and in addition to, the figures of the run
 
 
 @dataclass(frozen=True, slots=True)
 class CardTexts:
-    """Sentences for people; `terms` by corpus, as clips.csv names them. What is empty is told by figures alone."""
+    """Sentences for people; `terms` by corpus, as named in clips.csv. Empty entries are left to the figures."""
 
     purpose: str
     must_not: tuple[str, ...]
@@ -33,7 +33,7 @@ class CardTexts:
 
 
 def read_card(file: Path = DEFAULT_CARD) -> CardTexts:
-    """Raises UsageError with everything that is wrong in the file."""
+    """Raises UsageError with all problems of the file."""
     text = read_text(file)
     document = parse(text) if isinstance(text, str) else text
     require_correct(file, [document] if isinstance(document, Problem) else list(_problems(document)))

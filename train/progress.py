@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, a line a minute elsewhere, and a small file for whoever began it."""
+"""Progress of long work: a bar on a terminal, a line a minute elsewhere, and a small file for the calling process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far one piece of work has come, and for how long."""
+    """The progress of one piece of work."""
 
     what: str
     done: int
@@ -50,7 +50,7 @@ def duration(seconds: float) -> str:
 def shown(
     items: Iterable[Item], what: str, total: int, unit: str, *, before: int = 0, quiet: bool = False
 ) -> Iterator[Item]:
-    """The items, while what becomes of them is shown; `before` of the total were done by an earlier call."""
+    """Yield the items while showing the progress; `before` of the total were done by an earlier call."""
     if quiet:
         yield from items
         return
@@ -73,7 +73,7 @@ def shown(
 
 
 def read(file: Path) -> Progress | None:
-    """What a command says of itself; None where it says nothing, or is just saying it."""
+    """A command's progress; None if there is none, or it is just being written."""
     try:
         return Progress(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
@@ -81,7 +81,7 @@ def read(file: Path) -> Progress | None:
 
 
 def _write(file: Path, found: Progress) -> None:
-    with suppress(OSError):  # nobody's work ends because nobody can watch it
+    with suppress(OSError):  # nobody's work ends because progress cannot be shown
         partial = file.with_suffix(f".{os.getpid()}.part")
         partial.write_text(json.dumps(asdict(found)), encoding="utf-8")
         partial.replace(file)

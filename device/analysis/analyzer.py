@@ -29,33 +29,33 @@ _KEPT_SPEECH_TICKS = 100 * 120
 
 
 def search_ticks(search_ms: float) -> int:
-    """The search range in audio ticks. Raises UsageError outside what the configuration allows."""
+    """Convert the search range to audio ticks. Raises UsageError if it is outside the configurable range."""
     if not SEARCH_MS.takes(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy=f"Give {SEARCH_MS} ms")
     return round(search_ms / TICK_MS)
 
 
 class Analyzer:
-    """Frames and chunks of one recording or one live rig in, evidence for each lip tick out, in order."""
+    """Turns the frames and chunks of one recording or one live rig into evidence per lip tick, in order."""
 
     def __init__(self, bundle: Bundle, faces: Path | FaceDetector, *, search_ms: float = DEFAULT_SEARCH_MS) -> None:
-        """`faces` finds them: a detector, or the file of its model."""
+        """`faces` is a face detector, or the file of its model."""
         self._detector = FaceDetector(faces) if isinstance(faces, Path) else faces
         self.reach_ticks, self._load = search_ticks(search_ms), 0
         self.use(bundle)
 
     def use(self, bundle: Bundle) -> None:
-        """Begin anew, with these models."""
+        """Start again with these models."""
         self._bundle, self.calibration = bundle, bundle.calibration
         self.reset()
 
     def reset(self) -> None:
-        """Forget all that came: what comes next has nothing to do with it."""
+        """Forget all input so far: what follows is unrelated to it."""
         bundle = self._bundle
         self.faces: int | None = None
         self._mouth = MouthTracker(self._detector)
         self._mel, self._speech = LogMelStream(), SpeechStream()
-        self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # of each face that is followed
+        self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # for each followed face
         self._audio = BlockStream(bundle.audio)
         self._evidence = EvidenceStream(self.reach_ticks, bundle.calibration, score_of(bundle))
         self._sound = ChunkJoiner()
@@ -63,9 +63,9 @@ class Analyzer:
         self.set_load(self._load)
 
     def set_load(self, step: int) -> None:
-        """How much to leave out: 0 nothing; 1 every second face detection; 2 also every second block of lips.
+        """How much to skip: 0 nothing; 1 every second face detection; 2 also every second block of lips.
 
-        Where several faces are followed, 1 keeps to the one that is most probably heard.
+        With several faces, 1 also follows only the face that is most probably heard.
         """
         if step and not self._load:
             self._mouth.favourite = self._evidence.speaker
@@ -76,7 +76,7 @@ class Analyzer:
             lips.skips = step > 1
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
-        """Take what a source gives; give the evidence that it completes."""
+        """Take the next frame or chunk and yield the evidence that it completes."""
         if isinstance(item, Frame):
             for mouths in self._mouth.push(item):
                 yield from self._push_mouths(mouths)
@@ -85,7 +85,7 @@ class Analyzer:
             yield from self._push_sound(chunk)
 
     def finish(self) -> Iterator[LipEvidence]:
-        """What is left when the source has ended."""
+        """Yield the remaining evidence after the source has ended."""
         for chunk in self._sound.finish():
             yield from self._push_sound(chunk)
         for mouths in self._mouth.finish():
@@ -98,7 +98,7 @@ class Analyzer:
 
     @property
     def seen(self) -> tuple[SeenFace, ...]:
-        """The faces that are followed, as last detected; a face alone is the one heard."""
+        """The followed faces, as last detected. A single face is the one that is heard."""
         faces, speaker = self._mouth.faces, self._evidence.speaker
         return tuple(
             SeenFace(face.box, mouth_box(face.eyes, face.mouth), face_id == speaker or len(faces) == 1)
@@ -106,12 +106,12 @@ class Analyzer:
         )
 
     def speech_ratio(self, from_ns: int, to_ns: int) -> float | None:
-        """Share of the time in which somebody speaks; None where nothing was heard."""
+        """Share of the time with speech; None where there was no audio."""
         flags = self._speech_flags(from_ns, to_ns)
         return float(flags.mean()) if len(flags) else None
 
     def speech_ns(self, from_ns: int, to_ns: int) -> int:
-        """How long somebody speaks, within the last two minutes."""
+        """Duration of speech, within the last two minutes."""
         return int(self._speech_flags(from_ns, to_ns).sum()) * AUDIO_TICK_NS
 
     def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
@@ -137,8 +137,8 @@ class Analyzer:
             yield from self._evidence.push_faces(parts, ended)
 
     def _begin_face(self, crop: MouthCrop) -> tuple[LipGrid, BlockStream]:
-        # A block of sound completes the candidates of lips this much older: the block of their last negatives ends
-        # where those are, and nothing waits.
+        # A block of audio completes the candidates of lips this much older. The block of their last negatives ends
+        # there too, so that neither waits for the other.
         ends_at = self._evidence.negative_reach_ticks - self.reach_ticks // AUDIO_TICKS_PER_LIP_TICK
         lips = BlockStream(self._bundle.lips, normalize, ends_at=ends_at)
         lips.skips = self._load > 1

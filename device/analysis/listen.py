@@ -1,9 +1,9 @@
-"""Which sound of a recording is measured: the one that a player would take, unless nobody speaks in it.
+"""Choose the audio of a recording: the track that a player would take, unless nobody speaks in it.
 
-Method: of the first minutes, each track's share of speech (`device.features.vad`), and of quiet: in speech many
-moments are far below the average of the second around them, in music few are (Scheirer and Slaney, "Construction and
-evaluation of a robust multifeature speech/music discriminator", ICASSP 1997). All channels together are taken, as long
-as they do not cancel each other and somebody speaks in them; else the one channel in which most is spoken.
+Method: for the first minutes of each track, the share of speech (`device.features.vad`) and of quiet. In speech many
+moments are far below the average of the second around them; in music few are (Scheirer and Slaney, "Construction and
+evaluation of a robust multifeature speech/music discriminator", ICASSP 1997). All channels are mixed as long as they do
+not cancel each other and contain speech; otherwise the one channel with the most speech is used.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.vad import SpeechStream
 from device.records import Chunk
 
-_ENOUGH_S = 6.0  # of speech: then there is no more to find out
+_ENOUGH_S = 6.0  # of speech: enough to decide
 _LONGER_S, _LONGEST_S = 30.0, 300.0
 _LEAST_SPEECH, _LEAST_QUIET = 0.15, 0.15
 _MAX_CHANNELS = 8
-_CANCELLED = 0.1  # of the louder channel's power: opposite channels leave nothing, different ones half
-_QUIET_LEVEL = 0.5  # of the mean amplitude of a second
+_CANCELLED = 0.1  # of the louder channel's power: opposite phases leave nothing, unrelated channels half
+_QUIET_LEVEL = 0.5  # of the mean amplitude over a second
 _CHUNKS_OF_A_SECOND = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What to read, and what a person is told of it."""
+    """Which audio to read, and what to tell the user about it."""
 
     which: TrackChoice
-    track: str  # as people call it
+    track: str  # a name for people
     others: tuple[str, ...] = ()
-    why: str | None = None  # where it is not what a player would take
+    why: str | None = None  # why it is not what a player would take; None where it is
 
 
 @dataclass(slots=True)
@@ -53,7 +53,7 @@ class _Ear:
     speech: SpeechStream = field(default_factory=SpeechStream)
     flags: list[bool] = field(default_factory=list)
     levels: list[float] = field(default_factory=list)  # amplitude of each chunk
-    power: float = 0.0  # of all channels together, and of the loudest alone
+    power: float = 0.0  # of the mix of all channels, and of the loudest channel alone
     loudest: float = 0.0
 
     def hear(self, frame: av.AudioFrame) -> None:
@@ -82,7 +82,7 @@ class _Ear:
 
     @property
     def spoken(self) -> bool:
-        """Whether somebody speaks in it, rather than plays."""
+        """Whether the audio is speech rather than music."""
         levels = np.array(self.levels[: len(self.levels) // _CHUNKS_OF_A_SECOND * _CHUNKS_OF_A_SECOND])
         if not len(levels) or not self.flags:
             return False
@@ -93,8 +93,8 @@ class _Ear:
 
 
 def listen(path: Path, asked: TrackChoice) -> Heard:
-    """The tracks and the channel to read. Raises CaptureError."""
-    with open_recording(path) as container:  # streams tell nothing once it is closed
+    """Choose the tracks and the channel to read. Raises CaptureError."""
+    with open_recording(path) as container:  # stream objects cannot be used after closing
         video, played = (stream.index for stream in choose_tracks(container, path, asked))
         sounds = [stream for stream in container.streams.audio if _has_decoder(stream)]
         names = {stream.index: called(stream) for stream in sounds}
@@ -118,7 +118,7 @@ def listen(path: Path, asked: TrackChoice) -> Heard:
 
 
 def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | None:
-    """The channel in which most is spoken: (stream, number)."""
+    """The channel with the most speech: (stream, number)."""
     if not keys:
         return None
     ears = _hear(path, keys, keys[0][0])
@@ -126,7 +126,7 @@ def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | N
 
 
 def as_asked(path: Path, asked: TrackChoice) -> Heard:
-    """The same without listening: what a player would take where nothing was asked for."""
+    """Choose without listening: the requested tracks, otherwise those that a player would take."""
     with open_recording(path) as container:
         _, audio = choose_tracks(container, path, asked)
         others = tuple(called(stream) for stream in container.streams.audio if stream.index != audio.index)
@@ -134,7 +134,7 @@ def as_asked(path: Path, asked: TrackChoice) -> Heard:
 
 
 def _hear(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Ear]:
-    """The beginnings of these tracks or channels, until enough is known of the first, or of another that is spoken."""
+    """Listen to the start of these tracks or channels, until the first is known well enough or another has speech."""
     ears = {(index, channel): _Ear(AudioTrack(AUDIO_RATE_HZ, Counter(), channel=channel)) for index, channel in keys}
     with open_recording(path) as container:
         streams = [container.streams[index] for index in dict.fromkeys(index for index, _ in keys)]

@@ -1,4 +1,4 @@
-"""`avdrift measure`: a recording, read as fast as can be, at bounded memory; the whole, its timeline, each window."""
+"""`avdrift measure`: reads a recording at full speed with bounded memory; the whole, its timeline and its windows."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ _LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
 _ENOUGH_MS = 600
 _TICKS_PER_S = 1000 // FRONT_END.lip_tick_ms
 _SPEECH_STEP_NS = 10 * NS_PER_S
-MAX_WINDOW_S = 100  # the analyzer remembers two minutes of speech
+MAX_WINDOW_S = 100  # the analyzer keeps two minutes of speech
 
 
 class _Stretch:
-    """Evidence of a stretch of time, and of nothing before it; `to_ns` is where the frames that it has seen end."""
+    """The evidence of a stretch of time; `to_ns` is the end of the frames that it has seen."""
 
     def __init__(self, analyzer: Analyzer, from_ns: int) -> None:
         self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature)
@@ -48,25 +48,25 @@ class _Stretch:
         self.faces += row.face
 
     def posterior(self) -> Posterior | None:
-        """What is known at its end."""
+        """The posterior at its end."""
         self._filter.flush()
         return self._filter.posterior()
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What is told of a recording, and what more there is to know of it."""
+    """The result for a recording, and details beyond the JSON object."""
 
-    result: dict[str, Any]  # what design.md calls a measurement: one JSON object
-    timeline: Timeline  # from the first picture on
-    origin_s: float  # when that is, on the file's own clock
+    result: dict[str, Any]  # one JSON object: a measurement as specified in design.md
+    timeline: Timeline  # from the first frame on
+    origin_s: float  # time of the first frame on the file's own clock
     damaged: str | None
-    why: str | None = None  # another sound, or one channel of it, was measured than a player would take
+    why: str | None = None  # why another track or a single channel was measured, not what a player would take
     limits: Profile = PROFILES[DEFAULT_PROFILE]
 
 
 class _Windows:
-    """Consecutive windows from the first picture on, each as long as the others: the rest at the end makes none."""
+    """Consecutive windows of equal length from the first frame on; a shorter rest at the end is left out."""
 
     def __init__(self, window_s: float, origin_ns: int, analyzer: Analyzer) -> None:
         self._length_ns, self._origin_ns, self._analyzer = round(window_s * NS_PER_S), origin_ns, analyzer
@@ -74,7 +74,7 @@ class _Windows:
         self.found: list[dict[str, Any]] = []
 
     def add(self, row: LipEvidence) -> None:
-        # A lip window counts where all of it lies inside.
+        # A lip window counts if all of it lies inside.
         first_ns, last_ns = row.t_ns - _LIP_REACH_NS, row.t_ns + _LIP_REACH_NS
         begins_ns = first_ns - (first_ns - self._origin_ns) % self._length_ns
         if begins_ns < self._origin_ns or last_ns > begins_ns + self._length_ns:
@@ -104,11 +104,11 @@ class _Windows:
 
 
 class _Whole(_Stretch):
-    """A whole recording: also how fast its offset runs, where that is plain."""
+    """The whole recording; also finds how fast its offset drifts, where that is clear."""
 
     def __init__(self, analyzer: Analyzer, from_ns: int) -> None:
         super().__init__(analyzer, from_ns)
-        self._slopes: list[tuple[float, float]] = []  # ppm, and its weight
+        self._slopes: list[tuple[float, float]] = []  # slope in ppm and its weight
 
     def add(self, row: LipEvidence) -> None:
         super().add(row)
@@ -117,7 +117,7 @@ class _Whole(_Stretch):
 
     @property
     def slope_ppm(self) -> float:
-        """0 where it is too slow to be seen within seconds."""
+        """0 where the drift is too slow to show within seconds."""
         if not self._slopes:
             return 0.0
         slopes, weights = np.array(self._slopes).T
@@ -125,7 +125,7 @@ class _Whole(_Stretch):
 
 
 class _Speech:
-    """How long somebody speaks, asked of the analyzer before it forgets."""
+    """Accumulates the duration of speech before the analyzer forgets it."""
 
     def __init__(self, analyzer: Analyzer) -> None:
         self._analyzer = analyzer
@@ -140,7 +140,7 @@ class _Speech:
 
 
 class _Pace:
-    """Do pictures follow each other fast enough for lips to be read?"""
+    """Whether the frame rate is high enough to read lips."""
 
     def __init__(self) -> None:
         self._last_ns: int | None = None
@@ -162,7 +162,7 @@ def measure(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
 ) -> dict[str, Any]:  # fmt: skip
-    """What is told of a recording. Raises UsageError, CaptureError."""
+    """Measure a recording and return the JSON object. Raises UsageError, CaptureError."""
     return measure_timeline(path, bundle, face_model, window_s=window_s, search_ms=search_ms, profile=profile).result
 
 
@@ -171,7 +171,7 @@ def measure_timeline(
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, limits: Profile | None = None,
     heard: Heard | None = None, on_read: Callable[[float], None] = lambda read_s: None,
 ) -> Measured:  # fmt: skip
-    """The same, with the timeline. Raises UsageError, CaptureError.
+    """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 
     limits: those of the profile, where it is no standard's; heard: what is to be read of the recording;
     on_read: is called with how many seconds of it have been read.
@@ -245,7 +245,7 @@ def measure_timeline(
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:
-    """With what is not known about when the sound was."""
+    """The error bar, including the uncertainty of the audio's time."""
     return round(hypot(std_ms, sound_error_ms), 1)
 
 
@@ -263,7 +263,7 @@ def _piece_dict(piece: Piece, track: Timeline, sound_error_ms: float) -> dict[st
 
 
 def _worst(track: Timeline, limits: Profile, error_ms: float) -> VerdictRange:
-    """Of the sure pieces, at both of their ends; `error_ms` is what no length of a piece makes smaller."""
+    """Of the sure pieces, at both ends; `error_ms` is the part of the error that no length of a piece reduces."""
     return worst(
         verdict_range(track.offset_ms(piece, t_s), hypot(piece.offset_std_ms, error_ms), limits)
         for piece in track.pieces
@@ -279,7 +279,7 @@ def _of_window(window: dict[str, Any], limits: Profile, zero_std_ms: float) -> V
 
 def _sum_up(rows: Iterable[LipEvidence], whole: _Whole | None, bins: Bins, windows: _Windows | None) -> None:
     for row in rows:
-        assert whole is not None  # lips come from pictures
+        assert whole is not None  # lips come from frames, so there was one
         whole.add(row)
         bins.add(row)
         if windows:
@@ -288,7 +288,7 @@ def _sum_up(rows: Iterable[LipEvidence], whole: _Whole | None, bins: Bins, windo
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """One number for a whole recording, where there is one."""
+    """The single number for a whole recording, where there is one."""
 
     state: State
     reason: Reason | None
@@ -298,8 +298,8 @@ class _Answer:
 
 
 def _answer(whole: _Whole, track: Timeline, speech_ns: int, calibration: Calibration) -> _Answer:
-    """The mean of the pieces that are sure, where it holds to within 40 ms at all of their ends."""
-    # A recording may hold long pauses: what counts is whether there was enough of both, not its share.
+    """The mean of the sure pieces, if it is right to within 40 ms at all their ends."""
+    # A recording may contain long pauses, so the amount of face and speech counts, not their share.
     if whole.faces * FRONT_END.lip_tick_ms < _ENOUGH_MS:
         return _Answer(State.NO_FACE, Reason.NO_FACE)
     if speech_ns < _ENOUGH_MS * NS_PER_MS:
@@ -309,7 +309,7 @@ def _answer(whole: _Whole, track: Timeline, speech_ns: int, calibration: Calibra
         _, reason, best = judge(whole.posterior(), 1.0, 1.0, calibration)
         if any(piece.broad for piece in track.pieces):
             return _Answer(State.UNCERTAIN, Reason.AMBIGUOUS)
-        confidence = min(best.confidence, MEASURING_CONFIDENCE) if best else None  # no piece holds what it ends with
+        confidence = min(best.confidence, MEASURING_CONFIDENCE) if best else None  # no piece covers the end
         return _Answer(State.UNCERTAIN, reason or Reason.AMBIGUOUS, confidence=confidence)
     lengths_s = np.array([piece.to_s - piece.from_s for piece in sure])
     offset_ms = float(np.array([piece.offset_ms for piece in sure]) @ lengths_s / lengths_s.sum())

@@ -1,4 +1,4 @@
-"""What may be said of the offset: of a window by itself, and of now, after all that came before."""
+"""Which offset to report: for a window alone, and for now, given all evidence so far."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from device.sync.evidence_stream import LipEvidence
 from device.sync.offset_hmm import STEP_EVERY_S, STEP_ROWS, OffsetFilter, Posterior
 
 MEASURING_CONFIDENCE = 0.95
-# With other speakers' voices 0.23 % of the reports of sessions of 30 s had a number without this, and 0.1 % with it.
+# With another speaker's voice, 0.23 % of the reports of 30 s sessions had an offset without this, 0.1 % with it.
 _BEGINNING_CONFIDENCE, _BEGINS_S = 0.995, 3.0
 _MIN_FACE_RATIO = 0.5
 _MIN_SPEECH_RATIO = 0.3
 _HALF_LIP_WINDOW_NS = FRONT_END.lip_window_ticks * FRONT_END.lip_tick_ms * NS_PER_MS // 2
-_SHORT_S = 1.5  # of evidence: below it, more of the same is all that is missing
+_SHORT_S = 1.5  # of evidence: below this, more time is all that is missing
 _HEARD = 0.5
 _BROAD_FROM_S, _FADING_ROWS = 15.0, 375
 _MOVING, SURELY_MOVING = 0.5, 0.99
@@ -29,10 +29,10 @@ _MOVING, SURELY_MOVING = 0.5, 0.99
 
 @dataclass(frozen=True, slots=True)
 class WindowResult:
-    """What may be said at the end of a stretch: `best` is the best guess, `state` whether it may be said.
+    """The result at the end of a stretch: `best` is the best guess, `state` whether it may be reported.
 
-    level: what the stretch's own evidence says near that guess, for whoever needs independent measurements;
-    slope: (ppm, standard error) where the offset runs for sure.
+    level: the estimate from the stretch's own evidence near that guess, for consumers of independent measurements.
+    slope: (ppm, standard error) where the offset certainly drifts.
     """
 
     from_ns: int
@@ -41,7 +41,7 @@ class WindowResult:
     best: Estimate | None
     speech_ratio: float | None
     reason: Reason | None = None
-    evidence_ns: int | None = None  # when there last was a face with speech
+    evidence_ns: int | None = None  # when a face with speech was last seen
     level: Estimate | None = None
     slope: tuple[float, float] | None = None
 
@@ -54,10 +54,10 @@ def judge(
     posterior: Posterior | None, face_ratio: float, speech_ratio: float | None, calibration: Calibration, *,
     remembered: bool = False, least_confidence: float = MEASURING_CONFIDENCE,
 ) -> tuple[State, Reason | None, Estimate | None]:  # fmt: skip
-    """From a posterior, and what was seen and heard lately, to what may be said of it, and why not more.
+    """Decide from a posterior and the recent input which offset may be reported, and otherwise why not.
 
-    remembered: a face with speech came before, not too long ago for the offset to have stepped since; then a number
-    outlives that there is none now. least_confidence: that a number needs.
+    remembered: a face with speech came recently enough that the offset cannot have stepped since; an offset then stays
+    valid although no speaker is visible now. least_confidence: what an offset needs to be reported.
     """
     best = posterior.estimate(calibration) if posterior else None
     absent = None
@@ -77,7 +77,7 @@ def judge(
 
 
 def least_confidence(posterior: Posterior | None) -> float:
-    """What a session's number needs: more at its beginning, where each second brings a new chance to be wrong."""
+    """The confidence that an offset needs: more at the start of a session, where each second is a new chance to err."""
     begins = posterior is not None and posterior.evidence_s < _BEGINS_S
     return _BEGINNING_CONFIDENCE if begins else MEASURING_CONFIDENCE
 
@@ -91,14 +91,14 @@ def _doubt(posterior: Posterior) -> Reason:
 
 
 class OffsetTracker:
-    """Follows the offset over a session. `window_s` is what counts as lately, for faces, speech and `level`."""
+    """Follows the offset over a session. `window_s` is the recent past for faces, speech and `level`."""
 
     def __init__(self, analyzer: Analyzer, window_s: float, *, step_every_s: float = STEP_EVERY_S) -> None:
         self._analyzer, self._length_ns = analyzer, round(window_s * NS_PER_S)
         self._rows: deque[LipEvidence] = deque()
         self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature, step_every_s=step_every_s)
         self._evidence_ns: int | None = None
-        self._faded = np.zeros(2 * analyzer.reach_ticks + 1, np.float32)  # the evidence of the last quarter minute
+        self._faded = np.zeros(2 * analyzer.reach_ticks + 1, np.float32)  # evidence of the last quarter minute
         self._remembered_ns = round(-np.log(MEASURING_CONFIDENCE) * step_every_s * NS_PER_S)
 
     def push(self, row: LipEvidence) -> None:
@@ -113,25 +113,25 @@ class OffsetTracker:
 
     @property
     def to_ns(self) -> int | None:
-        """Up to where pictures were seen; None before there were any."""
+        """The time up to which frames were seen; None before the first."""
         return self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS if self._rows else None
 
     @property
     def moving(self) -> bool:
-        """Whether the offset rather runs than stays: then what looks like a step is none."""
+        """Whether the offset drifts rather than stays. What then looks like a step is not one."""
         posterior = self._filter.posterior()
         return posterior is not None and posterior.moving >= _MOVING
 
     def forget_before(self, t_ns: int) -> None:
-        """What came before a step is another offset's evidence: `level` must not mix them."""
+        """Evidence before a step belongs to another offset, so `level` must not include it."""
         while self._rows and self._rows[0].t_ns < t_ns:
             self._rows.popleft()
 
     def result(self) -> WindowResult | None:
-        """What may be said now; None before there is anything."""
+        """The result for now; None before any evidence."""
         if not self._rows:
             return None
-        # A lip window sees pictures on both sides of its middle.
+        # A lip window sees frames on both sides of its middle.
         from_ns, to_ns = self._rows[0].t_ns - _HALF_LIP_WINDOW_NS, self._rows[-1].t_ns + _HALF_LIP_WINDOW_NS
         posterior = self._filter.posterior()
         face_ratio = float(np.mean([row.face for row in self._rows]))
@@ -145,7 +145,7 @@ class OffsetTracker:
             remembered=remembered,
             least_confidence=least_confidence(posterior),
         )
-        # What runs smears the evidence as well.
+        # A drifting offset smears the evidence as well.
         settled = reason is None and posterior is not None and posterior.evidence_s >= _BROAD_FROM_S
         settled = settled and not self.moving
         if state is State.MEASURING and settled and is_broad(self._faded):
@@ -158,7 +158,7 @@ class OffsetTracker:
         )  # fmt: skip
 
     def curves(self) -> tuple[Floats, Floats] | None:
-        """For each candidate, what the window's evidence says (nats) and its probability; None before there is any."""
+        """For each candidate, the window's evidence (nats) and its probability; None before any evidence."""
         if not self._rows:
             return None
         return np.sum([row.row for row in self._rows], axis=0), self._filter.mass.astype(np.float32)

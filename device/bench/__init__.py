@@ -1,1 +1,1 @@
-"""What avdrift costs, beside what others cost: timing on one thread, and SyncNet's network as published."""
+"""The cost of avdrift compared with others: timing on one thread, and SyncNet's network as published."""

@@ -1,10 +1,10 @@
-"""`avdrift bench`: what each stage of the pipeline costs for one second of audio-video, beside SyncNet in the same run.
+"""`avdrift bench`: the cost of each pipeline stage per second of audio-video, beside SyncNet in the same run.
 
-Method: a stretch of a recording is decoded into memory; then each stage runs alone over what the stage before it gave,
-several times, and the median round counts, for SyncNet as well. One run of the whole chain on the file, decoding and
-all, is the check that the stages add up. Everything is on one thread, and what counts is processor time: other programs
-then only matter by the caches that they take. Multiply-accumulates are those of each model's
-file times the invocations that the stretch really took, so overlapping blocks count twice; None is not counted.
+Method: a stretch of a recording is decoded into memory. Then each stage runs alone on the previous stage's output,
+several times, and the median round counts, for SyncNet as well. One run of the whole chain on the file, including
+decoding, checks that the stages add up. Everything runs on one thread, and processor time is measured, so that other
+programs matter only by the caches that they occupy. Multiply-accumulates are those of each model's file times the
+invocations that the stretch took, so overlapping blocks count twice; None is not counted.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from device.records import NS_PER_S, Chunk, Frame
 
 SAMPLE: Final = Path(__file__).parents[1] / "models" / "sample.mkv"
 STRETCH_S: Final = 10.0
-STRETCH_BYTES: Final = 160_000_000  # of decoded pictures: a small computer must hold them
+STRETCH_BYTES: Final = 160_000_000  # of decoded frames: must fit into a small computer
 TOWERS: Final = "both towers"
 
 
 @dataclass(frozen=True, slots=True)
 class PipelineCosts:
-    """The stages, and the whole chain in one go over the same stretch of `stretch_s`."""
+    """The costs of the stages, and of the whole chain at once over the same stretch of `stretch_s`."""
 
     recording: str
     model: str
@@ -46,12 +46,12 @@ class PipelineCosts:
 
     @property
     def realtime_factor(self) -> float:
-        """How many times faster than real time the whole pipeline runs, decoding included."""
+        """How many times faster than real time the whole pipeline runs, including decoding."""
         return MS_PER_S / self.whole_ms_per_s
 
     @property
     def tower_share(self) -> float | None:
-        """Our towers' multiply-accumulates over SyncNet's: 0.02 is one fiftieth."""
+        """Multiply-accumulates of our encoders relative to SyncNet's: 0.02 is one fiftieth."""
         base = self.costs.syncnet_total
         ours = self.costs.subtotal(TOWERS).mmac_per_s
         return ours / base.mmac_per_s if base and base.mmac_per_s and ours is not None else None
@@ -77,7 +77,7 @@ def bench(bundle_folder: Path, source: str | Path | None, *, as_json: bool) -> N
 
 
 def format_pipeline(measured: PipelineCosts) -> str:
-    """The table, and what it amounts to, without a newline at its end."""
+    """The table and a summary, without a newline at the end."""
     share = measured.tower_share
     lines = [
         f"{measured.recording}, {measured.stretch_s:.1f} s, bundle {measured.model}, one thread",
@@ -94,7 +94,7 @@ def format_pipeline(measured: PipelineCosts) -> str:
 def measure_pipeline(
     bundle_folder: Path, source: Path, *, repeat: int = 5, min_time_s: float = 0.2, stretch_s: float = STRETCH_S
 ) -> PipelineCosts:
-    """Cost of every stage. Raises CaptureError where the stretch holds no face: half of the stages would rest."""
+    """Cost of every stage. Raises CaptureError if the stretch shows no face, because half of the stages would idle."""
     cv2.setNumThreads(1)
     bundle, face_model = load_bundle(bundle_folder, MEASURING), require_face_model()
     with FileSource(source) as opened:
@@ -130,7 +130,7 @@ def measure_pipeline(
 
 
 def _stretch(source: FileSource, stretch_s: float) -> Iterator[Frame | Chunk]:
-    """The first seconds of a recording, or less where its pictures are large."""
+    """The first seconds of a recording, or less if its frames are large."""
     begin_ns: int | None = None
     held_bytes = 0
     for item in source:

@@ -1,4 +1,4 @@
-"""The stages of the pipeline as pieces of work that can be repeated alone, for `avdrift bench`."""
+"""The stages of the pipeline as work that can be repeated in isolation, for `avdrift bench`."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ class EverySecond:
 
 
 class Chain:
-    """Every stage's input, kept from one run through all of them, and every stage as work that can be repeated."""
+    """Every stage's input, kept from one run of the whole chain, and every stage as repeatable work."""
 
     def __init__(self, bundle: Bundle, folder: Path, face_model: Path, items: list[Frame | Chunk]) -> None:
         self._frames = [item for item in items if isinstance(item, Frame)]
         self._chunks = [item for item in items if isinstance(item, Chunk)]
-        self._analyzer = Analyzer(bundle, face_model)  # only for its memory of speech
+        self._analyzer = Analyzer(bundle, face_model)  # only for its record of speech
         for chunk in self._chunks:
             list(self._analyzer.push(chunk))
         self._search_ticks, self._calibration = search_ticks(DEFAULT_SEARCH_MS), bundle.calibration
@@ -100,7 +100,7 @@ class Chain:
 
     def _evidence(self) -> Iterator[list[LipEvidence]]:
         stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
-        # By time, as they come from a live rig: the stream forgets sound that no lips have asked for.
+        # In time order, as from a live rig: the stream drops audio that no lips have asked for.
         timed = [((part.first_tick + len(part.valid)) * AUDIO_TICKS_PER_LIP_TICK, 1, part) for part in self.lip_parts]
         timed += [(part.first_tick + len(part.valid), 0, part) for part in self._audio_parts]
         for _, is_lips, part in sorted(timed, key=lambda entry: entry[:2]):
@@ -108,7 +108,7 @@ class Chain:
         yield list(stream.finish())
 
     def _count_curve(self) -> int:
-        """Products of each run of lips and its negatives with the sound that its candidates need; a head on them."""
+        """The products of lips and their negatives with the audio of their candidates, and the head on them."""
         size = self._lips.output_shapes[0][2]
         counts = [len(rows) for rows in self._evidence()]
         heard = [AUDIO_TICKS_PER_LIP_TICK * (count - 1) + 2 * self._search_ticks + 1 for count in counts]
@@ -126,7 +126,7 @@ class Chain:
 
 
 def head_macs(bundle: Bundle, folder: Path) -> int:
-    """Of the direct network's head, for one lip window and one candidate; 0 where there is none."""
+    """Cost of the direct network's head, for one lip window and one candidate; 0 without a head."""
     if "head" not in bundle.models:
         return 0
     _, ticks, lags, _ = bundle.manifest["contract"]["towers"]["head"]["input"]["shape"]
@@ -134,7 +134,7 @@ def head_macs(bundle: Bundle, folder: Path) -> int:
 
 
 class _RecordingDetector(FaceDetector):
-    """Remembers where it was asked to look and what it found."""
+    """Records where it was asked to look and what it found."""
 
     def __init__(self, model_path: Path) -> None:
         super().__init__(model_path)
@@ -149,7 +149,7 @@ class _RecordingDetector(FaceDetector):
 
 
 class _ReplayedDetector(FaceDetector):
-    """Finds again what was found before, at no cost."""
+    """Returns the recorded results at no cost."""
 
     def __init__(self, found: list[list[Face]]) -> None:
         self._found = iter(found)
@@ -159,7 +159,7 @@ class _ReplayedDetector(FaceDetector):
 
 
 class _CountedModel(Model):
-    """A model that counts what its invocations cost."""
+    """A model that counts the cost of its invocations."""
 
     def __init__(self, content: bytes, *, name: str) -> None:
         super().__init__(content, name=name, threads=1)

@@ -1,7 +1,7 @@
-"""`avdrift bench --streams N`: does this machine carry so many at once, each in real time?
+"""`avdrift bench --streams N`: whether this machine can process so many streams at once, each in real time.
 
-Method: N whole daemons, each in a process of its own, play the same recording at its own pace, decoding included. One
-is real-time where it drops next to nothing, is never overloaded, and its reports are not late.
+Method: N complete daemons, each in a process of its own, play the same recording at its own pace, including decoding. A
+stream is real-time if it drops next to nothing, is never overloaded, and its reports are not late.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from typing import IO
 from device.records import Fault
 
 MAX_STREAMS = 64
-_DROPPED_PER_REPORT = 0.5  # of some 75 pictures and blocks of sound
-_LATE_MS = 3500.0  # all that is real-time stays well below
+_DROPPED_PER_REPORT = 0.5  # of some 75 frames and chunks per second
+_LATE_MS = 3500.0  # well above the latency of any real-time stream
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """What became of one of the streams. latency_ms: the median of its reports; None where it had none."""
+    """The result of one stream. latency_ms: the median of its reports; None without reports."""
 
     reports: int
     latency_ms: float | None
@@ -44,11 +44,11 @@ class Carried:
 
 @dataclass(frozen=True, slots=True)
 class StreamCosts:
-    """All streams of one run."""
+    """The results of all streams of one run."""
 
     streams: list[Carried]
     cores: int
-    cpu_ratio: float  # of one core, all together, start included
+    cpu_ratio: float  # of one core, for all together, including the start
 
     @property
     def realtime(self) -> int:
@@ -88,7 +88,7 @@ def measure_streams(count: int, source: Path) -> StreamCosts:
 
 
 def carried(lines: Sequence[str]) -> Carried:
-    """From the reports of one stream, as JSON lines."""
+    """The result from one stream's reports, as JSON lines."""
     reports = [json.loads(line) for line in lines]
     latencies = [report["latency_ms"] for report in reports if report["latency_ms"] is not None]
     return Carried(
@@ -100,7 +100,7 @@ def carried(lines: Sequence[str]) -> Carried:
 
 
 def format_streams(found: StreamCosts) -> str:
-    """The table, and what it amounts to, without a newline at its end."""
+    """The table and a summary, without a newline at the end."""
     lines = ["stream  reports  latency  dropped  real-time"]
     for number, stream in enumerate(found.streams, 1):
         latency = "-" if stream.latency_ms is None else f"{stream.latency_ms / 1000:.1f} s"

@@ -1,11 +1,11 @@
-"""SyncNet's network as published, with random weights, as two .tflite models: the yardstick of `avdrift bench`.
+"""SyncNet's network as published, with random weights, as two .tflite models: the reference of `avdrift bench`.
 
-Cost does not depend on what the weights are, so nothing is downloaded. Batch norm is folded and ReLU fused, as anybody
-would deploy it; weights are float32, as published. The first Conv3d of the video tower covers all of its 5 frames and
-the others have a temporal kernel of 1, so over one window each is a 2-D convolution, the first over 5 x 3 channels.
+Cost does not depend on the weights, so nothing is downloaded. Batch norm is folded and ReLU fused, as in any
+deployment; weights are float32, as published. The first Conv3d of the video tower covers all of its 5 frames and the
+others have a temporal kernel of 1, so over one window each is a 2-D convolution, the first over 5 x 3 channels.
 
 References: J. S. Chung and A. Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016; dimensions
-from the authors' PyTorch code (joonson/syncnet_python, SyncNetModel.py), less its 1x1 pool, which changes nothing.
+from the authors' PyTorch code (joonson/syncnet_python, SyncNetModel.py), without its 1x1 pool, which has no effect.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from device.bench.timing import MS_PER_S, StageCost, best_of
 from device.litert import Model
 from device.towers.macs import count_macs
 
-WINDOWS_PER_S: Final = 25  # one embedding of each tower for every video frame
+WINDOWS_PER_S: Final = 25  # one embedding of each tower per video frame
 EMBEDDING_SIZE: Final = 1024
 VIDEO_INPUT: Final = (1, 224, 224, 15)  # 5 RGB frames, stacked as channels
 AUDIO_INPUT: Final = (1, 13, 20, 1)  # 13 MFCC x 20 steps of 10 ms
@@ -97,7 +97,7 @@ def build_audio_tower(seed: int) -> bytes:
 
 
 def measure_syncnet(seed: int = 0, repeat: int = 5, min_time_s: float = 0.2) -> tuple[StageCost, StageCost]:
-    """Time both towers in LiteRT on one thread; per second of audio-video, that is 25 windows. Video first."""
+    """Time both towers in LiteRT on one thread, video first; one second of audio-video is 25 windows."""
     return (
         _measure("SyncNet video tower", build_video_tower(seed), repeat, min_time_s),
         _measure("SyncNet audio tower", build_audio_tower(seed), repeat, min_time_s),
@@ -106,7 +106,7 @@ def measure_syncnet(seed: int = 0, repeat: int = 5, min_time_s: float = 0.2) -> 
 
 def _measure(name: str, model: bytes, repeat: int, min_time_s: float) -> StageCost:
     tower = Model(model, name=name, threads=1)
-    # Noise, because values that all underflow to denormals would slow the arithmetic down.
+    # Noise, because values that all underflow to denormals would slow down the arithmetic.
     window = np.random.default_rng(0).standard_normal(tower.input_shape, dtype=np.float32)
     timing = best_of(lambda: tower(window), repeat, min_time_s)
     return StageCost(name, timing.median_s * MS_PER_S * WINDOWS_PER_S, count_macs(model) / 1e6 * WINDOWS_PER_S)
@@ -120,11 +120,11 @@ def _build(input_shape: Shape, layers: Sequence[Layer], rng: np.random.Generator
 
 
 class _Graph:
-    """A chain of layers in the flatbuffer's own objects; the last tensor added is what the next layer reads."""
+    """A chain of layers in flatbuffer objects; each layer reads the last tensor added."""
 
     def __init__(self, input_shape: Shape, rng: np.random.Generator) -> None:
         self._rng = rng
-        self._buffers: list[Any] = [schema.BufferT()]  # buffer 0 is the empty one, by convention
+        self._buffers: list[Any] = [schema.BufferT()]  # by convention, buffer 0 is the empty one
         self._tensors: list[Any] = []
         self._operators: list[Any] = []
         self._codes: list[int] = []
@@ -169,7 +169,7 @@ class _Graph:
         self._operator("CONV_2D", inputs, layer.name, shape, schema.BuiltinOptions.Conv2DOptions, options)
 
     def _pool(self, layer: Pool) -> None:
-        self._pad(layer.name, layer.pad)  # zeros never win: what comes in has been through a ReLU
+        self._pad(layer.name, layer.pad)  # zeros never win, because the input has been through a ReLU
         _, height, width, channels = self._shape
         options = schema.Pool2DOptionsT(
             padding=schema.Padding.VALID,
@@ -189,7 +189,7 @@ class _Graph:
         self._operator("FULLY_CONNECTED", inputs, layer.name, (1, layer.units), kind, options)
 
     def _pad(self, name: str, pad: int) -> None:
-        """Its own operator, because TFLite's SAME pads less than PyTorch on the left and top where the stride is 2."""
+        """A separate operator, because TFLite's SAME pads less than PyTorch on the left and top for a stride of 2."""
         if pad == 0:
             return
         _, height, width, channels = self._shape
@@ -199,7 +199,7 @@ class _Graph:
         self._operator("PAD", [margins], f"{name}/pad", shape, schema.BuiltinOptions.PadOptions, schema.PadOptionsT())
 
     def _weights(self, name: str, shape: Shape) -> list[int]:
-        """Weights and bias; He's scale keeps the activations of any depth near 1, away from overflow and denormals."""
+        """Weights and bias; He's scale keeps activations at any depth near 1, away from overflow and denormals."""
         scale = np.float32(np.sqrt(2 / np.prod(shape[1:])))
         weights: F32 = self._rng.standard_normal(shape, dtype=np.float32) * scale
         bias: F32 = self._rng.standard_normal(shape[:1], dtype=np.float32) * np.float32(0.1)

@@ -1,7 +1,7 @@
-"""How long a piece of work takes, and the table that sets each stage beside SyncNet.
+"""Times a piece of work, and prints the table that compares each stage with SyncNet.
 
 Conventions: costs are per second of audio-video (ms, and millions of multiply-accumulates), so that stages which run 25
-or 100 times a second, or once, can be added. A count that is not known is None, and stays out of sums and ratios.
+or 100 times a second, or once, can be added. An unknown count is None, and is excluded from sums and ratios.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def best_of(
 ) -> Timing:
     """Time one call of `work`: one call to warm up, then `repeat` rounds of whole calls of at least `min_time_s` each.
 
-    Raises UsageError for less than one round or a negative time; what `work` raises goes through.
+    Raises UsageError for less than one round or a negative time, and whatever `work` raises.
     """
     if repeat < 1 or not min_time_s >= 0:
         raise UsageError(
@@ -59,7 +59,7 @@ def best_of(
 
 @dataclass(frozen=True, slots=True)
 class StageCost:
-    """What one stage costs for each second of audio-video; `mmac_per_s` is None where nobody counts (a codec)."""
+    """The cost of one stage per second of audio-video; `mmac_per_s` is None for uncounted stages (a codec)."""
 
     name: str
     ms_per_s: float
@@ -125,7 +125,7 @@ class CostReport:
 
 
 def format_costs(report: CostReport) -> str:
-    """The report as an aligned text table, without a newline at its end."""
+    """The report as an aligned text table, without a newline at the end."""
     rows = report.to_dict()
     blocks = [rows["stages"], [*rows["subtotals"], rows["total"]]]
     if rows["syncnet_total"]:
@@ -162,7 +162,7 @@ def _ratio(part: float | None, whole: float | None) -> float | None:
 
 
 def _fraction(ratio: float | None) -> str:
-    """1/57 reads better than 0.0175 where small is good."""
+    """1/57 reads better than 0.0175 for small ratios."""
     if ratio is None:
         return "-"
     if ratio == 0:

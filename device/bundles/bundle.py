@@ -1,4 +1,4 @@
-"""A bundle: the folder with models, their manifest and golden vectors. Verified before anything of it is used.
+"""A bundle: the folder with models, manifest and golden vectors. Verified completely before use.
 
 Checks, in this order, each with its own message: manifest readable and of this format; a kind that can be used here;
 exact file set; size and SHA-256 of each file; software new enough; input contract equal to the kind's front end; LiteRT
@@ -33,15 +33,15 @@ DIRECT_BUNDLE = DEFAULT_BUNDLE.with_name("direct")
 _NAME = Text(100)
 _MAX_MANIFEST_BYTES = 1 << 20
 _MAX_FILE_BYTES = 1 << 28
-_FORMATS = (1, FORMAT)  # the first knows of no gate
+_FORMATS = (1, FORMAT)  # the first format has no gate
 _REINSTALL = "Install the bundle again"
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A verified bundle, its models loaded, by the stems of their files.
+    """A verified bundle with its models loaded, by the stems of their files.
 
-    `digest` names its manifest and, through the hashes, everything in it.
+    `digest` is that of the manifest and so, through its hashes, of everything in the bundle.
     """
 
     kind: Kind
@@ -66,10 +66,10 @@ class Bundle:
 
 
 def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: bool = True) -> Bundle:
-    """Verify and load. Raises ModelMissingError, ModelCorruptError or ModelContractError, all naming the file.
+    """Verify and load a bundle. Raises ModelMissingError, ModelCorruptError or ModelContractError, all naming the file.
 
-    Models that are not `trusted` run in a process of their own first, since a crafted one can crash LiteRT or keep it
-    busy for ever; that takes about as long as starting Python.
+    Models that are not `trusted` first run in a process of their own, because a crafted one can crash LiteRT or keep it
+    busy for ever. That takes about as long as starting Python.
     """
     manifest, digest = _read_manifest(folder)
     where = str(folder / MANIFEST)
@@ -98,7 +98,7 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
 
 
 def manifest_version(folder: Path) -> str:
-    """What a bundle's manifest calls its version; nothing else of it is checked. Raises ModelError."""
+    """Return the version in a bundle's manifest without checking anything else. Raises ModelError."""
     manifest, _ = _read_manifest(folder)
     version_key(version := manifest.get("version"), str(folder / MANIFEST))
     return str(version)

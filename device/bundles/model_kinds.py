@@ -1,4 +1,4 @@
-"""What a bundle can hold: the files of each kind of models, and the input contract that they must be made for."""
+"""The kinds of models in bundles: the files of each kind, and the input contract that they must be made for."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _REMEDY = "Build the bundle again, with this version of avdrift"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One kind of models. `front_end` is what a manifest must say under `contract.front_end`, to the letter.
+    """A kind of models. `front_end` is the exact content that a manifest must have under `contract.front_end`.
 
-    `fits` raises ModelContractError where the models' shapes, by the stems of their files, do not belong together.
+    `fits` takes models by the stems of their files and raises ModelContractError if their shapes do not match.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Kind:
 
 
 def kind_of(manifest: Mapping[str, Any], wanted: tuple[Kind, ...], where: str) -> Kind:
-    """The kind that a manifest names, the two-tower model where it names none. Raises ModelContractError."""
+    """The kind that a manifest names, by default the two-tower model. Raises ModelContractError."""
     name = manifest.get("kind", TOWERS.name)
     for kind in wanted:
         if name == kind.name:
@@ -42,7 +42,7 @@ def kind_of(manifest: Mapping[str, Any], wanted: tuple[Kind, ...], where: str) -
 
 
 def refuse_shapes(model: Model) -> ModelContractError:
-    """For `fits`: this model's tensors are not what its front end gives and its reader takes."""
+    """For `fits`: the error for a model whose tensors match neither its front end nor its reader."""
     what = f"input {model.input_shape} and output {model.output_shapes[0]} do not fit the contract"
     return ModelContractError(what, where=model.name, remedy=_REMEDY)
 
@@ -63,7 +63,7 @@ def _fits_towers(models: Mapping[str, Model]) -> None:
 
 
 def _fits_direct(models: Mapping[str, Model]) -> None:
-    """The head takes products of features at each tick and lag, [1, ticks, lags, groups], and gives one value each."""
+    """The head maps products of features at each tick and lag, [1, ticks, lags, groups], to one value each."""
     _fits_towers(models)
     head, size = models["head"], models["lips"].output_shapes[0][2]
     shape, out = head.input_shape, head.output_shapes[0]
@@ -73,4 +73,4 @@ def _fits_direct(models: Mapping[str, Model]) -> None:
 
 TOWERS = Kind("towers", (LIPS, AUDIO), FRONT_END.to_dict(), _fits_towers)
 DIRECT = Kind("direct", (LIPS, AUDIO, HEAD), FRONT_END.to_dict(), _fits_direct)
-MEASURING = (TOWERS, DIRECT)  # kinds whose answers become offsets in the same way
+MEASURING = (TOWERS, DIRECT)  # kinds whose output becomes offsets in the same way

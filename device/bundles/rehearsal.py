@@ -1,8 +1,8 @@
-"""The first run of models, in a process that may die of it.
+"""Runs untrusted models for the first time in a process that may die of it.
 
 LiteRT checks that a .tflite file is well formed, but not that it makes sense: a few changed bytes can crash it or keep
-it busy for ever. A child process finds that out, and what LiteRT merely refuses there is refused as well: the child has
-bounds on memory and time, so what fails in it may not fail in the caller, who has none.
+it busy for ever. A child process finds that out, and a model that LiteRT rejects there is rejected too: the child has
+limits on memory and time, so what fails in it might not fail in the caller, which has none.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from device.errors import ModelCorruptError, ModelStoreError
 from device.litert import Floats, Model
 
 BUSY_S = 20  # of processor time: a second of input takes less than a third of it on the smallest device
-_TIMEOUT_S = 120.0  # a busy device, or a model that waits for ever
-_MEMORY_BYTES = 4 << 30  # of addresses: most of them are reserved and never used
+_TIMEOUT_S = 120.0  # for a busy device, or a model that blocks for ever
+_MEMORY_BYTES = 4 << 30  # of address space: most of it is reserved and never used
 _REMEDY = "Build or copy the bundle again"
-_BEGUN = b"begun\n"  # what the child says of each model
-_REFUSED = 9  # how it exits when it refuses one
+_BEGUN = b"begun\n"  # the child's message for each model
+_REFUSED = 9  # the child's exit code when it rejects a model
 
-_survived: set[str] = set()  # hashes of what need not be run again in this process
+_survived: set[str] = set()  # hashes of models that need not run again in this process
 
 
 def rehearse(
     models: Mapping[str, tuple[bytes, Floats]], *, busy_s: int = BUSY_S, memory_bytes: int = _MEMORY_BYTES
 ) -> None:
-    """Nothing, where LiteRT survives loading and running these: of each its name, content and input.
+    """Check that LiteRT survives loading and running these models, each with name, content and input.
 
-    Raises ModelCorruptError, and ModelStoreError where no process can be started.
+    Raises ModelCorruptError, and ModelStoreError if no process can be started.
     """
     parcel = io.BytesIO()
     np.savez(parcel, *(part for model, given in models.values() for part in (np.frombuffer(model, np.uint8), given)))
     if (digest := hashlib.sha256(parcel.getvalue()).hexdigest()) in _survived:
         return
-    # -P: nothing is imported from wherever this happens to be called.
+    # -P: nothing is imported from the current folder.
     command = [sys.executable, "-P", "-m", __spec__.name, str(busy_s), str(memory_bytes)]
-    # OpenBLAS takes 40 MB of addresses a thread, and one for each core.
+    # OpenBLAS takes 40 MB of address space per thread, and one thread per core.
     around = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     try:
         done = subprocess.run(
@@ -62,7 +62,7 @@ def rehearse(
     if done.returncode == _REFUSED:
         raise _fatal(models, done.stdout, done.stdout.rpartition(_BEGUN)[2].decode(errors="replace"))
     if done.returncode:
-        raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it does not say why"])[-1][:200])
+        raise _not_possible((done.stderr.decode(errors="replace").splitlines() or ["it gives no reason"])[-1][:200])
     _survived.add(digest)
 
 
@@ -72,17 +72,17 @@ def _fatal(names: Iterable[str], begun: bytes, what: str) -> ModelCorruptError:
 
 def _not_possible(why: str) -> ModelStoreError:
     what = f"new models cannot be tried in a process of their own ({why})"
-    return ModelStoreError(what, where=sys.executable, remedy="See that Python can start there, and try again")
+    return ModelStoreError(what, where=sys.executable, remedy="Check that Python can start there, and try again")
 
 
 def _main() -> int:
-    """Says on stdout, with a line each, that it begins with the next model; and at the end why it refuses one."""
-    import resource  # POSIX only, as is this process
+    """Print a line on stdout before each model, and finally the reason if one is rejected."""
+    import resource  # POSIX only, like this process
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     busy_s, memory_bytes = int(sys.argv[1]), int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    begun_s = math.ceil(time.process_time())  # Python's own start is no fault of the models
+    begun_s = math.ceil(time.process_time())  # Python's own start does not count against the models
     resource.setrlimit(resource.RLIMIT_CPU, (begun_s + busy_s, begun_s + busy_s + 5))
     with np.load(io.BytesIO(sys.stdin.buffer.read()), allow_pickle=False) as parcel:
         parts = [parcel[f"arr_{number}"] for number in range(len(parcel.files))]
@@ -95,7 +95,7 @@ def _main() -> int:
 
 
 def _refusal(content: bytes, given: Floats) -> str | None:
-    """Why a model does not load or run here, if so. An input of another shape is left to the caller to refuse."""
+    """Why a model does not load or run here; None if it does. The caller rejects inputs of another shape."""
     try:
         model = Model(content, name="rehearsal")
         if given.shape == model.input_shape:

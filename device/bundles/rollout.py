@@ -1,7 +1,7 @@
-"""Which models a daemon measures with: the store's current ones, on trial while they are new, and back again by itself.
+"""The models that a daemon measures with: the store's current ones, on trial while new, with automatic fallback.
 
-The order of the steps makes a power cut harmless. That a trial runs is on the disk before the models are loaded, since
-loading may already kill; that it failed is there before the link changes, and the next start makes up for the rest.
+The order of the steps makes a power cut harmless. The start of a trial is on disk before the models are loaded, because
+loading may already crash; its failure is on disk before the link changes, and the next start completes the rest.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from device.records import NS_PER_S, Report
 from device.state.disk import Disk
 
 LOOK_EVERY_S = 2.0
-_WRITE_EVERY_S = 10.0  # of what only changes a count
+_WRITE_EVERY_S = 10.0  # of updates that only change a count
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 _log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """Something that befell the models: which were measured with before and after it, and one sentence."""
+    """A change of models: those in use before and after it, and one sentence."""
 
     before: str
     after: str
@@ -39,21 +39,21 @@ class News:
 
 
 class Models:
-    """Follows a store. Not for more than one thread.
+    """Follows a store. Not thread-safe.
 
-    As a context: what leaves it by an error that has no name of ours was, perhaps, killed by the models.
+    As a context manager: an unexpected error that leaves it counts as a possible crash of the models.
     """
 
     def __init__(self, store: Store, settings: ModelSettings | None = None, disk: Disk | None = None) -> None:
-        self.news: list[News] = []  # for somebody to tell and to clear
+        self.news: list[News] = []  # read and cleared by the caller
         self._store, self._settings = store, settings or ModelSettings()
         self._file, self._keeps = TrialFile(store.folder, disk), False
-        self._trials: dict[str, Trial] = {}  # by digest; only who keeps them has any
+        self._trials: dict[str, Trial] = {}  # by digest; only the holder of the lock has any
         self._bundle: Bundle | None = None  # in use
-        self._seen: Activation | None = None  # what was last dealt with
-        self._unlinked: tuple[Activation, str | None] | None = None  # failed and still linked, and what should be
+        self._seen: Activation | None = None  # the last activation handled
+        self._unlinked: tuple[Activation, str | None] | None = None  # failed but still linked, and its replacement
         self._said = ""
-        self._last: Report | None = None  # the newest that was judged
+        self._last: Report | None = None  # the newest report that counted
         self._begun_ns: int | None = None
         self._now_ns = self._written_ns = self._next_look_ns = 0
 
@@ -68,7 +68,7 @@ class Models:
         self._file.release()
 
     def first(self) -> Bundle:
-        """The bundle to begin with. Raises ModelError only where the built-in one is broken."""
+        """Return the first bundle to use. Raises ModelError only if the built-in one is broken."""
         try:
             bundle, problem = self._follow(), ""
         except ModelError as error:
@@ -80,9 +80,9 @@ class Models:
         return self._bundle
 
     def look(self, bundle: Bundle, report: Report | None, now_ns: int) -> Bundle | None:
-        """Other models to measure with from now on; to be called a few times a second.
+        """Return other models to use from now on, or None; to be called a few times a second.
 
-        bundle: what is measured with; report: the newest, which may be given more than once; now_ns: monotonic.
+        bundle: the models in use. report: the newest one, repeats are ignored. now_ns: monotonic time.
         """
         self._bundle, self._now_ns = bundle, now_ns
         self._begun_ns = now_ns if self._begun_ns is None else self._begun_ns
@@ -102,9 +102,9 @@ class Models:
     # From the link to the models
 
     def _follow(self) -> Bundle | None:
-        """The models that are newly linked, their trial begun, or those before where they cannot be loaded.
+        """Start the trial of newly linked models and return them, or the previous ones if they cannot be loaded.
 
-        None where nothing changes. Raises ModelError.
+        None if nothing changes. Raises ModelError.
         """
         activation = self._store.activation()
         if activation is None:
@@ -116,7 +116,7 @@ class Models:
         self._seen = activation
         if trial is not None and trial.standing is TrialState.FELL_BACK:
             return self._fall_back(trial, trial.fallback)
-        if loaded:  # whoever has changed the link has changed the models as well
+        if loaded:  # whoever changed the link has changed the models as well
             return None
         try:
             bundle = self._store.load(activation.digest)
@@ -130,13 +130,13 @@ class Models:
         return bundle
 
     def _builtin_again(self) -> Bundle | None:
-        """The built-in models where a rollback has taken the first others out of use; None where nothing changes."""
+        """The built-in models, if a rollback has unlinked the only installed ones; None if nothing changes."""
         seen, used = self._seen, self._bundle
         if seen is None or self._store.named(PREVIOUS) != seen.digest:
             return None
         self._seen = None
         self._settle()
-        if used is None or used.digest != seen.digest:  # whoever has unlinked them has changed the models as well
+        if used is None or used.digest != seen.digest:  # whoever unlinked them has changed the models as well
             return None
         bundle = load_bundle(DEFAULT_BUNDLE)
         self._note(bundle.label, f"The models changed from {used.label} to {bundle.label}")
@@ -151,9 +151,9 @@ class Models:
         return before if before is not None and self._store.path_of(before).is_dir() else None
 
     def _begin(self, activation: Activation, before: str | None) -> Trial | None:
-        """The trial of what is linked, on the disk already; None where it is not this daemon's to keep.
+        """The trial of the linked models, already on disk; None if another daemon keeps it.
 
-        Raises ModelStoreError where the disk refuses: then the models must not be loaded.
+        Raises ModelStoreError if the disk rejects it: then the models must not be loaded.
         """
         if not self._hold():
             return None
@@ -166,9 +166,9 @@ class Models:
         except OSError as error:
             if not trial.is_open:
                 return trial
-            self._trials = kept  # another attempt is no death
+            self._trials = kept  # retrying is not a crash
             raise ModelStoreError(
-                f"the trial of new models cannot be written down ({error.strerror}), so they are not begun with",
+                f"the trial of new models cannot be saved ({error.strerror}), so they are not used",
                 where=str(self._store.folder), remedy="Free some space",
             ) from error  # fmt: skip
         return trial
@@ -190,10 +190,10 @@ class Models:
             _log.warning("%s: %s", self._store.folder, what)
         return self._keeps
 
-    # And back
+    # Fallback
 
     def _judge(self, bundle: Bundle, report: Report | None) -> Bundle | None:
-        """The trial goes on with the newest report; the models before, where that was one too many."""
+        """Count the newest report in the trial; return the previous models if the trial has failed."""
         trial, last = self._trials.get(bundle.digest), self._last
         if report is None or trial is None or not trial.is_open:
             return None
@@ -213,7 +213,7 @@ class Models:
         return None
 
     def _fall_back(self, trial: Trial, to: str | None) -> Bundle | None:
-        """The models to measure with in place of what failed; None where those in use can stay."""
+        """The models to use instead of the failed ones; None if those in use can stay."""
         bundle = self._loaded(to)
         if self._keeps:
             self._trials[trial.digest] = trial
@@ -225,23 +225,23 @@ class Models:
         self._note(bundle.label, f"Back from the new models {name} to {bundle.label}: {trial.why}", before=name)
         try:
             self._relink()
-        except ModelError as error:  # tried again at the next look
+        except ModelError as error:  # retried at the next call
             self._warn_once(str(error))
         return None if used is not None and used.digest == bundle.digest else bundle
 
     def _relink(self) -> None:
-        """Have the store's link say what is measured with after a failure. Raises ModelError."""
+        """Make the store's link name the models in use after a failure. Raises ModelError."""
         if self._unlinked is None:
             return
         failed, to = self._unlinked
         self._store.fall_back(failed, to)
         self._unlinked, now = None, self._store.activation()
-        if now is None or now.digest != to:  # nothing is linked any more, or somebody was faster
+        if now is None or now.digest != to:  # nothing is linked any more, or the link was changed meanwhile
             return
         known = self._trials.get(now.digest)
         if known is None:
             known = Trial(*_key(now), None, TrialState.PASSED, "they were in use before")
-        # A trial of its own goes on.
+        # These models' own trial continues.
         self._trials[now.digest] = replace(known, made_ns=now.made_ns, running=known.is_open)
         self._seen = now
         self._keep()
@@ -253,22 +253,22 @@ class Models:
             self._warn_once(str(error))
             return None
 
-    # What is kept and told
+    # Records and messages
 
     def _settle(self) -> None:
-        """What ends this process from now on says nothing of the models."""
+        """From now on, the end of this process does not count against the models."""
         if any(trial.running for trial in self._trials.values()):
             self._trials = {digest: ended(trial) for digest, trial in self._trials.items()}
             self._keep()
 
     def _keep(self) -> None:
-        """Write the trials down if that is possible; for what a power cut may take back without harm."""
+        """Try to save the trials, for changes that a power cut may lose without harm."""
         if not self._keeps:
             return
         try:
             self._write()
         except OSError as error:
-            self._warn_once(f"{self._store.folder}: trials of models cannot be written down ({error.strerror})")
+            self._warn_once(f"{self._store.folder}: trials of models cannot be saved ({error.strerror})")
 
     def _write(self) -> None:
         self._written_ns = self._now_ns
@@ -277,7 +277,7 @@ class Models:
         self._file.write(installed)
 
     def _warn_once(self, about: str) -> None:
-        """Something is wrong, and changes nothing in what is measured with; once."""
+        """Log a problem once that does not change the models in use."""
         if about != self._said:
             self._said = about
             self._note(self._bundle.label if self._bundle is not None else "", about)
@@ -292,5 +292,5 @@ def _key(of: Activation | Trial) -> tuple[str, int]:
 
 
 def following(store: Store | None, settings: ModelSettings) -> AbstractContextManager[Models | None]:
-    """What follows a store; nothing where there is none to follow."""
+    """The follower of a store; a null context if there is nothing to follow."""
     return Models(store, settings) if store is not None else nullcontext()

@@ -1,7 +1,7 @@
 """Signatures of bundles: Ed25519, made and checked by OpenSSH's ssh-keygen, so that no other crypto library is needed.
 
-Signed is the manifest, which carries the hashes of all other files. The format is PROTOCOL.sshsig of OpenSSH; who may
-sign stands in an allowed-signers file, as in ssh-keygen(1), whose lines begin with the name `avdrift`.
+The manifest is signed, which contains the hashes of all other files. The format is OpenSSH's PROTOCOL.sshsig. Permitted
+signers are in an allowed-signers file, see ssh-keygen(1), whose lines begin with the name `avdrift`.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SIGNERS = "allowed_signers"
 _KEY_TYPE = "ssh-ed25519"
 _BEGIN, _END = b"-----BEGIN SSH SIGNATURE-----", b"-----END SSH SIGNATURE-----"
 _MAX_SIGNATURE_BYTES, _MAX_MANIFEST_BYTES = 1 << 14, 1 << 20
-_SIGN_TIMEOUT_S = 300.0  # somebody may have to look for the passphrase
-_VERIFY_TIMEOUT_S = 30.0  # a small device under load
+_SIGN_TIMEOUT_S = 300.0  # the user may have to look up the passphrase
+_VERIFY_TIMEOUT_S = 30.0  # for a small device under load
 _SIGN_AGAIN = "Sign it with: avdrift-convert sign BUNDLE --key KEY"
 
 
 @dataclass(frozen=True, slots=True)
 class _Header:
-    """What a signature says of itself; nothing of it is proved."""
+    """What a signature claims about itself; none of it is verified."""
 
     namespace: str
     key_type: str
@@ -42,14 +42,14 @@ class _Header:
 
 
 def is_signed(folder: Path) -> bool:
-    """There is something in the signature's place, be it right or wrong."""
+    """Whether there is a signature, valid or not."""
     return os.path.lexists(folder / SIGNATURE)
 
 
 def sign(folder: Path, key: Path, *, program: str = "ssh-keygen") -> Path:
-    """Sign a bundle's manifest with an Ed25519 private key; the signature's path. Raises ModelSignatureError.
+    """Sign a bundle's manifest with an Ed25519 private key; return the signature's path. Raises ModelSignatureError.
 
-    A key with a passphrase asks for it on the terminal, or is taken from the agent when `key` is the public half.
+    For a key with a passphrase, ssh-keygen asks on the terminal, or uses the agent if `key` is the public half.
     """
     manifest, path = _manifest(folder), folder / SIGNATURE
     done = _run([program, "-Y", "sign", "-f", str(key), "-n", NAMESPACE], manifest, _SIGN_TIMEOUT_S, where=str(key))
@@ -73,10 +73,10 @@ def sign(folder: Path, key: Path, *, program: str = "ssh-keygen") -> Path:
 
 
 def verify(folder: Path, signers: Path, *, program: str = "ssh-keygen") -> None:
-    """Nothing, when the manifest is signed for this purpose by a key that `signers` allows.
+    """Check that the manifest is signed for this purpose by a key that `signers` allows.
 
-    Raises ModelSignatureError: no signature, malformed, of another type, namespace or key, or for another manifest.
-    ModelStoreError: `signers` is not to be trusted.
+    Raises ModelSignatureError if the signature is missing, malformed, of another type, namespace or key, or of another
+    manifest, and ModelStoreError if `signers` is not trustworthy.
     """
     path, manifest = folder / SIGNATURE, _manifest(folder)
     where = str(path)
@@ -122,7 +122,7 @@ def _manifest(folder: Path) -> bytes:
 
 
 def _header(content: bytes, where: str) -> _Header:
-    """Opens the armour: magic, version 1, public key, namespace; each string with its length before it."""
+    """Parse the armoured signature: magic, version 1, public key, namespace; each string follows its length."""
     text = content.strip()
     try:
         if not (text.startswith(_BEGIN) and text.endswith(_END)):
@@ -159,4 +159,4 @@ def _run(command: list[str], given: bytes, timeout_s: float, *, where: str) -> s
 
 
 def _last_line(output: bytes) -> str:
-    return (output.decode(errors="replace").strip().splitlines() or ["it does not say why"])[-1][:200]
+    return (output.decode(errors="replace").strip().splitlines() or ["it gives no reason"])[-1][:200]

@@ -1,8 +1,8 @@
 """The model store on the device: `models/<digest>/` under a state folder, with atomic links `current` and `previous`.
 
-A bundle is verified where it lies, copied into a hidden folder, verified there, and only then renamed to its digest. A
-link changes by renaming a new one over it. So whenever the power goes, `current` is the old bundle or the new one,
-whole; what a killed command has left behind begins with a dot and is swept by the next.
+A bundle is verified at its source, copied into a hidden folder, verified there, and only then renamed to its digest.
+A link changes by renaming a new one over it. So at any power cut `current` is the complete old bundle or the complete
+new one. What a killed command has left behind begins with a dot and is removed by the next one.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _CHOOSE = "Choose one of `avdrift model list` with `avdrift model activate DIGES
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One installed bundle; `name` and `version` are None, and `problem` says why, where it does not verify."""
+    """An installed bundle. If it cannot be verified, `name` and `version` are None and `problem` says why."""
 
     digest: str
     name: str | None
@@ -48,7 +48,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Activation:
-    """One change of the link `current`: to what, and when it was made, which tells two changes apart."""
+    """A change of the link `current`: its target, and its time, which distinguishes two changes."""
 
     digest: str
     made_ns: int
@@ -57,10 +57,10 @@ class Activation:
 def verify_bundle(
     folder: Path, signers: Path, *, allow_unsigned: bool = False, accept_worse: bool = False, trusted: bool = False
 ) -> Bundle:
-    """Signature first, then all that load_bundle checks, then version and gate. Raises ModelError.
+    """Verify the signature, the bundle itself, its version and its gate, in this order. Raises ModelError.
 
-    `allow_unsigned` is for a missing signature; one that is there must be right. `accept_worse`: whatever the gate
-    says. `trusted`: as of load_bundle.
+    `allow_unsigned` accepts a missing signature, never a wrong one. `accept_worse` ignores the gate. `trusted` is as
+    for load_bundle.
     """
     if signature.is_signed(folder) or not allow_unsigned:
         signature.verify(folder, signers)
@@ -72,10 +72,10 @@ def verify_bundle(
 
 
 class Store:
-    """The store in a state folder. What changes it takes its lock; where that fails, `current` is still whole."""
+    """The store in a state folder. Changes take its lock; if one fails, `current` is still intact."""
 
     def __init__(self, folder: Path, disk: Disk | None = None, signers: Path | None = None) -> None:
-        """signers: who may sign, where that is not a file of the state folder."""
+        """signers: the allowed signers, by default a file in the state folder."""
         self.folder = folder
         self.signers = signers or folder / signature.SIGNERS
         self._models = folder / "models"
@@ -85,7 +85,7 @@ class Store:
         return self._models / digest
 
     def linked(self, link: str) -> str | None:
-        """The digest that CURRENT or PREVIOUS names; None without such a link. Raises ModelCorruptError."""
+        """The digest of CURRENT or PREVIOUS; None without such a link. Raises ModelCorruptError."""
         path = self._models / link
         try:
             digest = str(path.readlink())
@@ -100,7 +100,10 @@ class Store:
         return digest
 
     def activation(self) -> Activation | None:
-        """What CURRENT names and since when; cheap. None without such a link. Raises ModelCorruptError."""
+        """The target of CURRENT and the time of its change; cheap. None without such a link.
+
+        Raises ModelCorruptError.
+        """
         while (digest := self.linked(CURRENT)) is not None:
             try:
                 made_ns = (self._models / CURRENT).lstat().st_mtime_ns
@@ -111,7 +114,10 @@ class Store:
         return None
 
     def load(self, digest: str) -> Bundle:
-        """An installed bundle, verified but for its signature, which was checked on the way in. Raises ModelError."""
+        """Load an installed bundle and verify all but its signature, which was checked on installation.
+
+        Raises ModelError.
+        """
         bundle = load_bundle(self.path_of(digest))
         if bundle.digest != digest:
             raise ModelCorruptError(
@@ -121,12 +127,13 @@ class Store:
         return bundle
 
     def check(self) -> None:
-        """Nothing, where nobody else may change what is in the store. Raises ModelStoreError."""
-        check_ours(self.folder.resolve(), folder=True)  # where it is may be a link: it is given by the user, or systemd
+        """Check that nobody else may change the store. Raises ModelStoreError."""
+        # its location may be a link, because the user or systemd chooses it
+        check_ours(self.folder.resolve(), folder=True)
         check_ours(self._models, folder=True)
 
     def load_current(self) -> Bundle | None:
-        """The bundle in use; None where none was ever activated. Raises ModelError."""
+        """The bundle in use; None if none was ever activated. Raises ModelError."""
         self.check()
         digest = self.linked(CURRENT)
         return None if digest is None else self.load(digest)
@@ -137,7 +144,7 @@ class Store:
         return [self._entry(digest, digest == current, digest == previous) for digest in self._digests()]
 
     def find(self, prefix: str) -> str:
-        """The digest of the one installed bundle that begins so. Raises ModelMissingError."""
+        """The digest of the one installed bundle with this prefix. Raises ModelMissingError."""
         found = [digest for digest in self._digests() if _PREFIX.fullmatch(prefix) and digest.startswith(prefix)]
         if len(found) != 1:
             what = f"{len(found)} installed bundles have a digest that begins with {prefix[:64]!r}"
@@ -150,7 +157,7 @@ class Store:
     ) -> Bundle:
         """Verify a bundle and keep a copy of it. Changes neither link. Raises ModelError.
 
-        Installing it once more changes nothing; an installed copy that has been damaged is replaced.
+        Installing it again changes nothing; a damaged copy is replaced.
         """
         given = verify_bundle(source, self.signers, allow_unsigned=allow_unsigned, accept_worse=accept_worse)
         if not allow_downgrade:
@@ -174,9 +181,9 @@ class Store:
         return given
 
     def activate(self, digest: str, *, allow_downgrade: bool = False) -> Bundle:
-        """Make an installed bundle the current one, and the one before it the previous. Raises ModelError.
+        """Make an installed bundle the current one, and the current one the previous. Raises ModelError.
 
-        The old one is remembered first: a power cut between the two leaves the old one current.
+        The old one is remembered first: a power cut in between leaves the old one current.
         """
         digest = self.find(digest)
         with self._changing():
@@ -184,16 +191,16 @@ class Store:
             if not allow_downgrade:
                 self._refuse_downgrade(bundle, self.path_of(digest))
             if self.named(CURRENT) != digest:
-                if old is not None:  # a broken one is nothing to go back to
+                if old is not None:  # a broken one is not worth going back to
                     self._point(PREVIOUS, old.digest)
                 self._point(CURRENT, digest)
         return bundle
 
     def rollback(self, *, allow_downgrade: bool = True) -> Bundle | None:
-        """Swap current and previous; None: none was before the current one, so there is none in use now either.
+        """Swap current and previous. Returns None if there was no previous bundle, so that none is in use now.
 
-        Without `allow_downgrade`, never below the highest version that is signed and installed here, or built in.
-        A power cut between the two leaves the previous one current. Raises ModelError.
+        Without `allow_downgrade`, never goes below the highest version that is signed and installed here, or built in.
+        A power cut in between leaves the previous one current. Raises ModelError.
         """
         with self._changing():
             target, old = self.linked(PREVIOUS), self._whole(CURRENT)
@@ -215,9 +222,9 @@ class Store:
         return bundle
 
     def fall_back(self, failed: Activation, to: str | None) -> None:
-        """Put `to` in use again in place of what failed, or nothing where it is None or damaged. Raises ModelError.
+        """Replace a failed activation by `to`, or by nothing if it is None or damaged. Raises ModelError.
 
-        PREVIOUS stays as it is. If CURRENT was changed meanwhile, somebody has decided otherwise: nothing is done.
+        PREVIOUS stays as it is. If CURRENT has been changed meanwhile, somebody has decided otherwise: nothing is done.
         """
         with self._changing():
             if self.activation() == failed:
@@ -252,26 +259,26 @@ class Store:
         return self._entry(digest, False, False).problem
 
     def named(self, link: str) -> str | None:
-        """The digest that a link names; None where there is none, or the link is broken."""
+        """The digest of a link; None if the link is missing or broken."""
         try:
             return self.linked(link)
         except ModelError:
             return None
 
     def _whole(self, link: str) -> Bundle | None:
-        """The bundle that a link names; None where there is none, or link or bundle is broken."""
+        """The bundle of a link; None if link or bundle is missing or broken."""
         digest = self.named(link)
         return None if digest is None else self._loaded(digest)
 
     def _loaded(self, digest: str) -> Bundle | None:
-        """An installed bundle; None where it is broken, or none."""
+        """An installed bundle; None if it is missing or broken."""
         try:
             return self.load(digest)
         except ModelError:
             return None
 
     def _refuse_downgrade(self, bundle: Bundle, where: Path) -> None:
-        """Nothing, where that is no lower version than what is in use, installed or built in."""
+        """Check that the version is not lower than the one in use, whether installed or built in."""
         current = self._whole(CURRENT)
         used = current.version if current is not None else manifest_version(DEFAULT_BUNDLE)
         if version_key(bundle.version, str(where)) < version_key(used, str(self._models)):
@@ -279,12 +286,12 @@ class Store:
             raise ModelContractError(what, where=str(where), remedy="Give --allow-downgrade if it is meant")
 
     def _refuse_below_signed(self, folder: Path) -> None:
-        """Only manifests are read: this may run in the thread that measures."""
+        """Reads only manifests, because this may run in the measuring thread."""
         version = manifest_version(folder)
         signed = [path for path in map(self.path_of, self._digests()) if signature.is_signed(path)]
         versions = [manifest_version(DEFAULT_BUNDLE)]
         for path in signed:
-            with contextlib.suppress(ModelError):  # a broken one is nothing to measure with, nor to compare with
+            with contextlib.suppress(ModelError):  # a broken bundle sets no minimum
                 versions.append(manifest_version(path))
         highest = max(versions, key=lambda each: version_key(each, str(self._models)))
         if version_key(version, str(folder)) < version_key(highest, str(self._models)):
@@ -294,7 +301,7 @@ class Store:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """The lock, leftovers swept before and after a failure, and errors of the disk as errors of ours."""
+        """Hold the lock, remove leftovers before the change and after a failure, and translate errors of the disk."""
         try:
             self._make_folders()
             self.check()
@@ -305,9 +312,7 @@ class Store:
                 try:
                     yield
                 except (OSError, ModelError):
-                    with contextlib.suppress(
-                        OSError
-                    ):  # the first failure is the one to tell of; the next change sweeps
+                    with contextlib.suppress(OSError):  # keep the first failure; the next change cleans up
                         self._sweep()
                     raise
         except OSError as error:
@@ -318,12 +323,12 @@ class Store:
             ) from error
 
     def _take(self, descriptor: int) -> None:
-        import fcntl  # POSIX only, as is the store
+        import fcntl  # POSIX only, like the store
 
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            what = "another avdrift model command is at work"
+            what = "another avdrift model command is running"
             raise ModelStoreError(what, where=str(self._models), remedy="Wait for it, and try again") from error
 
     def _make_folders(self) -> None:
@@ -339,7 +344,7 @@ class Store:
                 self._disk.remove(path)
 
     def _copy(self, source: Path, given: Bundle, *, allow_unsigned: bool) -> Path:
-        """A copy of the known files and of nothing else, durable and verified."""
+        """Copy the known files and nothing else, durably, and verify the copy."""
         copy = self._models / f".incoming-{given.digest}"
         self._disk.make_folder(copy)
         signed = (signature.SIGNATURE,) if signature.is_signed(source) else ()
@@ -351,7 +356,7 @@ class Store:
         for name, content in contents.items():
             self._disk.write_file(copy / name, content)
         self._disk.sync_folder(copy)
-        # By its digest it is the given one, which has been tried and let in.
+        # The same digest means the given bundle, which has been tried and accepted.
         verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, accept_worse=True, trusted=True)
         return copy
 

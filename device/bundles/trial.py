@@ -1,12 +1,12 @@
-"""The trial of new models: they stay when they have measured often enough, and go when they crash, fail or say nothing.
+"""The trial of new models: they stay after enough measurements, and go if they crash, fail or never answer.
 
-Pure: a trial and what happened in, a trial out. `device.bundles.trial_file` keeps it over a restart.
+Pure: a trial and an event in, a trial out. `device.bundles.trial_file` keeps it over a restart.
 
 A process that dies during the trial shows at the next start. One death proves nothing: it may have been a power cut.
-Models that crash do so again and again, within seconds; three power cuts within one trial are rare, and what they cost
-is that the models before are back. That a computer fell with it is no excuse: models that ask for more current than
-its supply gives do just that. Only a process that lived for an hour is never counted: many devices are switched off
-every night, and may hear nobody for days.
+Models that crash do so repeatedly, within seconds. Three power cuts within one trial are rare, and only cost a fallback
+to the previous models. A crash of the whole computer counts too, because models that draw more current than its supply
+delivers cause just that. Only a process that lived for an hour is never counted: many devices are switched off every
+night, and may hear nobody for days.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SETTLED_S = 3600.0
 
 
 class TrialState(StrEnum):
-    """How far models have come."""
+    """The state of a trial."""
 
     WAITING = "waiting"  # in use, but nothing measures
     ON_TRIAL = "on trial"
@@ -34,15 +34,15 @@ class TrialState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One activation of a bundle and what came of it. `fallback` is a digest; None for the built-in models."""
+    """An activation of a bundle and its outcome so far. `fallback` is a digest; None for the built-in models."""
 
     digest: str
     made_ns: int
     fallback: str | None
     standing: TrialState = TrialState.ON_TRIAL
-    why: str = ""  # it passed or fell back
+    why: str = ""  # why it passed or fell back
     valid: int = 0  # reports with an offset
-    speech_s: float = 0.0  # heard of a face that was seen, since the last such report
+    speech_s: float = 0.0  # with a visible face, since the last such report
     deaths: int = 0
     running: bool = False  # a process measures with it, or died doing so
 
@@ -52,7 +52,7 @@ class Trial:
 
 
 def started(trial: Trial) -> Trial:
-    """A process is about to load the models. If one before did not come to its end, that counts."""
+    """A process is about to load the models. If the previous one did not end properly, that counts."""
     if not trial.is_open:
         return trial
     deaths = trial.deaths + trial.running
@@ -62,12 +62,12 @@ def started(trial: Trial) -> Trial:
 
 
 def ended(trial: Trial) -> Trial:
-    """The process ends as it should, or has lived so long that its end says nothing of the models."""
+    """The process ends properly, or has lived so long that its end does not count against the models."""
     return replace(trial, running=False)
 
 
 def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSettings) -> Trial:
-    """After a report made with these models, `passed_s` after the one before it."""
+    """Count a report made with these models, `passed_s` after the previous one."""
     if not trial.is_open:
         return trial
     if report.fault == Fault.MODEL_FAILED:
@@ -87,14 +87,14 @@ def judged(trial: Trial, report: Report, passed_s: float, settings: ModelSetting
 
 
 def fallen(trial: Trial, why: str) -> Trial:
-    """The models go; `why` ends a sentence."""
+    """The trial has failed; `why` completes a sentence."""
     return replace(trial, standing=TrialState.FELL_BACK, why=why, running=False)
 
 
 def begun(activation: Activation, known: Trial | None, fallback: str | None) -> Trial:
-    """The trial of an activation, given what is known of the same models and what to go back to.
+    """The trial of an activation, given earlier results for the same models and the fallback.
 
-    Models that have passed once have passed: they are the same to the last bit.
+    Models that have passed once have passed, because they are identical to the last bit.
     """
     fallback = None if fallback == activation.digest else fallback
     if known is not None and known.standing is TrialState.PASSED:
@@ -105,15 +105,15 @@ def begun(activation: Activation, known: Trial | None, fallback: str | None) -> 
 
 
 def fallback_of(trials: Mapping[str, Trial], before: str | None) -> str | None:
-    """What to go back to from new models: those in use before them if they have passed, or else what those had."""
+    """The fallback of new models: the previous ones if they have passed, otherwise their fallback."""
     trial = trials.get(before) if before is not None else None
     return before if trial is None or trial.standing is TrialState.PASSED else trial.fallback
 
 
 def standing(activation: Activation | None, digest: str, trial: Trial | None, *, measured: bool) -> tuple[str, str]:
-    """In words, of an installed bundle: where it stands, and why; nothing to say is two empty texts.
+    """Describe the trial state of an installed bundle, and the reason; empty texts if there is nothing to say.
 
-    activation: what `current` is; measured: a daemon runs that follows it.
+    activation: the target of `current`. measured: a daemon that follows it is running.
     """
     if trial is not None and trial.standing is TrialState.PASSED:
         return TrialState.PASSED.value, trial.why

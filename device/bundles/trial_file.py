@@ -1,6 +1,6 @@
-"""Trials on the disk, in the state folder: one small file, written whole or not at all; and who may write it.
+"""Trials on disk, in the state folder: one small file, written atomically, and the lock for writing it.
 
-Only the daemon that holds the lock writes. Who reads takes a damaged file for none: then the models are on trial again.
+Only the daemon that holds the lock writes. A damaged file reads as empty: the models are then on trial again.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _log = logging.getLogger(__name__)
 
 
 class TrialFile:
-    """The trials of a state folder, each under the digest of its models."""
+    """The trials of a state folder by the digest of the models."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._folder, self._path, self._disk = folder, folder / TRIALS, disk or Disk()
@@ -46,12 +46,12 @@ class TrialFile:
             return {}
 
     def write(self, trials: Mapping[str, Trial]) -> None:
-        """In place of what was there. Raises OSError."""
+        """Replace the file. Raises OSError."""
         content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
         self._disk.write_whole(self._path, content.encode())
 
     def hold(self) -> bool:
-        """Take the lock until this process ends; whether it is held. Raises OSError where it cannot be made."""
+        """Take the lock until this process ends; return whether it is held. Raises OSError if it cannot be created."""
         if self._lock is None:
             descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
             if _locked(descriptor, shared=False):
@@ -66,7 +66,7 @@ class TrialFile:
             self._lock = None
 
     def is_held(self) -> bool:
-        """Whether a daemon is seen to measure with this state folder."""
+        """Whether a daemon is measuring with this state folder."""
         try:
             descriptor = os.open(self._folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
@@ -78,7 +78,7 @@ class TrialFile:
 
 
 def _locked(descriptor: int, *, shared: bool) -> bool:
-    import fcntl  # POSIX only, as is the daemon
+    import fcntl  # POSIX only, like the daemon
 
     try:
         fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

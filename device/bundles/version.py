@@ -1,4 +1,4 @@
-"""Versions of bundles and of this software: numbers with dots between, compared number by number."""
+"""Versions of bundles and of this software: numbers separated by dots, compared number by number."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _VERSION = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9}){0,7}")
 
 
 def version_key(version: Any, where: str) -> tuple[int, ...]:
-    """What versions are ordered by: 1.10 after 1.9, and 1.0 equal to 1. Raises ModelContractError."""
+    """Sort key of a version: 1.10 after 1.9, and 1.0 equal to 1. Raises ModelContractError."""
     if not (isinstance(version, str) and _VERSION.fullmatch(version)):
         raise ModelContractError(
             f"version {brief(version)} is not of the form 1.2.3",
@@ -26,7 +26,7 @@ def version_key(version: Any, where: str) -> tuple[int, ...]:
 
 
 def check_software(min_software: Any, where: str, running: str = __version__) -> None:
-    """Nothing, where the running software is new enough for a bundle. Raises ModelContractError."""
+    """Check that the running software is new enough for a bundle. Raises ModelContractError."""
     if version_key(min_software, where) > version_key(running, "device.__version__"):
         raise ModelContractError(
             f"needs avdrift {min_software} or newer, this is {running}", where=where, remedy="Update avdrift"
@@ -34,5 +34,5 @@ def check_software(min_software: Any, where: str, running: str = __version__) ->
 
 
 def brief(value: Any) -> str:
-    """A value of a manifest for a message; never a whole tree of them."""
+    """Shorten a manifest's value for a message."""
     return repr(value)[:60] if value is None or isinstance(value, str | int | float) else f"a {type(value).__name__}"

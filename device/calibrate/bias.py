@@ -1,4 +1,4 @@
-"""What a calibration amounts to: the offset of a scene that is known to be in step, and how far to believe it."""
+"""The result of a calibration: the offset of a scene that is known to be in sync, and its uncertainty."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from device.sync.robust_stats import centre, spread
 WINDOW_S = 3.0
 MIN_WINDOWS = 4
 MAX_AWAY_MS, MAX_AWAY_SHARE = 40.0, 0.25
-# Standard errors that no longer looking makes smaller. A person shows what the daemon will make of people, but of one
-# person only; the pattern shows the rig alone, and says nothing of where the models have their zero.
+# Standard errors that a longer measurement does not reduce. A person shows the rig as the models will see it, but only
+# one person; the pattern shows the rig alone, and says nothing about the models' zero.
 PERSON_STD_MS = 10.0
 MODEL_ZERO_STD_MS = 20.0
 
@@ -31,7 +31,7 @@ _WHERE = "avdrift calibrate"
 
 @dataclass(frozen=True, slots=True)
 class Bias:
-    """The offset found where there is none, from `count` flashes or windows that scatter by `scatter_ms`."""
+    """The offset of a scene that is in sync, from `count` flashes or windows with a scatter of `scatter_ms`."""
 
     bias_ms: float
     bias_std_ms: float
@@ -41,10 +41,10 @@ class Bias:
 
 
 def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
-    """From frames and chunks of the pattern on a screen. Raises CaptureError where it cannot be told.
+    """Measure with frames and chunks of the pattern on a screen. Raises CaptureError if that is not possible.
 
-    recorded: the pictures are those of a recording, which stand for the time from their stamp to the next one; live,
-    they stand for the middle of their exposure.
+    recorded: frames of a recording represent the time from their stamp to the next one; live frames, the middle of
+    their exposure.
     """
     times_s: list[float] = []
     lights: list[pattern.Doubles] = []
@@ -75,7 +75,7 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
 
 
 def from_person(items: Iterable[Frame | Chunk], bundle: Bundle, face_model: Path, *, search_ms: float) -> Bias:
-    """From frames and chunks of somebody who is there and speaks. Raises CaptureError where it cannot be told."""
+    """Measure with frames and chunks of a person speaking. Raises CaptureError if that is not possible."""
     analyzer = Analyzer(bundle, face_model, search_ms=search_ms)
     offsets_ms: list[float] = []
     stds_ms: list[float] = []
@@ -102,7 +102,7 @@ def from_person(items: Iterable[Frame | Chunk], bundle: Bundle, face_model: Path
 
 
 def _windows(items: Iterable[Frame | Chunk], analyzer: Analyzer) -> Iterator[tuple[State, float, float]]:
-    """State, offset and standard error of consecutive windows, which share nothing and so are independent."""
+    """State, offset and standard error of consecutive windows, which do not overlap and so are independent."""
     window, due_ns = OffsetTracker(analyzer, WINDOW_S), None
     for item in items:
         for row in analyzer.push(item):
@@ -114,12 +114,12 @@ def _windows(items: Iterable[Frame | Chunk], analyzer: Analyzer) -> Iterator[tup
             result = window.result()
             if result is not None and result.level is not None:
                 yield result.state, result.level.offset_ms, result.level.offset_std_ms
-            elif result is not None:  # a number of before, or none, is no measurement of this window
+            elif result is not None:  # an offset kept from before, or none, is not a measurement of this window
                 yield State.UNCERTAIN if result.state is State.MEASURING else result.state, 0.0, 0.0
 
 
 class _Sound:
-    """Samples in a row, and the time of each, also across gaps."""
+    """Consecutive samples with the time of each, even across gaps."""
 
     def __init__(self) -> None:
         self._parts: list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]] = []

@@ -1,4 +1,4 @@
-"""`avdrift pattern` and `avdrift calibrate`: a rig's own offset, against a film or a person that are in step."""
+"""`avdrift pattern` and `avdrift calibrate`: a rig's own offset, measured with a film or a person that is in sync."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _ABOUT_CALIBRATE = (
 
 
 def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`pattern` and `calibrate`."""
+    """Add `pattern` and `calibrate`."""
     film = commands.add_parser("pattern", help="write a film that flashes and beeps", description=_ABOUT_PATTERN)
     film.add_argument("file", metavar="FILE", type=Path, help="a new film; its ending chooses the container")
     film.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, metavar="N", help="default: %(default)g")
@@ -73,7 +73,7 @@ def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.Argumen
 
 
 def pattern_command(options: argparse.Namespace) -> int:
-    """Write the film, and show it. Raises UsageError."""
+    """Write the film, and play it. Raises UsageError."""
     command = player() if options.show else None
     if command is None or not options.file.is_file():
         count = write_film(options.file, options.seconds, options.fps)
@@ -84,9 +84,9 @@ def pattern_command(options: argparse.Namespace) -> int:
 
 
 def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Sequence[Feed]] = live_feeds) -> int:
-    """Find the rig's own offset, say it and keep it. Raises UsageError, CaptureError, ModelError.
+    """Measure the rig's own offset, print it and store it. Raises UsageError, CaptureError, ModelError.
 
-    feeds: what opens camera and microphone; given by tests.
+    feeds: opens camera and microphone; given by tests.
     """
     state_dir = options.store or default_store()
     become_owner(state_dir)

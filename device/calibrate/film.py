@@ -22,17 +22,17 @@ RATE_HZ = 48_000
 DEFAULT_FPS = 30.0
 DEFAULT_SECONDS = 60.0
 
-_SIZE = (640, 360)  # a player makes it as large as the screen
+_SIZE = (640, 360)  # players scale it to the screen
 _DARK, _BRIGHT, _BORDER = 16, 235, 100  # the grey border keeps a camera's exposure from hunting
 _LEVEL = 0.5
 _BLOCK = 1024
-_NTSC_HZ = (24, 30, 60)  # 23.976, 29.97 and 59.94 are these by 1000/1001
+_NTSC_HZ = (24, 30, 60)  # 23.976, 29.97 and 59.94 are these times 1000/1001
 _SECONDS, _FPS = Range(12, 3600), Range(20, 120)
 
 
 @dataclass(frozen=True, slots=True)
 class Codecs:
-    """What a container takes."""
+    """The codecs for a container."""
 
     picture: str
     sound: str
@@ -49,15 +49,15 @@ CONTAINERS = {
     ".m4v": Codecs(_H264, "aac", "fltp"),
     ".mov": Codecs(_H264, "pcm_s16le", "s16"),
     ".mkv": Codecs(_H264, "flac", "s16"),
-    ".avi": Codecs("mjpeg", "pcm_s16le", "s16"),  # AVI has no time stamps, H.264 in it comes out a picture late
+    ".avi": Codecs("mjpeg", "pcm_s16le", "s16"),  # AVI has no time stamps, and H.264 in it comes out one frame late
     ".ts": Codecs(_H264, "aac", "fltp"),
 }
 
 
 def write_film(path: Path, seconds: float = DEFAULT_SECONDS, fps: float = DEFAULT_FPS) -> int:
-    """Write the film, in what the name's ending says; the number of flashes. Raises UsageError.
+    """Write the film in the container of the name's ending; return the number of flashes. Raises UsageError.
 
-    Exact to the picture and to the sample. Whatever goes wrong, no half film is left under that name.
+    Exact to the frame and to the sample. On an error, no partial film is left under that name.
     """
     codecs = _checked(path, seconds, fps)
     rate = _exact(fps)
@@ -70,7 +70,7 @@ def write_film(path: Path, seconds: float = DEFAULT_SECONDS, fps: float = DEFAUL
                 sounds = _sounds(container, codecs, [begin / rate for begin in begins], seconds)
                 for packet in _by_time(pictures, sounds):
                     container.mux(packet)
-            os.link(made, path)  # unlike a rename, never over another file
+            os.link(made, path)  # unlike a rename, never replaces a file
     except (OSError, av.FFmpegError, ValueError) as error:
         what = f"the film cannot be written ({getattr(error, 'strerror', None) or error})"
         raise UsageError(what, where=str(path), remedy="Give a new name in a folder with room") from error
@@ -92,7 +92,7 @@ def _checked(path: Path, seconds: float, fps: float) -> Codecs:
 
 
 def _exact(fps: float) -> Fraction:
-    """29.97 is meant as 30000/1001."""
+    """29.97 means 30000/1001."""
     ntsc = [Fraction(whole * 1000, 1001) for whole in _NTSC_HZ]
     return next((rate for rate in ntsc if abs(float(rate) - fps) < 0.006), Fraction(fps).limit_denominator(1000))
 
@@ -100,7 +100,7 @@ def _exact(fps: float) -> Fraction:
 def _pictures(
     container: av.container.OutputContainer, codecs: Codecs, rate: Fraction, begins: list[int], count: int
 ) -> Iterator[av.Packet[Stream]]:
-    # Without B-frames and with short groups, so that every player shows each picture in its time.
+    # Without B-frames and with short groups, so that every player shows each frame on time.
     stream = container.add_stream(codecs.picture, rate=rate, options=_OPTIONS[codecs.picture])
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height = _SIZE
@@ -141,7 +141,7 @@ def _sounds(
 
 
 def _blocks(begins_s: list[Fraction], seconds: float) -> Iterator[tuple[int, npt.NDArray[np.float32]]]:
-    """The sound in blocks, each with its first sample's number; an hour of it at once would fill a small computer."""
+    """The audio in blocks, each with its first sample's number, because an hour at once would fill a small computer."""
     tone = (_LEVEL * beep(RATE_HZ).real).astype(np.float32)
     begins = [round(begin_s * RATE_HZ) for begin_s in begins_s]
     for first in range(0, round(seconds * RATE_HZ), _BLOCK):
@@ -160,7 +160,7 @@ def _as_format(block: npt.NDArray[np.float32], sample_format: str) -> npt.NDArra
 
 
 def _by_time(*tracks: Iterable[av.Packet[Stream]]) -> Iterator[av.Packet[Stream]]:
-    """The packets of all tracks as they are decoded: a player must not search a whole film for the sound."""
+    """Interleave the packets by decoding time, so that a player need not search the whole film for the audio."""
     waiting = [(iter(track), packet) for track in tracks if (packet := next(iter(track), None)) is not None]
     while waiting:
         first = min(range(len(waiting)), key=lambda k: _time_s(waiting[k][1]))

@@ -1,4 +1,4 @@
-"""What a camera and a microphone give in so many seconds, in one row; or what a recording holds."""
+"""Frames and chunks from a camera and a microphone for a number of seconds, or from a recording, in one sequence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device.records import NS_PER_S, Chunk, Frame
 from device.runtime.source_thread import Feed
 
 _WAITING_ITEMS = 256  # about four seconds of both
-_PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, the sources themselves notice silence
+_PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, sources detect silence themselves
 _GOODBYE_S = 1.5
 
 
@@ -31,7 +31,7 @@ def recorded(path: Path, seconds: float | None) -> Iterator[Frame | Chunk]:
 
 
 class Live:
-    """Reads each feed in a thread of its own. `devices` tells what each part is called, once it is open."""
+    """Reads each feed in a thread of its own. `devices` has each part's device name, once it is open."""
 
     def __init__(self, feeds: Sequence[Feed], seconds: float) -> None:
         self._feeds, self._seconds = feeds, seconds
@@ -41,7 +41,7 @@ class Live:
         self.devices: dict[str, str] = {}
 
     def items(self) -> Iterator[Frame | Chunk]:
-        """Frames and chunks in the order in which they come, for the time since both came. Raises CaptureError."""
+        """Frames and chunks in order of arrival, starting when both deliver. Raises CaptureError."""
         threads = [threading.Thread(target=self._read, args=(feed,), daemon=True) for feed in self._feeds]
         for thread in threads:
             thread.start()
@@ -49,10 +49,10 @@ class Live:
             yield from self._until_the_end()
         finally:
             self._stopped.set()
-            for source in self._open:  # it may wait for its next item
+            for source in self._open:  # it may be waiting for its next item
                 source.close()
             with suppress(queue.Empty):
-                while True:  # a thread that waits for room must see that it is over
+                while True:  # a thread that waits for space must notice the end
                     self._given.get_nowait()
             for thread in threads:
                 thread.join(_GOODBYE_S)
@@ -65,7 +65,7 @@ class Live:
             except queue.Empty:
                 missing = [feed.part for feed in self._feeds if feed.part not in self.devices]
                 what = f"nothing came for {_PATIENCE_S:g} s"
-                remedy = "See what `avdrift doctor` says"
+                remedy = "Run `avdrift doctor`"
                 where = " and ".join(missing) or "camera and microphone"
                 raise DeviceLostError(what, where=where, remedy=remedy) from None
             if isinstance(item, BaseException):
@@ -85,12 +85,12 @@ class Live:
                     if self._stopped.is_set():
                         return
                     self._given.put(item)
-            raise DeviceLostError("ended", where=feed.part, remedy="See what `avdrift doctor` says")
+            raise DeviceLostError("ended", where=feed.part, remedy="Run `avdrift doctor`")
         except AvdriftError as error:
             self._fail(error)
-        except Exception as error:  # drivers raise what they like
+        except Exception as error:  # drivers may raise anything
             what = f"{type(error).__name__}: {error}"
-            self._fail(DeviceLostError(what, where=feed.part, remedy="See what `avdrift doctor` says"))
+            self._fail(DeviceLostError(what, where=feed.part, remedy="Run `avdrift doctor`"))
 
     def _fail(self, error: AvdriftError) -> None:
         if not self._stopped.is_set():

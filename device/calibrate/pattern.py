@@ -1,12 +1,12 @@
-"""The flash-and-beep pattern: when it flashes and beeps, and how flashes and beeps are found again and compared.
+"""The flash-and-beep pattern: its times, and how flashes and beeps are detected and compared.
 
 Conventions: times in seconds on one clock; light is linear and relative; an offset is how far the audio is ahead of the
-video, which here is the time of the flash less the time of its beep.
+video, here the time of the flash minus the time of its beep.
 
-Method: the beep is a chirp, found by its matched filter: noise, codecs and echoes hardly move its peak, and the
+Method: the beep is a chirp, detected by its matched filter: noise, codecs and echoes hardly move its peak, and the
 earliest strong peak is the direct sound. Flashes and beeps come at irregular intervals, so that only the true offset
-lets most of them meet. A camera sees each flash begin in one or two pictures only, but always elsewhere between them:
-all pictures, placed by the time since their beep, draw one fine edge, whose middle is the offset at any exposure.
+lets most of them meet. A camera sees each flash begin in only one or two frames, but each time at another phase: all
+frames, placed by the time since their beep, trace one fine edge, whose middle is the offset at any exposure.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from device.sync.robust_stats import spread
 
 Doubles = npt.NDArray[np.float64]
 
-FLASH_S = 0.2  # five pictures of a camera at 25 Hz
+FLASH_S = 0.2  # five frames of a camera at 25 Hz
 BEEP_S = 0.05
 LEAD_S = 1.0  # before the first and after the last
 LONGEST_LAG_S = 2.5
@@ -29,23 +29,23 @@ MIN_PAIRS = 8
 MAX_SCATTER_MS = 20.0  # a camera at 20 Hz with a short exposure gives 14
 
 _SHORTEST_S, _MORE_S = 0.6, 0.8  # intervals are 0.6 to 1.4 s: fewer than two flashes a second
-_GOLDEN = 0.5 * (5**0.5 - 1)  # its multiples repeat themselves least
+_GOLDEN = 0.5 * (5**0.5 - 1)  # its multiples are the least periodic
 _LOW_HZ, _HIGH_HZ = 1000.0, 5000.0
 _GRID = (12, 16)
 _GAMMA = 2.2
-_MEET_S = 0.05  # one picture of a camera at 20 Hz
-_BEFORE, _AFTER = 3, 2  # pictures around the first bright one that show the edge
+_MEET_S = 0.05  # one frame of a camera at 20 Hz
+_BEFORE, _AFTER = 3, 2  # frames around the first bright one that show the edge
 
 
 def event_times_s(duration_s: float) -> Doubles:
-    """When a film of that length flashes and beeps, before it is rounded to pictures. Empty where it is too short."""
+    """When a film of that length flashes and beeps, before rounding to frames. Empty if it is too short."""
     count = max(int((duration_s - 2 * LEAD_S) / _SHORTEST_S) + 1, 0)
     times = LEAD_S + np.concatenate([[0.0], np.cumsum(_SHORTEST_S + _MORE_S * (np.arange(1, count + 1) * _GOLDEN % 1))])
     return times[times <= duration_s - LEAD_S]
 
 
 def beep(rate_hz: int) -> npt.NDArray[np.complex128]:
-    """The beep, whose real part is heard: a rising tone with soft ends; its first sample is its time."""
+    """The beep, whose real part is played: a rising tone with soft ends; its first sample is its time."""
     t = np.arange(round(BEEP_S * rate_hz)) / rate_hz
     phase = 2 * np.pi * (_LOW_HZ * t + (_HIGH_HZ - _LOW_HZ) / (2 * BEEP_S) * t**2)
     ends = np.clip(np.minimum(t, BEEP_S - t) / 0.004, 0, 1)
@@ -53,8 +53,8 @@ def beep(rate_hz: int) -> npt.NDArray[np.complex128]:
 
 
 def light(rgb: RgbImage) -> Doubles:
-    """Mean light of each part of a picture [height, width, 3]: [parts], 0 to 1, without the camera's gamma."""
-    step = max(min(rgb.shape[0] // 96, rgb.shape[1] // 128), 1)  # so many pixels are enough
+    """Mean light of each part of an image [height, width, 3]: [parts], 0 to 1, without the camera's gamma."""
+    step = max(min(rgb.shape[0] // 96, rgb.shape[1] // 128), 1)  # enough pixels for a mean
     linear = _LINEAR[rgb[::step, ::step]].sum(axis=2)
     rows, columns = (
         np.linspace(0, size, parts + 1).astype(int) for size, parts in zip(linear.shape, _GRID, strict=True)
@@ -65,7 +65,7 @@ def light(rgb: RgbImage) -> Doubles:
 
 @dataclass(frozen=True, slots=True)
 class Flash:
-    """One flash: when about it began, and the pictures around, from dark (0) to bright (1)."""
+    """A flash: its approximate start, and the frames around it, from dark (0) to bright (1)."""
 
     t_s: float
     times_s: Doubles
@@ -73,7 +73,7 @@ class Flash:
 
 
 def find_flashes(times_s: Doubles, lights: Doubles) -> list[Flash]:
-    """Flashes in pictures taken at times [n] whose parts have the light [n, parts]; slow changes of light are none."""
+    """Detect flashes in frames at times [n] whose parts have the light [n, parts]; ignores slow changes of light."""
     if len(times_s) < _BEFORE + _AFTER + 2:
         return []
     track = lights @ _weights(lights)
@@ -87,18 +87,18 @@ def find_flashes(times_s: Doubles, lights: Doubles) -> list[Flash]:
 
 
 def find_beeps(samples: npt.NDArray[np.floating], rate_hz: int) -> Doubles:
-    """Where beeps begin in mono samples [n], in samples, between them too; their direct sound, not their echoes."""
+    """Detect where beeps begin in mono samples [n], in fractional samples: their direct sound, not their echoes."""
     strength = _matched(samples, beep(rate_hz))
     reach, echo = round(0.25 * rate_hz), round(0.02 * rate_hz)
     peaks = _peaks(strength, reach)
-    if len(peaks):  # noise alone reaches 4.5 medians; without any noise, the filter's own ripple is left
+    if len(peaks):  # noise alone reaches 4.5 medians; without noise, the filter's own ripple remains
         peaks = peaks[strength[peaks] > max(6 * np.median(strength), 0.05 * strength.max())]
     return np.array([_between(strength, _first_arrival(strength, int(peak), echo)) for peak in peaks])
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """What flashes and beeps say together. `competing_pairs` is how many pairs the best wrong offset would make."""
+    """The offset from flashes and beeps. `competing_pairs` is the number of pairs at the best wrong offset."""
 
     offset_ms: float
     offset_std_ms: float
@@ -110,7 +110,7 @@ class Match:
 
 
 def match(flashes: list[Flash], beeps_s: Doubles) -> Match | None:
-    """The offset at which most flashes and beeps meet, and how well they do; None where no two meet."""
+    """The offset at which most flashes and beeps meet, and how well they do; None if no two meet."""
     flashes_s = np.array([flash.t_s for flash in flashes])
     lags = np.sort((flashes_s[:, None] - beeps_s[None, :]).ravel())
     lags = lags[np.abs(lags) <= LONGEST_LAG_S]
@@ -132,7 +132,7 @@ def match(flashes: list[Flash], beeps_s: Doubles) -> Match | None:
 
 
 def doubt(found: Match | None) -> str | None:
-    """Why an offset is not to be believed, in words for a user; None where it is."""
+    """Why an offset is not reliable, in words for a user; None if it is."""
     if found is None or found.pairs < MIN_PAIRS:
         pairs, flashes, beeps = (found.pairs, found.flashes, found.beeps) if found else (0, 0, 0)
         return f"only {pairs} flashes have a beep ({flashes} flashes and {beeps} beeps seen, {MIN_PAIRS} pairs needed)"
@@ -147,14 +147,14 @@ _LINEAR = (np.arange(256) / 255.0) ** _GAMMA
 
 
 def _weights(lights: Doubles) -> Doubles:
-    """How much each part shares in fast brightening: the screen may fill a small part of the picture."""
+    """Weight of each part by its fast brightening, because the screen may fill a small part of the image."""
     rises = lights[2:] - lights[:-2]
     weights = np.clip(np.percentile(rises, 97, axis=0) - 4 * np.median(np.abs(rises), axis=0), 0, None)
     return weights / weights.sum() if weights.sum() > 0 else np.full(lights.shape[1], 1 / lights.shape[1])
 
 
 def _flash(times_s: Doubles, track: Doubles, k: int) -> Flash | None:
-    """The flash whose edge lies about picture `k`; None where neither side is steady enough to be one."""
+    """The flash whose edge is near frame `k`; None if neither side is steady enough."""
     seen = slice(k - _BEFORE, k + _AFTER + 1)
     dark, bright = (track[k - 3] + track[k - 2]) / 2, (track[k + 1] + track[k + 2]) / 2
     levels = (track[seen] - dark) / (bright - dark)
@@ -165,7 +165,7 @@ def _flash(times_s: Doubles, track: Doubles, k: int) -> Flash | None:
 
 
 def _edge(pairs: list[tuple[Flash, float]], lag: float) -> tuple[float, float]:
-    """Middle of the edge that all pictures of all flashes draw, seen from their beeps; and its standard error."""
+    """Middle of the edge that the frames of all flashes trace, relative to their beeps, and its standard error."""
     middle, gaps = _middle(pairs, lag)
     count = len(pairs)
     if count < 3:
@@ -176,7 +176,7 @@ def _edge(pairs: list[tuple[Flash, float]], lag: float) -> tuple[float, float]:
 
 
 def _middle(pairs: list[tuple[Flash, float]], lag: float) -> tuple[float, float]:
-    """The middle, and the variance that comes of where nobody looked: the light may have jumped anywhere there."""
+    """The middle, and its variance from gaps between the frames, anywhere in which the light may have changed."""
     since = np.concatenate([flash.times_s - beep_s for flash, beep_s in pairs])
     levels = np.concatenate([flash.levels for flash, _ in pairs])
     near = np.abs(since - lag) < 2 * _MEET_S
@@ -188,7 +188,7 @@ def _middle(pairs: list[tuple[Flash, float]], lag: float) -> tuple[float, float]
 
 
 def _matched(samples: npt.NDArray[np.floating], shape: npt.NDArray[np.complex128]) -> Doubles:
-    """Envelope of the correlation with a shape, in blocks: memory stays small."""
+    """Envelope of the correlation with a shape, in blocks to save memory."""
     size = 1 << 17
     step = size - len(shape)
     spectrum = np.fft.fft(shape, size).conj()
@@ -201,7 +201,7 @@ def _matched(samples: npt.NDArray[np.floating], shape: npt.NDArray[np.complex128
 
 
 def _peaks(values: Doubles, reach: int) -> npt.NDArray[np.intp]:
-    """Indices of values above zero that are the largest within `reach` to both sides."""
+    """Indices of positive values that are the largest within `reach` on both sides."""
     found: list[int] = []
     for begin in range(0, len(values), reach):
         k = begin + int(values[begin : begin + reach].argmax())
@@ -212,7 +212,7 @@ def _peaks(values: Doubles, reach: int) -> npt.NDArray[np.intp]:
 
 
 def _first_arrival(strength: Doubles, peak: int, echo: int) -> int:
-    """The first peak of at least half the height: what the walls give back may add up to more than the direct sound."""
+    """The first peak of at least half the height, because echoes may add up to more than the direct sound."""
     begin = max(peak - echo, 1)
     part = strength[begin - 1 : peak + 2]
     tops = np.flatnonzero((part[1:-1] >= part[:-2]) & (part[1:-1] >= part[2:]) & (part[1:-1] >= 0.5 * strength[peak]))
@@ -220,7 +220,7 @@ def _first_arrival(strength: Doubles, peak: int, echo: int) -> int:
 
 
 def _between(values: Doubles, k: int) -> float:
-    """Where the parabola through a peak and its neighbours is highest."""
+    """Peak of the parabola through a maximum and its neighbours."""
     if not 0 < k < len(values) - 1:
         return float(k)
     left, top, right = values[k - 1 : k + 2]

@@ -1,4 +1,4 @@
-"""Showing the film with whatever player is installed."""
+"""Plays the film with whatever player is installed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from device.errors import UsageError
 
-# Full screen, no words over the picture, gone at the end.
+# Full screen, no text over the video, exit at the end.
 PLAYERS: dict[str, Sequence[str]] = {
     "mpv": ("--fullscreen", "--no-osc", "--osd-level=0", "--no-config"),
     "ffplay": ("-fs", "-autoexit", "-loglevel", "error"),
@@ -19,7 +19,7 @@ PLAYERS: dict[str, Sequence[str]] = {
 
 
 def player(find: Callable[[str], str | None] = shutil.which) -> list[str]:
-    """The command of the first player that is installed, without the film. Raises UsageError."""
+    """The command of the first installed player, without the film. Raises UsageError."""
     for name, options in PLAYERS.items():
         if path := find(name):
             return [path, *options]
@@ -28,8 +28,8 @@ def player(find: Callable[[str], str | None] = shutil.which) -> list[str]:
 
 
 def show(command: Sequence[str], film: Path) -> None:
-    """Become the player. Raises UsageError; does not return otherwise."""
-    arguments = [*command, str(film.absolute())]  # absolute: a name that begins with a dash is no option
+    """Replace this process by the player. Raises UsageError; does not return otherwise."""
+    arguments = [*command, str(film.absolute())]  # absolute, so that a name that begins with a dash is not an option
     try:
         os.execv(arguments[0], arguments)
     except OSError as error:

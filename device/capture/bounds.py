@@ -1,7 +1,7 @@
-"""What a recording may be: bounds that hold before anything is unpacked, since a small file can ask for any memory.
+"""Bounds on recordings, checked before anything is unpacked, because a small file can demand any amount of memory.
 
-A picture is a few bytes in a file and 3 to 8 bytes a pixel in memory, of which a decoder keeps many; a block of sound
-at 1 Hz becomes 16,000 times as long at the rate that is measured. FFmpeg itself knows no such bounds.
+A frame is a few bytes in a file and 3 to 8 bytes per pixel in memory, and a decoder keeps many frames. A block of audio
+at 1 Hz becomes 16,000 times as long at the measured rate. FFmpeg itself has no such bounds.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import av
 
 from device.errors import InputFormatError, InputMissingError
 
-MAX_PIXELS = 4096 * 2304  # 4K: decoders keep up to 16 pictures, and the service has 400 MB
-MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000  # from the telephone to the best studio
+MAX_PIXELS = 4096 * 2304  # 4K: decoders keep up to 16 frames, and the service has 400 MB
+MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000  # from telephony to high-resolution studio audio
 _MAX_CHANNELS = 64
 _MAX_BLOCK_SAMPLES = 1 << 20
 _HEAD_BYTES = 4096
@@ -30,12 +30,15 @@ _LISTS = {
 }  # fmt: skip
 _LIST_SUFFIXES = frozenset({".asx", ".ffconcat", ".m3u", ".m3u8", ".mpd", ".pls", ".sdp", ".wpl", ".xspf"})
 
-# For av.open. Each stream's decoder, also the one that only probes, refuses what is larger.
+# For av.open. Every stream's decoder refuses larger frames, even one that only probes.
 DECODER_OPTIONS = {"max_pixels": str(MAX_PIXELS), "max_samples": str(_MAX_BLOCK_SAMPLES)}
 
 
 def check_file(path: Path) -> None:
-    """A plain file with something in it that is no list of other files. Raises InputMissingError, InputFormatError."""
+    """Check that a path is a non-empty plain file and not a list of other files.
+
+    Raises InputMissingError, InputFormatError.
+    """
     where = str(path)
     if (address := _ADDRESS.match(where)) and not path.exists():
         remedy = f"`avdrift run --source {address[1]}://…` measures what comes from an address"
@@ -44,7 +47,7 @@ def check_file(path: Path) -> None:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise InputMissingError("not a file", where=where, remedy="Give the path of a recording.")
-        # Before it is read: files of the kernel, such as /proc/kmsg, have no size, and reading one can wait for ever.
+        # Before reading: kernel files such as /proc/kmsg have no size, and reading one can block for ever.
         if status.st_size == 0:
             raise InputFormatError("the file is empty", where=where, remedy="Copy or record the file again.")
         with path.open("rb") as file:
@@ -64,16 +67,16 @@ def container_options() -> dict[str, str]:
 
 
 def check_tracks(video: av.VideoStream, audio: av.AudioStream, where: str) -> None:
-    """Nothing, where both can be decoded within bounds, and are from now on. Raises InputFormatError."""
+    """Check that both can be decoded within bounds, and bound their decoders. Raises InputFormatError."""
     width, height = video.codec_context.width, video.codec_context.height
     if not 0 < width * height <= MAX_PIXELS:
-        what = f"pictures of {width}x{height} cannot be used (at most {MAX_PIXELS} pixels)"
+        what = f"frames of {width}x{height} cannot be used (at most {MAX_PIXELS} pixels)"
         raise InputFormatError(what, where=where, remedy=_converted("-vf scale=-2:1080"))
     sound = audio.codec_context
     if sound.sample_rate and not MIN_RATE_HZ <= sound.sample_rate <= MAX_RATE_HZ:
         what = f"sound at {sound.sample_rate} Hz cannot be used ({MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can)"
         raise InputFormatError(what, where=where, remedy=_converted("-ar 48000"))
-    form = getattr(sound.format, "name", "flt")  # there is none where probing found none
+    form = getattr(sound.format, "name", "flt")  # there is no format where probing found none
     if sound.channels and not _can_be_mixed(form, sound.layout.name, sound.channels):
         what = f"sound of {sound.channels} channels ({sound.layout.name}) cannot be mixed to one"
         raise InputFormatError(what, where=where, remedy=_converted("-af 'pan=mono|c0=c0'"))
@@ -82,7 +85,7 @@ def check_tracks(video: av.VideoStream, audio: av.AudioStream, where: str) -> No
 
 
 def sound_fits(frame: av.AudioFrame) -> bool:
-    """Whether a block can be used. A track may change in its middle: what held on opening need not hold later."""
+    """Whether a block can be used. A track may change in the middle, so a check on opening is not enough."""
     layout = frame.layout
     return MIN_RATE_HZ <= frame.sample_rate <= MAX_RATE_HZ and _can_be_mixed(
         frame.format.name, layout.name, layout.nb_channels
@@ -96,7 +99,7 @@ def _converted(option: str) -> str:
 def _list_kind(head: bytes, suffix: str) -> str | None:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for mark, kind in _LISTS.items():
-        # XML has a preamble of its own before what it is.
+        # XML has a preamble before the element that tells its kind.
         if start.startswith(mark) or (mark.startswith(b"<") and start.startswith(b"<") and mark in start):
             return kind
     return "a playlist" if suffix in _LIST_SUFFIXES else None
@@ -104,7 +107,7 @@ def _list_kind(head: bytes, suffix: str) -> str | None:
 
 @lru_cache(maxsize=64)
 def _can_be_mixed(form: str, layout: str, channels: int) -> bool:
-    """From some layouts libswresample knows no way to mono, and says so only when it is given samples."""
+    """Whether libswresample can downmix this to mono. It rejects some layouts, but only when it gets samples."""
     if not 0 < channels <= _MAX_CHANNELS:
         return False
     try:

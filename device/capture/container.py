@@ -1,6 +1,6 @@
-"""Opening a recording, and which of its tracks are read: those that a player would choose, or others.
+"""Opening a recording and choosing its tracks: those that a player would choose, or others.
 
-Tracks are counted as players do: from 1, pictures and sound each by themselves.
+Tracks are counted as players do: from 1, video and audio separately.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ RECORD_AGAIN = "Copy or record the file again"
 
 @dataclass(frozen=True, slots=True)
 class TrackChoice:
-    """What is to be read, counted from 1; sound also by its language. None is what a player would take."""
+    """The tracks to read, counted from 1; audio also by language. None means what a player would take."""
 
     video: int | None = None
     audio: int | str | None = None
-    channel: int | None = None  # of the sound; None is all of them together
+    channel: int | None = None  # of the audio; None is a mix of all channels
 
 
 AS_PLAYED = TrackChoice()
 
 
 def open_recording(path: Path) -> av.container.InputContainer:
-    """To read, and nothing but this file. Raises InputMissingError, InputFormatError."""
+    """Open a recording for reading, without opening any other file. Raises InputMissingError, InputFormatError."""
     where = str(path)
     check_file(path)
     try:
@@ -52,9 +52,9 @@ def open_recording(path: Path) -> av.container.InputContainer:
 def choose_tracks(
     container: av.container.InputContainer, path: Path | str, which: TrackChoice
 ) -> tuple[av.VideoStream, av.AudioStream]:
-    """The picture and the sound to read.
+    """Return the video and the audio stream to read.
 
-    Raises InputTrackError where there is no such track, InputFormatError where it cannot be decoded.
+    Raises InputTrackError if there is no such track, InputFormatError if it cannot be decoded.
     """
     where = str(path)
     videos = picture_tracks(container)
@@ -68,9 +68,9 @@ def choose_tracks(
     if audio is not None and which.audio is not None:
         audio = _wanted_audio(audios, which.audio, where)
     if video is None:
-        raise InputTrackError("has no video track", where=where, remedy="Give a recording with picture and sound.")
+        raise InputTrackError("has no video track", where=where, remedy="Give a recording with video and audio.")
     if audio is None:
-        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with picture and sound.")
+        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with video and audio.")
     for stream in (video, audio):
         if stream.codec_context is None:
             what = f"no decoder for its {stream.type} track"
@@ -84,15 +84,15 @@ def choose_tracks(
 
 
 def demuxed(container: av.container.InputContainer, *streams: Stream | int) -> Iterator[av.Packet[Stream]]:
-    """The packets of these streams, or of all. Raises av.FFmpegError at a damaged place."""
+    """Yield the packets of these streams, or of all. Raises av.FFmpegError at a damaged place."""
     try:
         yield from container.demux(*streams)
-    except IndexError:  # PyAV, at the end of a file in whose middle another stream has appeared
+    except IndexError:  # PyAV, at the end of a file in which another stream has appeared
         return
 
 
 def choice_of(path: Path, *, video_index: int, audio_index: int, channel: int | None = None) -> TrackChoice:
-    """How to ask for these streams."""
+    """The TrackChoice that selects these streams."""
     with open_recording(path) as container:
         videos = [stream.index for stream in picture_tracks(container)]
         audios = [stream.index for stream in container.streams.audio]
@@ -100,12 +100,12 @@ def choice_of(path: Path, *, video_index: int, audio_index: int, channel: int | 
 
 
 def picture_tracks(container: av.container.InputContainer) -> list[av.VideoStream]:
-    """Without covers, which are video streams of one picture."""
+    """Video streams without covers, which are video streams of one picture."""
     return [s for s in container.streams.video if not is_cover(s)]
 
 
 def is_cover(stream: Stream) -> bool:
-    """Also one that a copy between containers has made a video stream of."""
+    """Includes covers that a copy between containers has turned into a video stream."""
     mimetype = next((value for word, value in stream.metadata.items() if word.lower() == "mimetype"), "")
     return bool(stream.disposition & Disposition.attached_pic) or (
         stream.type == "video" and mimetype.startswith("image/")
@@ -113,12 +113,12 @@ def is_cover(stream: Stream) -> bool:
 
 
 def is_chapter_list(stream: Stream) -> bool:
-    """Whether it only holds the titles of chapters, which FFmpeg reads as such."""
+    """Whether the stream only holds chapter titles, which FFmpeg reads as a text stream."""
     return stream.type == "data" and stream.discard == Discard.all
 
 
 def declared_length_s(stream: Stream) -> float | None:
-    """Of one track, where the file tells it."""
+    """The length of one track, where the file declares it."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     try:  # Matroska's statistics tags
@@ -129,7 +129,7 @@ def declared_length_s(stream: Stream) -> float | None:
 
 
 def called(stream: Stream) -> str:
-    """A track as people speak of it: `sound 2 (ger, "Comment")`."""
+    """The name of a track in messages: `sound 2 (ger, "Comment")`."""
     kind = {"video": "picture", "audio": "sound"}.get(stream.type, stream.type)
     same = [s for s in stream.container.streams if s.type == stream.type]
     words = [stream.language or "", f'"{title}"' if (title := stream.metadata.get("title")) else ""]

@@ -1,6 +1,6 @@
-"""From decoded video frames to upright pictures with square pixels: YUV 4:2:0 as it is, all other forms converted.
+"""From decoded video frames to upright frames with square pixels: YUV 4:2:0 unchanged, all other formats converted.
 
-Nothing is copied where a decoder's planes can be used as they are: most pixels of a recording are never looked at.
+A decoder's planes are used without copying where possible, because most pixels of a recording are never read.
 """
 
 from __future__ import annotations
@@ -17,25 +17,26 @@ _FORMAT = "yuv420p"
 
 
 class PictureMaker:
-    """Decoded frames in, pictures whose shorter side has at most `max_height` pixels out."""
+    """Converts decoded frames to images whose shorter side has at most `max_height` pixels."""
 
     def __init__(self, pixel_aspect: Fraction | None, max_height: int) -> None:
         self._aspect = float(pixel_aspect) if pixel_aspect and Fraction(1, 4) <= pixel_aspect <= 4 else 1.0
         self._max_height = max_height
-        self._reformatter = VideoReformatter()  # one for all frames keeps libswscale's tables
+        self._reformatter = VideoReformatter()  # one for all frames, to keep libswscale's tables
 
     def __call__(self, frame: av.VideoFrame) -> Yuv420:
-        """The picture; it may share memory with the frame."""
+        """Return the image; it may share memory with the frame."""
         square_width = frame.width * self._aspect
         scale = min(1.0, self._max_height / min(frame.height, square_width))
         width, height = (max(2, round(size * scale)) for size in (square_width, frame.height))
-        full_range = frame.color_range == ColorRange.JPEG  # as of phones and MJPEG: `Yuv420` has the range of video
+        # full range, as from phones and MJPEG: `Yuv420` has video range
+        full_range = frame.color_range == ColorRange.JPEG
         if (width, height) != (frame.width, frame.height) or frame.format.name != _FORMAT or full_range:
             frame = self._reformatter.reformat(
                 frame, width, height, _FORMAT, interpolation="BILINEAR", dst_color_range=ColorRange.MPEG, threads=1
             )  # fmt: skip
         y, u, v = (_pixels(plane) for plane in frame.planes)
-        rows, columns = height // 2, width // 2  # without half a pixel of colour
+        rows, columns = height // 2, width // 2  # whole chroma pixels only
         picture = Yuv420(y[: 2 * rows, : 2 * columns], u[:rows, :columns], v[:rows, :columns])
         quarter_turns = round(frame.rotation / 90) % 4
         if not quarter_turns:

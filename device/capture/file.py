@@ -2,14 +2,14 @@
 
 Conventions
     All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
-    stream may well begin at 1.4 s, a track may begin below zero): only the relation of the two tracks means anything.
-    A frame's time is its time stamp, as no file says where in it the exposure lay.
-    Frames keep their order and spacing, constant rate or not. Sound comes in blocks of 20 ms.
+    stream may begin at 1.4 s, a track may begin below zero): only the relation of the two tracks matters.
+    A frame's time is its time stamp, because no file says where in it the exposure lay.
+    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 20 ms.
 
-Known residuals (measured with a flash and a click at the same time)
+Known residuals (measured with a simultaneous flash and click)
     0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
-    6.5 ms is rounded; 0.4 ms in MPEG streams and FLV; 1 ms where an MP4 track begins late (edit lists count in ms).
-    AVI cannot say when a picture is shown: with B-frames the pictures come out one frame late, as FFmpeg reads them.
+    6.5 ms is rounded; 0.4 ms in MPEG streams and FLV; 1 ms if an MP4 track begins late (edit lists count in ms).
+    AVI cannot say when a frame is shown: with B-frames the video comes out one frame late, as FFmpeg reads it.
 """
 
 from __future__ import annotations
@@ -41,28 +41,28 @@ from device.capture.tracks import GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
-DEFAULT_MAX_HEIGHT = 1080  # in which a face of 60 pixels can be read
-MAX_WAITING_BYTES = 32_000_000  # once for packets, once for pictures and sound
+DEFAULT_MAX_HEIGHT = 1080  # high enough to read a face of 60 pixels
+MAX_WAITING_BYTES = 32_000_000  # each for packets, and for frames and chunks
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
 MAX_FAILURES_IN_A_ROW = 250
 MISSING_END_S = 0.5
-TELLING_RATE_ERROR = 0.002  # cheap clocks stay below
+TELLING_RATE_ERROR = 0.002  # cheap but healthy clocks stay below
 
-_BURST_ITEMS, _BURST_BYTES = 75, 16_000_000  # a second of 25 fps and 20 ms blocks
+_BURST_ITEMS, _BURST_BYTES = 75, 16_000_000  # a second of 25 fps and 20 ms chunks
 
 T = TypeVar("T")
 
 
 class FileSource(Closing):
-    """The frames and chunks of a recording, in order of time, streamed at bounded memory.
+    """The frames and chunks of a recording in time order, streamed with bounded memory.
 
-    path: a file, never an address: nothing is fetched from a network, whatever the file refers to.
-    max_height: pictures are scaled down until their shorter side has at most so many pixels; None means 1080.
-    threads: decoder threads; more than one decodes several frames at once.
+    path: a file, never an address. Nothing is fetched from a network, whatever the file refers to.
+    max_height: frames are scaled down until their shorter side has at most this many pixels; None means 1080.
+    threads: decoder threads; with more than one, several frames are decoded at once.
     which: the tracks and the channel, where not those that a player would take.
-    Errors: InputMissingError, InputFormatError, InputTrackError, on opening, or at the end of reading where only
-    decoding shows that a track holds nothing. Damage in the middle is no error: see `damaged`. Nor are recordings
-    joined end to end: see `joints_s`.
+    Errors: raises InputMissingError, InputFormatError or InputTrackError on opening, or at the end if only decoding
+    shows that a track is empty. Neither damage in the middle (see `damaged`) nor recordings joined end to end (see
+    `joints_s`) are errors.
     """
 
     def __init__(
@@ -93,12 +93,12 @@ class FileSource(Closing):
 
     @property
     def stream_indexes(self) -> tuple[int, int]:
-        """Of the picture and of the sound, among the file's streams."""
+        """The indexes of the video and the audio stream in the file."""
         return self._video.index, self._audio.index
 
     @property
     def joints_s(self) -> list[float]:
-        """Where, in what has been read so far, one recording ended and the next began."""
+        """The times, in what has been read so far, where one recording ended and the next began."""
         return list(self._joints.at_s)
 
     def close(self) -> None:
@@ -106,9 +106,9 @@ class FileSource(Closing):
 
     @property
     def damaged(self) -> str | None:
-        """What was wrong in what has been read so far, for a person; None when nothing was."""
+        """The damage in what has been read so far, for a person; None without any."""
         trouble = self._trouble.copy()
-        trouble[GAP] -= len(self._joints.at_s)  # there recordings need not touch
+        trouble[GAP] -= len(self._joints.at_s)  # joined recordings need not be contiguous
         found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
         if abs(pace := self._chunks.rate_error) > TELLING_RATE_ERROR:
             share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
@@ -117,14 +117,14 @@ class FileSource(Closing):
 
     @property
     def sound_error_ms(self) -> float:
-        """How far off its sound may have been placed (rms): an odd pace is followed only once it is known."""
+        """Placement error of the audio (rms): an unusual pace is followed only once it is known."""
         return self._chunks.error_ms
 
     def __iter__(self) -> Iterator[Frame | Chunk]:
         if self._read:
             raise RuntimeError("a FileSource is read once: open the file again")
         self._read = True
-        # Packets first: a file may keep its tracks seconds apart, and packets are small, pictures are not.
+        # Packets first: a file may store its tracks seconds apart, and packets are small while frames are not.
         packets = _in_time_order(
             self._joints.follow(self._packets()),
             is_first=lambda packet: packet.stream_index == self._video.index,
@@ -146,7 +146,7 @@ class FileSource(Closing):
                 decoded = packet.decode()
                 failures = 0
             except (av.FFmpegError, ValueError) as error:
-                # FFmpeg calls damaged what it has found no memory for.
+                # FFmpeg reports frames for which it found no memory as damaged.
                 if not has_room_for(_picture_bytes(self._video)):
                     raise too_much(str(self.path)) from error
                 decoded = []
@@ -175,7 +175,7 @@ class FileSource(Closing):
     def _packets(self) -> Iterator[av.Packet[Stream]]:
         for _ in range(MAX_FAILURES_IN_A_ROW):
             try:
-                # A new demuxing loop goes on after the damaged place, where there is more.
+                # A new demuxing loop continues after the damaged place, if anything follows.
                 yield from demuxed(self._container, self._video, self._audio)
                 return
             except av.FFmpegError:
@@ -188,14 +188,14 @@ class FileSource(Closing):
                 what = f"the {name} track is empty or none of it can be decoded"
                 raise InputFormatError(what, where=str(self.path), remedy=f"{RECORD_AGAIN}, or check it with ffprobe.")
         end_s = max(end for end in (self._frames.end_ns, self._chunks.end_ns) if end is not None) / NS_PER_S
-        # Some formats count their length from the first time stamp on, some from zero.
+        # Some formats count their length from the first time stamp, some from zero.
         begin_s = min((self._container.start_time or 0) / 1e6, 0.0)
-        declared_s = None if self._joints.at_s else self._declared_s()  # each of several tells its own
+        declared_s = None if self._joints.at_s else self._declared_s()  # joined recordings each declare their own
         if declared_s is not None and end_s - begin_s < declared_s - MISSING_END_S:
             self._missing = f"ends at {end_s - begin_s:.1f} s of the {declared_s:.1f} s that it declares"
 
     def _declared_s(self) -> float | None:
-        """How long picture or sound should go on. The length of the whole file may be that of its captions."""
+        """The declared length of video or audio. The length of the whole file may be that of its captions."""
         lengths_s = [declared_length_s(stream) for stream in (self._video, self._audio)]
         known_s = [length_s for length_s in lengths_s if length_s is not None]
         return max(known_s) if len(known_s) == len(lengths_s) else self.duration_s
@@ -204,8 +204,8 @@ class FileSource(Closing):
 def in_bursts(items: Iterable[Frame | Chunk]) -> Iterator[Frame | Chunk]:
     """The same items, read about a second ahead at a time.
 
-    A decoder and the networks drive each other out of a processor's caches: taking turns once a second instead of
-    with each item spares an eighth of the processor time.
+    A decoder and the networks evict each other from a processor's caches: alternating once a second instead of per item
+    saves an eighth of the processor time.
     """
     burst: list[Frame | Chunk] = []
     held_bytes = 0
@@ -225,7 +225,7 @@ def _bytes_of(item: Frame | Chunk) -> int:
 def _in_time_order(
     items: Iterable[T], is_first: Callable[[T], bool], time_of: Callable[[T], float], bytes_of: Callable[[T], int]
 ) -> Iterator[T]:
-    """Merge two tracks by time, holding back at most MAX_WAITING_BYTES; tracks further apart stay apart."""
+    """Merge two tracks by time, holding back at most MAX_WAITING_BYTES. Tracks that are further apart stay apart."""
     first: deque[tuple[float, int, T]] = deque()  # time, size
     second: deque[tuple[float, int, T]] = deque()
     held_bytes = 0
@@ -249,7 +249,8 @@ def _picture_bytes(video: av.VideoStream) -> int:
 
 def _decoding_time_s(packet: av.Packet[Stream]) -> float:
     stamp = packet.dts if packet.dts is not None else packet.pts
-    if stamp is None:  # the empty packet that drains a decoder comes last; any other is as early as it can be
+    # the empty packet that drains a decoder comes last; any other without a stamp comes as early as possible
+    if stamp is None:
         return -math.inf if packet.size else math.inf
     ticks, per_s = packet.time_base.as_integer_ratio()
     return stamp * ticks / per_s

@@ -1,9 +1,9 @@
-"""Recordings joined end to end, whose time stamps begin again: their packets on one clock that goes on.
+"""Recordings joined end to end, whose time stamps begin again: puts their packets on one continuous clock.
 
-Method: a joint is where picture and sound both jump, back by more than a second or, in MPEG streams, ahead by more than
-ten. What follows is moved, all streams alike, so that it begins where what came before ends and nothing overlaps; where
-33-bit stamps only wrapped, by exactly one turn. Packets wait until both have jumped. Where only one does, or goes on as
-before after a stray stamp, it is no joint but damage, and nothing is moved.
+Method: a joint is where both video and audio jump, back by more than a second or, in MPEG streams, ahead by more than
+ten. The packets after it are moved, all streams alike, to begin where the previous recording ends, without overlap. If
+33-bit stamps only wrapped, they are moved by exactly one period. Packets wait until both tracks have jumped. If only
+one does, or if it continues as before after a stray stamp, this is damage, not a joint, and nothing is moved.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ import av
 from av.stream import Stream
 
 _BACK_S = 1.0
-_AHEAD_S = 10.0  # as FFmpeg has it; in other containers such a pause is one
+_AHEAD_S = 10.0  # as in FFmpeg; in other containers such a pause is genuine
 _WRAP_S = 2**33 / 90_000
-_WAIT_S = 10.0  # of one stream, for the other to jump too
+_WAIT_S = 10.0  # of one stream, until the other jumps too
 _WAIT_BYTES = 32_000_000
-_SURE_COUNT = 2  # packets after a jump: one alone may be stray
+_SURE_COUNT = 2  # packets after a jump: a single one may be stray
 _MPEG = {"mpegts", "mpeg"}
-_EDITED = "mov"  # an edit list goes back in its pictures, which is no joint
+_EDITED = "mov"  # an edit list lets video stamps go back, which is not a joint
 
 Packet: TypeAlias = "av.Packet[Stream]"
 
 
 @dataclass(slots=True)
 class _Track:
-    """Of picture or sound. Stamps are the file's, except for `end_s`."""
+    """The state of the video or audio track. Stamps are the file's, except for `end_s`."""
 
     last_s: float | None = None
-    end_s: float = 0.0  # of what was given, on the clock that goes on
-    new_s: float | None = None  # the last one since it has jumped
+    end_s: float = 0.0  # of the packets passed on, on the continuous clock
+    new_s: float | None = None  # the last one since it jumped
     new_count: int = 0
-    begin_s: float = 0.0  # where the pictures or the sound after the jump begin
+    begin_s: float = 0.0  # where video or audio begins after the jump
 
 
 @dataclass(frozen=True, slots=True)
 class _Times:
-    """Of one packet, in s. Plain floats: PyAV makes a fraction each time that it is asked for the time base."""
+    """The times of one packet, in s. Plain floats, because PyAV makes a fraction on each access to the time base."""
 
     stamp_s: float | None
     shown_s: float
@@ -51,22 +51,22 @@ class _Times:
 class _Held:
     packet: Packet
     times: _Times
-    new: bool  # of the next recording
+    new: bool  # belongs to the next recording
 
 
 class Joints:
-    """Moves packets in the order of the file. `main` are the indexes of picture and sound."""
+    """Moves packets in file order. `main` are the indexes of the video and the audio stream."""
 
     def __init__(self, container_format: str, main: Collection[int]) -> None:
-        self.at_s: list[float] = []  # where one recording ends and the next begins, on the clock that goes on
+        self.at_s: list[float] = []  # where one recording ends and the next begins, on the continuous clock
         self._ahead_s = _AHEAD_S if container_format in _MPEG else float("inf")
         self._tracks = {index: _Track() for index in main if _EDITED not in container_format}
         self._moved_s = 0.0
-        self._held: list[_Held] = []  # since the first of the jumps
+        self._held: list[_Held] = []  # since the first jump
         self._held_bytes = 0
 
     def follow(self, packets: Iterable[Packet]) -> Iterator[Packet]:
-        """All of them, in their order, with their stamps on the clock that goes on."""
+        """Yield all packets, in order, with their stamps on the continuous clock."""
         for packet in packets:
             times = _times(packet)
             new = self._is_new(packet, times)
@@ -79,7 +79,7 @@ class Joints:
                 elif self._held_bytes > _WAIT_BYTES or any((t.new_s or 0) - t.begin_s > _WAIT_S for t in jumped):
                     yield from self._stay()
             else:
-                yield from self._let_go(self._moved_s)  # what waited because of a stray stamp
+                yield from self._let_go(self._moved_s)  # held because of a stray stamp
                 yield self._give(packet, times, self._moved_s)
         yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._stay()
 
@@ -87,7 +87,7 @@ class Joints:
         stamp_s, track = times.stamp_s, self._tracks.get(packet.stream_index)
         if stamp_s is None:
             return any(other.new_count for other in self._tracks.values())
-        if track is None:  # captions and the like: of whichever recording they are nearer to
+        if track is None:  # captions etc.: moved with the recording that they are nearer to
             return any(
                 t.new_s is not None and t.last_s is not None and abs(stamp_s - t.new_s) < abs(stamp_s - t.last_s)
                 for t in self._tracks.values()
@@ -110,14 +110,14 @@ class Joints:
         return not -_BACK_S <= stamp_s - last_s <= self._ahead_s
 
     def _join(self) -> Iterator[Packet]:
-        """Both have jumped: what is new goes to the end of what was before."""
+        """Both have jumped: append the new recording to the end of the previous one."""
         if not self._held:
             return
         tracks = self._tracks.values()
         if all(abs((track.last_s or 0) - track.begin_s - _WRAP_S) < _AHEAD_S for track in tracks):
             moved_s = self._moved_s + _WRAP_S
         else:
-            for held in self._held:  # what is left of the recording before, for where it ends
+            for held in self._held:  # the rest of the previous recording, to find its end
                 self._see_end(held.packet, held.times, self._moved_s, count=not held.new)
             moved_s = max(track.end_s - track.begin_s for track in tracks)
             self.at_s.append(moved_s + min(track.begin_s for track in tracks))

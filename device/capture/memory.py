@@ -1,8 +1,8 @@
-"""A bound on the memory of this process while it decodes what strangers have made.
+"""A bound on the memory of this process while it decodes untrusted input.
 
-The bounds on pictures (`device.capture.bounds`) cannot know how many of them a decoder keeps: a file of a few megabytes
-may have 16 of 56 MB kept. The kernel refuses what goes beyond RLIMIT_DATA (setrlimit(2)): then a picture cannot be
-decoded, which is damage, or the reason why a file cannot be measured.
+The bounds on frames (`device.capture.bounds`) cannot know how many frames a decoder keeps: a file of a few megabytes
+may have 16 of 56 MB kept. The kernel refuses allocations beyond RLIMIT_DATA (setrlimit(2)). A frame then cannot be
+decoded, which counts as damage, or as the reason why a file cannot be measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ except ModuleNotFoundError:  # not POSIX, so that there is no such bound
     resource = None  # type: ignore[assignment]
 
 MEMORY_MB = Range(200, 1_000_000)
-DEFAULT_MEMORY_MB = 400.0  # what the service may take, too
+DEFAULT_MEMORY_MB = 400.0  # the limit of the service, too
 
 _STATUS = Path("/proc/self/status")
 _MB, _KB = 1 << 20, 1 << 10
@@ -29,7 +29,7 @@ _MB, _KB = 1 << 20, 1 << 10
 
 @contextmanager
 def memory_bound(limit_mb: float) -> Iterator[None]:
-    """This process takes no more memory than that, if it takes less now; MemoryError is then an InputFormatError.
+    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError.
 
     Raises UsageError for an impossible limit.
     """
@@ -40,7 +40,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
         return
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
-    # What is reserved and not yet touched, such as the stacks of threads, takes no memory.
+    # Memory that is reserved but not yet touched, such as thread stacks, does not count.
     limit = used + max(round(limit_mb * _MB) - resident, 0)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)

@@ -1,4 +1,4 @@
-"""What every source of pictures or sound offers, so that nothing after capture knows which one it is."""
+"""The interface of every source of video or audio, so that nothing after capture depends on its kind."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Item_co = TypeVar("Item_co", covariant=True)
 
 
 class Source(Protocol[Item_co]):
-    """Opened by `with`, read by `for`, once; raises CaptureError (a wrong input) and nothing else of its own.
+    """Opened by `with` and read by `for`, once. Raises CaptureError (wrong input) and no other error of its own.
 
-    Items carry rising times on one clock, in integer ns, and sequence numbers without holes.
+    Items have rising times on one clock, in integer ns, and sequence numbers without gaps.
     """
 
     def __enter__(self) -> Self: ...
@@ -27,30 +27,30 @@ class Source(Protocol[Item_co]):
 
 
 class LiveSource(Source[Item_co], Protocol):
-    """A device, open since it was made, that gives items until it is closed or raises CaptureError."""
+    """An open device that delivers items until it is closed or raises CaptureError."""
 
     @property
     def device(self) -> str | None:
-        """As `avdrift devices` prints it."""
+        """The name that `avdrift devices` prints."""
         ...
 
     @property
     def dropped(self) -> int:
-        """Items lost in it so far."""
+        """Items lost so far within the source."""
         ...
 
     @property
     def rate_ppm(self) -> float | None:
-        """How far its own clock is off, where it has one and that is known."""
+        """The rate error of the device's own clock, where it has one and the error is known."""
         ...
 
     def close(self) -> None:
-        """End its iteration soon; from any thread and any number of times."""
+        """End the iteration soon; safe from any thread and any number of times."""
         ...
 
 
 class Closing:
-    """What the sources have in common: open when made, closed by `with`."""
+    """Common behaviour of sources: open when made, closed by `with`."""
 
     def __enter__(self) -> Self:
         return self

@@ -1,4 +1,4 @@
-"""Capture sticks: a picture and a sound that come in through the same USB device, and so belong together."""
+"""Capture sticks: video and audio from the same USB device, which belong together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from device.capture.microphones.sound_cards import Microphone
 
 @dataclass(frozen=True, slots=True)
 class Stick:
-    """One USB device with both. mode: the one to use; None where none gives enough pictures."""
+    """A USB device with both. mode: the one to use; None if none has a sufficient frame rate."""
 
     name: str
     camera: str
@@ -26,7 +26,7 @@ def find_sticks(
     cameras: Sequence[FoundCamera], microphones: Sequence[Microphone], root: Path = Path("/"),
     offered: Callable[[Path], list[Mode]] = modes,
 ) -> list[Stick]:  # fmt: skip
-    """Those of the found devices that share a USB device. A webcam with a microphone of its own is one, too."""
+    """Pair the found devices that share a USB device. A webcam with its own microphone is a pair, too."""
     sounds = {_usb_device(root / f"sys/class/sound/card{one.card}"): one for one in reversed(microphones)}
     sticks = []
     for camera in cameras:
@@ -40,6 +40,6 @@ def find_sticks(
 
 
 def _usb_device(entry: Path) -> Path | None:
-    """The folder of the USB device behind an entry of sysfs; None where it has none. Interfaces lie right below it."""
+    """The folder of the USB device behind an entry of sysfs; None without one. Interfaces lie directly below it."""
     interface = (entry / "device").resolve()
     return interface.parent if (interface.parent / "idVendor").is_file() else None

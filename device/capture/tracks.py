@@ -1,6 +1,6 @@
 """From decoded audio and video frames to Chunks and Frames with clean times: one class for each kind of track.
 
-Time stamps are those of the container, in its own time base; here they become integer ns on the file's clock.
+Container time stamps, in the container's time base, become integer ns on the file's clock.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
 CHUNK_MS = 20
 GAP_NS = 40 * NS_PER_MS
-_PRIMING_S = 0.15  # fragmented MP4 without edit lists begins with a coder's first block, apart from the rest
+_PRIMING_S = 0.15  # fragmented MP4 without edit lists begins with the encoder's first block, apart from the rest
 CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short against any drift worth measuring
 REORDER_FRAMES = 4
-STRAY_NS = 2 * NS_PER_S  # no codec reorders over so long a time
+STRAY_NS = 2 * NS_PER_S  # no codec reorders over such a long time
 FALLBACK_RATE_HZ = 25
 GAP = "gap or splice in the sound"
 _WATCH_S, _WATCH_EVERY_S, _WATCH_LEAST = 8.0, 0.015, 12
@@ -32,12 +32,13 @@ GOING_BACK = "picture or block of sound left out because its time stamp goes bac
 
 
 class SampleClock:
-    """Places a track's samples in time: follows their count, and leans slowly towards the time stamps.
+    """Places a track's samples in time: follows the sample count, slowly corrected towards the time stamps.
 
-    Container time stamps are rounded (1 ms in Matroska) or jitter; the count does not, but knows no gaps. The lean is
-    the mean of the differences at first, then a first-order loop of CLOCK_TIME_CONSTANT_S. Only a difference of more
-    than GAP_NS, a real gap or splice, begins a new run. Such a loop lags behind stamps that run at another rate than
-    the samples, by two seconds of the difference: `RateWatch` finds that rate, with which a new run then begins.
+    Container time stamps are rounded (1 ms in Matroska) or jittery. The count is not, but cannot show gaps. The
+    correction is the mean of the differences at first, then a first-order loop with CLOCK_TIME_CONSTANT_S. Only a
+    difference of more than GAP_NS, a real gap or splice, begins a new run. Such a loop lags behind stamps that run at
+    another rate than the samples, by two seconds of the difference: `RateWatch` finds that rate, and a new run then
+    begins with it.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class SampleClock:
 
     @property
     def run_s(self) -> float:
-        """Length of the run so far, by count."""
+        """Length of the run so far, by sample count."""
         return self._count / self._rate_hz if self._rate_hz else 0.0
 
     def end_ns(self) -> int:
@@ -67,7 +68,7 @@ class SampleClock:
         self.watch = RateWatch()
 
     def advance(self, stamp_ns: int | None, count: int) -> None:
-        """Take `count` samples, the first of which the file places at `stamp_ns`."""
+        """Advance by `count` samples, the first of which has the time stamp `stamp_ns`."""
         error_ns = 0 if stamp_ns is None else stamp_ns - self.end_ns()
         if stamp_ns is not None:
             self.watch.see(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
@@ -76,15 +77,16 @@ class SampleClock:
 
 
 class RateWatch:
-    """Do time stamps run at another rate than the samples that they belong to? A straight line through the last ones.
+    """Detects time stamps that run at another rate than the samples, by a straight line through the last ones.
 
-    Cheap cameras write stamps that are one or two per cent off. What is told is beyond six standard errors, and more
-    than rounding to 1 ms can look like.
+    Cheap cameras write stamps that are one or two per cent off. A slope is reported if it is beyond six standard errors
+    and beyond the effect of rounding to 1 ms.
     """
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque()  # time by count, and how much later the stamp is, in s
-        self._x = self._y = self._xx = self._xy = self._yy = 0.0  # sums; plain floats, as each block comes here
+        # running sums as plain floats, because this runs for every block
+        self._x = self._y = self._xx = self._xy = self._yy = 0.0
 
     def see(self, run_s: float, late_s: float) -> None:
         if self._seen and run_s - self._seen[-1][0] < _WATCH_EVERY_S:
@@ -95,7 +97,7 @@ class RateWatch:
             self._add(*self._seen.popleft(), -1)
 
     def slope(self) -> float | None:
-        """By what share the stamps take longer than the samples; None where that is nothing to speak of."""
+        """The share by which stamps take longer than samples; None where it is insignificant."""
         n = len(self._seen)
         if n < _WATCH_LEAST:
             return None
@@ -107,14 +109,14 @@ class RateWatch:
         return slope if clear and abs(slope) <= _WATCH_MAX_SLOPE and self._is_straight(slope) else None
 
     def _is_straight(self, slope: float) -> bool:
-        """Whether both halves of what was seen rise like the whole: a step, as of a splice, does so in one of them."""
+        """Whether both halves of the data rise like the whole. A step, as at a splice, rises in one half only."""
         points = np.array(self._seen)
         halves = np.array_split(points, 2)
         slopes = [np.polyfit(half[:, 0] - half[0, 0], half[:, 1], 1)[0] for half in halves]
         return all(abs(each - slope) < abs(slope) / 2 for each in slopes)
 
     def late_s(self, run_s: float) -> float:
-        """How much later than by count the line is there."""
+        """How much later than the sample count the line is at a time."""
         n = len(self._seen)
         slope = (self._xy - self._x * self._y / n) / (self._xx - self._x * self._x / n)
         return self._y / n + slope * (run_s - self._x / n)
@@ -128,18 +130,18 @@ class RateWatch:
 
 
 class AudioTrack:
-    """Decoded audio in, mono float32 chunks at `rate_hz` out; libswresample's own delay is already taken out by it."""
+    """Decoded audio in, mono float32 chunks at `rate_hz` out; libswresample compensates its own delay."""
 
     def __init__(self, rate_hz: int, trouble: Counter[str], *, channel: int | None = None) -> None:
-        """`channel`, counted from 1, is taken instead of all together."""
+        """`channel`, counted from 1, is used instead of a mix of all."""
         self._rate_hz, self._trouble, self.channel = rate_hz, trouble, channel
         self._clock = SampleClock()
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
-        self._run_count = 0  # samples given out in this run
+        self._run_count = 0  # samples of this run that were passed on
         self._runs = 0
-        self._pace = 1.0  # seconds of the stamps for each of the samples
-        self._strayed = 0.0  # seconds times squared error, of what was placed before the pace was known
+        self._pace = 1.0  # ratio of time stamps to samples
+        self._strayed = 0.0  # time times squared error, of the audio placed before the pace was known
         self._going_back = False
         self.seq = 0
         self.begin_ns: int | None = None
@@ -149,7 +151,7 @@ class AudioTrack:
         stamp_ns = time_ns(frame)
         form = (frame.sample_rate, frame.layout.name, frame.format.name)
         if self._resampler is not None and (self._going_back or self._clock.differs(stamp_ns)):
-            # A splice that goes back overlaps what has been given out: leave out the second version.
+            # A splice that goes back overlaps audio already passed on: drop the second version.
             self._going_back = stamp_ns is None or stamp_ns < self._clock.end_ns()
             if self._going_back:
                 self._trouble[GOING_BACK] += 1
@@ -162,17 +164,17 @@ class AudioTrack:
         elif (slope := self._clock.watch.slope()) is not None:
             yield from self._keep_pace(slope, form)
         self._clock.advance(stamp_ns, frame.samples)
-        frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not act on it a second time
+        frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not apply it a second time
         yield from self._resample(frame if self.channel is None else one_channel(frame, self.channel))
 
     @property
     def rate_error(self) -> float:
-        """By what share the stamps take longer than the samples."""
+        """The share by which the stamps take longer than the samples."""
         return self._pace - 1.0
 
     @property
     def error_ms(self) -> float:
-        """How far off the sound was placed where its pace was not known yet, over all of the recording (rms)."""
+        """The placement error (rms over the recording) of audio whose pace was not yet known."""
         if self.end_ns is None or self.begin_ns is None:
             return 0.0
         return 1000 * math.sqrt(self._strayed / max((self.end_ns - self.begin_ns) / NS_PER_S, 1.0))
@@ -186,7 +188,7 @@ class AudioTrack:
         return round(form[0] / self._pace)
 
     def _keep_pace(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
-        """A new run where the last one ends, at the rate of the stamps."""
+        """Start a run at the end of the last one, at the rate of the stamps."""
         run_s = self._clock.run_s
         late_s = self._clock.watch.late_s(run_s)
         off_s = late_s - self._clock.lean_ns / NS_PER_S
@@ -199,7 +201,7 @@ class AudioTrack:
         self._clock.restart(stamp_ns, self._source_hz(form))
         self._format, self._run_count, self._runs = form, 0, self._runs + 1
         size = self._rate_hz * CHUNK_MS // 1000
-        # Without the limit a float downmix of two equal channels comes out 3 dB too loud.
+        # Without the limit, a float downmix of two equal channels comes out 3 dB too loud.
         options = {"rematrix_maxval": "1"}
         self._resampler = av.AudioResampler("flt", "mono", self._rate_hz, frame_size=size, options=options)
 
@@ -219,10 +221,10 @@ class AudioTrack:
 
 
 class VideoTrack:
-    """Decoded pictures in, upright frames with square pixels and rising times out.
+    """Decoded frames in, upright frames with square pixels and rising times out.
 
-    A decoder gives pictures in the order of presentation, but their time stamps may come in another one (H.264 in AVI:
-    FFmpeg then guesses them in the order of decoding). So the pictures keep their order, and get the stamps sorted.
+    A decoder returns frames in presentation order, but their time stamps may be in another order (H.264 in AVI: FFmpeg
+    then guesses them in decoding order). So frames keep their order and get the sorted stamps.
     """
 
     def __init__(
@@ -242,7 +244,7 @@ class VideoTrack:
         t_ns = self._next_ns if stamp_ns is None else stamp_ns
         self._next_ns = t_ns + self._period_ns
         if self._stamps_ns and max(self._stamps_ns) > t_ns + STRAY_NS:
-            # One stamp from nowhere would give each later picture its successor's.
+            # One stray stamp would shift the stamps of all later frames by one.
             self._stamps_ns.remove(max(self._stamps_ns))
             heapq.heapify(self._stamps_ns)
             self._waiting.pop()
@@ -267,7 +269,7 @@ class VideoTrack:
 
 
 def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:
-    """A frame's channel, counted from 1, as mono; the last one where it has fewer."""
+    """A frame's channel, counted from 1, as mono; the last channel if it has fewer."""
     planes = planes_of(frame)
     plane = np.ascontiguousarray(planes[min(channel, len(planes)) - 1][np.newaxis])
     mono = av.AudioFrame.from_ndarray(plane, format=frame.format.name, layout="mono")
@@ -276,13 +278,13 @@ def one_channel(frame: av.AudioFrame, channel: int) -> av.AudioFrame:
 
 
 def planes_of(frame: av.AudioFrame) -> npt.NDArray[np.generic]:
-    """Samples [channels, n], of whatever type they have."""
+    """Samples [channels, n], in their own type."""
     samples = frame.to_ndarray()
     return samples if frame.format.is_planar else samples.reshape(-1, frame.layout.nb_channels).T
 
 
 def time_ns(frame: av.VideoFrame | av.AudioFrame) -> int | None:
-    # AVI has decoding times only; for codecs without reordering they are the presentation times.
+    # AVI has decoding times only; for codecs without reordering they equal the presentation times.
     stamp = frame.pts if frame.pts is not None else frame.dts
     base = frame.time_base
     return None if stamp is None or not base else stamp * base.numerator * NS_PER_S // base.denominator

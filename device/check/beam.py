@@ -1,11 +1,11 @@
-"""`avdrift check PATH… --jsonl FILE --beam`: the same rows, where one machine is too small, by Apache Beam.
+"""`avdrift check PATH… --jsonl FILE --beam`: the same rows on many machines, with Apache Beam.
 
-One file an element: with the direct runner here, or with those of Flink, Spark or Dataflow by Beam's own options
-(`--runner FlinkRunner --flink_master …`). PATH and FILE are whatever Beam's file systems know (a shared folder, `gs://`,
-`s3://`, `hdfs://`): a worker copies a file, measures it, and forgets it. Workers need avdrift itself, and the network
-once, for the model of the face.
+One element per file: with the direct runner here, or with those of Flink, Spark or Dataflow by Beam's own options
+(`--runner FlinkRunner --flink_master …`). PATH and FILE are whatever Beam's file systems support (a shared folder,
+`gs://`, `s3://`, `hdfs://`): a worker copies a file, measures it, and deletes its copy. Workers need avdrift itself,
+and once the network, for the face detector's model.
 
-Elements are JSON texts, since Beam's coders take no names with bytes that are no UTF-8.
+Elements are JSON texts, because Beam's coders reject names with bytes that are not UTF-8.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ _COPY_BYTES = 1 << 20
 def check_with_beam(
     paths: Sequence[str], jsonl: str, arguments: Sequence[str], models: Models, rules: Rules, *, recursive: bool
 ) -> list[Row]:
-    """The rows of all files, in their order; they are also the lines of `jsonl`. `arguments` are Beam's own.
+    """The rows of all files, in order; they are also the lines of `jsonl`. `arguments` are Beam's own.
 
-    Raises UsageError for options or places that cannot be, ModelError.
+    Raises UsageError for invalid options or locations, ModelError.
     """
     options = beam_options(arguments)
     try:
         files = list(dict.fromkeys(file for path in paths for file in _files(path, recursive)))
-        FileSystems.create(jsonl).close()  # whether it can be written shows here, and not after hours
+        FileSystems.create(jsonl).close()  # fail now, not after hours, if it cannot be written
         with beam.Pipeline(options=options) as pipeline:
             rows = (
                 pipeline
                 | "files" >> beam.Create([json.dumps(file) for file in files])
-                | "spread" >> beam.Reshuffle()  # or one worker would do what was created together
+                | "spread" >> beam.Reshuffle()  # otherwise one worker would process everything
                 | "measure" >> beam.ParDo(MeasureFile(models, rules))
             )
             _ = rows | "rows" >> beam.io.WriteToText(jsonl, shard_name_template="")
@@ -88,17 +88,17 @@ class MeasureFile(beam.DoFn):
 
 
 def beam_options(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options from the command line. Raises UsageError for those that Beam would only warn of."""
+    """Parse Beam's options. Raises UsageError for options that Beam would only warn about."""
     try:
         options = PipelineOptions(list(arguments))
         unknown = set(options.get_all_options(retain_unknown_options=True)) - set(options.get_all_options())
-    except SystemExit as error:  # argparse's: what was wrong, it has said by then
+    except SystemExit as error:  # argparse has already printed the error
         raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
     if unknown:
         named = ", ".join(f"--{name}" for name in sorted(unknown))
         remedy = "Options beyond our own go to Apache Beam: see its documentation of the runner"
         raise UsageError(f"nobody knows {named}", where="--beam", remedy=remedy)
-    options.view_as(SetupOptions).save_main_session = False  # all that workers run is in installed modules
+    options.view_as(SetupOptions).save_main_session = False  # everything that workers run is in installed modules
     return options
 
 
@@ -113,8 +113,8 @@ def _files(path: str, recursive: bool) -> list[str]:
 
 
 def copy_here(source: str, target: Path) -> None:
-    """A file of one of Beam's file systems to this machine. Raises OSError, ValueError or BeamIOError."""
-    # Read as it lies there: Beam would unpack a name that ends in .gz.
+    """Copy a file from one of Beam's file systems to this machine. Raises OSError, ValueError or BeamIOError."""
+    # Read without decompression: Beam would decompress a name that ends in .gz.
     with (
         FileSystems.open(source, compression_type=CompressionTypes.UNCOMPRESSED) as remote,
         target.open("wb") as local,

@@ -35,7 +35,8 @@ ALL_WITHIN_LIMITS, BEYOND_LIMITS, SOME_UNREADABLE = 0, 1, 3
 _MAX_JOBS = 64
 _REPORT_HEADS = (b"file,result,", b"<?xml ", b"<!DOCTYPE html>", b"name,comment,", b"TITLE:", b'{\n    "OTIO_SCHEMA"')
 _ROW_HEAD = b'{"file": '
-_LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000  # of a file: ten times real time of the thinnest films on a slow computer
+# per file: ten times real time for the lowest bit rates on a slow computer
+_LIMIT_S, _LIMIT_BYTES_PER_S = 600.0, 100_000
 
 
 def add_check_command(
@@ -71,7 +72,7 @@ def add_check_command(
 
 
 def check_command(options: argparse.Namespace) -> int:
-    """Check all files; the exit code. Raises UsageError, ModelError."""
+    """Check all files; return the exit code. Raises UsageError, ModelError."""
     _refuse_clashes(options)
     rules, models = _rules(options)
     if options.beam is not None:
@@ -106,19 +107,19 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
     if options.markers and (len(options.paths) != 1 or Path(options.paths[0]).is_dir()):
         refuse("is for one recording", "--markers", "Give one PATH, of a file")
     if options.config and (options.profile or options.limits):
-        refuse("already says the limits", "--config", "Leave out --profile and --limits")
+        refuse("already gives the limits", "--config", "Leave out --profile and --limits")
     if options.beam is not None and (options.resume or options.jobs or options.markers):
-        refuse("goes with none of --resume, --jobs and --markers", "--beam", "Leave them out")
+        refuse("cannot be combined with --resume, --jobs or --markers", "--beam", "Leave them out")
     if options.beam is not None and not options.jsonl:
         refuse("needs a file that all workers can reach", "--beam", "Give --jsonl FILE")
     if options.beam is not None:
-        check_output(Path(options.jsonl), (_ROW_HEAD,), force=options.force)  # what is elsewhere is not looked at
+        check_output(Path(options.jsonl), (_ROW_HEAD,), force=options.force)  # remote files are not examined
     if options.junit:
         require_junit()
     if options.markers:
         require_markers(options.markers)
     for report in filter(None, (options.csv, options.junit, options.html, options.markers)):
-        if not os.access(report.absolute().parent, os.W_OK):  # known before hours are spent
+        if not os.access(report.absolute().parent, os.W_OK):  # fail now, not after hours
             refuse("its folder is not there, or cannot be written to", str(report), "Give another file name")
         check_output(report, _REPORT_HEADS, force=options.force)
 
@@ -136,14 +137,14 @@ def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:
     if not SEARCH_MS.takes(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="--search-ms", remedy=f"Give {SEARCH_MS}")
     bundle = chosen_bundle(options.bundle, options.store)
-    require_face_model()  # or each worker would want to fetch it
+    require_face_model()  # otherwise each worker would download it
     fail_on = tuple(sorted({FailOn.UNACCEPTABLE, *map(FailOn, options.fail_on)}))
     models = Models(options.bundle, options.store, bundle.digest)
     return Rules(profile, limits, fail_on, search_ms, bundle.label), models
 
 
 def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Found) -> list[Row]:
-    """The rows of all files, in the order in which they were found, each said as it is done."""
+    """The rows of all files, in the order in which they were found; each is printed when it is done."""
     rows = {folder: unreadable(folder, f"cannot be read ({why})") for folder, why in found.unreadable_folders.items()}
     with ExitStack() as stack:
         journal = None
@@ -165,7 +166,7 @@ def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Fou
 
 
 def _measured(options: argparse.Namespace, rules: Rules, models: Models, files: Sequence[str]) -> Generator[Row]:
-    """Rows as files are done."""
+    """Yield rows as files are done."""
 
     def limit_s(file: str) -> float:
         if options.time_limit is not None:

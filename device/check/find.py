@@ -1,4 +1,4 @@
-"""Which files are checked: those that are named, and the recordings of the folders that are named."""
+"""Finds the files to check: the named files, and the recordings in the named folders."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-# In a folder, what ends otherwise is no recording: opening each file to find out would take minutes on a file server.
+# Files with other endings count as no recordings: opening each one would take minutes on a file server.
 ENDINGS = frozenset({
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".m2t", ".m2ts", ".m2v", ".m4v", ".mkv", ".mod",
     ".mov", ".mp4", ".mpe", ".mpeg", ".mpg", ".mts", ".mxf", ".nut", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".tod",
@@ -20,15 +20,15 @@ class Found:
     """Paths in the order in which they are checked, each file once."""
 
     files: list[str] = field(default_factory=list)
-    unreadable_folders: dict[str, str] = field(default_factory=dict)  # by path: why
+    unreadable_folders: dict[str, str] = field(default_factory=dict)  # reason by path
     skipped: int = 0  # other files in the folders
     duplicates: int = 0  # the same file by another path
 
 
 def find(paths: Sequence[Path], *, recursive: bool) -> Found:
-    """The files of these paths. Links to files are followed; of folders, only those that are named themselves.
+    """Find the files of these paths. Links to files are followed; links to folders only if they are named.
 
-    A path that is named is checked whatever it is: what it cannot be is said in its row.
+    A named path is always checked, whatever it is: its row then reports the problem.
     """
     found = Found()
     seen: set[tuple[int, int]] = set()
@@ -36,7 +36,7 @@ def find(paths: Sequence[Path], *, recursive: bool) -> Found:
         for file in _files(path, found, recursive) if path.is_dir() else [str(path)]:
             try:
                 status = os.stat(file)  # noqa: PTH116 - text, which keeps bytes that are no UTF-8
-            except (OSError, ValueError):  # its row will say what is wrong
+            except (OSError, ValueError):  # its row will report the error
                 found.files.append(file)
                 continue
             if (key := (status.st_dev, status.st_ino)) in seen:
@@ -49,7 +49,7 @@ def find(paths: Sequence[Path], *, recursive: bool) -> Found:
 
 
 def _files(folder: Path, found: Found, recursive: bool) -> Iterator[str]:
-    """Recordings in a folder, sorted by the bytes of their names; the rest is counted."""
+    """Recordings in a folder, sorted by the bytes of their names; others are counted."""
 
     def refused(error: OSError) -> None:
         found.unreadable_folders[str(error.filename)] = error.strerror or str(error)
@@ -59,7 +59,7 @@ def _files(folder: Path, found: Found, recursive: bool) -> Iterator[str]:
             folders.clear()
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
         for name in sorted(names, key=os.fsencode):
-            # Hidden ones too are no recordings: macOS leaves `._talk.mp4` beside each `talk.mp4`.
+            # Hidden files are no recordings: macOS leaves `._talk.mp4` beside each `talk.mp4`.
             if name.startswith(".") or Path(name).suffix.lower() not in ENDINGS:
                 found.skipped += 1
             else:

@@ -1,4 +1,4 @@
-"""Rows as one page that needs nothing else: no script, font or picture from elsewhere. Curves are inline SVG."""
+"""Rows as one self-contained page: no external script, font or image. Curves are inline SVG."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from device.records import Verdict
 from device.standards import Profile, severity
 
 _WIDTH, _HEIGHT, _MARGIN = 260, 56, 4
-_MAX_POINTS = 150  # of a curve: more than one for two pixels show nothing
+_MAX_POINTS = 150  # per curve: more than one for two pixels are not visible
 _DOT = 2.0
 
 _SCRIPT = """
@@ -87,7 +87,7 @@ _HEADS = (
 
 
 def write_html(rows: Sequence[Row], rules: Rules, path: Path) -> None:
-    """The page, worst first. Raises UsageError where it cannot be written."""
+    """Write the page, worst first. Raises UsageError if it cannot be written."""
     limits = rules.limits
     page = _PAGE.substitute(
         totals=escape(totals(rows)), style=_STYLE, script=_SCRIPT, version=__version__, model=escape(rules.model),
@@ -103,7 +103,7 @@ def write_html(rows: Sequence[Row], rules: Rules, path: Path) -> None:
 
 
 def _hash(text: str) -> str:
-    """What a page says of its own style and script, so that no other can run in it."""
+    """The hash of the page's own style or script, so that no other can run in it."""
     return f"sha256-{b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
 
@@ -131,7 +131,7 @@ def _number_cell(value: float | None, text: str) -> str:
 
 
 def _curve(row: Row, limits: Profile) -> str:
-    """The offset over time, in front of the band that the limits allow."""
+    """The offset over time, over the band of the limits."""
     assert row.measured is not None
     end_s = max(row.measured["duration_s"], *(t_s for t_s, _, _ in row.curve), 1.0)
     points = row.curve[:: max(-(-len(row.curve) // _MAX_POINTS), 1)]

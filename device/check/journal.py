@@ -1,4 +1,4 @@
-"""The rows of a run as JSON lines: what `--jsonl` writes as files are done, and what `--resume` goes on from."""
+"""The rows of a run as JSON lines: written by `--jsonl` as files are done, and continued by `--resume`."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _NEW_NAME = "Give another name, or delete it"
 
 
 class Journal:
-    """One line a file, each written whole. Only one run at a time may hold it."""
+    """One line per file, each written as a whole. Only one run at a time may hold it."""
 
     def __init__(self, path: Path, rules: Rules, *, resume: bool) -> None:
-        """Raises UsageError where it cannot be used, or is there already and not to be continued."""
+        """Raises UsageError if it cannot be used, or if it exists and is not to be continued."""
         self._path, self._rules = path, rules
-        self.rows: dict[str, Row] = {}  # those of the run before, by the real path of the file
+        self.rows: dict[str, Row] = {}  # those of the previous run, by the real path of the file
         try:
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | (0 if resume else os.O_EXCL)
             self._descriptor = os.open(path, flags, 0o666)
@@ -48,7 +48,7 @@ class Journal:
         os.close(self._descriptor)
 
     def done(self, file: str) -> Row | None:
-        """The row of a file that has not changed since then."""
+        """The row of a file that has not changed since."""
         identity = identity_of(file)
         row = self.rows.get(identity["path"])
         return row if row is not None and row.identity == identity else None
@@ -59,7 +59,7 @@ class Journal:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def keep_only(self, rows: Iterable[Row]) -> None:
-        """Without what was cut short and without the rows of files that have changed since."""
+        """Keep only these rows: drops partial lines and rows of files that have changed since."""
         content = b"".join(map(self._line, rows))
         folder = self._path.absolute().parent
         try:
@@ -78,7 +78,7 @@ class Journal:
             raise self._refusal(f"cannot be written ({error.strerror})", _NEW_NAME) from error
 
     def _take_up(self) -> None:
-        """Read the rows of the run before. A last line without its end was cut short, and is no row."""
+        """Read the rows of the previous run. A last line without its end is incomplete and dropped."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(0)
             lines = file.read().split(b"\n")

@@ -1,4 +1,4 @@
-"""Rows as JUnit XML, which build servers show: a test case a file."""
+"""Rows as JUnit XML for build servers: one test case per file."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SUITE = "avdrift check"
 
 
 def require_junit() -> None:
-    """Raises UsageError where it is not installed."""
+    """Raises UsageError if it is not installed."""
     try:
         import junitparser  # noqa: F401 - the optional group `check`
     except ImportError as error:
@@ -27,7 +27,7 @@ def require_junit() -> None:
 
 
 def write_junit(rows: Sequence[Row], rules: Rules, path: Path) -> None:
-    """Failed: a failure; unreadable: an error; unknown: skipped. Raises UsageError where it cannot be written."""
+    """Failed: a failure; unreadable: an error; unknown: skipped. Raises UsageError if it cannot be written."""
     from junitparser import TestSuite
 
     suite = TestSuite(_SUITE)
@@ -36,9 +36,9 @@ def write_junit(rows: Sequence[Row], rules: Rules, path: Path) -> None:
     suite.add_property("limits_ms", f"{limits.acceptable_late_ms:g} to {limits.acceptable_early_ms:g}")
     suite.add_property("fail_on", " ".join(rules.fail_on))
     suite.add_property("model", rules.model)
-    suite.add_testcases([_case(row) for row in rows])  # at once: each alone would count all of them anew
+    suite.add_testcases([_case(row) for row in rows])  # all at once, because each single addition recounts all of them
     try:
-        # The suite itself is the root, as the schema of Jenkins allows; that of junitparser's `testsuites` it does not.
+        # The suite itself is the root, which Jenkins' schema allows; it does not allow junitparser's `testsuites`.
         suite.write(str(path), pretty=True)
     except OSError as error:
         raise cannot_write(path, error) from error

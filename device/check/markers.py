@@ -1,6 +1,6 @@
-"""Steps and pieces of one recording as markers, for an editor: OpenTimelineIO, CMX 3600 EDL, or a table.
+"""Steps and pieces of one recording as markers for an editor: OpenTimelineIO, CMX 3600 EDL, or a table.
 
-Times count from the first picture, and begin at the timecode of the recording where it has one.
+Times count from the first frame, and start at the timecode of the recording if it has one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _USUAL_RATE_HZ = 25.0
 
 @dataclass(frozen=True, slots=True)
 class Marker:
-    """A stretch, or a moment where both ends are the same; `bad` where it needs work."""
+    """A stretch, or a moment if both ends are equal; `bad` if it needs work."""
 
     kind: str
     name: str
@@ -37,7 +37,7 @@ class Marker:
 
 
 def require_markers(path: Path) -> None:
-    """Raises UsageError where markers cannot be written in this form."""
+    """Raises UsageError if markers cannot be written in this format."""
     if path.suffix.lower() not in ENDINGS:
         raise UsageError("has another ending", where=f"--markers {path}", remedy=f"Give one of {', '.join(ENDINGS)}")
     try:
@@ -48,9 +48,9 @@ def require_markers(path: Path) -> None:
 
 
 def write_markers(row: Row, path: Path) -> None:
-    """The markers of a measured recording; of an unreadable one there are none, and no file is written.
+    """Write the markers of a measured recording; an unreadable one has none, and no file is written.
 
-    Raises UsageError where it cannot be written.
+    Raises UsageError if it cannot be written.
     """
     if row.measured is None:
         return
@@ -65,7 +65,7 @@ def write_markers(row: Row, path: Path) -> None:
 
 
 def markers(measured: dict[str, Any]) -> Iterator[Marker]:
-    """What an editor wants to find in the recording, in the order of time."""
+    """The markers of a recording, in time order."""
     found = [*_pieces(measured), *_steps(measured)]
     yield from sorted(found, key=lambda marker: (marker.from_s, marker.kind))
 
@@ -88,7 +88,7 @@ def _steps(measured: dict[str, Any]) -> Iterator[Marker]:
 
 
 def _clock(file: Path) -> tuple[float, RationalTime]:
-    """The nearest rate that timecode can count, and the timecode of the first picture."""
+    """The nearest rate that timecode supports, and the timecode of the first frame."""
     from opentimelineio.opentime import RationalTime, from_timecode
 
     with open_recording(file) as container:
@@ -98,7 +98,7 @@ def _clock(file: Path) -> tuple[float, RationalTime]:
         timecodes = [value for words in tags for word, value in words.items() if word.lower() == "timecode"]
     try:
         return rate_hz, from_timecode(timecodes[0], rate_hz)
-    except (IndexError, ValueError):  # none, or a damaged one
+    except (IndexError, ValueError):  # no timecode, or a damaged one
         return rate_hz, RationalTime(0, rate_hz)
 
 
@@ -117,7 +117,7 @@ def _write_csv(measured: dict[str, Any], rate_hz: float, start: RationalTime, pa
 
 
 def _write_timeline(row: Row, rate_hz: float, start: RationalTime, path: Path) -> None:
-    """One clip, the whole recording, with its markers on it."""
+    """One clip, the whole recording, with its markers."""
     import opentimelineio as otio
     from opentimelineio.opentime import RationalTime, TimeRange
 

@@ -1,4 +1,4 @@
-"""One file to its row, whatever it is: this runs in a worker process, or in one of Beam's."""
+"""From one file to its row, whatever the file is. Runs in a worker process, here or in Beam."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from device.printable import printable
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Where the models come from, as `--bundle` and `--store` say, and which ones they must be."""
+    """Where the models come from, as in `--bundle` and `--store`, and the digest that they must have."""
 
     bundle: Path | None
     store: Path | None
@@ -28,7 +28,7 @@ class Models:
 
 
 def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: float = DEFAULT_MEMORY_MB) -> Row:
-    """The row of a file; what is wrong with the file becomes part of it. Raises ModelError."""
+    """The row of a file; problems with the file become part of it. Raises ModelError."""
     began_s, identity = time.monotonic(), identity_of(file)
     bundle, face_model = _loaded(models), require_face_model()
     try:
@@ -49,7 +49,7 @@ def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: floa
 
 
 def curve_of(found: Measured) -> list[tuple[float, float, float]]:
-    """Time in s, offset and its standard error in ms of each point that is sure."""
+    """Time in s, offset and its standard error in ms of each sure point."""
     return [
         (round(point.t_s, 1), round(point.best.offset_ms, 1), round(point.best.offset_std_ms, 1))
         for point in found.timeline.points
@@ -61,6 +61,6 @@ def curve_of(found: Measured) -> list[tuple[float, float, float]]:
 def _loaded(models: Models) -> Bundle:
     bundle = chosen_bundle(models.bundle, models.store)
     if bundle.digest != models.digest:
-        what = f"has other models by now ({bundle.label})"
+        what = f"now has other models ({bundle.label})"
         raise ModelStoreError(what, where="avdrift check", remedy="Start it again, with another journal")
     return bundle

@@ -1,8 +1,7 @@
-"""Worker processes, one file at a time each: a crash, a kill or a hang costs that one file and nothing else.
+"""Worker processes, one file at a time each: a crash, a kill or a hang costs only that file.
 
-One pool of the standard library for each worker, because a pool that loses one of its processes gives up all that it
-was given, and never says which job was to blame. Ctrl-C is for the parent process alone; workers end with it, also when
-it is killed.
+Each worker has a standard library pool of its own, because a pool that loses a process fails all of its jobs and never
+says which one was to blame. Only the parent process handles Ctrl-C; workers end with it, even if it is killed.
 """
 
 from __future__ import annotations
@@ -24,20 +23,20 @@ import cv2
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
-_PREFERRED_VICTIM = "500"  # where memory runs out, a worker ends, and not whatever else runs here
+_PREFERRED_VICTIM = "500"  # when memory runs out, a worker is killed rather than something else
 _START_S = 120.0
 _POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A job whose worker died or hung."""
+    """The answer for a job whose worker died or hung."""
 
     why: str
 
 
 class _Worker(Generic[Job, Answer]):
-    """One process, and the one that takes its place when it has died. For one thread."""
+    """One process, replaced when it dies. For one thread."""
 
     def __init__(self, work: Callable[[Job], Answer]) -> None:
         self._work = work
@@ -61,7 +60,7 @@ class _Worker(Generic[Job, Answer]):
             return Lost(f"given up after {limit_s:.0f} s: it hangs, or is long (see --time-limit)")
 
     def end(self) -> None:
-        """At once, whatever it does."""
+        """End the process at once, whatever it is doing."""
         if self._pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
@@ -74,7 +73,7 @@ class _Worker(Generic[Job, Answer]):
 def each(
     work: Callable[[Job], Answer], jobs: Sequence[Job], *, workers: int, limit_s: Callable[[Job], float]
 ) -> Generator[tuple[Job, Answer | Lost]]:
-    """The jobs with their answers, in the order in which they are done. Raises what the work raises.
+    """The jobs with their answers, in the order of completion. Raises what the work raises.
 
     `work` must be a function of a module, or a partial of one. Closing the iterator ends all workers at once.
     """
@@ -86,7 +85,7 @@ def each(
 
     def serve() -> None:
         worker: _Worker[Job, Answer] = _Worker(work)
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the processes that it starts inherit this
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the processes
         with suppress(queue.Empty):
             while not stopped.is_set():
                 job = todo.get_nowait()
@@ -108,17 +107,17 @@ def each(
     finally:
         stopped.set()
         while any(thread.is_alive() for thread in threads):
-            for process in multiprocessing.active_children():  # also one that has only just been started
+            for process in multiprocessing.active_children():  # including one that has only just been started
                 process.kill()
             threads[0].join(_POLL_S)
             threads.sort(key=threading.Thread.is_alive, reverse=True)
 
 
 def _prepare_process() -> None:
-    """In a worker, before its first job."""
+    """Prepare a worker before its first job."""
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     cv2.setNumThreads(1)
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # the words of libraries would tear the progress bar
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # messages of libraries would disturb the progress bar
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_PREFERRED_VICTIM, encoding="ascii")
 

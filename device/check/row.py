@@ -1,4 +1,4 @@
-"""What was found of one file, and what that means: passed, failed, unknown or unreadable."""
+"""The result for one file: passed, failed, unknown or unreadable."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Result(StrEnum):
     """From good to bad."""
 
     PASSED = "passed"
-    UNKNOWN = "unknown"  # there is no offset, and --fail-on does not ask for one
+    UNKNOWN = "unknown"  # there is no offset, and --fail-on does not require one
     FAILED = "failed"
     UNREADABLE = "unreadable"
 
 
 class FailOn(StrEnum):
-    """What makes a file fail, beside an offset that is unacceptable."""
+    """What makes a file fail, besides an unacceptable offset."""
 
     DETECTABLE = "detectable"
     UNACCEPTABLE = "unacceptable"
@@ -35,7 +35,7 @@ class FailOn(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What all files of a run are held to; a journal is only continued with the same."""
+    """The rules for all files of a run; a journal is only continued with the same."""
 
     profile: str
     limits: Profile
@@ -49,13 +49,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One file; as JSON, one line of the journal."""
+    """The result for one file; as JSON, one line of the journal."""
 
-    file: str  # as it was found
+    file: str  # its path as found
     result: Result
     problem: str | None  # why it did not pass
-    measured: dict[str, Any] | None  # what `avdrift measure --json` says of it
-    curve: list[tuple[float, float, float]]  # for each 5 s that are sure: time in s, offset and standard error in ms
+    measured: dict[str, Any] | None  # the output of `avdrift measure --json`
+    curve: list[tuple[float, float, float]]  # for each sure 5 s: time in s, offset and standard error in ms
     took_s: float
     identity: dict[str, Any]  # of the file at that time
 
@@ -64,7 +64,7 @@ class Row:
 
 
 def row_from(entry: dict[str, Any]) -> Row:
-    """From what `to_dict` gives. Raises KeyError, TypeError, ValueError where it is something else."""
+    """The inverse of `to_dict`. Raises KeyError, TypeError or ValueError for invalid content."""
     values = {name: entry[name] for name in Row.__dataclass_fields__}
     curve = [(float(t_s), float(offset_ms), float(std_ms)) for t_s, offset_ms, std_ms in values["curve"]]
     return Row(**values | {"result": Result(values["result"]), "curve": curve})
@@ -75,7 +75,7 @@ def unreadable(file: str, problem: str, took_s: float = 0.0) -> Row:
 
 
 def judged(measured: dict[str, Any], fail_on: Sequence[FailOn]) -> tuple[Result, str | None]:
-    """The result of a measurement, and why it did not pass. A borderline verdict fails only where its mildest does."""
+    """The result of a measurement, and why it did not pass. A borderline verdict fails only if its mildest end does."""
     found = measured["verdict_range"]
     mildest = Verdict(found[0]) if found else Verdict.UNKNOWN
     limit = Verdict.DETECTABLE if FailOn.DETECTABLE in fail_on else Verdict.UNACCEPTABLE
@@ -103,13 +103,13 @@ def offset_text(measured: dict[str, Any]) -> str:
 
 
 def ends_ms(measured: dict[str, Any]) -> list[float]:
-    """The offsets at both ends of each piece that is sure."""
+    """The offsets at both ends of each sure piece."""
     keys = ("from_offset_ms", "to_offset_ms")
     return [piece[key] for piece in measured.get("pieces", ()) for key in keys if piece[key] is not None]
 
 
 def identity_of(file: str) -> dict[str, Any]:
-    """Which file this is, and whether it is still the same: its real path, size and time of change."""
+    """The identity of a file, to detect changes: its real path, size and modification time."""
     identity: dict[str, Any] = {"path": os.path.realpath(file), "size": None, "changed_ns": None}
     with suppress(OSError, ValueError):
         status = os.stat(file)  # noqa: PTH116 - text, which keeps bytes that are no UTF-8
@@ -118,5 +118,5 @@ def identity_of(file: str) -> dict[str, Any]:
 
 
 def shown_name(file: str) -> str:
-    """A name on one line, whatever bytes are in it: what is not UTF-8 or not printable is escaped."""
+    """A name on one line, whatever bytes are in it: escapes what is not UTF-8 or not printable."""
     return printable(os.fsencode(file).decode("utf-8", "backslashreplace"))

@@ -1,4 +1,4 @@
-"""Rows for people and spreadsheets: a line as each file is done, one table at the end, CSV."""
+"""Rows for people and spreadsheets: a line as each file is done, a table at the end, and CSV."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ COLUMNS = (
     "file", "result", "problem", "verdict", "state", "reason", "offset_ms", "offset_std_ms", "confidence", "drift_ppm",
     "drift_std_ppm", "drift_class", "steps", "pieces", "duration_s", "speech_s", "audio_track", "damaged",
 )  # fmt: skip
-_MAX_ROWS = 200  # of the table: worst first, so that those that passed are left out first
+_MAX_ROWS = 200  # of the table: worst first, so that passed ones are left out first
 _STYLES = {Result.FAILED: "red", Result.UNREADABLE: "magenta", Result.UNKNOWN: "yellow", Result.PASSED: "green"}
 _NO_EDGE = 10_000  # columns of a pipe or a file
 _FORMULA = ("=", "+", "-", "@")
 
 
 def line(row: Row) -> str:
-    """One file, as it is done."""
+    """One file, when it is done."""
     return f"{row.result:<10}  {_offset(row):<18}  {_verdict(row):<12}  {shown_name(row.file)}{_note(row, ': {}')}"
 
 
@@ -35,14 +35,14 @@ def worst_first(rows: Sequence[Row]) -> list[Row]:
 
 
 def totals(rows: Sequence[Row]) -> str:
-    """Such as `3 files: 1 failed, 2 passed`."""
+    """Totals, such as `3 files: 1 failed, 2 passed`."""
     counts = Counter(row.result for row in rows)
     counted = ", ".join(f"{counts[result]} {result}" for result in reversed(Result) if counts[result])
     return f"{len(rows)} file{'' if len(rows) == 1 else 's'}: {counted}"
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """All files, worst first, as wide as the terminal allows."""
+    """Print all files, worst first, as wide as the terminal allows."""
     from rich.console import Console  # a third of a second that other commands do not need
     from rich.table import Column, Table
     from rich.text import Text
@@ -52,7 +52,7 @@ def print_table(rows: Sequence[Row]) -> None:
         cells = (_offset(row), _verdict(row), shown_name(row.file), _note(row, "{}"))
         table.add_row(Text(row.result, _STYLES[row.result]), *map(Text, cells))
     if sys.stdout.isatty():
-        Console(file=sys.__stdout__, highlight=False).print("", table)  # print() would escape its colors
+        Console(file=sys.__stdout__, highlight=False).print("", table)  # print() would escape its colours
     else:
         text = StringIO()
         Console(file=text, width=_NO_EDGE).print("", table)
@@ -62,7 +62,7 @@ def print_table(rows: Sequence[Row]) -> None:
 
 
 def write_csv(rows: Sequence[Row], path: Path) -> None:
-    """A row a file; empty is unknown. Raises UsageError where it cannot be written."""
+    """One row per file; empty is unknown. Raises UsageError if it cannot be written."""
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -80,7 +80,7 @@ def cannot_write(path: Path, error: OSError) -> UsageError:
 def _cell(name: str, row: Row) -> Any:
     if name == "file":
         text = shown_name(row.file)
-        return f"./{text}" if text.startswith(_FORMULA) else text  # a spreadsheet would run it
+        return f"./{text}" if text.startswith(_FORMULA) else text  # a spreadsheet would evaluate it as a formula
     if name in ("result", "problem"):
         return getattr(row, name)
     value = (row.measured or {}).get(name)

@@ -1,4 +1,4 @@
-"""`avdrift command`: one command to a running avdrift over the broker, signed where the device asks for that."""
+"""`avdrift command`: sends one command to a running avdrift over the broker, signed if the device requires it."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def add_command_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
 
 
 def command_command(options: argparse.Namespace) -> int:
-    """Send it and print the result. Raises UsageError where the device refuses, TransportError."""
-    from device.telemetry.mqtt import access as mqtt_access  # a library that most need not load
+    """Send it and print the result. Raises UsageError if the device refuses, TransportError."""
+    from device.telemetry.mqtt import access as mqtt_access  # imported here because most commands do not need it
     from device.telemetry.mqtt.request import Request
     from device.telemetry.mqtt.signed_command import read_command_secret
     from device.telemetry.mqtt.sink import topics_of

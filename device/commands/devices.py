@@ -1,4 +1,4 @@
-"""`avdrift devices`: the cameras and microphones that are here, as lines to paste into the configuration."""
+"""`avdrift devices`: lists cameras and microphones as lines to paste into the configuration."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ MICROPHONE_LIBRARY = (
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One device; `device` is what to write into the configuration, `about` is for a person.
+    """A device; `device` is the value for the configuration, `about` is for a person.
 
-    pair: what comes in through the same USB device; mode: of a camera with a pair, the one to use.
+    pair: the other half of the same USB device. mode: for a camera with a pair, the mode to use.
     """
 
     device: str
@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Devices:
-    """What is here, and what is not installed."""
+    """The devices found, and notes on what is not installed."""
 
     cameras: list[Found]
     microphones: list[Found]
@@ -57,7 +57,7 @@ def is_installed(module: str) -> bool:
 
 
 def find_cameras(root: Path = Path("/")) -> list[Found]:
-    """Every camera that avdrift can open."""
+    """List every camera that avdrift can open."""
     from device.capture.cameras import discovery
 
     listed = discovery.list_cameras(sys=root / "sys/class/video4linux", dev=root / "dev")
@@ -65,7 +65,7 @@ def find_cameras(root: Path = Path("/")) -> list[Found]:
 
 
 def find_microphones(root: Path = Path("/")) -> list[Found]:
-    """Every capture device of every sound card."""
+    """List every capture device of every sound card."""
     from device.capture.microphones import sound_cards
 
     found = []
@@ -77,7 +77,7 @@ def find_microphones(root: Path = Path("/")) -> list[Found]:
 
 
 def find_pairs(root: Path = Path("/")) -> list[Stick]:
-    """The devices that are a picture and a sound in one, such as capture sticks."""
+    """List devices that deliver both video and audio, such as capture sticks."""
     from device.capture import sticks
     from device.capture.cameras import discovery
     from device.capture.microphones import sound_cards
@@ -92,7 +92,7 @@ def devices(
     installed: Callable[[str], bool] = is_installed,
     pairs: Callable[[], list[Stick]] = find_pairs,
 ) -> Devices:
-    """Both lists, pairs first; whatever goes wrong with one is a note, and the other is still there."""
+    """List both, pairs first; an error with one becomes a note and does not affect the other."""
     notes: list[str] = []
     found: list[list[Found]] = []
     for part, look in (("cameras", cameras), ("microphones", microphones)):
@@ -101,7 +101,7 @@ def devices(
         except CaptureError as error:
             notes.append(str(error))
             found.append([])
-        except Exception as error:  # drivers' libraries raise what they like
+        except Exception as error:  # drivers' libraries may raise anything
             notes.append(f"{part} cannot be listed ({type(error).__name__}: {error})")
             found.append([])
     found, trouble = _paired(found, pairs)
@@ -112,7 +112,7 @@ def devices(
 
 
 def _paired(found: list[list[Found]], pairs: Callable[[], list[Stick]]) -> tuple[list[list[Found]], list[str]]:
-    """The cameras and the microphones with their partners, and what to know about these."""
+    """The cameras and the microphones with their partners, and notes on these."""
     try:
         sticks = pairs()
     except Exception as error:  # drivers and sysfs
@@ -133,12 +133,12 @@ def _paired(found: list[list[Found]], pairs: Callable[[], list[Stick]]) -> tuple
 
 
 def as_toml(found: Devices) -> str:
-    """Two sections; the first of each is the one that counts, the others wait as comments."""
+    """Two sections; in each, the first device is active and the others are comments."""
     return "\n".join([*_section("camera", found.cameras), "", *_section("microphone", found.microphones)])
 
 
 def devices_command(options: argparse.Namespace, look: Callable[[], Devices] = devices) -> int:
-    """Print them; the exit code."""
+    """Print them; return the exit code."""
     found = look()
     if options.json:
         print(json.dumps(asdict(found)))
@@ -171,5 +171,5 @@ def _section(name: str, found: list[Found]) -> list[str]:
 
 
 def _toml(text: str) -> str:
-    """A basic string: JSON's, but that TOML has no pairs of surrogates."""
+    """A basic string: as in JSON, but TOML has no surrogate pairs."""
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""What all commands share: printable output, and errors as a message and an exit code, never a traceback."""
+"""Common to all commands: printable output, and errors as a message and an exit code, never a traceback."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from device.printable import PrintableStream
 from device.telemetry.lines import ERROR_MARK, is_journal
 
 _STDERR = 2
-INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
-# What writing to a file that is open already can end with: there is no room, or the file takes nothing.
+INTERRUPTED = 130  # as in a shell: 128 + SIGINT
+# Errors of writing to an open file: there is no space, or the file takes nothing.
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
 def guarded(name: str, work: Callable[[], int]) -> int:
-    """Does the work of the command `name`; the exit code.
+    """Run the work of the command `name`; return the exit code.
 
-    What a device, a bundle or a file has put into a name reaches the terminal only as printable text.
+    Names from devices, bundles and files reach the terminal only as printable text.
     """
     try:
         _take_descriptors()
@@ -40,7 +40,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
     except AvdriftError as error:
         return _print(name, error)
     except BrokenPipeError:
-        _forget_stdout()  # whoever read our output is gone
+        _forget_stdout()  # the reader of our output has gone
         return 0
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
@@ -53,7 +53,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
 
 
 def _written(work: Callable[[], int]) -> int:
-    """The exit code, once all output is written."""
+    """Return the exit code once all output is written."""
     try:
         exit_code = work()
     except SystemExit:  # argparse has printed its help
@@ -65,7 +65,7 @@ def _written(work: Callable[[], int]) -> int:
 
 def _print(name: str, error: AvdriftError) -> int:
     _flush_or_forget()
-    # In the journal it is an error, and so is each of its lines.
+    # In the journal, each of its lines is marked as an error.
     mark = ERROR_MARK if is_journal(_STDERR) else ""
     with suppress(OSError):
         print(mark + f"{name}: {error}".replace("\n", f"\n{mark}"), file=sys.stderr, flush=True)
@@ -73,9 +73,9 @@ def _print(name: str, error: AvdriftError) -> int:
 
 
 def _take_descriptors() -> None:
-    """Where one of the first three is closed, the next file that is opened would get its number, and our output.
+    """Open any of the first three descriptors that is closed. Raises TransportError for standard output.
 
-    Raises TransportError where that is standard output.
+    Otherwise the next opened file would get its number, and our output.
     """
     closed = [stream for stream in (sys.stdin, sys.stdout, sys.stderr) if stream is None]
     while closed and (fd := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
@@ -97,5 +97,5 @@ def _flush_or_forget() -> None:
 
 
 def _forget_stdout() -> None:
-    """Python would complain once more when it closes stdout."""
+    """Otherwise Python would report another error when it closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,4 +1,4 @@
-"""The options that say which limits give the verdict, for all commands that give one."""
+"""The options for the limits of the verdict, shared by all commands that give one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from device.standards import DEFAULT_PROFILE, OWN_PROFILE, PROFILES, Profile
 
 
 def add_limit_options(parser: argparse.ArgumentParser, names: tuple[str, ...] = tuple(PROFILES)) -> None:
-    """`names`: the profiles that may be chosen."""
+    """`names`: the profiles to choose from."""
     limits = parser.add_mutually_exclusive_group()
     limits.add_argument("--profile", choices=names, help="limits for the verdict")
     limits.add_argument(
@@ -18,12 +18,12 @@ def add_limit_options(parser: argparse.ArgumentParser, names: tuple[str, ...] = 
 
 
 def given_limits(options: argparse.Namespace) -> LimitSettings | None:
-    """What --limits says. Raises UsageError where that cannot be."""
+    """The limits of --limits. Raises UsageError if they are impossible."""
     return LimitSettings(*options.limits) if options.limits else None
 
 
 def chosen_limits(options: argparse.Namespace) -> tuple[str, Profile]:
-    """The name of the profile and its limits. Raises UsageError where --limits cannot be."""
+    """The name of the profile and its limits. Raises UsageError if --limits is impossible."""
     if own := given_limits(options):
         return OWN_PROFILE, own.profile
     name = options.profile or DEFAULT_PROFILE

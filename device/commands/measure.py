@@ -1,4 +1,4 @@
-"""The command `avdrift measure`: the offset of recordings, as lines, JSON, a table or a picture."""
+"""The command `avdrift measure`: the offset of recordings, as text, JSON, a table or a plot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The option that bounds the memory of decoding, for all commands that measure files."""
+"""The option that limits the memory of decoding, shared by all commands that measure files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift model`: what is installed, and how it is replaced; and which bundle the other commands measure with."""
+"""`avdrift model`: lists and replaces the installed models; also chooses the bundle for the other commands."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ STATE_VARIABLE, CONFIG_VARIABLE = "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY"  
 
 
 def default_store() -> Path:
-    """The state folder that systemd gives, or the user's. Raises ModelStoreError where there is neither."""
+    """The state folder given by systemd, or the user's. Raises ModelStoreError without either."""
     if given := os.environ.get(STATE_VARIABLE, "").split(":")[0]:
         return Path(given)
     try:
@@ -38,14 +38,15 @@ def default_store() -> Path:
 
 
 def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
-    """The bundle to measure with: the given one, or the store's current one, or the built-in one. Raises ModelError.
+    """The bundle to use: the given one, the store's current one, or the built-in one. Raises ModelError.
 
-    The store holds two-tower models: where none of `kinds` is one, the built-in direct network is meant.
+    The store holds two-tower models: if `kinds` does not include them, the built-in direct network is used.
 
-    Where the store's is broken, says so on stderr: a device in a ceiling must not be left deaf.
+    If the store's bundle is broken, a message on stderr says so and the built-in one is used: a device in a ceiling
+    must not stop measuring.
     """
     if given is not None:
-        if os.geteuid() == 0:  # whoever may change the folder would have root run what they put there
+        if os.geteuid() == 0:  # whoever may change the folder could have root run their files
             check_ours(given.resolve(), folder=True)
         return load_bundle(given, kinds, trusted=False)
     if TOWERS not in kinds:
@@ -67,7 +68,7 @@ def add_store_option(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """`model` and the commands below it."""
+    """Add `model` and its subcommands."""
     common = argparse.ArgumentParser(add_help=False)
     add_store_option(common)
     common.add_argument("--json", action="store_true", help="print one JSON object per line")
@@ -95,7 +96,7 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def model_command(options: argparse.Namespace) -> int:
-    """Run one of the commands; the exit code. Raises ModelError."""
+    """Run a subcommand; return the exit code. Raises ModelError."""
     commands = {
         "list": _list, "install": _install, "activate": _activate, "rollback": _rollback, "verify": _verify,
         "report": _report,
@@ -109,9 +110,9 @@ def model_command(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None]:
-    """The bundle that was given; as root in another user's store, a copy that this user may read.
+    """The given bundle; as root in another user's store, a copy that this user may read.
 
-    The copy is verified like any other bundle: that only plain files are read here is enough.
+    The copy is verified like any other bundle, so it is enough to read only plain files here.
     """
     given: Path | None = getattr(options, "bundle", None)
     owner = folder.stat() if folder.exists() else None
@@ -131,8 +132,8 @@ def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None
 def open_store(given: Path | None) -> Store:
     """The store in a given folder, or the service's or user's own. Raises ModelStoreError.
 
-    Who may sign for the service stands beside its configuration, which it cannot write; in its state folder, as of an
-    older avdrift, only where there is no such file.
+    The service's allowed signers are beside its configuration, which it cannot write. The file in its state folder,
+    from an older avdrift, is used only if there is no such file.
     """
     if given is not None:
         return Store(given)
@@ -158,18 +159,18 @@ def _list(store: Store, options: argparse.Namespace) -> int:
 
 
 def _built_in(installed: Sequence[Entry]) -> Entry:
-    """The models that are in use where no installed ones are, or those are broken."""
+    """The models in use if none are installed, or if those are broken."""
     bundle = load_bundle(DEFAULT_BUNDLE)
     used = not any(entry.current and entry.problem is None for entry in installed)
     return Entry(bundle.digest, bundle.name, bundle.version, False, used, False, None)
 
 
 def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
-    """Of each digest, how its trial stands and why; two empty texts where there is nothing to say."""
+    """For each digest, the state of its trial and the reason; two empty texts without one."""
     file = TrialFile(store.folder)
     trials, activation = file.read(), None
     measured = file.is_held()
-    with suppress(ModelError):  # a broken link is told of where models are loaded
+    with suppress(ModelError):  # a broken link is reported where models are loaded
         activation = store.activation()
     return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
 
@@ -205,7 +206,7 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
             raise ModelMissingError("no models are installed and in use", where=str(store.folder), remedy=remedy)
         folder = store.path_of(digest)
         store.load(digest)  # its name must be its digest
-    in_use = options.bundle is None  # and was let in on purpose
+    in_use = options.bundle is None  # and was accepted explicitly
     bundle = verify_bundle(
         folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
         accept_worse=options.accept_worse or in_use,
@@ -226,7 +227,7 @@ def _report(store: Store, options: argparse.Namespace) -> int:
 
 
 def _told_record(record: ModelRecord) -> str:
-    """The newest models first; confidence as counts of ten bins, from 0 to 1."""
+    """One record in words; confidence as counts in ten bins from 0 to 1."""
     share = "-" if record.coverage is None else f"{100 * record.coverage:.1f} %"
     lines = [f"{record.model}: a number in {share} of {record.heard} reports with a face and speech"]
     if any(record.confidence):

@@ -1,4 +1,4 @@
-"""Files that a command writes where its user says: never in place of a file of another kind."""
+"""Output files of commands: never written over a file of another kind."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from device.errors import UsageError
 
 
 def check_output(path: Path, beginnings: tuple[bytes, ...], *, force: bool = False) -> None:
-    """Nothing, where a file may be written: it is new, empty, a device or pipe, or begins as one of its kind does.
+    """Check that a file may be written: it is new, a device or pipe, empty, or begins like this kind of file.
 
     Raises UsageError for a folder, without the right to write, and unless `force` for any other file: most likely
     another one was meant.

@@ -1,4 +1,4 @@
-"""The command `avdrift page`: the address of the page with its token, and opening it to the network for a while."""
+"""The command `avdrift page`: prints the page's address with its token, and opens it to the network for a while."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from device.state.ownership import become_owner
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FOR = Range(10, network.MAX_S)
-_THERE_S = 5.0  # the daemon looks every two
+_THERE_S = 5.0  # the daemon checks every two
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -43,7 +43,7 @@ def add_page_command(commands: argparse._SubParsersAction[argparse.ArgumentParse
 
 
 def page_command(options: argparse.Namespace) -> int:
-    """Print the address. Raises UsageError, and TransportError where nobody answers there."""
+    """Print the address. Raises UsageError, and TransportError if nothing answers there."""
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     settings = (load_config(file) if file else Config()).page
     if not settings.listen:

@@ -1,4 +1,4 @@
-"""The command `avdrift replay`: the whole daemon on a recording."""
+"""The command `avdrift replay`: runs the whole daemon on a recording."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 
 def add_run_options(run: argparse.ArgumentParser) -> None:
-    """Those that only this command has."""
+    """Add the options of this command only."""
     run.add_argument(
         "--source", metavar="SOURCE",
         help="instead of camera and microphone: a recording, at real-time pace; an address, such as rtsp://host/path; "
@@ -85,8 +85,8 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
 def run_command(options: argparse.Namespace) -> int:
     """Measure until stopped. Reports go to standard output, one JSON object each, and the log to standard error.
 
-    Where standard output is the journal, the log has the reports, as many of them as are configured. On a terminal, one
-    line shows the newest report, unless JSON is asked for.
+    If standard output is the journal, reports are logged instead, as many of them as are configured. On a terminal, one
+    line shows the newest report, unless JSON is requested.
     """
     config, folder = configured(options), options.config.parent if options.config else Path()
     living = not options.json and os.isatty(_STDOUT) and os.isatty(_STDERR)
@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
     bundle = options.bundle or (folder / config.model.bundle if config.model.bundle else None)
     face_model, state_dir = require_face_model(), options.store or default_store()
     become_owner(state_dir)
-    # Models are tried out and changed by the one whose folder they lie in.
+    # Models are loaded and changed as the user who owns their folder.
     store = Store(state_dir) if bundle is None and options.models_of is None else None
     with following(store, config.model) as models:
         towers = models.first() if models is not None else chosen_bundle(bundle, options.models_of or state_dir)
@@ -137,13 +137,13 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
 
 
 def say_address(page: PageSink) -> None:
-    """On a terminal, not in a log: the address opens the page."""
+    """Print the address on a terminal only, never to a log, because it opens the page."""
     if address := page.address(_PAGE_S):
         print(f"avdrift: see what it sees: {address}", file=sys.stderr, flush=True)
 
 
 def linger(page: PageSink) -> None:
-    """The page of a recording that has ended stays for those who look at it, until Ctrl-C."""
+    """Keep the page of a finished recording open for its viewers, until Ctrl-C."""
     if page.viewers:
         print("avdrift: the recording has ended; the page stays until you close it, or Ctrl-C", file=sys.stderr)
     with suppress(KeyboardInterrupt):
@@ -152,7 +152,7 @@ def linger(page: PageSink) -> None:
 
 
 def stream_input(options: argparse.Namespace, config: Config, folder: Path) -> StreamInput | None:
-    """The stream that is to be measured; None where it is something else. Raises UsageError."""
+    """The stream to measure; None if the source is another kind. Raises UsageError."""
     source = options.source
     if options.follow and (source is None or source == STANDARD_INPUT or is_address(source)):
         raise UsageError("--follow needs a recording", where="--follow", remedy="Give it with --source FILE")
@@ -167,7 +167,7 @@ def stream_input(options: argparse.Namespace, config: Config, folder: Path) -> S
     if parse_address(source).has_password:
         remedy = "Put it into a file, and give --username and --password-file"
         raise UsageError("all users of this machine can read a password there", where="--source", remedy=remedy)
-    # The user and the password that are configured may be meant for another server.
+    # The configured user and password may be meant for another server.
     password_file = str(Path(options.password_file).absolute()) if options.password_file else ""
     given = replace(config.source, file="", url=source, username=options.username or "", password_file=password_file)
     return address_input(given, folder)
@@ -178,7 +178,7 @@ def _recording(options: argparse.Namespace, config: Config, folder: Path) -> str
 
 
 def run_recording(daemon: Daemon, file: str, *, realtime: bool, heard: Heard | None = None) -> None:
-    """A recording to its end, and a word about what was damaged in it."""
+    """Run a recording to its end and report any damage in it."""
     heard = heard or listen(Path(file), AS_PLAYED)
     if heard.why:
         print(f"avdrift: {file}: measuring {heard.track}, as {heard.why}", file=sys.stderr)
@@ -189,7 +189,7 @@ def run_recording(daemon: Daemon, file: str, *, realtime: bool, heard: Heard | N
 
 
 def configured(options: argparse.Namespace) -> Config:
-    """What is configured, with what was given on the command line put over it. Raises UsageError with all problems."""
+    """The configuration, overridden by the command line. Raises UsageError with all problems."""
     config = load_config(options.config) if options.config else Config()
     log = config.log
     if options.log_level is not None:
@@ -201,7 +201,7 @@ def configured(options: argparse.Namespace) -> Config:
 
 
 def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> MeasureSettings:
-    """With the options that were given put over them."""
+    """The settings, overridden by the given options."""
     given = {name: value for name, value in vars(options).items() if value is not None}
     if options.limits:
         given["profile"] = OWN_PROFILE
@@ -209,7 +209,7 @@ def measure_settings(options: argparse.Namespace, settings: MeasureSettings) -> 
 
 
 def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks: Sinks) -> Callable[[], None]:
-    """What SIGHUP does."""
+    """The action on SIGHUP."""
     if options.config is None:
         return lambda: _log.warning("SIGHUP: there is no configuration file to read again")
 
@@ -232,7 +232,7 @@ def reloading(options: argparse.Namespace, config: Config, daemon: Daemon, sinks
 
 @contextmanager
 def signals(daemon: Daemon, reload: Callable[[], None] | None = None) -> Iterator[None]:
-    """SIGTERM and SIGINT end the daemon cleanly, SIGHUP reloads."""
+    """SIGTERM and SIGINT end the daemon cleanly, SIGHUP reloads the configuration."""
     works = dict.fromkeys((signal.SIGTERM, signal.SIGINT), daemon.stop)
     if reload is not None:
         works[signal.SIGHUP] = reload

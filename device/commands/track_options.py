@@ -1,4 +1,4 @@
-"""The options that say which tracks of a recording are read, for all commands that read one."""
+"""The options that choose the tracks of a recording, shared by all commands that read one."""
 
 from __future__ import annotations
 

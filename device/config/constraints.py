@@ -1,4 +1,4 @@
-"""What the value of a key may be: each kind says whether it takes a value, and in words for a user what it takes."""
+"""Constraints on configuration values: each checks a value and describes in words what is allowed."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from device.errors import UsageError
 _MAX_PATH_BYTES = 4095  # Linux's own limit
 _LISTEN = re.compile(r"(\[(?P<six>[0-9A-Fa-f:.]{2,45})\]|(?P<four>[0-9.]{7,15})):(?P<port>[0-9]{1,5})", re.ASCII)
 _MAX_HOST_CHARACTERS = 253
-_HOST = re.compile(r"\w([\w.-]*[\w.])?")  # also of other scripts, which the resolver turns into its own
+_HOST = re.compile(r"\w([\w.-]*[\w.])?")  # any script, because the resolver converts names
 _MAX_TOPIC_CHARACTERS = 64
-_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # what MQTT, Home Assistant and every shell take without quotes
+_TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # valid in MQTT, in Home Assistant and in every shell without quotes
 
 
 class Allowed(Protocol):
-    """What a key may hold; as text, in words for a user."""
+    """The constraint of a key; its text is for users."""
 
     def takes(self, value: object) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A finite number from `low` to `high`, both included. True and false are no numbers."""
+    """A finite number from `low` to `high`, both included. True and false are not numbers."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """One of some names."""
+    """One of a list of names."""
 
     names: tuple[str, ...]
 
@@ -54,7 +54,7 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One of some numbers."""
+    """One of a list of numbers."""
 
     numbers: tuple[float, ...]
 
@@ -105,7 +105,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class HostText:
-    """The name or the address of a computer, and nothing around it; or nothing."""
+    """The name or the address of a computer, and nothing else; or empty."""
 
     def takes(self, value: object) -> bool:
         if not isinstance(value, str) or len(value) > _MAX_HOST_CHARACTERS:
@@ -118,7 +118,7 @@ class HostText:
 
 @dataclass(frozen=True, slots=True)
 class TopicText:
-    """Levels of an MQTT topic, with `/` between them where there may be several; or nothing."""
+    """Levels of an MQTT topic, separated by `/` if several are allowed; or empty."""
 
     levels: int
 
@@ -135,7 +135,7 @@ class TopicText:
 
 @dataclass(frozen=True, slots=True)
 class PathText:
-    """A path as text, seen from the file's folder, or nothing; whether something is there shows when it is opened."""
+    """A path as text, relative to the file's folder, or empty; opening it shows whether it exists."""
 
     def takes(self, value: object) -> bool:
         if not isinstance(value, str) or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
@@ -148,7 +148,7 @@ class PathText:
 
 @dataclass(frozen=True, slots=True)
 class AddressText:
-    """The address of a stream without a password in it, as text; or nothing."""
+    """The address of a stream without a password in it, as text; or empty."""
 
     def takes(self, value: object) -> bool:
         if not isinstance(value, str):
@@ -164,7 +164,7 @@ class AddressText:
 
 @dataclass(frozen=True, slots=True)
 class ListenText:
-    """An address of this computer with a port, as text; or nothing."""
+    """An address of this computer with a port, as text; or empty."""
 
     def takes(self, value: object) -> bool:
         return isinstance(value, str) and (not value or parse_listen(value) is not None)
@@ -175,7 +175,7 @@ class ListenText:
 
 @dataclass(frozen=True, slots=True)
 class IpAddressText:
-    """An IP address of this computer, or nothing."""
+    """An IP address of this computer, or empty."""
 
     def takes(self, value: object) -> bool:
         if not isinstance(value, str):
@@ -190,7 +190,7 @@ class IpAddressText:
 
 
 def parse_listen(text: str) -> tuple[str, int] | None:
-    """Address and port; None where it is not both."""
+    """Address and port; None if it is not both."""
     match = _LISTEN.fullmatch(text)
     if match is None or not 1 <= int(match["port"]) <= 65535:
         return None
@@ -203,7 +203,7 @@ def parse_listen(text: str) -> tuple[str, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class LevelList:
-    """Levels of the log for single modules, as text; or nothing."""
+    """Log levels of single modules, as text; or empty."""
 
     def takes(self, value: object) -> bool:
         return isinstance(value, str) and parse_levels(value) is not None
@@ -218,11 +218,11 @@ TextKind: TypeAlias = (
 
 
 def shown(value: object) -> str:
-    """A value as a user wrote it, more or less, on one short line without control characters."""
+    """A value roughly as the user wrote it, on one short line without control characters."""
     match value:
         case bool():
             return str(value).lower()
-        case int() if abs(value) >= 10**20:  # beyond some thousand digits Python refuses to write it
+        case int() if abs(value) >= 10**20:  # Python refuses to print a few thousand digits
             return "a huge number"
         case int() | float() | str():
             text = repr(without_secrets(value)) if isinstance(value, str) else repr(value)
@@ -232,4 +232,4 @@ def shown(value: object) -> str:
         case list():
             return "an array"
         case _:
-            return "a date or a time"  # all that is left in TOML
+            return "a date or a time"  # the only remaining TOML types

@@ -1,6 +1,6 @@
-"""The device's configuration file: reading it with all of its problems at once, and writing an older one anew.
+"""The device's configuration file: reading it with all problems at once, and writing an older one in today's format.
 
-Whoever reads is told through `device.config.toml_reader` what is wrong in which line; here is what this file holds.
+`device.config.toml_reader` reports what is wrong in which line; this module defines the contents.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ FORM = Form(CONFIG_VERSION, SECTIONS)
 
 
 def load_config(file: Path) -> Config:
-    """The configuration in a file. Raises UsageError with all of its problems."""
+    """Load the configuration from a file. Raises UsageError with all of its problems."""
     config, problems = read_config(file)
     require_correct(file, problems)
     return config
 
 
 def read_config(file: Path) -> tuple[Config, list[Problem]]:
-    """The configuration and its problems by line; with any problem, the configuration is the default."""
+    """Return the configuration and its problems by line; with any problem, the configuration is the default."""
     sections, problems = read_form(file, FORM, migrated)
     return Config(**sections), problems
 
 
 def older_version(file: Path) -> int | None:
-    """The form of a file that is right, but in an older form than today's; None for any other file."""
+    """The format version of a valid file that is older than today's; None for any other file."""
     text = read_text(file)
     document = parse(text) if isinstance(text, str) else text
     version = version_of(document) if isinstance(document, dict) else None
@@ -40,10 +40,10 @@ def older_version(file: Path) -> int | None:
 
 
 def write_migrated(file: Path) -> Path:
-    """Write a correct file's settings in today's form beside it, as FILE.new; the annotations are the default file's.
+    """Write a valid file's settings in today's format beside it, as FILE.new; the annotations are the default file's.
 
-    The file itself stays as it is, and with it its owner's comments. Raises UsageError for a file with problems, or
-    where nothing new can be written.
+    The file itself and its owner's comments stay unchanged. Raises UsageError if the file has problems, or if nothing
+    can be written.
     """
     new = file.with_name(f"{file.name}.new")
     text = default_text(load_config(file))

@@ -1,4 +1,4 @@
-"""Levels of the log, for all of avdrift and for its single modules."""
+"""Log levels, for all of avdrift and for its single modules."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _LONGEST = 1000
 
 
 def parse_levels(text: str) -> dict[str, str] | None:
-    """`device.capture=debug, device.telemetry.mqtt=error` as a level for each module; None if anything is wrong.
+    """Parse `device.capture=debug, device.telemetry.mqtt=error` into a level per module; None if anything is wrong.
 
-    A module that avdrift does not have is wrong too, because a misspelt one would be silent for ever.
+    A module that avdrift does not have is wrong too, because a misspelt one would have no effect.
     """
     levels: dict[str, str] = {}
     if len(text) > _LONGEST or not text.isascii():

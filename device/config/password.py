@@ -1,4 +1,4 @@
-"""A password out of a file of its own, so that none stands in a configuration or on a command line."""
+"""Reads a password from a file of its own, so that it need not be in a configuration or on a command line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MAX_BYTES = 4096
 
 
 def password_file(configured: str, folder: Path, credential: str) -> Path | None:
-    """The configured file, from `folder` on; else the service's credential of this name, where there is one."""
+    """The configured file, relative to `folder`; otherwise the service's credential of this name, if there is one."""
     if configured:
         return folder / configured
     credentials = os.environ.get(_CREDENTIALS_VARIABLE)
@@ -21,7 +21,7 @@ def password_file(configured: str, folder: Path, credential: str) -> Path | None
 
 
 def read_password(file: Path) -> str:
-    """What stands in it, without the end of the line. Raises UsageError."""
+    """Its content, without the end of the line. Raises UsageError."""
     remedy = "Put the password there and nothing else, readable for avdrift only"
     try:
         with file.open("rb") as stream:

@@ -1,4 +1,4 @@
-"""A section of a configuration file: a frozen dataclass whose keys know their default, what is allowed, and why."""
+"""A section of a configuration file: a frozen dataclass whose keys have a default, a constraint, and a description."""
 
 from __future__ import annotations
 
@@ -14,41 +14,41 @@ Number = TypeVar("Number", int, float)
 
 
 def number(default: Number, allowed: Range | Choice | Whole, about: str, *, live: bool = False) -> Number:
-    """A key with a number: its default, what it may hold, what it is for, and whether a running daemon follows it."""
+    """A numeric key: its default, constraint and description, and whether a reload changes it."""
     return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
 def flag(default: bool, about: str, *, live: bool = False) -> bool:
-    """A key with yes or no."""
+    """A yes/no key."""
     return field(default=default, metadata={"allowed": Flag(), "about": about, "live": live})
 
 
 def text(default: str, allowed: TextKind, about: str, *, live: bool = False) -> str:
-    """A key with text."""
+    """A text key."""
     return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
 
 def allowed_of(key: Field[object]) -> Allowed:
-    """What the key of a section may hold."""
+    """The constraint of a key."""
     allowed: Allowed = key.metadata["allowed"]
     return allowed
 
 
 def is_live(key: Field[object]) -> bool:
-    """Whether a running daemon takes a change of this key over."""
+    """Whether a reload changes this key in a running daemon."""
     live: bool = key.metadata["live"]
     return live
 
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """What all sections have in common. Raises UsageError, naming every value that is not allowed."""
+    """Base of all sections. Raises UsageError naming every value that is not allowed."""
 
     about: ClassVar[str]
 
     @classmethod
     def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
-        """Keys that do not go with the others, and what is allowed; `values` has all keys, each one right alone."""
+        """Keys that contradict others, and what is allowed; `values` has all keys, each valid by itself."""
         yield from ()
 
     def __post_init__(self) -> None:
@@ -66,11 +66,11 @@ class Section:
 
 
 def annotated(sections: Mapping[str, Section]) -> Iterator[str]:
-    """The lines of a configuration file with these values, each key below what it is for and what is allowed."""
+    """The lines of a configuration file with these values, each key below its description and constraint."""
     for name, section in sections.items():
         yield from ("", f"# {section.about}", f"[{name}]")
         for key in fields(section):
             reload = " Applied on reload." if is_live(key) else ""
             yield from ("", f"# {key.metadata['about']}", f"# Allowed: {allowed_of(key)}.{reload}")
-            # A JSON text or number is a TOML one as well, unless its signs are written as pairs of surrogates.
+            # A JSON string or number is also a TOML one, unless it has characters written as surrogate pairs.
             yield f"{key.name} = {json.dumps(getattr(section, key.name), ensure_ascii=False)}"

@@ -1,7 +1,7 @@
-"""What a user may configure: one frozen dataclass per section, each key with its default, what is allowed, and why.
+"""The configuration: one frozen dataclass per section, each key with its default, constraint and description.
 
-This is the only place where ranges stand: the command line, the configuration file (`device.config.file`) and the
-annotated default file take them from here. `python -m device.config` prints that file.
+The command line, the configuration file (`device.config.file`) and the annotated default file all take the allowed
+ranges from here. `python -m device.config` prints that file.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from device.config.section import text as _text
 from device.standards import DEFAULT_PROFILE, OWN_PROFILE, PROFILE_NAMES, Profile, own_profile
 
 CONFIG_VERSION = 1
-DEFAULT_SEARCH_MS = 1200.0  # beyond one second: an offset of exactly that must not lie on the edge
+DEFAULT_SEARCH_MS = 1200.0  # more than one second: an offset of exactly that must not lie on the edge
 SEARCH_MS = Range(100, 5000)
 
 

@@ -1,7 +1,7 @@
-"""Reading a TOML file of a known form: every problem at once, each with its line, what was found and what is allowed.
+"""Reads a TOML file of a known form and reports every problem at once: its line, the value and what is allowed.
 
-Nothing that such a file may hold raises: it becomes a Problem. Keys that are left out keep their defaults; unknown keys
-and sections are problems, because a misspelt key would otherwise be a default that nobody asked for.
+Nothing in such a file raises: it becomes a Problem. Missing keys keep their defaults. Unknown keys and sections are
+problems, because a misspelt key would otherwise silently keep its default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from device.errors import UsageError
 
 VERSION_KEY = "config_version"
 MAX_BYTES = 65_536  # fifty times the annotated default
-MAX_LINE_BYTES = 5_000  # holds the longest path; a line of 65,000 with `a.a.a…` keeps tomllib busy for minutes
+MAX_LINE_BYTES = 5_000  # enough for the longest path; tomllib takes minutes for a line of 65,000 with `a.a.a…`
 _MAX_STATEMENT_LINES = 50  # for finding lines only
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _ASSIGNED = re.compile(r"\s*(?P<key>[A-Za-z0-9_-]{1,60})\s*=\s*(?P<value>[^#\s\[{][^#]*)")
@@ -35,7 +35,7 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong at one place; `line` counts from 1, None where no line is to blame; `key` is None for the file."""
+    """A problem at one place; `line` counts from 1, None if it is not in a line; `key` is None for the file."""
 
     line: int | None
     key: str | None
@@ -52,7 +52,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a kind of file may hold: sections by name, and the version that it must say it has."""
+    """The form of a kind of file: sections by name, and the version that it must declare."""
 
     version: int
     sections: Mapping[str, type[Section]]
@@ -61,12 +61,12 @@ class Form:
         return {name: section() for name, section in self.sections.items()}
 
     def filled(self, document: Document) -> dict[str, Any]:
-        """The sections of a document without problems."""
+        """The sections of a valid document."""
         made = {}
         for name, section in self.sections.items():
             kinds = {key.name: key.type for key in fields(section)}
             values = document.get(name, {})
-            # TOML tells 5 from 5.0, and nobody who writes such a file should have to.
+            # TOML distinguishes 5 from 5.0; users should not have to.
             made[name] = section(**{key: _number(value, kinds[key]) for key, value in values.items()})
         return made
 
@@ -82,7 +82,7 @@ def read_form(
 ) -> tuple[dict[str, Any], list[Problem]]:
     """The sections of a file and its problems by line; with any problem, the sections are the defaults.
 
-    `migrate` makes an older document one of today's, before anybody has judged it.
+    `migrate` converts an older document to today's version before validation.
     """
     text = read_text(file)
     document = parse(text) if isinstance(text, str) else text
@@ -105,9 +105,9 @@ def require_correct(file: Path, problems: list[Problem]) -> None:
 
 
 def read_text(file: Path) -> str | Problem:
-    """The text of a plain file of no more than MAX_BYTES."""
+    """The text of a plain file of at most MAX_BYTES."""
     try:
-        # A pipe would wait for somebody to write, a device might never end.
+        # Reading a pipe could block, and a device might never end.
         if not stat.S_ISREG(file.stat().st_mode):
             return Problem(None, None, "a folder or a device", "a plain file")
         with file.open("rb") as stream:
@@ -119,7 +119,7 @@ def read_text(file: Path) -> str | Problem:
     for number, row in enumerate(content.split(b"\n"), start=1):
         if len(row) > MAX_LINE_BYTES:
             return Problem(number, None, "a longer line", f"at most {MAX_LINE_BYTES} bytes in a line")
-    content = content.removeprefix(b"\xef\xbb\xbf")  # some editors' mark for UTF-8
+    content = content.removeprefix(b"\xef\xbb\xbf")  # some editors' UTF-8 mark
     try:
         return content.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -139,15 +139,16 @@ def parse(text: str) -> Document | Problem:
         line = int(match[1]) if match and match[1] else text.rstrip().count("\n") + 1
         found = f"something else than TOML ({_AT_LINE.sub('', str(error))[:200]})"
         return Problem(line, None, found, allowed, _missing_quote(text.split("\n"), line))
-    except ValueError:  # thousands of digits
+    except ValueError:  # an integer with thousands of digits
         return Problem(None, None, "a number too long to read", allowed)
 
 
 def _missing_quote(lines: list[str], line: int) -> str:
-    """What may well be wrong where there is no TOML: text stands between quotes. `line` counts from 1."""
+    """A hint at the likely cause of invalid TOML: a missing quote. `line` counts from 1."""
     matches = [_ASSIGNED.match(text) for text in reversed(lines[max(line - 2, 0) : line])]
     for key, value in ((match["key"], match["value"].strip()) for match in matches if match):
-        if any(value.count(quote) % 2 for quote in "\"'"):  # where one is missing, the next line may get the blame
+        # Without a closing quote, the error may be reported for the next line.
+        if any(value.count(quote) % 2 for quote in "\"'"):
             return f"the value of {key} lacks a quote, at its beginning or its end"
     if matches and (first := matches[0]) and _UNQUOTED.fullmatch(value := first["value"].strip()):
         return "true or false" if value.lower() in _FLAG_WORDS else f'text needs quotes: {first["key"]} = "{value}"'
@@ -155,7 +156,7 @@ def _missing_quote(lines: list[str], line: int) -> str:
 
 
 def _problems(document: Document, form: Form) -> Iterator[tuple[KeyPath, Problem]]:
-    """What is wrong, with the path of the key to blame."""
+    """The problems, each with the path of its key."""
     version = document.get(VERSION_KEY)
     if version is None:
         hint = f"write {VERSION_KEY} = {form.version} above all sections"
@@ -165,7 +166,7 @@ def _problems(document: Document, form: Form) -> Iterator[tuple[KeyPath, Problem
         hint = "the file is for a newer avdrift: update avdrift" if newer else ""
         yield (VERSION_KEY,), Problem(None, VERSION_KEY, shown(version), str(form.version), hint)
         if newer:
-            return  # its keys may well be right there
+            return  # its keys may well be valid
     for name, values in document.items():
         if name == VERSION_KEY:
             continue
@@ -204,9 +205,9 @@ def _unknown(path: KeyPath, known: list[str], form: Form) -> Problem:
 
 
 def _lines(text: str) -> dict[KeyPath, int]:
-    """The line of the first mention of each key and section of a correct TOML text, counted from 1.
+    """The line of the first mention of each key and section of a valid TOML text, counted from 1.
 
-    tomllib gives no lines, but it knows where a statement ends: lines are added until it can read them alone.
+    tomllib has no line numbers, but it knows where a statement ends: lines are added until it can parse them alone.
     """
     found: dict[KeyPath, int] = {}
     section: KeyPath = ()
@@ -230,7 +231,7 @@ def _lines(text: str) -> dict[KeyPath, int]:
 
 
 def _paths(content: Document) -> Iterator[KeyPath]:
-    """The path of each key, outer ones first, down to the second level: deeper ones are never to blame."""
+    """The path of each key, outer ones first, down to the second level, because problems are never deeper."""
     for key, value in content.items():
         yield (key,)
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The MQTT broker, where one is configured: can it be reached, does TLS hold, does it let us in."""
+"""Checks the MQTT broker, if configured: whether it can be reached, TLS works, and it accepts the login."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from device.doctor.finding import Look, ok, warning
 from device.errors import TransportError
 
 TIMEOUT_S = 5.0
-# MQTT 5, 3.1: protocol level 5, a clean start, 10 s to live, without properties and without a name.
+# MQTT 5, 3.1: protocol level 5, a clean start, a keep-alive of 10 s, without properties and without a name.
 _CONNECT = bytes([0x10, 13, 0, 4, *b"MQTT", 5, 2, 0, 10, 0, 0, 0])
 _CONNACK = bytes([0x20])
 _TURN_S = 0.2
 
 
 def broker(config: Config, folder: Path) -> Look:
-    """Connect as the daemon would, under another client's name, and leave. Raises TransportError."""
+    """Connect as the daemon would, under another client's name, and disconnect. Raises TransportError."""
     settings = getattr(config, "mqtt", None)
     if settings is None or not settings.host:
         return ok("none is configured")
@@ -64,13 +64,13 @@ def _speaks_tls(access: Any) -> bool:
         with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain, context.wrap_socket(plain):
             return True
     except ssl.SSLError as error:
-        return "ALERT" in str(error)  # it wants a certificate of ours, say
+        return "ALERT" in str(error)  # it requires a client certificate, for example
     except OSError:
         return False
 
 
 def _speaks_plain(access: Any) -> bool:
-    """Whether a port answers a CONNECT of MQTT 5 with a CONNACK, whatever it says."""
+    """Whether a port answers an MQTT 5 CONNECT with any CONNACK."""
     try:
         with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain:
             plain.sendall(_CONNECT)
@@ -80,7 +80,7 @@ def _speaks_plain(access: Any) -> bool:
 
 
 def _reach(access: Any) -> str | None:
-    """The version of TLS, if there is any. Raises OSError, TransportError."""
+    """The TLS version, if TLS is used. Raises OSError, TransportError."""
     with socket.create_connection((access.host, access.port), TIMEOUT_S) as plain:
         if not access.tls:
             return None
@@ -90,7 +90,7 @@ def _reach(access: Any) -> str | None:
 
 
 def _let_in(access: Any) -> str | None:
-    """The broker's answer to our name and password; None without one. Raises OSError, TransportError."""
+    """The broker's answer to our name and password; None without an answer. Raises OSError, TransportError."""
     paho: Any = importlib.import_module("paho.mqtt.client")
     bounded: Any = importlib.import_module("device.telemetry.mqtt.client")
     answers: list[str] = []

@@ -1,4 +1,4 @@
-"""Camera and microphone: is the configured one here, is what opens it installed, may the user open it."""
+"""Checks camera and microphone: whether they are present, their libraries installed and the user permitted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _CHOOSE = "Choose one with `avdrift devices`"
 
 
 def camera(wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed) -> Look:
-    """The configured camera, or the only one."""
+    """Check the configured camera, or the only one."""
     found = find()
     if not found and not installed("picamera2"):
         return failed("no USB camera is here, and picamera2 is not installed", CAMERA_LIBRARY)
@@ -20,14 +20,14 @@ def camera(wanted: str, find: Callable[[], list[Found]], installed: Callable[[st
 
 
 def microphone(wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed) -> Look:
-    """The configured microphone, or the only one."""
+    """Check the configured microphone, or the only one."""
     if not installed("pyaudio"):
         return failed("PyAudio is not installed", MICROPHONE_LIBRARY)
     return _chosen("microphone", wanted, find(), "Plug it in; arecord -l must show it")
 
 
 def permissions(host: Host) -> Look:
-    """The groups that own cameras and microphones, and whether their nodes are there."""
+    """Check the groups that own cameras and microphones, and whether their nodes exist."""
     nodes = {
         "video": host.paths("dev/video*") + host.paths("dev/media*"),
         "audio": host.paths("dev/snd/pcmC*c"),

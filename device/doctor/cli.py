@@ -1,4 +1,4 @@
-"""`avdrift doctor`: everything that measuring live needs, looked at one after the other, each with what to do."""
+"""`avdrift doctor`: checks everything that live measuring needs, with a remedy for each problem."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def add_doctor_command(commands: argparse._SubParsersAction[argparse.ArgumentPar
 
 
 def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int:
-    """Look at everything; 0 when nothing has failed, else the code of what has."""
+    """Run all checks; return 0 if none has failed, otherwise the code of a failure."""
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     config, problems = read_config(file) if file else (Config(), [])
     store = open_store(options.store)
-    become_owner(store.folder)  # what the service would find, and no models run as root
+    become_owner(store.folder)  # check what the service would find, and run no models as root
     checks = all_checks(host or this_host(options.user), config, problems, file, store)
     findings = []
     for finding in examine(checks):
@@ -56,7 +56,7 @@ def doctor_command(options: argparse.Namespace, host: Host | None = None) -> int
 
 
 def all_checks(host: Host, config: Config, problems: list[Problem], file: Path | None, store: Store) -> list[Check]:
-    """In the order in which one thing may explain the next."""
+    """In an order in which a problem may explain later ones."""
     folder = file.parent if file else Path()
     given = folder / config.model.bundle if config.model.bundle else None
 
@@ -81,7 +81,7 @@ def all_checks(host: Host, config: Config, problems: list[Problem], file: Path |
 
 
 def _capture(host: Host, config: Config) -> list[Check]:
-    """Of camera and microphone, where these are what is measured."""
+    """Checks of camera and microphone, if these are measured."""
     if config.source.url or config.source.file:
         return []
     return [

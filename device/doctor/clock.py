@@ -1,4 +1,4 @@
-"""Clocks: what the kernel counts time with, and whether the wall clock is set by somebody who knows."""
+"""Checks the clocks: the kernel's clock source, and whether the wall clock is synchronised."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SYNCED_FILE = "run/systemd/timesync/synchronized"
 
 
 def clock_source(host: Host) -> Look:
-    """The counter behind CLOCK_MONOTONIC, on which all capture times lie."""
+    """Check the counter behind CLOCK_MONOTONIC, on which all capture times lie."""
     source = host.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source is None:
         return ok("the kernel does not tell")
@@ -21,12 +21,12 @@ def clock_source(host: Host) -> Look:
 
 
 def wall_clock(host: Host) -> Look:
-    """Whether the time of reports can be compared with other computers'. Measuring does not need it."""
+    """Check whether reports can be compared in time with other computers'. Measuring does not need it."""
     if (host.root / _SYNCED_FILE).exists():
         return ok("set by systemd-timesyncd")
     said = host.run(("timedatectl", "show", "--property=NTPSynchronized", "--value"))
     if said == "yes":
         return ok("set from the network")
     remedy = "Let it reach a time server: sudo timedatectl set-ntp true; offsets are right all the same"
-    what = "not set from the network" if said == "no" else "cannot be told whether it is set from the network"
+    what = "not set from the network" if said == "no" else "it is unknown whether it is set from the network"
     return warning(f"{what}: reports carry clock_synced false or null", remedy)

@@ -1,4 +1,4 @@
-"""What a check finds, and carrying checks out: each within its time, none with a traceback."""
+"""The result of a check, and running checks: each within a time limit, none with a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.printable import printable
 LIMIT_S = 15.0
 CONFIG, CAPTURE, MODEL, TRANSPORT = (
     error.exit_code for error in (UsageError, CaptureError, ModelError, TransportError)
-)  # what fails when a check does
+)  # the consequence of a failed check
 
 
 class Level(StrEnum):
@@ -24,7 +24,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found, and what to do about it: nothing where all is well."""
+    """The result of a check and its remedy; the remedy is empty if all is well."""
 
     check: str
     level: Level
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing to look at; `exit_code` says what it spoils when it fails."""
+    """A check; `exit_code` is the command's if it fails."""
 
     name: str
     exit_code: int
@@ -58,14 +58,14 @@ def failed(found: str, remedy: str) -> Look:
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:
-    """Carry checks out, one after the other. Never raises: what breaks has failed."""
+    """Run checks one after the other. Never raises: a check that breaks has failed."""
     for check in checks:
         level, found, remedy = _within(check)
         yield Finding(check.name, level, printable(found), printable(remedy))
 
 
 def exit_code(checks: Iterable[Check], findings: Iterable[Finding]) -> int:
-    """0 when nothing has failed, else the lowest code of what has: a wrong configuration explains a missing camera."""
+    """0 if nothing failed, otherwise the lowest code of a failure: a wrong configuration explains a missing camera."""
     wrong = {finding.check for finding in findings if finding.level is Level.FAILED}
     return min((check.exit_code for check in checks if check.name in wrong), default=0)
 

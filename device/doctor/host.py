@@ -15,7 +15,7 @@ Run = Callable[[Sequence[str]], str | None]
 
 
 def run_program(command: Sequence[str]) -> str | None:
-    """What a program prints; None where it is not there, fails or takes too long."""
+    """The output of a program; None if it is missing, fails or takes too long."""
     try:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
@@ -37,7 +37,7 @@ def own_name() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`root` stands for /; `user` is the one that avdrift runs as, and `own` whether that is whoever asks."""
+    """`root` stands for /. `user` is the one that avdrift runs as; `own` says whether that is the current user."""
 
     root: Path = Path("/")
     run: Run = run_program
@@ -45,7 +45,7 @@ class Host:
     own_groups: frozenset[int] | None = None  # of this process; None for another user
 
     def text(self, path: str) -> str | None:
-        """Content of a small file; None where it cannot be read."""
+        """Content of a small file; None if it cannot be read."""
         try:
             with (self.root / path).open("rb") as file:
                 return file.read(_MAX_BYTES).decode("utf-8", "replace").strip()
@@ -59,11 +59,11 @@ class Host:
             return None
 
     def paths(self, pattern: str) -> list[str]:
-        """Names under the root that fit, in order."""
+        """Sorted paths under the root that match the pattern."""
         return sorted(str(path.relative_to(self.root)) for path in self.root.glob(pattern))
 
     def fields(self, path: str) -> dict[str, int]:
-        """`Name: 123 kB` lines, as /proc has them: the number of each name."""
+        """The numbers in `Name: 123 kB` lines, as in /proc, by name."""
         found = {}
         for line in (self.text(path) or "").splitlines():
             name, _, value = line.partition(":")
@@ -81,13 +81,13 @@ class Host:
         return found
 
     def is_in(self, group: str) -> bool:
-        """Whether the user is in a group now: one that was joined after the login does not count yet."""
+        """Whether the user is in a group now: one that was joined after login does not count yet."""
         number, members = self.groups().get(group, (-1, frozenset()))
         return number in self.own_groups if self.own_groups is not None else self.user in members
 
 
 def this_host(user: str | None = None) -> Host:
-    """This computer, as the given user or the present one sees it."""
+    """This computer, as seen by the given or the current user."""
     own = own_name()
     if user is None or user == own:
         return Host(user=own, own_groups=frozenset({os.getgid(), *os.getgroups()}))

@@ -1,4 +1,4 @@
-"""The models: verified, signed, and run fast enough here."""
+"""Checks the models: verified, signed, and fast enough here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ReadItems = Callable[[], list[Frame | Chunk]]
 
 
 def bundle(given: Path | None, store: Store) -> Look:
-    """The bundle that would be used: hashes, contract and golden vectors, and its signature. Raises ModelError."""
+    """Check the bundle that would be used: hashes, contract, golden vectors and signature. Raises ModelError."""
     folder, source = chosen(given, store)
     if not signature.is_signed(folder):
         loaded = load_bundle(folder)
@@ -49,12 +49,12 @@ def chosen(given: Path | None, store: Store) -> tuple[Path, str]:
 
 
 def face_model() -> Look:
-    """The face detector's file. Raises ModelError."""
+    """Check the face detector's file. Raises ModelError."""
     return ok(f"{require_face_model()}: the pinned bytes")
 
 
 def speed(loaded: Bundle, read: ReadItems | None = None, clock_s: Callable[[], float] = time.thread_time) -> Look:
-    """How many times faster than real time faces, mouths and towers are, in processor time on one core."""
+    """Measure how many times faster than real time faces, mouths and encoders are, in processor time on one core."""
     items = (read or _sample)()
     analyzer = Analyzer(loaded, require_face_model())
     length_s = (max(item.t_ns for item in items) - min(item.t_ns for item in items)) / NS_PER_S

@@ -1,4 +1,4 @@
-"""Power supply, throttling and temperature: what makes a Raspberry Pi slow or restart."""
+"""Checks power supply, throttling and temperature, which make a Raspberry Pi slow or restart."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ WARM_C, HOT_C = 70.0, 80.0  # from 80 °C on a Raspberry Pi slows down
 
 _SUPPLY = "Use the supply made for this model (5.1 V, 3 A; Pi 5: 5 A) with a short cable, or less on its USB ports"
 _COOL = "Give it air or a fan"
-# Bits of the firmware's get_throttled: now, and 16 higher: since the start.
+# Bits of the firmware's get_throttled: now, and 16 higher: since boot.
 _BITS = {0: "under-voltage", 1: "clock limited", 2: "throttled", 3: "temperature limit"}
 _THROTTLED_FILES = ("sys/devices/platform/soc/soc:firmware/get_throttled", "sys/devices/platform/soc*/*/get_throttled")
 
 
 def power_supply(host: Host) -> Look:
-    """Under-voltage, by the Raspberry Pi's own alarm, and what the firmware remembers of it."""
+    """Check for undervoltage, by the Raspberry Pi's own alarm and the firmware's record of it."""
     alarm = next(
         (
             host.number(f"{chip}/in0_lcrit_alarm")
@@ -30,14 +30,14 @@ def power_supply(host: Host) -> Look:
     if alarm or (bits is not None and bits & 1):
         return warning("under-voltage now: the computer slows down, and may lose devices or stop", _SUPPLY)
     if bits is not None and bits >> 16 & 1:
-        return warning("there was under-voltage since the start", _SUPPLY)
+        return warning("there was under-voltage since boot", _SUPPLY)
     if alarm is None and bits is None:
         return ok("this computer does not tell")
     return ok("no under-voltage")
 
 
 def throttling(host: Host) -> Look:
-    """Whether the firmware holds the processor back."""
+    """Check whether the firmware throttles the processor."""
     bits = _throttled(host)
     if bits is None:
         return ok("this computer does not tell")
@@ -51,7 +51,7 @@ def throttling(host: Host) -> Look:
 
 
 def temperature(host: Host) -> Look:
-    """The hottest sensor of the processor, or of anything where none is named so."""
+    """Check the hottest processor sensor, or the hottest of all if none is named so."""
     zones = host.paths("sys/class/thermal/thermal_zone*")
     cpu = [zone for zone in zones if re.search("cpu|x86_pkg|soc", host.text(f"{zone}/type") or "")]
     readings = [value for zone in cpu or zones if (value := host.number(f"{zone}/temp")) is not None]
@@ -66,7 +66,7 @@ def temperature(host: Host) -> Look:
 
 
 def _throttled(host: Host) -> int | None:
-    """The firmware's bits; None where it cannot be asked."""
+    """The firmware's bits; None if it cannot be queried."""
     paths = [path for pattern in _THROTTLED_FILES for path in host.paths(pattern)]
     texts = [host.text(path) for path in paths] or [host.run(("vcgencmd", "get_throttled"))]
     for text in texts:

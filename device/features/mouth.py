@@ -1,8 +1,8 @@
-"""Mouth crops from pictures: smooth a face's key points in time, cut a rotated square.
+"""Mouth crops from frames: smooth a face's key points in time, cut a rotated square.
 
-Conventions: crops are [crop_px, crop_px] grey uint8, the smoothed mouth point in the middle, the eyes level.
-Key points at a frame's time are a Gaussian-weighted straight line through the detections around it, before and after,
-so the crop neither lags behind a moving head nor shakes with the detector's noise.
+Conventions: crops are [crop_px, crop_px] grey uint8, centred on the smoothed mouth point, with the eyes level.
+Key points at a frame's time are a Gaussian-weighted straight line through the detections before and after it, so the
+crop neither lags behind a moving head nor shakes with the detector's noise.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ KeyPoints = npt.NDArray[np.float64]  # [3, 2]: right eye, left eye, mouth; x the
 
 @dataclass(frozen=True, slots=True)
 class MouthCrop:
-    """The mouth at one frame's time; None without a face. `track` changes where a cut or another face begins.
+    """The mouth at one frame's time; None without a face. `track` changes at a cut and with another face.
 
-    faces: how many are in the picture. points: the smoothed key points that the crop was cut by. face_id: which of the
-    faces that are followed at the same time.
+    faces: the number of faces in view. points: the smoothed key points of the crop. face_id: which of the faces that
+    are followed at the same time.
     """
 
     t_ns: int
@@ -42,7 +42,7 @@ class MouthCrop:
 
 
 def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> npt.NDArray[np.float64]:
-    """The 2x3 similarity from picture to crop; the pixel pitch of a larger crop at the same pitch is the same."""
+    """The 2x3 similarity from frame to crop; a larger crop at the same scale has the same pixel pitch."""
     (right_x, right_y), (left_x, left_y), (x, y) = points.tolist()
     eyes_x, eyes_y = (right_x + left_x) / 2, (right_y + left_y) / 2
     angle = math.atan2(left_y - right_y, left_x - right_x)
@@ -52,18 +52,18 @@ def crop_matrix(points: KeyPoints, size_px: int, side_per_eye_mouth: float) -> n
 
 
 def mouth_box(eyes: tuple[float, float], mouth: tuple[float, float]) -> tuple[float, float, float, float]:
-    """What the crop of a level head covers (x, y, width, height), from the point between its eyes and its mouth."""
+    """The area (x, y, width, height) of a level head's crop, from the points between its eyes and at its mouth."""
     side = FRONT_END.crop_side_per_eye_mouth * max(math.dist(eyes, mouth), 1.0)
     return mouth[0] - side / 2, mouth[1] - side / 2, side, side
 
 
 def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
-    """The mouth crop, with `margin_px` more on each side at the same pixel pitch (training jitters within it)."""
+    """Cut the mouth crop, with `margin_px` more on each side at the same pixel pitch (for shifts in training)."""
     matrix = crop_matrix(points, FRONT_END.crop_px, FRONT_END.crop_side_per_eye_mouth)
     (cos, sin, right), (_, _, down) = matrix.tolist()
     scale = math.hypot(cos, sin)
     shrink = 1
-    while scale * shrink < 0.6 and 2 * shrink <= min(picture.shape[:2]):  # average before sampling, or it aliases
+    while scale * shrink < 0.6 and 2 * shrink <= min(picture.shape[:2]):  # average before sampling, to avoid aliasing
         shrink *= 2
     reach_px = (FRONT_END.crop_px / 2 + margin_px) / scale * 2**0.5  # the square may be rotated
     x, y = points[2].tolist()
@@ -85,7 +85,7 @@ def cut(picture: Picture, points: KeyPoints, margin_px: int = 0) -> GrayImage:
 def _luma_around(
     picture: Picture, centre: tuple[float, float], reach_px: float, grid: int
 ) -> tuple[GrayImage, tuple[float, float]]:
-    """The part of a picture within reach, at least one pixel, and its corner (x, y), a multiple of `grid`."""
+    """The part of an image within reach, at least one pixel, and its corner (x, y), a multiple of `grid`."""
     columns, rows = (
         slice(first := min(max(0, int((middle - reach_px) // grid)), (size - 1) // grid) * grid,
               min(max(first + 1, int(middle + reach_px + grid)), size))
@@ -95,13 +95,13 @@ def _luma_around(
 
 
 def smooth(times_ns: Sequence[int], points: Sequence[KeyPoints], t_ns: int) -> KeyPoints:
-    """Key points seen at times, at time t: a Gaussian-weighted straight line through those nearby."""
+    """Key points at time t: a Gaussian-weighted straight line through the detections nearby."""
     xs = [(time_ns - t_ns) / _SMOOTHING_NS for time_ns in times_ns]
     weights = [math.exp(-0.5 * x**2) for x in xs]
     total = sum(weights)
     mean = sum(weight * x for weight, x in zip(weights, xs, strict=True)) / total
     variance = sum(weight * (x - mean) ** 2 for weight, x in zip(weights, xs, strict=True)) / total
-    lever = mean / (variance + 0.1)  # the slope is shrunk where data are few
+    lever = mean / (variance + 0.1)  # the slope is shrunk where there are few detections
     found = np.zeros((3, 2))
     for weight, x, seen in zip(weights, xs, points, strict=True):
         found += weight / total * (1 - lever * (x - mean)) * seen

@@ -1,7 +1,7 @@
 """Mouth crops on the 25 Hz grid of the common clock, whatever the camera's rate.
 
-Tick k is the picture at time k * 40 ms, a linear blend of the frames before and after it. Ticks without a face, inside
-a gap, or between two tracks are marked invalid and blank.
+Tick k is the image at time k * 40 ms, a linear blend of the frames before and after it. Ticks without a face, inside a
+gap, or between two tracks are blank and marked invalid.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ class LipGrid:
         self._next_tick = 0
 
     def push(self, after: MouthCrop) -> tuple[int, Crops, Flags]:
-        """Ticks up to this crop's time that have not been given yet."""
+        """Return the ticks up to this crop's time that have not been returned yet."""
         before, self._before = self._before, after
         first = self._next_tick if before else -(-after.t_ns // LIP_TICK_NS)
         end = after.t_ns // LIP_TICK_NS + 1
-        # A recording that jumps ahead by hours must not fill memory with blank ticks.
+        # A recording that jumps ahead by hours must not fill the memory with blank ticks.
         first = max(first, -(-(after.t_ns - 10 * _MAX_GAP_NS) // LIP_TICK_NS))
         self._next_tick = max(end, first)
         pictures = [_blend(before, after, tick * LIP_TICK_NS) for tick in range(first, end)]
@@ -60,10 +60,10 @@ def _blend(before: MouthCrop | None, after: MouthCrop, t_ns: int) -> GrayImage |
 
 
 def normalize(crops: Crops) -> npt.NDArray[np.float32]:
-    """Crops [..., height, width] to mean 0 and about unit contrast, each picture by itself, within [-3, 3]."""
+    """Normalise each crop of [..., height, width] to mean 0 and about unit contrast, within [-3, 3]."""
     size = crops.shape[-2:]
     out = np.empty(crops.shape, np.float32)
-    # There are only 256 levels: each picture's are worked out once, and then looked up.
+    # There are only 256 levels: each crop's are computed once and then looked up.
     for crop, normal in zip(crops.reshape(-1, *size), out.reshape(-1, *size), strict=True):
         mean, contrast = cv2.meanStdDev(crop)
         normal_levels = (_LEVELS - mean) / max(contrast.item(), FRONT_END.crop_contrast_floor)

@@ -1,4 +1,4 @@
-"""A part of a picture made smaller by a whole factor: what has to be averaged before it can be sampled coarsely."""
+"""Reduces part of an image by a whole factor, to average it before it is sampled coarsely."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Point = npt.NDArray[np.float64]  # x, y
 
 
 def shrunk(picture: Picture, low: Point, high: Point, factor: int) -> tuple[npt.NDArray[np.uint8], Point]:
-    """The part from `low` to `high` and a little more, `factor` times smaller, and its corner in the picture.
+    """The part from `low` to `high` and a little more, `factor` times smaller, and its corner in the image.
 
-    The corner is a multiple of the factor, so that the same pixels are averaged whatever part is asked for; at least
+    The corner is a multiple of the factor, so that the same pixels are averaged whichever part is requested; at least
     one pixel is left. Pixel (x, y) of the result is the mean around corner + factor * (x, y) + (factor - 1) / 2.
     """
     cells = [size // factor for size in picture.shape[1::-1]]
-    if not all(cells):  # a strip narrower than the factor
+    if not all(cells):  # narrower than the factor
         return np.zeros_like(picture[:1, :1]), np.zeros(2)
     first = [min(max(0, int(x // factor) - 1), most - 1) for x, most in zip(low.tolist(), cells, strict=True)]
     end = [

@@ -1,9 +1,9 @@
-"""What is wrong with pictures and sound that do come: frozen, black, silent or clipped.
+"""Faults in video and audio that do arrive: frozen, black, silent or clipped.
 
-A sensor's noise makes no two pictures and no two blocks of sound the same, so what repeats exactly comes from a driver
-that hangs, a capture card without a signal or a muted microphone. Each finding must hold for a while, by the items' own
-times, and be absent for a while before it is over. A pause in the items begins the waiting anew.
-Costs well below a millisecond an item: pictures are looked at in a coarse grid.
+A sensor's noise makes no two frames and no two blocks of audio identical, so an exact repeat comes from a hanging
+driver, a capture card without a signal or a muted microphone. A fault must hold for a while, by the items' own times,
+and be absent for a while before it ends. A pause in the items restarts both delays.
+Costs well below a millisecond per item, because frames are sampled on a coarse grid.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ import numpy as np
 from device.pictures import brightness
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Fault, Frame, GrayImage
 
-# Clipped sound says less, but what it says is right: the confidence takes care of it.
+# Clipped audio carries less evidence, but not wrong evidence: the confidence takes care of it.
 SPOILS_NUMBERS = frozenset({Fault.CAMERA_FROZEN, Fault.CAMERA_BLACK, Fault.MICROPHONE_SILENT})
 
 _PAUSE_NS = NS_PER_S
 _GRID_POINTS = 160  # along the longer side
 _LOOK_EVERY_NS = 190 * NS_PER_MS
-_KEPT_PICTURES = 4  # a driver that hangs may hand out its few buffers in turn
-_SAME_SHARE = 0.0002  # of the grid's points may differ, by noise of a lossy transport
-_STILL_NS = 400 * NS_PER_MS  # some sources repeat single pictures to keep up a rate
+_KEPT_PICTURES = 4  # a hanging driver may return its few buffers in turn
+_SAME_SHARE = 0.0002  # share of grid points that may differ, through noise of a lossy transport
+_STILL_NS = 400 * NS_PER_MS  # some sources repeat single frames to keep up a rate
 _FROZEN_AFTER_NS = 2 * NS_PER_S - _STILL_NS
 _BLACK_AFTER_NS = NS_PER_S
 _SILENT_AFTER_NS = 2 * NS_PER_S
 _OVER_AFTER_NS = NS_PER_S // 2
-_BLACK_MEAN, _BLACK_STD = 28.0, 7.0  # video's black is 16, and a covered sensor adds noise
-_SILENT_RANGE = 1e-5  # a third of the smallest step of 16 bits
-_CLIPPED_LEVEL = 0.985  # resampling rounds the corners off
+_BLACK_MEAN, _BLACK_STD = 28.0, 7.0  # video black is 16, and a covered sensor adds noise
+_SILENT_RANGE = 1e-5  # a third of the smallest 16-bit step
+_CLIPPED_LEVEL = 0.985  # resampling rounds off clipped peaks
 _CLIPPED_SHARE, _UNCLIPPED_SHARE = 0.02, 0.004
 _CLIPPING_S = 1.0  # time constant of the mean
 
 
 class _Held:
-    """A condition that counts once it has held for `on_ns`, until it has not held for `off_ns`."""
+    """A condition that switches on after it has held for `on_ns`, and off after it has not for `off_ns`."""
 
     def __init__(self, on_ns: int, off_ns: int = _OVER_AFTER_NS) -> None:
         self._on_ns, self._off_ns = on_ns, off_ns
         self.on = False
-        self._since_ns = self._last_ns = 0  # since when it has been otherwise than `on` says
+        self._since_ns = self._last_ns = 0  # since when it has differed from `on`
 
     def update(self, t_ns: int, holds: bool) -> None:
         if holds is self.on or not 0 <= t_ns - self._last_ns <= _PAUSE_NS:
@@ -50,7 +50,7 @@ class _Held:
 
 
 class PictureMonitor:
-    """Frozen and black pictures."""
+    """Detects frozen and black frames."""
 
     def __init__(self) -> None:
         self._frozen, self._black = _Held(_FROZEN_AFTER_NS), _Held(_BLACK_AFTER_NS)
@@ -59,7 +59,7 @@ class PictureMonitor:
 
     @property
     def fault(self) -> str | None:
-        # A black picture is often a repeated one as well: the darkness says more.
+        # Black frames are often repeated as well; black is the more useful fault.
         return Fault.CAMERA_BLACK if self._black.on else Fault.CAMERA_FROZEN if self._frozen.on else None
 
     def push(self, frame: Frame) -> None:
@@ -79,7 +79,7 @@ class PictureMonitor:
 
 
 class SoundMonitor:
-    """Sound that is nothing but one constant, and sound beyond full scale."""
+    """Detects audio that is constant, and audio beyond full scale."""
 
     def __init__(self) -> None:
         self._silent = _Held(_SILENT_AFTER_NS)
@@ -104,9 +104,9 @@ class SoundMonitor:
 
 
 class QualityMonitor:
-    """Both: take everything that the sources give, in any order; `fault` is what is wrong now, or None.
+    """Detects faults of both. Takes all items in any order; `fault` is the current fault, or None.
 
-    Of the pictures about five a second are looked at.
+    About five frames a second are checked.
     """
 
     def __init__(self) -> None:

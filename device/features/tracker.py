@@ -1,9 +1,9 @@
-"""Who is in the picture: faces found a few times a second, each followed on its own, each frame's mouths cut.
+"""Face tracking: detects faces a few times a second, follows each separately, and cuts each frame's mouths.
 
-Method: the detector runs every 320 ms on a region around each known face, and on the whole picture where one is missing
-and every two seconds, as somebody may have come. Where it shows nobody, two tiles of it are searched as well, as faces
-may be small. At most three faces are followed, the largest ones first, on through cuts: what is then in it is another
-track. Key points are smoothed with detections before and after a frame, which delays crops by 0.4 s.
+Method: the detector runs every 320 ms on a region around each known face, and on the whole frame where a face is lost
+and every two seconds, to find new faces. Where it finds nobody, it also searches two tiles, because faces may be small.
+At most three faces are followed, the largest first, and across cuts: a face after a cut is a new track. Key points are
+smoothed with detections before and after a frame, which delays crops by 0.4 s.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from device.records import NS_PER_MS, NS_PER_S, Frame
 
 MAX_FACES = 3
 DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 and every 120 ms
-LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection there is an empty room, not a mouth
+LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection, no mouth is cut
 _LOOK_AROUND_NS = 2 * NS_PER_S
 _LOST_AFTER_NS = 500 * NS_PER_MS
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
@@ -63,28 +63,28 @@ class _FollowedFace:
 class _Waiting:
     t_ns: int
     picture: Picture
-    tracks: tuple[tuple[int, _Track], ...]  # of each face, as it was at this frame
+    tracks: tuple[tuple[int, _Track], ...]  # for each face, its track at this frame
     faces: int
 
 
 class MouthTracker:
-    """Frames in; for each frame the mouths of all followed faces, at least one, 0.4 s later and in order."""
+    """Frames in; for each frame the mouths of all followed faces, at least one, in order and 0.4 s later."""
 
     def __init__(self, detector: FaceDetector, *, margin_px: int = 0, max_faces: int = MAX_FACES) -> None:
         self._detector, self._margin_px = detector, margin_px
         self._tiles = TileSearch(detector)
         self.max_faces = max_faces  # may be lowered at any time
-        self.favourite: int | None = None  # the face that goes last when there are too many
+        self.favourite: int | None = None  # the last face to drop when there are too many
         self.detect_every_ns = DETECT_EVERY_NS  # twice that still covers every frame
         self._waiting: deque[_Waiting] = deque()
-        self._tracks = self._numbered = 0  # made so far: tracks and followed faces
+        self._tracks = self._numbered = 0  # numbers assigned so far to tracks and followed faces
         self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
         self._looked_around_ns: int | None = None
-        self._faces = 0  # in the whole picture, at the last look at it
+        self._faces = 0  # in the whole frame, when it was last searched
 
     def push(self, frame: Frame) -> Iterator[list[MouthCrop]]:
-        """Take one frame; give the mouths of the frames that it completes."""
+        """Take one frame; yield the mouths of the frames that it completes."""
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
             self._detect(frame)
@@ -95,16 +95,16 @@ class MouthTracker:
 
     @property
     def faces(self) -> dict[int, Face]:
-        """The faces that are followed, by lane, as last detected."""
+        """The followed faces by number, as last detected."""
         return {followed.number: followed.face for followed in self._followed if followed.face is not None}
 
     def finish(self) -> Iterator[list[MouthCrop]]:
-        """Those of the frames that still wait for what would have come after them."""
+        """Yield the mouths of the frames that still wait for later detections."""
         yield from self._emit(None)
 
     def _detect(self, frame: Frame) -> None:
         found = self._look(frame)
-        # Whoever is where somebody was is the same; then whoever is nearest to one that lost its face: a cut.
+        # A face at the position of a known one is the same; otherwise the nearest one replaces a lost face after a cut.
         pairs = [
             (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
             for followed in self._followed if followed.face is not None for face in found
@@ -113,7 +113,7 @@ class MouthTracker:
         for _, _, followed, face in sorted(pairs, key=lambda pair: pair[:2]):
             if followed not in taken and face not in taken.values():
                 taken[followed] = face
-        # The largest face is the one that stands before the camera.
+        # The largest face is most likely the one in front of the camera.
         for face in sorted(found, key=lambda face: -face.box[2]):
             if face not in taken.values() and (place := self._free_followed(taken)):
                 taken[place] = face
@@ -124,7 +124,7 @@ class MouthTracker:
             self._followed.remove(followed)
 
     def _look(self, frame: Frame) -> list[Face]:
-        """The faces around the known ones, and all others where it is time to look for them."""
+        """The faces around the known ones, and all others when a full search is due."""
         found: list[Face] = []
         known = [followed.face for followed in self._followed if followed.face is not None]
         missing = not known
@@ -146,7 +146,7 @@ class MouthTracker:
         return found
 
     def _free_followed(self, taken: dict[_FollowedFace, Face]) -> _FollowedFace | None:
-        """One without a face, or a new one; None where there are enough."""
+        """A place without a face, or a new one; None if there are enough."""
         for followed in self._followed:
             if followed.face is None and followed not in taken:
                 return followed

@@ -1,6 +1,6 @@
-"""Where somebody speaks: WebRTC's voice activity detector, on the 10 ms grid of the common clock.
+"""Voice activity: WebRTC's detector on the 10 ms grid of the common clock.
 
-A tick counts as speech when the detector fires within 50 ms of it, since lips move just before and after their sound.
+A tick counts as speech if the detector fires within 50 ms of it, because lips move just before and after the sound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _BLOCK_SAMPLES = AUDIO_RATE_HZ * 30 // 1000
 _BLOCK_TICKS = 3
 _REACH_TICKS = 5
 _AGGRESSIVENESS = 2
-_MIN_LEVEL = 10 ** (-60 / 20)  # full scale is 1: below -60 dB there is no speech, whatever the detector thinks
+_MIN_LEVEL = 10 ** (-60 / 20)  # full scale is 1: below -60 dB nothing counts as speech, whatever the detector says
 
 
 class SpeechStream:
@@ -29,9 +29,12 @@ class SpeechStream:
         self._given_to: int | None = None
 
     def push(self, chunk: Chunk) -> tuple[int, npt.NDArray[np.bool_]]:
-        """Flags of the blocks that this chunk completes. A gap leaves out its ticks; no tick is given twice."""
+        """Return the flags of the blocks that this chunk completes.
+
+        A gap skips its ticks; no tick is returned twice.
+        """
         t_ns = chunk.t_ns - len(self._samples) * NS_PER_S // chunk.rate_hz
-        # Within a tick it is rounding, or a clock that is off by ppm; beyond, a new block begins here.
+        # Within a tick it is rounding, or a clock off by some ppm; beyond that, a new block starts here.
         if self._tick is None or abs(t_ns - self._tick * AUDIO_TICK_NS) > AUDIO_TICK_NS:
             self._samples = np.empty(0, np.float32)
             self._tick = round(chunk.t_ns / AUDIO_TICK_NS)
@@ -56,28 +59,28 @@ class SpeechStream:
 
 
 class SpeechMemory:
-    """The flags of the last `ticks` ticks, for questions about any stretch of them."""
+    """The flags of the last `ticks` ticks, for queries about any stretch of them."""
 
     def __init__(self, ticks: int) -> None:
-        self._tick_of = np.full(ticks, -1 << 62, np.int64)  # tick k lies at k modulo ticks
+        self._tick_of = np.full(ticks, -1 << 62, np.int64)  # tick k is stored at k modulo ticks
         self._flags = np.zeros(ticks, np.bool_)
         self._end = -1 << 62
 
     def add(self, first: int, flags: npt.NDArray[np.bool_]) -> None:
-        """Take flags of ticks after all those before."""
+        """Add flags of ticks after all earlier ones."""
         ticks = first + np.arange(len(flags))
         at = ticks % len(self._flags)
         self._tick_of[at], self._flags[at] = ticks, flags
         self._end = max(self._end, first + len(flags))
 
     def between(self, first: int, end: int) -> npt.NDArray[np.bool_]:
-        """The flags from one tick to before another, without the ticks of which nothing is known."""
+        """The flags from `first` to before `end`, without unknown ticks."""
         ticks = np.arange(max(first, self._end - len(self._flags)), min(end, self._end))
         at = ticks % len(self._flags)
         return self._flags[at][self._tick_of[at] == ticks]
 
 
 def widen(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Flags that also cover the ticks within 50 ms of one that is set."""
+    """Also set the flags of ticks within 50 ms of one that is set."""
     kernel = np.ones(2 * _REACH_TICKS + 1)
     return np.convolve(flags, kernel, "same") > 0.5 if len(flags) >= len(kernel) else np.full_like(flags, flags.any())

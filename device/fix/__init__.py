@@ -1,1 +1,1 @@
-"""`avdrift fix`: a copy of a recording whose sound and picture are together."""
+"""`avdrift fix`: makes a copy of a recording with audio and video in sync."""

@@ -1,4 +1,4 @@
-"""Captions in files of their own, beside a recording: they move with the picture when the picture is moved."""
+"""Caption files beside a recording: shifted together with the video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xb
 
 
 def beside(source: Path, target: Path) -> list[tuple[Path, Path]]:
-    """A recording's files of captions, as players find them (talk.srt, talk.en.vtt), and their names beside a copy."""
+    """A recording's caption files, as players find them (talk.srt, talk.en.vtt), and their names beside a copy."""
     found = sorted(source.parent.glob(f"{_literal(source.stem)}.*"))
     return [
         (path, target.with_name(target.stem + path.name.removeprefix(source.stem)))
@@ -23,9 +23,9 @@ def beside(source: Path, target: Path) -> list[tuple[Path, Path]]:
 
 
 def write_moved(given: Path, made: Path, later_s: float) -> None:
-    """Raises InputFormatError where it holds no captions, OSError where `made` cannot be written."""
+    """Raises InputFormatError if it holds no captions, OSError if `made` cannot be written."""
     encoding = next((name for mark, name in _BYTE_ORDER_MARKS.items() if given.read_bytes().startswith(mark)), "utf-8")
-    # Bytes that are no UTF-8 go through as they are.
+    # Bytes that are not UTF-8 pass through unchanged.
     try:
         captions = pysubs2.load(str(given), encoding=encoding, errors="surrogateescape", keep_html_tags=True)
     except (pysubs2.exceptions.Pysubs2Error, ValueError) as error:

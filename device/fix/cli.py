@@ -1,4 +1,4 @@
-"""The command `avdrift fix`: measure a recording, or take the numbers given, and write a copy that is in sync."""
+"""The command `avdrift fix`: measure a recording, or take the given numbers, and write a copy that is in sync."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
-    heard = listen(options.file, track_choice(options))  # refuses what is no recording before anything is measured
+    heard = listen(options.file, track_choice(options))  # rejects files that are not recordings before measuring
     with FileSource(options.file, which=heard.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
@@ -104,7 +104,7 @@ def _write(
 
     def check(made: Path, copied: Copied) -> None:
         nonlocal verified
-        again = measured if found is not None else None  # who gives a number is not contradicted by another
+        again = measured if found is not None else None  # the user's numbers take precedence over a measurement
         verified = verify(options.file, options.out, made, plan, copied, measured=again, **streams)
 
     copied = copy_moved(
@@ -115,7 +115,7 @@ def _write(
 
 
 def _move_captions(options: argparse.Namespace, copied: Copied) -> list[Path]:
-    """What lies beside the recording is moved with the picture; the names of what lies beside the copy then."""
+    """Shift the captions beside the recording; return their names beside the copy."""
     pairs = beside(options.file, options.out)
     for given, made in [] if options.dry_run else pairs:
         try:
@@ -146,7 +146,7 @@ def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured
 
 
 def plan_for(found: Measured) -> Plan:
-    """What a measurement asks for. Raises UsageError where it is not sure of all of the recording."""
+    """The plan that a measurement asks for. Raises UsageError if part of the recording is uncertain."""
     track, result = found.timeline, found.result
     unsure = [piece for piece in track.pieces if not piece.sure]
     simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
@@ -154,12 +154,12 @@ def plan_for(found: Measured) -> Plan:
         at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and len(track.pieces) > 1 else ""
         why = f", {result['reason']}" if result.get("reason") else ""
         what = f"the offset is not sure{at} (state: {result['state']}{why}), so nothing was written"
-        remedy = "See what `avdrift measure` says of it, or give the offset yourself: --offset MS"
+        remedy = "Check the output of `avdrift measure`, or give the offset yourself: --offset MS"
         raise UsageError(what, where=result["file"], remedy=remedy)
     if simple and result["offset_ms"] is not None:
         return Plan((Move(0.0, result["offset_ms"]),))
     slope_ppm = (track.drift_ppm or 0.0) if track.drift_class is DriftClass.DRIFTING else 0.0
-    # The timeline is that of the pictures, from the first one on.
+    # The timeline counts from the first frame.
     moves = (Move(p.from_s + found.origin_s, track.offset_ms(p, p.from_s), slope_ppm) for p in track.pieces)
     return Plan(tuple(moves))
 
@@ -185,9 +185,7 @@ def _words(result: dict[str, Any]) -> list[str]:
         lines.append(f"measured again: {_spread(result['after'])}")
     shifted = result["sound"] == "shifted"
     how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {result['sound']}"
-    lines.append(
-        f"{result['out']}: picture copied as it is, sound {how}" + ("" if written else "; nothing was written")
-    )
+    lines.append(f"{result['out']}: video copied unchanged, sound {how}" + ("" if written else "; nothing was written"))
     lines += [f"{path}: captions, moved with the picture" for path in result["captions"]]
     if result["cut_ms"]:
         lines.append(f"{result['cut_ms']} ms of the sound were cut off, which would have begun before everything else")

@@ -1,12 +1,12 @@
-"""Copies a recording with its sound moved: the picture, and everything else, packet by packet as it is.
+"""Copies a recording with its audio moved; video and all other streams are copied packet by packet.
 
-A shift only moves time stamps. Drift and steps need the sound decoded, resampled and coded again, with the same codec
-where FFmpeg can write it; so does a shift in AVI and MXF, which hold no start times. The copy appears at once and whole
-under its name, or not at all.
+A shift only changes time stamps. Drift and steps need the audio decoded, resampled and encoded again, with the same
+codec if FFmpeg can write it; so does a shift in AVI and MXF, which have no start times. The copy appears under its name
+complete and at once, or not at all.
 
-Traps, each with a test: Matroska leaves out the decoding times of the first pictures; an MP4's edit lists and AAC's
-priming begin below zero; what would begin before everything else is left out instead, as players disagree about it;
-transport streams begin at any time, and wrap; an edit list may play pictures twice, which no copy of packets can.
+Traps, each with a test: Matroska drops the decoding times of the first frames; an MP4's edit lists and AAC's priming
+begin below zero; what would begin before everything else is dropped, because players disagree about it; transport
+streams begin at any time, and wrap; an edit list may play frames twice, which no copy of packets can.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from device.fix.sound import Recoder, widest_layout
 from device.fix.streams import Streams, add_like, describe, in_order, is_same_container, keep
 
 _MP4_LIKE = {".mp4", ".m4v", ".mov"}
-_FINE = Fraction(1, 14_112_000)  # holds all common rates of sound, and 1/90000
+_FINE = Fraction(1, 14_112_000)  # a multiple of all common audio rates, and of 90000
 _NO_START_TIMES = {"avi", "mxf"}
 _SOUND_IN_PICTURES = {"dv", "gxf", "mxf_d10", "mxf_opatom"}
-_EARLIEST_S, _LATEST_S = -1.0, 0.5  # beginnings that stay as they are: priming is below zero
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # FAT, for one
+_EARLIEST_S, _LATEST_S = -1.0, 0.5  # starts within these stay as they are: priming is below zero
+_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # on FAT, for one
 _FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "too large for this file system"}
 _CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
 _REMEDY = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder that can be written"
@@ -45,18 +45,18 @@ _REMEDY = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder 
 
 @dataclass(slots=True)
 class Copied:
-    """What became of it."""
+    """The result of a copy."""
 
-    sound: str  # `shifted`, or the codec in which it was coded again
+    sound: str  # `shifted`, or the codec of the new encoding
     left_out: list[str] = field(default_factory=list)  # streams that the container cannot hold
-    cut_s: float = 0.0  # of the sound, as it would begin before everything else
+    cut_s: float = 0.0  # length of the audio that was cut because it would begin before everything else
     lost_packets: int = 0  # damaged: their stamps go back
-    rebase_s: float = 0.0  # by which all of it was moved, to begin at zero
-    all_sound: bool = False  # moved against the picture, not only the track that was measured
-    picture_later_s: float = 0.0  # than all else, and with it captions and chapters
-    video_index: int = 0  # the copy's
+    rebase_s: float = 0.0  # shift of all streams, so that the copy begins at zero
+    all_sound: bool = False  # moved against the video, not only the measured track
+    picture_later_s: float = 0.0  # shift of the video with captions and chapters
+    video_index: int = 0  # in the copy
     audio_index: int = 0
-    kept: dict[int, int] = field(default_factory=dict)  # the copy's stream for each of the recording's
+    kept: dict[int, int] = field(default_factory=dict)  # from the recording's stream index to the copy's
     same_container: bool = True
 
 
@@ -64,11 +64,11 @@ def copy_moved(
     source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool,
     move_picture: bool = False, check: Callable[[Path, Copied], None] | None = None,
 ) -> Copied:  # fmt: skip
-    """Write `target` with the sound of one stream moved against all others.
+    """Write `target` with the audio of one stream moved against all others.
 
-    `move_picture`: of picture and sound, whichever is early waits, the picture with its captions, and all sound.
-    `check` looks at the copy before it gets its name, and raises an AvdriftError where it must not have it.
-    Raises UsageError where the target may not or cannot be written, InputFormatError where the source cannot be copied.
+    `move_picture`: whichever of audio and video is early is delayed: the video with its captions, or all audio.
+    `check` examines the copy before it gets its name, and raises an AvdriftError if it must not be kept.
+    Raises UsageError if the target may not or cannot be written, InputFormatError if the source cannot be copied.
     """
     check_target(source, target, force)
     made = _reserve(target)
@@ -95,7 +95,7 @@ def preview(
     source: Path, target: Path, plan: Plan, *, video_index: int, audio_index: int, force: bool,
     move_picture: bool = False,
 ) -> Copied:  # fmt: skip
-    """What `copy_moved` would make of it; nothing is written. Raises the same."""
+    """Return what `copy_moved` would do, without writing anything. Raises the same errors."""
     check_target(source, target, force)
     try:
         with open_recording(source) as given, _open_target(_Nothing(target), target, given) as out:
@@ -105,7 +105,7 @@ def preview(
 
 
 class _Nothing(io.BytesIO):
-    """A file in memory, with the name that says which container."""
+    """A file in memory, with a name that tells the container."""
 
     def __init__(self, target: Path) -> None:
         super().__init__()
@@ -113,7 +113,7 @@ class _Nothing(io.BytesIO):
 
 
 def check_target(source: Path, target: Path, force: bool) -> None:
-    """Raises UsageError where this may not become the copy."""
+    """Raises UsageError if this path may not become the copy."""
     with suppress(OSError):
         if source.samefile(target):
             raise UsageError("is the recording itself", where=str(target), remedy="Give another name for the copy")
@@ -130,7 +130,7 @@ def _exists(target: Path) -> UsageError:
 
 
 def _reserve(target: Path) -> Path:
-    """An empty file beside the target under a name that nobody can foresee; its ending says which container."""
+    """Create an empty file beside the target under an unpredictable name with an ending that tells the container."""
     made = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
     try:
         os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
@@ -159,7 +159,7 @@ def _failure(error: Exception, source: Path, target: Path) -> AvdriftError:
 
 
 def try_another(target: Path) -> str:
-    """What to do where this container does not do."""
+    """The remedy if this container is unsuitable."""
     return f"Try another container, such as {'OUT.mp4' if target.suffix.lower() == '.mkv' else 'OUT.mkv'}"
 
 
@@ -168,7 +168,7 @@ def _give_name(made: Path, target: Path, force: bool) -> None:
         made.replace(target)
         return
     try:
-        os.link(made, target)  # nobody's file is lost that came meanwhile
+        os.link(made, target)  # never replaces a file that has appeared meanwhile
     except OSError as error:
         if error.errno not in _NO_LINKS:
             raise
@@ -231,7 +231,7 @@ class _Copy:
         self.copied.video_index, self.copied.audio_index = (self.copied.kept[i] for i in (video_index, audio_index))
 
     def _let_wait(self) -> None:
-        """Nothing is cut: what is early begins later."""
+        """Nothing is cut: the track that is early begins later."""
         if self._shift_ms is None:
             what = "the picture cannot be moved where drift or steps need the sound coded again, nor in AVI and MXF"
             raise UsageError(what, where="--move", remedy="Leave out --move picture")
@@ -286,12 +286,12 @@ class _Copy:
             self._out.mux(packet)
 
     def _goes_on(self, packet: Packet) -> bool:
-        """Whether it can be written after those before it, as its decoding time must rise."""
+        """Whether it can follow the earlier packets, because decoding times must rise."""
         stream = packet.stream
         last = self._last_dts.get(stream.index)
         if stream.type in ("video", "audio") and last is not None and packet.dts is not None and packet.dts <= last:
             if stream.type == "audio" and packet.is_discard:
-                return False  # an edit list hides it
+                return False  # hidden by an edit list
             if packet.pts is None or packet.pts <= last:
                 if stream.type == "video" and "mov" in self._given.format.name:
                     raise self._edited()
@@ -313,7 +313,7 @@ class _Copy:
             self._out.set_chapters(chapters)
 
     def _edited(self) -> AvdriftError:
-        what = "its edit list joins several cuts, which need pictures that they do not show: they cannot be copied"
+        what = "its edit list joins several cuts, which need frames that they do not show: they cannot be copied"
         remedy = "Make one flat recording of it first: ffmpeg -i IN -c:v libx264 -crf 16 -c:a flac FLAT.mkv"
         return InputFormatError(what, where=str(self._source), remedy=remedy)
 
@@ -331,7 +331,7 @@ def _start_s(stream: Stream) -> float:
 
 
 def _refine(packet: Packet) -> None:
-    """Stamps in a fine unit: AVI counts in blocks of sound, others in milliseconds."""
+    """Stamps in a fine unit: AVI counts in blocks of audio, others in milliseconds."""
     scale = packet.time_base / _FINE
     packet.pts = None if packet.pts is None else round(packet.pts * scale)
     packet.dts = None if packet.dts is None else round(packet.dts * scale)
@@ -340,7 +340,7 @@ def _refine(packet: Packet) -> None:
 
 
 def _with_decoding_times(packets: Iterable[Packet]) -> Iterator[Packet]:
-    """All packets; those without a decoding time get one, evenly spaced before the first that has one."""
+    """Yield all packets; those without a decoding time get evenly spaced ones before the first that has one."""
     waiting: dict[int, list[Packet]] = {}
     for packet in packets:
         if packet.size == 0:  # the end of a stream

@@ -1,7 +1,7 @@
-"""What a recording holds, and what of it is missing or out of place in its copy. Reads packets, decodes nothing.
+"""The contents of a recording, and what is missing or out of place in its copy. Reads packets, decodes nothing.
 
-Conventions: times in s on a file's own clock. `wrong` is what nobody was told of, so that the copy must not be kept;
-`lost` is what another container has no words for.
+Conventions: times in s on a file's own clock. `wrong` lists differences that were not announced, so the copy must not
+be kept; `lost` lists what the other container cannot express.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ _FLAGS = (
 )  # fmt: skip
 _CLOSE_S = 0.003  # what containers round, twice
 _PLACES = 24
-_STEADY_S = 0.5  # half of the stretch that is looked for, and then some
+_STEADY_S = 0.5  # half of the stretch that is searched for, with a margin
 _TECHNICAL = {"major_brand", "minor_version", "compatible_brands", "encoder", "duration", "software"}
-_CLIPPED_S = 0.045  # more than a coder's block
-_SPAN_S = 0.25  # of containers that fill up, and of a coder's last block
+_CLIPPED_S = 0.045  # more than one encoder block
+_SPAN_S = 0.25  # for containers that pad, and an encoder's last block
 
 
 @dataclass(slots=True)
 class Track:
-    """One stream; `hidden` packets are those that an edit list leaves out."""
+    """One stream; `hidden` packets are those that an edit list excludes."""
 
     name: str
     kind: str
@@ -48,18 +48,18 @@ class Track:
     language: str
     packets: int = 0
     hidden: int = 0
-    begin_s: float | None = None  # of what is shown
+    begin_s: float | None = None  # of the visible part
     end_s: float = 0.0
     last_s: float = 0.0  # time of the last packet
 
 
 @dataclass(slots=True)
 class Inventory:
-    tracks: dict[int, Track]  # by the stream's number
+    tracks: dict[int, Track]  # by stream index
     chapters: int
     pictures: int  # covers and attachments
     words: dict[str, str]  # the file's own metadata
-    played_audio_index: int  # what is measured where nothing else is asked for
+    played_audio_index: int  # the audio stream that is measured by default
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class Differences:
 
 
 def inventory(path: Path, *, video_index: int, audio_index: int) -> Inventory:
-    """Of a file whose picture and sound are these streams. Raises CaptureError."""
+    """Take the inventory of a file with these video and audio streams. Raises CaptureError."""
     with open_recording(path) as given:
         _, played = choose_tracks(given, path, AS_PLAYED)
         aside = [s for s in given.streams if is_cover(s) or s.type == "attachment"]
@@ -101,13 +101,13 @@ def _track(stream: Stream) -> Track:
     language = stream.language or ""
     return Track(
         called(stream), stream.type, codec, stream.disposition & _FLAGS,
-        stream.metadata.get("title") or stream.metadata.get("name", ""),  # MP4's word for it
+        stream.metadata.get("title") or stream.metadata.get("name", ""),  # MP4's name for it
         "" if language == "und" else language,
     )  # fmt: skip
 
 
 def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied, *, audio_index: int) -> Differences:
-    """What the copy does not hold as it should."""
+    """List what the copy does not hold as it should."""
     found = Differences()
     moved_s = picture_moved_s(before, after, copied)
     if moved_s is None:
@@ -115,7 +115,7 @@ def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied,
         return found
     for index, track in before.tracks.items():
         if index not in copied.kept:
-            continue  # left out, which is told
+            continue  # dropped and announced
         copy = after.tracks.get(copied.kept[index])
         if copy is None or copy.kind != track.kind:
             found.wrong.append(f"{track.name} is missing")
@@ -123,7 +123,8 @@ def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied,
         at = plan if index == audio_index or (copied.all_sound and track.kind == "audio") else None
         found.wrong += _missing_time(track, copy, at, moved_s, copied, found)
         alone = sum(other.kind == track.kind for other in before.tracks.values()) == 1
-        flags = track.flags & ~Disposition.default if alone else track.flags  # there is nothing to choose from
+        # with a single track the flag has no effect
+        flags = track.flags & ~Disposition.default if alone else track.flags
         _compare_words(replace(track, flags=flags), copy, found, same_container=copied.same_container)
     found.wrong += _out_of_place(before.tracks[audio_index], after, plan, moved_s, copied)
     _compare_rest(before, after, found, copied, audio_index=audio_index)
@@ -131,7 +132,7 @@ def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied,
 
 
 def picture_moved_s(before: Inventory, after: Inventory, copied: Copied) -> float | None:
-    """How much later the copy's clock shows a picture: some containers begin elsewhere. None without a picture."""
+    """How much later a frame is on the copy's clock, because some containers begin elsewhere. None without video."""
     video = before.tracks[next(i for i, made in copied.kept.items() if made == copied.video_index)]
     copy = after.tracks.get(copied.video_index)
     return copy.last_s - video.last_s if copy is not None and copy.packets else None
@@ -167,11 +168,11 @@ def _compare_words(track: Track, copy: Track, found: Differences, *, same_contai
 
 
 def _out_of_place(track: Track, after: Inventory, plan: Plan, moved_s: float, copied: Copied) -> list[str]:
-    """Whether sound that was not coded again lies where it was to be put, as the copy's own time stamps say."""
+    """Whether audio that was not encoded again is out of place, according to the copy's own time stamps."""
     copy = after.tracks.get(copied.audio_index)
     if copy is None or copied.lost_packets or copied.sound != "shifted":
         return []
-    pcm = track.codec.startswith("pcm_")  # each container cuts it into blocks of its own
+    pcm = track.codec.startswith("pcm_")  # each container splits it into blocks of its own
     wanted_s, is_s = (plan.to_s(track.end_s), copy.end_s) if pcm else (plan.to_s(track.last_s), copy.last_s)
     off_s = is_s - (wanted_s + moved_s)
     return [f"the sound lies {1000 * off_s:+.0f} ms from where it belongs"] if abs(off_s) > _CLOSE_S else []
@@ -193,7 +194,7 @@ def _compare_rest(before: Inventory, after: Inventory, found: Differences, copie
 
 
 def places(plan: Plan, sound: Track, moved_s: float) -> list[tuple[float, float]]:
-    """Some times of the sound, and where the same sound belongs in the copy; none near a step or an end."""
+    """Some times of the audio, and their places in the copy; none near a step or an end."""
     begin_s, end_s = sound.begin_s or 0.0, sound.end_s
     steps_s = [begin_s, *(move.from_s for move in plan.moves[1:]), end_s]
     times_s = [begin_s + (end_s - begin_s) * (k + 0.5) / _PLACES for k in range(_PLACES)]

@@ -1,4 +1,4 @@
-"""Does a copy's sound lie where it was put? The same stretches of it are looked for in both, by their correlation."""
+"""Checks by correlation that a copy's audio is where it should be: the same stretches are searched in both files."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from device.records import NS_PER_S
 
 _RATE_HZ = 16_000
 _LENGTH_S = 0.5
-_REACH_S = 0.3  # to either side of where it belongs
-_LEAST_LEVEL = 1e-3  # -60 dB: silence is found everywhere
+_REACH_S = 0.3  # to either side of the expected place
+_LEAST_LEVEL = 1e-3  # -60 dB: silence matches everywhere
 _LEAST_LIKENESS = 0.7
 
 Samples = npt.NDArray[np.float32]
-Sound = tuple[Path, int]  # a file, and its stream
+Sound = tuple[Path, int]  # a file and its stream
 
 
 def out_of_place_s(source: Sound, copy: Sound, places_s: Sequence[tuple[float, float]]) -> float | None:
-    """How much later the copy's sound really comes: the median over pairs of (time in the source, time in the copy).
+    """How much later than expected the copy's audio is: the median over pairs of places (source, copy).
 
-    None where nothing can be compared: silence, or tones that are alike everywhere.
+    None if nothing can be compared: silence, or tones that match everywhere.
     """
     given = _stretches(source, [at_s - _LENGTH_S / 2 for at_s, _ in places_s], _LENGTH_S)
     searched = [at_s - _LENGTH_S / 2 - _REACH_S for _, at_s in places_s]
@@ -39,7 +39,7 @@ def out_of_place_s(source: Sound, copy: Sound, places_s: Sequence[tuple[float, f
 
 
 def lag_s(part: Samples, within: Samples) -> float | None:
-    """Where in `within` this part begins; None where it is not there, or silent."""
+    """Where in `within` this part begins; None if it is not found, or silent."""
     if part.std() < _LEAST_LEVEL or len(within) < len(part):
         return None
     part = part - part.mean()
@@ -52,7 +52,7 @@ def lag_s(part: Samples, within: Samples) -> float | None:
 
 
 def _stretches(sound: Sound, begins_s: Sequence[float], length_s: float) -> list[Samples]:
-    """The samples from each of these times on, zeros where there are none."""
+    """The samples from each of these times on, padded with zeros."""
     size = round(length_s * _RATE_HZ)
     found = [np.zeros(size, np.float32) for _ in begins_s]
     path, index = sound

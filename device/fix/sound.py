@@ -1,8 +1,8 @@
-"""The sound of a plan with drift or steps: decoded, read at another pace, coded again; streamed.
+"""The audio of a plan with drift or steps: decoded, resampled and encoded again, as a stream.
 
-The pace is libswresample's ratio of two rates, told in steps of 1 ppm. Where a step makes the sound earlier, some
-of it is missing: silence takes its place. Where one makes it later, what would be heard twice is left out once.
-Containers that hold no start times get a shift in the same way: silence in front, or the beginning cut off.
+Resampling uses libswresample's ratio of two rates, in steps of 1 ppm. Where the audio must move later, silence fills
+the gap. Where it must move earlier, what would be heard twice is dropped once.
+Containers without start times get a shift in the same way: silence in front, or the beginning cut off.
 """
 
 from __future__ import annotations
@@ -24,29 +24,30 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.stream import Stream
 
-_RATIO_HZ = 1_000_000  # ten times as many, and libswresample finds no memory
-# Between its 1024 phases, and not with a phase for each of the millions of an odd ratio.
+_RATIO_HZ = 1_000_000  # with ten times as many, libswresample finds no memory
+# Interpolates between its 1024 phases, instead of a phase for each of the millions of an odd ratio.
 _PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
-_GAP_S = 0.04  # what containers round is no gap
+_GAP_S = 0.04  # a container's rounding is not a gap
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
 _OPUS_HZ = 48_000
-_UNNAMED_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # where a file only counts its channels
-_TRANSPORT_STREAM = {"aac", "ac3", "mp2", "mp3", "opus"}  # FFmpeg does not say what it can hold
+_UNNAMED_LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}  # for files that only give a number of channels
+_TRANSPORT_STREAM = {"aac", "ac3", "mp2", "mp3", "opus"}  # FFmpeg does not say which codecs these can hold
 _BLOCK = 1024
 
 Planes = npt.NDArray[np.float32]  # [channels, samples]
 
 
 class Recoder:
-    """Packets of the sound in; coded, moved ones go to the container."""
+    """Takes audio packets; encodes and moves them into the container."""
 
     def __init__(
         self, out: OutputContainer, source: Stream, plan: Plan, floor_s: float, *, rebase_s: float, layout: str,
         same_container: bool, from_floor: bool,
     ) -> None:  # fmt: skip
-        """What lies before `floor_s`, on the source's clock, is left out; `rebase_s` leads to the copy's clock.
+        """Audio before `floor_s`, on the source's clock, is dropped; `rebase_s` converts to the copy's clock.
 
-        `from_floor`: the sound begins there, with silence where it must, as its container holds no start times.
+        `from_floor`: the audio begins there, padded with silence if necessary, because its container has no start
+        times.
         """
         assert isinstance(source, av.AudioStream)
         self._out, self._plan, self._rate_hz = out, plan, source.codec_context.sample_rate
@@ -64,13 +65,13 @@ class Recoder:
         self._form: tuple[int, str, str] | None = None
         self._to_codec: av.AudioResampler | None = None
         self._pace: av.AudioResampler | None = None
-        self._index = -1  # of the move in use
-        self._end: int | None = None  # the next sample expected of the source
+        self._index = -1  # of the current move
+        self._end: int | None = None  # the next expected sample of the source
         self._written = round(
             (floor_s + rebase_s) * self._rate_hz
-        )  # the next sample of the copy; what is before it is left out
+        )  # the next sample of the copy; earlier ones are dropped
         self._begun, self._skip = False, 0
-        self.cut_s = 0.0  # of its beginning
+        self.cut_s = 0.0  # at its beginning
 
     def push(self, packet: av.Packet[Stream]) -> None:
         for frame in packet.decode():
@@ -79,7 +80,7 @@ class Recoder:
 
     def finish(self) -> None:
         self._end_pace()
-        if self._from_floor and self._end is not None:  # such containers end with the shorter of both
+        if self._from_floor and self._end is not None:  # such containers end with the shorter track
             until = self._end + round(self._rebase_s * self._rate_hz)
             self._write(np.zeros((self.stream.codec_context.channels, max(until - self._written, 0)), np.float32))
         self._encode(None)
@@ -100,14 +101,14 @@ class Recoder:
 
     def _planes(self, frame: av.AudioFrame) -> Iterator[av.AudioFrame]:
         form = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if self._to_planes is None or form != self._form:  # broadcasts go from stereo to 5.1 and back
+        if self._to_planes is None or form != self._form:  # broadcasts switch between stereo and 5.1
             if self._to_planes is not None:
                 yield from self._to_planes.resample(None)
             self._to_planes, self._form = av.AudioResampler("fltp", self._layout, self._rate_hz), form
         yield from self._to_planes.resample(frame)
 
     def _place(self, at: int, planes: Planes) -> None:
-        """The source's samples from number `at` on, cut where another move begins."""
+        """Place the source's samples from number `at` on, split where another move begins."""
         while planes.shape[1]:
             index = sum(move.from_s * self._rate_hz <= at for move in self._plan.moves[1:])
             if index != self._index or self._pace is None:
@@ -173,7 +174,7 @@ class Recoder:
 
 
 def widest_layout(source: Path, index: int) -> str:
-    """Of all that a track of sound has: in the middle it may go from stereo to 5.1, of which nothing shall be lost."""
+    """The widest layout within a track: it may switch from stereo to 5.1 in the middle, and nothing shall be lost."""
     with open_recording(source) as given:
         stream = given.streams[index]
         assert isinstance(stream, av.AudioStream)
@@ -188,9 +189,9 @@ def widest_layout(source: Path, index: int) -> str:
 
 
 def _encoder(codec: str, supported: set[str] | None, *, exact: bool) -> str:
-    """What writes this codec; else what the container takes of what is played everywhere. None: it holds this one.
+    """An encoder for this codec, otherwise for a common codec that the container holds. None: it holds this one.
 
-    exact: without a delay of the coder, which only start times can take out again.
+    exact: an encoder without delay, which only start times could compensate.
     """
 
     def candidates() -> Iterator[tuple[str, str]]:

@@ -1,7 +1,7 @@
-"""The streams of a copy: which of a recording's it can hold, and what each keeps: its tag, flags, title and number.
+"""The streams of a copy: which of a recording's streams it can hold, with their tags, flags, titles and numbers.
 
-What a container can hold is found by trying: FFmpeg's muxers tell it only when they write a header. Covers are streams
-in MP4 and attachments in Matroska; a timecode track of QuickTime is made anew from the picture's metadata.
+What a container can hold is found by trying, because FFmpeg's muxers report it only when they write a header. Covers
+are streams in MP4 and attachments in Matroska; a QuickTime timecode track is recreated from the video's metadata.
 """
 
 from __future__ import annotations
@@ -19,9 +19,7 @@ from av.stream import Disposition, Stream
 from device.capture.container import called, is_chapter_list, is_cover, open_recording, picture_tracks
 
 _MOV_LIKE = {"mp4", "mov", "ipod", "3gp", "psp"}
-_APPLE_HEVC = (
-    "hvc1"  # Apple's players refuse `hev1`; FFmpeg's muxer takes the parameter sets out of the pictures for it
-)
+_APPLE_HEVC = "hvc1"  # Apple's players refuse `hev1`; FFmpeg's muxer takes the parameter sets out of the frames for it
 _NO_TAG = "\0\0\0\0"
 _TRANSPORT_STREAM = {
     "mpeg1video", "mpeg2video", "mpeg4", "h264", "hevc", "vc1", "cavs", "aac", "aac_latm", "ac3", "eac3", "mp2", "mp3",
@@ -29,15 +27,15 @@ _TRANSPORT_STREAM = {
 }  # fmt: skip
 _TAGGED = {"video", "audio"}
 _PICTURE_TYPES = {"mjpeg": "image/jpeg", "png": "image/png", "bmp": "image/bmp", "gif": "image/gif"}
-_FIRST_FREE_ID = 16  # below, an MPEG transport stream's muxer numbers by itself
+_FIRST_FREE_ID = 16  # below it, the muxer of MPEG transport streams assigns numbers itself
 
 
 @dataclass(slots=True)
 class Streams:
-    """By the number of the recording's stream: the copy's; and the names of those that it has no place for."""
+    """From the recording's stream index to the copy's stream; and the names of streams that the copy cannot hold."""
 
     made: dict[int, Stream] = field(default_factory=dict)
-    attached: set[int] = field(default_factory=set)  # whole in the copy's header
+    attached: set[int] = field(default_factory=set)  # written with the copy's header
     left_out: list[str] = field(default_factory=list)
 
 
@@ -50,7 +48,7 @@ def is_mov_like(out: OutputContainer) -> bool:
 
 
 def add_like(out: OutputContainer, stream: Stream, *, same_container: bool) -> Stream | None:
-    """The copy's stream for this one, as it was; None where its container has no place for such a stream."""
+    """Add a stream like this one to the copy; None if its container cannot hold it."""
     for tag in _tags(out, stream, same_container=same_container):
         if _holds(out.format.name, stream, tag, same_container=same_container):
             return _add(out, stream, tag, same_container=same_container)
@@ -58,14 +56,14 @@ def add_like(out: OutputContainer, stream: Stream, *, same_container: bool) -> S
 
 
 def in_order(given: InputContainer) -> list[Stream]:
-    """As a copy has them: covers and attachments come last, as there readers find them again."""
+    """Streams in the copy's order: covers and attachments last, where readers find them."""
     return sorted(given.streams, key=lambda stream: is_cover(stream) or stream.type == "attachment")
 
 
 def keep(out: OutputContainer, stream: Stream, source: Path, streams: Streams, *, same_container: bool) -> None:
-    """One that is neither the picture nor the sound that is moved, where the copy can hold it."""
+    """Add a stream other than the moved video and audio, if the copy can hold it."""
     if is_chapter_list(stream) or (_is_timecode(stream) and is_mov_like(out)):
-        return  # the muxer makes them anew
+        return  # the muxer recreates them
     if is_cover(stream) and out.format.name == "matroska":
         _attach_cover(out, stream, source, streams)
     elif not _is_timecode(stream) and (made := add_like(out, stream, same_container=same_container)) is not None:
@@ -78,9 +76,9 @@ def keep(out: OutputContainer, stream: Stream, source: Path, streams: Streams, *
 
 
 def describe(made: Stream, stream: Stream, *, same_container: bool) -> None:
-    """Its flags, title and language, and in the same container its number."""
+    """Copy its flags, title and language, and in the same container its number."""
     made.metadata.update(stream.metadata)
-    if name := stream.metadata.get("name"):  # MP4 has titles under another name than that by which they are written
+    if name := stream.metadata.get("name"):  # MP4 reads titles under another name than it writes them
         made.metadata.setdefault("title", name)
     made.disposition = stream.disposition | (Disposition.attached_pic if is_cover(stream) else Disposition(0))
     if same_container and stream.id >= _FIRST_FREE_ID:
@@ -96,7 +94,7 @@ def _add(out: OutputContainer, stream: Stream, tag: str, *, same_container: bool
 
 
 def _tags(out: OutputContainer, stream: Stream, *, same_container: bool) -> list[str]:
-    """What to try: `hvc1` and the ProRes profiles are told by the tag alone."""
+    """The tags to try: only the tag distinguishes `hvc1` and the ProRes profiles."""
     if stream.type not in _TAGGED or stream.codec_context is None:
         return [_NO_TAG]
     tags = [_NO_TAG]
@@ -110,10 +108,10 @@ def _tags(out: OutputContainer, stream: Stream, *, same_container: bool) -> list
 
 def _holds(container: str, stream: Stream, tag: str, *, same_container: bool) -> bool:
     if container == "mpegts" and not same_container and _codec(stream) not in _TRANSPORT_STREAM:
-        return False  # its muxer takes anything, which nobody can read again
+        return False  # its muxer accepts anything, including what nobody can read
     trial = av.open(io.BytesIO(), "w", format=container)
     try:
-        if stream.type != "video":  # some want a picture first
+        if stream.type != "video":  # some need a video stream first
             trial.add_stream_from_template(_first_picture(stream), opaque=True)
         _add(trial, stream, tag, same_container=False)
         trial.start_encoding()
@@ -131,7 +129,7 @@ def _first_picture(stream: Stream) -> Stream:
 
 
 def _codec(stream: Stream) -> str | None:
-    context: CodecContext | None = stream.codec_context  # none for data, whatever its type says
+    context: CodecContext | None = stream.codec_context  # none for data streams, whatever the type annotation says
     return context.name if context is not None else getattr(stream, "name", None)
 
 

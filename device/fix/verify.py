@@ -1,6 +1,6 @@
-"""Is a copy what it should be? Its streams are compared with the recording's, and where that was measured, so is it.
+"""Verifies a copy: compares its streams with the recording's, and measures the copy if the recording was measured.
 
-The limits are what `avdrift fix` promises: 10 ms and 20 ppm.
+The limits are those that `avdrift fix` promises: 10 ms and 20 ppm.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from device.fix.place import out_of_place_s
 from device.fix.plan import Plan
 from device.records import DriftClass, State
 
-_CLOSE_S = 0.005  # where nothing was measured, the same sound is looked for in both
+_CLOSE_S = 0.005  # without a measurement, the same audio is searched for in both
 LEFT_MS = 10.0
 LEFT_PPM = 20.0
 
 
 @dataclass(slots=True)
 class Verified:
-    """What was found: the copy measured, where it was, and what another container has no words for."""
+    """The result: the measurement of the copy, if any, and what the other container cannot express."""
 
     after: Measured | None = None
     lost: list[str] = field(default_factory=list)
@@ -34,7 +34,7 @@ def verify(
     source: Path, target: Path, made: Path, plan: Plan, copied: Copied, *, video_index: int, audio_index: int,
     measured: Callable[[Path, Copied], Measured] | None,
 ) -> Verified:  # fmt: skip
-    """Look at the copy `made`, which is to be called `target`. Raises InputFormatError where it must not be kept."""
+    """Verify the copy `made`, whose final name is `target`. Raises InputFormatError if it must not be kept."""
     before = inventory(source, video_index=video_index, audio_index=audio_index)
     after = inventory(made, video_index=copied.video_index, audio_index=copied.audio_index)
     found = differences(before, after, plan, copied, audio_index=audio_index)
@@ -57,7 +57,7 @@ def verify(
 
 
 def what_is_left(found: Measured) -> str | None:
-    """What a measurement still finds wrong, in words; None where sound and picture are together."""
+    """The remaining error that a measurement finds, in words; None if audio and video are in sync."""
     track, result = found.timeline, found.result
     if result["state"] is State.MEASURING and len(track.pieces) <= 1:
         offsets_ms = [result["offset_ms"]]

@@ -1,7 +1,7 @@
-"""Who may use the page: whoever shows its token or its cookie, under a name of this computer, from the page itself.
+"""Access to the page: requires its token or cookie, a host name of this computer, and the page's own origin.
 
-Names are checked because of DNS rebinding: a stranger's page may resolve its own name to this computer, and would then
-share its origin. An address in digits cannot be rebound, so that each one is right.
+Host names are checked because of DNS rebinding: a foreign page may resolve its own name to this computer, and would
+then share its origin. A numeric address cannot be rebound, so any is accepted.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ COOKIE = "avdrift"
 
 
 def cookie_of(token: str) -> str:
-    """What a browser keeps in place of the token: it opens the same, and does not reveal it."""
+    """The cookie in place of the token: it gives the same access without revealing it."""
     return hmac.digest(token.encode(), b"avdrift page", hashlib.sha256).hex()
 
 
 def is_right(token: str, headers: Mapping[str, str]) -> bool | None:
-    """Whether a request shows this token, as a bearer or by cookie; None where it shows nothing."""
+    """Whether a request has this token, as bearer or cookie; None if it has neither."""
     scheme, _, shown = headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
         return hmac.compare_digest(shown.strip().encode(), token.encode())
@@ -33,7 +33,7 @@ def is_right(token: str, headers: Mapping[str, str]) -> bool | None:
 
 
 def own_names(more: str = "") -> frozenset[str]:
-    """The names of this computer that may stand in an address, besides addresses in digits."""
+    """The names of this computer in addresses, besides numeric ones."""
     host = socket.gethostname().lower()
     short = host.partition(".")[0]
     return frozenset({"localhost", host, short, f"{short}.local", more.lower()} - {""})
@@ -49,7 +49,7 @@ def knows_host(host: str, names: frozenset[str]) -> bool:
 
 
 def same_origin(scheme: str, headers: Mapping[str, str]) -> bool:
-    """Whether a request comes from the page itself or from a program, and not from somebody else's page."""
+    """Whether a request comes from the page itself or from a program, and not from another page."""
     if headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
         return False
     origin = headers.get("origin")

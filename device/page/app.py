@@ -1,6 +1,6 @@
-"""What the page answers: its files, the daemon's own records as JSON, pictures, metrics, events, and commands.
+"""The page's responses: its files, the daemon's records as JSON, images, metrics, events, and commands.
 
-`static/openapi.json` describes it for programs.
+`static/openapi.json` describes them for programs.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _LOOK_S, _POLL_S = 2.0, 0.05
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What the page must know beside the daemon's records."""
+    """What the page needs besides the daemon's records."""
 
     pictures: str
     report_every_s: float
@@ -56,7 +56,7 @@ class About:
 
 
 class PageApp:
-    """Handlers and what they need. For one event loop."""
+    """The request handlers and their data. For one event loop."""
 
     def __init__(
         self, state: PageState, view: LiveView, streams: Streams, clock: Clock, about: About, connections: Connections,
@@ -101,10 +101,10 @@ class PageApp:
     async def _healthz(self, request: Request) -> Response:
         return JSONResponse({"ok": self._state.ok}, 200 if self._state.ok else 503)
 
-    # With one
+    # With a token
 
     async def _login(self, request: Request) -> Response:
-        """A cookie for whoever has shown the token."""
+        """Set a cookie for a client that has shown the token."""
         answer = Response(status_code=204)
         value = cookie_of(self._token() or "")
         answer.set_cookie(
@@ -161,7 +161,7 @@ class PageApp:
         return Response(jpeg(given[1].picture), media_type="image/jpeg")
 
     async def _look(self, there: Callable[[], bool], longest_s: float) -> None:
-        """Wait for what is put only while somebody looks."""
+        """Wait for data that is only produced while someone watches."""
         end_ns = self._clock.now_ns() + round(longest_s * NS_PER_S)
         self._view.look(end_ns + round(_LOOK_S * NS_PER_S))
         while not there() and self._clock.now_ns() < end_ns:
@@ -169,7 +169,7 @@ class PageApp:
 
     async def _events(self, request: Request) -> Response:
         if self._streams.full:
-            return _nothing("as many pages are open as there may be. Close one")
+            return _nothing("too many pages are open. Close one")
         state = self._state
         known = {"info": state.info, "health": state.health, "report": state.report}
         first = [message(kind, record.to_dict()) for kind, record in known.items() if record is not None]
@@ -179,7 +179,7 @@ class PageApp:
         return StreamingResponse(lines, media_type="text/event-stream")
 
     async def _command(self, request: Request) -> Response:
-        """The same as over MQTT: the body is the payload, the answer is the result."""
+        """As over MQTT: the body is the payload, the response is the result."""
         if self._commands >= _MAX_COMMANDS:
             return JSONResponse({"error": "busy: commands are waiting. Send it again later"}, 429)
         body = b""
@@ -219,7 +219,7 @@ class PageApp:
         """No such path, or no such method there."""
         assert isinstance(error, HTTPException)
         assert request.client is not None
-        return self.guard.refuse(error.status_code, "path", "there is nothing here", request.client.host)
+        return self.guard.refuse(error.status_code, "path", "there is no such page", request.client.host)
 
 
 def _record(record: Any) -> Response:

@@ -1,7 +1,7 @@
-"""The connections of the page: few, and none for long without a request, so that nobody keeps others out.
+"""The page's connections: few, and none idle for long, so that no client shuts out others.
 
-A connection beyond the limit takes the place of the one that has been idle for longest; where none is idle, or too many
-came within a second, it is closed at once, which costs microseconds.
+A connection beyond the limit replaces the one that has been idle for longest. If none is idle, or too many come within
+a second, it is closed at once, which costs microseconds.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ class Limits:
     connections_per_s: float = 20.0
     requests_per_s: float = 40.0
     burst: float = 80.0
-    idle_s: float = 10.0  # for a request to come, whole
-    answer_s: float = 15.0  # for an answer to be taken
+    idle_s: float = 10.0  # for a complete request to arrive
+    answer_s: float = 15.0  # for a response to be read
 
 
 class Bucket:
-    """So many a second, and a burst."""
+    """A token bucket: a rate per second, and a burst."""
 
     def __init__(self, per_s: float, burst: float, now_s: Callable[[], float] = time.monotonic) -> None:
         self._per_s, self._burst, self._now_s = per_s, burst, now_s
         self._left, self._seen_s = burst, now_s()
 
     def take(self) -> float:
-        """Take one, and say for how many seconds to wait for it; 0 where there was one."""
+        """Take one; return 0, or the seconds to wait for one."""
         now_s = self._now_s()
         self._left = min(self._left + (now_s - self._seen_s) * self._per_s, self._burst) - 1
         self._seen_s = now_s
         return max(-self._left / self._per_s, 0.0)
 
     def give_back(self) -> None:
-        """It was not used."""
+        """Return one that was not used."""
         self._left += 1
 
 
@@ -53,7 +53,7 @@ class _Connection:
 
 
 class Connections:
-    """All of one server, by the client's address and port. For one thread."""
+    """The connections of one server, by the client's address and port. For one thread."""
 
     def __init__(self, limits: Limits, now_s: Callable[[], float] = time.monotonic) -> None:
         self._limits, self._now_s = limits, now_s
@@ -65,7 +65,7 @@ class Connections:
         return len(self._open)
 
     def admit(self, connection: socket.socket, peer: Peer) -> bool:
-        """Whether a new one may stay."""
+        """Whether a new connection may stay."""
         if self._coming.take() > 0:
             self._coming.give_back()
             self.refused += 1
@@ -82,7 +82,7 @@ class Connections:
         return True
 
     def begin(self, peer: Peer, longest_s: float | None = None) -> None:
-        """A request has come; or its answer goes on, and may take this long until the next such call."""
+        """A request has come, or its response continues; it may take this long until the next such call."""
         if (one := self._open.get(peer)) is not None:
             one.idle, one.until_s = False, self._now_s() + (longest_s or self._limits.answer_s)
 
@@ -92,7 +92,7 @@ class Connections:
             one.idle, one.until_s = True, self._now_s() + self._limits.idle_s
 
     def sweep(self) -> None:
-        """Forget those that are closed, and close those that have taken too long."""
+        """Forget closed connections, and close those that have taken too long."""
         now_s = self._now_s()
         for peer, one in list(self._open.items()):
             if one.socket.fileno() < 0:
@@ -102,7 +102,7 @@ class Connections:
 
     def drop(self, peer: Peer) -> None:
         if (one := self._open.pop(peer, None)) is not None:
-            with suppress(OSError):  # it has gone by itself
+            with suppress(OSError):  # it is already gone
                 one.socket.shutdown(socket.SHUT_RDWR)
 
     def drop_all(self) -> None:
@@ -116,7 +116,7 @@ class Listener(socket.socket):
     connections: Connections
 
     def accept(self) -> tuple[socket.socket, tuple[str, int]]:
-        """Raises ConnectionAbortedError for one that was not admitted, which is what asyncio takes for gone already."""
+        """Raises ConnectionAbortedError for one that was not admitted; asyncio then treats it as gone already."""
         connection, address = super().accept()
         if not self.connections.admit(connection, (address[0], address[1])):
             connection.close()
@@ -125,7 +125,7 @@ class Listener(socket.socket):
 
 
 def listen(address: str, port: int, connections: Connections) -> Listener:
-    """A listening socket at an address of this computer; `::` takes IPv4 as well. Raises OSError."""
+    """A listening socket at an address of this computer; `::` accepts IPv4 as well. Raises OSError."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         made = Listener(family, socket.SOCK_STREAM)

@@ -1,7 +1,7 @@
-"""What every request must pass before it is answered: its host, its origin, its token, and how many come.
+"""Checks every request before it is answered: its host, its origin, its token, and the request rate.
 
-Without a token there is the page's empty shell, its description, and whether all is well: nothing that was measured,
-and nothing but GET.
+Without a token, only the page's empty shell, its API description and the health status are available: no measurements,
+and only GET.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from device.page.access import is_right, knows_host, same_origin
 from device.page.connections import Bucket, Connections, Limits
 
-_WRONG_TOKEN_S, _MAX_WRONG = 1.0, 4  # for each wrong token, and how many may wait for that at the same time
+_WRONG_TOKEN_S, _MAX_WRONG = 1.0, 4  # delay after each wrong token, and the number of requests in that delay at once
 _SAID_AGAIN = (1, 10, 100, 1000, 10_000, 100_000)
 _READING = ("GET", "HEAD")
 HEADERS = {
@@ -37,13 +37,13 @@ _log = logging.getLogger(__name__)
 
 
 class Guard:
-    """An ASGI application before another."""
+    """ASGI middleware in front of an application."""
 
     def __init__(
         self, app: ASGIApp, *, token: Callable[[], str | None], open_paths: frozenset[str], names: frozenset[str],
         connections: Connections, limits: Limits,
     ) -> None:  # fmt: skip
-        """`token` gives the right one, or None where there is none now; `open_paths` may be read without it."""
+        """`token` returns the valid one, or None if there is none now; `open_paths` can be read without it."""
         self._app, self._token, self._open_paths, self._names = app, token, open_paths, names
         self._connections = connections
         self._coming = Bucket(limits.requests_per_s, limits.burst)
@@ -62,26 +62,26 @@ class Guard:
             await answer(scope, receive, _with_headers(send, scope["path"]))
         except (ConnectionError, asyncio.CancelledError):
             raise
-        except Exception:  # measuring goes on, and so does the page
+        except Exception:  # neither measuring nor the page may stop
             _log.exception("the page: %s %s", scope["method"], scope["path"][:80])
             raise
         finally:
             self._connections.end(peer)
 
     async def _refusal(self, scope: Scope) -> Response | None:
-        """What to answer to a request that may not be; None for one that may."""
+        """The response to a request that is refused; None if it may pass."""
         headers, method, path = Headers(scope=scope), scope["method"], scope["path"]
         peer = scope["client"][0]
         if not knows_host(headers.get("host", ""), self._names):
-            known = "Use its address in digits, or give the name under [page]"
+            known = "Use its IP address, or give the name under [page]"
             return self.refuse(421, "host", f"this is not its name. {known}", peer)
         is_open = path in self._open_paths and method in _READING
         if is_open:
             return None
         if not same_origin(scope["scheme"], headers):
-            return self.refuse(403, "origin", "another site asks for this", peer)
+            return self.refuse(403, "origin", "another site sent this request", peer)
         if method not in _READING and "origin" not in headers and "authorization" not in headers:
-            return self.refuse(403, "origin", "nobody says which page asks for this", peer)
+            return self.refuse(403, "origin", "the request does not say which page it comes from", peer)
         token = self._token()
         if token is None:
             return self.refuse(503, "no token", "there is no token now. The log says why", peer)
@@ -103,7 +103,7 @@ class Guard:
         return self.refuse(401, "wrong token", "this token is wrong. `avdrift page` prints the address", peer)
 
     def refuse(self, status: int, reason: str, error: str, peer: str) -> Response:
-        """Counted, and now and then logged; never with what was shown."""
+        """Count the refusal and sometimes log it, but never what was shown."""
         self.refused[reason] += 1
         count = self.refused[reason]
         if count in _SAID_AGAIN:

@@ -1,6 +1,6 @@
-"""What was measured lately: the last hour at each report, and the last day at one point a minute, kept on disk.
+"""Recent measurements: the last hour with each report, and the last day with one point a minute, kept on disk.
 
-The file is written at most once in ten minutes, because memory cards wear out, and holds numbers and words only.
+The file is written at most once in ten minutes, because memory cards wear out, and contains only numbers and words.
 """
 
 from __future__ import annotations
@@ -47,39 +47,39 @@ class History:
             self.day.append(_point(self._minute))
             self._minute = []
         self._minute.append(report)
-        if len(self._minute) > MAX_POINTS:  # a wall clock that stands still
+        if len(self._minute) > MAX_POINTS:  # if the wall clock stands still
             self._minute = self._minute[-1:]
 
     def hour(self, since_ms: int = 0) -> list[Row]:
-        """Rows later than `since_ms`, as HOUR_COLUMNS says."""
+        """Rows later than `since_ms`, in the order of HOUR_COLUMNS."""
         return [row for row in list(self._hour) if row[0] > since_ms]
 
     def csv(self) -> Iterator[str]:
-        """The hour as lines of a table, with a head; what is not known is empty."""
+        """The hour as lines of CSV with a header; unknown values are empty."""
         yield ",".join(HOUR_COLUMNS) + "\r\n"
         for row in self.hour():
             yield ",".join("" if value is None else str(value) for value in row) + "\r\n"
 
 
 class HistoryFile:
-    """The day's points in the state folder; what goes wrong is logged once, and measuring goes on."""
+    """The day's points in the state folder; errors are logged once and do not affect measuring."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._file, self._disk, self._failed = folder / FILE, disk or Disk(), False
 
     def load(self, now_ms: int) -> list[Row]:
-        """The points of the last day; none where there are none, or no right ones."""
+        """The points of the last day; empty if there are none, or no valid ones."""
         try:
             found = _parsed(read_plain(self._file, MAX_BYTES))
         except FileNotFoundError:
             return []
         except (OSError, ModelCorruptError, ValueError, RecursionError) as error:
-            _log.warning("the history in %s cannot be read, and begins anew (%s)", self._file, error)
+            _log.warning("the history in %s cannot be read and starts again (%s)", self._file, error)
             return []
         return [row for row in found if now_ms - DAY_POINTS * _MINUTE_MS <= row[0] <= now_ms][-DAY_POINTS:]
 
     def is_due(self) -> bool:
-        """Whether the last one is old enough."""
+        """Whether the last write was long enough ago."""
         try:
             return not 0 <= time.time() - self._file.stat().st_mtime < SAVE_EVERY_S
         except OSError:
@@ -101,7 +101,7 @@ class HistoryFile:
 
 
 def _point(reports: list[Report]) -> Row:
-    """A minute: the median of its offsets, and what was most of it."""
+    """One minute: the median offset, and the most frequent words."""
     measured = [report for report in reports if report.offset_ms is not None]
     state = Counter(report.state.value for report in reports).most_common(1)[0][0]
     offset_ms = std_ms = None
@@ -113,7 +113,7 @@ def _point(reports: list[Report]) -> Row:
 
 
 def _parsed(content: bytes) -> list[Row]:
-    """Raises ValueError for what no daemon has written."""
+    """Raises ValueError for content that no daemon has written."""
     document: Any = json.loads(content)
     rows = document.get("rows") if isinstance(document, dict) and document.get("schema") == 1 else None
     if not isinstance(rows, list) or not all(isinstance(row, list) and _is_point(row) for row in rows):

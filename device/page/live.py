@@ -1,4 +1,4 @@
-"""The aim as a message: a small picture or none, faces on the scale of the picture's width and height, and levels."""
+"""The live view as a message: a small image or none, faces relative to the image's width and height, and levels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FLOOR_DB = -90.0
 
 
 class LiveMessages:
-    """Makes one message after another from a LiveView. For one thread."""
+    """Makes consecutive messages from a LiveView. For one thread."""
 
     def __init__(self, view: LiveView, clock: Clock, pictures: str) -> None:
         """`pictures` is a value of the configuration's key."""
@@ -32,7 +32,7 @@ class LiveMessages:
         self._rate_hz: float | None = None
 
     def next(self) -> dict[str, Any]:
-        """What is to be seen and heard since the last one."""
+        """The video and audio since the last message."""
         now_ns = self._clock.now_ns()
         scene = self._view.scene
         scene = scene if scene and now_ns - scene.put_ns < _OLD_NS else None
@@ -52,7 +52,7 @@ class LiveMessages:
         return found
 
     def _levels(self) -> dict[str, Any]:
-        """Of the sound that has come: root mean square and peak in dB of full scale, and whether it was clipped."""
+        """Levels of the new audio: root mean square and peak in dB of full scale, and whether it was clipped."""
         samples = [chunk.samples for chunk in self._view.take_chunks() if len(chunk.samples)]
         if not samples:
             return {"rms_db": None, "peak_db": None, "clipped": None}
@@ -61,9 +61,9 @@ class LiveMessages:
         return {"rms_db": _db(math.sqrt(power)), "peak_db": _db(peak), "clipped": peak >= _CLIPPED}
 
     def _rate(self, now_ns: int) -> float | None:
-        """Frames a second, over two seconds."""
+        """Frames per second, over two seconds."""
         frames = self._view.frames
-        if frames < self._frames or now_ns - self._since_ns > 4 * _OLD_NS:  # nobody looked in between
+        if frames < self._frames or now_ns - self._since_ns > 4 * _OLD_NS:  # nobody watched in between
             self._frames, self._since_ns, self._rate_hz = frames, now_ns, None
         elif now_ns - self._since_ns >= _OLD_NS:
             self._rate_hz = round((frames - self._frames) * NS_PER_S / (now_ns - self._since_ns), 1)
@@ -72,7 +72,7 @@ class LiveMessages:
 
 
 def curve(view: LiveView) -> dict[str, Any] | None:
-    """The newest curves as a message; None where there are none."""
+    """The newest curves as a message; None without any."""
     if (found := view.curve) is None:
         return None
     return {
@@ -84,9 +84,9 @@ def curve(view: LiveView) -> dict[str, Any] | None:
 
 
 def jpeg(picture: Picture) -> bytes:
-    """A picture in gray, made smaller: for aiming it says as much as color, and costs little more than half."""
+    """An image in grey, made smaller: enough for aiming a camera, at little more than half the cost of colour."""
     height, width = picture.shape[:2]
-    factor = -(-width // _WIDTH_PX)  # a whole one costs least
+    factor = -(-width // _WIDTH_PX)  # a whole factor costs least
     small = luma(picture)
     if factor > 1:
         size = max(1, width // factor), max(1, height // factor)

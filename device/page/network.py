@@ -1,7 +1,7 @@
-"""Opening the page to the network for a while: a file says until when, and the daemon looks at it.
+"""Opens the page to the network for a while: a file holds the end time, and the daemon polls it.
 
-The time is the computer's since its start, so that neither a wall clock that is set nor a restart of the daemon changes
-it; another start of the computer ends it.
+The time counts from the computer's boot, so that neither setting the wall clock nor a restart of the daemon changes it;
+a reboot ends it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ MAX_S = 86_400.0
 ANYWHERE = "::"
 _MAX_BYTES = 1000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_NOWHERE = ("192.0.2.1", 9)  # kept free for examples (RFC 5737): only the way there is asked for, nothing is sent
+_NOWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737): only the route is looked up, nothing is sent
 
 
 def open_for(state_dir: Path, seconds: float, disk: Disk | None = None) -> None:
-    """Open it from now on. 0 closes it. Raises UsageError where the state folder cannot be written."""
+    """Open it from now on; 0 closes it. Raises UsageError if the state folder cannot be written."""
     disk, file = disk or Disk(), state_dir / FILE
     content = json.dumps({"boot_id": _boot_id(), "until_s": _uptime_s() + seconds})
     try:
@@ -36,17 +36,17 @@ def open_for(state_dir: Path, seconds: float, disk: Disk | None = None) -> None:
 
 
 def open_s(state_dir: Path) -> float:
-    """For how many more seconds it is open; 0 where it is not."""
+    """For how many more seconds it is open; 0 if it is closed."""
     try:
         found: Any = json.loads(read_plain(state_dir / FILE, _MAX_BYTES))
         left_s = float(found["until_s"]) - _uptime_s() if found["boot_id"] == _boot_id() else 0.0
     except (OSError, ModelCorruptError, ValueError, TypeError, KeyError, RecursionError):
-        return 0.0  # closed is what is safe
+        return 0.0  # closed is the safe state
     return left_s if 0 < left_s <= MAX_S else 0.0
 
 
 def own_address() -> str | None:
-    """The address by which this computer talks to others; None without a network."""
+    """The address by which this computer reaches others; None without a network."""
     for family, nowhere in ((socket.AF_INET, _NOWHERE), (socket.AF_INET6, ("2001:db8::1", 9))):
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
@@ -58,7 +58,7 @@ def own_address() -> str | None:
 
 
 def url(host: str, port: int, token: str, *, tls: bool) -> str:
-    """What to type into a browser."""
+    """The address to type into a browser."""
     shown = f"[{host}]" if ":" in host else host
     return f"{'https' if tls else 'http'}://{shown}:{port}/#{token}"
 

@@ -1,8 +1,8 @@
-"""uvicorn as this page needs it: on a socket of ours that may be exchanged, and without waking up while nobody comes.
+"""uvicorn as this page needs it: on our own sockets, which can change, and without wake-ups while nobody connects.
 
 Why Starlette on uvicorn and not aiohttp: after 2,000 requests it has added 4.1 MB to the daemon against 10.5 MB, and
-memory is what a computer with 512 MB lacks. A request costs 0.31 ms of a server's core against 0.16 ms; what is sent
-often is therefore one stream, not many requests.
+memory is what a computer with 512 MB lacks. A request costs 0.31 ms of a server's core against 0.16 ms, so frequent
+data is sent as one stream, not by many requests.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert_file, key_file, "")  # a password would be asked for on the terminal
+        context.load_cert_chain(cert_file, key_file, "")  # otherwise a password would be asked for on the terminal
     except (OSError, ValueError) as error:  # SSLError is an OSError
         reason = "no PEM file, or its key does not fit or is encrypted"
         if isinstance(error, OSError) and not isinstance(error, ssl.SSLError):
@@ -41,7 +41,7 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 
 
 class PageServer:
-    """Answers at one address at a time. For one event loop."""
+    """Serves one address at a time. For one event loop."""
 
     def __init__(self, app: ASGIApp, connections: Connections, context: ssl.SSLContext | None) -> None:
         self._connections, self._context = connections, context
@@ -50,7 +50,7 @@ class PageServer:
             date_header=False, proxy_headers=False, timeout_keep_alive=5, h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
         )  # fmt: skip
         self._config.load()
-        # What strangers send is no news, and what they ask for may hold a token by mistake.
+        # Requests from strangers are not worth logging, and may contain a token by mistake.
         for name in ("uvicorn.error", "uvicorn.access"):
             logging.getLogger(name).propagate = False
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
@@ -58,7 +58,7 @@ class PageServer:
         self._listening: asyncio.Server | None = None
 
     async def move(self, address: str, port: int) -> int:
-        """Answer here from now on, and no longer where it was; the port. 0: any. Raises OSError where that fails."""
+        """Serve this address from now on, instead of the previous one; return the port. 0: any. Raises OSError."""
         self.leave()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
@@ -71,14 +71,14 @@ class PageServer:
         return int(self._listening.sockets[0].getsockname()[1])
 
     def leave(self) -> None:
-        """Answer nobody any more."""
+        """Stop serving."""
         if self._listening is not None:
             self._listening.close()
             self._listening = None
         self._connections.drop_all()
 
     async def close(self) -> None:
-        """Let go of everything, soon."""
+        """Release everything, soon."""
         self.leave()
         for task in self._state.tasks:
             task.cancel()

@@ -1,7 +1,7 @@
-"""The page as a Sink: takes what the daemon says and returns at once; everything else happens in a thread of its own.
+"""The page as a Sink: takes the daemon's records and returns at once; everything else runs in a thread of its own.
 
-A thread and not a process: another Python would need as much memory as this may cost in all. It is kept from holding
-up what measures by its limits (`device.page.connections`), by a lower priority, and as it gets only references.
+A thread and not a process: another Python would need as much memory as the whole page may use. Connection limits
+(`device.page.connections`), a lower priority, and passing only references keep it from delaying the measurement.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from device.records import NS_PER_MS, Command, Event, Health, Info, Report, Verb
 from device.reporting.live_view import LiveView
 from device.standards import Profile
 
-_LOOK_S = 2.0  # how soon a lost token, an opened network and a gone client are noticed
+_LOOK_S = 2.0  # how soon a lost token, an opened network and a disconnected client are noticed
 _AGAIN_S = 15.0
 _GOODBYE_S = 1.0
 _NICE = 5
@@ -41,13 +41,13 @@ _log = logging.getLogger(__name__)
 
 
 class PageSink:
-    """A Sink. `view` is for the daemon to put into."""
+    """The page as a Sink. The daemon puts its live data into `view`."""
 
     def __init__(
         self, settings: PageSettings, *, report_every_s: float, calibration_s: float, folder: Path, state_dir: Path,
         recording: bool = False, clock: Clock | None = None, limits: Limits | None = None,
     ) -> None:  # fmt: skip
-        """Relative paths of the settings begin in `folder`. Of a recording no history is kept on disk."""
+        """Relative paths of the settings start at `folder`. A recording's history is not kept on disk."""
         self.view = LiveView()
         self._settings, self._folder, self._state_dir = settings, folder, state_dir
         self._clock, self._limits = clock or SystemClock(), limits or Limits()
@@ -85,20 +85,20 @@ class PageSink:
         self._take("info", info)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
-        """Who carries commands out."""
+        """Set the handler of commands."""
         self._submit = submit
 
     def take_limits(self, own_limits: Profile) -> None:
-        """Those of the profile `own`."""
+        """Set the limits of the profile `own`."""
         self._state.own_limits = own_limits
 
     def close(self) -> None:
         if self._loop is not None:
-            with suppress(RuntimeError):  # it has ended by itself
+            with suppress(RuntimeError):  # it has already ended
                 self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_GOODBYE_S)
 
-    # For whoever starts it
+    # For the code that starts it
 
     @property
     def viewers(self) -> int:
@@ -106,7 +106,7 @@ class PageSink:
         return len(self._streams) if self._streams else 0
 
     def address(self, timeout_s: float) -> str | None:
-        """What to type into a browser on this computer; None where there is no page, or not in time."""
+        """The address for a browser on this computer; None if there is no page, or not in time."""
         self._ready.wait(timeout_s)
         token = self._token.now() if self._at is not None else None
         if self._at is None or token is None:
@@ -116,7 +116,7 @@ class PageSink:
 
     @property
     def refused(self) -> dict[str, int]:
-        """Requests that were refused, by reason."""
+        """Refused requests by reason."""
         return dict(self._app.guard.refused) if self._app else {}
 
     # In the page's own thread
@@ -129,11 +129,11 @@ class PageSink:
                 loop.call_soon_threadsafe(lambda: streams.publish(kind, record.to_dict()))
 
     def _work(self) -> None:
-        with suppress(OSError):  # only kinder
+        with suppress(OSError):  # the lower priority is optional
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
             asyncio.run(self._serve())
-        except Exception:  # measuring goes on
+        except Exception:  # no error may stop measuring
             _log.exception("the page has ended")
         finally:
             self._ready.set()
@@ -157,7 +157,7 @@ class PageSink:
             self._app.submit = self._submit
             if (token := self._token.now()) != known:
                 known = token
-                connections.drop_all()  # they have shown another one
+                connections.drop_all()  # the token has changed
             connections.sweep()
             self._streams.ping()
             if self.view.frame is not None and not self.view.wanted(self._clock.now_ns()):
@@ -170,7 +170,7 @@ class PageSink:
             await server.close()
 
     async def _keep_up(self, server: PageServer | None, connections: Connections) -> PageServer | None:
-        """Answer where it is to be answered now, or say once why not."""
+        """Serve the address that is currently wanted, or log once why that is not possible."""
         opened = network.open_s(self._state_dir) > 0
         wanted = network.ANYWHERE if opened else self._settings.listen
         if wanted == self._at or time.monotonic() < self._next_try_s:
@@ -191,7 +191,7 @@ class PageSink:
             return server
         self._at = wanted
         if self._problem is not None:
-            _log.info("the page at %s port %d is there now", wanted, self._port)
+            _log.info("the page is now available at %s port %d", wanted, self._port)
         elif before is not None:
             what = "open to the network" if opened else "no longer open to the network"
             _log.info("the page is %s", what, extra={"always": True})
@@ -199,7 +199,7 @@ class PageSink:
         return server
 
     async def _move(self, server: PageServer, address: str) -> int:
-        """The port; of a recording, which somebody tries out, any other where the configured one is in use."""
+        """The port; for a recording, any other one if the configured one is in use."""
         try:
             return await server.move(address, int(self._settings.port))
         except OSError as error:

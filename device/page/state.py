@@ -1,4 +1,4 @@
-"""What the daemon said last, and what is kept of what it said before: bounded, and safe from any thread."""
+"""The daemon's latest records, and a bounded number of earlier ones. Thread-safe."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STALE_REPORTS, _LEAST_STALE_S = 3, 10.0
 
 
 class PageState:
-    """Takes records from one thread; gives them to another. Each is replaced whole, so none needs a lock."""
+    """Takes records from one thread for another. Each is replaced as a whole, so none needs a lock."""
 
     def __init__(self, report_every_s: float, clock: Clock) -> None:
         self.report: Report | None = None
@@ -50,12 +50,12 @@ class PageState:
 
     @property
     def events(self) -> list[Event]:
-        """The last ones, oldest first."""
+        """The last events, oldest first."""
         return list(self._events)
 
     @property
     def ok(self) -> bool:
-        """Whether reports come, and nothing is broken."""
+        """Whether reports arrive and there is no fault."""
         report = self.report
         fresh = self._clock.now_ns() - self._reported_ns < self._stale_s * NS_PER_S
         return report is not None and fresh and report.fault is None

@@ -1,7 +1,7 @@
-"""Server-sent events: what the daemon says, and how camera and microphone are aimed, to a few clients at once.
+"""Server-sent events: the daemon's records and the live view, to a few clients at once.
 
-Each client has a short queue: whoever does not read loses the connection, not others their time. Pictures and levels
-are made once for all, five times a second, only while one of the clients asks for them.
+Each client has a short queue: a client that does not read is disconnected, without delaying others. Images and levels
+are made once for all, five times a second, only while a client asks for them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from device.reporting.live_view import LiveView
 MAX_CLIENTS = 8
 _MAX_WAITING = 64
 _LOOKED_FOR_NS = 2 * NS_PER_S
-_MAX_SHARE = 0.06  # of a core, for pictures: a slower computer shows fewer of them
+_MAX_SHARE = 0.06  # of a core, for images: a slower computer shows fewer of them
 RETRY = b"retry: 2000\n\n"
 PING = b": still here\n\n"
 
@@ -52,15 +52,15 @@ class Streams:
         return len(self._clients) >= MAX_CLIENTS
 
     def publish(self, kind: str, content: dict[str, Any]) -> None:
-        """To every client."""
+        """Send an event to every client."""
         self._put(message(kind, content), live=False)
 
     def ping(self) -> None:
-        """Notice clients that have gone, while nothing else is said."""
+        """Detect disconnected clients while there is nothing to send."""
         self._put(PING, live=False)
 
     async def lines(self, peer: Peer, first: list[bytes], *, live: bool) -> AsyncIterator[bytes]:
-        """What one client is to be sent, until it goes."""
+        """The data for one client, until it disconnects."""
         client = _Client(peer, live)
         self._clients.add(client)
         if live and (self._ticking is None or self._ticking.done()):
@@ -68,9 +68,9 @@ class Streams:
         try:
             yield RETRY + b"".join(first)
             while client in self._clients:
-                self._connections.begin(peer)  # the last one was taken
+                self._connections.begin(peer)  # the last part was sent
                 waiting = [await client.waiting.get()]
-                while not client.waiting.empty():  # to send costs more than to join
+                while not client.waiting.empty():  # sending costs more than joining
                     waiting.append(client.waiting.get_nowait())
                 yield b"".join(waiting)
         finally:
@@ -99,5 +99,5 @@ class Streams:
 
 
 def message(kind: str, content: dict[str, Any]) -> bytes:
-    """One event, as the HTML standard's event streams have it."""
+    """One event in the HTML standard's event stream format."""
     return f"event: {kind}\ndata: {json.dumps(content, separators=(',', ':'), allow_nan=False)}\n\n".encode()

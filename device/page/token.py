@@ -1,6 +1,6 @@
 """The token that opens the page: 128 bits in a file that only its owner may read.
 
-It opens everything, so it never stands in a log, and in an address only behind `#`, which browsers do not send.
+It opens everything, so it never appears in a log, and in an address only after `#`, which browsers do not send.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from device.errors import UsageError
 
 FILE = "page-token"
 _TOKEN_BYTES = 16
-_LEAST_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits in base64 are 22
+_LEAST_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits are 22 characters of base64
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _log = logging.getLogger(__name__)
 
 
 def token_file(settings: PageSettings, folder: Path, state_dir: Path) -> Path:
-    """Where it is, as configured; `folder` is where relative paths begin."""
+    """Its configured path; relative paths start at `folder`."""
     return folder / settings.token_file if settings.token_file else state_dir / FILE
 
 
 class Token:
-    """The one in the file now: whoever deletes the file has a new one made, which shuts everybody out."""
+    """The current token of the file. Deleting the file creates a new token, which ends all access with the old one."""
 
     def __init__(self, file: Path) -> None:
         self._file = file
         self._known: str | None = None
-        self._changed_ns = 0  # of the file that it was read from
+        self._changed_ns = 0  # of the file when it was read
         self._problem: str | None = None
 
     def now(self) -> str | None:
-        """None where there is none to be had, which is logged once."""
+        """The token; None if there is none, which is logged once."""
         changed_ns = self._looked_at()
         if self._known is not None and changed_ns == self._changed_ns:
             return self._known
@@ -64,7 +64,7 @@ class Token:
 
 
 def read_token(file: Path) -> str:
-    """The token in a file, which is made where it is missing: 128 bits, mode 0600. Raises UsageError."""
+    """The token in a file, which is created if missing: 128 bits, mode 0600. Raises UsageError."""
     with suppress(FileNotFoundError):
         return _read(file)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
@@ -77,7 +77,7 @@ def read_token(file: Path) -> str:
         return _read(file)
     except OSError as error:
         remedy = "Free some space, or run this as the user that owns the folder"
-        raise UsageError(f"no token can be kept ({error.strerror})", where=str(file), remedy=remedy) from error
+        raise UsageError(f"no token can be stored ({error.strerror})", where=str(file), remedy=remedy) from error
     return token
 
 

@@ -1,9 +1,9 @@
-"""What is known of drift and steps, kept over a restart of avdrift: one small file in the state folder.
+"""Keeps drift and steps over a restart of avdrift, in one small file in the state folder.
 
-It is taken up only where its times still mean what they meant: in the same boot of the computer (CLOCK_MONOTONIC begins
-anew with each, and a Raspberry Pi's wall clock is wrong until a time service has set it, so nothing else could bridge
-the gap), not suspended meanwhile, with the same window. What is older than five minutes `device.sync.drift` itself
-forgets. Everything else begins anew, which costs four minutes and cannot be wrong.
+The state is restored only where its times still mean the same: in the same boot of the computer, without a suspend in
+between, and with the same window. CLOCK_MONOTONIC starts again at each boot, and a Raspberry Pi's wall clock is wrong
+until a time service has set it, so nothing else could bridge the gap. `device.sync.drift` itself discards what is older
+than five minutes. Otherwise the state starts empty, which costs four minutes and cannot be wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from device.state.disk import Disk, read_plain
 from device.sync.drift import DriftState
 
 DRIFT_FILE = "drift.json"
-KEPT_EVERY_S = 120.0  # 15 kB each time: 10 MB a day for an SD card
+KEPT_EVERY_S = 120.0  # 15 kB per write: 10 MB a day for an SD card
 
 _MAX_BYTES = 1 << 20
 _SAME_NS = NS_PER_S // 10
@@ -31,10 +31,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Circumstances:
-    """What must be the same for a stored state to go on."""
+    """The conditions that must be unchanged for a stored state to be restored."""
 
     boot_id: str
-    asleep_ns: int  # how long the computer has been suspended since it was started
+    asleep_ns: int  # total suspended time since boot
     window_s: float
 
     def allow(self, stored: Circumstances) -> bool:
@@ -43,7 +43,7 @@ class Circumstances:
 
 
 class DriftFile:
-    """Reads once, at the start; writes every two minutes and at the end. A disk that refuses is said once."""
+    """Reads once, at the start; writes every two minutes and at the end. A write error is logged once."""
 
     def __init__(self, folder: Path, disk: Disk | None = None) -> None:
         self._path, self._disk = folder / DRIFT_FILE, disk or Disk()
@@ -52,7 +52,7 @@ class DriftFile:
         self._refused = False
 
     def take_up(self, now: Circumstances, now_ns: int) -> DriftState:
-        """The stored state; an empty one where there is none that goes on."""
+        """Return the stored state, or an empty one where it cannot be continued."""
         try:
             stored, state = _parsed(parse_json(read_plain(self._path, _MAX_BYTES)))
         except FileNotFoundError:
@@ -66,7 +66,7 @@ class DriftFile:
         return state
 
     def keep(self, state: DriftState, now: Circumstances, now_ns: int, *, at_once: bool = False) -> None:
-        """Write the state if it is time to, and another one than the last."""
+        """Write the state if it is due and differs from the last one written."""
         if self._next_ns is None:
             self._next_ns = now_ns + round(KEPT_EVERY_S * NS_PER_S)
         forgotten = not state.recent and self._kept is not None and bool(self._kept.recent)
@@ -78,7 +78,7 @@ class DriftFile:
             self._disk.write_whole(self._path, _content(now, state))
         except OSError as error:
             if not self._refused:
-                _log.warning("%s: cannot be written (%s): a restart would begin drift anew", self._path, error)
+                _log.warning("%s: cannot be written (%s): a restart would lose drift", self._path, error)
             self._refused = True
             return
         self._kept, self._refused = state, False

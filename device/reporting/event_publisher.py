@@ -15,20 +15,20 @@ SCHEMA = 1
 
 
 class EventPublisher:
-    """A Sink in front of another: passes everything on, and after each report the events that it decides."""
+    """A Sink in front of another: passes everything on, and adds the events that each report triggers."""
 
     def __init__(
         self, sink: Sink, settings: EventSettings, clock: Clock, own_limits: Profile = PROFILES[DEFAULT_PROFILE]
     ) -> None:
-        """`own_limits`: those of the profile `own`."""
+        """`own_limits` are the limits of the profile `own`."""
         self._sink, self._settings, self._own_limits = sink, settings, own_limits
         self._state = EventState()
-        # Consecutive from here on, and never again after a restart of the daemon within one boot of the computer:
-        # there is less than one event per millisecond.
+        # Consecutive, and unique within one boot of the computer even over restarts of the daemon: there is less than
+        # one event per millisecond.
         self._seq = clock.now_ns() // NS_PER_MS
 
     def take_settings(self, settings: EventSettings, own_limits: Profile) -> None:
-        """From the next report on."""
+        """Takes effect with the next report."""
         self._settings, self._own_limits = settings, own_limits
 
     def report(self, report: Report) -> None:
@@ -52,7 +52,7 @@ class EventPublisher:
             )
 
     def event(self, event: Event) -> None:
-        """One that somebody else has decided, in the same numbering. What it says of the models is not said again."""
+        """Publish an event from elsewhere in the same numbering. The next report does not repeat a change of models."""
         if event.kind is EventKind.MODEL and self._state.model is not None:
             self._state = replace(self._state, model=str(event.after))
         self._seq += 1

@@ -1,11 +1,11 @@
-"""From reports to events: what has really changed, once each, with what was before it and what is after.
+"""From reports to events: each real change once, with the values before and after it.
 
 Pure: a state and a report in, a state and events out; no clock but the reports' own.
 
-Conventions: whatever has levels (verdict, face, speech, fault) holds one of them until reports have said another one
-for long enough; so each event's `before` is the `after` of the one before it of its kind, and the two always differ.
-Time counts from one report that knows to the next, and as much of it as a report looks back on: reports that do not
-know (`uncertain` for a verdict, anything for a face while the camera is broken) neither add to it nor set it back.
+Conventions: everything with levels (verdict, face, speech, fault) keeps its level until reports have shown another one
+for long enough. So each event's `before` is the `after` of the previous one of its kind, and the two always differ.
+Time counts from one known report to the next, at most as far as a report looks back. Unknown reports (`uncertain` for a
+verdict, anything for a face while the camera is broken) neither advance nor reset it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limi
 
 PRESENT, ABSENT = "present", "absent"
 
-_MAX_HYSTERESIS = 0.4  # of the range that is in sync: of narrow limits of one's own something must be left
+_MAX_HYSTERESIS = 0.4  # of the in-sync range, so that narrow custom limits leave some of it
 _RANKS = (Verdict.IN_SYNC, Verdict.DETECTABLE, Verdict.UNACCEPTABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Happening:
-    """An event that has no number and no time yet."""
+    """An event without its number and time."""
 
     kind: EventKind
     before: str | float | None
@@ -34,17 +34,17 @@ class Happening:
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What holds, and what reports have been saying instead."""
+    """The current level, and the one that reports have been showing instead."""
 
-    held: str | None = None  # None before enough was heard
+    held: str | None = None  # None until enough reports agree
     coming: str | None = None
     for_s: float = 0.0
-    heard_s: float | None = None  # time of the last report that knew
+    heard_s: float | None = None  # time of the last known report
 
 
 @dataclass(frozen=True, slots=True)
 class EventState:
-    """All that has to be kept between reports."""
+    """Everything that is kept between reports."""
 
     verdict: Level = field(default_factory=Level)
     face: Level = field(default_factory=Level)
@@ -57,9 +57,9 @@ class EventState:
 def update(
     state: EventState, report: Report, settings: EventSettings, own_limits: Profile = PROFILES[DEFAULT_PROFILE]
 ) -> tuple[EventState, tuple[Happening, ...]]:
-    """Take the next report; the events that it decides, in the order in which a person would tell them.
+    """Take the next report and return the events that it triggers, in the order in which a person would tell them.
 
-    own_limits: those of the profile `own`.
+    own_limits: the limits of the profile `own`.
     """
     limits = limits_of(report.profile, own_limits)
     new = EventState(
@@ -83,7 +83,7 @@ def update(
 
 
 def settled(level: Level, said: str | None, report: Report, needed_s: float) -> Level:
-    """The level after a report that says `said`, or nothing, when another one holds once it was said for `needed_s`."""
+    """The level after a report that shows `said`, or None for unknown. A new level needs `needed_s`."""
     if said is None:
         return level
     t_s = report.uptime_s
@@ -106,7 +106,7 @@ def _verdict(level: Level, report: Report, settings: EventSettings, limits: Prof
     held = _rank(level.held or Verdict.IN_SYNC)
     rank = _beyond_doubt(held, report.offset_ms, report.verdict_range, limits, settings.hysteresis_ms)
     if level.coming is not None and (_rank(level.coming) - held) * (rank - held) > 0:
-        # Both on one side of what holds: the nearer one was true all the time.
+        # Both lie on one side of the current level: the nearer one has held all the time.
         rank = min(rank, _rank(level.coming), key=lambda other: abs(other - held))
         level = replace(level, coming=_RANKS[rank].value)
     return settled(level, _RANKS[rank].value, report, settings.min_s)
@@ -119,7 +119,7 @@ def _rank(name: str) -> int:
 def _beyond_doubt(
     held: int, offset_ms: float, within: tuple[Verdict, Verdict] | None, limits: Profile, hysteresis_ms: float
 ) -> int:
-    """What holds, moved no further than limits that are off by the hysteresis or the error bar to its favor demand."""
+    """The rank of the verdict, changed only where the offset passes a limit by the hysteresis or the error bar."""
     hysteresis_ms = min(hysteresis_ms, _MAX_HYSTERESIS * (limits.detectable_early_ms - limits.detectable_late_ms))
     at_least = _rank(verdict(offset_ms, _widened(limits, hysteresis_ms)))
     at_most = _rank(verdict(offset_ms, _widened(limits, -hysteresis_ms)))
@@ -140,7 +140,7 @@ def _verdict_event(before: str | None, after: str | None, report: Report, limits
     if after is None or report.offset_ms is None or after == before:
         return None
     if (before, after) == (Verdict.UNKNOWN, Verdict.IN_SYNC):
-        return None  # all is well from the start: no news
+        return None  # in sync from the start: no event
     way = direction(report.offset_ms, limits).value
     about = f"The verdict went from {before} to {after} at {report.offset_ms:+.0f} ms, {way} ({report.profile})"
     return Happening(EventKind.VERDICT, before, after, _words(about))
@@ -160,7 +160,7 @@ def _face(report: Report) -> str | None:
 
 
 def _speech(report: Report) -> str | None:
-    if _face(report) != PRESENT:  # without a face nobody looks for speech
+    if _face(report) != PRESENT:  # speech is only looked for where there is a face
         return None
     return ABSENT if report.state is State.NO_SPEECH else PRESENT
 
@@ -169,11 +169,11 @@ def _presence(level: Level, said: str | None, report: Report, settings: EventSet
     return settled(level, said, report, settings.absent_s if said == ABSENT else settings.min_s)
 
 
-# Faults, steps, and what somebody has changed
+# Faults, steps and configuration changes
 
 
 def _fault(level: Level, report: Report, settings: EventSettings) -> Level:
-    """A fault begins at once, and ends, or becomes another one, for good."""
+    """A fault starts at once; it ends, or turns into another, only after a while."""
     return settled(level, report.fault or NO_FAULT, report, 0.0 if level.held == NO_FAULT else settings.min_s)
 
 
@@ -196,7 +196,7 @@ def _step_event(report: Report) -> Happening | None:
 
 
 def _changed(kind: EventKind, before: str | None, after: str | None, about: str) -> Happening | None:
-    """Nothing for what is heard for the first time: it was so before anybody listened."""
+    """None for the first value: there was no change."""
     if before is None or after is None or before == after:
         return None
     return Happening(kind, before, after, about.format(before, after))

@@ -1,4 +1,4 @@
-"""How the computer and this process are, read from the kernel: nothing is kept but what rates need."""
+"""The state of the computer and of this process, read from the kernel. Keeps only what rates need."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _MEGABYTE = 1e6
 
 
 class HealthMonitor:
-    """Makes Health records. `root` stands for `/`, and `folder` is where avdrift keeps its state."""
+    """Makes Health records. `root` stands for `/`; `folder` is the state folder of avdrift."""
 
     def __init__(self, clock: Clock, folder: Path, root: Path = Path("/")) -> None:
         self._clock, self._folder, self._root = clock, folder, root
         self._looked_ns, self._cpu_s = clock.now_ns(), _cpu_s()
 
     def read(self, **known: Any) -> Health:
-        """`known`: all of a Health record that only the daemon can say."""
+        """`known`: the fields of a Health record that only the daemon knows."""
         now_ns, cpu_s = self._clock.now_ns(), _cpu_s()
         passed_s, used_s = (now_ns - self._looked_ns) / NS_PER_S, cpu_s - self._cpu_s
         self._looked_ns, self._cpu_s = now_ns, cpu_s
@@ -41,7 +41,7 @@ class HealthMonitor:
         )
 
     def _status(self) -> dict[str, int]:
-        """The whole numbers of /proc/self/status."""
+        """The integers in /proc/self/status."""
         found = {}
         for line in _text(self._root / "proc/self/status").splitlines():
             name, _, value = line.partition(":")
@@ -51,12 +51,12 @@ class HealthMonitor:
 
     def _open_files(self) -> int | None:
         try:
-            return sum(1 for _ in (self._root / "proc/self/fd").iterdir()) - 1  # the listing itself is one
+            return sum(1 for _ in (self._root / "proc/self/fd").iterdir()) - 1  # the listing itself opens one
         except OSError:
             return None
 
     def _undervoltage(self) -> bool | None:
-        """The Raspberry Pi's own alarm; None on computers without."""
+        """The Raspberry Pi's undervoltage alarm; None on computers without one."""
         for chip in sorted(self._root.glob("sys/class/hwmon/hwmon*")):
             if _text(chip / "name").strip() == "rpi_volt":
                 alarm = _number(chip / "in0_lcrit_alarm")
@@ -64,7 +64,7 @@ class HealthMonitor:
         return None
 
     def _disk_free_mb(self) -> float | None:
-        """Where the state folder is, or would be made."""
+        """Free space where the state folder is, or would be created."""
         folder = next((each for each in (self._folder, *self._folder.parents) if each.is_dir()), self._root)
         try:
             return round(shutil.disk_usage(folder).free / _MEGABYTE, 1)

@@ -1,7 +1,7 @@
-"""What is seen and heard now, for whoever looks on: only the latest, and only while somebody looks.
+"""What camera and microphone deliver now, for viewers of the page: only the latest, and only while someone watches.
 
-The thread that measures puts references to what it has anyway into bounded slots and goes on; whoever looks takes them
-in a thread of its own and does all the work. Nothing here waits, and nothing is kept once nobody looks.
+The measuring thread puts references to existing data into bounded slots and goes on. The viewer takes them in a thread
+of its own and does all the work. Nothing here waits, and nothing is kept while nobody watches.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who is in the picture, and whether somebody speaks; None where that is not known."""
+    """The faces in view, and whether someone is speaking; None where unknown."""
 
     put_ns: int
     faces: tuple[SeenFace, ...]
@@ -31,7 +31,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """For each candidate offset from `first_ms` on: the last window's evidence in nats, and its probability by now."""
+    """The last window's evidence in nats and the current probability of each candidate offset from `first_ms` on."""
 
     put_ns: int
     first_ms: float
@@ -41,7 +41,7 @@ class Curve:
 
 
 class LiveView:
-    """Slots between one thread that puts and one that looks; each slot is replaced whole, so none needs a lock."""
+    """Slots between one writing and one reading thread. Each slot is replaced as a whole, so none needs a lock."""
 
     def __init__(self) -> None:
         self._until_ns = 0
@@ -49,29 +49,29 @@ class LiveView:
         self._clear()
 
     def _clear(self) -> None:
-        self.frame: tuple[int, Frame] | None = None  # and when it was put, on the clock
-        self.frames = 0  # put so far, since somebody looks
+        self.frame: tuple[int, Frame] | None = None  # with the time at which it was put, on the clock
+        self.frames = 0  # number of frames put since someone watches
         self.scene: Scene | None = None
         self.curve: Curve | None = None
         self._chunks.clear()
 
-    # For whoever looks
+    # For the viewer
 
     def look(self, until_ns: int) -> None:
-        """Have everything put until then."""
+        """Keep everything that is put until then."""
         self._until_ns = until_ns
 
     def leave(self) -> None:
-        """Nobody looks any more."""
+        """Nobody watches any more."""
         self._until_ns = 0
         self._clear()
 
     def take_chunks(self) -> Iterator[Chunk]:
-        """The sound since the last call, two seconds of it at most."""
+        """The audio since the last call, at most two seconds."""
         while self._chunks:
             yield self._chunks.popleft()
 
-    # For whoever puts
+    # For the measuring thread
 
     def wanted(self, now_ns: int) -> bool:
         return now_ns < self._until_ns

@@ -1,6 +1,6 @@
-"""How well models do where a device stands: how often there is a number, how sure, and why there is none.
+"""How well models do at a site: how often there is an offset, how certain it is, and why there is none.
 
-Counted over the daemon's own reports, for each models by themselves, and kept in the state folder over a restart.
+Counts the daemon's own reports, separately for each bundle, and keeps the counts in the state folder over restarts.
 """
 
 from __future__ import annotations
@@ -16,39 +16,39 @@ from device.records import NS_PER_S, Report, State
 from device.state.disk import Disk, read_plain
 
 RECORD_FILE = "model_record.json"
-BINS = 10  # of confidence, equally wide
+BINS = 10  # equal bins of confidence
 
 _KEPT_EVERY_S = 300.0
-_MAX_MODELS = 4  # the newest ones stay
+_MAX_MODELS = 4  # only the newest are kept
 _MAX_BYTES = 1 << 16
-_HEARD = (State.MEASURING, State.UNCERTAIN)  # somebody is seen, and heard to speak
+_HEARD = (State.MEASURING, State.UNCERTAIN)  # a face is visible and speech is heard
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ModelRecord:
-    """Counts of reports. `heard`: those with a face and speech; of these, `numbers` have an offset."""
+    """Counts of reports. `heard`: reports with a face and speech; `numbers`: those of them with an offset."""
 
     model: str
     reports: int = 0
     heard: int = 0
     numbers: int = 0
-    confidence: tuple[int, ...] = (0,) * BINS  # of those heard
-    reasons: Mapping[str, int] = field(default_factory=dict)  # of those without a number
+    confidence: tuple[int, ...] = (0,) * BINS  # of those with a face and speech
+    reasons: Mapping[str, int] = field(default_factory=dict)  # of those without an offset
 
     @property
     def coverage(self) -> float | None:
-        """Share of the time with a face and speech in which there is a number."""
+        """Coverage: the share of the reports with a face and speech that have an offset."""
         return round(self.numbers / self.heard, 4) if self.heard else None
 
     def to_dict(self) -> dict[str, Any]:
-        """With the first digits of the models' digest, which end their label."""
+        """`model` includes the first digits of the bundle's digest."""
         return {"digest": self.model.rpartition(" ")[2], **asdict(self), "coverage": self.coverage}
 
 
 def counted(record: ModelRecord, report: Report) -> ModelRecord:
-    """After one more report of these models; one without a state of its own yet changes nothing."""
+    """Count one more report of these models. A report before the first result changes nothing."""
     if report.state is State.STARTING:
         return record
     measuring = report.state is State.MEASURING
@@ -64,7 +64,10 @@ def counted(record: ModelRecord, report: Report) -> ModelRecord:
 
 
 class ModelRecords:
-    """The records of a state folder: read once, written every five minutes and at the end. None: kept in memory."""
+    """The records in a state folder: read once, written every five minutes and at the end.
+
+    None: kept in memory only.
+    """
 
     def __init__(self, folder: Path | None, disk: Disk | None = None) -> None:
         self._path, self._disk = folder / RECORD_FILE if folder is not None else None, disk or Disk()
@@ -76,16 +79,16 @@ class ModelRecords:
 
     @property
     def current(self) -> ModelRecord | None:
-        """Of the models of the newest report."""
+        """The record of the models of the newest report."""
         return self._records.get(self._current) if self._current is not None else None
 
     def add(self, report: Report | None, now_ns: int) -> None:
-        """Count the newest report, if it has not been counted yet."""
+        """Count the newest report, unless it has been counted already."""
         if report is None or report.seq == self._seq:
             return
         self._seq, self._current = report.seq, report.model
         record = self._records.pop(report.model, ModelRecord(report.model))
-        self._records[report.model] = counted(record, report)  # the newest models last
+        self._records[report.model] = counted(record, report)  # newest models last
         if self._next_ns is None:
             self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
         if now_ns >= self._next_ns:
@@ -93,7 +96,7 @@ class ModelRecords:
             self.keep()
 
     def keep(self) -> None:
-        """Write what is counted. A disk that refuses is said once."""
+        """Write the counts. A write error is logged once."""
         if self._path is None or self._current is None:
             return
         kept = list(self._records.values())[-_MAX_MODELS:]
@@ -104,12 +107,12 @@ class ModelRecords:
             self._refused = False
         except OSError as error:
             if not self._refused:
-                _log.warning("%s: cannot be written (%s): a restart begins to count anew", self._path, error)
+                _log.warning("%s: cannot be written (%s): a restart would lose the counts", self._path, error)
             self._refused = True
 
 
 def read_records(folder: Path) -> list[ModelRecord]:
-    """What is kept in a state folder, the newest models last; nothing where there is nothing that can be read."""
+    """The records in a state folder, newest models last; empty where there is nothing readable."""
     try:
         found = json.loads(read_plain(folder / RECORD_FILE, _MAX_BYTES))
         return [_record(each) for each in found["models"]]

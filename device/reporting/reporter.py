@@ -1,4 +1,4 @@
-"""From a window's result to a report: numbering, wall clock, words. The only place that makes reports."""
+"""From a window's result to a report: numbering, wall clock, verdict. The only place that makes reports."""
 
 from __future__ import annotations
 
@@ -46,30 +46,30 @@ def _reason(result: WindowResult | None, state: State, fault: str | None) -> Rea
 
 
 class Reporter:
-    """Makes consecutive reports of one run."""
+    """Makes the consecutive reports of one run."""
 
     def __init__(self, model: str, profile: str, window_s: float, clock: Clock | None = None) -> None:
-        self.model, self.profile = model, profile  # these and the rig may be changed at any time
+        self.model, self.profile = model, profile  # these and the rig may change at any time
         self.rig: Rig | None = None
         self.own_limits: Profile = PROFILES[DEFAULT_PROFILE]  # of the profile `own`
-        self.zero_std_ms = 0.0  # uncertainty of the models' zero, which a calibrated rig includes
+        self.zero_std_ms = 0.0  # uncertainty of the models' zero; a calibrated rig includes it
         self._window_s, self._clock = window_s, clock or SystemClock()
         self.boot_id = _boot_id()
         self._started_ns = self._clock.now_ns()
         self._seq = 0
-        self.drift = DriftState()  # so far; may be set to what an earlier run knew
+        self.drift = DriftState()  # may be set to the state of an earlier run
 
     def forget_drift(self) -> None:
-        """The stream's clock is not what it was."""
+        """Discard drift and steps after the stream's clock has changed."""
         self.drift = DriftState()
 
     def has_level(self, t_ns: int) -> bool:
-        """Whether offsets were measured shortly before, from which one may step."""
+        """Whether offsets were measured shortly before, so that a step can start from them."""
         recent = self.drift.recent
         return len(recent) >= _LEVEL_REPORTS and t_ns / NS_PER_S - recent[-1].t_s <= _LEVEL_S
 
     def stamp(self) -> dict[str, Any]:
-        """What everything that is published begins with."""
+        """The fields that every published record starts with."""
         return {
             "schema": SCHEMA,
             "boot_id": self.boot_id,
@@ -83,9 +83,10 @@ class Reporter:
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
         step: SeenStep | None = None,
     ) -> Report:  # fmt: skip
-        """The next report. `state` overrides the result's; `captured_ns` is when the newest input used was captured.
+        """Make the next report.
 
-        step: one that the evidence shows now; `result` is then of what came after it; faults: the worst one first.
+        state: overrides the result's. captured_ns: when the newest input used was captured. step: a step that the
+        evidence shows now; `result` then belongs to the time after it. faults: the worst one first.
         """
         fault = faults[0] if faults else None
         self._seq += 1
@@ -128,7 +129,7 @@ class Reporter:
         )
 
     def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
-        """Drift and steps on the stream's own clock, from measurements only."""
+        """Update drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)
             report = self._follow(result, None, measured=measured)
@@ -142,6 +143,6 @@ class Reporter:
                 slope_ms_per_s=slope_ms_per_s,
             )  # fmt: skip
         if measured and result is not None and result.slope is not None and drift.drift_ppm is None:
-            # A fast one shows within seconds in the evidence, and only after minutes in the reports.
+            # A fast drift shows in the evidence within seconds, but in the reports only after minutes.
             return replace(drift, kind=DriftClass.DRIFTING, drift_ppm=result.slope[0], drift_std_ppm=result.slope[1])
         return drift

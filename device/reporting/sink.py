@@ -1,4 +1,4 @@
-"""Where the daemon's words go: each receiver is a Sink, and the daemon knows only one, the Hub."""
+"""Receivers of the daemon's output: each is a Sink, and the daemon knows only one of them, the Hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from device.records import Event, Health, Info, Report
 
 
 class Sink(Protocol):
-    """Takes what the daemon says. Never blocks and never raises: measuring goes on whatever happens to a receiver."""
+    """Receives the daemon's records. Never blocks and never raises: no receiver may disturb measuring."""
 
     def report(self, report: Report) -> None: ...
 
@@ -20,12 +20,12 @@ class Sink(Protocol):
     def info(self, info: Info) -> None: ...
 
     def close(self) -> None:
-        """Say goodbye and let go, within a second."""
+        """Finish and release all resources within a second."""
         ...
 
 
 class Hub:
-    """Gives everything to each of its sinks, in their order; is a Sink itself."""
+    """Passes everything to each of its sinks in order; is a Sink itself."""
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self._sinks = tuple(sinks)

@@ -1,4 +1,4 @@
-"""Whether something keeps the wall clock right, asked of the kernel: the same for timesyncd, chrony, ntpd and PTP."""
+"""Whether a time source keeps the wall clock right, as the kernel knows it: timesyncd, chrony, ntpd or PTP."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import ctypes
 import os
 from pathlib import Path
 
-# systemd-timesyncd makes it once the clock was set; the answer where a sandbox forbids the question to the kernel.
+# systemd-timesyncd creates it once the clock was set; the fallback where a sandbox forbids asking the kernel.
 _TIMESYNC = Path("/run/systemd/timesync/synchronized")
-_MAX_ERROR_US = 16_000_000  # where the kernel starts, and where it ends some nine hours after the last correction
+_MAX_ERROR_US = 16_000_000  # the kernel starts there, and returns there some nine hours after the last correction
 
 
 class Timex(ctypes.Structure):
-    """The kernel's `struct timex` as adjtimex(2) has it; only the fields up to `tolerance` are named."""
+    """The kernel's `struct timex`, see adjtimex(2); only the fields up to `tolerance` are named."""
 
     _fields_ = (
         ("modes", ctypes.c_uint),  # 0: change nothing
@@ -24,12 +24,12 @@ class Timex(ctypes.Structure):
         ("constant", ctypes.c_long),
         ("precision", ctypes.c_long),
         ("tolerance", ctypes.c_long),
-        ("rest", ctypes.c_byte * 256),  # more than the rest of it
+        ("rest", ctypes.c_byte * 256),  # longer than the rest of it
     )
 
 
 def read_timex() -> Timex | None:
-    """What the kernel knows of its clock; None where it may not be asked."""
+    """The kernel's view of its clock; None where asking is forbidden."""
     timex = Timex()
     if ctypes.CDLL(None).adjtimex(ctypes.byref(timex)) < 0:
         return None
@@ -37,11 +37,11 @@ def read_timex() -> Timex | None:
 
 
 def clock_synced() -> bool | None:
-    """True while the wall clock is being corrected by some time source; None where that cannot be told.
+    """True while a time source is correcting the wall clock; None where unknown.
 
-    By the greatest possible error that the time service has told the kernel, and not by the flag STA_UNSYNC: services
-    leave that flag set on purpose, to keep the kernel away from a hardware clock (chrony without `rtcsync`, timesyncd
-    with a hardware clock in local time).
+    Uses the maximum error that the time service has told the kernel, not the flag STA_UNSYNC. Some services leave that
+    flag set on purpose, to keep the kernel away from a hardware clock (chrony without `rtcsync`, timesyncd with a
+    hardware clock in local time).
     """
     timex = read_timex()
     if timex is None:

@@ -1,4 +1,4 @@
-"""What a running daemon can be asked for: commands from other threads, carried out on the one that measures."""
+"""Commands to a running daemon: submitted by other threads, carried out on the measuring thread."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 MAX_WAITING = 8
-# Between two accepted commands of one verb. What a verb costs the thread that measures stays far below this.
+# Between two accepted commands of one verb, well above the time that the verb takes on the measuring thread.
 MIN_INTERVAL_S: Mapping[Verb, float] = {
     Verb.RECALIBRATE: 1.0,
     Verb.UNDO_RECALIBRATE: 1.0,
@@ -59,29 +59,29 @@ class RigStore:
             forget_rig(self._state_dir)
 
     def undo(self) -> Rig | None:
-        """What was before the last one."""
+        """Restore the calibration before the last one."""
         if self._state_dir is None:
             raise _refusal(Verb.UNDO_RECALIBRATE, "no calibration is kept here", "Recalibrate instead")
         return undo_rig(self._state_dir)
 
 
 class Operator:
-    """Carries commands out, one each turn of the daemon's loop; only `submit` is for other threads.
+    """Carries out one command per turn of the daemon's loop; only `submit` is for other threads.
 
-    Whatever floods it, measuring goes on: at most MAX_WAITING commands wait, and each verb has its rate limit.
+    No flood of commands stops measuring: at most MAX_WAITING commands wait, and each verb has a rate limit.
     """
 
     def __init__(self, core: Core, status: Status, clock: Clock, store: Store | None, rigs: RigStore) -> None:
-        """`store`: of models; None where they cannot be rolled back."""
+        """`store` is the model store; None where models cannot be rolled back."""
         self.readers: Sequence[Reader] = ()
         self._core, self._status, self._clock, self._store, self._rigs = core, status, clock, store, rigs
         self._lock = threading.Lock()
         self._waiting: deque[Command] = deque()
-        self._accepted_ns: dict[Verb, int] = {}  # when the last one of each verb was
+        self._accepted_ns: dict[Verb, int] = {}  # time of the last command of each verb
         self._recalibrating: tuple[Command, Recalibration] | None = None
 
     def submit(self, command: Command, *, limited: bool = True) -> None:
-        """Queue a command, or answer `busy` at once. Not limited: one of our own, such as a reload's."""
+        """Queue a command, or answer `busy` at once. Internal commands, such as a reload, are not limited."""
         with self._lock:
             busy = self._busy(command.verb) if limited else None
             if busy is None:
@@ -112,7 +112,7 @@ class Operator:
             _answer(command, lambda: self._take_rig(recalibration))
 
     def close(self) -> None:
-        """Nobody is left without an answer."""
+        """Answer all commands that still wait."""
         left = [self._recalibrating[0]] if self._recalibrating else []
         self._recalibrating = None
         while (command := self._next()) is not None:
@@ -145,7 +145,7 @@ class Operator:
             self._recalibrating = command, recalibration
 
     def _set_profile(self, args: Mapping[str, str | float | bool]) -> dict[str, object]:
-        """A reload also gives the limits of the profile `own`: `early_ms` and `late_ms`."""
+        """A reload also sets the limits of the profile `own`: `early_ms` and `late_ms`."""
         profile = args.get("profile")
         if profile not in PROFILE_NAMES:
             raise _refusal(Verb.SET_PROFILE, "no such profile", f"Give one of {', '.join(PROFILE_NAMES)}")
@@ -193,14 +193,14 @@ class Operator:
         }
 
     def _reset_calibration(self) -> dict[str, object]:
-        """Nothing is subtracted any more."""
+        """Stop subtracting the rig's own offset."""
         if self._recalibrating:
             raise _refusal(Verb.RESET_CALIBRATION, "recalibrate is under way", "Wait for its result")
         self._rigs.forget()
         return self._change_rig(None)
 
     def _diagnose(self) -> dict[str, object]:
-        """What somebody who looks for an error wants to know first."""
+        """What somebody who looks for an error needs first."""
         core, last, rig = self._core, self._core.last, self._core.reporter.rig
         return {
             "state": last.state.value if last else None,
@@ -238,7 +238,7 @@ def _answer(command: Command, work: Callable[[], dict[str, object]]) -> None:
         found: dict[str, object] = {"ok": True, "error": None} | work()
     except AvdriftError as error:
         found = {"ok": False, "error": str(error)}
-    except Exception as error:  # measuring goes on whatever a command does
+    except Exception as error:  # no command may stop measuring
         _log.exception("command %s", command.verb.value)
         found = {"ok": False, "error": f"{command.verb.value}: failed ({type(error).__name__})"}
     try:

@@ -1,4 +1,4 @@
-"""A configuration that was changed while the daemon runs: what is taken over, and what waits for a restart. Pure."""
+"""Changes of the configuration while the daemon runs: which take effect at once, and which need a restart. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device.config.settings import SECTIONS, Config
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One key, as `measure.profile`, with what is in use and what the file says now."""
+    """A changed key, such as `measure.profile`, with the value in use and the value in the file."""
 
     key: str
     before: str | float | bool
@@ -24,13 +24,13 @@ class Change:
 
 
 def plan_reload(old: Config, new: Config) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
-    """What is taken over at once, and what needs a restart, in the file's order."""
+    """The changes that take effect at once and those that need a restart, in the file's order."""
     changes = tuple(_changes(old, new))
     return tuple(c for c in changes if c.live), tuple(c for c in changes if not c.live)
 
 
 def taken_over(old: Config, new: Config) -> Config:
-    """What is in use after a reload: the old configuration with the new one's live keys."""
+    """The configuration in use after a reload: the old one with the new one's live keys."""
     sections = {}
     for name, section in SECTIONS.items():
         fresh = getattr(new, name)

@@ -1,4 +1,4 @@
-"""Reads the configuration again when it is asked to, takes over what can be, and says what cannot."""
+"""Reads the configuration again on request, applies what it can, and reports what needs a restart."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Reloader:
     """Works in a thread of its own, because reading a file may take longer than measuring can wait."""
 
     def __init__(self, config: Config, load: Callable[[], Config], take: Callable[[Config, Config], None]) -> None:
-        """`load` reads it, and raises UsageError; `take` gets what was in use, and what is in use from now on."""
+        """`load` reads it and raises UsageError; `take` gets the old configuration and the one to use from now on."""
         self._config, self._load, self._take = config, load, take
         self._asked: queue.SimpleQueue[None] = queue.SimpleQueue()
         threading.Thread(target=self._work, name="reload", daemon=True).start()
@@ -28,7 +28,7 @@ class Reloader:
         self._asked.put(None)
 
     def reload(self) -> None:
-        """Now, in the caller's thread. A configuration with any problem changes nothing."""
+        """Reload now, in the caller's thread. A configuration with any problem changes nothing."""
         try:
             new = self._load()
         except UsageError as error:
@@ -42,7 +42,7 @@ class Reloader:
             _log.warning("needs a restart: %s", change, extra={"always": True})
         if not taken and not waiting:
             _log.info("the configuration is what it was", extra={"always": True})
-        if taken:  # only now: it may make the log more silent
+        if taken:  # only now, as it may silence the log
             self._take(before, self._config)
 
     def _work(self) -> None:
@@ -50,5 +50,5 @@ class Reloader:
             self._asked.get()
             try:
                 self.reload()
-            except Exception:  # measuring goes on, and the next one may go well
+            except Exception:  # measuring goes on, and the next reload may succeed
                 _log.exception("reloading")

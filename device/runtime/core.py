@@ -1,8 +1,8 @@
-"""The daemon without its threads: items, faults and the time go in, reports come out to the sink.
+"""The daemon without its threads: items, faults and the time in, reports out to the sink.
 
-A recording is reported on by its own time, at any speed. Live, reports keep to the clock and never stop: each says
-what the evidence supports now, or which fault keeps it from saying anything. What was measured before a fault, or
-before a jump of a stream's time, is forgotten: afterwards sound and picture may lie otherwise.
+A recording is reported on by its own time, at any speed. Live, reports follow the clock and never stop: each gives the
+current result, or the fault that prevents one. Evidence from before a fault, or before a jump of a stream's time, is
+discarded, because audio and video may be aligned differently afterwards.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
 from device.sync.step_detector import StepWatch
 
-_CHAIN_S = 3.0  # more than the numeric chain holds back, beside the search range
+_CHAIN_S = 3.0  # more than the numeric chain holds back, in addition to the search range
 _NO_PROGRESS_S = 30.0
 _QUIET_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
-_STUCK_NS = 5 * NS_PER_S  # reports are stalled for so long although both sources give: the analysis is to blame
+_STUCK_NS = 5 * NS_PER_S  # if reports are stalled for this long although both sources deliver, the analysis has failed
 
 _SPOILS = SPOILS_NUMBERS | {Fault.CLOCK_JUMPED, Fault.MODEL_FAILED, Fault.ANALYSIS_STALLED}
 
@@ -41,16 +41,16 @@ _log = logging.getLogger(__name__)
 
 
 class Core:
-    """Measures what it is given. Not for more than one thread."""
+    """Measures the items that it is given. Not thread-safe."""
 
     def __init__(
         self, bundle: Bundle, face_model: Path, settings: MeasureSettings, sink: Sink, reporter: Reporter, clock: Clock,
         view: LiveView | None = None,
     ) -> None:  # fmt: skip
         self.settings, self.reporter, self.load = settings, reporter, Load()
-        self.queue = InputQueue(clock, drop_oldest=False)  # until it begins
-        self.source_delay_ns = 0  # what a live source itself adds
-        self.position_s: float | None = None  # how far into a recording the report now given is
+        self.queue = InputQueue(clock, drop_oldest=False)  # until `begin`
+        self.source_delay_ns = 0  # added by the live source itself
+        self.position_s: float | None = None  # position of the current report in a recording
         self.bundle = bundle
         self.last: Report | None = None
         self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
@@ -62,28 +62,29 @@ class Core:
         self._schedule = Schedule(round(settings.report_every_s * NS_PER_S))
         self._quality = QualityMonitor()
         self._live = self._realtime = False
-        self._awaited: set[str] = set()  # sources that have given nothing yet
-        self._frames: deque[int] = deque(maxlen=1500)  # times of the pictures since the last look at their rate
-        self._source_faults: tuple[str, ...] = ()  # of sources that give nothing
+        self._awaited: set[str] = set()  # sources that have not delivered yet
+        self._frames: deque[int] = deque(maxlen=1500)  # times of the frames since the frame rate was last read
+        self._source_faults: tuple[str, ...] = ()  # of sources that do not deliver
         self._model_fault: str | None = None
-        self._analysis_fault: str | None = None  # no evidence comes although both sources give
+        self._analysis_fault: str | None = None  # both sources deliver, but no evidence comes
         self._quality_fault: str | None = None
-        self._alarm_ns: int | None = None  # the recording's time by which evidence must have come
-        self._stuck_from_ns: int | None = None  # the recording's time at which the first alarm without evidence came
+        self._alarm_ns: int | None = None  # time in the recording by which evidence must come
+        self._stuck_from_ns: int | None = None  # time in the recording of the first alarm without evidence
         self._seen_ns = 0  # time of the newest item
-        self._newest_ns: dict[type, int] = {}  # time of the newest picture and of the newest block of sound
+        self._newest_ns: dict[type, int] = {}  # time of the newest frame and of the newest chunk
         self._origin_ns: int | None = None
-        self._pace_ns: int | None = None  # the clock less the recording's time
+        self._pace_ns: int | None = None  # the clock minus the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
-        self._taken_ns: dict[str, int] = {}  # when each live source last gave something
+        self._taken_ns: dict[str, int] = {}  # when each live source last delivered
         self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
 
-    # What happens to it
+    # Input
 
     def begin(self, queue: InputQueue, awaited: set[str], *, live: bool, realtime: bool) -> None:
-        """Before the first item. Live: its times are the clock's own, and `awaited` the sources that must come first.
+        """Prepare for the first item.
 
-        realtime: items come at the clock's pace.
+        live: times are on the clock, and `awaited` are the sources that must deliver first. realtime: items come at the
+        clock's pace.
         """
         self.queue, self._awaited, self._live, self._realtime = queue, awaited, live, realtime
         self._heard_ns = self._evidence_ns = self._clock.now_ns()
@@ -92,7 +93,7 @@ class Core:
             self._schedule.begin(self._heard_ns)
 
     def take(self, queued: QueuedItem) -> None:
-        """The next item."""
+        """Process the next item."""
         item, now_ns = queued.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
         self._newest_ns[type(item)] = item.t_ns
@@ -106,11 +107,11 @@ class Core:
             self._awaited.discard(queued.part)
             self._taken_ns[queued.part] = now_ns
             self._watch_quality(item)
-            if self._source_fault is None or isinstance(item, Chunk):  # lips without sound would only wait
+            if self._source_fault is None or isinstance(item, Chunk):  # lips without audio would only wait
                 self._add_live(item)
         else:
             self._quality.push(item)
-            self._quality_fault = self._quality.fault  # explains a recording, and spoils nothing of it
+            self._quality_fault = self._quality.fault  # explains a recording's result, without spoiling any of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
         self._show.item(item, self._analyzer, now_ns)
@@ -121,7 +122,7 @@ class Core:
         self._add(self._analyzer.finish())
 
     def tick(self) -> None:
-        """To be called a few times a second: something must be said also while nothing comes."""
+        """To be called a few times a second: reports must go out even while no input comes."""
         now_ns = self._clock.now_ns()
         giving = self._live and not (self._awaited or self._source_fault or self._model_fault or self._quiet)
         if giving and now_ns - self._evidence_ns > self._patience_ns + _STUCK_NS:
@@ -138,13 +139,13 @@ class Core:
         return self._source_faults[0] if self._source_faults else None
 
     def set_source_faults(self, faults: tuple[str, ...]) -> None:
-        """What keeps sources from giving, said at once when it begins; empty when they give again."""
+        """Set the faults that keep sources from delivering, or none. The start of a fault is reported at once."""
         begins, self._source_faults = bool(set(faults) - set(self._source_faults)), faults
         if begins:
             self._send()
 
     def jump(self, *, suspended: bool = False) -> None:
-        """The time of a stream has jumped, or that of all of them has stood still."""
+        """The time of a stream has jumped, or that of all streams has stood still (a suspend)."""
         known, self._jumped_ns = self.fault == Fault.CLOCK_JUMPED, self._clock.now_ns()
         self.restart()
         if suspended:
@@ -153,7 +154,7 @@ class Core:
             self._send()
 
     def restart(self) -> None:
-        """Forget the evidence; drift and steps go on."""
+        """Discard the evidence; drift and steps continue."""
         self._analyzer.reset()
         self._tracker = self._new_tracker()
         self._steps = StepWatch()
@@ -163,7 +164,7 @@ class Core:
         return OffsetTracker(self._analyzer, self.settings.window_s, step_every_s=self.settings.step_every_s)
 
     def swap(self, bundle: Bundle) -> None:
-        """Measure with other models from now on."""
+        """Use these models from now on."""
         self.bundle, self.reporter.model = bundle, bundle.label
         self.reporter.zero_std_ms = bundle.calibration.zero_uncertainty_ms or 0.0
         self._analyzer.use(bundle)
@@ -171,7 +172,7 @@ class Core:
         self.restart()
 
     def take_video_rate_hz(self) -> float | None:
-        """How many pictures a second came since the last time that somebody asked; gaps count."""
+        """Frames per second since the last call, including gaps."""
         times_ns = list(self._frames)
         self._frames.clear()
         passed_ns = times_ns[-1] - times_ns[0] if times_ns else 0
@@ -179,7 +180,7 @@ class Core:
 
     @property
     def fault(self) -> str | None:
-        """The fault that matters most; None where all is well."""
+        """The most important fault; None without one."""
         now_ns = self._clock.now_ns()
         jumped = self._jumped_ns is not None and now_ns - self._jumped_ns < _JUMP_SHOWN_NS
         lesser = Fault.CLOCK_JUMPED if jumped else Fault.OVERLOADED if self.load.overloaded(now_ns) else None
@@ -190,7 +191,7 @@ class Core:
 
     @property
     def faults(self) -> tuple[str, ...]:
-        """All of them, the one that matters most first."""
+        """All faults, the most important one first."""
         found = (self.fault, *self._source_faults, self._model_fault, self._analysis_fault, self._quality_fault)
         return tuple(dict.fromkeys(fault for fault in found if fault is not None))
 
@@ -214,13 +215,13 @@ class Core:
             self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
             if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
                 behind_ns = self._clock.now_ns() - self._pace_ns - row.t_ns if self._pace_ns is not None else 0
-                if behind_ns <= self._patience_ns:  # at real-time pace, yesterday's offset helps nobody
+                if behind_ns <= self._patience_ns:  # at real-time pace, an old offset helps nobody
                     self._send(t_ns=row.t_ns)
 
     def _add_live(self, item: Frame | Chunk) -> None:
         try:
             rows = list(self._analyzer.push(item))
-        except Exception as error:  # of LiteRT, OpenCV or our own: tried again with what comes next
+        except Exception as error:  # from LiteRT, OpenCV or our own code: retried with the next input
             if self._model_fault is None:
                 _log.error("the analysis fails: %s: %s", type(error).__name__, error)
             self._model_fault = Fault.MODEL_FAILED
@@ -236,8 +237,8 @@ class Core:
                 self._send()
 
     def _restart_analysis(self, t_ns: int | None = None) -> None:
-        """Pictures and sound come, and no evidence: an error of ours, which must not last, and must be seen."""
-        _log.error("no evidence although pictures and sound come: the analysis begins anew. Please report this")
+        """Restart the analysis, and log it: frames and audio come, but no evidence, so this is an internal error."""
+        _log.error("no evidence although video and audio arrive: the analysis is restarted. Please report this")
         begins, self._analysis_fault = self._analysis_fault is None, Fault.ANALYSIS_STALLED
         self.restart()
         self._stuck_from_ns = t_ns
@@ -256,7 +257,7 @@ class Core:
             self._send()
 
     def _watch_tracks(self, t_ns: int) -> None:
-        """Say so when one of the two tracks goes on alone, which gives no evidence and so no other report."""
+        """Report when one of the two tracks goes on alone, which gives no evidence and so no other report."""
         jumped = t_ns - self._seen_ns > NS_PER_S
         self._seen_ns = t_ns
         if self._alarm_ns is None or jumped:
@@ -286,7 +287,7 @@ class Core:
             self._tracker.forget_before(step.onset_ns)
         result = self._tracker.result() if state is None else None
         captured_ns = None
-        if self._pace_ns is not None and result:  # the window goes on for a little after its last picture's time
+        if self._pace_ns is not None and result:  # the window extends a little beyond its last frame
             captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
@@ -302,7 +303,7 @@ class Core:
             captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip
         if report.step_ms is not None and step is None:
-            self._steps = StepWatch()  # the reports have shown it first: nobody is told twice
+            self._steps = StepWatch()  # the reports have shown it first: do not report it twice
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
         self._show.curves(self._analyzer, self._tracker, self.reporter.rig, self._clock.now_ns())
@@ -310,11 +311,11 @@ class Core:
 
     @property
     def _quiet(self) -> bool:
-        """Whether a live source gives nothing, though it may be too early to say why: nothing is known of now."""
+        """Whether a live source does not deliver, even before its fault is known."""
         return self._clock.now_ns() - min(self._taken_ns.values(), default=0) > _QUIET_NS
 
     def _unfilled(self, result: WindowResult | None) -> State | None:
-        """STARTING where the window has seen too little to say what is missing."""
+        """STARTING where the window is too short to say what is missing."""
         if result is None or result.state is State.MEASURING:
             return None
         filled = result.to_ns - result.from_ns >= 0.8 * self.settings.window_s * NS_PER_S

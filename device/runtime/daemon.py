@@ -1,7 +1,7 @@
-"""The daemon: each source in a thread of its own, the numeric chain in the caller's, a report each second.
+"""The daemon: one thread per source, the numeric chain in the caller's thread, one report per second.
 
-The queue between them is bounded. Live, and wherever a recording is played at real-time pace, it drops the oldest,
-counted; at full speed it makes the source wait. `device.runtime.core` decides what is said.
+A bounded queue connects them. Live, and for a recording at real-time pace, it drops and counts the oldest items; at
+full speed it makes the source wait. `device.runtime.core` decides what to report.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
-_REST_S = 0.12  # without sound, between looks at what has come; sound ends it each 0.1 s
+_REST_S = 0.12  # between polls of the queue without audio; audio ends the pause every 0.1 s
 _AT_ONCE = 10
 _GOODBYE_S = 1.5  # for sources that close slowly
 _SLEPT_NS = NS_PER_S // 10
@@ -41,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Daemon:
-    """Measures what its feeds give, until a recording ends or `stop` is called."""
+    """Measures what its feeds deliver, until a recording ends or `stop` is called."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Daemon:
         asleep_ns: Callable[[], int] = asleep_ns,
         view: LiveView | None = None,
     ) -> None:
-        """`heartbeat` is called while all is well, and while it is known what is not and somebody sees to it.
+        """`heartbeat` is called while all is well, and while a known fault is being handled.
 
-        own_limits: those of the profile `own`;
-        store: where the bundle comes from, if it can be rolled back; models: what follows that store, if anything does;
-        state_dir: where a recalibrated rig is kept, and live what is known of drift; view: for whoever looks on.
+        own_limits: the limits of the profile `own`.
+        store: where the bundle comes from, if it can be rolled back. models: follows the store's changes, or None.
+        state_dir: keeps a recalibrated rig and, live, the drift. view: the live view of the page.
         """
         self._clock = clock or SystemClock()
         self._heartbeat, self._asleep_ns = heartbeat, asleep_ns
@@ -86,7 +86,7 @@ class Daemon:
 
     @property
     def position_s(self) -> float | None:
-        """How far into a recording the report is that the sink is now given; None live."""
+        """The recording's position at the current report; None live."""
         return self._core.position_s
 
     @property
@@ -98,13 +98,14 @@ class Daemon:
         self._stopped = True
 
     def submit(self, command: Command, *, limited: bool = True) -> None:
-        """Have a command carried out soon, unless there are too many; safe from any thread."""
+        """Queue a command, unless there are too many; safe from any thread."""
         self._operator.submit(command, limited=limited)
 
     def run(self, feeds: Sequence[Feed | RecordingFeed], *, realtime: bool = True) -> None:
-        """Measure: one feed with a recording, or two live ones. Returns when a recording has ended, or after `stop`.
+        """Measure one feed with a recording, or two live ones, until the recording ends or `stop` is called.
 
-        What a recording raises is raised here, after the reports of what it gave. Live sources never end it.
+        An error of a recording is raised here, after the reports on what came before it. Live sources never end the
+        run.
         """
         live = any(isinstance(feed, Feed) for feed in feeds)
         inputs = InputQueue(self._clock, drop_oldest=realtime)
@@ -112,7 +113,8 @@ class Daemon:
         self._sessions = {reader.part: 0 for reader in self._readers}
         self._realtime = realtime
         if not live:
-            self._drift_file, self._records = None, ModelRecords(None)  # a recording is not where a device stands
+            # a recording says nothing about the device's site
+            self._drift_file, self._records = None, ModelRecords(None)
         if self._drift_file is not None:
             self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
         self._core.begin(inputs, set(self._sessions), live=live, realtime=realtime)
@@ -149,7 +151,7 @@ class Daemon:
                 inputs.rest(_REST_S)
 
     def _take_some(self, inputs: InputQueue) -> bool:
-        """What has come; False at the end. Raises TimeoutError when nothing comes."""
+        """Process the items that have come; False at the end. Raises TimeoutError if nothing comes."""
         for _ in range(_AT_ONCE):
             queued = inputs.get(_POLL_S)
             if queued is None:
@@ -204,7 +206,7 @@ class Daemon:
             self._drift_file.keep(drift, self._circumstances(), now_ns, at_once=at_once)
 
     def _notice(self, part: str, session: int) -> None:
-        """Nothing of an earlier session may be measured together with this one."""
+        """Items of an earlier session must not be measured together with this one."""
         if session > self._sessions[part]:
             self._sessions[part] = session
             self._core.restart()

@@ -1,7 +1,7 @@
-"""The bounded queue from the threads that read to the one that measures.
+"""The bounded queue between the source threads and the measuring thread.
 
-Pictures and sound have a limit each, so that a slow consumer never loses one of them for the other. They are taken in
-the order in which they were given; which ones belong together only their time stamps say.
+Frames and chunks have separate limits, so that a slow consumer never loses one kind because of the other. Items are
+taken in the order in which they were put; only their time stamps say which belong together.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from device.features.chunks import ends_step
 from device.records import Chunk, Frame
 
 MAX_FRAMES = 40  # 1.6 s at 25 fps
-MAX_PICTURE_BYTES = 64_000_000  # 1.6 s at 25 fps and 720p; fewer of what is larger
+MAX_PICTURE_BYTES = 64_000_000  # 1.6 s at 25 fps and 720p; fewer of larger frames
 MAX_CHUNKS = 100  # 2 s of 20 ms blocks, 5 s of a microphone's
 
 
 @dataclass(frozen=True, slots=True)
 class QueuedItem:
-    """An item, which life of which source it comes from, and when it was given, as its number in order of arrival."""
+    """An item with its source, the session of that source, and its number in order of arrival."""
 
     item: Frame | Chunk
     part: str
@@ -31,9 +31,9 @@ class QueuedItem:
 
 
 class InputQueue:
-    """At most so many pictures and blocks of sound: drops the oldest, counted, or makes the giver wait.
+    """A queue of bounded numbers of frames and chunks. Drops and counts the oldest, or makes the producer wait.
 
-    `changed` guards it, and whatever else its users want to change together with it.
+    `changed` guards it, and whatever else its users must change together with it.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class InputQueue:
         self._step_came = False
 
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
-        """Hand one over; False when nobody takes any more."""
+        """Add an item; False once the consumer has closed the queue."""
         with self.changed:
             lane = self._frames if isinstance(item, Frame) else self._chunks
             if not self._drop_oldest:
@@ -74,7 +74,7 @@ class InputQueue:
         return True
 
     def count_dropped(self, like: Frame | Chunk, count: int = 1) -> None:
-        """So many of this kind are lost."""
+        """Count lost items of this kind."""
         with self.changed:
             if isinstance(like, Frame):
                 self.video_dropped += count
@@ -82,7 +82,7 @@ class InputQueue:
                 self.audio_dropped += count
 
     def get(self, timeout_s: float) -> QueuedItem | None:
-        """The next item; None at the end. Raises TimeoutError when nothing comes in time."""
+        """The next item; None at the end. Raises TimeoutError if nothing comes in time."""
         with self.changed:
             if not self._clock.wait_for(
                 self.changed, lambda: bool(self._frames or self._chunks or self._closed), timeout_s
@@ -98,17 +98,17 @@ class InputQueue:
 
     @property
     def waiting(self) -> bool:
-        """Whether `get` would give something at once."""
+        """Whether `get` would return at once."""
         return bool(self._frames or self._chunks)
 
     def rest(self, longest_s: float) -> None:
-        """Let items gather: each waking up costs more than what it is for, until the sound that is waited for comes."""
+        """Let items gather until audio comes, because each wake-up costs more than the work for one item."""
         with self._resting:
             self._clock.wait_for(self._resting, lambda: self._step_came or self._closed, longest_s)
             self._step_came = False
 
     def fill(self) -> float:
-        """Of the fuller lane: 0 is empty, 1 is full."""
+        """Fill level of the fuller lane: 0 is empty, 1 is full."""
         return max(
             len(self._frames) / self._max_frames, self._picture_bytes / MAX_PICTURE_BYTES,
             len(self._chunks) / self._max_chunks,

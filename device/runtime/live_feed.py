@@ -1,4 +1,4 @@
-"""What the thread that measures gives to whoever looks on: microseconds an item, and nothing where nobody looks."""
+"""What the measuring thread gives to the live view: microseconds per item, and nothing while nobody watches."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from device.state.rig import Rig
 from device.sync.curve import TICK_MS
 
 _SCENE_EVERY_NS = 190 * NS_PER_MS
-_SPEECH_NS = 300 * NS_PER_MS  # that the lamp looks back on
+_SPEECH_NS = 300 * NS_PER_MS  # the stretch behind the speech indicator
 
 
 class LiveFeed:
-    """Puts items, faces and curves into a LiveView while it is wanted."""
+    """Puts items, faces and curves into a LiveView while someone watches."""
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
         self._next_ns = self._heard_to_ns = 0
 
     def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
-        """One that the analyzer has taken."""
+        """Put an item that the analyzer has taken."""
         if not self._view.wanted(now_ns):
             return
         self._view.put(item, now_ns)
@@ -33,7 +33,7 @@ class LiveFeed:
             self._view.scene = Scene(now_ns, analyzer.seen, None if ratio is None else ratio > 0)
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
-        """What the report that is given now rests on, on the scale of its offset."""
+        """Put the curves behind the current report, on the scale of its offset."""
         if not self._view.wanted(now_ns) or (found := tracker.curves()) is None:
             return
         zero_ms = analyzer.calibration.zero_offset_ms + (rig.bias_ms if rig else 0.0)

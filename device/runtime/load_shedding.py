@@ -1,36 +1,36 @@
-"""How much of the analysis to leave out when the computer cannot keep up: pure, told the time and how late it is."""
+"""How much of the analysis to skip when the computer cannot keep up. Pure: takes the time and the delay."""
 
 from __future__ import annotations
 
 from device.records import NS_PER_MS, NS_PER_S
 
 MAX_STEP = 2  # 1: fewer face detections, 2: also every second block of lip windows
-_LATE_NS = 700 * NS_PER_MS  # a block of the towers may take some 100 ms on the smallest device
+_LATE_NS = 700 * NS_PER_MS  # a block of the encoders may take some 100 ms on the smallest device
 _EARLY_NS = 300 * NS_PER_MS
 _FAR_BEHIND_NS = 1200 * NS_PER_MS
-_UP_AFTER_NS = 2 * NS_PER_S  # one step must have worked before the next
+_UP_AFTER_NS = 2 * NS_PER_S  # each step must have had time to work before the next
 _DOWN_AFTER_NS = 20 * NS_PER_S
 _LONGEST_DOWN_AFTER_NS = 640 * NS_PER_S
 _OVERLOADED_NS = 5 * NS_PER_S
 
 
 class Load:
-    """The load step, up while items wait too long in the queue, down after they have not for long enough.
+    """The load step: up while items wait too long in the queue, down after they have not for long enough.
 
-    A step down that has to be taken back doubles the time until it is tried again.
+    A step down that must be taken back doubles the time before the next attempt.
     """
 
     def __init__(self) -> None:
         self.step = 0
         self._changed_ns: int | None = None
-        self._late_ns: int | None = None  # when an item was last late, or nearly so
+        self._late_ns: int | None = None  # when an item was last late, or nearly late
         self._overloaded_ns: int | None = None
         self._was_down = False  # the last change
         self._dropped = 0
         self._down_after_ns = _DOWN_AFTER_NS
 
     def update(self, now_ns: int, waited_ns: int, dropped: int) -> int:
-        """The step to use from now on. waited_ns: of the item now taken; dropped: how many the queue has until now."""
+        """The step to use from now on. waited_ns: of the current item; dropped: the queue's total so far."""
         if dropped > self._dropped or waited_ns > _FAR_BEHIND_NS:
             self._overloaded_ns = now_ns
         late = waited_ns > _LATE_NS or dropped > self._dropped
@@ -49,5 +49,5 @@ class Load:
         return self.step
 
     def overloaded(self, now_ns: int) -> bool:
-        """Whether items have lately been lost because there was no time for them, or nearly so."""
+        """Whether items were recently lost for lack of time, or nearly so."""
         return self._overloaded_ns is not None and now_ns - self._overloaded_ns < _OVERLOADED_NS

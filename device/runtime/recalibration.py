@@ -1,4 +1,7 @@
-"""`recalibrate`: what is measured in the next half minute is taken for the rig's own offset. Pure but for its words."""
+"""`recalibrate`: takes the offset measured in the next half minute as the rig's own.
+
+Pure except for its log messages.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from device.sync.robust_stats import spread
 
 LASTS_S = 30.0
 _LEAST_REPORTS = 3
-_LEAST_SHARE = 0.3  # of the reports that there could be
+_LEAST_SHARE = 0.3  # of the possible reports
 _MAX_SPREAD_MS = 40.0
 _WHERE = "recalibrate"
 
 
 class Recalibration:
-    """Collects reports; afterwards says what the rig's offset is."""
+    """Collects reports, then computes the rig's offset."""
 
     def __init__(self, now_ns: int, rig: Rig | None, *, window_s: float, every_s: float) -> None:
         self._until_ns = now_ns + round(LASTS_S * NS_PER_S)
@@ -29,7 +32,7 @@ class Recalibration:
         self._seq = 0
 
     def add(self, report: Report | None) -> None:
-        """The newest report; the same one may be given more than once."""
+        """Add the newest report; repeats of the same one are ignored."""
         if report is None or report.seq == self._seq:
             return
         self._seq = report.seq
@@ -41,7 +44,7 @@ class Recalibration:
         return now_ns >= self._until_ns
 
     def found(self, camera: str, microphone: str, unix_ms: int) -> Rig:
-        """The rig with its new offset. Raises UsageError where too little was measured, or what does not agree."""
+        """Return the rig with its new offset. Raises UsageError if too little was measured, or if it does not agree."""
         count = len(self._offsets_ms)
         if count < max(_LEAST_REPORTS, _LEAST_SHARE * LASTS_S / self._every_s):
             what = f"only {count} offsets were measured in {LASTS_S:g} s"
@@ -51,7 +54,7 @@ class Recalibration:
         if spread_ms > _MAX_SPREAD_MS:
             what = f"the offset was not steady: it scattered by {spread_ms:.0f} ms"
             raise UsageError(what, where=_WHERE, remedy="Try again with one person who speaks to the camera")
-        # Windows that overlap have seen the same.
+        # Overlapping windows have seen the same input.
         looks = max(LASTS_S / self._window_s, 1.0)
         std_ms = math.hypot(spread_ms, float(np.median(self._stds_ms))) / math.sqrt(min(looks, count))
         bias_ms = float(np.median(offsets_ms)) + (self._rig.bias_ms if self._rig else 0.0)

@@ -1,4 +1,4 @@
-"""Composition: everything that takes what the daemon says, as configured, and what of it follows a reload."""
+"""Composition: all sinks of the daemon, as configured, and their settings that follow a reload."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ if TYPE_CHECKING:
 
 
 class Sinks:
-    """`sink` is the one for the daemon. `more` are sinks that somebody else has made, and that come first."""
+    """`sink` is the daemon's sink. `more` are the caller's own sinks, which come first."""
 
     def __init__(
         self, config: Config, folder: Path, handler: LogHandler, more: Sequence[Sink] = (), *, quiet: bool = False,
         clock: Clock | None = None, page: PageSink | None = None,
     ) -> None:  # fmt: skip
-        """Relative paths of the configuration begin in `folder`. quiet: the log has no reports, they go elsewhere."""
+        """Relative paths in the configuration start at `folder`. quiet: reports go elsewhere, so the log has none."""
         self._handler, self._quiet = handler, quiet
         clock = clock or SystemClock()
         self._log = LogSink(self._log_settings(config), handler)
         self.notifier = Notifier()
         sinks: list[Sink] = [self.notifier, *more, self._log]
         if config.metrics.file or config.metrics.listen:
-            from device.telemetry.metrics_sink import MetricsSink  # a library that most need not load
+            from device.telemetry.metrics_sink import MetricsSink  # imported here because most users do not need it
 
             every_s = config.measure.report_every_s
             sinks.append(MetricsSink(config.metrics, report_every_s=every_s, folder=folder, clock=clock))
@@ -53,18 +53,18 @@ class Sinks:
         self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
-        """Where commands from outside go."""
+        """Set the handler of commands from outside."""
         if self._mqtt:
             self._mqtt.submit_to(submit)
         if self._page:
             self._page.submit_to(submit)
 
     def events_lost(self) -> int:
-        """How many events found no room while nobody took them."""
+        """Number of events dropped because a queue was full."""
         return self._mqtt.events_lost if self._mqtt else 0
 
     def take_settings(self, config: Config) -> None:
-        """What a reload may change; safe from any thread."""
+        """Apply the settings that a reload may change; safe from any thread."""
         self._handler.take_settings(config.log)
         self._log.take_settings(self._log_settings(config))
         self.sink.take_settings(config.events, config.limits.profile)
@@ -78,10 +78,10 @@ class Sinks:
 def page_sink(
     settings: PageSettings, *, report_every_s: float, folder: Path, state_dir: Path, recording: bool
 ) -> PageSink | None:
-    """The page, where one is configured; it may be found from now on."""
+    """Add the page, where one is configured."""
     if not settings.listen:
         return None
-    from device.page.sink import PageSink  # libraries that nobody else needs to load
+    from device.page.sink import PageSink  # imported here because nothing else needs it
 
     return PageSink(
         settings, report_every_s=report_every_s, calibration_s=LASTS_S, folder=folder, state_dir=state_dir,

@@ -1,8 +1,8 @@
-"""One source in a thread of its own: opened, read, and opened again after whatever befalls it.
+"""One source in a thread of its own: opened, read, and reopened after any failure.
 
-A live source may fail, end, hang in its driver or tell impossible times; all of these get a name, and all are answered
-by opening it again after a pause. A thread that hangs is first woken by closing its source, then left to itself while
-another takes its place. A recording is read once: its end, or its error, is the end.
+A live source may fail, end, hang in its driver or deliver impossible times. Each of these faults has a name, and the
+source is reopened after a pause. A hanging thread is first woken by closing its source, then abandoned while another
+takes its place. A recording is read once: its end, or its error, is the end.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ FIRST_PAUSE_S = 0.25
 LONGEST_PAUSE_S = 2.0
 STALLED_AFTER_S = 3.5  # without a sign of life; a source itself gives up after 2 s
 ABANDONED_AFTER_S = 15.0
-MAX_ORPHANS = 4  # threads that hang and cannot be ended
-ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device keeps its successor out: only a new process helps
-_STEADY_S = 5.0  # a source that lived so long is opened again at once when it fails
+MAX_ORPHANS = 4  # hanging threads that cannot be ended
+ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device blocks its successor: only a new process helps
+_STEADY_S = 5.0  # a source that ran this long is reopened at once when it fails
 _NOTHING_GOOD_S = 2.0
 _NO_GAP_S = 1.0
-_ENDED = "ended"  # the word of a live source that nothing can come from any more
+_ENDED = "ended"  # the fault of a live source that can deliver nothing more
 
 _WORDS: dict[type[CaptureError], str] = {
     DeviceMissingError: "missing", DeviceBusyError: "busy", DevicePermissionError: "permission",
@@ -48,7 +48,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A live source, and how to open it as often as needed. Faults are named after `part`."""
+    """A live source, and how to reopen it. Faults are named after `part`."""
 
     part: str
     open: Callable[[], LiveSource[Frame | Chunk]]
@@ -63,31 +63,31 @@ class RecordingFeed:
 
 
 class Reader:
-    """Reads one source into the input queue. What it shares with its threads is guarded by the queue's `changed`."""
+    """Reads one source into the input queue. The queue's `changed` guards what it shares with its threads."""
 
     def __init__(self, feed: Feed | RecordingFeed, inputs: InputQueue, clock: Clock, *, paced: bool = False) -> None:
         self.part, self.live = feed.part, isinstance(feed, Feed)
-        self.fault: str | None = None  # from the first failure until something comes again
-        self.session = 0  # what one session gives may be measured together
-        self.jumps = 0  # of its time stamps, each the beginning of a session as well
+        self.fault: str | None = None  # from the first failure until an item comes
+        self.session = 0  # items of one session may be measured together
+        self.jumps = 0  # jumps of its time stamps; each also starts a session
         self.reopened = 0
-        self.device: str | None = None  # as the open source calls it
-        self.failure: BaseException | None = None  # what ended a recording, or cannot be mended
+        self.device: str | None = None  # the open source's name for it
+        self.failure: BaseException | None = None  # what ended a recording, or cannot be recovered from
         self.ended = False
         self._feed, self._inputs, self._clock, self._paced = feed, inputs, clock, paced
         self._changed = inputs.changed
-        self._turn = 0  # of the thread in charge: one that was given up finds another number here
+        self._turn = 0  # of the thread in charge: an abandoned one finds another number here
         self._source: LiveSource[Frame | Chunk] | None = None
         self._alive_ns: int | None = None  # last sign of life; None where none is expected
         self._looked_ns = clock.now_ns()
         self._stopped = self._restarting = self._woken = False
         self._thread: threading.Thread | None = None
-        self._orphans: list[tuple[threading.Thread, int]] = []  # of the measuring thread alone
-        self._hung_ns: int | None = None  # since when a driver of our own process holds the device
+        self._orphans: list[tuple[threading.Thread, int]] = []  # used by the measuring thread only
+        self._hung_ns: int | None = None  # since when a driver in this process has held the device
         self._said = ""
         self._over = f"{self.part}_{_ENDED}"
 
-    # For the thread that measures
+    # For the measuring thread
 
     def start(self) -> None:
         self._turn += 1
@@ -98,14 +98,14 @@ class Reader:
             self._thread = self._clock.start(lambda: self._read_once(feed), self.part)
 
     def stop(self) -> None:
-        """Asks the thread to end; `ended` says when it has."""
+        """Ask the thread to end; `ended` is set when it has."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
         self._wake()
 
     def restart(self) -> None:
-        """Close a live source and open it again without a pause."""
+        """Close a live source and reopen it without a pause."""
         with self._changed:
             self._restarting = self.live
             self._changed.notify_all()
@@ -113,17 +113,17 @@ class Reader:
 
     @property
     def ppm(self) -> float | None:
-        """How far the open source's own clock is off, where it knows."""
+        """The rate error of the open source's own clock, where known."""
         source = self._source
         return source.rate_ppm if source else None
 
     @property
     def delay_ns(self) -> int:
-        """What the open source itself adds to the time that passes until something is measured."""
+        """The delay that the open source itself adds."""
         return getattr(self._source, "delay_ns", 0)
 
     def supervise(self) -> None:
-        """Looks after a thread that shows no sign of life; to be called a few times a second."""
+        """Deal with a thread that shows no sign of life; to be called a few times a second."""
         with self._changed:
             now_ns = self._clock.now_ns()
             gap_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
@@ -136,9 +136,9 @@ class Reader:
                 return
             if not self._woken:
                 self._lose(f"{self.part}_stalled")
-                self._log_once("%s gives nothing and does not answer", self.part)
+                self._log_once("%s delivers nothing and does not respond", self.part)
             if quiet_s >= ABANDONED_AFTER_S and len(self.orphans()) < MAX_ORPHANS:
-                self._log_once("%s: its thread hangs in the driver and is left there", self.part)
+                self._log_once("%s: its thread hangs in the driver and is abandoned", self.part)
                 self._orphans += [(self._thread, now_ns)] if self._thread else []
                 self._source, self._alive_ns, self._woken = None, now_ns, False
                 self.start()
@@ -148,7 +148,7 @@ class Reader:
             self._wake()
 
     def orphans(self) -> list[threading.Thread]:
-        """Threads that were given up and still hang."""
+        """Abandoned threads that still hang."""
         self._orphans = [(thread, since_ns) for thread, since_ns in self._orphans if thread.is_alive()]
         return [thread for thread, _ in self._orphans]
 
@@ -160,7 +160,7 @@ class Reader:
         waited_s = (self._clock.now_ns() - since_ns) / NS_PER_S
         return len(self._orphans) >= MAX_ORPHANS or (self.fault is not None and waited_s > ORPHAN_PATIENCE_S)
 
-    # The thread's own
+    # For the source thread
 
     def _read_once(self, feed: RecordingFeed) -> None:
         try:
@@ -208,7 +208,10 @@ class Reader:
         self._end(turn)
 
     def _read(self, feed: Feed, turn: int) -> str:
-        """From opening to whatever ends it; the fault's name. Raises what no other attempt can mend."""
+        """Read from opening to the end of a session; return the fault's name.
+
+        Raises errors that retrying cannot fix.
+        """
         try:
             self._is_alive(turn)
             with feed.open() as source:
@@ -216,16 +219,16 @@ class Reader:
                 self._is_alive(turn)
             return word
         except CaptureError as error:
-            # It may let go a moment later; while it does not, no attempt can succeed.
+            # It may release the device a moment later; until then no attempt can succeed.
             self._hung_ns = (self._hung_ns or self._clock.now_ns()) if isinstance(error, DeviceHungError) else None
             self._log_once("%s", error)
             word = error.word if isinstance(error, StreamError) else _WORDS.get(type(error), "lost")
             if word == _ENDED and self.device is None:
-                self.failure = error  # it ended before it began
+                self.failure = error  # a recording that ended before it began
             return f"{self.part}_{word}"
-        except AvdriftError:  # a setting or an installation that cannot work: trying again does not help
+        except AvdriftError:  # a wrong setting or installation: retrying does not help
             raise
-        except Exception as error:  # drivers and their libraries raise whatever they like
+        except Exception as error:  # drivers and their libraries may raise anything
             self._log_once("%s: %s: %s", self.part, type(error).__name__, error)
             return f"{self.part}_lost"
 
@@ -235,8 +238,8 @@ class Reader:
                 return ""
             self._source, self.device = source, source.device
             self._alive_ns, self._woken, self._hung_ns = self._clock.now_ns(), False, None
-        stamps, missed = {Frame: Stamps(), Chunk: Stamps()}, 0  # each kind's times rise by themselves
-        bad_ns: int | None = None  # since when there was nothing good
+        stamps, missed = {Frame: Stamps(), Chunk: Stamps()}, 0  # the times of each kind rise independently
+        bad_ns: int | None = None  # since when no item was good
         for item in source:
             now_ns, times = self._clock.now_ns(), stamps[type(item)]
             epoch, whole = times.epoch, usable(item)
@@ -291,7 +294,7 @@ class Reader:
             self._clock.wait_for(self._changed, lambda: self._stopped or self._restarting, max(pause_s, 0))
 
     def _wake(self) -> None:
-        """Close the source from a thread of its own: that may hang as well."""
+        """Close the source from a thread of its own, because closing may hang as well."""
         source = self._source
         if self.live and source is not None:
             thread = self._clock.start(lambda: self._close(source), f"{self.part}-close")
@@ -304,7 +307,7 @@ class Reader:
             self._log_once("%s: closing: %s: %s", self.part, type(error).__name__, error)
 
     def _log_once(self, words: str, *values: object) -> None:
-        """Once: a camera that stays away for a night must not fill the log."""
+        """A camera that is missing for a night must not fill the log."""
         text = words % values
         if text != self._said:
             self._said = text

@@ -1,4 +1,4 @@
-"""Composition: the feeds of a daemon that runs on a camera and a microphone, on a stream, or on a recording."""
+"""Composition: the feeds of a daemon with a camera and a microphone, a stream, or a recording."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CREDENTIAL = "source-password"
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
-    """The configured camera and microphone. What they need of the system is looked for when they are opened."""
+    """The configured camera and microphone. The libraries they need are loaded when they are opened."""
 
     def camera() -> LiveSource[Frame | Chunk]:
         from device.capture.cameras.discovery import open_camera
@@ -41,12 +41,12 @@ def recording_feed(source: FileSource) -> RecordingFeed:
 
 
 def stream_feed(source: StreamInput) -> Feed:
-    """Picture and sound of one sender."""
+    """Video and audio from one sender."""
     return Feed("stream", Stream(source).open)
 
 
 def address_input(settings: SourceSettings, folder: Path) -> StreamInput:
-    """The configured address, with its password. Relative paths begin in `folder`. Raises UsageError."""
+    """The configured address with its password. Relative paths start at `folder`. Raises UsageError."""
     address = parse_address(settings.url)
     file = password_file(settings.password_file, folder, CREDENTIAL)
     if file is not None and (settings.username or PASSWORD in settings.url):
@@ -56,12 +56,12 @@ def address_input(settings: SourceSettings, folder: Path) -> StreamInput:
 
 
 def standard_input() -> StreamInput:
-    """What another program writes. Its descriptor is moved out of the way of whoever else might read it."""
+    """The output of another program. Its descriptor is moved, so that nothing else in this process reads it."""
     descriptor = os.dup(0)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     return FromPipe(descriptor)
 
 
 def growing_file(path: Path) -> StreamInput:
-    """A recording that another program still writes."""
+    """A recording that another program is still writing."""
     return FromGrowingFile(path)

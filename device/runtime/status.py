@@ -1,4 +1,4 @@
-"""What the daemon says beside its reports: what is running, whenever that changes, and once a minute how it is."""
+"""The daemon's records besides its reports: Info when it changes, and Health once a minute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 
 class Status:
-    """Looks at the sources and the computer now and then. The rig's offset counts only for the rig it was found on."""
+    """Checks the sources and the computer regularly. The rig's offset applies only to the rig it was found on."""
 
     def __init__(
         self, core: Core, sink: Sink, clock: Clock, monitor: HealthMonitor, rig: Rig | None,
@@ -49,7 +49,7 @@ class Status:
             self._publish_health()
 
     def take_rig(self, rig: Rig | None) -> None:
-        """Take this rig's own offset off the reports, if these are its camera and its microphone."""
+        """Subtract this rig's own offset from reports, if its camera and microphone are the open ones."""
         self._rig = rig
         camera, microphone = self._named("camera"), self._named("microphone")
         fits = rig is not None and applies(rig, camera or rig.camera, microphone or rig.microphone)
@@ -78,7 +78,7 @@ class Status:
         )
 
     def _named(self, part: str) -> str | None:
-        """As the open source calls it; a stream is both."""
+        """The device name of the open source; a stream is both camera and microphone."""
         return self._devices.get(part) or self._devices.get("stream")
 
     def _publish_health(self) -> None:

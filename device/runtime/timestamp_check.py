@@ -1,4 +1,4 @@
-"""What to refuse of what a live source gives: impossible times, and what is no picture and no sound. Pure."""
+"""Which items of a live source to reject: impossible times, and invalid frames or audio. Pure."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.pictures import Yuv420
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame
 
-_FUTURE_NS = 500 * NS_PER_MS  # a sound server's times are off by so much at the start
+_FUTURE_NS = 500 * NS_PER_MS  # a sound server's times are off by this much at the start
 _PAST_NS = 5 * NS_PER_S
-_JUMP_NS = 80 * NS_PER_MS  # well above what blocks and pictures come early, below what changes a verdict
+_JUMP_NS = 80 * NS_PER_MS  # well above the jitter of blocks and frames, below what changes a verdict
 _LEAST_PX = 16
 
 
 def usable(item: Frame | Chunk) -> bool:
-    """Whether it is what the records promise: a picture with colours, or finite mono sound at the front end's rate."""
+    """Whether an item is valid: a colour frame, or finite mono audio at the front end's rate."""
     if isinstance(item, Frame):
         picture = item.picture
         whole = isinstance(picture, Yuv420) or (picture.dtype == np.uint8 and picture.ndim == 3)
@@ -26,11 +26,11 @@ def usable(item: Frame | Chunk) -> bool:
 
 
 class Stamps:
-    """Judges the times of one open source, one by one.
+    """Checks the times of one open source, one by one.
 
-    Refused are times that do not rise, lie in the future or long ago (a driver's 0), or leap forward against the time
-    at which they come. What is refused twice in a row for the same leap is not a slip but another clock: `epoch` counts
-    those, and nothing measured before one may be joined with what comes after it.
+    Rejects times that do not rise, lie in the future or long ago (a driver's 0), or leap ahead of their arrival. If two
+    items in a row leap the same way, the clock has changed: `epoch` counts these changes, and items from before and
+    after one must not be combined.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class Stamps:
         self._leaps = 0  # in a row
 
     def accept(self, t_ns: int, now_ns: int) -> bool:
-        """Whether to use an item of this time that comes now."""
+        """Whether to use an item with this time that arrives now."""
         lag_ns = now_ns - t_ns
         if not -_FUTURE_NS <= lag_ns <= _PAST_NS or t_ns == self._last_ns:
             return False

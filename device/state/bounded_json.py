@@ -1,4 +1,4 @@
-"""JSON from files that may be damaged or made by strangers: its numbers are finite and fit 64 bits."""
+"""Parses JSON from files that may be damaged or malicious: its numbers are finite and fit 64 bits."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import json
 import math
 from typing import Any
 
-_MAX_DIGITS = 19  # of a whole number of 64 bits
+_MAX_DIGITS = 19  # of a 64-bit integer
 
 
 def parse_json(content: bytes | str) -> Any:
-    """Parsed JSON. Raises ValueError for all else, and for numbers that would overflow wherever they are used."""
+    """Return parsed JSON. Raises ValueError for invalid input, and for numbers that would overflow later."""
     try:
         return json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     except RecursionError as error:
@@ -25,7 +25,7 @@ def _whole(text: str) -> int:
 
 def _finite(text: str) -> float:
     if not math.isfinite(value := float(text)):
-        raise ValueError(f"{text[:40]} is no finite number")
+        raise ValueError(f"{text[:40]} is not a finite number")
     return value
 
 

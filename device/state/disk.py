@@ -1,4 +1,4 @@
-"""The steps by which the model store reads and changes a disk, each small enough to fail on its own in a test."""
+"""The model store's steps of reading and changing a disk, each small enough for a test to make it fail."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from device.errors import ModelCorruptError
 
 
 def read_plain(path: Path, limit_bytes: int) -> bytes:
-    """Content of a plain file: no link is followed, no pipe waited for, no device opened.
+    """Content of a plain file, without following links, waiting for pipes or opening devices.
 
-    Raises OSError, and ModelCorruptError for anything else than a plain file of at most `limit_bytes`.
+    Raises OSError, and ModelCorruptError for anything but a plain file of at most `limit_bytes`.
     """
     if not stat.S_ISREG(path.lstat().st_mode):
         raise ModelCorruptError("not a plain file", where=str(path), remedy="Build or copy the bundle again")
-    # The flags are for the moment between the two looks.
+    # The flags cover the moment between the two checks.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
         content = file.read(limit_bytes + 1)
@@ -27,16 +27,16 @@ def read_plain(path: Path, limit_bytes: int) -> bytes:
 
 
 class Disk:
-    """What changes a disk; each method raises OSError.
+    """Operations that change a disk; each raises OSError.
 
-    Names that were made or replaced are sure to survive a power cut once the folder above them was synced.
+    Created or replaced names survive a power cut once the folder above them was synced.
     """
 
     def make_folder(self, path: Path) -> None:
         path.mkdir()
 
     def write_file(self, path: Path, content: bytes) -> None:
-        """A new file, its content on the disk before this returns."""
+        """Write a new file; its content is on disk when this returns."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with os.fdopen(os.open(path, flags, 0o644), "wb") as file:
             file.write(content)
@@ -51,15 +51,15 @@ class Disk:
             os.close(descriptor)
 
     def make_folders(self, path: Path) -> None:
-        """A folder and all above it, as far as they are missing."""
+        """Create a folder and its missing parents."""
         for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
             self.make_folder(each)
             self.sync_folder(each.parent)
 
     def write_whole(self, path: Path, content: bytes) -> None:
-        """A file in place of the one before: a power cut leaves the old one or the new one, whole."""
+        """Replace a file: a power cut leaves the complete old one or the complete new one."""
         made = path.with_name(f".{path.name}.new")
-        if os.path.lexists(made):  # left by one that was killed
+        if os.path.lexists(made):  # left by a killed process
             self.remove(made)
         self.write_file(made, content)
         self.replace(made, path)
@@ -69,11 +69,11 @@ class Disk:
         path.symlink_to(target)
 
     def replace(self, source: Path, target: Path) -> None:
-        """`target` is from now on what `source` was, with no moment in between."""
+        """Rename `source` to `target` atomically."""
         source.replace(target)
 
     def remove(self, path: Path) -> None:
-        """A file, a link (never what it points at), or a folder with all that is in it."""
+        """Remove a file, a link (never its target), or a folder with its content."""
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:

@@ -1,4 +1,4 @@
-"""Whose a state folder is: what others may write there is not to be trusted, least of all by root."""
+"""Ownership of a state folder: what others may write there is not trustworthy, least of all for root."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 def check_ours(path: Path, *, folder: bool) -> None:
-    """Nothing, where only this user or root may change it, or where it is missing. Raises ModelStoreError.
+    """Check that only this user or root may change it, if it exists. Raises ModelStoreError.
 
-    No link is followed: whoever may write beside it could have it lead anywhere.
+    Links are not followed, because whoever may write beside one could redirect it.
     """
     where = str(path)
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_DIRECTORY if folder else 0)
@@ -25,28 +25,28 @@ def check_ours(path: Path, *, folder: bool) -> None:
         return
     except OSError as error:
         is_other = error.errno in (errno.ELOOP, errno.ENOTDIR)
-        what = f"a link, or no {'folder' if folder else 'plain file'}" if is_other else error.strerror
-        remedy = "See what it is, and who has put it there"
+        what = f"a link, or not a {'folder' if folder else 'plain file'}" if is_other else error.strerror
+        remedy = "Check what it is, and who has put it there"
         raise ModelStoreError(f"cannot be opened ({what})", where=where, remedy=remedy) from error
     try:
         status = os.fstat(descriptor)
     finally:
         os.close(descriptor)
     if not folder and not stat.S_ISREG(status.st_mode):
-        raise ModelStoreError("no plain file", where=where, remedy="See what it is, and who has put it there")
+        raise ModelStoreError("no plain file", where=where, remedy="Check what it is, and who has put it there")
     if status.st_uid not in (0, os.geteuid()):
         user = user_name(status.st_uid)
         remedy = f"Run this as that user, for example with: sudo -u {user}"
         raise ModelStoreError(f"belongs to {user}, who could change it meanwhile", where=where, remedy=remedy)
     if status.st_mode & _OTHERS_MAY_WRITE:
-        remedy = f"See that nobody has changed it, then: chmod go-w {path}"
+        remedy = f"Check that nobody has changed it, then: chmod go-w {path}"
         raise ModelStoreError("others may write to it", where=where, remedy=remedy)
 
 
 def become_owner(folder: Path) -> None:
-    """As root, be the user whose folder that is from now on, so that nothing in it can misuse root's rights.
+    """As root, become the folder's owner for the rest of the process, so that nothing in it can misuse root's rights.
 
-    Raises ModelStoreError where that is not possible.
+    Raises ModelStoreError if that is not possible.
     """
     if os.geteuid() != 0:
         return

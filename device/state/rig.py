@@ -1,9 +1,9 @@
-"""What `avdrift calibrate` has learnt of a rig: its own fixed offset, kept in a small file of the state folder.
+"""The rig's own fixed offset, measured by `avdrift calibrate` and stored in a small file of the state folder.
 
-The one before it is kept beside it, so that a calibration can be undone.
+The previous calibration is kept beside it, so that the last one can be undone.
 
-A rig is one camera with one microphone where they stand. Sensor, USB, the sound's way through the air (3 ms for each
-metre) give it an offset that no programme has; the reports leave it out once it is known.
+A rig is one camera with one microphone in fixed places. Sensor, USB and the path of the sound through the air (3 ms per
+metre) give it an offset that is not in the programme itself; reports subtract it once it is known.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 RIG_FILE, PREVIOUS_RIG_FILE = "rig.json", "rig.previous.json"
-MAX_BIAS_MS = 5000.0  # the widest search there is
+MAX_BIAS_MS = 5000.0  # the widest possible search range
 
 _MAX_BYTES = 4096
-_NAME = Text(200)  # as long as a device may be named in the configuration
-_MAX_UNIX_MS = 1 << 53  # what JSON can carry exactly
+_NAME = Text(200)  # as long as a device name in the configuration may be
+_MAX_UNIX_MS = 1 << 53  # the largest integer that JSON represents exactly
 _AGAIN = "Run `avdrift calibrate` again, or delete the file"
 
 _log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rig:
-    """A rig's own offset. Positive: it makes the sound seem early. Both names as `avdrift devices` prints them.
+    """A rig's own offset. Positive: it makes the audio seem early. Both names are as `avdrift devices` prints them.
 
     Raises UsageError for values that no calibration can give.
     """
@@ -59,12 +59,12 @@ class Rig:
 
 
 def applies(rig: Rig, camera: str, microphone: str) -> bool:
-    """Whether this camera and this microphone are the ones that were calibrated."""
+    """Whether this camera and this microphone are the calibrated ones."""
     return (rig.camera, rig.microphone) == (camera, microphone)
 
 
 def load_rig(state_dir: Path) -> Rig | None:
-    """The stored rig; None where there is none. One that cannot be read is said in the log, and is none."""
+    """The stored rig; None without one. An unreadable one is logged and ignored."""
     try:
         return read_rig(state_dir)
     except UsageError as error:
@@ -73,7 +73,7 @@ def load_rig(state_dir: Path) -> Rig | None:
 
 
 def read_rig(state_dir: Path) -> Rig | None:
-    """The stored rig; None where there is none. Raises UsageError where what is there is no rig."""
+    """The stored rig; None without one. Raises UsageError if the file is not a valid rig."""
     return _read(state_dir / RIG_FILE)
 
 
@@ -95,9 +95,9 @@ def _read(path: Path) -> Rig | None:
 
 
 def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
-    """Use a rig from now on, and keep the one before for `undo_rig`; the file's path.
+    """Use a rig from now on, and keep the previous one for `undo_rig`; return the file's path.
 
-    A power cut leaves the old one or the new one, whole. Makes the folder where it is missing. Raises UsageError where
+    A power cut leaves the complete old or the complete new one. Creates the folder if necessary. Raises UsageError if
     the disk refuses.
     """
     disk, path, previous = disk or Disk(), state_dir / RIG_FILE, state_dir / PREVIOUS_RIG_FILE
@@ -105,7 +105,7 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
         disk.make_folders(state_dir)
         if (before := _readable(path)) is not None:
             disk.write_whole(previous, _content(before))
-        elif os.path.lexists(previous) and not os.path.lexists(path):  # what was before is no calibration at all
+        elif os.path.lexists(previous) and not os.path.lexists(path):  # the previous state is "not calibrated"
             disk.remove(previous)
         disk.write_whole(path, _content(rig))
     except OSError as error:
@@ -117,9 +117,9 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
 
 
 def undo_rig(state_dir: Path, disk: Disk | None = None) -> Rig | None:
-    """Go back to what was before the last `store_rig`: that rig, or None where there was none. Once more: forth again.
+    """Return to the state before the last `store_rig`: that rig, or None without one. A second call reverts the first.
 
-    Raises UsageError where there is nothing to undo, or the disk refuses.
+    Raises UsageError if there is nothing to undo, or the disk refuses.
     """
     disk, path, previous = disk or Disk(), state_dir / RIG_FILE, state_dir / PREVIOUS_RIG_FILE
     aside = state_dir / f".{RIG_FILE}.undone"
@@ -145,7 +145,7 @@ def undo_rig(state_dir: Path, disk: Disk | None = None) -> Rig | None:
 
 
 def forget_rig(state_dir: Path, disk: Disk | None = None) -> None:
-    """Use no rig from now on, and keep the one there is for `undo_rig`. Raises UsageError where the disk refuses."""
+    """Use no rig from now on, and keep the current one for `undo_rig`. Raises UsageError if the disk refuses."""
     disk, path = disk or Disk(), state_dir / RIG_FILE
     try:
         if os.path.lexists(path):
@@ -159,7 +159,7 @@ def forget_rig(state_dir: Path, disk: Disk | None = None) -> None:
 
 
 def _readable(path: Path) -> Rig | None:
-    """The rig in a file; None where there is none, or none that can be read."""
+    """The rig in a file; None if it is missing or unreadable."""
     try:
         return _read(path)
     except UsageError:

@@ -1,9 +1,10 @@
-"""Who is speaking: evidence of several faces in, one row out, as if whoever speaks had been the only one.
+"""Active speaker: combines the evidence of several faces into one row, as if only the speaker were in view.
 
-Method: a hidden Markov model whose state is the face that is heard, the same for a few seconds at least; its forward
-recursion runs for each candidate offset by itself, as which face fits depends on the offset (Rabiner, "A tutorial on
-hidden Markov models", Proc. IEEE 77, 1989). What the model expected is weighed against what the faces then say; a
-single face's evidence passes unchanged. Where no face fits, all of them say so and nothing is gained by their number.
+Method: a hidden Markov model whose state is the face that is heard. The state lasts for at least a few seconds. The
+forward recursion runs separately for each candidate offset, because which face fits depends on the offset (Rabiner, "A
+tutorial on hidden Markov models", Proc. IEEE 77, 1989). Each face is weighted by the model's prediction and by its own
+evidence; the evidence of a single face passes unchanged. Where no face fits, the combined row says so too: more faces
+do not add evidence.
 """
 
 from __future__ import annotations
@@ -15,27 +16,27 @@ import numpy.typing as npt
 
 from device.sync.curve import Floats
 
-_SWITCHES = 0.004  # a lip tick: another face speaks after ten seconds on average
+_SWITCHES = 0.004  # per lip tick: the speaker changes every ten seconds on average
 
 
 class SpeakerMix:
-    """Takes each lip tick's rows of the faces there. Bounded by the faces that were there at the last tick."""
+    """Mixes each lip tick's rows of all visible faces. Memory is bounded by the faces at the last tick."""
 
     def __init__(self, temperature: float) -> None:
         self._temperature = temperature
         self._shares: dict[int, npt.NDArray[np.float64]] = {}  # probability that this face is heard, per candidate
-        self._lately = np.zeros(1)  # log odds of each candidate by the last seconds' evidence
+        self._lately = np.zeros(1)  # log odds of each candidate from the last seconds of evidence
 
     @property
     def likeliest(self) -> int | None:
-        """The face that is most probably heard; None while there is no choice."""
+        """The face that is most probably heard; None with fewer than two faces."""
         if len(self._shares) < 2:
             return None
         weights = np.exp(self._lately - self._lately.max())
         return max(self._shares, key=lambda face_id: float(weights @ self._shares[face_id]))
 
     def mix(self, rows: Mapping[int, Floats]) -> Floats:
-        """The evidence [candidates] of one lip tick, from that of each face, at least one, by its number."""
+        """Return the evidence [candidates] of one lip tick from a non-empty mapping of face number to its row."""
         if len(rows) == 1:
             self._shares, self._lately = {}, np.zeros(1)
             return next(iter(rows.values()))

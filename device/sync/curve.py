@@ -1,12 +1,12 @@
 """From two embedding tracks to an offset: evidence for each candidate, its sum over a window, its best point.
 
-Conventions: candidates run from -search to +search in audio ticks of 10 ms; the offset is how far the audio is ahead,
-so the sound of candidate d at lip tick i is audio tick 4 i - d.
-Method: the towers are trained by cross-entropy, so their scaled cosine estimates how much likelier this sound is with
-these lips than any sound (pointwise mutual information). Sums of it over a window are log-likelihoods of the
-candidates; sound that was not heard says nothing and counts 0.
-Lips compete for their sound: how well a sound fits other lips of the same face nearby speaks against it here. That
-takes away what a voice and a face always have in common, and what belongs to another moment.
+Conventions: candidates run from -search to +search in audio ticks of 10 ms. The offset is how far the audio is ahead,
+so candidate d at lip tick i uses audio tick 4 i - d.
+Method: the encoders are trained with cross-entropy, so their scaled cosine estimates how much likelier this audio is
+with these lips than any audio is (pointwise mutual information). Sums over a window are log-likelihoods of the
+candidates. Missing audio counts 0.
+Lips compete for the audio: the better the audio fits other lips of the same face nearby, the less it counts here. That
+removes what a voice and a face always have in common, and what belongs to another moment.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from device.features.contract import AUDIO_TICK_NS, AUDIO_TICKS_PER_LIP_TICK
 from device.records import NS_PER_MS, Estimate
 
 TICK_MS = AUDIO_TICK_NS / NS_PER_MS
-TOLERANCE_TICKS = 4  # right means: within one 25 Hz frame
+TOLERANCE_TICKS = 4  # "right" means within one 25 Hz frame
 _NEAR_TICKS = 12
 _BROAD_HALF_MS, _BROAD_TOP_MS = 180.0, 110.0
-_SHARP_TICKS = 0.7  # below that a mean of ticks is only the highest one
-_NEGATIVE_GAP_TICKS = 2  # nearer lips are seen in nearly the same pictures
-_NEGATIVE_PRIOR = 5.0  # where negatives are few, count so many more to which all candidates are alike
+_SHARP_TICKS = 0.7  # below that, a mean of ticks is only the highest one
+_NEGATIVE_GAP_TICKS = 2  # closer lips are seen in nearly the same frames
+_NEGATIVE_PRIOR = 5.0  # pseudo-count: with few negatives, add this many that fit all candidates equally
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
@@ -36,11 +36,11 @@ def evidence(
     lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
     search_ticks: int, logit_scale: float, negative_reach_ticks: int = 0,
 ) -> Floats:  # fmt: skip
-    """Evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or sound are missing.
+    """Return evidence rows [lip ticks, 2 * search_ticks + 1] in nats; 0 where lips or audio are missing.
 
-    Embeddings are [ticks, size], of any length; `lips_first` and `audio_first` are the ticks of their first rows,
-    at the middle of the windows that they see. A row takes lips of up to `negative_reach_ticks`
-    before and after into account.
+    Embeddings are [ticks, size], of any length. `lips_first` and `audio_first` are the ticks of their first rows, at
+    the middle of the windows that the encoders see. A row is compared with lips of up to `negative_reach_ticks` before
+    and after it.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -61,7 +61,7 @@ def evidence(
 
 
 def relative(rows: Floats, heard: Flags) -> Floats:
-    """Rows [ticks, candidates] of log likelihoods against the mean likelihood of all that was heard; 0 elsewhere."""
+    """Log-likelihood rows [ticks, candidates] relative to the mean likelihood of all valid audio; 0 elsewhere."""
     rows = np.where(heard, rows, -np.inf)
     top = np.maximum(rows.max(1, keepdims=True), -1e30)
     count = np.maximum(heard.sum(1, keepdims=True), 1)
@@ -70,13 +70,13 @@ def relative(rows: Floats, heard: Flags) -> Floats:
 
 
 def _negatives(logits: Floats, lips_valid: Flags, negative_reach_ticks: int) -> npt.NDArray[np.float64]:
-    """How well each sound [n, m] fits the other lips around: a sum of likelihoods, up to a factor."""
+    """How well each audio tick [n, m] fits the other lips nearby: a sum of likelihoods, up to a factor."""
     top = np.nanmax(logits, initial=-np.inf, where=lips_valid[:, None])
     return _near(np.exp(np.where(lips_valid[:, None], logits - top, -np.inf), dtype=np.float64), negative_reach_ticks)
 
 
 def _near(values: npt.NDArray[np.float64], negative_reach_ticks: int) -> npt.NDArray[np.float64]:
-    """For each row, the sum of rows within `negative_reach_ticks`, without those that see nearly the same."""
+    """For each row, the sum of the rows within `negative_reach_ticks`, except those that see nearly the same frames."""
     total = np.concatenate([np.zeros_like(values[:1]), np.cumsum(values, axis=0)])
 
     def within(ticks: int) -> npt.NDArray[np.float64]:
@@ -87,16 +87,16 @@ def _near(values: npt.NDArray[np.float64], negative_reach_ticks: int) -> npt.NDA
 
 
 def unit(vectors: Floats) -> Floats:
-    """Vectors [..., size] at length 1."""
+    """Scale vectors [..., size] to length 1."""
     return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=-1, keepdims=True), 1e-6), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What a curve says at one temperature: the offset in ticks, its spread, and how evidence is shared out.
+    """A curve's posterior at one temperature: the offset in ticks, its spread, and how the evidence is distributed.
 
-    `near` and `total` are the evidence within 40 ms of the offset and in all, as odds relative to the curve's highest
-    point, whose own log odds are `top`.
+    `near` is the evidence within 40 ms of the offset and `total` all of it, both as odds relative to the curve's
+    highest point. `top` is the log odds of that point.
     """
 
     offset_ticks: float
@@ -107,17 +107,17 @@ class Posterior:
     top: float
 
     def confidence(self, candidates: int, null_log_odds: float) -> float:
-        """Probability of being right to within 40 ms, against all other candidates and against none of them."""
-        # Relative to the highest point: the sum over a long unmeasurable stretch is far below what exp can hold.
+        """Probability of being right to within 40 ms, against all other candidates and against no match at all."""
+        # Relative to the highest point: over a long unmeasurable stretch, exp of the sum would underflow.
         none = np.exp(min(np.log(candidates) + null_log_odds - self.top, 700.0))
         return float(self.near / (self.total + none))
 
 
 def offset_posterior(curve: Floats, temperature: float) -> Posterior | None:
-    """Where the offset most probably lies; None where the curve says nothing at all.
+    """Return the most probable offset; None where the curve has no evidence.
 
-    That is the 80 ms that hold the most probability, not the highest point: a lone spike may hold less than a broad
-    hill. Within them the offset is the mean, or the vertex where all of it is on a tick or two.
+    The 80 ms with the most probability count, not the highest point: a lone spike may hold less than a broad hill.
+    Within them the offset is the mean, or the vertex of a parabola where nearly all of it is on one or two ticks.
     """
     if not np.ptp(curve) > 1e-6:
         return None
@@ -137,7 +137,7 @@ def offset_posterior(curve: Floats, temperature: float) -> Posterior | None:
 
 
 def densest(mass: npt.NDArray[np.float64]) -> tuple[int, float, slice]:
-    """The 80 ms that hold the most of a distribution [candidates]: middle candidate, mean, and the slice of them."""
+    """The 80 ms of a distribution [candidates] with the most probability: middle candidate, mean, and their slice."""
     width = 2 * TOLERANCE_TICKS + 1
     best = int(np.argmax(np.convolve(mass, np.ones(width))[TOLERANCE_TICKS : TOLERANCE_TICKS + len(mass)]))
     for _ in range(width):
@@ -150,7 +150,7 @@ def densest(mass: npt.NDArray[np.float64]) -> tuple[int, float, slice]:
 
 
 def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
-    """The offset of a curve (evidence rows summed over a window); None where the curve says nothing at all."""
+    """Estimate the offset of a curve (evidence rows summed over a window); None where the curve has no evidence."""
     posterior = offset_posterior(curve, calibration.temperature)
     if posterior is None:
         return None
@@ -163,7 +163,7 @@ def estimate(curve: Floats, calibration: Calibration) -> Estimate | None:
 
 
 def estimate_near(curve: Floats, offset_ticks: float, calibration: Calibration) -> Estimate | None:
-    """The offset of a curve within 120 ms of a known one; None where the curve says nothing there."""
+    """Estimate the offset of a curve within 120 ms of a known one; None where the curve has no evidence there."""
     middle = len(curve) // 2 + round(offset_ticks)
     low, high = max(middle - _NEAR_TICKS, 0), min(middle + _NEAR_TICKS + 1, len(curve))
     found = estimate(curve[low:high], calibration)
@@ -174,15 +174,16 @@ def estimate_near(curve: Floats, offset_ticks: float, calibration: Calibration) 
 
 
 def is_broad(curve: Floats) -> bool:
-    """Whether a curve's hill is wider than one offset makes it, as where audio was recorded twice, 100 ms apart.
+    """Whether a curve's hill is wider than a single offset makes it.
 
-    For the evidence of 10 s and more: of 155 such stretches of single recordings none was so wide.
+    Audio that was recorded twice, 100 ms apart, makes such a hill. For the evidence of 10 s or more: none of 155 such
+    stretches of single recordings was that wide.
     """
     return _width_ms(curve, 0.5) >= _BROAD_HALF_MS and _width_ms(curve, 0.8) >= _BROAD_TOP_MS
 
 
 def _width_ms(curve: Floats, share: float) -> float:
-    """How wide the highest hill is at this share of its height over the median."""
+    """Width of the highest hill at this share of its height above the median."""
     top = int(np.argmax(curve))
     level = float(np.median(curve)) * (1 - share) + float(curve[top]) * share
     low = np.flatnonzero(curve <= level)
@@ -191,7 +192,7 @@ def _width_ms(curve: Floats, share: float) -> float:
 
 
 def _vertex(curve: Floats, best: int) -> float:
-    """Where between the ticks the parabola through the best point and its neighbours peaks, within half a tick."""
+    """Peak of the parabola through the best point and its neighbours, within half a tick of the best point."""
     if not 0 < best < len(curve) - 1:
         return 0.0
     left, middle, right = (float(value) for value in curve[best - 1 : best + 2])

@@ -1,8 +1,8 @@
-"""The direct network on the device: evidence for each candidate offset from few features and a small network on lags.
+"""The direct network on the device: evidence for each candidate offset from small features and a network over lags.
 
 Conventions as in device/sync/curve.py: candidates ascend from -search to +search audio ticks of 10 ms, evidence is in
-nats, and sound that was not heard says nothing and counts 0. The features are made by the bundle's `lips` and `audio`
-models; `head` turns their products at all lags into evidence.
+nats, and missing audio counts 0. The bundle's `lips` and `audio` models make the features; `head` turns their products
+at all lags into evidence.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from device.litert import Model
 from device.sync.curve import Flags, Floats, relative, unit
 from device.sync.evidence_stream import Score
 
-GROUPS: Final = 4  # of features that are multiplied together
+GROUPS: Final = 4  # groups of features that are multiplied together
 
 Head = Callable[[Floats], Floats]  # [ticks, lags, GROUPS] to [ticks, lags]
 
 
 def score_of(bundle: Bundle) -> Score | None:
-    """How a bundle's embeddings become evidence, where that is not by their cosine."""
+    """How a bundle turns embeddings into evidence; None where it uses their cosine."""
     if bundle.kind.name != DIRECT.name:
         return None
     return partial(direct_evidence, head=_in_blocks(bundle.models["head"]))
 
 
 def _in_blocks(model: Model) -> Head:
-    """A head that takes a fixed number of ticks at once, for any number of them, and for as many lags as they have."""
+    """Apply a head of fixed input length to any number of ticks, each with as many lags as it takes."""
 
     def head(image: Floats) -> Floats:
         ticks, lags = model.input_shape[1], image.shape[1]
@@ -51,12 +51,12 @@ def direct_evidence(
     lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
     search_ticks: int, head: Head,
 ) -> Floats:  # fmt: skip
-    """Evidence rows [lip ticks, 2 * search_ticks + 1]; the arguments are those of `device.sync.curve.evidence`."""
+    """Return evidence rows [lip ticks, 2 * search_ticks + 1]; arguments as in `device.sync.curve.evidence`."""
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
         return np.zeros((len(lips), size), np.float32)
     of_lips, of_audio = _grouped(lips), _grouped(audio)  # [ticks, groups, features]
-    # [lip ticks, audio ticks, groups], by matrix products: an einsum of three indices is ten times slower
+    # [lip ticks, audio ticks, groups], by matrix products: an einsum over three indices is ten times slower
     products = np.matmul(of_lips.transpose(1, 0, 2), of_audio.transpose(1, 2, 0)).transpose(1, 2, 0)
     centre = (lips_first + np.arange(len(lips))) * AUDIO_TICKS_PER_LIP_TICK - audio_first
     column = centre[:, None] + search_ticks - np.arange(size)[None, :]

@@ -1,13 +1,14 @@
 """From measured offsets to drift and steps: one report at a time, bounded memory, no clock.
 
-Conventions: t_s is the end of a report's window on the stream's clock; 1 ppm is 0.001 ms/s; a step is new less old.
-Method, drift: reports are joined to blocks of 20 s, each with a robust mean; a robust line through the blocks of the
-last two hours is the drift. Its error comes from how the blocks scatter, so what overlapping windows share within a
-block is counted once, and what blocks share is seen in their residuals.
-Method, steps: a sequential likelihood-ratio test (Page, "Continuous inspection schemes", Biometrika 41, 1954; for an
-unknown size Lorden, Annals of Mathematical Statistics 42, 1971) of "shifted by d since report k" against "as before".
-Each report is normal noise or, with the share that was lately seen, a wrong number from anywhere in the search range;
-so wrong numbers count only where they agree with each other. A report adds only the part of its window that is new.
+Conventions: t_s is the end of a report's window on the stream's clock; 1 ppm is 0.001 ms/s; a step is the new offset
+minus the old one.
+Drift: reports are grouped into blocks of 20 s, each with a robust mean. The drift is a robust line through the blocks
+of the last two hours. Its error comes from the scatter of the blocks: what overlapping windows share within a block is
+counted once, and what neighbouring blocks share shows in their residuals.
+Steps: a sequential likelihood-ratio test (Page, "Continuous inspection schemes", Biometrika 41, 1954; for an unknown
+size Lorden, Annals of Mathematical Statistics 42, 1971) of "shifted by d since report k" against "no change". A report
+is either normal noise or, with the recent share of outliers, a wrong number from anywhere in the search range. So
+outliers count only where they agree. A report adds only the part of its window that is new.
 """
 
 from __future__ import annotations
@@ -22,26 +23,29 @@ from device.records import DriftClass
 from device.sync.robust_stats import Doubles, Line, centre, line, spread
 
 PPM_PER_MS_PER_S = 1000.0
-CALL_SIGMA = 3.7  # and not 3: there is a new look every 20 s, all day
+CALL_SIGMA = 3.7  # more than the usual 3, because the test repeats every 20 s, all day
 
 _BLOCK_S = 20.0
-_MAX_BLOCKS = 360  # two hours: a drift that changes with the temperature is followed
+_MAX_BLOCKS = 360  # two hours, to follow a drift that changes with the temperature
 _MIN_BLOCKS = 12
-_MAX_STD_PPM = 50.0  # a slope that is less sure means nothing
-_MAX_GAP_S = 300.0  # over a longer one, drift and step look the same
+_MAX_STD_PPM = 50.0  # a slope with a larger error is not reported
+_MAX_GAP_S = 300.0  # after a longer gap, drift and step cannot be told apart
 _RECENT = 120
-_NEWEST = 12  # and those of this many windows may be the first of another level: they do not say
-_NEWEST_WINDOWS = 2.4  # how much noise there is, nor how many reports are wrong
+# The newest reports, and those of the last few windows, may belong to a new level: they count neither as noise nor as
+# outliers.
+_NEWEST = 12
+_NEWEST_WINDOWS = 2.4
 _MIN_LEVEL = 10
 _MIN_STEP_MS = 25.0
-_MIN_NOISE_MS = 3.0  # an offset is found on a grid of 10 ms
-_OUTLIER_RANGE_MS = 800.0  # wrong numbers may gather near the right ones: the wider, the sooner two of them are a step
-_STEP_EVIDENCE = 14.0  # nats, for a step as small as the noise: e^-14 a report is below one false step a day
+_MIN_NOISE_MS = 3.0  # offsets lie on a grid of 10 ms
+# outliers may gather near the right value: the wider, the sooner two of them look like a step
+_OUTLIER_RANGE_MS = 800.0
+_STEP_EVIDENCE = 14.0  # nats, for a step as small as the noise: e^-14 per report is below one false step a day
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """What is known after a report. Unknown is None; the step only in answer to the report that decided it."""
+    """Drift and step after a report. Unknown is None; `step` is set only for the report that decided it."""
 
     kind: DriftClass = DriftClass.UNKNOWN
     drift_ppm: float | None = None
@@ -52,7 +56,7 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One report: when, what, and how far from what was expected (0 while nothing was)."""
+    """One report: its time, its offset, and the deviation from the expected offset (0 while none was expected)."""
 
     t_s: float
     offset_ms: float
@@ -62,7 +66,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some seconds of reports in one number."""
+    """The summary of 20 s of reports."""
 
     t_s: float
     offset_ms: float
@@ -74,13 +78,13 @@ Row = TypeVar("Row", Seen, Block)
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
-    """All that has to be kept between reports, and over a restart."""
+    """Everything that is kept between reports and over a restart."""
 
     recent: tuple[Seen, ...] = ()
-    filling: tuple[Seen, ...] = ()  # of the block that is not full yet
+    filling: tuple[Seen, ...] = ()  # of the block that is not yet complete
     blocks: tuple[Block, ...] = ()
     slope_ms_per_s: float = 0.0
-    slope_std_ms_per_s: float | None = None  # None: no slope is known
+    slope_std_ms_per_s: float | None = None  # None: the slope is unknown
     stepped: bool = False
 
     def to_dict(self) -> dict[str, Any]:
@@ -90,9 +94,9 @@ class DriftState:
 
     @classmethod
     def from_dict(cls, found: dict[str, Any]) -> DriftState:
-        """The inverse of `to_dict`, also of its way through JSON.
+        """The inverse of `to_dict`; also accepts a state that went through JSON.
 
-        Raises KeyError, TypeError or ValueError for anything that is no state.
+        Raises KeyError, TypeError or ValueError if `found` is not a valid state.
         """
         slope_std = found["slope_std_ms_per_s"]
         return cls(
@@ -124,10 +128,10 @@ def update(
 ) -> tuple[DriftState, Drift]:  # fmt: skip
     """Take one measured offset, found in the `window_s` seconds before `t_s`.
 
-    slope_ms_per_s: how fast the offset is known to run although the reports do not show it yet; what lies on such a
-    slope is no step, and while it is all that is known, none is looked for.
-    A time that repeats is ignored; one that goes back, or a gap of more than five minutes, begins anew. Raises
-    ValueError for numbers that are not finite.
+    slope_ms_per_s: how fast the offset is known to run before the reports can show it. A deviation along this slope is
+    not a step; while only this slope is known, no step is looked for.
+    A repeated time is ignored. A time that goes back, or a gap of more than five minutes, starts again.
+    Raises ValueError if a number is not finite.
     """
     if not np.isfinite([t_s, offset_ms, offset_std_ms]).all():
         raise ValueError("an offset and its time must be finite")
@@ -152,13 +156,13 @@ def update(
     fresh = DriftState(stepped=True)
     for entry in since:
         fresh = _add(fresh, replace(entry, surprise_ms=entry.offset_ms - new_ms), window_s)
-    # The old level's last window and the new one's first are both half in the past.
+    # The last window of the old level and the first of the new one are both half in the past.
     step_t_s = (state.recent[onset - 1].t_s + since[0].t_s - window_s) / 2
     return fresh, replace(known(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
 
 
 def known(state: DriftState, t_s: float | None = None) -> Drift:
-    """What the reports so far say at a time; nothing once the last of them is more than five minutes old."""
+    """Drift and step at a time; all None if the last report is more than five minutes older."""
     if t_s is not None and state.recent and not 0 <= t_s - state.recent[-1].t_s <= _MAX_GAP_S:
         return Drift()
     if state.slope_std_ms_per_s is None:
@@ -176,7 +180,7 @@ def _offsets(seen: tuple[Seen, ...]) -> Doubles:
 
 
 def _level_ms(state: DriftState, t_s: float) -> float | None:
-    """What is expected at a time; None after too few reports."""
+    """The offset expected at a time; None after too few reports."""
     if len(state.recent) < _MIN_LEVEL:
         return None
     ages_s = t_s - np.array([entry.t_s for entry in state.recent])
@@ -184,11 +188,11 @@ def _level_ms(state: DriftState, t_s: float) -> float | None:
 
 
 def _noise_ms(seen: tuple[Seen, ...]) -> float:
-    """Of one report: what the reports say of themselves, or how far they scatter, whichever is more."""
+    """The noise of one report: its own error bars or the scatter of the reports, whichever is larger."""
     told_ms = float(np.median([entry.offset_std_ms for entry in seen])) if seen else 0.0
     offsets_ms = _offsets(seen)
     rough_ms = max(spread(offsets_ms), _MIN_NOISE_MS)
-    # Wrong numbers widen the first guess: look again without them.
+    # Outliers widen the first guess, so estimate again without them.
     near = offsets_ms[np.abs(offsets_ms - np.median(offsets_ms)) <= 3 * rough_ms] if len(seen) else offsets_ms
     return max(spread(near), told_ms, _MIN_NOISE_MS)
 
@@ -214,25 +218,25 @@ def _line(blocks: tuple[Block, ...], noise_ms: float) -> Line | None:
     if len(blocks) < _MIN_BLOCKS:
         return None
     t_s, offsets_ms, looks = np.array([(block.t_s, block.offset_ms, block.looks) for block in blocks]).T
-    # A dozen blocks may lie on a line by luck; they cannot be better than their reports.
+    # A dozen blocks may lie on a line by chance; their mean cannot be more certain than their reports.
     return line(t_s, offsets_ms, looks, 0.9 * noise_ms / float(np.sqrt(looks.max())))
 
 
 def _looks(t_s: Doubles, window_s: float) -> Doubles:
-    """The part of each report's window that no earlier one of these reports has seen."""
+    """The part of each report's window that no earlier of these reports has covered."""
     return np.minimum(np.diff(t_s, prepend=-np.inf) / window_s, 1.0)
 
 
 def _onset(state: DriftState, window_s: float) -> int | None:
-    """Index of the first recent report at a new level; None while the old one is as good an explanation."""
+    """Index of the first recent report at a new level; None while the old level explains the reports as well."""
     recent = state.recent
-    if abs(recent[-1].surprise_ms) < _MIN_STEP_MS / 2:  # what most reports say, at no cost
+    if abs(recent[-1].surprise_ms) < _MIN_STEP_MS / 2:  # the usual case, decided cheaply
         return None
     newest_s = recent[-1].t_s - _NEWEST_WINDOWS * window_s
     settled = min(len(recent) - _NEWEST, sum(entry.t_s <= newest_s for entry in recent))
     past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent
     looks = _looks(np.array([entry.t_s for entry in past_seen]), window_s).sum()
-    noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # what few looks call noise may be too little
+    noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # the noise of few looks may be underestimated
     least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
     if abs(recent[-1].surprise_ms) < least_ms / 2:
         return None
@@ -247,10 +251,10 @@ def _onset(state: DriftState, window_s: float) -> int | None:
     new = _looks(t_s, window_s)[:, None]
     later = np.cumsum((new * gains)[::-1], axis=0)[::-1] - new * gains
     evidence = gains + later  # [since report k, shift d]: the first window of a new level is all new
-    # One wrong window is in several reports: believe only windows that have no second in common.
+    # One outlier window shows in several reports: trust only windows without a second in common.
     evidence[t_s > t_s[-1] - window_s] = -np.inf
-    evidence[:, gains[-1] < 1] = -np.inf  # nor a level that the newest report does not clearly share
-    # The larger a step, the more sizes there are at which wrong numbers may happen to agree.
+    evidence[:, gains[-1] < 1] = -np.inf  # nor a level that the newest report clearly contradicts
+    # The larger a step, the more sizes there are at which outliers may agree by chance.
     evidence -= np.log(np.maximum(np.abs(shifts) / noise_ms, 1.0))
     onset = int(np.argmax(evidence.max(axis=1)))
     return onset if evidence[onset].max() >= _STEP_EVIDENCE and onset > 0 else None

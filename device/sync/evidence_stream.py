@@ -1,6 +1,6 @@
-"""Embeddings of both towers in, one row of evidence for each lip tick out, as soon as all its candidates were heard.
+"""From the embeddings of both encoders to one row of evidence per lip tick, as soon as all its candidates have audio.
 
-There may be several faces, each with lips of its own, numbered; their evidence becomes one row
+Each of several faces has its own lip embeddings, by face number. Their evidence is combined into one row
 (active_speaker.py).
 """
 
@@ -20,22 +20,22 @@ from device.sync.active_speaker import SpeakerMix
 from device.sync.curve import evidence
 from device.towers.blocks import Embeddings
 
-_MAX_WAIT_LIP_TICKS = 25 * 20  # sound that is this late will not come
-_MAX_WAIT_AUDIO_TICKS = 100 * 60  # nor lips that are this late
+_MAX_WAIT_LIP_TICKS = 25 * 20  # audio that is later than this will not come
+_MAX_WAIT_AUDIO_TICKS = 100 * 60  # nor will lips that are later than this
 _MAX_RUN_LIP_TICKS = 25 * 4
-_MAX_LAG_LIP_TICKS = 25 * 2  # how far one face may fall behind the others before they stop waiting for it
+_MAX_LAG_LIP_TICKS = 25 * 2  # how far one face may fall behind before the others stop waiting for it
 
 
 Floats = npt.NDArray[np.float32]
 Flags = npt.NDArray[np.bool_]
-# Arguments and answer are those of `evidence`, less its scale.
+# Arguments and result as in `evidence`, without its scale.
 Score = Callable[[Floats, Flags, int, Floats, Flags, int, int], Floats]
-_Lip: TypeAlias = tuple[int, Floats, bool]  # tick, embedding, whether there was a mouth
+_Lip: TypeAlias = tuple[int, Floats, bool]  # tick, embedding, whether a mouth was visible
 
 
 @dataclass(frozen=True, slots=True)
 class LipEvidence:
-    """What the lips at one tick say of each candidate offset; all zero where there was no mouth or no sound."""
+    """The evidence of one lip tick for each candidate offset; all zero without a mouth or without audio."""
 
     tick: int
     row: npt.NDArray[np.float32]
@@ -47,10 +47,10 @@ class LipEvidence:
 
 
 class EvidenceStream:
-    """Matches the embedding streams. Holds the sound of twice the search range and the lips that wait for sound."""
+    """Matches the embedding streams. Holds audio for twice the search range, and the lips that wait for audio."""
 
     def __init__(self, search_ticks: int, calibration: Calibration, score: Score | None = None) -> None:
-        """`score` makes evidence of embeddings where their cosine is not what counts, of each lips by themselves."""
+        """`score` computes evidence where the cosine of the embeddings does not; it scores each face separately."""
         self._search_ticks = search_ticks
         self.negative_reach_ticks = 0 if score else calibration.negative_reach_ticks
         self._score = score or partial(
@@ -59,11 +59,11 @@ class EvidenceStream:
         self._speaker = SpeakerMix(calibration.temperature)
         self._lips: dict[int, _Lips] = {}
         self._audio = _Heard()
-        self._next_tick: int | None = None  # rows before it were given
+        self._next_tick: int | None = None  # rows before this tick have been emitted
 
     @property
     def speaker(self) -> int | None:
-        """The face that is most probably heard; None while there is no choice."""
+        """The face that is most probably heard; None with fewer than two faces."""
         return self._speaker.likeliest
 
     def push_audio(self, part: Embeddings) -> Iterator[LipEvidence]:
@@ -72,24 +72,24 @@ class EvidenceStream:
         yield from self._emit(self._audio.end_tick - self._search_ticks)
 
     def begin(self, face_id: int, first_tick: int) -> None:
-        """Another face is followed, whose embeddings start at `first_tick` or later: rows from there on wait for it.
+        """Start a face whose embeddings begin at `first_tick` or later. Rows from there on wait for it.
 
-        Raises ValueError if that face has begun already.
+        Raises ValueError if the face has already begun.
         """
         if face_id in self._lips:
             raise ValueError(f"face {face_id} has begun already")
         self._lips[face_id] = _Lips(self.negative_reach_ticks, first_tick)
 
     def push_lips(self, part: Embeddings) -> Iterator[LipEvidence]:
-        """The next embeddings of the only face."""
+        """Push the next embeddings of the only face."""
         if 0 not in self._lips:
             self.begin(0, part.first_tick)
         yield from self.push_faces([(0, part)])
 
     def push_faces(self, parts: Sequence[tuple[int, Embeddings]], ended: Collection[int] = ()) -> Iterator[LipEvidence]:
-        """The next embeddings of several faces, as (face_id, part), and the faces that end with them.
+        """Push the next embeddings of several faces, as (face_id, part), and the faces that end with them.
 
-        What came of an ended face still counts. Raises KeyError for a face that has not begun, or has ended.
+        Earlier embeddings of an ended face still count. Raises KeyError for a face that has not begun or has ended.
         """
         for face_id, part in parts:
             self._going(face_id).add(part)
@@ -112,11 +112,11 @@ class EvidenceStream:
         return max((lips.end_tick for lips in self._lips.values()), default=0) - 1
 
     def _emit(self, before_tick: int | None) -> Iterator[LipEvidence]:
-        if before_tick is not None:  # one row for all faces: none may come later with a tick that was given
+        if before_tick is not None:  # one row for all faces, so no face may later add a tick that was already emitted
             oldest = self._newest_tick - _MAX_LAG_LIP_TICKS
             reached = [lips.reached_tick for lips in self._lips.values() if not lips.ended and lips.end_tick > oldest]
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
-        found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # of each tick, each face's row
+        found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # for each tick, the row of each face
         for face_id, lips in list(self._lips.items()):
             while run := lips.take_run(before_tick):
                 for tick, row, face in self._rows(run):
@@ -127,7 +127,7 @@ class EvidenceStream:
             self._audio.forget((max(found) + 1) * AUDIO_TICKS_PER_LIP_TICK - self._search_ticks)
         for tick in sorted(found):
             if self._next_tick is not None and tick < self._next_tick:
-                continue  # of a face that fell behind: the others did not wait
+                continue  # of a face that fell behind and was not waited for
             self._next_tick = tick + 1
             seen = {face_id: row for face_id, (row, face) in found[tick].items() if face}
             blank, _ = next(iter(found[tick].values()))
@@ -148,18 +148,18 @@ class EvidenceStream:
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """Lips of consecutive ticks. The rows of `part` are due, the others are its temporal negatives."""
+    """Lips of consecutive ticks. The rows in `part` are due; the others are their temporal negatives."""
 
     lips: list[_Lip]
     part: slice
 
 
 class _Lips:
-    """The embeddings of one face that wait for their sound, and those before them, as far as they are negatives."""
+    """The embeddings of one face that wait for audio, and the earlier ones that serve as negatives."""
 
     def __init__(self, negative_reach_ticks: int, first_tick: int) -> None:
         self.waiting: list[_Lip] = []
-        self.end_tick = first_tick  # of all that came
+        self.end_tick = first_tick  # the end of all lips so far
         self.ended = False
         self._first_tick = first_tick
         self._negative_reach_ticks = negative_reach_ticks
@@ -174,11 +174,11 @@ class _Lips:
 
     @property
     def reached_tick(self) -> int:
-        """Rows before it need nothing more of this face."""
+        """Rows before this tick need nothing more from this face."""
         return max(self.end_tick - self._negative_reach_ticks, self._first_tick)
 
     def take_run(self, before_tick: int | None) -> _Run | None:
-        """Takes the first lips that need not wait any longer, up to the next jump in their ticks."""
+        """Take the first lips that need not wait any longer, up to the next jump in their ticks."""
         if not self.waiting:
             return None
         first = self.waiting[0][0]
@@ -199,17 +199,17 @@ class _Lips:
 
 
 class _Heard:
-    """The embeddings of consecutive ticks in one piece; ticks that were left out are in it as not valid."""
+    """Audio embeddings of consecutive ticks in one piece; missing ticks are included as not valid."""
 
     def __init__(self) -> None:
         self._held = Embeddings(0, np.empty((0, 0), np.float32), np.empty(0, np.bool_))
-        self.end_tick = -(1 << 62)  # of all that came
+        self.end_tick = -(1 << 62)  # the end of all audio so far
 
     def __len__(self) -> int:
         return len(self._held.valid)
 
     def add(self, part: Embeddings) -> None:
-        """Take what comes after all that is held."""
+        """Add embeddings that follow everything held so far."""
         held, gap = self._held, part.first_tick - self.end_tick
         if not len(held.valid) or gap > _MAX_WAIT_AUDIO_TICKS:
             self._held = part
@@ -226,7 +226,7 @@ class _Heard:
         self._held = self.between(before_tick, self.end_tick)
 
     def between(self, first_tick: int, end_tick: int) -> Embeddings:
-        """What is held from one tick to before another."""
+        """The embeddings held from `first_tick` to before `end_tick`."""
         held = self._held
         skip = min(max(first_tick - held.first_tick, 0), len(held.valid))
         part = slice(skip, max(end_tick - held.first_tick, skip))

@@ -1,15 +1,15 @@
-"""The offset's path as a state that lasts: a recursive posterior over a whole session, from evidence rows.
+"""A recursive posterior of the offset over a whole session, from evidence rows.
 
 Method: the forward recursion of a hidden Markov model (Rabiner, "A tutorial on hidden Markov models", Proc. IEEE 77,
-1989) with a step each 0.2 s. Its state is the offset, how fast the offset runs, and whether the face in view is the
-one that is heard. A jump to any other offset is rare, as rigs step once in hours; a slope lasts until the next jump,
-as two clocks differ by one rate; and an offset creeps by a tick now and then. While the face in view is not the one
-that is heard, the evidence says nothing of the offset and erases nothing of it.
+1989) with one step per 0.2 s. The state is the offset, its slope, and whether the face in view is the one that is
+heard. A jump to any other offset is rare, because rigs step once in hours. A slope lasts until the next jump, because
+two clocks differ by one rate. An offset creeps by a tick now and then. While the face in view is not the one that is
+heard, the evidence neither informs nor erases the offset.
 
 Why an HMM on the evidence and not a Kalman filter on reports: evidence has several hills. A filter that commits to one
-of them each second forgets the others, and a step shows as a hill that grows seconds before any report could move.
+of them each second forgets the others. A step shows as a growing hill seconds before the reports could move.
 
-Conventions: candidates as in `device.sync.curve`; a slope is in ppm, and 1 ppm is 0.001 ms/s.
+Conventions: candidates as in `device.sync.curve`; slopes are in ppm, and 1 ppm is 0.001 ms/s.
 """
 
 from __future__ import annotations
@@ -26,33 +26,34 @@ from device.records import Estimate
 from device.sync.curve import TICK_MS, TOLERANCE_TICKS, Floats, densest
 from device.sync.evidence_stream import LipEvidence
 
-STEP_EVERY_S = 600.0  # how often an offset steps, on average
-STEP_ROWS = 5  # 0.2 s: what one lip window sees
-_CHANGES_EVERY = 5  # steps: jumps and creep are looked at once a second, which is soon enough and spares work
+STEP_EVERY_S = 600.0  # mean time between steps of the offset
+STEP_ROWS = 5  # 0.2 s, the length of a lip window
+_CHANGES_EVERY = 5  # steps: jumps and creep are applied once a second, which is soon enough and cheaper
 _STEP_S = STEP_ROWS * FRONT_END.lip_tick_ms / 1000
 _FASTEST_PPM = 20_000  # 2 %
-# Fine enough that between two of them an offset runs by less than a hill's width in the seconds that evidence lasts.
+# Fine enough: between two neighbouring slopes the offset moves by less than a hill's width while evidence lasts.
 SLOPES_PPM = np.array(
     [0, *(sign * ppm for ppm in (*range(500, 4500, 500), *range(5000, _FASTEST_PPM + 1, 1000)) for sign in (1, -1))]
 )
-_SLOPE_TICKS = SLOPES_PPM * 1e-3 * _STEP_S / TICK_MS  # each step
-_MOVING_PRIOR = 0.02  # the share of rigs whose clocks run apart by more than creep follows
-_CREEP = 0.002  # a step, to each side
-# A step: how often the face in view stops being the one that is heard, and begins to be.
+_SLOPE_TICKS = SLOPES_PPM * 1e-3 * _STEP_S / TICK_MS  # per step
+_MOVING_PRIOR = 0.02  # share of rigs whose clocks differ by more than creep can follow
+_CREEP = 0.002  # per step, to each side
+# Per step: how often the face in view stops being the one that is heard, and becomes it again.
 _STOPS, _BEGINS = 0.01, 0.02
-_NULL_NATS = 0.1  # a step, against "heard": sound of another moment fits by chance more often than the encoders believe
-_MOST_EVIDENCE_S = 15.0  # more of it says no more about how sure a posterior can be
+_NULL_NATS = 0.1  # per step, against "heard": unrelated audio fits by chance more often than the encoders predict
+_MOST_EVIDENCE_S = 15.0  # more evidence does not make the posterior more certain
 _OUTSIDE = 1e-12
-_MOST_NATS = 12.0  # that one step may say against a candidate: five of them must not leave what float32 can hold
-_LEAST_STD_TICKS = 0.29  # the rounding of one tick
+_MOST_NATS = 12.0  # limit of a step's evidence against a candidate: five steps must stay within the range of float32
+_LEAST_STD_TICKS = 0.29  # the rounding to one tick
 
 
 @dataclass(frozen=True, slots=True)
 class Posterior:
-    """What is known of the offset after the newest evidence.
+    """The posterior of the offset after the newest evidence.
 
-    near: the probability within 40 ms of the offset, as the model has it; heard: that the face in view is the one that
-    is heard; evidence_s: seconds of evidence behind it, at most 15; moving: the probability that the offset runs.
+    near: the model's probability that the offset is right to within 40 ms. heard: the probability that the face in view
+    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. moving: the probability
+    that the offset has a slope.
     """
 
     offset_ticks: float
@@ -66,7 +67,7 @@ class Posterior:
     slope_std_ppm: float
 
     def estimate(self, calibration: Calibration) -> Estimate:
-        """The same as an offset in ms with a calibrated probability."""
+        """The offset in ms with a calibrated probability."""
         return Estimate(
             offset_ms=self.offset_ticks * TICK_MS - calibration.zero_offset_ms,
             offset_std_ms=max(self.std_ticks, _LEAST_STD_TICKS) * TICK_MS,
@@ -76,28 +77,28 @@ class Posterior:
 
 
 class OffsetFilter:
-    """Evidence rows of consecutive lip ticks in, the posterior after them out. Bounded memory, no clock."""
+    """Updates the posterior with the evidence rows of consecutive lip ticks. Bounded memory, no clock."""
 
     def __init__(self, search_ticks: int, temperature: float, *, step_every_s: float = STEP_EVERY_S) -> None:
         self._size, self._temperature, self._step_every_s = 2 * search_ticks + 1, temperature, step_every_s
         self.reset()
 
     def reset(self) -> None:
-        """Know nothing any more."""
+        """Return to the prior."""
         weights = np.full(len(SLOPES_PPM), _MOVING_PRIOR / (len(SLOPES_PPM) - 1))
         weights[0] = 1 - _MOVING_PRIOR
         self._prior = np.repeat(weights[:, None] / self._size, self._size, axis=1).astype(np.float32)
         # Probabilities [not heard or heard, slopes, candidates].
         self._state = np.stack([self._prior, self._prior]) / np.float32(2)
-        self._moved_ticks = np.zeros(len(SLOPES_PPM))  # of each slope, less than half a tick
-        self._sum = np.zeros(self._size)  # of the rows of the step that is not complete
+        self._moved_ticks = np.zeros(len(SLOPES_PPM))  # for each slope, the fraction of a tick still to move
+        self._sum = np.zeros(self._size)  # of the rows of the incomplete step
         self._rows = 0
-        self._step: int | None = None  # number of that step
+        self._step: int | None = None  # number of the incomplete step
         self._evidence_rows = 0
-        self._due = 0  # steps within which it may have crept or jumped, not looked at yet
+        self._due = 0  # steps for which creep and jumps have not been applied yet
 
     def push(self, row: LipEvidence) -> None:
-        """Take the row of the next tick; ticks may be left out."""
+        """Add the row of the next tick; ticks may be missing."""
         step = row.tick // STEP_ROWS
         if self._step is not None and step > self._step:
             self.flush()
@@ -109,20 +110,20 @@ class OffsetFilter:
             self._evidence_rows += 1
 
     def flush(self) -> None:
-        """Let the rows of a step that is not complete count already."""
+        """Count the rows of the incomplete step now."""
         if self._rows:
             self._predict(1)
             self._update(self._sum, self._rows)
             self._sum[:], self._rows = 0, 0
 
     def push_sum(self, curve: Floats, rows: int) -> None:
-        """Take the sum of many rows at once, which is coarser and cheaper than each of them."""
+        """Add the sum of many rows at once: coarser and cheaper than one by one."""
         self._predict(max(rows // STEP_ROWS, 1))
         self._update(curve, rows)
         self._evidence_rows += rows if curve.any() else 0
 
     def _predict(self, steps: int) -> None:
-        """What becomes of the state within some steps without evidence."""
+        """Propagate the state through a number of steps without evidence."""
         if steps < 1:
             return
         state = self._state
@@ -137,7 +138,7 @@ class OffsetFilter:
             self._due = 0
 
     def _change(self, steps: int) -> None:
-        """Creep and jump, as becomes probable within some steps."""
+        """Apply the creep and the jumps of a number of steps."""
         state = self._state
         state /= state.sum()
         creep = np.float32(min(_CREEP * steps, 0.25))
@@ -153,11 +154,11 @@ class OffsetFilter:
             part += (1 - stays) * total * self._prior
 
     def _update(self, curve: npt.NDArray[np.floating[Any]], rows: int) -> None:
-        """Weigh each candidate by how much better it explains the newest sound than chance does."""
+        """Weight each candidate by how much better than chance it explains the newest audio."""
         if not curve.any():
             return
         log_odds = curve.astype(np.float64) / self._temperature - _NULL_NATS * rows / STEP_ROWS
-        top = max(float(log_odds.max()), 0.0)  # relative to it: what a long stretch says is beyond what exp can hold
+        top = max(float(log_odds.max()), 0.0)  # subtracted: the evidence of a long stretch is beyond the range of exp
         unheard, heard = self._state
         stopped = np.float32(_STOPS) * heard
         heard *= np.float32(1 - _STOPS)
@@ -174,7 +175,7 @@ class OffsetFilter:
         return mass / mass.sum()
 
     def posterior(self) -> Posterior | None:
-        """What is known after the last complete step; None before any evidence."""
+        """The posterior after the last complete step; None before any evidence."""
         if not self._evidence_rows:
             return None
         mass = self.mass
@@ -198,7 +199,7 @@ class OffsetFilter:
 
 
 def _move(state: Floats, ticks: int) -> None:
-    """Move probabilities [n, candidates] in place; what comes in from outside the search range is improbable."""
+    """Shift probabilities [n, candidates] in place; what enters from outside the search range is improbable."""
     ticks = max(-state.shape[1], min(ticks, state.shape[1]))
     if ticks > 0:
         state[:, ticks:] = state[:, : state.shape[1] - ticks].copy()
@@ -209,7 +210,7 @@ def _move(state: Floats, ticks: int) -> None:
 
 
 def posterior_of(rows: Floats, calibration: Calibration) -> Posterior | None:
-    """What a window's evidence rows [n, candidates] say by themselves; None where they say nothing at all."""
+    """The posterior of a window's evidence rows [n, candidates] alone; None where they hold no evidence."""
     window = OffsetFilter(rows.shape[1] // 2, calibration.temperature)
     for tick, row in enumerate(rows):
         window.push(LipEvidence(tick, row, face=bool(row.any())))

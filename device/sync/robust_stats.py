@@ -1,8 +1,8 @@
-"""Location, spread and slope of series in which every fifth value may be wrong.
+"""Location, spread and slope of series in which up to every fifth value may be wrong.
 
-Method: Tukey's biweight (c = 4.685, 95 % efficient for normal noise), begun at the median and at the Theil-Sen slope,
-which themselves stand 29 % of wrong values. Standard error of the slope after Street, Carroll and Ruppert, "A note on
-computing robust regression estimates via iteratively reweighted least squares", The American Statistician 42 (1988).
+Method: Tukey's biweight (c = 4.685, 95 % efficient for normal noise), started at the median and at the Theil-Sen slope,
+which tolerate 29 % of wrong values. Standard error of the slope after Street, Carroll and Ruppert, "A note on computing
+robust regression estimates via iteratively reweighted least squares", The American Statistician 42 (1988).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.ma  # np.median loads it when first called, which would be amid the measuring
+import numpy.ma  # np.median imports it on its first call, which would fall in the middle of measuring
 import numpy.typing as npt
 
 Doubles = npt.NDArray[np.float64]
@@ -23,7 +23,7 @@ _MIN_POINTS = 6
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """y = level + slope (t - t_mid), and the slope's standard error; in the units of y and t."""
+    """The line y = level + slope (t - t_mid) and the slope's standard error, in the units of y and t."""
 
     t_mid: float
     level: float
@@ -32,12 +32,12 @@ class Line:
 
 
 def spread(values: Doubles) -> float:
-    """Standard deviation by the median of absolute deviations; 0 without values."""
+    """Standard deviation, estimated from the median absolute deviation; 0 without values."""
     return _MAD_TO_STD * float(np.median(np.abs(values - np.median(values)))) if len(values) else 0.0
 
 
 def centre(values: Doubles, scale: float) -> float:
-    """Location of at least one value, whose noise is about `scale` (more than 0)."""
+    """Location of at least one value with noise of about `scale` (more than 0)."""
     found = float(np.median(values))
     for _ in range(4):
         weights = _weights((values - found) / scale)
@@ -48,10 +48,10 @@ def centre(values: Doubles, scale: float) -> float:
 
 
 def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | None:
-    """The line through points [n] that rest on `looks` independent observations each; None for too few points.
+    """Fit a line to points [n], each from `looks` independent observations; None for too few points.
 
-    `least_scale` is the smallest noise of a point that is believed. The error is widened for what neighbours share,
-    as far as their residuals show it, and for few points, so that 3 of it are the 99.7 % of a normal distribution.
+    `least_scale` is a lower bound for the noise of a point. The error is widened for what neighbours share, as far as
+    the residuals show it, and for few points, so that 3 of it cover the 99.7 % of a normal distribution.
     """
     if len(t) < _MIN_POINTS or not np.ptp(t) > 0:
         return None
@@ -71,9 +71,9 @@ def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | N
     u = (root * y - x @ fit) / scale
     degrees = len(t) - 2
     psi, bend = u * _weights(u), _psi_slope(u).mean()
-    if bend < 0.2:  # hardly a point in the bulk: no line at all
+    if bend < 0.2:  # hardly a point in the bulk: there is no line
         return None
-    # Where most residuals are below `least_scale`, psi would call the line better than its points can be.
+    # Where most residuals are below `least_scale`, psi would make the line better than its points can be.
     variance = scale**2 * max((psi**2).sum() / degrees, 1.0 if scale == least_scale else 0.0) / bend**2
     slope_std = float(np.sqrt(variance * np.linalg.inv(x.T @ x)[1, 1]))
     widened = slope_std * _shared(psi) * (1 + 2.5 / degrees + 5.75 / degrees**2)  # Abramowitz and Stegun 26.7.5 at 3
@@ -97,7 +97,7 @@ def _theil_sen(t: Doubles, y: Doubles) -> float:
 
 
 def _shared(psi: Doubles) -> float:
-    """How much wider an error becomes because neighbours resemble each other (a first-order process)."""
+    """Factor by which the error grows because neighbours are correlated (a first-order process)."""
     power = float((psi**2).sum())
     resemblance = float((psi[1:] * psi[:-1]).sum()) / power if power > 0 else 0.0
     resemblance = min(max(resemblance, 0.0), 0.8)

@@ -1,12 +1,12 @@
-"""A step of the offset, seen in the evidence itself: seconds sooner than reports show it, whose windows span the step.
+"""A step of the offset, seen in the evidence itself: seconds sooner than in reports, whose windows span the step.
 
-Method: a generalised likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The evidence of the
-last minute is cut in two at each place of its newest 15 s; a step is where two offsets, one before and one after,
-explain it by so much more than the one that explains both, and where both would be believed alone. It is for evidence
-in which an offset was measured: whoever looks must know that there is a level to step from.
+Method: a generalised likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The last minute of
+evidence is split at each place in its newest 15 s. A step is found where two offsets, before and after, explain it much
+better than a common one, and where both would be accepted alone. The caller must know that an offset was measured
+before: the test needs a level to step from.
 
-Why not from reports alone: of reports once a second with 40 ms of noise and 20 % of wrong numbers, one tells 0.76 nats
-between "as before" and "60 ms away" (the Kullback-Leibler divergence of the two mixtures). A test that is wrong at most
+Why not from reports alone: with one report a second, 40 ms of noise and 20 % of wrong numbers, a report gives 0.76 nats
+between "no change" and "60 ms away" (the Kullback-Leibler divergence of the two mixtures). A test that is wrong at most
 once in 86,400 reports needs log(86,400) = 11.4 nats (Lorden's bound): 15 s on average, whatever the test.
 """
 
@@ -23,7 +23,7 @@ from device.sync.evidence_stream import LipEvidence
 
 _BIN_LIP_TICKS = 5
 _PAST_BINS = 225  # 45 s before the newest stretch
-_NEW_BINS = 75  # 15 s: in this time it shows, or it is smaller than what is looked for
+_NEW_BINS = 75  # 15 s: a step shows within this time, or it is too small to look for
 _LEAST_BINS = 4
 _LEAST_PAST_BINS = 10
 _MIN_STEP_MS = 25.0
@@ -33,14 +33,14 @@ _LEAST_CONFIDENCE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class SeenStep:
-    """New less old, and the time of the first lips that belong to the new offset."""
+    """The new offset minus the old one, and the time of the first lips with the new offset."""
 
     onset_ns: int
     step_ms: float
 
 
 class StepWatch:
-    """Takes each row of evidence; says once of each step that it has happened. Bounded memory."""
+    """Takes each row of evidence and reports each step once. Bounded memory."""
 
     def __init__(self) -> None:
         self._bins: deque[tuple[int, Floats]] = deque(maxlen=_PAST_BINS + _NEW_BINS)  # time of the first row, sum
@@ -55,7 +55,7 @@ class StepWatch:
             self._count = 1
 
     def look(self, calibration: Calibration) -> SeenStep | None:
-        """The step that the evidence has come to show; what lies before it is then forgotten."""
+        """Return the step that the evidence shows by now, and forget what lies before it."""
         cut = self._cut(calibration.temperature)
         if cut is None:
             return None
@@ -71,7 +71,7 @@ class StepWatch:
         return SeenStep(bins[cut][0], step_ms)
 
     def _cut(self, temperature: float) -> int | None:
-        """Number of the first bin after the most probable step; None while one offset is as good an explanation."""
+        """Number of the first bin after the most probable step; None while one offset explains the evidence as well."""
         count = len(self._bins)
         cuts = np.arange(max(count - _NEW_BINS, _LEAST_PAST_BINS), count - _LEAST_BINS + 1)
         if not len(cuts):

@@ -1,11 +1,11 @@
-"""A whole recording's evidence to its offset over time: pieces between steps, one slope, and a point every few seconds.
+"""A recording's offset over time from its evidence: pieces between steps, one slope, and a point every few seconds.
 
-Conventions: times in s from the first picture; offsets in ms, positive is audio early; 1 ppm is 0.001 ms/s.
-Method: evidence is summed in bins of one second. The most probable path through them, where an offset may stay, creep
-by a tick, or jump at a price (Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information Theory
-13, 1967), is cut where it jumps: those are the steps. Between them blocks of ten seconds get an offset each, and a
-robust line (`robust_stats`) through them a slope; two clocks differ by one slope, so the pieces share the mean of
-theirs. Memory is bounded: a recording of more than two hours has its bins joined in pairs, and again.
+Conventions: times in s from the first frame; offsets in ms, positive is audio early; 1 ppm is 0.001 ms/s.
+Method: evidence is summed in bins of one second. The most probable path through them, on which the offset may stay,
+creep by a tick, or jump at a price (Viterbi, "Error bounds for convolutional codes", IEEE Transactions on Information
+Theory 13, 1967), is cut where it jumps: those are the steps. Within a piece, each block of ten seconds gets an offset,
+and a robust line (`robust_stats`) through them gives the slope. Two clocks differ by one slope, so all pieces share the
+mean of theirs. Memory is bounded: in a recording of more than two hours bins are joined in pairs, repeatedly.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ MAX_BINS = 7200
 
 _POINT_S = 5.0
 _BLOCK_S = 10.0
-_JUMP_PRICE = 20.0  # nats: a step must be this much more probable than none
+_JUMP_PRICE = 20.0  # nats: how much more probable a step must be than none
 _CREEP_PRICE = 3.0
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0
 _BROAD_FROM_S = 10.0
 _MAX_STD_PPM = 50.0
-_SIGMA = 3.0  # one look, unlike the daemon's
-_SLOPE_GRID_STD_PPM = 150.0  # of a slope that only the filter's grid has found
+_SIGMA = 3.0  # less than the daemon's, because the test is made once
+_SLOPE_GRID_STD_PPM = 150.0  # of a slope found only on the filter's grid
 
 Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """From one step to the next; `offset_ms` is in its middle, and its error without that of the slope."""
+    """The stretch between two steps. `offset_ms` is at its middle, with an error that excludes the slope's."""
 
     from_s: float
     to_s: float
@@ -51,7 +51,7 @@ class Piece:
     offset_std_ms: float
     confidence: float
     sure: bool
-    broad: bool = False  # the evidence is wider than one offset makes it
+    broad: bool = False  # the evidence is wider than a single offset makes it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Some seconds; `best` is the best guess however low its confidence, None where nothing was said."""
+    """A few seconds of the timeline. `best` is the best guess at any confidence, None where there is no evidence."""
 
     t_s: float
     best: Estimate | None
@@ -85,13 +85,13 @@ class Timeline:
         return DriftClass.UNKNOWN if self.drift_ppm is None else DriftClass.STEADY
 
     def offset_ms(self, piece: Piece, t_s: float) -> float:
-        """The offset at a time of a piece; the slope counts only where it is one."""
+        """The offset of a piece at a time; the slope counts only where it is significant."""
         slope = (self.drift_ppm or 0.0) / PPM_PER_MS_PER_S if self.drift_class is DriftClass.DRIFTING else 0.0
         return piece.offset_ms + slope * (t_s - (piece.from_s + piece.to_s) / 2)
 
 
 class Bins:
-    """Evidence rows in, their sums over a second or more out."""
+    """Sums evidence rows over a second or more."""
 
     def __init__(self, size: int, origin_ns: int) -> None:
         self.length_s = 1.0
@@ -121,9 +121,9 @@ class Bins:
 def timeline(
     curves: Floats, length_s: float, calibration: Calibration, sure_from: float, *, slope_ppm: float = 0.0
 ) -> Timeline:
-    """What bins [n, candidates] of `length_s` each say; a piece is sure from a confidence of `sure_from` on.
+    """Build the timeline of bins [n, candidates] of `length_s` each. A piece is sure from a confidence of `sure_from`.
 
-    slope_ppm: how fast the offset is known to run, within what a straight line of blocks can still mend.
+    slope_ppm: a known slope, accurate enough for a straight line through the blocks to correct the rest.
     """
     if slope_ppm:
         level = timeline(_levelled(curves, length_s, slope_ppm), length_s, calibration, sure_from)
@@ -143,14 +143,14 @@ def timeline(
 
 
 def _levelled(curves: Floats, length_s: float, slope_ppm: float) -> Floats:
-    """The same bins with a slope subtracted, so that all of them speak of the offset in the middle of the recording."""
+    """The bins with a slope subtracted, so that all refer to the offset in the middle of the recording."""
     ticks = np.arange(curves.shape[1])
     moved = slope_ppm / PPM_PER_MS_PER_S * length_s / TICK_MS * (np.arange(len(curves)) - (len(curves) - 1) / 2)
     return np.stack([np.interp(ticks + away, ticks, row) for row, away in zip(curves, moved, strict=True)])
 
 
 def _on_slope(level: Timeline, slope_ppm: float, points: tuple[Point, ...]) -> Timeline:
-    """A timeline of levelled bins with its slope put back."""
+    """Put the slope back onto a timeline of levelled bins."""
     end_s = level.pieces[-1].to_s
     slope = slope_ppm / PPM_PER_MS_PER_S
 
@@ -163,7 +163,7 @@ def _on_slope(level: Timeline, slope_ppm: float, points: tuple[Point, ...]) -> T
 
 
 def _steps(pieces: tuple[Piece, ...], slope: float) -> tuple[Step, ...]:
-    """From each sure piece to the next. What is not sure in between may have wandered: it has no steps of its own."""
+    """Steps from each sure piece to the next. Unsure pieces in between may have wandered and get no steps."""
     found = []
     for old, new in pairwise(piece for piece in pieces if piece.sure):
         apart_s = (new.from_s + new.to_s - old.from_s - old.to_s) / 2
@@ -202,7 +202,7 @@ def _cuts(path: npt.NDArray[np.int64]) -> list[int]:
 def _blocks(
     curves: Floats, path: npt.NDArray[np.int64], first: int, length_s: float, calibration: Calibration
 ) -> Doubles:
-    """[n, 3]: time, offset and seconds of each block that says something, looked for only near the path."""
+    """[n, 3]: time, offset and seconds of each block with evidence, searched only near the path."""
     size, step = curves.shape[1], max(round(_BLOCK_S / length_s), 1)
     rows = []
     for start in range(0, len(curves), step):
@@ -234,7 +234,7 @@ def _piece(
     calibration: Calibration, sure_from: float,
 ) -> Piece:  # fmt: skip
     middle_s, from_s = sum(span_s) / 2, span_s[0]
-    # Drift is taken off, so that all bins speak of one offset.
+    # The drift is removed, so that all bins refer to one offset.
     bin_s = (span_s[1] - from_s) / len(curves)
     times_s = from_s + bin_s * (np.arange(len(curves)) + 0.5)
     moves = np.rint(slope * (times_s - middle_s) / TICK_MS).astype(np.int64)

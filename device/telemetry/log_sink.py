@@ -1,4 +1,4 @@
-"""What the daemon says, in the log: each event, and as many of the reports as were asked for."""
+"""Logs the daemon's events, and as many of its reports as are configured."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from device.records import NO_FAULT, Event, EventKind, Health, Info, Report, Ver
 from device.telemetry.logging_setup import LogHandler
 from device.telemetry.report_text import in_words
 
-# How often a report is logged, by its own time. `changes` of every year must leave room on a small card.
+# How often a report is logged, by its own time. A year of `changes` must fit on a small card.
 _MINUTE_S, _SIGN_OF_LIFE_S = 60.0, 3600.0
-_SAME_MS = 20.0  # as far as an offset may go without being another one
+_SAME_MS = 20.0  # smaller changes of the offset do not count
 
 _log = logging.getLogger(__name__)
 
 
 class LogSink:
-    """A Sink that logs. With the log's own handler, held back repeats are told of in time."""
+    """A Sink that logs. With the log's own handler, suppressed repeats are reported in time."""
 
     def __init__(self, settings: LogSettings, handler: LogHandler | None = None) -> None:
         self._settings, self._handler = settings, handler
@@ -25,7 +25,7 @@ class LogSink:
         self._info: Info | None = None
 
     def take_settings(self, settings: LogSettings) -> None:
-        """From the next report on."""
+        """Takes effect with the next report."""
         self._settings = settings
 
     def report(self, report: Report) -> None:
@@ -57,10 +57,10 @@ class LogSink:
 
 
 def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
-    """Whether to log a report, after the one that was logged last.
+    """Whether to log a report, given the last one that was logged.
 
-    `changes` is at most one a minute, and only if it says something else than the last one, or nothing was said for an
-    hour: somebody who looks into the log wants to see that it lives.
+    With `changes`, at most one a minute, and only if it differs from the last one or an hour has passed without any:
+    the log should show that the daemon is alive.
     """
     if reports in ("all", "none"):
         return reports == "all"
@@ -73,7 +73,7 @@ def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
 
 
 def differ(report: Report, said: Report) -> bool:
-    """Whether a report says something else than another one, to a person."""
+    """Whether a report differs from another one for a person."""
     if (report.state, report.verdict, report.fault) != (said.state, said.verdict, said.fault):
         return True
     return (

@@ -1,7 +1,7 @@
-"""The daemon's own words: the standard logging module, set up to write lines for people or for programs.
+"""The daemon's log: the standard logging module, set up to write lines for people or for programs.
 
-Modules say `logging.getLogger(__name__)` and no more. A record may carry `fields`, a dict with units in its names, that
-only JSON lines show (`extra={"fields": {...}}`), and `always`, which exempts it from the limit on repeats.
+Modules only use `logging.getLogger(__name__)`. A record may carry `fields`, a dict with units in its names, that only
+JSON lines show (`extra={"fields": {...}}`), and `always`, which exempts it from the limit on repeats.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 REPEATS_EVERY_S = 60.0
 _MOST_KEYS = 500
 _STDERR = 2
-# The journal's priorities, in front of a line (sd-daemon(3)).
+# The journal's priorities at the start of a line, see sd-daemon(3).
 _PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
 
 
@@ -32,9 +32,9 @@ def set_up(
     settings: LogSettings, *, fd: int = _STDERR, environment: Mapping[str, str] = os.environ,
     clock: Clock | None = None, before: str = "",
 ) -> LogHandler:  # fmt: skip
-    """Send everything that is logged in this process to `fd`, until the handler is closed.
+    """Send all log records of this process to `fd`, until the handler is closed.
 
-    before: what to write before each line, such as CLEAR_LINE on a terminal that shows a living line.
+    before: text to write before each line, such as CLEAR_LINE on a terminal with a status line.
     """
     repeats, writer = Repeats((clock or SystemClock()).now_ns), LineWriter(fd)
     journal = is_journal(fd, environment)
@@ -46,7 +46,7 @@ def set_up(
 
 
 def set_levels(settings: LogSettings) -> None:
-    """From now on, for avdrift's own modules; those of libraries only speak when something is wrong."""
+    """Set the levels of avdrift's own modules; libraries only log warnings and errors."""
     for name, logger in logging.root.manager.loggerDict.items():
         if name.startswith(f"{PACKAGE}.") and isinstance(logger, logging.Logger):
             logger.setLevel(logging.NOTSET)
@@ -55,14 +55,14 @@ def set_levels(settings: LogSettings) -> None:
 
 
 class Repeats:
-    """Lets the same message through at most once a minute, and then says how often it came meanwhile."""
+    """Passes the same message at most once a minute, then with the number of repeats in between."""
 
     def __init__(self, now_ns: Callable[[], int], every_s: float = REPEATS_EVERY_S) -> None:
         self._now_ns, self._every_ns = now_ns, round(every_s * NS_PER_S)
         self._seen: dict[tuple[object, ...], _Repeated] = {}
 
     def admit(self, record: logging.LogRecord) -> list[logging.LogRecord]:
-        """What to write now: what was held back long enough, and the record itself unless it repeats one."""
+        """The records to write now: suppressed ones whose time has come, and the new one unless it is a repeat."""
         now = self.due()
         if getattr(record, "always", False):
             return [*now, record]
@@ -70,12 +70,12 @@ class Repeats:
         if key in self._seen:
             self._seen[key].hold(record)
             return now
-        if len(self._seen) < _MOST_KEYS:  # beyond that, something invents messages
+        if len(self._seen) < _MOST_KEYS:  # beyond that, something generates messages without end
             self._seen[key] = _Repeated(self._now_ns())
         return [*now, record]
 
     def due(self, *, all_of_them: bool = False) -> list[logging.LogRecord]:
-        """What was held back and has waited long enough, or everything, oldest first."""
+        """The suppressed records that have waited long enough, or all, oldest first."""
         now_ns = self._now_ns()
         over = [key for key, seen in self._seen.items() if all_of_them or now_ns - seen.since_ns >= self._every_ns]
         summaries = []
@@ -103,7 +103,7 @@ def _summed_up(last: logging.LogRecord, times: int) -> logging.LogRecord:
 
 
 def _key(record: logging.LogRecord) -> tuple[object, ...]:
-    """The same words about the same thing: numbers in them may differ."""
+    """The same message about the same thing; numbers in it may differ."""
     args = record.args if isinstance(record.args, tuple) else ()
     named = tuple(arg if isinstance(arg, str) else type(arg) for arg in args)
     return record.name, record.levelno, str(record.msg), named
@@ -112,12 +112,12 @@ def _key(record: logging.LogRecord) -> tuple[object, ...]:
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception as error:  # words and arguments that do not fit together must not end the daemon
+    except Exception as error:  # a message whose arguments do not match must not end the daemon
         return f"{record.msg!r}, with something that cannot be shown ({type(error).__name__})"
 
 
 class TextForm:
-    """Lines for people: time (the journal has its own), level, module, words; a traceback's lines below them."""
+    """Lines for people: time (unless the journal adds it), level, module and message, followed by any traceback."""
 
     def __init__(self, *, journal: bool) -> None:
         self._journal = journal
@@ -136,7 +136,7 @@ class TextForm:
 
 
 class JsonForm:
-    """One JSON object a record: `t_unix_ms`, `level`, `module`, `message`, and what the record has beside them."""
+    """One JSON object per record: `t_unix_ms`, `level`, `module`, `message`, and the record's fields."""
 
     def __init__(self, *, journal: bool) -> None:
         self._journal = journal
@@ -161,16 +161,16 @@ def _form(settings: LogSettings, journal: bool) -> TextForm | JsonForm:
 
 
 class LogHandler(logging.Handler):
-    """From records to lines."""
+    """Writes records as lines."""
 
     def __init__(self, write: Callable[[str], bool], repeats: Repeats, settings: LogSettings, *, journal: bool) -> None:
         super().__init__()
         self._write, self._repeats, self._journal = write, repeats, journal
         self._form = _form(settings, journal)
-        self._lost = 0  # lines that nobody took, since somebody did
+        self._lost = 0  # lines lost since the last one was written
 
     def take_settings(self, settings: LogSettings) -> None:
-        """From the next line on."""
+        """Takes effect with the next line."""
         self._form = _form(settings, self._journal)
         set_levels(settings)
 
@@ -178,7 +178,7 @@ class LogHandler(logging.Handler):
         self._write_all(self._repeats.admit(record))
 
     def tick(self) -> None:
-        """To be called now and then, so that repeats are told of also when nothing else is said."""
+        """To be called regularly, so that repeats are reported even when nothing else is logged."""
         self.acquire()
         try:
             self._write_all(self._repeats.due())

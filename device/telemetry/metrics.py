@@ -1,8 +1,8 @@
-"""What avdrift knows, as Prometheus has it: from the latest records to families of samples. No I/O.
+"""Prometheus metrics: from the latest records to families of samples. No I/O.
 
-Conventions: Prometheus' own, and so unlike everywhere else here: base units without prefixes (seconds, bytes, ratios),
-because that is what its tools, functions and dashboards expect of a name that ends in `_seconds`. What is not known has
-no sample; nothing is 0 that was not measured as 0. A positive offset is audio early, as everywhere.
+Conventions: Prometheus' own, unlike everywhere else here: base units without prefixes (seconds, bytes, ratios), because
+its tools, functions and dashboards expect them of a name that ends in `_seconds`. Unknown values have no sample; a 0
+was always measured as 0. A positive offset is audio early, as everywhere.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ _COUNTED_BY_HEALTH = (
 
 
 class Metrics(Collector):
-    """Keeps the latest of each record; what a report says ends with `stale_s`. Safe from any thread."""
+    """Keeps the latest of each record; the samples of a report expire after `stale_s`. Thread-safe."""
 
     def __init__(self, stale_s: float, now_ns: Callable[[], int]) -> None:
         self._stale_ns, self._now_ns = round(stale_s * NS_PER_S), now_ns

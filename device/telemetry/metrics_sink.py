@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: in a file for node_exporter's textfile collector, and over HTTP where that is wanted."""
+"""Metrics for Prometheus: a file for node_exporter's textfile collector, and optionally an HTTP server."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from device.telemetry.metrics import Metrics
 
 RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"
 PATHS = ("/metrics", "/")
-_STALE_REPORTS = 3  # what was said is not true any more when so many reports have not come
+_STALE_REPORTS = 3  # samples expire after this many missing reports
 _LEAST_STALE_S = 10.0
 MAX_CLIENTS = 8
-_CLIENT_S = 3.0  # without a byte from one of them
+_CLIENT_S = 3.0  # without a byte from a client
 _GOODBYE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
 
 class MetricsSink:
-    """A Sink that keeps a file fresh and answers over HTTP, in threads of its own. Never waits and never raises."""
+    """A Sink that keeps a file fresh and answers over HTTP, in threads of its own. Never blocks and never raises."""
 
     def __init__(
         self, settings: MetricsSettings, *, report_every_s: float, folder: Path = Path(),
         environment: Mapping[str, str] = os.environ, clock: Clock | None = None,
     ) -> None:  # fmt: skip
-        """A relative path of the file begins in the service's own folder in memory, or in `folder` without one."""
+        """A relative path of the file starts at the service's runtime folder, or at `folder` without one."""
         self._clock = clock or SystemClock()
         self._metrics = Metrics(max(_STALE_REPORTS * report_every_s, _LEAST_STALE_S), self._clock.now_ns)
         self._registry = CollectorRegistry(auto_describe=False)
@@ -49,17 +49,17 @@ class MetricsSink:
         self._file = home / settings.file if settings.file else None
         self._listen, self._every_s = parse_listen(settings.listen), settings.every_s
         self._server: _Server | None = None
-        self._last_problem: dict[str, str] = {}  # what went wrong last, of each of the two
+        self._last_problem: dict[str, str] = {}  # the last problem of each of the two
         self._changed, self._closed = threading.Condition(), False
         self._worker = self._clock.start(self._work, "metrics") if self._file or self._listen else None
 
     def text(self) -> bytes:
-        """All metrics, in Prometheus' text format."""
+        """All metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
     @property
     def port(self) -> int | None:
-        """Where it is answered; None while it is not."""
+        """The port of the HTTP server; None while there is none."""
         return self._server.server_port if self._server else None
 
     def report(self, report: Report) -> None:
@@ -96,12 +96,12 @@ class MetricsSink:
             self._server.server_close()
 
     def _wait(self) -> bool:
-        """Whether it is over."""
+        """Wait for the next turn; return whether the sink is closed."""
         with self._changed:
             return self._clock.wait_for(self._changed, lambda: self._closed, self._every_s)
 
     def _try(self, where: str, work: Callable[[], object]) -> None:
-        """Do it, and say what is wrong once, until something else is wrong or it works again."""
+        """Do the work, and log a problem once, until it changes or the work succeeds again."""
         try:
             work()
         except OSError as error:
@@ -114,7 +114,7 @@ class MetricsSink:
             _log.info("metrics %s again", where)
 
     def _write(self) -> None:
-        """The whole file or none; readable for everybody, whatever the service's umask."""
+        """Write the file atomically; readable for everybody, whatever the service's umask."""
         assert self._file is not None
         new = self._file.with_name(f".{self._file.name}.new")  # node_exporter reads only names that end in .prom
         try:
@@ -141,9 +141,9 @@ class MetricsSink:
 
 
 class _Server(ThreadingMixIn, HTTPServer):
-    """Answers a few clients at once. One more takes the place of the one that has been there for longest.
+    """Serves a few clients at once. One more replaces the one that has been connected for longest.
 
-    So any number of them costs a few threads, and slow ones do not shut the others out.
+    So any number of clients costs only a few threads, and slow ones do not shut out the others.
     """
 
     daemon_threads = True
@@ -153,14 +153,14 @@ class _Server(ThreadingMixIn, HTTPServer):
         host, _ = address
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.text = text
-        self._clients: list[socket.socket] = []  # in the order in which they came
+        self._clients: list[socket.socket] = []  # in order of arrival
         self._changing = threading.Lock()
         super().__init__(address, _Handler)
 
     def process_request(self, request: Any, client_address: Any) -> None:
         with self._changing:
             if len(self._clients) >= MAX_CLIENTS:
-                with suppress(OSError):  # it has gone by itself
+                with suppress(OSError):  # it is already gone
                     self._clients.pop(0).shutdown(socket.SHUT_RDWR)
             self._clients.append(request)
         super().process_request(request, client_address)
@@ -171,7 +171,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         super().shutdown_request(request)
 
     def server_bind(self) -> None:
-        """Without HTTPServer's question to the name service, which may take long."""
+        """Without HTTPServer's reverse DNS query, which may take long."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.socket.bind(self.server_address)
         host, self.server_port = self.socket.getsockname()[:2]

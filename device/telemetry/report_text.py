@@ -1,4 +1,4 @@
-"""Reports for people and programs that read a log: one JSON object a line, and a summary at the end of a run."""
+"""Reports for people and for programs that read a log: one JSON object per line, and a summary at the end of a run."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def as_text(report: Report, t_s: float | None) -> str:
 
 
 def in_words(report: Report) -> str:
-    """One short line without a time: commas instead of columns, and the fault where there is one."""
+    """One short line without a time: commas instead of columns, and the fault if there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
-    words = ", ".join(dict.fromkeys(columns))  # in sync is both the direction and the verdict
+    words = ", ".join(dict.fromkeys(columns))  # "in sync" is both a direction and a verdict
     faults = report.faults or ((report.fault,) if report.fault else ())
     return f"{words} ({', '.join(faults).replace('_', ' ')})" if faults else words
 
@@ -52,11 +52,11 @@ class _Run:
     from_s: float | None
     to_s: float | None
     offsets_ms: list[float]
-    direction: Direction  # of the newest
+    direction: Direction  # of the newest measurement
 
 
 class Summary:
-    """Collects reports; says in a few lines what they amount to."""
+    """Collects reports and summarises them in a few lines."""
 
     _SAME_MS = 40.0
 
@@ -79,7 +79,7 @@ class Summary:
             return
         last = self._runs[-1] if self._runs else None
         if last and abs(report.offset_ms - median(last.offsets_ms)) <= self._SAME_MS:
-            # The median of a long steady run needs no more than its recent past.
+            # The median of a long steady run needs only its recent past.
             self._runs[-1] = _Run(last.from_s, t_s, [*last.offsets_ms[-600:], report.offset_ms], report.direction)
         else:
             self._runs = [*self._runs[-20:], _Run(t_s, t_s, [report.offset_ms], report.direction)]

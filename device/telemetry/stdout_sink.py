@@ -1,4 +1,4 @@
-"""Reports on standard output, as lines of JSON or of text, and what they amount to."""
+"""Reports on standard output as lines of JSON or text, and their summary."""
 
 from __future__ import annotations
 
@@ -12,26 +12,27 @@ from device.records import Event, Health, Info, Report
 from device.telemetry.lines import CLEAR_LINE, LineWriter
 from device.telemetry.report_text import Summary, as_json, as_text, in_words
 
-_LOOK_S = 0.2  # how soon one that waits for its reader notices that it should not
+_LOOK_S = 0.2  # how often a blocked writer checks whether to stop
 _SAY_S = 0.5
-_COLUMNS = 80  # of a terminal that does not say
+_COLUMNS = 80  # of a terminal of unknown width
 
 _log = logging.getLogger(__name__)
 
 
 class Lines:
-    """Reports as lines of JSON or of text, and what they amount to at the end.
+    """Prints reports as lines of JSON or text, and a summary at the end.
 
-    A reader that has stopped reading, such as a pager, does not hold up what measures: its lines are lost, and counted.
-    Raises BrokenPipeError where the reader has gone, and TransportError where nothing can be written.
+    A reader that has stopped reading, such as a pager, does not block measuring: its lines are lost and counted.
+    Raises BrokenPipeError if the reader has gone, and TransportError if nothing can be written.
     """
 
     _end = "\n"
 
     def __init__(self, fd: int, *, as_json: bool) -> None:
         self.summary = Summary()
-        self.position_s: Callable[[], float | None] = lambda: None  # of the report that is given, in a recording
-        self.patient: Callable[[], bool] = lambda: False  # whether to wait for the reader instead, so that none is lost
+        self.position_s: Callable[[], float | None] = lambda: None  # position of the current report in a recording
+        # whether to wait for the reader instead, so that no line is lost
+        self.patient: Callable[[], bool] = lambda: False
         self._writer, self._as_json = LineWriter(fd), as_json
         self._lost = 0
 
@@ -53,7 +54,7 @@ class Lines:
         return as_json(report, t_s) if self._as_json else as_text(report, t_s)
 
     def event(self, event: Event) -> None:
-        """Reports say it already."""
+        """Reports contain it already."""
 
     def health(self, health: Health) -> None: ...
 
@@ -64,7 +65,7 @@ class Lines:
             _log.warning("%d reports were lost, because nobody read them from standard output", self._lost)
 
     def sum_up(self, fd: int) -> None:
-        """The summary as lines, as far as somebody takes them."""
+        """Print the summary as lines, as far as they are read."""
         writer = LineWriter(fd)
         for line in self.summary.lines():
             if not writer.write(line, _SAY_S):
@@ -72,12 +73,12 @@ class Lines:
 
 
 class LiveLine(Lines):
-    """For a terminal: one line that always shows the newest report, and above it the events."""
+    """For a terminal: one status line with the newest report, and the events above it."""
 
     _end = ""
 
     def __init__(self, fd: int, *, events: bool) -> None:
-        """events: whether they are shown here; not where the log shows them on the same terminal."""
+        """events: whether to show them here; not if the log shows them on the same terminal."""
         super().__init__(fd, as_json=False)
         self._fd, self._events = fd, events
 
@@ -104,7 +105,7 @@ class LiveLine(Lines):
 
 
 def report_lines(fd: int, *, as_json: bool, log_fd: int) -> Lines:
-    """JSON where it is asked for or no terminal reads it; else one living line."""
+    """JSON if requested or if stdout is not a terminal; otherwise a status line."""
     if as_json or not os.isatty(fd):
         return Lines(fd, as_json=True)
     return LiveLine(fd, events=not os.isatty(log_fd))

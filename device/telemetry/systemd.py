@@ -1,12 +1,12 @@
-"""What systemd is told: ready, status, still alive, reloading, stopping. Without $NOTIFY_SOCKET nothing is said.
+"""Notifications to systemd: ready, status, alive, reloading, stopping. None without $NOTIFY_SOCKET.
 
-The protocol is one datagram per message (sd_notify(3)), so that a library saves nothing: sdnotify waits for systemd
-where it is busy, which measuring must not, and cannot write a ± in its status.
+The protocol is one datagram per message, see sd_notify(3), so a library gains nothing: sdnotify blocks while systemd is
+busy, which measuring must not, and cannot write a ± in its status.
 
 Ready is the first report, whatever its state. The daemon's first report comes when its sources are open, or when it can
-name what keeps one closed. A missing camera is therefore a service that runs, that says so, and that waits for the
-camera: a restart would not plug it in, and a start that never ends would only be killed. What hangs before the first
-report, in a driver for example, is ended by the unit's TimeoutStartSec, and what hangs after it by its WatchdogSec.
+name what keeps one closed. So with a missing camera the service runs, reports the fault, and waits for the camera: a
+restart would not plug it in, and a start that never completes would only be killed. A hang before the first report, in
+a driver for example, is ended by the unit's TimeoutStartSec; one after it by its WatchdogSec.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ BEATS_PER_WATCHDOG = 3  # one may be lost and another late
 
 
 class Notifier:
-    """Tells systemd how the daemon is; is a Sink. Never blocks and never raises; what was not taken is said again."""
+    """Reports the daemon's state to systemd; is a Sink.
+
+    Never blocks and never raises; unsent messages are sent again.
+    """
 
     def __init__(
         self, environment: Mapping[str, str] = os.environ, *, now_ns: Callable[[], int] = time.monotonic_ns
@@ -43,7 +46,7 @@ class Notifier:
         self._status = ""
 
     def heartbeat(self) -> None:
-        """The pipeline makes progress, or knows why it cannot. Cheap: tells systemd no more often than it must."""
+        """The pipeline makes progress, or knows why it cannot. Cheap: notifies systemd only as often as necessary."""
         if self._watchdog_ns is None:
             return
         now_ns = self._now_ns()
@@ -58,20 +61,20 @@ class Notifier:
             self._ready, self._status = True, status
 
     def reloading(self) -> None:
-        """The settings are being read again; `reloaded` must follow."""
+        """The configuration is being reloaded; `reloaded` must follow."""
         self._notify("RELOADING=1", f"MONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
     def reloaded(self) -> None:
         self._notify("READY=1")
 
     def event(self, event: Event) -> None:
-        """Not for systemd."""
+        """Not sent to systemd."""
 
     def health(self, health: Health) -> None:
-        """Not for systemd."""
+        """Not sent to systemd."""
 
     def info(self, info: Info) -> None:
-        """Not for systemd."""
+        """Not sent to systemd."""
 
     def close(self) -> None:
         self._notify("STOPPING=1", "STATUS=stopping")
@@ -80,25 +83,25 @@ class Notifier:
         self._socket = None
 
     def _notify(self, *lines: str) -> bool:
-        """Whether systemd has taken it."""
+        """Send a message; return whether systemd has taken it."""
         if self._socket is None:
             return False
         try:
             self._socket.sendto("\n".join(lines).encode(), self._address)
-        except OSError:  # its queue is full, or it is being replaced: the next one may go through
+        except OSError:  # its queue is full, or it is restarting: the next message may get through
             return False
         return True
 
 
 def _address(given: str) -> str | bytes:
-    """The socket's address as Python takes it; empty where there is none that this machine has."""
-    if given.startswith("@"):  # an abstract one: no file, and a zero byte instead of the sign
+    """The socket's address for Python; empty if there is none or this machine does not support it."""
+    if given.startswith("@"):  # an abstract socket: no file, and a zero byte instead of the @
         return b"\0" + os.fsencode(given[1:])
     return given if given.startswith("/") else ""
 
 
 def _watchdog_ns(environment: Mapping[str, str]) -> int | None:
-    """How long systemd waits for a sign of life; None where it does not, or waits for another process."""
+    """The watchdog's timeout; None if it is off or meant for another process."""
     if environment.get(WATCHDOG_PID_VARIABLE, str(os.getpid())) != str(os.getpid()):
         return None
     given = environment.get(WATCHDOG_VARIABLE, "")

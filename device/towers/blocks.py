@@ -1,4 +1,4 @@
-"""Streams of ticks through a tower whose input has a fixed length: overlapping blocks in, one embedding a tick out."""
+"""Streams of ticks through an encoder with a fixed input length: overlapping blocks in, one embedding per tick out."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Embeddings:
-    """A run of embeddings [ticks, size]; row k sees a window whose middle is tick `first_tick + k`."""
+    """A run of embeddings [ticks, size]; row k covers a window whose middle is tick `first_tick + k`."""
 
     first_tick: int
     vectors: Floats
@@ -24,11 +24,11 @@ class Embeddings:
 
 
 class BlockStream:
-    """Front-end values of consecutive ticks in, embeddings out, whatever the pieces they come in.
+    """Encodes front-end values of consecutive ticks, however they are split into pieces.
 
-    An embedding is valid when all ticks of its window are. A jump in the ticks starts a new block.
-    A block ends before each tick that is `ends_at` more than a multiple of the tower's output length: so two streams
-    can be made to answer at the same time, instead of one waiting for the other.
+    An embedding is valid if all ticks of its window are. A jump in the ticks starts a new block.
+    A block ends before each tick that is `ends_at` more than a multiple of the encoder's output length. So two streams
+    can be made to finish at the same time, instead of one waiting for the other.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class BlockStream:
     ) -> None:
         self._model = model
         self._prepare = prepare
-        self.skips = False  # every second block is left out, to save work: an empty one says where the next begins
+        self.skips = False  # skips every second block to save work; an empty one marks where the next begins
         self._skipped = False
         self._ends_at = ends_at
         self._stride = model.output_shapes[0][1]
@@ -46,7 +46,7 @@ class BlockStream:
         self._first_tick = 0
 
     def push(self, first_tick: int, values: npt.NDArray[Any], valid: Flags) -> Iterator[Embeddings]:
-        """Take values [ticks, ...]; give the blocks that they complete."""
+        """Take values [ticks, ...]; yield the blocks that they complete."""
         if not len(values):
             return
         if self._held and first_tick != self._first_tick + self._held:
@@ -67,7 +67,7 @@ class BlockStream:
             self._hold(values[count:], valid[count:])
 
     def finish(self) -> Iterator[Embeddings]:
-        """The windows that lie wholly in what is left."""
+        """Yield the windows that lie wholly in the rest."""
         if self._held:
             values, valid = self._take()
             if len(values) >= self._window:
@@ -78,7 +78,7 @@ class BlockStream:
         self._held += len(values)
 
     def _take(self) -> tuple[npt.NDArray[Any], Flags]:
-        """All that is held, in one piece."""
+        """Everything that is held, in one piece."""
         parts, self._parts, self._held = self._parts, [], 0
         if len(parts) == 1:
             return parts[0]
@@ -91,7 +91,7 @@ class BlockStream:
     def _run(self, values: npt.NDArray[Any], flags: Flags) -> Embeddings:
         valid = np.asarray(np.lib.stride_tricks.sliding_window_view(flags, self._window).all(axis=1), np.bool_)
         first = self._first_tick + self._window // 2
-        if not valid.any():  # nobody in the picture: spare the device the work
+        if not valid.any():  # no face in view: nothing to encode
             return Embeddings(first, np.zeros((len(valid), self._model.output_shapes[0][2]), np.float32), valid)
         block = np.zeros(self._model.input_shape, np.float32)
         block[0, : len(values)] = self._prepare(values)

@@ -1,9 +1,9 @@
-"""How many multiply-accumulates one invocation of a .tflite model costs, read off the file without running it.
+"""Counts the multiply-accumulates of one invocation of a .tflite model from the file, without running it.
 
-Conventions: only convolutions and matrix products count, as in the published figures that ours are compared with;
-scaling, activation, pooling and moving data count 0. Stored shapes are taken as they are, so a dynamic dimension counts
-as 1. Only the first subgraph runs by itself, so operators that call another one are refused.
-References: schema.fbs of LiteRT; the meaning of each weight tensor's axes is that of the built-in kernels.
+Conventions: only convolutions and matrix products count, as in the published figures for comparison; scaling,
+activation, pooling and moving data count 0. Stored shapes are used as they are, so a dynamic dimension counts as 1.
+Only the first subgraph runs by itself, so operators that call another one are refused.
+References: schema.fbs of LiteRT; the axes of each weight tensor are those of the built-in kernels.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Shape = tuple[int, ...]
 
 _IDENTIFIER: Final = b"TFL3"  # at byte 4 of every .tflite file
 _WHERE: Final = "counting multiply-accumulates"
-# What the flatbuffer reader raises when an offset or a length leads out of the file.
+# What the flatbuffer reader raises if an offset or a length leads out of the file.
 _READ_ERRORS: Final = (struct.error, IndexError, ValueError, TypeError, OverflowError, AttributeError)
 
 # None of these convolves or multiplies matrices. An operator that is in neither table is refused, so that none is
-# forgotten silently.
+# silently left out.
 _FREE: Final = """
     ABS ADD ADD_N ARG_MAX ARG_MIN AVERAGE_POOL_2D BATCH_TO_SPACE_ND BITCAST BROADCAST_ARGS BROADCAST_TO CAST CEIL
     CONCATENATION COS CUMSUM DENSIFY DEPTH_TO_SPACE DEQUANTIZE DIV ELU EMBEDDING_LOOKUP EQUAL EXP EXPAND_DIMS FAKE_QUANT
@@ -43,8 +43,8 @@ FREE_OPERATORS: Final = frozenset(_FREE.split())
 def count_macs(model_bytes: bytes) -> int:
     """Multiply-accumulates of one invocation of the model.
 
-    Raises ModelCorruptError for bytes that are not a whole .tflite file, and ModelContractError for an operator whose
-    cost is not known or a shape that makes no sense for its operator.
+    Raises ModelCorruptError for bytes that are not a complete .tflite file, and ModelContractError for an operator
+    whose cost is unknown or a shape that is wrong for its operator.
     """
     if model_bytes[4:8] != _IDENTIFIER:
         raise _corrupt("the bytes are not a TFLite model (identifier TFL3 missing)")
@@ -67,7 +67,7 @@ def _corrupt(what: str) -> ModelCorruptError:
 
 
 def _touch_buffers(model: Any) -> None:
-    """Raises ValueError where the weights reach beyond the end of the file: it was cut short."""
+    """Raises ValueError if the weights reach beyond the end of the file, because it is truncated."""
     for i in range(model.BuffersLength()):
         model.Buffers(i).DataAsNumpy()
 
@@ -104,7 +104,7 @@ def _operator_macs(graph: Any, index: int, codes: list[str]) -> int:
 
 
 def _shape(graph: Any, tensor: int) -> Shape:
-    if tensor == -1:  # an optional input that is left out
+    if tensor == -1:  # an optional input that is absent
         return ()
     if not 0 <= tensor < graph.TensorsLength():
         raise IndexError(f"tensor {tensor} of {graph.TensorsLength()}")

@@ -1,4 +1,4 @@
-"""How long a retraining will take on this machine, and how much room: by a benchmark of ten batches."""
+"""Estimates time and space of a retraining on this machine, with a benchmark of ten batches."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from train.check.survey import Survey
 
 _BATCHES = 10
 _BENCHMARK_TIMEOUT_S = 600
-_SHARD_BYTES_PER_S = 303_000  # crops, faces and landmarks at 25 Hz, sound as 16-bit samples
-_RUN_BYTES = 30_000_000  # weights with their optimizer, and bundles in four formats
+_SHARD_BYTES_PER_S = 303_000  # crops, faces and landmarks at 25 Hz, audio as 16-bit samples
+_RUN_BYTES = 30_000_000  # weights with their optimiser, and bundles in four formats
 _RECORDING_BYTES_PER_S = 60_000  # of a synthetic face
-# In batches of a training, as measured on two cores: what a second of something costs.
+# Cost of a second of each input, in training batches, measured on two cores.
 _SYNTH_BATCHES_PER_S = 0.7
-_JUDGE_BATCHES_PER_S = 0.8  # of validation clips, over all stages that judge
+_JUDGE_BATCHES_PER_S = 0.8  # of validation clips, over all stages that evaluate
 _BUNDLE_BATCHES = 220
-_FROZEN_COST = 0.35  # of a batch whose encoders learn nothing
+_FROZEN_COST = 0.35  # of a batch whose encoders are frozen
 _BENCHMARK_FRAMES = 960
-_PREPARE_COST = 2.0  # of measuring, whose seconds the survey knows
+_PREPARE_COST = 2.0  # relative to measuring, whose time the survey knows
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Of the whole retraining."""
+    """For the whole retraining."""
 
     batch_s: float
     batches: int
@@ -40,7 +40,7 @@ class Estimate:
 
 
 def seconds_a_batch() -> float | None:
-    """Of training on noise, in a process of its own; None where it cannot be found out."""
+    """Of training on noise, in a process of its own; None if it cannot be measured."""
     command = [sys.executable, "-P", "-m", "train.fit.step_speed", str(_BATCHES)]
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     around = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": path}
@@ -54,7 +54,7 @@ def seconds_a_batch() -> float | None:
 
 
 def batches_of(recipe: str, values: Mapping[str, Mapping[str, Any]]) -> int:
-    """All batches of a recipe's trainings, as so many of the benchmark; those of pretrainings count as half of one."""
+    """All batches of a recipe's trainings, in batches of the benchmark; a batch of pretraining counts half."""
 
     def of(section: Mapping[str, Any]) -> float:
         lessons = float(section.get("phone_steps", 0)) + float(section.get("shape_steps", 0))
@@ -71,7 +71,7 @@ def batches_of(recipe: str, values: Mapping[str, Mapping[str, Any]]) -> int:
 def estimate(
     found: Survey, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, batch_s: float
 ) -> Estimate:
-    """Time and room, given what a batch takes here."""
+    """Time and space, given the time of a batch here."""
     jobs = int(values["folders"]["jobs"]) or os.cpu_count() or 1
     clips_s = 60 * sum(side.minutes for side in found.sides.values())
     synth = values["synth"]

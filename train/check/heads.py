@@ -1,4 +1,4 @@
-"""What the head of a recording says, in a fraction of a second: its tracks, its length, and how large the face is."""
+"""Quick checks of a recording, in a fraction of a second: its tracks, its length, and the size of the face."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from device.features.model_download import require_face_model
 from device.records import Frame
 from train.data.clip_table import ClipRow, Fault
 
-MIN_CLIP_S = 1.1  # what the shortest stretch that is trained on takes
-_MAX_FACES = 200  # clips whose pictures are looked at
-_FACE_ITEMS = 40  # frames and blocks of sound, from the beginning
-_DURATION_S, _DURATION_SHARE = 0.5, 0.05  # by which a table may be off
+MIN_CLIP_S = 1.1  # the length of the shortest training stretch
+_MAX_FACES = 200  # clips in which a face is looked for
+_FACE_ITEMS = 40  # frames and chunks, from the beginning
+_DURATION_S, _DURATION_SHARE = 0.5, 0.05  # tolerance of a table
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """One clip as far as its head tells. `face_px`: from the eyes to the mouth, in a picture of at most 480 lines."""
+    """One clip's quick checks. `face_px`: from the eyes to the mouth, in an image of at most 480 lines."""
 
     row: ClipRow
     duration_s: float
@@ -39,7 +39,7 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """`faults` must be corrected in the table; `unusable` clips would be left out, the rest goes on without them."""
+    """`faults` must be corrected in the table; `unusable` clips are left out, and the rest goes on without them."""
 
     clips: tuple[Head, ...]
     faults: tuple[Fault, ...]
@@ -48,7 +48,7 @@ class Heads:
 
 
 def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
-    """The heads of all clips, and the faces of at most 200, evenly chosen. Raises ModelError without the detector."""
+    """Check all clips, and the faces of at most 200, evenly chosen. Raises ModelError without the detector."""
     model = require_face_model()
     step = max(-(-len(rows) // _MAX_FACES), 1)
 
@@ -67,7 +67,7 @@ def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
 
 
 def _is_of_table(folder: Path, fault: Fault) -> bool:
-    """Whether the row is to blame, and not the file."""
+    """Whether the row is to blame rather than the file."""
     return not (folder / fault.row.file).is_file()
 
 

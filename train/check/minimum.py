@@ -1,7 +1,7 @@
-"""The least that each recipe needs, and what is worth having, held against what there is.
+"""The minimum data for each recipe, and how much is worth having, compared with the data at hand.
 
-The built-in models were made of 57 minutes of 106 speakers; with half of those minutes 1 to 3 points are lost (More
-recordings, docs/experiments.md). Below half an hour a start from the built-in models is what is left.
+The built-in models were made from 57 minutes of 106 speakers; with half of those minutes 1 to 3 points are lost (More
+recordings, docs/experiments.md). With less than half an hour, only a start from the built-in models is left.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ADAPT_BELOW_MINUTES = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Minutes and speakers to train on and to judge by, of one recipe; `worth` is what gives a result worth having."""
+    """Minutes and speakers for training and validation, for one recipe; `worth` is enough for a good result."""
 
     minutes: float
     speakers: int
@@ -35,14 +35,14 @@ NEEDS: Mapping[str, Need] = {
 
 
 def chosen_recipe(kind: str, minutes: float) -> str:
-    """`auto` is adapt below half an hour of clips to train on, and training from scratch above."""
+    """`auto` is adapt for less than half an hour of training clips, and training from scratch above."""
     if kind != AUTO:
         return kind
     return ADAPT if minutes < ADAPT_BELOW_MINUTES else FROM_SCRATCH
 
 
 def shortages(found: Survey, recipe: str) -> list[str]:
-    """What is missing for the recipe to come to anything, each with its stage; empty where nothing is."""
+    """What is missing for the recipe to work, each with its stage; empty if nothing is."""
     return list(_shortages(found, recipe, NEEDS[recipe]))
 
 
@@ -64,7 +64,7 @@ def _shortages(found: Survey, recipe: str, need: Need) -> Iterator[str]:
 
 
 def advice(found: Survey, recipe: str) -> str:
-    """What more would help, in one sentence; empty where there is enough."""
+    """What more would help, in one sentence; empty if there is enough."""
     train, need = found.sides[TRAIN], NEEDS[recipe]
     if train.minutes >= need.worth_minutes and train.speakers >= need.worth_speakers:
         return ""

@@ -1,4 +1,4 @@
-"""All that can be known of a folder of clips before work begins, said at once."""
+"""All that can be known about a folder of clips before work begins, reported at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A folder whose table is right; `usable` are the rows of clips that can be used."""
+    """A folder with a valid table; `usable` are the rows of usable clips."""
 
     rows: tuple[ClipRow, ...]
     usable: tuple[ClipRow, ...]
@@ -27,9 +27,9 @@ class Checked:
 
 
 def check_clips(folder: Path, tell: Tell) -> Checked:
-    """Tells what there is, a line each; clips that cannot be used are named and left out.
+    """Report the data, one line each; unusable clips are named and left out.
 
-    Raises InputMissingError, InputFormatError with all faults of the table and of what it names.
+    Raises InputMissingError, InputFormatError with all faults of the table and of its files.
     """
     table, where = read_table(folder), str(folder / TABLE)
     below = {row.file: row for row in table.rows if row.file and not row.file.startswith(("/", "."))}

@@ -1,4 +1,4 @@
-"""What there is: minutes, speakers, languages, faces and rates of a folder of clips, and their offsets by a bundle."""
+"""A survey of a folder of clips: minutes, speakers, languages, faces and rates, and their offsets by a bundle."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from train.check.heads import Head
 from train.data.clip_table import SPLITS
 
 _MEASURED_CLIPS = 6
-_MEASURED_S = 20.0  # longer clips are not measured here: it is about seconds
-_SMALL_FACE_PX = 12.0  # crops of such faces are mostly invented pixels
+_MEASURED_S = 20.0  # longer clips are not measured, to finish within seconds
+_SMALL_FACE_PX = 12.0  # crops of smaller faces are mostly interpolated pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What `check` says of clips that can be used."""
+    """The survey of usable clips."""
 
     sides: dict[str, Side]
     speakers: dict[str, tuple[str, ...]]  # by split
@@ -44,14 +44,14 @@ class Survey:
     faceless: tuple[str, ...]
     small_faces: int
     offsets_ms: dict[str, float | None]
-    decode_s_per_s: float | None  # of measuring, for each second of a clip
+    decode_s_per_s: float | None  # measuring time per second of a clip
 
     def minutes(self, split: str) -> float:
         return self.sides[split].minutes
 
 
 def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) -> Survey:
-    """All of it; a few clips of different speakers are measured with the bundle."""
+    """Survey a folder; a few clips of different speakers are measured with the bundle."""
     sides, speakers = {}, {}
     for split in SPLITS:
         own = [head for head in heads if head.row.split == split]
@@ -71,7 +71,7 @@ def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) 
 
 
 def _offsets(folder: Path, heads: Sequence[Head], bundle: Bundle) -> tuple[dict[str, float | None], float | None]:
-    """By file, and the seconds that a second of a clip takes."""
+    """By file, and the seconds per second of a clip."""
     by_speaker: dict[str, Head] = {}
     for head in heads:
         if 3 <= head.duration_s <= _MEASURED_S:
@@ -81,7 +81,7 @@ def _offsets(folder: Path, heads: Sequence[Head], bundle: Bundle) -> tuple[dict[
     for head in list(by_speaker.values())[:_MEASURED_CLIPS]:
         try:
             found[head.row.file] = measure(folder / head.row.file, bundle, require_face_model())["offset_ms"]
-        except AvdriftError:  # prepare says why
+        except AvdriftError:  # prepare reports why
             found[head.row.file] = None
         clips_s += head.duration_s
     return found, (time.monotonic() - began_s) / clips_s if clips_s else None

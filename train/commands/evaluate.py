@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` that judge models: confidence, zero, accuracy, and whether to trust reports."""
+"""The commands of `avdrift-train` that evaluate models: confidence, zero, accuracy, and the precision of reports."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
-_LEAST_SURE = 0.2  # share of the clips that models must be sure of to have learnt anything
-_SURE_TRUTH = 0.95  # who judges single windows and reports must know what is right
+_LEAST_SURE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
+_SURE_TRUTH = 0.95  # the truth for single windows and reports must be right
 
 
 def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     shards = shards_parser()
     calibrate = commands.add_parser("calibrate", parents=[shards], help="fit the confidence of a model")
     calibrate.set_defaults(work_of=_calibrate)
@@ -121,7 +121,7 @@ def _calibrate(options: argparse.Namespace) -> int:
     towers, given, _ = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
     towers = replace(towers, negative_reach_ticks=NEGATIVE_REACH_TICKS)  # whatever an older bundle has
     clips = load_split(options.shards, options.split)
-    # The truth of a clip that is itself unsure would teach doubt where there is none.
+    # Clips with an uncertain truth would teach doubt where there is none.
     as_answered = replace(given, zero_offset_ms=0.0)
     sure = sure_tracks((track(clip, towers) for clip in clips), as_answered, _MIN_TRUTH_CONFIDENCE)
     _require_learnt(str(options.run or options.bundle), len(sure), len(clips))
@@ -135,7 +135,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 
 def _require_learnt(where: str, sure: int, clips: int) -> None:
-    """Raises InputFormatError where models, and not their clips, are the reason that nothing can be fitted."""
+    """Raises InputFormatError if the models, not their clips, are the reason that nothing can be fitted."""
     if sure <= _LEAST_SURE * clips:
         what = f"these models are sure of the offset of {sure} of {clips} clips: they have not learnt enough"
         remedy = "Train with more batches or more clips, or begin as the built-in models (recipe adapt)"
@@ -143,7 +143,7 @@ def _require_learnt(where: str, sure: int, clips: int) -> None:
 
 
 def _calibrated_towers(options: argparse.Namespace) -> tuple[Towers, Calibration, str]:
-    """Those of --run or --bundle, with the calibration of the file that --calibration names."""
+    """The towers of --run or --bundle, with the calibration of the file that --calibration names."""
     from train.models.load import read_calibration, towers_of_bundle, towers_of_run
 
     towers, calibration, model = towers_of_run(options.run) if options.run else towers_of_bundle(options.bundle)
@@ -252,7 +252,7 @@ def _sliced(options: argparse.Namespace) -> int:
     from train.scenes.sliced_files import check
 
     require_face_model()
-    load_bundle(options.bundle, MEASURING)  # here, or each clip by itself would complain
+    load_bundle(options.bundle, MEASURING)  # here, so that a failure is reported once and not per clip
     if not (0.2 <= options.window <= 60 and 0 < options.max_shift_ms <= 950 and options.copies >= 1):
         raise UsageError(
             "a value is out of range", where="avdrift-train sliced",

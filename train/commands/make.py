@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` that make something: shards, offsets, trained models."""
+"""The commands of `avdrift-train` that produce something: shards, offsets, trained models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TRAINING = ("fit", "clean")
 def add_make_commands(
     commands: argparse._SubParsersAction[argparse.ArgumentParser], command: str | None, model: str
 ) -> None:
-    """Their parsers; the options of a training run are known only when `command` is one, as they need TensorFlow."""
+    """Add their parsers. The options of a training run are added only if `command` is one, as they need TensorFlow."""
     shards = shards_parser()
     prepare = commands.add_parser("prepare", help="decode clips once, into shards")
     prepare.set_defaults(work_of=_prepare)
@@ -99,7 +99,7 @@ def _prepare(options: argparse.Namespace) -> int:
 
     if options.jobs < 0:
         raise UsageError(f"{options.jobs} is not possible", where="--jobs", remedy="Give 0 or more")
-    require_face_model()  # or each clip by itself would complain
+    require_face_model()  # here, so that a failure is reported once and not per clip
     fetch_landmark_model()
     make_folder(Path(options.out))
     prepare(Path(options.clips), Path(options.out), jobs=options.jobs, prune=options.prune)
@@ -121,7 +121,7 @@ def _clean(options: argparse.Namespace) -> int:
     config = fit_config(options)
     if options.absolute and not options.bundle:
         remedy = "Leave it out, or give --bundle"
-        raise UsageError("two new pairs know of no zero", where="--absolute", remedy=remedy)
+        raise UsageError("two new models have no known zero", where="--absolute", remedy=remedy)
     make_deterministic()
     check_parent(options.out)
     if options.calibration:
@@ -161,7 +161,7 @@ def _fit(options: argparse.Namespace) -> int:
     make_folder(options.out)
     from train.fit.strategies import workers
 
-    together = workers(options.strategy)  # first of all: it must find TensorFlow untouched
+    together = workers(options.strategy)  # first of all: it needs TensorFlow untouched
     make_deterministic()
     train, validation = _splits(options.shards, options.offsets)
     if getattr(config, "picture", "mouth") == "face":
@@ -184,7 +184,7 @@ def _splits(shards: list[Path], offsets: Path | None = None) -> tuple[list[Clip]
     from train.offsets.table import read_offsets
 
     if offsets is not None:
-        read_offsets(offsets)  # before the clips are loaded, and with a message
+        read_offsets(offsets)  # fail with a message before the clips are loaded
     require_clips_of_each(shards, offsets)
     clips = load_clips(shards, offsets)
     train = [clip for clip in clips if clip.split == "train"]

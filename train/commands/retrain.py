@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` around a whole retraining: what there is, all of it, and whether it is any better."""
+"""The commands of `avdrift-train` around a retraining: checking the data, the retraining itself, and the gate."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from train.commands.shared import require_beam, shards_parser
 from train.files import make_folder, sha256, write_all
 from train.models.run_files import CHECKPOINT
 
-GATE = "gate"  # the stem of the files that it writes
+GATE = "gate"  # the stem of the gate's output files
 
 
 def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Their parsers."""
+    """Add their parsers."""
     check = commands.add_parser("check", help="list what a folder of clips holds and what it is enough for")
     check.set_defaults(work_of=_check)
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
@@ -72,7 +72,7 @@ def _harvest(options: argparse.Namespace) -> int:
 
 
 def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
-    """The same on Apache Beam. Raises UsageError where it is not installed."""
+    """The same with Apache Beam. Raises UsageError if it is not installed."""
     require_beam()
     from train.harvest.on_beam import harvest_with_beam as on_beam
 
@@ -94,7 +94,7 @@ def _retrain(options: argparse.Namespace) -> int:
         return 0
     bundle = retrain(options.config)
     problem = gate_problem(load_bundle(bundle).manifest)
-    then = f"no device takes it by itself: {problem}" if problem else "then avdrift-convert sign"
+    then = f"no device accepts it by default: {problem}" if problem else "then avdrift-convert sign"
     print(f"{bundle}: try it with avdrift measure FILE --bundle {bundle}; {then}")
     return 0
 

@@ -1,4 +1,4 @@
-"""The commands of `avdrift-train` that put recordings together and see what is reported of them."""
+"""The commands of `avdrift-train` that compose recordings and evaluate the reports on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.errors import UsageError
 
 
 def add_scene_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The commands, each with the function that does its work."""
+    """Add the commands, each with the function that does its work."""
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     shared.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")

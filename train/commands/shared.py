@@ -1,4 +1,4 @@
-"""What several commands of `avdrift-train` are told in the same words."""
+"""Options that several commands of `avdrift-train` share."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def shards_parser() -> argparse.ArgumentParser:
 
 
 def require_beam() -> None:
-    """Raises UsageError where Apache Beam is not installed."""
+    """Raises UsageError if Apache Beam is not installed."""
     try:
         import apache_beam  # noqa: F401
     except ImportError as error:

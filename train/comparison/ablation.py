@@ -1,6 +1,6 @@
 """`avdrift-train ablate SHARDS…`: the origin's direct network with each of its six remedies, one at a time.
 
-Then, one change at a time, from that network to the form that fits.
+Then, one change at a time, from that network to the form that works.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ VARIANTS: dict[str, DirectConfig] = {
 def ablate(
     clips: Sequence[Clip], validation: Sequence[Clip], shards: Sequence[Path], out: Path, *, steps: int, stretches: int
 ) -> dict[str, dict[str, float]]:
-    """Train and judge every variant; a run folder for each below `out`, which a later call goes on with."""
+    """Train and evaluate every variant, each in a run folder below `out`, which a later call resumes."""
     faces = with_faces(clips, shards), with_faces(validation, shards)
     found = {}
     for number, (name, variant) in enumerate(VARIANTS.items()):

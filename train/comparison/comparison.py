@@ -1,11 +1,10 @@
-"""`avdrift-train report SHARDS…`: every model on the same windows of the same clips, sliced apart by the same shifts.
+"""`avdrift-train report SHARDS…`: all models on the same windows of the same clips, sliced with the same shifts.
 
-Conventions: as of train/evaluation/protocol.py, but windows do not overlap at all, each is sliced apart by ten shifts
-(with one, the luck of the draw decides an RMSE), and there is one truth for all models: each clip's own offset over its
-whole length by a reference bundle, or a table of offsets; clips whose truth is itself unsure are left out. Models
-differ in where they have their zero. One constant for each model is taken off: the median, over the clips of all
-*other* speakers, of the model's own offset over a whole clip less the truth, as far as that is within five frames: what
-is farther off is a wrong answer and no other zero.
+Conventions: as in train/evaluation/protocol.py, but windows do not overlap at all, each is sliced with ten shifts (with
+one, chance dominates an RMSE), and one truth serves all models: each clip's own offset over its whole length by a
+reference bundle, or a table of offsets. Clips with an uncertain truth are left out. Models differ in their zeros. One
+constant per model is subtracted: the median, over the clips of all *other* speakers, of the model's own offset over a
+whole clip minus the truth, as far as that is within five frames; a larger one is a wrong answer, not another zero.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from train.evaluation.tracks import OWN_SEARCH_TICKS, Window
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 6.0, 10.0, 12.0)
 SHIFTS_PER_WINDOW = 10
-DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES = 2.0, 12  # what the direct network is held to
+DIRECT_WINDOW_S, DIRECT_OFFSET_FRAMES = 2.0, 12  # the reference window of the direct network
 _EXAMPLE_SHIFT_TICKS = 20
 _MAX_ZERO_MS = 5 * FRAME_MS
 SYNCNET_MACS_PER_S = 45_055e6  # as published, see device/bench/syncnet.py
@@ -36,7 +35,7 @@ SYNCNET_MACS_PER_S = 45_055e6  # as published, see device/bench/syncnet.py
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One window of one clip, sliced apart: what all models' curves are drawn of."""
+    """One window of one clip at one shift: the example for all models' curves."""
 
     clip: str
     part: slice
@@ -55,7 +54,7 @@ class Result:
     direct: Figures
     corpora: dict[str, Figures]
     errors_ms: tuple[float, ...]
-    shown: tuple[float, ...]  # of the report's example: what the model makes of each candidate, the likeliest 1
+    shown: tuple[float, ...]  # of the report's example: the model's score of each candidate, the best is 1
 
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
@@ -66,7 +65,7 @@ class Result:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The whole answer; `to_dict` is the JSON that is written."""
+    """The whole result; `to_dict` is the JSON output."""
 
     truth: str
     clips: int
@@ -87,7 +86,7 @@ def compare(
     clips: Sequence[Clip], estimators: Sequence[OffsetEstimator], truth_ms: Mapping[str, float], *, truth: str,
     seed: int = 0, lengths_s: Sequence[float] = LENGTHS_S,
 ) -> Report:  # fmt: skip
-    """Measure the clips whose truth is known by every estimator. Raises InputFormatError where there is none."""
+    """Measure the clips with a known truth by every estimator. Raises InputFormatError if there is none."""
     kept = [clip for clip in clips if clip.name in truth_ms]
     if not kept:
         raise InputFormatError("knows none of the clips", where=truth, remedy="Give another one")
@@ -107,7 +106,7 @@ def _example(clips: Sequence[Clip], truth_ms: Mapping[str, float]) -> Example:
 
 
 def _shown(estimator: OffsetEstimator, curve: Floats) -> tuple[float, ...]:
-    """The posterior of a curve of log likelihoods, otherwise the curve itself from 0 to 1; the likeliest is 1."""
+    """The posterior of a curve of log-likelihoods, otherwise the curve itself from 0 to 1; the best is 1."""
     temperature = getattr(estimator, "temperature", None)
     if temperature:
         return tuple(np.exp((curve - curve.max()) / temperature).tolist())
@@ -156,14 +155,14 @@ def _result(
 def _zeros(
     estimator: OffsetEstimator, clips: Sequence[Clip], curves: Sequence[Curve], truth_ms: Mapping[str, float]
 ) -> dict[str, float]:
-    """For each speaker, where the estimator's zero lies by the clips of all others."""
+    """For each speaker, the estimator's zero by the clips of all others."""
     apart: list[tuple[str, float]] = []
     for clip, curve in zip(clips, curves, strict=True):
         whole = curve(slice(0, len(clip.valid) - 2 * LIP_REACH), OWN_SEARCH_TICKS, 0)
         ticks = estimator.offset_ticks(whole)
         if ticks is not None and abs(ticks * TICK_MS - truth_ms[clip.name]) <= _MAX_ZERO_MS:
             apart.append((clip.speaker, ticks * TICK_MS - truth_ms[clip.name]))
-    if estimator.macs_per_s == 0.0:  # it has no zero to be moved
+    if estimator.macs_per_s == 0.0:  # it has no zero to correct
         return {clip.speaker: 0.0 for clip in clips}
     found = {}
     for speaker in {clip.speaker for clip in clips}:

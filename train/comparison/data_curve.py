@@ -1,4 +1,4 @@
-"""A model's accuracy against the minutes that it was trained on, as table and picture, from a report that has its runs.
+"""Plots a model's accuracy against the minutes that it was trained on, from a report with several runs, and as a table.
 
 python -m train.comparison.data_curve REPORT.json --run RUN … --page docs/experiments.md --out docs/models
 """
@@ -23,7 +23,7 @@ SEARCH_FRAMES = "15"
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One run: what it was trained on, for how long, and its figures by window length in s, as the report has them."""
+    """One run: its training data, its training time, and its figures by window length in s, from the report."""
 
     clips: int
     minutes: float
@@ -32,7 +32,7 @@ class Point:
 
 
 def point(run: Path, report: Mapping[str, Any]) -> Point:
-    """A run of SyncNet in a report that was made with it. Raises KeyError where the report does not have it."""
+    """A run of SyncNet in a report that includes it. Raises KeyError if the report does not."""
     config, data = (json.loads((run / f"{name}.json").read_text(encoding="utf-8")) for name in ("config", "data"))
     by_name = {result["model"]: result["figures"][SEARCH_FRAMES] for result in report["results"]}
     return Point(
@@ -53,7 +53,7 @@ def as_markdown(points: Sequence[Point]) -> str:
 
 
 def draw(points: Sequence[Point], path: Path) -> None:
-    """One line a window length, with the intervals."""
+    """One line per window length, with the intervals."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     minutes = [p.minutes for p in points]

@@ -1,7 +1,7 @@
-"""Everything that says how far apart sound and picture are, behind one small protocol: what the report compares.
+"""All offset estimators behind one small protocol, for the report that compares them.
 
-Conventions: an estimator studies a clip once; then it gives, for any stretch of the clip's lip windows and any shift of
-its sound, one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
+Conventions: an estimator reads a clip once. Then, for any stretch of the clip's lip windows and any shift of its audio,
+it gives one score for each candidate offset from -search to +search ticks of 10 ms, higher for likelier ones.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Curve = Callable[[slice, int, int], Floats]  # stretch of lip windows, search_ti
 
 
 class OffsetEstimator(Protocol):
-    """`macs_per_s`: multiply-accumulates per second of audio-video, None where nobody counted."""
+    """`macs_per_s`: multiply-accumulates per second of audio-video, None if not counted."""
 
     @property
     def name(self) -> str: ...
@@ -34,12 +34,12 @@ class OffsetEstimator(Protocol):
     def study(self, clip: Clip) -> Curve: ...
 
     def offset_ticks(self, curve: Floats) -> float | None:
-        """The offset that a curve says, None where it says nothing."""
+        """The offset of a curve; None where it has no evidence."""
         ...
 
 
 def peak_ticks(curve: Floats) -> float | None:
-    """Where the parabola through a curve's highest point and its neighbours peaks; None where it is flat."""
+    """Peak of the parabola through a curve's highest point and its neighbours; None where it is flat."""
     if not np.ptp(curve) > 1e-6:
         return None
     best = int(np.argmax(curve))
@@ -53,7 +53,7 @@ def peak_ticks(curve: Floats) -> float | None:
 
 @dataclass(frozen=True, slots=True)
 class ZeroEstimator:
-    """Always says that sound and picture are together."""
+    """Always says that audio and video are in sync."""
 
     name: str = "always 0"
     macs_per_s: float | None = 0.0
@@ -70,9 +70,9 @@ class ZeroEstimator:
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingEstimator:
-    """Two encoders and the evidence of their answers: two-tower models, SyncNet, the direct network.
+    """Two encoders and the evidence from their outputs: two-tower models, SyncNet, the direct network.
 
-    `temperature` is of evidence that is a log likelihood; None for any other, whose highest point is the answer.
+    `temperature` applies to evidence that is a log-likelihood; None for any other, whose highest point is the answer.
     """
 
     name: str

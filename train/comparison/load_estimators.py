@@ -1,4 +1,4 @@
-"""Meters of training runs and bundles, whatever kind of model is in them."""
+"""Loads estimators from training runs and bundles, whatever kind of model is in them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _LIP_RATE_HZ, _AUDIO_RATE_HZ = 25, 100
 _BEGINNINGS = {"scratch": "scratch", "pretraining": "shapes and phonemes", "bundle": "the two-tower model"}
-_SEARCHED = 201  # candidates that a cost is given for: 1 s to either side
+_SEARCHED = 201  # candidates that the cost refers to: 1 s to either side
 
 
 def estimator_of_bundle(folder: Path) -> EmbeddingEstimator:
@@ -42,7 +42,7 @@ def bundle_macs_per_s(bundle: Bundle) -> float:
 
 
 def estimator_of_run(run: Path) -> EmbeddingEstimator:
-    """What `avdrift-train fit` has left in a folder. Raises ModelError."""
+    """The output folder of `avdrift-train fit`. Raises ModelError."""
     path = run / "config.json"
     if not path.is_file():
         raise ModelMissingError("no training run", where=str(path), remedy="Give the folder that fit wrote")
@@ -60,7 +60,7 @@ def estimator_of_run(run: Path) -> EmbeddingEstimator:
 
 
 def syncnet_name(config: Mapping[str, Any]) -> str:
-    """What a run of SyncNet is called in a report, by its configuration."""
+    """The name of a SyncNet run in a report, by its configuration."""
     share = f", {config['data_share']:.0%}" if config["data_share"] < 1 else ""
     start = ", from an earlier run" if config.get("start") else ""
     return f"SyncNet, {config['loss']}{start}, {config['input_px']} px{share}"
@@ -76,7 +76,7 @@ def _syncnet(run: Path, config: dict[str, Any]) -> EmbeddingEstimator:
         return _in_pieces(partial(net.embed_lips, training=False), crops, FRONT_END.lip_window_ticks, 32)
 
     def audio(rows: Floats) -> Floats:
-        """Embedded every 40 ms, as published, and interpolated between."""
+        """Embedded every 40 ms, as published, and interpolated in between."""
         step = AUDIO_TICKS_PER_LIP_TICK
         found = np.asarray(net.embed_audio(rows[None], training=False))[0]
         count = max(len(rows) - FRONT_END.audio_window_ticks + 1, 0)
@@ -102,7 +102,7 @@ def _direct(run: Path, config: dict[str, Any]) -> EmbeddingEstimator:
 
 
 def _in_pieces(encode: Any, values: Floats, window: int, piece: int) -> Floats:
-    """An encoder of whole stretches over a long clip, a piece at a time, so that memory stays small."""
+    """An encoder applied to a long clip piece by piece, to save memory."""
     count = len(values) - window + 1
     parts = [
         np.asarray(encode(values[None, start : min(start + piece, count) + window - 1]))[0]

@@ -1,7 +1,7 @@
 """Mouth opening against voice: the baseline that needs no training, and what this project's origin shipped.
 
-Method: the mouth's aspect ratio at each frame, from lip landmarks; how loud the voice is, or whether there is one, at
-each 10 ms; Pearson's correlation of the two over a window, for each candidate offset. The highest one is the answer.
+Method: the mouth's aspect ratio at each frame, from lip landmarks; the loudness of the voice, or its presence, at each
+10 ms; Pearson's correlation of the two over a window, for each candidate offset. The highest one is the answer.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from train.comparison.estimators import Curve, Floats, peak_ticks
 from train.data.shards import LIP_REACH, Clip, front_end
 
 VOICES = ("loudness", "level while active", "activity")
-_LANDMARK_MACS = 37e6  # a picture
-_MIN_HEARD = 0.9  # what is correlated over little more than half of a window is high too often
+_LANDMARK_MACS = 37e6  # per frame
+_MIN_HEARD = 0.9  # correlations over little more than half of a window are too often high
 _SPEECH_BANDS = slice(5, 30)  # of the log-mel rows: about 0.3 to 3.6 kHz
 
 
 def aspect_ratio(lip_points: Floats) -> Floats:
-    """How far a mouth is open: [..., 40, 2] lip landmarks to the inner lips' mean distance over the mouth's width."""
+    """Openness of a mouth: [..., 40, 2] lip landmarks to the inner lips' mean distance over the mouth's width."""
     inner = lip_points[..., 20:, :]
     gap = np.linalg.norm(inner[..., 1:10, :] - inner[..., 19:10:-1, :], axis=-1).mean(-1)
     width = np.linalg.norm(inner[..., 10, :] - inner[..., 0, :], axis=-1)
@@ -29,9 +29,9 @@ def aspect_ratio(lip_points: Floats) -> Floats:
 
 
 def correlation(opening: Floats, voice: Floats) -> Floats:
-    """Pearson's correlation of [n] with each column of [n, candidates], over what is known (not NaN) of both.
+    """Pearson's correlation of [n] with each column of [n, candidates], where both are known (not NaN).
 
-    0 where less than nine tenths are known, or where either does not change.
+    0 where less than nine tenths are known, or where either is constant.
     """
     known = np.isfinite(opening)[:, None] & np.isfinite(voice)
     count = np.maximum(known.sum(0), 1)
@@ -46,10 +46,10 @@ def correlation(opening: Floats, voice: Floats) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class MouthOpeningEstimator:
-    """The voice is one of three things that are known of it.
+    """Correlates the mouth opening with one of three measures of the voice.
 
-    `activity`: the voice activity detector's yes or no; `loudness`: the level of the log-mel rows;
-    `level while active`: that of the bands of speech while the detector says yes, and else the lowest.
+    `activity`: the voice activity detector's yes or no. `loudness`: the level of the log-mel rows.
+    `level while active`: that of the speech bands while the detector says yes, otherwise the lowest.
     """
 
     voice: str = "activity"

@@ -1,4 +1,4 @@
-"""A report as text, Markdown and pictures."""
+"""A report as text, Markdown and plots."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def tables(report: Report) -> list[Table]:
 
 
 def as_text(report: Report) -> str:
-    """Columns lined up with spaces."""
+    """Columns aligned with spaces."""
     return "\n\n".join([_summary(report), *(text_of(table) for table in tables(report))]) + "\n"
 
 
 def as_markdown(report: Report) -> str:
-    """GitHub's tables, for a page that has a heading of its own."""
+    """GitHub tables, for a page with a heading of its own."""
     parts = [_summary(report)]
     for title, head, body in tables(report):
         lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
@@ -79,7 +79,7 @@ def update_page(page: Path, report: Report) -> None:
 
 
 def save(report: Report, folder: Path) -> list[Path]:
-    """Write report.png (accuracy, RMSE against window length), errors.png and posterior.png; returns their paths."""
+    """Write report.png (accuracy, RMSE against window length), errors.png and posterior.png; return their paths."""
     figure = Figure(figsize=(10, 5.5), layout="constrained")
     left, right = figure.subplots(1, 2)
     for result in report.results:
@@ -112,7 +112,7 @@ def save(report: Report, folder: Path) -> list[Path]:
 
 
 def _posterior(report: Report) -> Figure:
-    """What each model makes of each candidate offset, in one window of one clip."""
+    """Each model's score of each candidate offset, in one window of one clip."""
     results = [result for result in report.results if result.macs_per_s != 0]
     figure = Figure(figsize=(7, 0.8 * len(results) + 1), layout="constrained")
     for axes, result in zip(np.ravel(figure.subplots(len(results), 1, sharex=True)), results, strict=True):

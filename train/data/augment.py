@@ -1,6 +1,6 @@
-"""What makes a few hours of clips look and sound like more: other poses, cameras, rooms, microphones and voices.
+"""Augmentation: varies poses, cameras, rooms, microphones and voices, because a few hours of clips hold few of them.
 
-Nothing here moves sound against picture. `None` instead of an Augmentation leaves everything as it was recorded.
+Nothing here moves audio against video. `None` instead of an Augmentation leaves everything as it was recorded.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from train.data.landmarks import MIRRORED
 Floats = npt.NDArray[np.float32]
 Crops = npt.NDArray[np.uint8]
 
-MARGIN_PX = 8  # that prepared crops have on each side
-PREROLL_TICKS = 150  # sound before a stretch, for the running mean
+MARGIN_PX = 8  # of prepared crops on each side
+PREROLL_TICKS = 150  # audio before a stretch, for the running mean
 _HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
 _NOISES, _ROOMS = 64, 32
 
 
 @dataclass(frozen=True, slots=True)
 class Augmentation:
-    """How far training pictures and sound stray from the recorded ones; every amount is the end of a uniform range."""
+    """How far training video and audio deviate from the recorded ones; every amount is the end of a uniform range."""
 
     shift_px: float = 5.0
     log_scale: float = 0.16
@@ -39,7 +39,7 @@ class Augmentation:
     repeat_share: float = 0.3
     erase_share: float = 0.2
     speed_share: float = 0.5
-    log_speed: float = 0.18  # of pictures and sound alike: another pace and another voice
+    log_speed: float = 0.18  # for video and audio alike: another pace and another voice
     gain_db: float = 12.0
     noise_share: float = 0.6
     snr_db: tuple[float, float] = (3.0, 30.0)
@@ -53,7 +53,7 @@ class Augmentation:
 
 
 class PictureAugmenter:
-    """Prepared crops to what the tower sees of them."""
+    """Augments prepared crops and converts them to the encoder's input."""
 
     def __init__(self, augmentation: Augmentation | None, random: np.random.Generator) -> None:
         self._augmentation, self._random = augmentation, random
@@ -79,21 +79,21 @@ class PictureAugmenter:
         table = (255 * (np.arange(256) / 255) ** np.exp(random.uniform(-a.gamma, a.gamma))).astype(np.uint8)
         sigma = random.uniform(0.3, 1.2) if random.random() < a.blur_share else 0.0
         order = np.arange(len(crops))
-        if random.random() < a.repeat_share:  # a dropped frame shows the one before it again
+        if random.random() < a.repeat_share:  # a dropped frame shows the previous one again
             dropped = random.random(len(crops)) < random.uniform(0, 0.15)
             order = np.maximum.accumulate(np.where(dropped, 0, order))
         out = np.empty((len(crops), size, size), np.uint8)
         for n, index in enumerate(order):
             picture = cv2.warpAffine(crops[index], matrix, (size, size), borderMode=cv2.BORDER_REPLICATE)
             out[n] = cv2.LUT(cv2.GaussianBlur(picture, (0, 0), sigma) if sigma else picture, table)
-        if random.random() < a.erase_share:  # a microphone or a hand before the face
+        if random.random() < a.erase_share:  # a microphone or a hand in front of the face
             wide, high = random.integers(6, size // 3, 2)
             x, y = random.integers(0, size - wide), random.integers(0, size - high)
             out[:, y : y + high, x : x + wide] = random.integers(256)
         return out, np.asarray((points[order] + MARGIN_PX) @ matrix[:, :2].T + matrix[:, 2], np.float32)
 
     def normalized(self, crops: Crops) -> Floats:
-        """Crops [batch, ticks, ...] as the device's front end has them, and a sensor's noise on top."""
+        """Crops [batch, ticks, ...] as from the device's front end, plus sensor noise."""
         pictures = normalize(crops)
         if self._augmentation:
             for picture in pictures:
@@ -104,7 +104,7 @@ class PictureAugmenter:
 
 
 class SoundAugmenter:
-    """Samples to the log-mel rows that the tower sees; `voices` (int16) speak in the background."""
+    """Augments samples and converts them to log-mel rows; `voices` (int16) speak in the background."""
 
     def __init__(
         self, augmentation: Augmentation | None, random: np.random.Generator, voices: list[npt.NDArray[np.int16]]
@@ -114,7 +114,7 @@ class SoundAugmenter:
         self._rooms = [_room(random, augmentation.reverb_s) for _ in range(_ROOMS)] if augmentation else []
 
     def samples(self, samples: Floats) -> Floats:
-        """One stretch of sound in another room, with other sounds, at another level."""
+        """One stretch of audio in another room, with other sounds, at another level."""
         a, random = self._augmentation, self._random
         if a is None:
             return samples
@@ -137,12 +137,12 @@ class SoundAugmenter:
         return np.asarray(samples * 10 ** (random.uniform(-a.gain_db, a.gain_db) / 20), np.float32)
 
     def rows(self, sound: Floats, inside: npt.NDArray[np.bool_]) -> Floats:
-        """Rows [batch, ticks, bands] after the pre-roll, of samples [batch, n]; `inside` says which rows hold sound."""
+        """Rows [batch, ticks, bands] after the pre-roll, of samples [batch, n]; `inside`: which rows contain audio."""
         windows = np.lib.stride_tricks.sliding_window_view(sound, FRONT_END.stft_window_samples, 1)[:, ::_HOP]
         rows = log_mel(windows)
         if self._augmentation:
             rows = np.stack([row @ self._tract() for row in rows]) + self._colour(len(rows))
-        # Before the clip begins there was no stream: the device starts from the prior, and so does this.
+        # There is no stream before a clip begins: the device starts from the prior, and so does this.
         first = np.argmax(inside, axis=1)
         for n, tick in enumerate(first):
             rows[n, :tick] = FRONT_END.level_prior_log
@@ -153,7 +153,7 @@ class SoundAugmenter:
         return rows
 
     def _tract(self) -> Floats:
-        """A matrix [bands, bands] that stretches the mel axis, as a longer or shorter vocal tract does."""
+        """A matrix [bands, bands] that stretches the mel axis like a longer or shorter vocal tract."""
         assert self._augmentation
         amount = self._augmentation.log_tract
         at = np.arange(FRONT_END.mel_bands) * np.exp(self._random.uniform(-amount, amount))
@@ -168,7 +168,7 @@ class SoundAugmenter:
         return np.stack([np.interp(at, np.arange(5), row) for row in knots])[:, None].astype(np.float32)
 
     def _mask(self, row: Floats) -> None:
-        """Blank a few neighbouring bands of rows [ticks, bands], in place."""
+        """Blank a few neighbouring bands of rows [ticks, bands] in place."""
         assert self._augmentation
         if self._random.random() < self._augmentation.mask_share:
             count = int(self._random.integers(1, self._augmentation.mask_bands + 1))
@@ -177,7 +177,7 @@ class SoundAugmenter:
 
 
 def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
-    """Noise of unit power whose spectrum falls by 0 to 2 powers of frequency, swelling slowly half of the time."""
+    """Noise of unit power whose spectrum falls by 0 to 2 powers of frequency, with slow swells half of the time."""
     spectrum = np.fft.rfft(random.standard_normal(count))
     spectrum *= np.maximum(np.arange(len(spectrum)), 20.0) ** (-random.uniform(0, 1))
     noise = np.fft.irfft(spectrum, count)
@@ -189,7 +189,7 @@ def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
 
 
 def _room(random: np.random.Generator, reverb_s: tuple[float, float]) -> Floats:
-    """A room's impulse response: the direct sound first, where it was, then reflections that decay."""
+    """A room's impulse response: the direct sound first, undelayed, then decaying reflections."""
     decay_s = random.uniform(*reverb_s)
     t_s = np.arange(round(decay_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
     tail = random.standard_normal(len(t_s)) * np.exp(-6.9 * t_s / decay_s) * (t_s > 0.003)

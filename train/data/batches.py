@@ -1,4 +1,4 @@
-"""Clips to training batches: random stretches, augmented, through the device's own front end."""
+"""From clips to training batches: random stretches, augmented, through the device's own front end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Batches:
             raise InputFormatError(
                 f"no clip has {lip_ticks} lip ticks", where="training clips", remedy="Give longer clips or fewer ticks"
             )
-        # Long clips offer more than short ones, but not in proportion: a speaker is a speaker.
+        # Long clips offer more than short ones, but not in proportion, because the speaker is the same.
         weight = np.array([np.sqrt(len(clip.valid) / lip_ticks) for clip in self._clips])
         per_speaker: dict[str, float] = {}
         for clip, share in zip(self._clips, weight, strict=True):
@@ -67,14 +67,14 @@ class Batches:
                 longest = (len(clip.valid) - 1) / (ticks - 1)
                 speed = min(float(np.exp(random.uniform(-a.log_speed, a.log_speed))), longest)
             start = float(random.uniform(0, max(len(clip.valid) - 1 - (ticks - 1) * speed, 0)))
-            # Whole ticks are the recorded pictures; between them there are only blends.
+            # Whole ticks are the recorded images; between them there are only blends.
             start = start if speed != 1.0 else round(start)
             at = start + np.arange(ticks) * speed
             pictures, seen, lips = _at_ticks(clip, at)
             crops[n], points[n] = self._pictures.warp(pictures, lips)
             own = clip.shift_ms / FRONT_END.audio_tick_ms
             middle = (clip.first_lip_tick + start + LIP_REACH * speed) * AUDIO_TICKS_PER_LIP_TICK - own
-            if speed == 1.0:  # on the grid, and what is left of the offset goes into the target
+            if speed == 1.0:  # on the grid; the remaining offset goes into the target
                 first_match[n] = middle - round(middle)
                 middle = round(middle)
             first_audio = middle - AUDIO_REACH * speed
@@ -84,7 +84,7 @@ class Batches:
             spoken = clip.is_speech(
                 np.rint(middle + AUDIO_TICKS_PER_LIP_TICK * speed * np.arange(windows)).astype(np.int64)
             )
-            # Closed lips belong to any silence, which is worth knowing, but not as often as it occurs.
+            # Closed lips fit any silence, which is worth learning, but not as often as it occurs.
             lip_weight[n] = whole & (spoken | (random.random(windows) < _SILENCE_SHARE))
         audio_valid = np.lib.stride_tricks.sliding_window_view(inside[:, PREROLL_TICKS:], 2 * AUDIO_REACH + 1, 1).all(2)
         x = {"crops": self._pictures.normalized(crops), "rows": self._sound.rows(sound, inside)}
@@ -95,7 +95,7 @@ class Batches:
 def _at_ticks(
     clip: Clip, at: npt.NDArray[np.floating[Any]]
 ) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_], Floats]:
-    """Crops, whether they are valid, and lip landmarks at fractional ticks of a clip, blended as the grid does."""
+    """Crops, their valid flags, and lip landmarks at fractional ticks of a clip, blended as on the grid."""
     points = clip.lip_points
     low = np.minimum(np.floor(at).astype(np.int64), len(clip.valid) - 1)
     high = np.minimum(low + 1, len(clip.valid) - 1)
@@ -108,9 +108,10 @@ def _at_ticks(
 
 
 def lip_targets(points: Floats) -> Floats:
-    """What the lip tower learns of shapes: landmarks [..., ticks, 40, 2] in units of 8 pixels around the crop's middle.
+    """The shape targets of the lip tower: landmarks [..., ticks, 40, 2] in units of 8 pixels from the crop's middle.
 
-    For each tick but the first and the last: place, and twice the way from the tick before to the one after: 160.
+    For each tick but the first and the last: position, and twice the movement from the tick before to the one after:
+    160.
     """
     place = (points - np.float32((FRONT_END.crop_px - 1) / 2)) / np.float32(8)
     motion = 2 * (place[..., 2:, :, :] - place[..., :-2, :, :])

@@ -1,8 +1,8 @@
-"""`clips.csv`, read strictly: which clips there are, who speaks in them, and what each is for; all faults at once.
+"""`clips.csv`, validated strictly: the clips, their speakers, and the use of each; reports all faults at once.
 
-Columns: `file` (relative, `/` between folders), `speaker`, `corpus`; `split` (`train` or `valid`) may be left out
-altogether and is then made by speaker; `duration_s` and `language` may be there; others are ignored. UTF-8 with or
-without a byte-order mark, or UTF-16 with one; commas, semicolons or tabs: what spreadsheets write.
+Columns: `file` (relative, `/` between folders), `speaker`, `corpus`. `split` (`train` or `valid`) may be left out
+altogether and is then assigned by speaker. `duration_s` and `language` are optional; other columns are ignored. UTF-8
+with or without a byte-order mark, or UTF-16 with one; commas, semicolons or tabs: what spreadsheets write.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from device.errors import InputFormatError, InputMissingError
 TABLE = "clips.csv"
 TRAIN, VALID = "train", "valid"
 SPLITS = (TRAIN, VALID)
-MIN_VALID_SPEAKERS = 2  # of one speaker alone, nothing can be known to be another's voice
+MIN_VALID_SPEAKERS = 2  # with a single speaker, there is no other voice to test with
 
 _COLUMNS = ("file", "speaker", "corpus")
 _DELIMITERS = ",;\t"
-_VALID_SHARE = 0.2  # of the clips, where the split is made here
+_VALID_SHARE = 0.2  # of the clips, if the split is assigned here
 _MAX_NAME_BYTES = 200  # a file name may have 255, and endings are added
 _SHOWN_ROWS = 8
 _WRITE = "Write it as UTF-8 with the columns file, speaker, split, corpus"
@@ -36,7 +36,7 @@ _WRITE = "Write it as UTF-8 with the columns file, speaker, split, corpus"
 
 @dataclass(frozen=True, slots=True)
 class ClipRow:
-    """One row of `clips.csv`; `number` is its line in the table, as a spreadsheet counts."""
+    """One row of `clips.csv`; `number` is its line in the table, as spreadsheets count."""
 
     file: str
     speaker: str
@@ -49,7 +49,7 @@ class ClipRow:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What is wrong with one row, and what to do; equal faults of several rows are shown as one."""
+    """A fault of one row, and its remedy; equal faults of several rows are shown as one."""
 
     row: ClipRow
     what: str
@@ -58,7 +58,7 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class ClipTable:
-    """All rows, what is wrong with them, and whether the table itself has a split or it was made here."""
+    """All rows, their faults, and whether the table itself has a split or it was assigned here."""
 
     rows: tuple[ClipRow, ...]
     faults: tuple[Fault, ...]
@@ -75,7 +75,7 @@ def read_rows(folder: Path) -> list[ClipRow]:
 
 
 def read_table(folder: Path) -> ClipTable:
-    """The whole table. Raises InputMissingError, InputFormatError where it is none."""
+    """The whole table. Raises InputMissingError, InputFormatError if it is not a table."""
     table = folder / TABLE
     if not table.is_file():
         raise InputMissingError("no such file", where=str(table), remedy=_WRITE)
@@ -96,7 +96,7 @@ def read_table(folder: Path) -> ClipTable:
 
 
 def with_splits(rows: Sequence[ClipRow]) -> list[ClipRow]:
-    """A fifth of the clips into `valid`, whole speakers, the same ones each time; at least two, and one to train on."""
+    """Assign a fifth of the clips to `valid`, by whole speakers and reproducibly: at least two, and one to train on."""
     clips: dict[str, int] = defaultdict(int)
     for row in rows:
         clips[row.speaker] += 1
@@ -119,7 +119,7 @@ def shard_name(file: str) -> str:
 
 
 def clip_of_shard(stem: str) -> str:
-    """The path that a shard's name was made of, unless that was too long."""
+    """The path behind a shard's name, unless that was too long."""
     return stem.replace("%2F", "/").replace("%25", "%")
 
 
@@ -128,7 +128,7 @@ def counted(faults: Sequence[Fault]) -> str:
 
 
 def listed(title: str, faults: Sequence[Fault]) -> str:
-    """A line for each kind of fault, with the rows that have it."""
+    """One line per kind of fault, with the rows that have it."""
     kinds: dict[tuple[str, str], list[ClipRow]] = defaultdict(list)
     for fault in faults:
         kinds[fault.what, fault.remedy].append(fault.row)
@@ -165,7 +165,7 @@ def _parsed(text: str, table: Path) -> tuple[list[ClipRow], list[Fault]]:
 
 
 def _row(cells: dict[str | None, str | list[str] | None], number: int) -> tuple[ClipRow, list[Fault]]:
-    """A row and what is wrong with it alone; only text stands where a name has a column."""
+    """A row and its own faults; cells with a named column always hold text."""
     values = {name: (value or "").strip() for name, value in cells.items() if name and not isinstance(value, list)}
     file = posixpath.normpath(values["file"]) if values["file"] else ""
     row = ClipRow(file, values["speaker"], values.get("split", ""), values["corpus"], number,
@@ -184,7 +184,7 @@ def _row(cells: dict[str | None, str | list[str] | None], number: int) -> tuple[
 
 
 def _seconds(text: str) -> float | None:
-    """Raises ValueError; a comma is what some languages write for the point."""
+    """Raises ValueError; a comma is the decimal point in some languages."""
     if not text:
         return None
     seconds = float(text.replace(",", "."))
@@ -203,7 +203,7 @@ def _split_faults(row: ClipRow) -> Iterator[Fault]:
 
 
 def _speakers_in_both(rows: Sequence[ClipRow]) -> Iterator[Fault]:
-    """Each validation row of a speaker who is trained on as well."""
+    """Each validation row of a speaker who is also trained on."""
     trained = {row.speaker for row in rows if row.split == TRAIN}
     for row in rows:
         if row.split == VALID and row.speaker in trained:
@@ -212,7 +212,7 @@ def _speakers_in_both(rows: Sequence[ClipRow]) -> Iterator[Fault]:
 
 
 def _repeated(rows: Sequence[ClipRow]) -> Iterator[Fault]:
-    """Files that are named twice, and those whose shards some file systems would take for one."""
+    """Files that are listed twice, and those whose shards would collide on some file systems."""
     seen: dict[str, ClipRow] = {}
     for row in filter(lambda row: row.file, rows):
         first = seen.setdefault(unicodedata.normalize("NFC", shard_name(row.file)).casefold(), row)

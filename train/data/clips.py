@@ -1,4 +1,4 @@
-"""The sound of a clip in one piece."""
+"""The audio of a clip in one piece."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from device.records import NS_PER_S, Chunk
 
 
 def join(chunks: list[Chunk]) -> tuple[np.ndarray[tuple[int], np.dtype[np.float32]], int]:
-    """All samples in one array at the places where their times put them, and the time of the first one."""
+    """All samples in one array, placed by their times, and the time of the first one."""
     t_ns = chunks[0].t_ns
     starts = [round((chunk.t_ns - t_ns) * AUDIO_RATE_HZ / NS_PER_S) for chunk in chunks]
     samples = np.zeros(max(start + len(chunk.samples) for start, chunk in zip(starts, chunks, strict=True)), np.float32)

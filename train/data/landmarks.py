@@ -1,7 +1,7 @@
-"""Lip landmarks for training: MediaPipe's face mesh on the frames that the mouth crops are cut from.
+"""Lip landmarks for training: MediaPipe's face mesh on the frames from which the mouth crops are cut.
 
-The device never runs it: 37 MMAC a picture. It teaches the lip tower what a mouth's shape is (`train/fit/towers.py`),
-and gives the mouth opening of the baseline (`train/comparison/mouth_opening.py`).
+The device never runs it: 37 MMAC per frame. It teaches the lip tower the shape of a mouth (`train/fit/towers.py`), and
+gives the mouth opening of the baseline (`train/comparison/mouth_opening.py`).
 Conventions: landmarks are [40, 2] in pixels of the device's mouth crop, x then y; the outer lip's 20, then the inner
 lip's 20, each from the person's right corner of the mouth along the upper lip and back along the lower one.
 Source: Kartynnik et al., Real-time Facial Surface Geometry from Monocular Video on Mobile GPUs, 2019.
@@ -38,11 +38,11 @@ LANDMARK_MODEL: Final = replace(
 OUTER_LIP: Final = (61, 185, 40, 39, 37, 0, 267, 269, 270, 409, 291, 375, 321, 405, 314, 17, 84, 181, 91, 146)
 INNER_LIP: Final = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308, 324, 318, 402, 317, 14, 87, 178, 88, 95)
 LIP_POINTS: Final = len(OUTER_LIP) + len(INNER_LIP)
-# Which landmark stands where each one stood when the picture is mirrored.
+# For each landmark, its counterpart in a mirrored image.
 MIRRORED: Final = np.concatenate([(10 - np.arange(20)) % 20, 20 + (10 - np.arange(20)) % 20])
 
 _INPUT_PX = 192
-_SIDE_PER_EYE_MOUTH = 3.4  # the mesh wants the whole face with a quarter of its size around it
+_SIDE_PER_EYE_MOUTH = 3.4  # the mesh needs the whole face with a quarter of its size around it
 _CENTRE_FROM_MOUTH = 0.5  # of the way from the mouth to the eyes
 _MIN_PRESENCE = 0.0  # logit
 
@@ -50,18 +50,18 @@ LipPoints = npt.NDArray[np.float32]  # [40, 2]
 
 
 def fetch_landmark_model() -> Path:
-    """Path of the landmark model, fetched from its pinned wheel the first time. Raises ModelError."""
+    """Path of the landmark model, downloaded from its pinned wheel the first time. Raises ModelError."""
     return fetch_face_model(pin=LANDMARK_MODEL)
 
 
 class LipMarker:
-    """Finds the lips of a face whose key points are known."""
+    """Locates the lips of a face with known key points."""
 
     def __init__(self, model_path: Path) -> None:
         self._model = Model(model_path.read_bytes(), name="face landmarks")
 
     def __call__(self, picture: RgbImage, points: KeyPoints) -> LipPoints | None:
-        """Lip landmarks in pixels of the mouth crop that `points` cut; None where the mesh sees no face."""
+        """Lip landmarks in pixels of the mouth crop at `points`; None if the mesh sees no face."""
         to_input = face_matrix(points, _INPUT_PX)
         patch = cv2.warpAffine(picture, to_input, (_INPUT_PX, _INPUT_PX), flags=cv2.INTER_LINEAR)
         mesh, presence = self._model(np.asarray(patch[None], np.float32) / np.float32(255))
@@ -75,7 +75,7 @@ class LipMarker:
 
 
 def face_matrix(points: KeyPoints, size_px: int) -> npt.NDArray[np.float64]:
-    """The 2x3 similarity from the picture to a square around the whole face, the eyes level."""
+    """The 2x3 similarity from the image to a square around the whole face, the eyes level."""
     eyes = (points[0] + points[1]) / 2
     matrix = crop_matrix(points, size_px, _SIDE_PER_EYE_MOUTH)
     centre = points[2] + _CENTRE_FROM_MOUTH * (eyes - points[2])
@@ -93,7 +93,7 @@ def opening(lips: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def main() -> int:
-    """Fetch the landmark model; the exit code is the error's."""
+    """Download the landmark model; return the error's exit code."""
     try:
         print(fetch_landmark_model())
     except AvdriftError as error:

@@ -1,8 +1,8 @@
 """`avdrift-train prepare CLIPS OUT`: decode every clip once and keep what training needs of it.
 
-One shard a clip, named after its whole path and written atomically, so an interrupted run goes on where it stopped. A
-shard knows the hash of its recording and its row: what has changed is made again, and nothing else. A broken clip is
-reported and skipped. Crops have a margin of 8 pixels on each side at the contract's pixel pitch, for jitter; sound is
+One shard per clip, named after its whole path and written atomically, so an interrupted run resumes where it stopped.
+A shard records the hash of its recording and its row; only what has changed is made again. A broken clip is reported
+and skipped. Crops have a margin of 8 pixels on each side at the contract's pixel pitch, for random shifts; audio is
 kept as samples, so that noise can be added before the front end.
 """
 
@@ -46,7 +46,7 @@ _NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
 
 
 class _FaceStudy:
-    """What training wants beyond the device's mouth crops, on the same grid: lip landmarks and the whole face."""
+    """Training data beyond the device's mouth crops, on the same grid: lip landmarks and the whole face."""
 
     def __init__(self, marker: LipMarker) -> None:
         self._marker = marker
@@ -57,11 +57,11 @@ class _FaceStudy:
         self.faces: list[tuple[int, Crops, Flags]] = []
 
     def keep(self, frame: Frame) -> None:
-        """A frame whose crop will come."""
+        """Keep a frame until its crop comes."""
         self._frames[frame.t_ns] = frame.rgb
 
     def push(self, crop: MouthCrop) -> None:
-        """The crop of a frame that was kept."""
+        """Process the crop of a kept frame."""
         rgb, face = self._frames.pop(crop.t_ns), None
         if crop.points is not None:
             face = _face(rgb, face_matrix(crop.points, FACE_PX))
@@ -71,7 +71,7 @@ class _FaceStudy:
         self.faces.append(self._grid.push(replace(crop, crop=face)))
 
     def lip_points(self, valid: Flags, first_lip_tick: int) -> npt.NDArray[np.float32]:
-        """Landmarks at the grid's ticks, interpolated as the crops are; NaN where there are none."""
+        """Landmarks at the grid's ticks, interpolated like the crops; NaN where there are none."""
         at_ns = (first_lip_tick + np.arange(len(valid))) * LIP_TICK_NS
         flat = np.stack(self._points).reshape(len(self._points), -1)
         lips = np.stack([np.interp(at_ns, self._times_ns, column) for column in flat.T], axis=1)
@@ -80,13 +80,13 @@ class _FaceStudy:
 
 
 def _face(rgb: RgbImage, matrix: npt.NDArray[np.float64]) -> GrayImage:
-    shrink = max(int(0.6 / np.hypot(matrix[0, 0], matrix[0, 1])), 1)  # average before sampling, or it aliases
+    shrink = max(int(0.6 / np.hypot(matrix[0, 0], matrix[0, 1])), 1)  # average before sampling, to avoid aliasing
     blurred = cv2.blur(rgb, (shrink, shrink)) if shrink > 1 else rgb
     return np.asarray(cv2.cvtColor(cv2.warpAffine(blurred, matrix, (FACE_PX, FACE_PX)), cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
-    """Decode one clip and write its shard. Raises a CaptureError when it cannot be used."""
+    """Decode one clip and write its shard. Raises a CaptureError if it is unusable."""
     tracker = MouthTracker(FaceDetector(require_face_model()), margin_px=MARGIN_PX, max_faces=1)
     study = _FaceStudy(LipMarker(fetch_landmark_model()))
     grid, speech = LipGrid(FRONT_END.crop_px + 2 * MARGIN_PX), SpeechStream()
@@ -109,7 +109,7 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
         take(crop)
     first_lip_tick, crops, valid = placed(lips)
     if valid.sum() * FRONT_END.lip_tick_ms < _MIN_FACE_S * 1000:
-        raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the picture")
+        raise InputFormatError("no face for long enough", where=str(path), remedy="Leave it out, or check the video")
     samples, t_ns = join(chunks)
     speech_first = flags[0][0]
     speech_flags = np.zeros(max(first + len(f) for first, f in flags) - speech_first, np.bool_)
@@ -134,7 +134,7 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
 
 
 def _meta(row: ClipRow, digest: str) -> str:
-    """What a shard says of itself. Two shards are the same where this is, and where their recordings are."""
+    """A shard's metadata. Two shards are the same if their metadata and their recordings are."""
     return json.dumps({"format": SHARD_FORMAT, "file": row.file, "speaker": row.speaker, "split": row.split,
                        "corpus": row.corpus, "front_end": FRONT_END.to_dict(), "sha256": digest})  # fmt: skip
 
@@ -149,7 +149,7 @@ def is_current(shard: Path, row: ClipRow, digest: str) -> bool:
 
 
 def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
-    """Runs of the grid as one: the first tick, pictures and flags, blank where no run has anything."""
+    """Join runs of the grid: the first tick, images and flags, blank where no run has data."""
     parts = [part for part in parts if len(part[1])]
     if not parts:
         return 0, np.empty((0, 0, 0), np.uint8), np.empty(0, np.bool_)
@@ -163,13 +163,13 @@ def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
 
 
 def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
-    """Whether a shard was made, and what kept it from being made, if anything did."""
+    """Whether a shard was made, and otherwise the reason, if it is an error."""
     cv2.setNumThreads(1)
     path, row, shard = job
     try:
         if shard.exists() and is_current(shard, row, sha256(path)):
             return False, None
-        shard.unlink(missing_ok=True)  # should the new one fail, nobody must train on the old one
+        shard.unlink(missing_ok=True)  # if the new one fails, nobody must train on the old one
         prepare_clip(path, row, shard)
     except AvdriftError as error:
         return False, str(error)
@@ -177,9 +177,9 @@ def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
 
 
 def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> int:
-    """Write a shard for every clip whose recording or row has changed; how many clips had to be skipped.
+    """Write a shard for every clip whose recording or row has changed; return the number of skipped clips.
 
-    prune: delete shards that no row names. Raises CaptureError where the table is wrong.
+    prune: delete shards that no row names. Raises CaptureError if the table is invalid.
     """
     rows = read_rows(clips)
     out.mkdir(parents=True, exist_ok=True)
@@ -189,7 +189,7 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> in
         for shard in strangers:
             shard.unlink()
     made, skipped = 0, 0
-    # Spawned: a fork of a process whose libraries have threads may wait for ever.
+    # Spawned, because a fork of a process whose libraries have threads may block for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(_work, job) for job in work]
         for done in shown(as_completed(running), "prepare", len(running), "clip"):

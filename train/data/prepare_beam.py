@@ -1,11 +1,11 @@
-"""`avdrift-train prepare CLIPS OUT --beam`: prepare a corpus that outgrows one machine, on Apache Beam.
+"""`avdrift-train prepare CLIPS OUT --beam`: prepare a corpus that outgrows one machine, with Apache Beam.
 
-The same shards as `prepare` on one machine writes, one clip an element: with the direct runner here, or with those of
+The same shards as from `prepare` on one machine, one clip per element: with the direct runner here, or with those of
 Flink, Spark or Dataflow by Beam's own options (`--runner FlinkRunner --flink_master …`). CLIPS and OUT are whatever
-Beam's file systems know (a shared folder, `gs://`, `s3://`, `hdfs://`): workers copy a clip, prepare it, and copy its
-shard back under its last name only when it is whole, so an interrupted run goes on where it stopped.
+Beam's file systems support (a shared folder, `gs://`, `s3://`, `hdfs://`). Workers copy a clip, prepare it, and copy
+its shard back under its final name only when it is complete, so an interrupted run resumes where it stopped.
 
-Workers need avdrift itself (`--setup_file`, or a container with it) and the network once, for the models of the face.
+Workers need avdrift itself (`--setup_file`, or a container with it), and once the network, for the face models.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SKIPPED = "skipped.jsonl"
 
 
 def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
-    """Write a shard for every clip that has none yet; how many clips had to be skipped.
+    """Write a shard for every clip that has none yet; return the number of skipped clips.
 
-    `arguments` are Beam's own. Why a clip was skipped stands in `OUT/skipped.jsonl` and on standard error.
-    Raises CaptureError for a folder or a table that cannot be read, UsageError for options or an OUT that cannot be.
+    `arguments` are Beam's own. Reasons for skipping are in `OUT/skipped.jsonl` and on standard error.
+    Raises CaptureError for an unreadable folder or table, UsageError for invalid options or an impossible OUT.
     """
     options = beam_options(arguments)
     rows = read_remote_rows(clips)
@@ -45,7 +45,7 @@ def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
         if not FileSystems.exists(out):
             FileSystems.mkdirs(out)
         there = {posixpath.basename(found.path) for found in FileSystems.match([_join(out, "*.npz")])[0].metadata_list}
-        FileSystems.create(_join(out, SKIPPED)).close()  # whether it can be written shows here, and not after hours
+        FileSystems.create(_join(out, SKIPPED)).close()  # fail now, not after hours, if it cannot be written
     except (OSError, ValueError, beam.io.filesystem.BeamIOError) as error:
         raise UsageError(f"cannot be used ({error})", where=out, remedy="Choose another folder") from error
     todo = [row for row in rows if shard_name(row.file) not in there]
@@ -55,7 +55,7 @@ def prepare_with_beam(clips: str, out: str, arguments: Sequence[str]) -> int:
             problems = (
                 pipeline
                 | "clips" >> beam.Create(todo)
-                | "spread" >> beam.Reshuffle()  # or one worker would do what was created together
+                | "spread" >> beam.Reshuffle()  # otherwise one worker would process everything
                 | "prepare" >> beam.ParDo(PrepareClip(clips, out))
             )
             _ = problems | "why" >> beam.io.WriteToText(_join(out, SKIPPED), shard_name_template="")
@@ -78,7 +78,7 @@ def read_remote_rows(clips: str) -> list[ClipRow]:
 
 
 class PrepareClip(beam.DoFn):
-    """A clip's row in; nothing out when its shard is there, `{file, problem}` as JSON when the clip cannot be used."""
+    """A clip's row in; nothing out if its shard exists, `{file, problem}` as JSON if the clip is unusable."""
 
     def __init__(self, clips: str, out: str) -> None:
         self._clips, self._out = clips, out
@@ -110,7 +110,7 @@ def _download(source: str, target: Path) -> None:
 
 
 def _upload(made: Path, shard: str) -> None:
-    partial = f"{shard}.{made.parent.name}.part"  # two workers may be given the same clip
+    partial = f"{shard}.{made.parent.name}.part"  # two workers may get the same clip
     with made.open("rb") as local, FileSystems.create(partial, "application/octet-stream") as remote:
         shutil.copyfileobj(local, remote, 1 << 20)
     FileSystems.rename([partial], [shard])

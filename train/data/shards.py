@@ -1,4 +1,4 @@
-"""Shards in memory: prepared clips, and what the device's own front end would compute of a whole one."""
+"""Shards in memory: prepared clips, and the device's own front end applied to a whole one."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ Floats = npt.NDArray[np.float32]
 LIP_REACH = FRONT_END.lip_window_ticks // 2
 AUDIO_REACH = FRONT_END.audio_window_ticks // 2
 HOP_SAMPLES = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
-# What numpy raises for files that are cut, overwritten or something else.
+# numpy's errors for files that are truncated, overwritten or something else.
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One prepared clip in memory. `shift_ms` is the clip's own offset as measured: its audio is early by so much."""
+    """One prepared clip in memory. `shift_ms` is the clip's own measured offset: its audio is early by this much."""
 
     name: str
     speaker: str
@@ -57,7 +57,7 @@ class Clip:
     def audio(self, first_tick: float, ticks: int, speed: float = 1.0) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """Samples for `ticks` log-mel rows from `first_tick` on, zero beyond the clip; and which rows are inside.
 
-        At another speed each row is `speed` ticks of the clip after the one before.
+        At another speed each row is `speed` ticks of the clip after the previous one.
         """
         half = FRONT_END.stft_window_samples // 2
         start = (first_tick * AUDIO_TICK_NS - self.samples_t_ns) * AUDIO_RATE_HZ / NS_PER_S - half * speed
@@ -76,14 +76,14 @@ class Clip:
         return out / np.float32(32767), inside
 
     def is_speech(self, ticks: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Whether somebody speaks at each audio tick."""
+        """Whether there is speech at each audio tick."""
         index = ticks - self.speech_first_tick
         inside = np.clip(index, 0, max(len(self.speech) - 1, 0))
         return np.asarray(self.speech[inside] & (index == inside)) if len(self.speech) else np.zeros(len(ticks), bool)
 
 
 def load_clip(shard: Path) -> Clip:
-    """One shard. Raises InputFormatError when it is damaged or from another front end."""
+    """One shard. Raises InputFormatError if it is damaged or from another front end."""
     try:
         with np.load(shard) as arrays:
             meta = json.loads(str(arrays["meta"]))
@@ -100,12 +100,12 @@ def load_clip(shard: Path) -> Clip:
 
 
 def _content(front_end: dict[str, Any]) -> dict[str, Any]:
-    """What of a front end decides what a shard holds: not how much of it a tower sees at once."""
+    """The part of a front end that determines a shard's contents: not how much of it an encoder sees at once."""
     return {key: value for key, value in front_end.items() if key not in ("lip_window_ticks", "audio_window_ticks")}
 
 
 def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
-    """All clips of some folders of shards; with `offsets` (from `clean`), shifted, and without those that it drops."""
+    """All clips of some folders of shards; with `offsets` (from `clean`), shifted, and without dropped ones."""
     shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
     if not shards:
         raise InputMissingError(
@@ -123,15 +123,15 @@ def load_clips(folders: list[Path], offsets: Path | None = None) -> list[Clip]:
 
 
 def require_clips_of_each(folders: Sequence[Path], offsets: Path | None) -> None:
-    """Raises CaptureError where a folder gives nothing to train on, and names the command that left it so.
+    """Raises CaptureError naming the command to blame if a folder contains nothing to train on.
 
-    Without this the others, such as synthetic faces, would be trained on alone.
+    Otherwise training would go on with the other folders alone, such as synthetic faces.
     """
     table = json.loads(offsets.read_text(encoding="utf-8")) if offsets else {}
     for folder in folders:
         names = {shard.stem for shard in folder.glob("*.npz")}
         if not names:
-            remedy = "See what prepare said of each clip (in a retraining: log.txt there), and correct these"
+            remedy = "Check what prepare reported for each clip (in a retraining: log.txt there), and correct them"
             raise InputMissingError("no shards: prepare could use none of its clips", where=str(folder), remedy=remedy)
         measured = names & set(table)
         dropped = {name for name in measured if table[name].get("dropped")}
@@ -142,7 +142,7 @@ def require_clips_of_each(folders: Sequence[Path], offsets: Path | None) -> None
 
 
 def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:
-    """What the device would compute of a whole clip: normalised crops, their first tick and flags; rows, first tick."""
+    """The device's front end on a whole clip: normalised crops, their first tick and flags; rows, first tick."""
     crops = normalize(clip.crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
     half_ns = FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
     first = -(-(clip.samples_t_ns + half_ns) // AUDIO_TICK_NS)
@@ -153,12 +153,12 @@ def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, i
 
 
 def load_split(folders: Sequence[Path], split: str) -> list[Clip]:
-    """The clips of one split. Raises InputMissingError where there are no shards or none of that split."""
+    """The clips of one split. Raises InputMissingError if there are no shards or none of that split."""
     shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
     where = ", ".join(map(str, folders))
     if not shards:
         raise InputMissingError("no shards", where=where, remedy="Run avdrift-train prepare CLIPS OUT first")
-    # One at a time: what is left out must not stay in memory.
+    # One at a time, so that excluded clips do not stay in memory.
     loaded = (load_clip(shard) for shard in tqdm(shards, desc="load", unit="clip", disable=None))
     clips = [clip for clip in loaded if clip.split == split]
     if not clips:

@@ -1,10 +1,11 @@
 """From evidence to a posterior: fits the two numbers that turn a window's curve into a probability of being right.
 
-Conventions: a window is right when its best point lies within 40 ms of the truth. Hopeless windows (lips of one clip
-with the sound of another, and one mouth shape held still) are never right, so whatever confidence they get is wrong.
-Method: temperature and null log odds of `device.sync.curve.Calibration` by grid and refinement, least log loss in which
-all unmeasurable windows together weigh half as much as the others; of the windows that would be reported nearly all
-must be right, or the loss grows steeply. The confidence that reports carry is fitted after them (`confidence_fit`).
+Conventions: a window is right if its best point lies within 40 ms of the truth. Unmeasurable windows (lips of one clip
+with the audio of another, and one mouth shape held still) are never right, so any confidence they get is wrong.
+Method: temperature and null log odds of `device.sync.curve.Calibration` are fitted by grid search and refinement, with
+the least log loss, in which all unmeasurable windows together weigh half as much as the others. Nearly all windows that
+would be reported must be right, or the loss grows steeply. The confidence in reports is fitted afterwards
+(`confidence_fit`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ _MAX_SHIFT_TICKS = 80
 _SHIFTS_PER_WINDOW = 3
 _MIN_WINDOWS = 20
 _MAX_WRONG_OF_REPORTED = 0.01
-_UNMEASURABLE_WEIGHT = 0.5  # an estimator mostly looks at somebody who is heard; with 1 it would doubt itself too much
-_WRONG_PENALTY = 50.0  # per share of wrong reports above that
+_UNMEASURABLE_WEIGHT = 0.5  # an estimator mostly sees a face that is heard; with 1 it would be underconfident
+_WRONG_PENALTY = 50.0  # per share of wrong reports above the limit
 _TEMPERATURES = np.geomspace(0.5, 64, 29)
 _NULL_LOG_ODDS = np.linspace(-6, 24, 61)
 
@@ -44,7 +45,7 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Windows whose confidence lies from `low` to `high`: how many, what they promise on average and what they hold."""
+    """Windows with a confidence from `low` to `high`: their number, mean confidence and share of right ones."""
 
     low: float
     high: float
@@ -55,7 +56,7 @@ class Bin:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """A calibration and how it does on the windows that it was fitted on; shares are None where there is nothing."""
+    """A calibration and its figures on the windows it was fitted on; shares are None without windows."""
 
     calibration: Calibration
     windows: int
@@ -72,7 +73,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class Curves:
-    """Summed evidence [n, candidates] of windows, and the offset in ticks that each should have; none: infinity."""
+    """Summed evidence [n, candidates] of windows, and the true offset in ticks of each; infinity if there is none."""
 
     summed: npt.NDArray[np.float32]
     truth_ticks: Floats
@@ -84,7 +85,7 @@ class Curves:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What the device would say of each of the windows [n] with some calibration."""
+    """The device's answer for each of the windows [n] at given calibrations."""
 
     confidence: Floats
     right: Flags
@@ -92,9 +93,9 @@ class Judged:
 
 
 def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Fitted:
-    """Fit on clips of speakers that the towers never saw; at least two speakers, or nothing would be unmeasurable.
+    """Fit on clips of speakers that the towers never saw: at least two, because unmeasurable windows combine two.
 
-    Raises InputFormatError where there are fewer than 20 windows with speech.
+    Raises InputFormatError if there are fewer than 20 windows with speech.
     """
     curves = collect(tracks, truths_ms, random)
     hopeless = curves.hopeless
@@ -128,7 +129,7 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
 
 
 def collect(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.random.Generator) -> Curves:
-    """The curves of all windows that say anything: matched, each sliced apart a few times, and unmeasurable."""
+    """The curves of all windows with evidence: matched, each sliced at several shifts, and unmeasurable."""
     rows: list[tuple[npt.NDArray[np.float32], float]] = []
     for t, truth_ms in zip(tracks, truths_ms, strict=True):
         rows += _curves_of(t, truth_ms, random, _SHIFTS_PER_WINDOW)
@@ -181,7 +182,7 @@ def _search(curves: Curves) -> tuple[float, float]:
 
 
 def _losses(judged: Judged, hopeless: Flags) -> Floats:
-    """Log loss [k] of confidences [k, n] and the price of wrong reports."""
+    """Log loss [k] of confidences [k, n], plus the penalty for wrong reports."""
     clipped = np.clip(judged.confidence, 1e-6, 1 - 1e-6)
     surprise = -np.where(judged.right, np.log(clipped), np.log(1 - clipped))
     weight = np.where(hopeless, _UNMEASURABLE_WEIGHT / max(hopeless.sum(), 1), 1 / (~hopeless).sum())
@@ -191,7 +192,7 @@ def _losses(judged: Judged, hopeless: Flags) -> Floats:
 
 
 def reliability(sure: npt.NDArray[np.floating[Any]], right: Flags) -> tuple[Bin, ...]:
-    """Confidences against outcomes, in bins that are narrow where the posterior is decided; empty bins are left out."""
+    """Confidence against outcome, in bins that are narrow where most posteriors lie; omits empty bins."""
     index = np.clip(np.searchsorted(BIN_EDGES, sure, side="right") - 1, 0, len(BIN_EDGES) - 2)
     table = []
     for k, (low, high) in enumerate(pairwise(BIN_EDGES)):

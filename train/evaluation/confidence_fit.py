@@ -1,9 +1,9 @@
-"""The confidence, fitted to what it promises: the share of windows whose offset is right to within 40 ms.
+"""Fits the confidence to its definition: the share of windows whose offset is right to within 40 ms.
 
 Method: logistic regression by iteratively reweighted least squares (McCullagh and Nelder, "Generalized Linear Models",
-1989) on what `device.bundles.calibration.ConfidenceWeights` takes, over windows of 0.6 to 15 s. Each length counts the
-same. Windows on which no offset can be right (lips of one clip with the sound of another, and one mouth shape held
-still) are among the wrong ones, with a weight of their own: they are rare in life.
+1989) on the inputs of `device.bundles.calibration.ConfidenceWeights`, over windows of 0.6 to 15 s. Each length counts
+the same. Windows for which no offset is right (lips of one clip with the audio of another, and one mouth shape held
+still) are among the wrong ones, with a weight of their own, because they are rare in practice.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from train.evaluation.tracks import SPEECH_RATIO, TOLERANCE_MS, Track, window_pa
 WINDOWS_S = (0.6, 1.0, 2.0, 3.0, 5.0, 10.0, 15.0)
 _SEARCH_TICKS = 100
 _MAX_SHIFT_TICKS = 60
-_UNMEASURABLE_WEIGHT = 0.15  # of all windows of a length without an offset, against all of those with one
+_UNMEASURABLE_WEIGHT = 0.15  # of all unmeasurable windows of a length, relative to all others
 _RIDGE = 1e-3
 _ROUNDS = 50
 
@@ -33,9 +33,9 @@ Flags = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class ScoredWindows:
-    """What the filter says of windows [n], and what is true of them."""
+    """The filter's output for windows [n], and whether it is right."""
 
-    inputs: Floats  # [n, 2], as `confidence_inputs` gives them
+    inputs: Floats  # [n, 2], see `confidence_inputs`
     right: Flags
     unmeasurable: Flags
     window_s: Floats
@@ -44,9 +44,9 @@ class ScoredWindows:
 def scored_windows(
     tracks: Sequence[Track], truths_ms: Sequence[float], calibration: Calibration, random: np.random.Generator
 ) -> ScoredWindows:
-    """All windows with a face and speech: those of the clips, each sliced apart by a shift, and unmeasurable ones."""
+    """All windows with a face and speech: those of the clips, each sliced with a shift, and unmeasurable ones."""
     rows = [row for t, truth_ms in zip(tracks, truths_ms, strict=True) for row in _of(t, truth_ms, calibration, random)]
-    # One voice of the four for each face is enough: together they weigh what they weigh.
+    # One of the four voices per face is enough, because their total weight is fixed.
     for t in [*list(mismatched(tracks, random))[::4], *still_embeddings(tracks, random)]:
         rows += _of(t, float("inf"), calibration, random)
     table = np.array(rows, np.float64).reshape(-1, 5)
@@ -71,7 +71,7 @@ def _of(
 
 
 def fitted_confidence(windows: ScoredWindows) -> ConfidenceWeights:
-    """The weights with the least log loss. Without any wrong window or any right one they are those of the start."""
+    """The weights with the least log loss. If all windows are right, or all wrong, they keep their initial values."""
     right = windows.right.astype(np.float64)
     if not 0 < right.mean() < 1:
         return ConfidenceWeights()

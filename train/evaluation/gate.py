@@ -1,9 +1,9 @@
-"""The gate at the end of a retraining: the new models beside those that were there, on the same clips and shifts.
+"""The gate at the end of a retraining: new and old models on the same clips and shifts.
 
-Conventions: windows, shifts, search and hopeless input are those of `protocol`. The truth is each clip's own offset
-over its whole length by the models that were there, of the clips where these are sure; others are left out and counted.
+Conventions: windows, shifts, search and unmeasurable input are those of `protocol`. The truth is each clip's own offset
+over its whole length by the old models, for the clips on which these are sure; others are left out and counted.
 Intervals are those of the difference, over speakers, drawn together (paired bootstrap): 95 % are shown, and 99 %
-decide, since several figures are looked at. What too few windows or speakers tell is not told.
+decide, because there are several figures. Figures from too few windows or speakers are omitted.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from train.evaluation.tracks import Track, Window, own_offset, sure_tracks, trac
 from train.models.encoders import Towers
 
 LENGTHS_S = (0.6, 1.0, 2.0, 5.0)
-MAX_HOPELESS = 0.02  # share of the windows of a kind and length that may get a number
+MAX_HOPELESS = 0.02  # limit on the share of windows of a kind and length that get an offset
 BETTER, WORSE, UNTOLD = "better", "worse", "cannot be told"
 
-_MIN_WINDOWS = 20  # of a length, or nothing is said of it
-_PLAINLY_WORSE = 0.1  # by so much no new models are let through for want of clips
+_MIN_WINDOWS = 20  # per length, or it is omitted
+_PLAINLY_WORSE = 0.1  # a difference that fails the gate even if there are too few clips for an interval
 _REPEATS = 4  # shifts of each window
 _DRAWS = 2000
 _SEARCH_MS = SEARCHES_FRAMES[-1] * FRAME_MS
@@ -39,7 +39,7 @@ _MAX_SHIFT_MS = (SEARCHES_FRAMES[-1] - SHIFT_MARGIN_FRAMES) * FRAME_MS
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """What is judged: towers with their calibration, and a name."""
+    """A model under test: towers with their calibration, and a name."""
 
     label: str
     towers: Towers
@@ -48,7 +48,7 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """One figure of both, and 95 % of the difference, new less old; None where it cannot be known."""
+    """One figure of both models, and 95 % of the difference, new minus old; None if unknown."""
 
     figure: str
     window_s: float
@@ -62,16 +62,16 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """`passed`: whether the new models may go to a device without anybody having to answer for them."""
+    """`passed`: whether the new models may go to a device without explicit acceptance."""
 
     new: str
     old: str
     clips: int
     speakers: int
-    left_out: int  # clips whose offset the old models are not sure of
+    left_out: int  # clips on which the old models are not sure
     rows: tuple[Compared, ...]
-    hopeless: tuple[tuple[Hopeless, float], ...]  # of the new models, and the share of the old ones
-    zero_difference_ms: float | None  # median over clips: how far the new zero is from the old
+    hopeless: tuple[tuple[Hopeless, float], ...]  # of the new models, with the share of the old ones
+    zero_difference_ms: float | None  # median over clips: new zero minus old zero
     verdict: str
     passed: bool
     sentence: str
@@ -83,7 +83,7 @@ class Gate:
 
 
 def judge(clips: Sequence[Clip], new: Model, old: Model, *, seed: int = 0) -> Gate:
-    """Both models on the clips that the old ones are sure of."""
+    """Compare both models on the clips that the old ones are sure of."""
     olds = sure_tracks((track(clip, old.towers) for clip in clips), old.calibration, MEASURING_CONFIDENCE)
     truths_ms = [truth_ms for _, truth_ms in olds]
     old_tracks = [t for t, _ in olds]
@@ -129,7 +129,7 @@ def conclusion(
 
 
 def _is_beyond(new: Hopeless, old: float) -> bool:
-    """More than the bound, and by two standard errors more than the models before, which such windows deceive too."""
+    """Above the bound, and by two standard errors above the old models, which such windows deceive as well."""
     error = float(np.sqrt((new.numbered + old) / new.windows))
     return new.numbered > MAX_HOPELESS and new.numbered - old > 2 * error
 
@@ -155,7 +155,7 @@ Pairs = Sequence[tuple[Window, Window]]
 
 
 def _rows(window_s: float, pairs: Pairs, seed: int) -> list[Compared]:
-    """What is right, what has a number, and what of these is right; a number below a second is rare."""
+    """Accuracy, coverage and precision; offsets of windows below a second are rare."""
     found = [_compared("right", window_s, pairs, is_right, seed)]
     if window_s >= 1:
         found.append(_compared("with a number", window_s, pairs, is_reported, seed))
@@ -180,12 +180,12 @@ def _compared(figure: str, window_s: float, pairs: Pairs, holds: Callable[[Windo
 
 
 def _right_of_these(window_s: float, of_new: Pairs, of_old: Pairs) -> Compared:
-    """Shares of what each has a number for. Different windows, so without a paired interval; worse only if plain."""
+    """Precision of each. Different windows, so without a paired interval; "worse" only if it is obvious."""
     new, old = ([is_right(pair[side]) for pair in pairs] for side, pairs in ((0, of_new), (1, of_old)))
     if len(new) < _MIN_WINDOWS:
         return Compared("right of these", window_s, len(new), None, None, None, None, UNTOLD)
     share, before = float(np.mean(new)), float(np.mean(old)) if old else 1.0
-    # Two standard errors of a share beside the one that was there, and never less than a point.
+    # Two standard errors of the old share, and never less than a point.
     slack = max(2.6 * float(np.sqrt(before * (1 - before) / len(new))), 0.01)
     return Compared("right of these", window_s, len(new), share, before, None, None,
                     WORSE if share < before - slack else UNTOLD)  # fmt: skip
@@ -194,7 +194,7 @@ def _right_of_these(window_s: float, of_new: Pairs, of_old: Pairs) -> Compared:
 def _drawn_means(
     values: npt.NDArray[np.float64], speakers: Sequence[str], random: np.random.Generator
 ) -> npt.NDArray[np.float64] | None:
-    """Bootstrap of the mean, drawing speakers; None of a single one."""
+    """Bootstrap of the mean over speakers; None for a single one."""
     names, index = np.unique(speakers, return_inverse=True)
     if len(names) < MIN_VALID_SPEAKERS:
         return None
@@ -226,7 +226,7 @@ def table(gate: Gate) -> Table:
 
 
 def as_text(gate: Gate) -> str:
-    """The table, what else there is to say, and the sentence at the end."""
+    """The table, further remarks, and the sentence at the end."""
     lines = [text_of(table(gate)), ""]
     if gate.left_out:
         lines.append(f"Left out, the old models being unsure of their offset: {gate.left_out} clips.")

@@ -1,4 +1,4 @@
-"""Figures of measured windows: share within one frame with its interval, errors, and the calibration of confidence."""
+"""Metrics of measured windows: share within one frame with its interval, errors, and calibration of the confidence."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What is said of a set of windows; None where nothing can be said. `low` to `high`: 95 % over speakers."""
+    """The metrics of a set of windows; None if undefined. `low` to `high`: 95 % over speakers."""
 
     windows: int
     within_frame: float | None = None
@@ -37,7 +37,7 @@ class Figures:
     median_low_ms: float | None = None
     median_high_ms: float | None = None
     mae_frames: float | None = None
-    std_ratio: float | None = None  # std(answer) over std(truth): 0 where an estimator always says the same
+    std_ratio: float | None = None  # std(estimate) over std(truth): 0 for an estimator whose answer is constant
     calibration_error: float | None = None  # expected, over ten bins of confidence
     calibration_error_low: float | None = None
     calibration_error_high: float | None = None
@@ -45,17 +45,17 @@ class Figures:
 
 
 def is_right(w: Window) -> bool:
-    """Within one frame of the truth."""
+    """Whether it is within one frame of the truth."""
     return abs(w.error_ms) <= FRAME_MS
 
 
 def is_reported(w: Window) -> bool:
-    """Whether its confidence would give it a number."""
+    """Whether its confidence is enough to report an offset."""
     return w.confidence >= MEASURING_CONFIDENCE and not w.at_edge
 
 
 def has_speech(w: Window) -> bool:
-    """Whether somebody speaks in enough of it to count."""
+    """Whether enough of it is speech to count."""
     return w.speech_ratio >= SPEECH_RATIO
 
 
@@ -64,11 +64,11 @@ def _rmse_frames(errors_ms: npt.NDArray[np.float64]) -> float:
 
 
 def figures(measured: list[Window], seed: int = 0) -> Figures:
-    """Accuracy, error and trust of some windows."""
+    """Compute accuracy, errors and calibration of some windows."""
     if not measured:
         return Figures(0)
     right = np.array([is_right(w) for w in measured])
-    # A window that says nothing at all is wrong, and off by as much as the answer 0 would be.
+    # A window without an estimate counts as wrong, with the error of the answer 0.
     errors = np.array([w.error_ms if np.isfinite(w.error_ms) else -w.true_ms for w in measured])
     believed = np.array([is_reported(w) for w in measured])
     speakers = [w.clip.speaker for w in measured]
@@ -126,7 +126,7 @@ def _calibration_interval(
 def interval(
     values: npt.NDArray[Any], speakers: Sequence[str], random: np.random.Generator
 ) -> tuple[float, float] | tuple[None, None]:
-    """95 % bootstrap interval of the values' mean (of flags, their share), drawing speakers; None for a single one."""
+    """95 % bootstrap interval of the mean over speakers (for flags, of their share); None for a single speaker."""
     names, index = np.unique(speakers, return_inverse=True)
     if len(names) < 2:
         return None, None
@@ -140,13 +140,13 @@ def interval(
 def median_interval(
     values: npt.NDArray[Any], speakers: Sequence[str], random: np.random.Generator
 ) -> tuple[float, float] | tuple[None, None]:
-    """The same of the values' median."""
+    """The same for the median."""
     names, index = np.unique(speakers, return_inverse=True)
     if len(names) < 2:
         return None, None
     order = np.argsort(values)
     draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _BOOTSTRAP_DRAWS)
-    # A speaker that is drawn twice gives all of its values twice: the median is where half of that weight lies below.
+    # A speaker that is drawn twice counts twice: the median is where half of that weight lies below.
     below = np.cumsum(draws[:, index[order]], axis=1)
     at = (below * 2 >= below[:, -1:]).argmax(axis=1)
     low, high = np.percentile(values[order][at], (2.5, 97.5))

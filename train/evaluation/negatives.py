@@ -1,7 +1,7 @@
-"""Input that no offset can be right for: what an estimator says of it shows how far its confidence can be trusted.
+"""Unmeasurable input, for which no offset is right: it shows how far an estimator's confidence can be trusted.
 
-Each case is a `Track` like any other, made of embeddings that are already there wherever that is possible; its lips are
-cut to where its sound reaches, so that every window of it could be believed.
+Each case is a `Track` like any other, made of existing embeddings where possible. Its lips are cut to the length of its
+audio, so that every window of it could be reported.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = npt.NDArray[np.float32]
 
 
 def mismatched(tracks: Sequence[Track], random: np.random.Generator) -> Iterator[Track]:
-    """The lips of each clip with the sound of up to four clips of other speakers."""
+    """The lips of each clip with the audio of up to four clips of other speakers."""
     for t in tracks:
         others = [other for other in tracks if other.clip.speaker != t.clip.speaker]
         for index in random.permutation(len(others))[:_VOICES_PER_CLIP]:
@@ -33,7 +33,7 @@ def mismatched(tracks: Sequence[Track], random: np.random.Generator) -> Iterator
 
 
 def still_embeddings(tracks: Sequence[Track], random: np.random.Generator) -> Iterator[Track]:
-    """Each clip with one of its lip embeddings held from beginning to end, as a frozen picture holds one mouth."""
+    """Each clip with one of its lip embeddings repeated throughout, like a frozen image with one mouth."""
     for t in tracks:
         seen = np.flatnonzero(t.lips_valid)
         if len(seen):
@@ -42,7 +42,7 @@ def still_embeddings(tracks: Sequence[Track], random: np.random.Generator) -> It
 
 
 def cases(tracks: Sequence[Track], towers: Towers, random: np.random.Generator) -> Iterator[tuple[str, Track]]:
-    """(kind, track) of everything unmeasurable that can be made of these clips."""
+    """(kind, track) of all unmeasurable input that can be made of these clips."""
     for t in mismatched(tracks, random):
         yield "another speaker's voice", t
     for t in tracks:
@@ -58,7 +58,7 @@ def cases(tracks: Sequence[Track], towers: Towers, random: np.random.Generator) 
 
 
 def _with_sound(lips: Track, sound: Track) -> Track:
-    """Lips of one track and sound of another, where both are; speech is that of the sound."""
+    """Lips of one track and audio of another, for the time of both; speech is that of the audio."""
     ticks = (lips.lips_first + np.arange(len(lips.lips))) * AUDIO_TICKS_PER_LIP_TICK - sound.audio_first
     both = np.flatnonzero((ticks >= 0) & (ticks < len(sound.audio)))
     part = slice(int(both[0]), int(both[-1]) + 1) if len(both) else slice(0, 0)
@@ -69,7 +69,7 @@ def _with_sound(lips: Track, sound: Track) -> Track:
 
 
 def _still_picture(t: Track, towers: Towers, random: np.random.Generator) -> Track | None:
-    """One crop repeated: the tower sees the same window again and again, so one embedding is all that it can answer."""
+    """One crop repeated: every window is the same, so the encoder has a single embedding."""
     seen = np.flatnonzero(t.clip.valid)
     if not len(seen):
         return None
@@ -81,7 +81,7 @@ def _still_picture(t: Track, towers: Towers, random: np.random.Generator) -> Tra
 
 
 def _sound_track(samples: Floats, like: Track, towers: Towers) -> Track:
-    """A track without a picture, whose whole sound counts as speech: the gate before the towers shall not hide them."""
+    """A track without video whose whole audio counts as speech, so that the speech gate does not mask the encoders."""
     side = FRONT_END.crop_px + 2 * MARGIN_PX
     window = FRONT_END.lip_window_ticks
     clip = replace(
@@ -102,7 +102,7 @@ def _room(random: np.random.Generator) -> Floats:
 
 
 def _music(random: np.random.Generator) -> Floats:
-    """Plucked chords of a minor scale, four a second, over a drum on each second one."""
+    """Plucked chords of a minor scale, four a second, with a drum on every other one."""
     count = _SOUND_S * AUDIO_RATE_HZ
     out = np.zeros(count)
     t_s = np.arange(AUDIO_RATE_HZ // 2) / AUDIO_RATE_HZ

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: accuracy against window length, errors, and confidence against outcome."""
+"""Plots of an evaluation: accuracy against window length, errors, and confidence against outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CHANCE_SEARCH_FRAMES = 15
 
 
 def save(evaluation: Evaluation, folder: Path) -> list[Path]:
-    """Write accuracy.png, errors.png and reliability.png into a folder that is there; returns their paths."""
+    """Write accuracy.png, errors.png and reliability.png into an existing folder; return their paths."""
     pictures = {"accuracy.png": accuracy, "errors.png": errors, "reliability.png": reliability}
     for name, draw in pictures.items():
         figure = Figure(figsize=(7, 4.5), layout="constrained")
@@ -62,7 +62,7 @@ def _percent(shares: Iterable[float | None]) -> list[float]:
 
 
 def errors(axes: Axes, evaluation: Evaluation) -> None:
-    """Histogram of the errors of windows with speech, far ones gathered at the ends."""
+    """Histogram of the errors of windows with speech; outliers are collected at the ends."""
     reach = 10 * FRAME_MS
     values = np.clip(evaluation.errors_ms, -reach, reach)
     axes.hist(values, bins=np.arange(-reach, reach + 1, FRAME_MS / 4).tolist(), color="tab:blue")
@@ -73,7 +73,7 @@ def errors(axes: Axes, evaluation: Evaluation) -> None:
 
 
 def reliability(axes: Axes, evaluation: Evaluation) -> None:
-    """What each confidence promises against what it holds."""
+    """Share of right windows against confidence."""
     axes.plot([0, 1], [0, 1], color="black", linewidth=0.6)
     bins = evaluation.reliability
     axes.plot([b.confidence for b in bins], [b.right for b in bins], "o-", color="tab:blue")

@@ -1,11 +1,11 @@
-"""`avdrift-train evaluate SHARDS…`: how good a two-tower model is, by one protocol.
+"""`avdrift-train evaluate SHARDS…`: evaluates a two-tower model by one protocol.
 
-Conventions: windows follow one another without overlap of what counts; each is sliced apart by its own uniform shift of
-up to the search range less 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the towers see the same
-pictures and the same sound, wherever the cut lies. A few clips are really sliced and encoded again, to check that.
-Lips around a window compete with its own for their sound, as they do on the device (device/sync/curve.py).
+Conventions: windows follow one another, and what counts of them does not overlap. Each is sliced with its own uniform
+shift of up to the search range minus 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the encoders see
+the same frames and the same audio, wherever the cut lies. A few clips are really sliced and encoded again, to check.
+Lips around a window compete with its own for their audio, as on the device (device/sync/curve.py).
 The truth is the clip's own offset over its whole length, by the same towers or by another model, plus the shift.
-Confidence never keeps a window from counting; silent windows are counted apart.
+No window is excluded for its confidence; silent windows are counted separately.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Hopeless:
-    """Windows of one kind of unmeasurable input, and the share that would have been given a number."""
+    """Windows of one kind of unmeasurable input, and the share that would be reported."""
 
     kind: str
     window_s: float
@@ -62,7 +62,7 @@ class Hopeless:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The whole answer; `to_dict` is the JSON that is written."""
+    """The whole result; `to_dict` is the JSON output."""
 
     model: str
     truth: str
@@ -85,7 +85,7 @@ class Evaluation:
 
 
 def sliced(clip: Clip, shift_ticks: int) -> Clip:
-    """The clip with its sound earlier by `shift_ticks` audio ticks: cut at the start, pictures for negative shifts.
+    """The clip with its audio earlier by `shift_ticks` audio ticks: cut at the start; its video for negative shifts.
 
     Raises ValueError for negative shifts that are not whole lip ticks.
     """
@@ -102,7 +102,7 @@ def evaluate(
     clips: Sequence[Clip], towers: Towers, calibration: Calibration, *, model: str,
     offsets_ms: dict[str, float] | None = None, offsets_name: str = "", seed: int = 0,
 ) -> Evaluation:  # fmt: skip
-    """Measure all windows of all clips. Raises InputFormatError where no clip is left whose truth is known."""
+    """Measure all windows of all clips. Raises InputFormatError if no clip with a known truth is left."""
     left_out = [clip.name for clip in clips if offsets_ms is not None and clip.name not in offsets_ms]
     kept = [clip for clip in clips if clip.name not in left_out]
     if not kept:
@@ -159,7 +159,7 @@ def row(window_s: float, search_frames: int, measured: list[Window], seed: int) 
 
 
 def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
-    """What of each kind of hopeless input, at each length, would get a number."""
+    """For each kind of unmeasurable input and each length, the share that would be reported."""
     found: dict[tuple[str, float], list[bool]] = {}
     search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
     for kind, t in cases(tracks, towers, np.random.default_rng(seed)):

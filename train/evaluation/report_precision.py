@@ -1,9 +1,9 @@
-"""`avdrift-train trust SHARDS…`: whether a number can be trusted, on clips joined to one long recording with steps.
+"""`avdrift-train trust SHARDS…`: the precision of reports, on clips joined to one long recording with steps.
 
-Conventions: the clips of all speakers follow one another again and again, in random order, each time sliced apart by a
-new uniform shift, so the offset steps at every join. Joining and slicing move the embeddings' ticks; the towers see the
-same pictures and the same sound. A report falls due each second and is judged by the device's own window; the truth is
-that of its newest lips, without any grace after a step. The truth of a clip is its own offset over its whole length.
+Conventions: the clips of all speakers are repeated in random order, each time sliced with a new uniform shift, so the
+offset steps at every join. Joining and slicing move the embeddings' ticks; the encoders see the same frames and the
+same audio. One report per second is made by the device's own window logic. Its truth is that of its newest lips,
+without any grace period after a step. The truth of a clip is its own offset over its whole length.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ from train.evaluation.tracks import TOLERANCE_MS, Track
 SEARCH_TICKS = 100
 
 _MAX_SHIFT_TICKS = 60
-_PIECE_TICKS = 500  # cosines of all lips with all sound would not fit in memory
-REMEMBERED_TICKS = 30 * 1000 // FRONT_END.lip_tick_ms  # as long as the daemon's default
+_PIECE_TICKS = 500  # the cosines of all lips with all audio would not fit into memory
+REMEMBERED_TICKS = 30 * 1000 // FRONT_END.lip_tick_ms  # the daemon's default
 _TICKS_PER_S = 1000 // FRONT_END.lip_tick_ms
-_STRETCH_TICKS = 5 * _TICKS_PER_S  # of frontal speech, after which there must have been a number
+_STRETCH_TICKS = 5 * _TICKS_PER_S  # of frontal speech, after which an offset is expected
 
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """Evidence of a joined recording: rows [lip ticks, candidates], and the true offset of each (NaN: none is)."""
+    """Evidence of a joined recording: rows [lip ticks, candidates], and the true offset of each (NaN: none)."""
 
     rows: npt.NDArray[np.float32]
     face: npt.NDArray[np.bool_]
@@ -48,7 +48,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """What a run of reports is worth; shares are None where there is nothing to share out."""
+    """The figures of a run of reports; shares are None without a denominator."""
 
     reports: int
     measuring: int
@@ -56,7 +56,7 @@ class Trust:
     right_of_settled: float | None  # of those a second and more after the last step
     stretches: int  # of at least 5 s, nearly all of it speech
     stretches_measured: float | None
-    median_first_s: float | None  # from the stretch's beginning to its first right number, where it came
+    median_first_s: float | None  # from a stretch's start to its first right offset, if there was one
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -65,9 +65,9 @@ class Trust:
 def report(
     clips: Sequence[tuple[Track, float]], calibration: Calibration, *, window_s: float, rounds: int, seed: int
 ) -> dict[str, Any]:
-    """All figures, of clips and their true offsets: everybody heard, nobody heard, and by turns.
+    """All figures for clips and their true offsets: with matching audio, with foreign audio, and alternating.
 
-    Raises InputMissingError without clips of two speakers.
+    Raises InputMissingError if there are no clips of two speakers.
     """
     if len({t.clip.speaker for t, _ in clips}) < 2:
         raise InputMissingError(
@@ -117,7 +117,7 @@ def joined(tracks: Sequence[Track], truths_ms: Sequence[float], rounds: int, ran
 
 
 def judged(stream: Stream, window_s: float, calibration: Calibration) -> Iterator[tuple[int, float | None]]:
-    """(newest tick, offset in ms or None) of one report a second."""
+    """(newest tick, offset in ms or None) of one report per second."""
     length, memory = round(window_s * _TICKS_PER_S), OffsetFilter(SEARCH_TICKS, calibration.temperature)
     for tick, (row, face) in enumerate(zip(stream.rows, stream.face, strict=True)):
         memory.push(LipEvidence(tick, row, bool(face)))
@@ -134,7 +134,7 @@ def judged(stream: Stream, window_s: float, calibration: Calibration) -> Iterato
 
 
 def trust(stream: Stream, window_s: float, calibration: Calibration) -> Trust:
-    """The judged figures of one joined recording."""
+    """The figures of one joined recording."""
     reports = list(judged(stream, window_s, calibration))
     begins = np.array(stream.begins)
     said = [(tick, offset_ms) for tick, offset_ms in reports if offset_ms is not None]

@@ -9,14 +9,14 @@ Table = tuple[str, list[str], list[list[str]]]  # title, head, body
 
 
 def as_text(evaluation: Evaluation) -> str:
-    """Columns lined up with spaces."""
+    """Columns aligned with spaces."""
     parts = [_summary(evaluation)]
     parts += [text_of(table) for table in tables(evaluation)]
     return "\n\n".join(parts) + "\n"
 
 
 def text_of(table: Table) -> str:
-    """One table, its columns lined up with spaces."""
+    """One table, its columns aligned with spaces."""
     title, head, body = table
     widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
     lines = ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in [head, *body]]
@@ -24,7 +24,7 @@ def text_of(table: Table) -> str:
 
 
 def as_markdown(evaluation: Evaluation) -> str:
-    """GitHub's tables."""
+    """As GitHub tables."""
     parts = ["# Evaluation", _summary(evaluation)]
     for title, head, body in tables(evaluation):
         parts.append("\n".join([f"## {title}", "", *markdown_of(head, body)]))
@@ -37,7 +37,7 @@ def markdown_of(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def tables(evaluation: Evaluation) -> list[Table]:
-    """Everything that is shown, as strings; tables without rows are left out."""
+    """All tables, as strings; omits tables without rows."""
     found: list[Table] = []
     for frames in SEARCHES_FRAMES:
         rows = [row for row in evaluation.rows if row.search_frames == frames and row.speech.windows]
@@ -107,7 +107,7 @@ def _range(low: float | None, high: float | None) -> str:
 
 
 def share(value: float | None) -> str:
-    """In percent."""
+    """As a percentage."""
     return _number(None if value is None else 100 * value, 1)
 
 

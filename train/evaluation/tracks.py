@@ -21,7 +21,7 @@ OWN_SEARCH_TICKS = 100
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """Embeddings of a whole clip at the ticks of their windows' middles; `heard`: which sound counts, None: all."""
+    """Embeddings of a whole clip at the ticks of their windows' middles; `heard`: which audio counts, None: all."""
 
     clip: Clip
     lips: Floats
@@ -36,19 +36,19 @@ class Track:
 
     @property
     def reach_ticks(self) -> int:
-        """How far before and after a stretch of lips its evidence takes others into account."""
+        """How far before and after a stretch of lips other lips affect its evidence."""
         return 0 if self.score else self.negative_reach_ticks
 
     def evidence(
         self, search_ticks: int, *, audio_from: int = 0, sound_of: Track | None = None, part: slice = slice(None)
     ) -> Floats:
-        """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's sound."""
+        """Evidence rows of all lip windows, or a part of them; with `sound_of`, against another clip's audio."""
         other = sound_of or self
         reach = self.reach_ticks
         score = self.score or partial(evidence, logit_scale=self.logit_scale, negative_reach_ticks=reach)
         start, stop, _ = part.indices(len(self.lips))
         around = slice(max(start - reach, 0), min(stop + reach, len(self.lips)))
-        # Only the sound that a candidate needs: a clip is longer than a window.
+        # Only the audio that the candidates need, because a clip is longer than a window.
         audio_first = other.audio_first + audio_from
         first_needed = (self.lips_first + start) * AUDIO_TICKS_PER_LIP_TICK - search_ticks - audio_first
         end_needed = (self.lips_first + stop) * AUDIO_TICKS_PER_LIP_TICK + search_ticks - audio_first
@@ -61,13 +61,13 @@ class Track:
         return rows[start - around.start : stop - around.start]
 
     def speech(self) -> Flags:
-        """Whether somebody speaks at each lip window."""
+        """Whether there is speech at each lip window."""
         ticks = (self.lips_first + np.arange(len(self.lips))) * AUDIO_TICKS_PER_LIP_TICK
         return self.clip.is_speech(ticks - round(self.clip.shift_ms / TICK_MS))
 
 
 def track(clip: Clip, towers: Towers) -> Track:
-    """Run both towers over a clip."""
+    """Run both encoders over a clip."""
     crops, lips_first, valid, rows, audio_first = front_end(clip)
     seen = np.asarray(np.lib.stride_tricks.sliding_window_view(valid, FRONT_END.lip_window_ticks).all(1))
     return Track(
@@ -77,21 +77,21 @@ def track(clip: Clip, towers: Towers) -> Track:
 
 
 def own_offset(clip_track: Track, calibration: Calibration) -> tuple[float, float]:
-    """A clip's own offset in ms over its whole length, and the confidence in it."""
+    """A clip's own offset in ms over its whole length, and its confidence."""
     rows = clip_track.evidence(OWN_SEARCH_TICKS)
     found = estimate(rows[clip_track.speech()].sum(0), calibration) if len(rows) else None
     return (found.offset_ms, found.confidence) if found else (0.0, 0.0)
 
 
 def sure_tracks(tracks: Iterable[Track], calibration: Calibration, least: float) -> list[tuple[Track, float]]:
-    """Those whose own offset has at least this confidence, each with it in ms: who judges must know what is right."""
+    """The tracks whose own offset has at least this confidence, each with it in ms, as the truth of an evaluation."""
     found = ((t, *own_offset(t, calibration)) for t in tracks)
     return [(t, offset_ms) for t, offset_ms, confidence in found if confidence >= least]
 
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One measured window of a clip whose truth is known."""
+    """One measured window of a clip with a known truth."""
 
     clip: Clip
     error_ms: float
@@ -103,14 +103,14 @@ class Window:
 
 
 def window_parts(clip_track: Track, window_s: float) -> Iterator[slice]:
-    """Consecutive stretches of lip windows that see `window_s` of picture each (0.2 s at least)."""
+    """Consecutive stretches of lip windows that each see `window_s` of video (0.2 s at least)."""
     length = max(round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1, 1)
     for start in range(0, len(clip_track.lips) - length + 1, length):
         yield slice(start, start + length)
 
 
 def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
-    """The summed evidence of a stretch of lip windows, the sound sliced to be `shift_ticks` earlier."""
+    """The summed evidence of a stretch of lip windows, with the audio sliced to be `shift_ticks` earlier."""
     return clip_track.evidence(search_ticks, audio_from=-shift_ticks, part=part).sum(0)
 
 
@@ -118,9 +118,9 @@ def windows(
     clip_track: Track, truth_ms: float, *, window_s: float, search_ms: float, calibration: Calibration,
     random: np.random.Generator, max_shift_ms: float,
 ) -> Iterator[Window]:  # fmt: skip
-    """Consecutive windows of `window_s` (5 lip ticks at least), each sliced apart by its own random shift.
+    """Measure consecutive windows of `window_s` (5 lip ticks at least), each sliced with its own random shift.
 
-    Slicing the sound earlier by u is a shift of its ticks, so the truth becomes truth_ms + u exactly.
+    Slicing the audio earlier by u is a shift of its ticks, so the truth becomes exactly truth_ms + u.
     """
     speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
     for part in window_parts(clip_track, window_s):
@@ -140,7 +140,7 @@ def windows(
 
 
 SPEECH_RATIO = 0.5
-TOLERANCE_MS = 40.0  # one frame: within it an answer is right
+TOLERANCE_MS = 40.0  # one frame: the tolerance of a right answer
 
 
 def accuracy(measured: list[Window], tolerance_ms: float = TOLERANCE_MS) -> float:

@@ -1,4 +1,4 @@
-"""How far a confidence holds and which windows are worst, for people who watch a training."""
+"""The reliability of the confidence and the worst windows, for people who watch a training."""
 
 from __future__ import annotations
 

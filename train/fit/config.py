@@ -1,4 +1,4 @@
-"""What decides a training run of the two-tower model: one dataclass, whose ranges stand in `train.fit.options`."""
+"""The configuration of a training run of the two-tower model: one dataclass; for its ranges see `train.fit.options`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def _setting(default: Number, about: str) -> Number:
 
 @dataclass(frozen=True, slots=True)
 class FitConfig:
-    """Everything that decides a training run; written beside its checkpoints."""
+    """Everything that determines a training run; saved beside its checkpoints."""
 
     epochs: int = _setting(40, "Passes, each of steps_per_epoch batches. A checkpoint is written after each.")
     steps_per_epoch: int = _setting(100, "Batches in a pass.")

@@ -1,4 +1,4 @@
-"""`avdrift-train fit --model direct`: the origin's direct network with its remedies, and the form that fits."""
+"""`avdrift-train fit --model direct`: the origin's direct network with its remedies, and the form that works."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_d
 def fit_direct(
     clips: list[Clip], validation: list[Clip], out: Path, config: DirectConfig
 ) -> ConcatNet | CorrelationNet:
-    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
+    """Train, checkpointing after each epoch into `out`; resumes from the last checkpoint there."""
     clips = longest(clips, config.clips)
     describe_run(out, clips, config)
     keras.utils.set_random_seed(config.seed)
@@ -29,12 +29,12 @@ def fit_direct(
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5, steps - warmup, alpha=0.01, warmup_target=config.learning_rate, warmup_steps=warmup
     )
-    # XLA would compile each length of windows anew.
+    # XLA would compile each length of windows again.
     model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=0.01, clipnorm=1.0), jit_compile=JIT_COMPILE)
     correlates = isinstance(model, CorrelationNet)
     make: Any = correlation_batches if correlates else concat_batches
     judge: Any = judge_correlation if correlates else judge_concat
-    # The origin's form is shown recordings as they are: it does not even learn these by heart.
+    # The origin's form gets unaugmented recordings: it does not even memorise these.
     augmentation = Augmentation() if correlates else None
     if correlates and not resumes(out):
         pretraining = FitConfig(

@@ -1,4 +1,4 @@
-"""What the direct networks are trained on and judged by: windows of pictures and of sound a known offset apart."""
+"""Training and validation batches of the direct networks: windows of video and audio with a known offset."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _JUDGED = 384
 
 
 def with_faces(clips: Sequence[Clip], shards: Sequence[Path]) -> list[Clip]:
-    """The same clips with whole faces in place of mouth crops. Raises InputFormatError where a shard has none."""
+    """The same clips with whole faces instead of mouth crops. Raises InputFormatError if a shard has none."""
     files = {path.stem: path for folder in shards for path in folder.glob("*.npz")}
     found = []
     for clip in clips:
@@ -48,13 +48,13 @@ def longest(clips: list[Clip], count: int) -> list[Clip]:
 def concat_batches(
     clips: list[Clip], config: DirectConfig, seed: int, augmentation: Augmentation | None
 ) -> Iterator[Any]:
-    """Windows of pictures and of sound, cut out of a stretch at places that are a random number of frames apart."""
+    """Windows of video and of audio, cut from a stretch at places a random number of frames apart."""
     n, far = config.window_ticks, config.max_offset
     random = np.random.default_rng(seed)
     ticks = n + 2 * far + 2 * LIP_REACH
     for x, _ in Batches(clips, lip_ticks=ticks, batch_size=config.stretches, seed=seed, augmentation=augmentation):
         offset = random.integers(-far, far + 1, config.stretches)
-        start = LIP_REACH + far - offset  # pictures from earlier on: sound that is early
+        start = LIP_REACH + far - offset  # video from an earlier time means early audio
         crops = np.stack([stretch[a : a + n] for stretch, a in zip(x["crops"], start, strict=True)])
         first = AUDIO_REACH + AUDIO_TICKS_PER_LIP_TICK * far  # row AUDIO_REACH belongs to lip tick LIP_REACH
         rows = x["rows"][:, first : first + AUDIO_TICKS_PER_LIP_TICK * n]
@@ -64,7 +64,7 @@ def concat_batches(
 def correlation_batches(
     clips: list[Clip], config: DirectConfig, seed: int, augmentation: Augmentation | None
 ) -> Iterator[Any]:
-    """Batches of short and of long windows, each at a random place of its stretch; all of the stretch is heard."""
+    """Batches of short and of long windows, each at a random place of its stretch; all audio of the stretch is used."""
     random = np.random.default_rng(seed)
     sizes = [(_SHORT_TICKS, _SHORT_WINDOWS), (_LONG_TICKS, _LONG_WINDOWS)]
     frames = config.stretches * _LONG_TICKS
@@ -80,7 +80,7 @@ def correlation_batches(
 def cut_window(
     x: dict[str, Any], y: dict[str, Any], *, n: int, none_share: float, random: np.random.Generator
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Of a batch of stretches, `n` lip windows each at a random place, and the offset bin that it makes true."""
+    """From a batch of stretches, `n` lip windows each at a random place, and the resulting true offset bin."""
     windows = y["lip_weight"].shape[1]
     start = random.integers(0, windows - n + 1, len(x["crops"]))
 
@@ -98,7 +98,7 @@ def cut_window(
 
 
 def judge_concat(model: ConcatNet, batches: Iterator[Any], count: int = _JUDGED) -> dict[str, float]:
-    """Mean absolute error in frames, and how much the answers vary against the truth: 0 is always the same answer."""
+    """Mean absolute error in frames, and the variation of the answers relative to the truth: 0 is a constant answer."""
     truth: list[float] = []
     answer: list[float] = []
     while len(truth) < count:
@@ -111,7 +111,7 @@ def judge_concat(model: ConcatNet, batches: Iterator[Any], count: int = _JUDGED)
 def judge_correlation(
     model: CorrelationNet, batches: Iterator[Any], count: int = _JUDGED, windows: int = _LONG_WINDOWS
 ) -> dict[str, float]:
-    """The same of the most likely offset bin of long windows; silent lip windows count as they do anywhere."""
+    """The same for the most likely offset bin of long windows; silent lip windows count as usual."""
     truth: list[float] = []
     answer: list[float] = []
     while len(truth) < count:

@@ -1,4 +1,4 @@
-"""Where the direct network's branches begin: at random, after the two-tower model's pretraining, or as a bundle's."""
+"""The initial state of the direct network's branches: random, from the two-tower model's pretraining, or a bundle's."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from train.fit.strategies import Workers
 from train.models.bundle_weights import take_weights
 from train.models.towers import TwoTowerModel
 
-_EXAMPLES = 8  # batches that normalisation takes its statistics from
+_EXAMPLES = 8  # batches for the statistics of normalisation
 
 
 def begin(
     model: TwoTowerModel, start: str, batches: Iterator[Any], pretraining: FitConfig, augmentation: Augmentation
 ) -> None:
-    """Give a fresh pair what it starts from: one of STARTS.
+    """Give a fresh model its initial state: one of STARTS.
 
-    `pretraining`: lip shapes from the pictures of `batches`, then phonemes from synthetic voices, as long as
+    `pretraining`: lip shapes from the frames of `batches`, then phonemes from synthetic voices, as long as
     `pretraining` says. `bundle`: the built-in two-tower model; its training has seen the training clips already.
     """
     if start == "pretraining":

@@ -1,4 +1,4 @@
-"""What training runs share: batches made ahead, what a run's folder says of it, a loop that a later call resumes."""
+"""Shared by training runs: batches made ahead, a run's description in its folder, a loop that a later call resumes."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from train.progress import shown
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
-SEEDS_APART = 1_000_003  # of workers, whose batches must not be the same
+SEEDS_APART = 1_000_003  # between workers, whose batches must differ
 
 
 def describe_run(out: Path, clips: list[Clip], config: Any, **more: Any) -> None:
-    """Write what is trained on, and how, into the folder of a run. `config` is a dataclass; `more` goes beside it."""
+    """Describe the data and configuration in the folder of a run. `config` is a dataclass; `more` is saved with it."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config) | more, indent=1), encoding="utf-8")
     (out / "data.json").write_text(json.dumps(training_data(clips), indent=1), encoding="utf-8")
 
 
 def resumes(out: Path) -> bool:
-    """Whether training into a folder goes on from a checkpoint there."""
+    """Whether training into a folder resumes from a checkpoint there."""
     return (out / STATE).exists()
 
 
 def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
-    """Per corpus, what is trained on: clips, speaker labels and minutes."""
+    """The training data per corpus: clips, speaker labels and minutes."""
     corpora = {}
     for corpus in sorted({clip.corpus for clip in clips}):
         own = [clip for clip in clips if clip.corpus == corpus]
@@ -53,7 +53,7 @@ def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
 
 
 def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
-    """The same batches, made in a thread while the last one trains; set the event to end it."""
+    """The same batches, made ahead in a thread; set the event to end it."""
     queue: Queue[Any] = Queue(depth)
     stop = threading.Event()
     failures: list[Exception] = []
@@ -72,7 +72,7 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
                 put(batch)
                 if stop.is_set():
                     return
-        except Exception as error:  # raised again where the batches are taken, or the taker would wait for ever
+        except Exception as error:  # raised again in the consumer, which would otherwise wait for ever
             failures.append(error)
         put(None)
 
@@ -90,18 +90,18 @@ def train(
     judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
     workers: Workers | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> None:  # fmt: skip
-    """Train a compiled model, checkpointing after each epoch into `out`; goes on from the checkpoint found there.
+    """Train a compiled model, checkpointing after each epoch into `out`; resumes from the checkpoint found there.
 
     batches: endless batches for the epoch of that number; 0 is for `pretraining`, which comes before the first epoch
-    and gets them in groups of one for each replica. judge: figures for the log after the epoch of that number. Each
-    epoch has batches and random numbers of its own, so a run that was interrupted ends as it would have without.
-    callbacks: Keras' own, told of the end of each epoch.
-    Of several `workers`, each calls this with the same arguments, and the first one writes.
+    and gets them in groups of one per replica. judge: figures for the log after the epoch of that number. Each epoch
+    has batches and random numbers of its own, so an interrupted run ends with the same result as an uninterrupted one.
+    callbacks: Keras callbacks, called at the end of each epoch.
+    With several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
     told = keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
     checkpoint, state = out / CHECKPOINT, out / STATE
-    model.optimizer.build(model.trainable_variables)  # or its moments would be left out when weights are loaded
+    model.optimizer.build(model.trainable_variables)  # otherwise its moments would be skipped when weights are loaded
     done = 0
     if resumed := resumes(out):
         model.load_weights(checkpoint)
@@ -131,7 +131,7 @@ def train(
         }
         print(json.dumps(figures), flush=True)
         partial = out / f"next{workers.index}.weights.h5"
-        model.save_weights(partial)  # by all workers: what replicas share is read by all or by none
+        model.save_weights(partial)  # by all workers: replicated variables are read by all or by none
         if not workers.is_chief:
             partial.unlink()
             continue
@@ -146,13 +146,13 @@ def train(
 
 
 def _epochs_done(steps: int, state: Path, steps_per_epoch: int) -> int:
-    """Of a checkpoint that has seen so many steps; who is killed may have left a state that is one epoch behind."""
+    """The epochs of a checkpoint with so many steps; the state of a killed process may be one epoch behind."""
     told = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
     return told + (steps == (told + 1) * steps_per_epoch)
 
 
 def reseed(model: keras.Model, epoch: int) -> None:
-    """Have dropout begin each epoch at a place of its own, whatever came before."""
+    """Let dropout start each epoch at a place of its own, whatever came before."""
     weights = {id(weight) for weight in model.weights}
     states = [each for each in model.non_trainable_variables if id(each) not in weights and len(each.shape) == 1]
     for number, each in enumerate(states):
@@ -161,7 +161,7 @@ def reseed(model: keras.Model, epoch: int) -> None:
 
 @contextmanager
 def prefetched(batches: Iterator[Any]) -> Iterator[Iterator[Any]]:
-    """As `prefetch`, and ended with the block."""
+    """`prefetch` as a context manager."""
     source, stop = prefetch(batches)
     try:
         yield source

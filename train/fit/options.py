@@ -1,4 +1,4 @@
-"""The options of a training run on the command line: every field of its configuration, checked before loading."""
+"""The command line options of a training run: every field of its configuration, checked before loading."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from device.errors import UsageError
 from train.models.backend import require_keras
 from train.models.kinds import KINDS, named
 
-# Lowest and highest value that makes sense; the defaults are those of the configuration itself.
+# Lowest and highest sensible value; the defaults are those of the configuration itself.
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, 10_000), "steps_per_epoch": (1, 1_000_000), "frames_per_batch": (60, 100_000),
     "learning_rate": (0, 1), "weight_decay": (0, 1), "warmup_steps": (0, 1_000_000), "dropout": (0, 0.9),
@@ -26,13 +26,13 @@ RANGES: dict[str, tuple[float, float]] = {
 
 
 def config_class(model: str) -> type[Any]:
-    """The dataclass that configures training of a kind of model."""
+    """The dataclass that configures the training of a kind of model."""
     found: type[Any] = named(KINDS[model].config)
     return found
 
 
 def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") -> None:
-    """One option for each field. Raises UsageError without Keras, which the defaults need."""
+    """Add one option per field. Raises UsageError without Keras, which the defaults need."""
     require_keras()
     for parser in parsers:
         group = parser.add_argument_group("training")
@@ -51,7 +51,7 @@ def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") ->
 
 
 def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
-    """The options as the model's configuration. Raises UsageError, naming every value that cannot be right."""
+    """The options as the model's configuration. Raises UsageError naming every invalid value."""
     config = config_class(model)
     values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(config) if field.init}
     wrong = [

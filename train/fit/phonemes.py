@@ -1,9 +1,9 @@
-"""Speech sounds for the audio tower's pre-training: espeak-ng's speech, whose phonemes have exact times.
+"""Phonemes for the audio tower's pretraining: speech from espeak-ng, with exact phoneme times.
 
-An hour of clips holds few voices; espeak-ng has a hundred in many languages. The tower first learns to name the sound
-in the middle of its window, under the same rooms, noises and vocal tracts as later.
-Conventions: the classes are the phonemes' first IPA letters, the commonest `CLASSES - 2` of them, one for all others
-and one for silence; a stop or nasal counts as such while the vocal tract is shut, and as what follows afterwards.
+An hour of clips holds few voices; espeak-ng has a hundred in many languages. The tower first learns to classify the
+phoneme in the middle of its window, with the same rooms, noises and vocal tracts as later.
+Conventions: the classes are the phonemes' first IPA letters: the `CLASSES - 2` most frequent ones, one for all others
+and one for silence. A stop or nasal is labelled as such while the vocal tract is shut, then as the following phoneme.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Labels = npt.NDArray[np.int32]
 
 
 def talks(count: int, seed: int, duration_s: float = 8.0) -> list[Talk]:
-    """Recordings of `count` random voices at 16 kHz. Raises UsageError where espeak-ng is not installed."""
+    """Recordings of `count` random voices at 16 kHz. Raises UsageError if espeak-ng is not installed."""
     random = np.random.default_rng(seed)
     found = []
     for _ in shown(range(count), "voices", count, "voice"):
@@ -41,19 +41,19 @@ def talks(count: int, seed: int, duration_s: float = 8.0) -> list[Talk]:
 
 
 def labels(talk: Talk, classes: dict[str, int], ticks: int) -> Labels:
-    """The class of the sound at each of the first `ticks` audio ticks."""
+    """The class of the phoneme at each of the first `ticks` audio ticks."""
     said = np.full(ticks, SILENCE, np.int32)
     for phoneme in talk.phonemes:
         if phoneme.ipa:
             said[_span(phoneme.start_s, phoneme.end_s)] = classes.get(phoneme.ipa[0], OTHER)
-    for phoneme in talk.phonemes:  # a silent closure lies before its phoneme's time, and wins
+    for phoneme in talk.phonemes:  # a silent closure precedes its phoneme's time, and overrides
         if phoneme.closure_s is not None:
             said[_span(*phoneme.closure_s)] = classes.get(phoneme.ipa[0], OTHER)
     return said
 
 
 def classes_of(spoken: list[Talk]) -> dict[str, int]:
-    """First IPA letter to class, for the commonest ones."""
+    """First IPA letter to class, for the most frequent ones."""
     counted = Counter(phoneme.ipa[0] for talk in spoken for phoneme in talk.phonemes if phoneme.ipa)
     return {letter: 2 + k for k, (letter, _) in enumerate(counted.most_common(CLASSES - 2))}
 

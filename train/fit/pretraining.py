@@ -1,4 +1,4 @@
-"""What each tower of a pair learns by itself before both learn to match: shapes of lips, and sounds of speech."""
+"""Pretraining of each tower by itself, before both learn to match: lip shapes and phonemes."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from train.models.towers import PhoneReader, ShapeReader, TwoTowerModel
 from train.progress import shown
 
 _PHONE_TICKS = 200
-_LAST = 50  # steps whose mean is told
+_LAST = 50  # steps whose mean is reported
 
 
 def pretrain_shapes(model: TwoTowerModel, source: Iterator[Any], config: FitConfig, workers: Workers) -> None:
-    """Teach the lip tower's first half where lips are, so that it starts from shapes and not from people."""
+    """Teach the lip tower's first half the positions of lips, so that it starts from shapes rather than identities."""
     reader = ShapeReader(model)
     batches = ([(x["crops"], y["lip_points"]) for x, y in group] for group in source)
-    model.lips.windows.trainable = False  # has no part in it
+    model.lips.windows.trainable = False  # takes no part in it
     errors = _learn(reader, batches, config.shape_steps, "loss", "shapes", config, workers)
     model.lips.windows.trainable = True
     _log_mean("shape_steps", "shape_error", errors)
 
 
 def pretrain_phonemes(model: TwoTowerModel, config: FitConfig, augmentation: Augmentation, workers: Workers) -> None:
-    """Teach the audio tower the sounds of speech, on voices whose phonemes have exact times."""
+    """Teach the audio tower phonemes, on voices with exact phoneme times."""
     reader = PhoneReader(model.audio, CLASSES)
     spoken = talks(config.phone_voices, config.seed)
     seed = config.seed + SEEDS_APART * workers.index
@@ -50,7 +50,7 @@ def _learn(
     reader: keras.Model, source: Iterator[Any], steps: int, figure: str, desc: str, config: FitConfig,
     workers: Workers, **compiled: Any,
 ) -> list[float]:  # fmt: skip
-    """Train a reader for some steps; one of its figures after each."""
+    """Train a model for some steps; return one of its figures after each."""
     schedule = keras.optimizers.schedules.CosineDecay(2 * config.learning_rate, steps, alpha=0.1)
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
     reader.compile(optimizer=optimizer, **compiled)

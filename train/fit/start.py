@@ -1,7 +1,7 @@
-"""`fit --from-bundle BUNDLE`: begin as a bundle's models, and train only what turns encodings into embeddings.
+"""`fit --from-bundle BUNDLE`: start with a bundle's models, and train only the layers from encodings to embeddings.
 
-The encoders of pictures and of spectra stay as they are, and so do all statistics: a few minutes of clips hold too few
-faces and voices to learn them anew. The bundle is the teacher as well, so that what it knows of others is not lost.
+The encoders of frames and of spectra stay unchanged, and so do all statistics: a few minutes of clips hold too few
+faces and voices to learn them again. The bundle is also the teacher, so that its knowledge of others is not lost.
 """
 
 from __future__ import annotations
@@ -21,19 +21,22 @@ _STRETCHES = 16
 
 
 def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
-    """Have a pair answer as a bundle does, learn from it, and train its last layers alone. Raises ModelError."""
+    """Initialise a model from a bundle, with the bundle as its teacher and only its last layers trainable.
+
+    Raises ModelError.
+    """
     model.learn_from([pair_of_bundle(bundle, clips)], teacher_share)
-    model.shape_weight = 0.0  # their head is new, and what it would teach stays as it is
+    model.shape_weight = 0.0  # their head is new, and what it would teach is frozen
     for frozen in (model.lips.frames, model.audio.spectrum, model.shape_head):
         frozen.trainable = False
-    # Normalisation goes on using the statistics that it has.
+    # Normalisation keeps using its statistics.
     for network in (model.lips.windows, model.audio.windows):
         for layer in network.layers:
             layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
 
 def pair_of_bundle(bundle: Path, clips: list[Clip]) -> TwoTowerModel:
-    """A bundle's towers in Keras; the clips give the statistics of normalisation something to be those of."""
+    """A bundle's towers in Keras; the clips provide the statistics of normalisation."""
     found = build_model()
     x, _ = next(iter(Batches(clips, lip_ticks=LONG_TICKS, batch_size=_STRETCHES, seed=0, augmentation=None)))
     take_weights(found, bundle, x["crops"], x["rows"])

@@ -1,6 +1,6 @@
-"""How long a batch of the default training takes, with oneDNN and without: `python -m train.fit.step_speed`.
+"""Times a batch of the default training, with oneDNN and without: `python -m train.fit.step_speed`.
 
-TensorFlow uses oneDNN by itself only where the processor has AVX-512 VNNI; `train.cli` asks for it everywhere.
+By itself, TensorFlow uses oneDNN only if the processor has AVX-512 VNNI; `train.cli` enables it everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SWITCH = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def seconds_a_batch(steps: int = _STEPS) -> float:
-    """Of training on noise, as it is done with clips, in this process."""
+    """Seconds per batch of training on noise, as with clips, in this process."""
     import keras
 
     from train.fit.config import FitConfig
@@ -47,7 +47,7 @@ def seconds_a_batch(steps: int = _STEPS) -> float:
 
 
 def _noise(lip_ticks: int) -> Clip:
-    """A clip in which everything is noise, and all of it valid speech."""
+    """A clip of noise that counts as valid speech throughout."""
     random, side = np.random.default_rng(0), FRONT_END.crop_px + 2 * MARGIN_PX
     count = lip_ticks * LIP_TICK_NS * AUDIO_RATE_HZ // NS_PER_S
     return Clip(
@@ -60,7 +60,7 @@ def _noise(lip_ticks: int) -> Clip:
 
 
 def main() -> int:
-    if len(sys.argv) > 1:  # a child: so many batches
+    if len(sys.argv) > 1:  # the child process, with the number of batches
         print(json.dumps(seconds_a_batch(int(sys.argv[1]))))
         return 0
     found = {}

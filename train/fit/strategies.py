@@ -1,9 +1,9 @@
 """`fit --strategy`: training on the devices of one machine, or on several machines, with tf.distribute.
 
 Every replica trains on batches of its own, the gradients are summed and the losses averaged: N replicas are N times the
-batch. `mirrored` takes all GPUs of this machine; `multiworker` is started on each machine with the cluster in TF_CONFIG
+batch. `mirrored` uses all GPUs of this machine. `multiworker` is started on each machine with the cluster in TF_CONFIG
 and one folder OUT that all of them reach. Normalisation layers keep the statistics of their own replica; the first
-worker's are the ones that are saved. Without a strategy no TensorFlow is needed: Keras trains on any backend.
+worker's are saved. Without a strategy no TensorFlow is needed: Keras trains on any backend.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ Step = Callable[[list[Any]], dict[str, float]]  # one batch (x, y) for each loca
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """Who trains: this process is number `index` of all; the first one, 0, is the one that writes.
+    """The training processes: this one is number `index` of all; the first one, 0, writes the output.
 
-    `strategy`: of tf.distribute; None: this process on its own, on the first device of Keras's backend.
+    `strategy`: of tf.distribute; None: this process alone, on the first device of Keras's backend.
     """
 
     strategy: Any = None
@@ -44,7 +44,7 @@ class Workers:
         return int(self.strategy.num_replicas_in_sync) if self.strategy else 1
 
     def scope(self) -> AbstractContextManager[Any]:
-        """Where a model must be built and compiled."""
+        """The scope in which a model must be built and compiled."""
         found: AbstractContextManager[Any] = self.strategy.scope() if self.strategy else nullcontext()
         return found
 
@@ -53,14 +53,14 @@ class Workers:
         return len(self.strategy.extended.worker_devices) if self.replicas > 1 else 1
 
     def grouped(self, batches: Iterator[Any]) -> Iterator[list[Any]]:
-        """What one step takes: a batch for each replica of this worker."""
+        """Batches in groups for one step: one for each replica of this worker."""
         while True:
             yield [next(batches) for _ in range(self.local_replicas)]
 
     def step(self, model: keras.Model) -> Step:
         """One training step of a compiled model that was built in the strategy's scope.
 
-        Where workers trace graphs, all must come to the same shapes in the same order: their exchanges are numbered.
+        If workers trace graphs, all must reach the same shapes in the same order, because their exchanges are numbered.
         """
         if self.replicas == 1:
             return lambda batches: model.train_on_batch(*batches[0], return_dict=True)
@@ -94,9 +94,9 @@ class Workers:
 
 
 def workers(name: str) -> Workers:
-    """Who trains under the strategy of that name; waits for the other workers, if there are any.
+    """The workers under the strategy of that name; waits for the other workers, if there are any.
 
-    Must come before TensorFlow has run anything. Raises UsageError for a TF_CONFIG that names no cluster, and for
+    Must be called before TensorFlow has run anything. Raises UsageError for a TF_CONFIG without a cluster, and for
     another backend than TensorFlow.
     """
     if name == "none":
@@ -111,7 +111,7 @@ def workers(name: str) -> Workers:
 
 
 def _worker_index(config: str) -> int:
-    """This worker's place in the cluster of TF_CONFIG, the chief being 0. Raises UsageError."""
+    """This worker's index in the cluster of TF_CONFIG; the chief is 0. Raises UsageError."""
     example = '{"cluster": {"worker": ["HOST1:PORT", "HOST2:PORT"]}, "task": {"type": "worker", "index": 0}}'
     try:
         found = json.loads(config)

@@ -17,7 +17,7 @@ from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
 from train.models.load import load_weights
 from train.models.syncnet import SyncNet, SyncNetConfig, build_syncnet, distances
 
-# The paper augments pictures only, by crops, flips and colour; sound by its volume.
+# The paper augments images only by crops, flips and colour, and audio only by its volume.
 _AUGMENTATION = Augmentation(
     noise=0.05, blur_share=0.0, repeat_share=0.0, erase_share=0.0, speed_share=0.0, noise_share=0.0, babble_share=0.0,
     colour_db=0.0, log_tract=0.0, mask_share=0.0,
@@ -26,7 +26,7 @@ _JUDGED_BATCHES = 3
 
 
 def share_of(clips: list[Clip], share: float) -> list[Clip]:
-    """A share of the clips' time: whole clips by the hashes of their names, so small shares are in large ones."""
+    """A share of the clips' time: whole clips by the hashes of their names, so larger shares include smaller ones."""
     ordered = sorted(clips, key=lambda clip: hashlib.sha256(clip.name.encode()).digest())
     until = np.cumsum([len(clip.valid) for clip in ordered])
     count = int(np.searchsorted(until, share * until[-1] * (1 - 1e-9))) + 1
@@ -43,7 +43,7 @@ def _optimizer(config: SyncNetConfig) -> keras.optimizers.Optimizer:
 
 
 def _with_false(batches: Batches, seed: int) -> Iterator[Any]:
-    """Batches that also say which sound each lip window is wrongly paired with: another one of the same stretch."""
+    """Batches with the audio that each lip window is wrongly paired with: another one of the same stretch."""
     random = np.random.default_rng(seed)
     for x, y in batches:
         shape = y["lip_weight"].shape
@@ -52,7 +52,7 @@ def _with_false(batches: Batches, seed: int) -> Iterator[Any]:
 
 
 def hits(model: SyncNet, batches: list[Any]) -> float:
-    """Share of lip windows whose nearest sound of the same stretch is within one frame of its own."""
+    """Share of lip windows whose nearest audio of the same stretch is within one frame of their own."""
     right: list[bool] = []
     for x, y in batches:
         lips = keras.ops.convert_to_numpy(model.embed_lips(x["crops"], training=False))
@@ -64,7 +64,7 @@ def hits(model: SyncNet, batches: list[Any]) -> float:
 
 
 def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: SyncNetConfig) -> SyncNet:
-    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there."""
+    """Train, checkpointing after each epoch into `out`; resumes from the last checkpoint there."""
     clips = share_of(clips, config.data_share)
     describe_run(out, clips, config)
     keras.utils.set_random_seed(config.seed)

@@ -1,7 +1,7 @@
 """`avdrift-train fit SHARDS… --out RUN`: train the two-tower model, with checkpoints that a later call resumes.
 
-Read from top to bottom: load clips, build the pair, train on two kinds of stretches (short ones that word-long clips
-can fill, long ones that hold more wrong answers), measure the validation speakers after every other epoch.
+Steps: load clips, build the model, train on two kinds of stretches (short ones that word-long clips can fill, long ones
+that hold more wrong answers), evaluate on the validation speakers after every other epoch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def validate(
 ) -> dict[str, float]:
     """Accuracy by window length, each clip against its own offset over its whole length.
 
-    out: a file for what people look at meanwhile, see `evaluation.worst`.
+    out: a file with details for people who watch, see `evaluation.worst`.
     """
     calibration = Calibration(logit_scale=towers.logit_scale)
     tracks = [track(clip, towers) for clip in clips]
@@ -60,12 +60,12 @@ def fit(
     clips: list[Clip], validation: list[Clip], out: Path, config: FitConfig, workers: Workers | None = None,
     teachers: Sequence[Path] = (), start: Path | None = None, tensorboard: Path | None = None,
 ) -> TwoTowerModel:  # fmt: skip
-    """Train, checkpointing after each epoch into `out`; goes on from the last checkpoint found there.
+    """Train, checkpointing after each epoch into `out`; resumes from the last checkpoint there.
 
-    With `teachers`, finished runs, the pair begins as the first of them and learns what they think on average; with
-    `start`, a bundle, as that, which is then its teacher, and only its last layers are trained. Not both.
-    tensorboard: a folder for logs of Keras' own callback. Raises ModelError for a teacher or a bundle.
-    Of several `workers`, each calls this with the same arguments, and the first one writes.
+    With `teachers`, finished runs, the model starts as the first of them and learns their mean output. With `start`, a
+    bundle, it starts as that; the bundle is then its teacher, and only its last layers are trained. Not both.
+    tensorboard: a folder for logs of Keras' TensorBoard callback. Raises ModelError for a teacher or a bundle.
+    With several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
     out.mkdir(parents=True, exist_ok=True)
@@ -106,10 +106,10 @@ def _fit(
                          seed=config.seed + epoch * 2 + k + SEEDS_APART * workers.index, augmentation=augmentation))
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
-        choose = np.random.default_rng(config.seed + epoch)  # the same for all workers: they go in step
+        choose = np.random.default_rng(config.seed + epoch)  # the same for all workers, which run in lockstep
         while True:
             kind = kinds[int(choose.random() >= config.short_share)]
-            for _ in range(workers.local_replicas):  # which go in step as well
+            for _ in range(workers.local_replicas):  # which run in lockstep as well
                 yield next(kind)
 
     def pretraining(source: Iterator[Any]) -> None:

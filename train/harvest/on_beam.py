@@ -1,7 +1,7 @@
-"""`avdrift-train harvest FOLDER OUT --beam`: the same on Apache Beam, a recording an element.
+"""`avdrift-train harvest FOLDER OUT --beam`: the same with Apache Beam, one recording per element.
 
 FOLDER and OUT are folders that all workers reach by the same path, such as a network share. Each worker writes the
-clips of its recordings, and what became of them goes into one table at the end.
+clips of its recordings, and their results go into one table at the end.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SHARDS = "harvest-beam.jsonl"
 
 
 class HarvestRecording(beam.DoFn):
-    """A path relative to the folder in; one line of `harvest.jsonl` out."""
+    """A relative path in the folder in; one line of `harvest.jsonl` out."""
 
     def __init__(self, folder: str, out: str, bundle: str) -> None:
         self._folder, self._out, self._bundle = folder, out, bundle
@@ -35,7 +35,7 @@ class HarvestRecording(beam.DoFn):
 
 
 def harvest_with_beam(folder: Path, out: Path, arguments: Sequence[str], *, bundle: Path, corpus: str) -> int:
-    """Clips of all recordings; how many. Raises CaptureError, UsageError."""
+    """Make the clips of all recordings; return their number. Raises CaptureError, UsageError."""
     options = beam_options(arguments)
     sources = [path.relative_to(folder).as_posix() for path in list_recordings(folder, out)]
     make_folder(out)
@@ -43,7 +43,7 @@ def harvest_with_beam(folder: Path, out: Path, arguments: Sequence[str], *, bund
         lines = (
             pipeline
             | "recordings" >> beam.Create(sources)
-            | "spread" >> beam.Reshuffle()  # or one worker would do what was created together
+            | "spread" >> beam.Reshuffle()  # otherwise one worker would process everything
             | "harvest" >> beam.ParDo(HarvestRecording(str(folder), str(out), str(bundle)))
         )
         _ = lines | "table" >> beam.io.WriteToText(str(out / _SHARDS), shard_name_template="")

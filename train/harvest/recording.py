@@ -1,4 +1,4 @@
-"""One long recording: measured, looked at, and its good stretches written as clips."""
+"""One long recording: measured, examined, and its good stretches written as clips."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from train.harvest.stretches import WINDOW_S, Look, Part, SeenWindow, parts_of
 
 _LOOK_EVERY_S = 0.4
 _SMALL_PX = 32
-_CUT = 25.0  # mean difference of two pictures in a row, in grey levels: talking stays below 5
+_CUT = 25.0  # mean difference of two consecutive frames, in grey levels: talking stays below 5
 _MAX_HEIGHT = 480
 
 
@@ -61,7 +61,7 @@ def _small(picture: RgbImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float32
 
 
 def write_parts(path: Path, parts: Sequence[Part], targets: Sequence[Path]) -> None:
-    """The parts of a recording as clips of their own, in one pass. Raises CaptureError."""
+    """Write the parts of a recording as clips, in one pass. Raises CaptureError."""
     waiting = list(zip(parts, targets, strict=True))
     with FileSource(path, max_height=_MAX_HEIGHT) as source, ExitStack() as stack:
         writers = [stack.enter_context(_ClipWriter(target, part)) for part, target in waiting]
@@ -71,7 +71,7 @@ def write_parts(path: Path, parts: Sequence[Part], targets: Sequence[Path]) -> N
 
 
 class _ClipWriter:
-    """H.264 and FLAC in Matroska; begins at 0. The file gets its name when it is whole."""
+    """H.264 and FLAC in Matroska, starting at 0. The file gets its name when it is complete."""
 
     def __init__(self, target: Path, part: Part) -> None:
         self._target, self._partial = target, target.with_suffix(".part")
@@ -85,7 +85,7 @@ class _ClipWriter:
         return self
 
     def push(self, item: Frame | Chunk) -> None:
-        """What lies outside of the part is nothing to it; what comes after it ends the file."""
+        """Items outside of the part are skipped; what comes after it ends the file."""
         if isinstance(item, Chunk):
             end_ns = item.t_ns + len(item.samples) * NS_PER_S // AUDIO_RATE_HZ
             if end_ns > self._from_ns and item.t_ns < self._to_ns:
@@ -113,7 +113,7 @@ class _ClipWriter:
         self._out.mux(self._video.encode(None))
         samples, t_ns = join(self._chunks)
         first, last = (round((at_ns - t_ns) * AUDIO_RATE_HZ / NS_PER_S) for at_ns in (self._from_ns, self._to_ns))
-        # Sound that begins after the part does is silent until then: the file's clock is that of the part.
+        # Audio that begins after the part does is silent until then, because the file's clock is that of the part.
         pcm = np.concatenate([np.zeros(max(-first, 0), np.float32), samples[max(first, 0) : last]])
         values = np.clip(np.rint(pcm * 32767), -32768, 32767).astype(np.int16)
         for start in range(0, len(values), 4096):

@@ -1,8 +1,8 @@
-"""`avdrift-train harvest FOLDER OUT --max-hours H`: from long recordings to clips that can be trained on.
+"""`avdrift-train harvest FOLDER OUT --max-hours H`: from long recordings to training clips.
 
-Each recording is done once: what was kept and what was dropped, and why, stands in `OUT/harvest.jsonl`, a line each.
-`OUT/clips.csv` and `OUT/dropped.csv` are made of it. `licence` is left empty in the table: whoever harvests knows the
-terms. The speaker is the recording, unless the table is corrected.
+Each recording is processed once: `OUT/harvest.jsonl` has one line per recording with what was kept and dropped, and
+why. `OUT/clips.csv` and `OUT/dropped.csv` are made from it. `licence` is left empty in the table, because only the user
+knows the terms. The speaker is the recording, unless the table is corrected.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ _COLUMNS = ("file", "speaker", "corpus", "duration_s", "language", "licence", "s
 
 
 def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: str, jobs: int = 0) -> int:
-    """Clips of all recordings below a folder, until there are so many hours; how many clips there are.
+    """Make clips of all recordings below a folder, until there are so many hours; return the number of clips.
 
-    Raises InputMissingError without recordings, UsageError where OUT lies in the folder or cannot be written.
+    Raises InputMissingError without recordings, UsageError if OUT is inside the folder or cannot be written.
     """
     recordings = list_recordings(folder, out)
     require_face_model()
-    load_bundle(bundle)  # here, or each recording by itself would complain
+    load_bundle(bundle)  # here, so that a failure is reported once and not per recording
     make_folder(out)
     done = {line["source"]: line for line in _lines(out)}
     todo = [path for path in recordings if _key(folder, path) not in done]
     hours = sum(_seconds(line) for line in done.values()) / 3600
-    # Spawned: a fork of a process whose libraries have threads may wait for ever.
+    # Spawned, because a fork of a process whose libraries have threads may block for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(harvest_recording, path, _key(folder, path), out, bundle) for path in todo]
         for task in shown(as_completed(running), "recordings", len(todo), "recording"):
@@ -59,7 +59,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
             hours += _seconds(line) / 3600
             if hours >= max_hours:
                 for other in running:
-                    other.cancel()  # those that have begun come to their end, and count
+                    other.cancel()  # running ones finish, and count
     return write_tables(out, [done[key] for key in sorted(done)], corpus)
 
 
@@ -76,7 +76,7 @@ def list_recordings(folder: Path, out: Path) -> list[Path]:
 
 
 def harvest_recording(path: Path, source: str, out: Path, bundle: Path) -> dict[str, Any]:
-    """Write the clips of one recording; what became of its parts, as one line of `harvest.jsonl`."""
+    """Write the clips of one recording; return its line of `harvest.jsonl`."""
     cv2.setNumThreads(1)
     try:
         parts = study(path, _bundle(bundle))
@@ -104,7 +104,7 @@ def _told(part: Part) -> dict[str, Any]:
 
 
 def write_tables(out: Path, lines: Sequence[dict[str, Any]], corpus: str) -> int:
-    """clips.csv and dropped.csv; what somebody has filled in stays. How many clips there are."""
+    """Write clips.csv and dropped.csv, keeping what users have filled in. Returns the number of clips."""
     filled = _filled_in(out / TABLE)
     rows = [
         {"file": clip["file"], "speaker": line["source"], "corpus": corpus, "language": "", "licence": "",
@@ -120,7 +120,7 @@ def write_tables(out: Path, lines: Sequence[dict[str, Any]], corpus: str) -> int
 
 
 def _filled_in(table: Path) -> dict[str, dict[str, str]]:
-    """By file, what people write into the table."""
+    """The cells that users write into the table, by file."""
     if not table.is_file():
         return {}
     with table.open(newline="", encoding="utf-8-sig") as file:
@@ -138,7 +138,7 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
 
 
 def _lines(out: Path) -> list[dict[str, Any]]:
-    """What is done; a line that was cut short is done again."""
+    """The finished recordings; a truncated line does not count."""
     try:
         text = (out / DONE).read_text(encoding="utf-8")
     except FileNotFoundError:

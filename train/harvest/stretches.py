@@ -1,7 +1,7 @@
-"""Which parts of a long recording are worth training on: pure, from what was measured of it.
+"""Selects the parts of a long recording that are worth training on. Pure.
 
-A stretch is a run of windows with a number, in each of which one face is seen and nothing is cut, and whose offsets
-stay within a frame of each other: then the voice is that of the face, and nothing was edited.
+A stretch is a run of windows with an offset, each with one face and no cut, whose offsets stay within a frame of each
+other: then the voice belongs to the face, and nothing was edited.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class SeenWindow:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One look at the pictures: how many faces, and whether another shot has begun since the look before."""
+    """One look at the video: the number of faces, and whether the shot has changed since the last look."""
 
     t_s: float
     faces: int
@@ -63,7 +63,7 @@ def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]
 
 
 def _reason(window: SeenWindow, looks: Sequence[Look]) -> str:
-    """Why a window is not worth training on; empty where it is."""
+    """Why a window is not worth training on; empty if it is."""
     inside = [look for look in looks if window.t_s <= look.t_s < window.t_s + WINDOW_S]
     if not inside or any(look.faces == 0 for look in inside):
         return "no face"
@@ -75,7 +75,7 @@ def _reason(window: SeenWindow, looks: Sequence[Look]) -> str:
 
 
 def _steady(run: Sequence[SeenWindow]) -> Iterator[Part]:
-    """Runs of windows in a row, broken where the offset leaves the median so far, or a stretch is long enough."""
+    """Consecutive runs of windows, split where the offset leaves the median, or when a stretch is long enough."""
     stretch: list[SeenWindow] = []
     for window in run:
         apart = stretch and (

@@ -1,4 +1,4 @@
-"""Keras and what it runs on: there, or said in a sentence."""
+"""Checks that Keras and its backend are available, with a clear message otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from device.errors import UsageError
 
 
 def require_keras() -> None:
-    """Raises UsageError where Keras, or the backend that KERAS_BACKEND names, is not installed."""
+    """Raises UsageError if Keras, or the backend that KERAS_BACKEND names, is not installed."""
     try:
         import keras  # noqa: F401
     except ImportError as error:
@@ -17,7 +17,7 @@ def require_keras() -> None:
 
 
 def require_tensorflow(where: str) -> None:
-    """Raises UsageError where Keras runs on another backend than TensorFlow, or is not installed."""
+    """Raises UsageError if Keras runs on another backend than TensorFlow, or is not installed."""
     require_keras()
     import keras
 
@@ -27,14 +27,14 @@ def require_tensorflow(where: str) -> None:
 
 
 def require_tensorboard() -> None:
-    """Raises UsageError where TensorBoard's package is not installed, which Keras' callback writes with."""
+    """Raises UsageError if TensorBoard's package is not installed, which Keras' callback needs."""
     if find_spec("tensorboard") is None:
         what, remedy = "TensorBoard is not installed", "pip install tensorboard, or leave this out"
         raise UsageError(what, where="--tensorboard", remedy=remedy)
 
 
 def make_deterministic() -> None:
-    """The same input gives the same result to the last bit from now on; before anything has run."""
+    """Make results reproducible to the last bit from now on; must be called before anything has run."""
     import keras
 
     if keras.backend.backend() == "tensorflow":

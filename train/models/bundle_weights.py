@@ -1,8 +1,8 @@
-"""The weights of a bundle's towers, back in Keras: a start for training where only the bundle is left.
+"""Restores the weights of a bundle's towers in Keras: a start for training if only the bundle is left.
 
-A .tflite tower is one chain of convolutions and dense layers, in the order of the Keras tower's own; batch
-normalisation is folded into them, and int8 weights are multiples of a scale for each filter. Unfolding gives each
-normalisation the statistics that its input really has, so that training goes on from what the bundle answers.
+A .tflite tower is one chain of convolutions and dense layers, in the order of the Keras tower's own. Batch
+normalisation is folded into them, and int8 weights are multiples of a scale per filter. Unfolding gives each
+normalisation the statistics of its actual input, so that training continues from the bundle's output.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def stored_weights(content: bytes) -> list[Weights]:
 
 
 def _real(model: Any, tensor: Any) -> Floats:
-    """A constant tensor's values; its scales are one for all, or one for each filter, which is the first axis."""
+    """A constant tensor's values; it has one scale, or one per filter, which is the first axis."""
     if tensor.Type() not in _STORED:
         where, remedy = str(tensor.Name()), "Give the bundle in float32 or int8"
         raise ModelContractError(f"weights of type {tensor.Type()}", where=where, remedy=remedy)
@@ -59,12 +59,12 @@ def _real(model: Any, tensor: Any) -> Floats:
 
 
 def take_weights(model: TwoTowerModel, bundle: Path, crops: Floats, rows: Floats) -> None:
-    """Make a pair answer as a bundle's towers do. Raises ModelError.
+    """Give a model the weights of a bundle's towers, so that it answers as they do. Raises ModelError.
 
-    crops [batch, ticks, 64, 64] and rows [batch, ticks, bands], normalised as in training: the statistics of batch
-    normalisation are theirs.
+    crops [batch, ticks, 64, 64] and rows [batch, ticks, bands], normalised as in training: they give the statistics of
+    batch normalisation.
     """
-    load_bundle(bundle)  # it is whole, and towers of this front end
+    load_bundle(bundle)  # it is complete, and its towers use this front end
     lips, audio = (stored_weights((bundle / name).read_bytes()) for name in (LIPS, AUDIO))
     seen = _unfold(model.lips.frames, lips, _stacks(model, crops))
     _unfold(model.lips.windows, lips, np.reshape(seen, (len(crops), -1, seen.shape[-1])))
@@ -76,14 +76,14 @@ def take_weights(model: TwoTowerModel, bundle: Path, crops: Floats, rows: Floats
 
 
 def _stacks(model: TwoTowerModel, crops: Floats) -> Floats:
-    """What the lip tower's first half is given: each tick with its neighbours."""
+    """The input of the lip tower's first half: each tick with its neighbours."""
     frames = model.lips.frames.input_shape[-1]
     windows = np.lib.stride_tricks.sliding_window_view(crops, frames, axis=1)
     return np.ascontiguousarray(windows.reshape(-1, FRONT_END.crop_px, FRONT_END.crop_px, frames))
 
 
 def _unfold(network: keras.Sequential, weights: list[Weights], values: Floats) -> Floats:
-    """Take the next weights for each layer of a chain that has any; the chain's answer to `values`."""
+    """Assign the next weights to each layer of a chain that has any; return the chain's output for `values`."""
     bias = np.zeros(0, np.float32)
     for layer in network.layers:
         if isinstance(layer, layers.BatchNormalization):
@@ -98,7 +98,7 @@ def _unfold(network: keras.Sequential, weights: list[Weights], values: Floats) -
 
 
 def _next(weights: list[Weights], layer: Any) -> Weights:
-    """The next kernel, turned to how this layer keeps it: what is stored has the filters first."""
+    """The next kernel in this layer's axis order; stored kernels have the filters first."""
     stored, bias = weights.pop(0) if weights else (np.zeros(0, np.float32), np.zeros(0, np.float32))
     kernel = np.moveaxis(stored, 0, -1) if stored.ndim else stored
     if kernel.size != np.prod(layer.kernel.shape) or len(bias) != layer.kernel.shape[-1]:

@@ -1,12 +1,12 @@
-"""Networks that answer with the offset itself: the origin's first attempt, which answers the mean, and one that fits.
+"""Networks that output the offset itself: the origin's first attempt, which learns the mean, and one that works.
 
 The origin's form (`ConcatNet`): convolutions over a window of frames, convolutions over its spectrogram, both flattened
-and joined, dense layers, one linear neuron for the offset in frames, squared error; or, in place of the neuron, a
+and joined, dense layers, one linear neuron for the offset in frames, squared error; or, instead of the neuron, a
 softmax over all offsets.
-The form that fits (`CorrelationNet`): a branch makes features of each lip window, another of each 10 ms of sound; their
-products at all lags are an image [frames, lags]; a small network along the lags makes evidence of it; the sum over the
-window; a softmax over offset bins and `none of them`, with softened targets. Everything is the same at all times and
-at all lags, so a window may be as long and a search as wide as one likes, whatever was trained with.
+The form that works (`CorrelationNet`): one branch makes features of each lip window, another of each 10 ms of audio.
+Their products at all lags are an image [frames, lags], and a small network along the lags turns it into evidence. The
+evidence is summed over the window, and a softmax goes over offset bins and `none of them`, with softened targets.
+Everything is the same at all times and at all lags, so windows and search ranges of any size work with any training.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from device.features.contract import AUDIO_TICKS_PER_LIP_TICK, FRONT_END
 from device.sync.direct import GROUPS
 from train.models.towers import AudioEncoder, LipEncoder, TwoTowerModel, build_model, matching_loss, shape_loss
 
-STARTS = ("scratch", "pretraining", "bundle")  # what its branches begin as: train/fit/direct_init.py
+STARTS = ("scratch", "pretraining", "bundle")  # initial states of its branches: train/fit/direct_init.py
 
-# A clip's own offset is known to a tick or two. Wider targets teach doubt that no length of window can overcome.
+# A clip's own offset is known to a tick or two. Wider targets teach doubt that no window length can overcome.
 _TARGET_SIGMA_TICKS = 1.5
 _TARGET_SIGMA_FRAMES = _TARGET_SIGMA_TICKS / AUDIO_TICKS_PER_LIP_TICK
 _MIN_SPOKEN = 0.3
@@ -33,7 +33,7 @@ _MIN_SPOKEN = 0.3
 class ConcatNet(keras.Model):
     """The origin's form: {crops [batch, ticks, 64, 64], rows [batch, rows, bands]} to an offset in frames.
 
-    Its output is [batch, 1], that offset, or with `max_offset` logits [batch, 2 max_offset + 1] of all whole offsets.
+    Its output is that offset [batch, 1], or with `max_offset` logits [batch, 2 max_offset + 1] of all whole offsets.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class ConcatNet(keras.Model):
         return self.joined(ops.concatenate([seen, heard], -1), training=training)
 
     def offset_frames(self, output: Any) -> Any:
-        """[batch]: what an output says."""
+        """[batch]: the offset that an output means."""
         if not self.max_offset:
             return output[:, 0]
         return ops.cast(ops.argmax(output, axis=1), output.dtype) - self.max_offset
@@ -75,7 +75,7 @@ def _pyramid(depth: int, pool: tuple[int, int]) -> list[Any]:
     parts: list[Any] = []
     for level in range(depth):
         parts.append(layers.Conv2D(16 << min(level, 2), 3, padding="same", activation="relu"))
-        parts.append(layers.MaxPooling2D(pool, padding="same"))  # or a short window would be gone after a few
+        parts.append(layers.MaxPooling2D(pool, padding="same"))  # otherwise a short window would be used up after a few
     return [*parts, layers.Flatten()]
 
 
@@ -94,7 +94,7 @@ def evidence_head() -> keras.Sequential:
 def lag_products(lips: Any, audio: Any, lags: int) -> Any:
     """[batch, n, size] and [batch, 4 (n - 1) + lags, size] to [batch, n, lags, GROUPS], offsets ascending.
 
-    Features are scaled to length 1 in each group. Lag q of lip tick i is sound 4 i + lags - 1 - q.
+    Features are scaled to length 1 in each group. Lag q of lip tick i is audio 4 i + lags - 1 - q.
     """
     n, size = ops.shape(lips)[1], lips.shape[-1] // GROUPS
     lips = ops.normalize(ops.reshape(lips, (-1, n, GROUPS, size)), axis=-1)
@@ -107,7 +107,7 @@ def lag_products(lips: Any, audio: Any, lags: int) -> Any:
 class CorrelationNet(keras.Model):
     """Features of both branches, products at all lags, evidence, and the loss over offset bins and `none`.
 
-    The branches are built as a two-tower model's towers are, so that what teaches those first can teach these.
+    The branches have the structure of a two-tower model's towers, so that the same pretraining works for both.
     """
 
     def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
@@ -124,12 +124,12 @@ class CorrelationNet(keras.Model):
         return self.model.audio
 
     def build(self, input_shape: Any) -> None:
-        """The layers are built by the first call."""
+        """The first call builds the layers."""
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """`evidence` [batch, n, lags] of each lip window; `logits` [batch, n, m] of features; lip points of frames.
 
-        `foreign` [batch] is 1 where the sound is to be that of another clip of the batch.
+        `foreign` [batch] is 1 if the audio is to be that of another clip of the batch.
         """
         encoded = self.lips.encode(inputs["crops"], training=training)
         lips = self.lips.windows(encoded, training=training)
@@ -160,7 +160,7 @@ class CorrelationNet(keras.Model):
 def bin_loss(evidence: Any, none: Any, lag: Any, foreign: Any, lip_weight: Any) -> Any:
     """Cross-entropy over the offset bins of a window and `none of them`; targets softened by 1.5 bins of 10 ms.
 
-    evidence [batch, n, lags]; none [batch], a logit; lag [batch], the true bin; foreign [batch], 1 where none is true;
+    evidence [batch, n, lags]; none [batch], a logit; lag [batch], the true bin; foreign [batch], 1 if none is true;
     lip_weight [batch, n]. Windows with hardly any speech are left out.
     """
     curve = ops.sum(evidence * lip_weight[..., None], axis=1)
@@ -173,24 +173,24 @@ def bin_loss(evidence: Any, none: Any, lag: Any, foreign: Any, lip_weight: Any) 
 
 
 def softened(bins: Any, position: Any, sigma: float) -> Any:
-    """[batch, bins]: a normal around each position [batch], summing to 1."""
+    """[batch, bins]: a normal distribution around each position [batch], summing to 1."""
     soft = ops.exp(-0.5 * ((ops.arange(bins, dtype=position.dtype)[None] - position[:, None]) / sigma) ** 2)
     return soft / ops.maximum(ops.sum(soft, -1, keepdims=True), 1e-6)
 
 
 def cross_entropy(target: Any, logits: Any) -> Any:
-    """Of each row [batch] of [batch, bins]."""
+    """For each row [batch] of [batch, bins]."""
     return -ops.sum(target * (logits - ops.logsumexp(logits, -1, keepdims=True)), -1)
 
 
 @dataclass(frozen=True, slots=True)
 class DirectConfig:
-    """Everything that decides a training run; written beside its checkpoints.
+    """Everything that determines a training run; saved beside its checkpoints.
 
-    The form `linear` is the origin's, with its remedies: `picture` (mouth in place of the whole face), `differences`,
+    The form `linear` is the origin's, with its remedies: `picture` (mouth instead of the whole face), `differences`,
     `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
-    is the same with a softmax over the offsets in place of its linear neuron. Of `correlation`, `start` is where the
-    branches begin (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
+    is the same with a softmax over the offsets instead of its linear neuron. For `correlation`, `start` is the initial
+    state of the branches (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
     """
 
     model: str = field(default="direct", init=False)
@@ -217,7 +217,7 @@ class DirectConfig:
 
 
 def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
-    """A direct network with its weights made."""
+    """A direct network with initialised weights."""
     net, ticks, steps = CorrelationNet(build_model(config.dropout, config.shape_weight)), 8, 48
     if config.form != "correlation":
         net = ConcatNet(

@@ -1,4 +1,4 @@
-"""Encoders of whole clips, whatever runs them, and what a network costs."""
+"""Encoders of whole clips, whatever runs them, and the cost of a network."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Encode = Callable[[Floats], Floats]  # [ticks, ...] of the front end to [windows
 
 @dataclass(frozen=True, slots=True)
 class Towers:
-    """Two encoders of whole clips, whatever runs them (Keras, LiteRT), and the learnt scale of their cosine.
+    """Two encoders of whole clips, run by Keras or LiteRT, and the learnt scale of their cosine.
 
-    `score`: what makes evidence of their answers instead of the cosine, for the direct network, without negatives.
+    `score`: computes evidence instead of the cosine, for the direct network, without negatives.
     """
 
     lips: Encode
@@ -47,7 +47,7 @@ def bundle_towers(bundle: Bundle) -> Towers:
 
 
 def model_towers(lips: Model, audio: Model, logit_scale: float) -> Towers:
-    """Both models as encoders of whole clips, in the blocks and with the block edges that the device has."""
+    """Both models as encoders of whole clips, in the same blocks with the same edges as on the device."""
 
     def encode(model: Model) -> Encode:
         def run(values: Floats) -> Floats:

@@ -1,7 +1,7 @@
-"""The kinds of models that can be trained, an entry each: where its configuration and its training are.
+"""The kinds of models that can be trained, each with its configuration and its training.
 
-Named as `module:name` and imported when asked for: all of them need Keras, and listing them must not load it. How a run
-of each is loaded stands in `train.models.load`, and how it becomes a bundle in `convert`, a module a kind.
+Entries are `module:name` and imported on demand, because all of them need Keras, and listing them must not load it.
+`train.models.load` loads a run of each kind, and `convert` has one module per kind that turns it into a bundle.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 class TrainedKind:
     """`config` is a dataclass whose fields are the options of `fit --model`.
 
-    `fit` takes clips to train on, clips to judge by, the folder of the run and a configuration.
+    `fit` takes training clips, validation clips, the folder of the run and a configuration.
     """
 
     config: str
@@ -30,6 +30,6 @@ KINDS = {
 
 
 def named(what: str) -> Any:
-    """What an entry names."""
+    """Import what an entry names."""
     module, _, name = what.partition(":")
     return getattr(import_module(module), name)

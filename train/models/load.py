@@ -1,6 +1,6 @@
-"""Towers of a training run or of a bundle, ready to encode clips, and the calibration that belongs to them.
+"""Loads the towers of a training run or of a bundle, ready to encode clips, with their calibration.
 
-The direct network's branches count as towers here, with a score of their own in place of the cosine.
+The direct network's branches count as towers here, with a score of their own instead of the cosine.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def towers_of_run(run: Path) -> tuple[Towers, Calibration, str]:
 
 
 def load_model(run: Path) -> TwoTowerModel:
-    """The Keras pair of a training run. Raises ModelMissingError, ModelCorruptError."""
+    """The Keras model of a training run. Raises ModelMissingError, ModelCorruptError."""
 
     def build() -> TwoTowerModel:
         from train.models.towers import build_model
@@ -100,7 +100,7 @@ def load_weights(run: Path, build: Callable[[], Network]) -> Network:
 
 
 def read_calibration(path: Path, logit_scale: float) -> Calibration:
-    """What calibrate wrote, at the scale of the towers at hand. Raises InputMissingError or InputFormatError."""
+    """The output of calibrate, at the scale of the given towers. Raises InputMissingError or InputFormatError."""
     remedy = "Give the file that avdrift-train calibrate wrote"
     try:
         table = json.loads(path.read_text(encoding="utf-8"))

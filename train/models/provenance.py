@@ -1,7 +1,7 @@
-"""Where a training run comes from, in `provenance.json` beside its weights: with what, on what, and when.
+"""The provenance of a training run, in `provenance.json` beside its weights: software, data and times.
 
-Hashes are SHA-256. A folder of shards has one over what `LC_ALL=C sha256sum *.npz` prints there, which names each shard
-and its own; in a bundle's manifest stands only that one, because names of clips may be names of people.
+Hashes are SHA-256. A folder of shards has one over the output of `LC_ALL=C sha256sum *.npz` there, which lists each
+shard with its own hash. A bundle's manifest contains only that one, because names of clips may be names of people.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def recorded(
     run: Path, config: Any, shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path],
     teachers: Sequence[Path] = (),
 ) -> Iterator[None]:  # fmt: skip
-    """Keep the provenance of what is trained into `run` meanwhile; each call is one session of it.
+    """Record the provenance in `run` while the block trains it; each call is one session of it.
 
-    `sources` are files that the shards came from, `teachers` the runs that it learns from. Raises InputMissingError
-    where a file cannot be read.
+    `sources` are files that the shards came from, `teachers` the runs that it learns from. Raises InputMissingError if
+    a file cannot be read.
     """
     now = {
         "schema": _SCHEMA, "config": asdict(config), "seed": config.seed, "versions": versions(),
@@ -56,13 +56,13 @@ def recorded(
 
 
 def _teacher(run: Path) -> dict[str, Any]:
-    """What a run was, in short: its weights and all but its own data, which are in its own provenance."""
+    """A summary of a run: its weights and everything except its own data, which are in its own provenance."""
     of_it = {key: value for key, value in _read(run / PROVENANCE).items() if key in ("config", "seed", "sessions")}
     return {"run": run.name, "sha256": sha256(run / CHECKPOINT)} | of_it
 
 
 def versions() -> dict[str, str | bool | None]:
-    """Of everything that takes part; the commit only where this code lies in a checkout."""
+    """The versions of all software involved; the commit only if this code lies in a checkout."""
     import keras
 
     backend = keras.backend.backend()
@@ -72,7 +72,7 @@ def versions() -> dict[str, str | bool | None]:
 
 
 def git_state(file: Path) -> dict[str, str | bool | None]:
-    """The commit that a tracked file belongs to, and whether anything tracked there differs from it; None: unknown."""
+    """The commit of a tracked file, and whether any tracked file there differs from it; None: unknown."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-C", str(file.parent), *arguments]
@@ -87,7 +87,7 @@ def git_state(file: Path) -> dict[str, str | bool | None]:
 
 
 def data_hashes(shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path]) -> dict[str, Any]:
-    """Of each folder of shards with its files, and of the other files."""
+    """Hashes of each folder of shards with its files, and of the other files."""
     return {
         "shards": [_folder_hashes(folder) for folder in shards],
         "offsets": sha256(offsets) if offsets else None,
@@ -115,7 +115,7 @@ def _without(table: Mapping[str, Any], key: str) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What an earlier session left; nothing where it left nothing that can be read."""
+    """The record of earlier sessions; empty if there is none that can be read."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""The files of a training run, and what its configuration says."""
+"""The files of a training run, and its configuration."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 from device.bundles.model_kinds import TOWERS
 from device.errors import ModelCorruptError
 
-WATCHED = "watched.json"  # beside the log: how far confidence holds, and the worst windows
-# Where it comes from, what it has learnt, and how far it has come.
+WATCHED = "watched.json"  # beside the log: the reliability of the confidence, and the worst windows
+# Its provenance, its weights, and its progress.
 PROVENANCE, CHECKPOINT, STATE = "provenance.json", "last.weights.h5", "state.json"
 
 
 def run_config(run: Path) -> dict[str, Any]:
-    """Of its training; nothing where the run says nothing. Raises OSError, ValueError or TypeError."""
+    """The configuration of its training; empty if there is none. Raises OSError, ValueError or TypeError."""
     path = run / "config.json"
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
 def run_kind(run: Path) -> str:
-    """Of the model that a run trains; a run of which nothing is known is taken for a two-tower model's."""
+    """The kind of model that a run trains; by default a two-tower model."""
     try:
         return str(run_config(run).get("model", TOWERS.name))
     except (OSError, ValueError, TypeError) as error:

@@ -1,12 +1,12 @@
-"""SyncNet as published: one network for five mouth frames, one for 0.2 s of sound, near each other where they belong.
+"""SyncNet as published: one network for five mouth frames and one for 0.2 s of audio, close to each other if in sync.
 
 Reference: J. S. Chung and A. Zisserman, "Out of time: automated lip sync in the wild", ACCV workshops 2016: VGG-M with
-smaller first filters over 120x120x5 grey mouths, a VGG-like network over 13 MFCC x 20 steps of 10 ms, 256-d outputs,
-L2 distance, contrastive loss. The multi-way loss is that of Chung et al., "Perfect Match", 2019.
-What differs, and why: our crops are 64 px, so they are enlarged to 120 px in the network (nothing is gained by it, but
-the network is the published one); MFCC are the cosine transform of our log-mel rows, whose running mean is off; the
-pools stand before batch norm and ReLU instead of after them, which is the same function wherever the scale of the batch
-norm is positive, and twice as fast on a CPU.
+smaller first filters over 120x120x5 grey mouths, a VGG-like network over 13 MFCC x 20 steps of 10 ms, 256-d outputs, L2
+distance, contrastive loss. The multi-way loss is that of Chung et al., "Perfect Match", 2019.
+Differences, and why: our crops have 64 px, so the network scales them up to 120 px (which gains nothing, but keeps the
+published network). MFCC are the cosine transform of our log-mel rows without their running mean. Pooling comes before
+batch norm and ReLU instead of after them, which is the same function wherever the scale of the batch norm is positive,
+and twice as fast on a CPU.
 """
 
 from __future__ import annotations
@@ -155,9 +155,9 @@ def distances(lips: Any, audio: Any) -> Any:
 
 
 def contrastive_loss(distance: Any, false: Any, weight: Any, margin: float) -> Any:
-    """Genuine pairs together, false ones at least `margin` apart: half the mean square of what is missing.
+    """Pull genuine pairs together and push false ones at least `margin` apart: half the mean square of the violation.
 
-    distance [batch, n, n]; false [batch, n]: which sound each lip window is wrongly paired with; weight [batch, n].
+    distance [batch, n, n]; false [batch, n]: the audio that each lip window is wrongly paired with; weight [batch, n].
     """
     genuine = ops.diagonal(distance, axis1=1, axis2=2)
     apart = ops.squeeze(ops.take_along_axis(distance, ops.cast(false, "int32")[..., None], axis=2), -1)
@@ -166,9 +166,9 @@ def contrastive_loss(distance: Any, false: Any, weight: Any, margin: float) -> A
 
 
 def multiway_loss(logits: Any, weight: Any) -> Any:
-    """Cross-entropy of which sound belongs to these lips, and the reverse, over all times of a stretch.
+    """Cross-entropy of finding the audio for these lips, and the reverse, over all times of a stretch.
 
-    logits [batch, n, n]; weight [batch, n]. Targets are softened by 0.6 frame, as those of the two-tower model are.
+    logits [batch, n, n]; weight [batch, n]. Targets are softened by 0.6 frame, like those of the two-tower model.
     """
     n = ops.shape(logits)[1]
     apart = ops.cast(ops.arange(n)[:, None] - ops.arange(n)[None], logits.dtype)
@@ -186,9 +186,9 @@ def distance_evidence(
     lips: Floats, lips_valid: Flags, lips_first: int, audio: Floats, audio_valid: Flags, audio_first: int,
     search_ticks: int, *, normalized: bool, scale: float,
 ) -> Floats:  # fmt: skip
-    """How much nearer each candidate is than they are on average, times `scale`; arguments as of sync.curve.evidence.
+    """How much closer each candidate is than the average one, times `scale`; arguments as for sync.curve.evidence.
 
-    The mean over a window is what the paper takes the least of.
+    The paper picks the candidate with the smallest mean distance over a window.
     """
     size = 2 * search_ticks + 1
     if not len(lips) or not len(audio):
@@ -207,7 +207,7 @@ def distance_evidence(
 
 @dataclass(frozen=True, slots=True)
 class SyncNetConfig:
-    """Everything that decides a training run; written beside its checkpoints."""
+    """Everything that determines a training run; saved beside its checkpoints."""
 
     model: str = field(default="syncnet", init=False)
     epochs: int = 10
@@ -220,12 +220,12 @@ class SyncNetConfig:
     input_px: int = 120
     data_share: float = 1.0
     precision: str = field(default="float32", metadata={"choices": ("float32", "mixed_bfloat16")})
-    start: str = ""  # folder of an earlier run with the same input_px, whose weights this one begins with
+    start: str = ""  # folder of an earlier run with the same input_px to start from
     seed: int = 1
 
 
 def build_syncnet(config: SyncNetConfig) -> SyncNet:
-    """A SyncNet with its weights made."""
+    """A SyncNet with initialised weights."""
     model = SyncNet(
         loss=config.loss, margin=config.margin, input_px=config.input_px, dtype_policy=config.precision
     )  # fmt: skip

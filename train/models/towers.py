@@ -1,7 +1,7 @@
 """The two-tower model: one network makes an embedding of each lip window, another of each audio window.
 
-Both are convolutional over time, so overlapping windows share all encodings of single frames. Only layers that fold
-into int8 (convolution, batch normalisation, ReLU) are inside; L2 normalisation and correlation are outside.
+Both are convolutional over time, so overlapping windows share all encodings of single frames. Inside are only layers
+that can be converted to int8 (convolution, batch normalisation, ReLU); L2 normalisation and correlation are outside.
 Written with `keras.ops`: trains on any Keras backend.
 """
 
@@ -20,7 +20,7 @@ from train.data.shards import AUDIO_REACH, LIP_REACH
 from train.models.encoders import Towers
 
 EMBEDDING_SIZE = 128
-SHORT_TICKS, LONG_TICKS = 26, 60  # of the stretches that it is trained on
+SHORT_TICKS, LONG_TICKS = 26, 60  # lengths of the training stretches
 _PICTURE_FILTERS = (16, 24, 48, 96)
 _ENCODING_SIZE = 128
 _FRAMES_PER_ENCODING = 3  # a frame and its neighbours; three encodings make one lip window of five frames
@@ -109,9 +109,9 @@ class AudioEncoder(keras.Model):
 
 
 class TwoTowerModel(keras.Model):
-    """Both towers, the scale of their cosine, and a head that only training has: it reads lip shapes off the frames.
+    """Both towers, the scale of their cosine, and a head for training only, which reads lip shapes from frames.
 
-    Outputs: `logits`, the matrix of one clip's lips and sound, and `lip_points`, what the lips' shape seems to be.
+    Outputs: `logits`, the matrix of one clip's lips and audio, and `lip_points`, the estimated shape of the lips.
     """
 
     def __init__(self, *, dropout: float = 0.0, shape_weight: float = 0.0, **kwargs: Any) -> None:
@@ -125,10 +125,10 @@ class TwoTowerModel(keras.Model):
         self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
 
     def build(self, input_shape: Any) -> None:
-        """The layers are built by the first call."""
+        """The first call builds the layers."""
 
     def learn_from(self, teachers: Sequence[TwoTowerModel], share: float) -> None:
-        """Begin as the first of some trained pairs; `share` of the matching loss then asks for their mean logits."""
+        """Start as the first of several trained models; `share` of the matching loss then asks for their mean."""
         self.set_weights(teachers[0].get_weights())
         self._teacher_share = share
         # A function, because Keras would count an attribute's models as parts of this one.
@@ -148,7 +148,7 @@ class TwoTowerModel(keras.Model):
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Any:
-        """Which audio window belongs to this lip window, and the reverse, over all times of a clip; and lip shapes."""
+        """Loss for matching lip and audio windows in both directions, over all times of a clip, and for lip shapes."""
         logits, lip_weight, audio_valid = y_pred["logits"], y["lip_weight"], y["audio_valid"]
         matching = matching_loss(logits, y["first_match"], lip_weight, audio_valid)
         if self._teacher_logits is not None:
@@ -160,14 +160,14 @@ class TwoTowerModel(keras.Model):
 
 
 class ShapeReader(keras.Model):
-    """The part of a pair that reads lip shapes off pictures, for a pre-training that needs no sound."""
+    """The part of a model that reads lip shapes from frames, for a pretraining that needs no audio."""
 
     def __init__(self, model: TwoTowerModel, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.lips, self.head = model.lips, model.shape_head
 
     def build(self, input_shape: Any) -> None:
-        """The pair is built already."""
+        """The model is already built."""
 
     def call(self, crops: Any, training: bool | None = None) -> Any:
         return self.head(self.lips.encode(crops, training=training))
@@ -179,7 +179,7 @@ class ShapeReader(keras.Model):
 
 
 class PhoneReader(keras.Model):
-    """An audio tower that names the speech sound in the middle of each window; only its tower is kept."""
+    """An audio tower that classifies the phoneme in the middle of each window; only its tower is kept."""
 
     def __init__(self, tower: AudioEncoder, classes: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -187,7 +187,7 @@ class PhoneReader(keras.Model):
         self.head = layers.Dense(classes, name="phone_head")
 
     def build(self, input_shape: Any) -> None:
-        """The tower is built already, the head by the first call."""
+        """The tower is already built; the first call builds the head."""
 
     def call(self, rows: Any, training: bool | None = None) -> Any:
         return self.head(self.tower(rows, training=training))
@@ -205,7 +205,7 @@ _ABSENT = -1e4
 
 
 def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: Any) -> Any:
-    """Cross-entropy of a softened match in both directions, silent and invalid windows left out.
+    """Cross-entropy of a softened match in both directions, without silent and invalid windows.
 
     logits [batch, n, m]; first_match [batch]: the (fractional) audio window of lip window 0, each further lip window
     four ticks on; lip_weight [batch, n]; audio_valid [batch, m], both 0 or 1.
@@ -224,7 +224,7 @@ def matching_loss(logits: Any, first_match: Any, lip_weight: Any, audio_valid: A
 
 
 def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_valid: Any) -> Any:
-    """Cross-entropy of a teacher's posterior in both directions; arguments as of `matching_loss`.
+    """Cross-entropy of a teacher's posterior in both directions; arguments as for `matching_loss`.
 
     Source: Hinton et al., Distilling the Knowledge in a Neural Network, 2015, at a temperature of 1.
     """
@@ -237,12 +237,12 @@ def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_v
 
 
 def _silent_and_absent(lip_weight: Any, audio_valid: Any, dtype: Any) -> tuple[Any, Any]:
-    """1 where lips [batch, n, 1] and where sound [batch, 1, m] are left out."""
+    """1 where lips [batch, n, 1] and where audio [batch, 1, m] are left out."""
     return 1 - ops.cast(lip_weight, dtype)[..., None], 1 - ops.cast(audio_valid, dtype)[:, None]
 
 
 def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0) -> Any:
-    """Of what has more than `least_mass`: the match itself, not only the skirt of its soft target, is inside."""
+    """Cross-entropy of rows with more than `least_mass`, so that the match itself is inside, not only its soft edge."""
     mass = ops.sum(target, axis=axis)
     log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
@@ -251,7 +251,7 @@ def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0)
 
 
 def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
-    """A two-tower model with its weights made."""
+    """A two-tower model with initialised weights."""
     model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
@@ -261,7 +261,7 @@ def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerMode
 
 
 def keras_towers(model: TwoTowerModel) -> Towers:
-    """The pair as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
+    """The model as encoders of whole clips, in pieces of one length so that no graph is traced twice."""
 
     def encode(tower: keras.Model, window: int, piece: int) -> Any:
         reach = window - 1

@@ -1,14 +1,14 @@
-"""`avdrift-train clean SHARDS… --out OFFSETS.json`: how far each training clip is off by itself.
+"""`avdrift-train clean SHARDS… --out OFFSETS.json`: find each training clip's own offset.
 
-Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them as they
-are teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop
-what does not. A bundle that was trained on others measures them as well. A word-long clip says little by itself, so its
-offset is drawn towards its corpus' median.
+Natural recordings are off by a frame or two, and some show one person while another speaks. Training on them unchanged
+teaches a blur. So: train on one half of the clips, measure the other half, and the reverse; shift what fits, drop what
+does not. A bundle that was trained on others can measure them instead. A word-long clip carries little evidence, so its
+offset is shrunk towards its corpus' median.
 
-Where zero is: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the
-corpora's medians, so that neither the largest corpus nor one bad source decides it.
+Zero: recordings agree only by convention, and corpora differ by a frame or two. Zero is the median of the corpora's
+medians, so that neither the largest corpus nor one bad source decides it.
 
-The confidence is fitted here as well: only here are there clips in plenty that a pair has not been trained on.
+The confidence is fitted here as well, because only here are there plenty of clips that a model was not trained on.
 """
 
 from __future__ import annotations
@@ -39,23 +39,23 @@ from train.progress import shown
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
-_MIN_GAIN_PER_WINDOW = 0.02  # nats of evidence a lip window must hold on average, or nothing fits
-_LARGE_CORPUS = 20  # clips: below that a corpus says nothing of where zero is
-_CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not know their own offset well enough
-_MOST_DROPPED = 0.8  # share of the clips: what is left is no basis
-_POOLS = 20  # a label that hides many speakers is split by clip when it has more clips than this
+_MIN_GAIN_PER_WINDOW = 0.02  # mean evidence per lip window in nats, below which nothing fits
+_LARGE_CORPUS = 20  # clips: a smaller corpus does not count for the zero
+_CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not determine their own offset well enough
+_MOST_DROPPED = 0.8  # share of the clips: beyond it, too little is left
+_POOLS = 20  # a label with more clips than this is taken for many speakers and split by clip
 
 Curve = npt.NDArray[np.float32]
 
 
 def fold_of(clip: Clip, clips_of_speaker: int) -> int:
-    """0 or 1, the same in every run; by speaker, or by clip where one label pools very many clips."""
+    """0 or 1, the same in every run; by speaker, or by clip if one label pools very many clips."""
     key = clip.name if clips_of_speaker > _POOLS else clip.speaker
     return zlib.crc32(key.encode()) & 1
 
 
 def curves(tracks: list[Track]) -> dict[str, tuple[Curve, int]]:
-    """For each clip, its evidence summed over all speaking windows, and how many those are."""
+    """For each clip, its evidence summed over all speaking windows, and their number."""
     found = {}
     for t in tracks:
         rows = t.evidence(_SEARCH_TICKS)[t.speech()]
@@ -66,9 +66,9 @@ def curves(tracks: list[Track]) -> dict[str, tuple[Curve, int]]:
 def offsets(
     clips: list[Clip], curve_of: dict[str, tuple[Curve, int]], calibration: Calibration, *, absolute: bool = False
 ) -> dict[str, dict[str, object]]:
-    """Per clip `{offset_ms, gain, dropped}`, counted from the median of the corpora's medians.
+    """Per clip `{offset_ms, gain, dropped}`, relative to the median of the corpora's medians.
 
-    absolute: counted from the zero of the calibration, for towers that know where it is.
+    absolute: relative to the zero of the calibration, for towers with a known zero.
     """
     by_corpus: dict[str, list[float]] = defaultdict(list)
     for clip in clips:
@@ -102,7 +102,7 @@ def offsets(
 
 
 def confidence(tracks: list[Track], table: dict[str, dict[str, object]]) -> Fitted:
-    """The calibration that unseen clips of some length support. Raises InputFormatError where they are too few."""
+    """The calibration that unseen clips of sufficient length support. Raises InputFormatError if they are too few."""
     usable = [t for t in tracks if len(t.lips) >= _CALIBRATION_LIP_TICKS and not table[t.clip.name]["dropped"]]
     calibration = Calibration(logit_scale=usable[0].logit_scale) if usable else Calibration()
     truths_ms = [own_offset(t, calibration)[0] for t in usable]
@@ -110,7 +110,7 @@ def confidence(tracks: list[Track], table: dict[str, dict[str, object]]) -> Fitt
 
 
 def tracks_by_halves(clips: list[Clip], validation: list[Clip], config: FitConfig, work: Path) -> list[Track]:
-    """All clips, each by a pair trained on the half that it is not in; both pairs stay (and resume) in `work`."""
+    """All clips, each by a model trained on the other half; both models stay (and resume) in `work`."""
     count = Counter(clip.speaker for clip in clips)
     halves: list[list[Clip]] = [[], []]
     for clip in clips:
@@ -123,12 +123,13 @@ def tracks_by_halves(clips: list[Clip], validation: list[Clip], config: FitConfi
 
 
 def tracks_by_bundle(clips: list[Clip], bundle: Bundle) -> list[Track]:
-    """All clips by one pair, which takes minutes: for clips that it has not been trained on."""
+    """All clips by one model, which takes minutes: for clips that it has not been trained on."""
     return _tracks(clips, bundle_towers(bundle))
 
 
 def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
-    # The least gain that keeps a clip is of evidence without temporal negatives; with them more noise would pass.
+    # The minimum gain that keeps a clip applies to evidence without temporal negatives; with them more noise would
+    # pass.
     towers = replace(towers, negative_reach_ticks=0)
     return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
 
@@ -137,11 +138,11 @@ def clean(
     tracks: list[Track], calibration: Calibration, out: Path, calibration_out: Path | None = None,
     earlier: dict[str, dict[str, object]] | None = None, *, absolute: bool = False,
 ) -> None:  # fmt: skip
-    """Write the offsets of all clips, and the confidence if asked.
+    """Write the offsets of all clips, and the confidence if requested.
 
-    `earlier` is the table of a first round whose offsets the clips already carry: trained on sounder clips, the halves
-    see more sharply. What that round dropped stays dropped.
-    Raises InputFormatError when there is too little speech to fit the confidence; the offsets are written by then.
+    `earlier` is the table of a first round whose offsets the clips already have: trained on better clips, the halves
+    measure more sharply. What that round dropped stays dropped.
+    Raises InputFormatError if there is too little speech to fit the confidence; the offsets have been written by then.
     """
     table = offsets([t.clip for t in tracks], curves(tracks), calibration, absolute=absolute)
     out.write_text(json.dumps((earlier or {}) | table, indent=0), encoding="utf-8")
@@ -155,7 +156,7 @@ def clean(
 
 
 def require_kept(table: Mapping[str, Mapping[str, Any]], out: Path) -> None:
-    """Raises InputFormatError, with the cause, where hardly a clip is left."""
+    """Raises InputFormatError, with the cause, if hardly a clip is left."""
     dropped = sum(bool(row["dropped"]) for row in table.values())
     if dropped <= _MOST_DROPPED * len(table):
         return

@@ -1,13 +1,14 @@
-"""`avdrift-train zero SHARDS…`: what towers answer, or a table of offsets says, where sound and picture are together.
+"""`avdrift-train zero SHARDS…`: the physical zero of towers or of a table of offsets, from plosive releases.
 
-Natural recordings disagree by whole frames, so a trained pair's zero is only its clips' mean. Physics does better: at
-the release of /p b m/ the lips part as the burst sounds. In a file whose audio is early by x they part x after it.
-Conventions: for each pair of a parting and a burst, residual = offset of the clip - (parting - burst): if the pair is
-one release, this is the zero of whatever gave the offset. A picture's time is its presentation time.
-Method: residuals of true pairs make a peak, those of all others a floor: a normal on a uniform density, by expectation
-maximisation around the mode. Corpora are fitted apart, their errors bootstrapped over speakers, and combined as random
-effects (DerSimonian and Laird, Meta-analysis in clinical trials, 1986): where they disagree, the uncertainty says so.
-It is what a recording from elsewhere must expect, disagreement of corpora and the method's own error included.
+Natural recordings disagree by whole frames, so a trained model's zero is only the mean of its clips. Physics gives a
+better one: at the release of /p b m/ the lips part as the burst sounds. In a file whose audio is early by x they part x
+after it.
+Conventions: for each pair of a parting and a burst, residual = offset of the clip - (parting - burst). If the pair is
+one release, this is the zero of whatever gave the offset. A frame's time is its presentation time.
+Method: residuals of true pairs form a peak, those of all others a floor: a normal on a uniform density, fitted by
+expectation maximisation around the mode. Corpora are fitted separately, their errors bootstrapped over speakers, and
+combined as random effects (DerSimonian and Laird, Meta-analysis in clinical trials, 1986). The resulting uncertainty is
+that for a recording from elsewhere: it includes the disagreement of the corpora and the method's own error.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from device.errors import InputFormatError
 from train.data.shards import Clip
 from train.offsets.plosive_releases import burst_onsets_ms, lip_openings_ms
 
-REACH_MS: Final = 300.0  # residuals beyond say nothing: the clip's offset would be off by as much
-# On synthetic faces, whose truth is known, it is off by 0 to 12 ms: blended frames part a little early, and where noise
-# hides the burst of a /p/ the voice 30 ms behind it is taken.
+REACH_MS: Final = 300.0  # larger residuals are useless: the clip's offset would be off by as much
+# On synthetic faces with a known truth, it is off by 0 to 12 ms: blended frames part slightly early, and where noise
+# hides the burst of a /p/, the voice 30 ms later is taken.
 METHOD_STD_MS: Final = 6.0
 OTHERS: Final = "all others"
 
 _BIN_MS = 10.0
-_PEAK_MS = 120.0  # the peak is fitted within this of its mode: farther away the floor is not even
+_PEAK_MS = 120.0  # the peak is fitted within this of its mode: further away the floor is not uniform
 _STD_RANGE_MS = (8.0, 30.0)
 _STEPS, _STEPS_DRAWN, _DRAWS = 60, 15, 200
 _LEAST_EVENTS, _LEAST_SIGMAS = 12.0, 3.0
@@ -42,7 +43,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Residuals:
-    """Residuals in ms of all pairs, the corpus of each, and who is drawn or left out as one: the speaker, as a rule."""
+    """Residuals in ms of all pairs, their corpora, and the units of the bootstrap: usually the speakers."""
 
     residual_ms: Floats
     corpus: npt.NDArray[np.str_]
@@ -62,7 +63,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True)
 class Zero:
-    """The zero of all corpora; `disagreement_ms` is how far theirs lie apart beyond their own errors (one sigma)."""
+    """The zero of all corpora; `disagreement_ms` is their spread beyond their own errors (one sigma)."""
 
     zero_offset_ms: float
     zero_uncertainty_ms: float
@@ -70,7 +71,7 @@ class Zero:
     corpora: dict[str, Peak]
 
     def of(self, corpus: str) -> float:
-        """What is known of one corpus: its own zero, drawn towards all the others' by as much as it is unsure."""
+        """The estimate for one corpus: its own zero, shrunk towards the others' in proportion to its uncertainty."""
         peak = self.corpora.get(corpus)
         if peak is None:
             return self.zero_offset_ms
@@ -82,7 +83,7 @@ class Zero:
 
 
 def residuals(clips: Sequence[Clip], offsets_ms: dict[str, float]) -> Residuals:
-    """All pairs of all clips whose offset is given."""
+    """All pairs of all clips with a given offset."""
     known = [clip for clip in clips if clip.name in offsets_ms]
     clips_of = Counter(clip.speaker for clip in clips)
     found: list[tuple[float, str, str]] = []
@@ -97,7 +98,7 @@ def residuals(clips: Sequence[Clip], offsets_ms: dict[str, float]) -> Residuals:
 
 
 def find_zero(given: Residuals, random: np.random.Generator) -> Zero:
-    """The zero of all corpora together. Raises InputFormatError where no corpus shows a peak."""
+    """The zero of all corpora together. Raises InputFormatError if no corpus shows a peak."""
     corpora: dict[str, Peak] = {}
     rest = np.ones(len(given.residual_ms), np.bool_)
     for name in sorted(set(given.corpus.tolist())):
@@ -122,7 +123,7 @@ def find_zero(given: Residuals, random: np.random.Generator) -> Zero:
 
 
 def find_peak(residual_ms: Floats, unit: npt.NDArray[np.str_], random: np.random.Generator) -> Peak | None:
-    """The peak of some residuals and its error over units; None where it does not stand out."""
+    """The peak of some residuals and its error over units; None if it does not stand out."""
     count, edges = np.histogram(residual_ms, np.arange(-REACH_MS, REACH_MS + 1, _BIN_MS))
     smooth = np.convolve(count, np.ones(5), "same")
     mode_ms = float(edges[np.argmax(smooth)]) + _BIN_MS / 2
@@ -139,13 +140,13 @@ def find_peak(residual_ms: Floats, unit: npt.NDArray[np.str_], random: np.random
         _fit(values, draw[index].astype(np.float64), zero_ms, _STEPS_DRAWN)[0] for draw in draws if draw[index].any()
     ]
     low, high = np.percentile(drawn, (16, 84))
-    # A single speaker says nothing of the others: no less than as if each release were one.
+    # A single speaker does not represent the others: no less than if each release were one.
     std_ms = max(float(high - low) / 2, spread_ms / float(np.sqrt(events)))
     return Peak(round(zero_ms, 1), round(std_ms, 1), round(spread_ms, 1), round(events, 1), len(residual_ms))
 
 
 def _fit(values: Floats, weight: Floats, start_ms: float, steps: int) -> tuple[float, float, float]:
-    """Mean, deviation and weight of a normal on a density that is even over 2 `_PEAK_MS`."""
+    """Mean, deviation and weight of a normal on a density that is uniform over 2 `_PEAK_MS`."""
     mean, std, share = start_ms, 20.0, 0.5
     for _ in range(steps):
         normal = share * np.exp(-0.5 * ((values - mean) / std) ** 2) / (std * np.sqrt(2 * np.pi))
@@ -169,7 +170,7 @@ def random_effects(values: Floats, std: Floats) -> tuple[float, float, float]:
 
 
 def moved(table: dict[str, dict[str, Any]], corpus_of: dict[str, str], zero: Zero) -> dict[str, dict[str, Any]]:
-    """A table of offsets that counts from the physical zero, corpus by corpus; clips of no known corpus by the mean."""
+    """A table of offsets relative to the physical zero, corpus by corpus; clips of unknown corpora by the mean."""
     return {
         name: row | {"offset_ms": round(float(row["offset_ms"]) - zero.of(corpus_of.get(name, "")), 1)}
         for name, row in table.items()

@@ -1,12 +1,13 @@
-"""When lips part, and when it sounds: releases of /p b m/ in prepared clips, each in ms on the clip's own clock.
+"""Releases of /p b m/ in prepared clips: when the lips part, and when it sounds, each in ms on the clip's own clock.
 
-Method, lips: the inner lips' gap over the mouth's width, from the clip's own closed to its own wide. A release is a
-closed tick before a rise; lips part at nearly even speed, so the line through the first two open ticks is followed back
-to where they were closed, no further than that closed tick. Ticks are 40 ms apart, the crossing is not.
-Method, sound: energy of 1 to 7 kHz, above all voicing that passes through shut lips. A burst is a rise of a few
+Lips: the inner lips' gap relative to the mouth's width, from the clip's own closed to its own wide. A release is a
+closed tick before a rise. Lips part at nearly constant speed, so the line through the first two open ticks is
+extrapolated back to where they were closed, no further than that closed tick. Ticks are 40 ms apart, but the crossing
+is finer.
+Sound: energy of 1 to 7 kHz, above any voicing that passes through shut lips. A burst is a rise within a few
 milliseconds out of 30 ms of closure; of several (the burst, then the voice) the first one counts.
-Neither knows what is said: most lips that part and most rises in the sound are something else, and no release is sure
-by itself. `train.offsets.physical_zero` finds the peak that the true pairs make among all pairs.
+Neither depends on what is said: most parting lips and most rises in the sound are something else, and no release is
+certain by itself. `train.offsets.physical_zero` finds the peak of the true pairs among all pairs.
 Source: Fujimura, Bilabial stop and nasal consonants: a motion picture study, 1961 (lips part as the burst sounds);
 Löfqvist and Gracco, Lip and jaw kinematics in bilabial stop consonant production, 1997 (their speed at release).
 """
@@ -30,14 +31,14 @@ _LEAST_RANGE: Final = 0.02  # of a mouth's width: below it the mouth never opens
 
 _WINDOW, _HOP, _FFT = 96, 16, 128  # samples: 6 ms, every ms
 _BAND_HZ: Final = (1000.0, 7000.0)
-_CLOSURE, _SETTLE = 30, 4  # hops: how long it is shut; and how far before the rise its end may lie
-_SOON, _LATER = 10, 60  # hops in which the burst, and the vowel behind it, must have come
+_CLOSURE, _SETTLE = 30, 4  # hops: the length of the closure; and how far before the rise it may end
+_SOON, _LATER = 10, 60  # hops within which the burst, and the vowel behind it, must follow
 _BURST_DB, _VOWEL_DB = 5.0, 12.0
-_GROUP = 70  # hops: a later rise belongs to the same release
+_GROUP = 70  # hops: a later rise within this belongs to the same release
 
 
 def lip_openings_ms(lip_points: npt.NDArray[np.float32], first_tick: int) -> Times:
-    """When lips part; from landmarks [ticks, 40, 2] (NaN where unknown), of which the first is at `first_tick`."""
+    """When lips part, from landmarks [ticks, 40, 2] (NaN where unknown), of which the first is at `first_tick`."""
     wide = opening(lip_points)
     if len(wide) < 5 or not np.isfinite(wide).any():
         return np.empty(0)
@@ -87,5 +88,5 @@ def _band_db(samples: npt.NDArray[np.float32]) -> Times:
 
 
 def _running_max(values: Times, count: int) -> Times:
-    """Element k is the largest of `count` values from k on."""
+    """Element k is the maximum of `count` values from k on."""
     return np.asarray(np.lib.stride_tricks.sliding_window_view(values, count).max(1))

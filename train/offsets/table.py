@@ -1,4 +1,4 @@
-"""The table of offsets that `avdrift-train clean` writes: how far each clip is off by itself."""
+"""The table of offsets that `avdrift-train clean` writes: each clip's own offset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from device.errors import InputFormatError, InputMissingError
 
 
 def read_offsets(path: Path) -> dict[str, float]:
-    """Clip name to offset in ms, dropped clips left out, from `{clip: {"offset_ms": …, "dropped": …}}`.
+    """Clip name to offset in ms, without dropped clips, from `{clip: {"offset_ms": …, "dropped": …}}`.
 
     Raises InputMissingError or InputFormatError.
     """

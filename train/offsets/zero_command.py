@@ -1,4 +1,4 @@
-"""The command `avdrift-train zero`: the zero of towers over shards, or of a table of offsets, and who learns of it."""
+"""The command `avdrift-train zero`: the zero of towers over shards, or of a table of offsets, and where it goes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ from train.offsets.physical_zero import Zero, find_zero, moved, residuals
 from train.offsets.table import read_offsets
 from train.progress import shown
 
-_MIN_CONFIDENCE = 0.5  # in a clip's own offset: below it the offset may be any
+_MIN_CONFIDENCE = 0.5  # in a clip's own offset: below it the offset may be anything
 
 
 def zero_of_towers(
     folders: Sequence[Path], towers: Towers, calibration: Calibration, calibration_file: Path | None, seed: int
 ) -> Zero:
-    """What towers answer for sound and picture that are together; written into a calibration file, if one is given.
+    """The towers' answer for audio and video in sync; written into a calibration file, if one is given.
 
     Raises InputMissingError, InputFormatError.
     """
     if calibration_file:
-        read_calibration(calibration_file, calibration.logit_scale)  # before an hour of work, and with a message
+        # fail now, with a message, not after an hour of work
+        read_calibration(calibration_file, calibration.logit_scale)
     unmoved = replace(calibration, zero_offset_ms=0.0)
     clips, offsets_ms = [], {}
     for clip in _clips(folders):
@@ -49,7 +50,7 @@ def zero_of_towers(
 
 
 def zero_of_table(folders: Sequence[Path], offsets: Path, out: Path | None, seed: int) -> Zero:
-    """Where a table of offsets has its zero; `out` gets the table that counts from the physical one.
+    """The zero of a table of offsets; `out` gets the table relative to the physical one.
 
     Raises InputMissingError, InputFormatError.
     """
@@ -63,7 +64,7 @@ def zero_of_table(folders: Sequence[Path], offsets: Path, out: Path | None, seed
 
 
 def _clips(folders: Sequence[Path]) -> Iterator[Clip]:
-    """One at a time, and without clips in which nothing is known of the lips."""
+    """One at a time, and without clips that have no lip landmarks."""
     shards = [shard for folder in folders for shard in sorted(folder.glob("*.npz"))]
     where = ", ".join(map(str, folders))
     if not shards:
@@ -79,7 +80,7 @@ def _clips(folders: Sequence[Path]) -> Iterator[Clip]:
 
 
 def _light(clip: Clip) -> Clip:
-    """Without its pictures, so that a large corpus fits into memory."""
+    """The clip without its images, so that a large corpus fits into memory."""
     return replace(clip, crops=clip.crops[:0].copy())
 
 

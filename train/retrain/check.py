@@ -1,4 +1,4 @@
-"""What comes before a retraining: what there is, what it is enough for, and how long that will take."""
+"""Checks before a retraining: the data, whether they are enough, and how long it will take."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from train.retrain.recipe import FORM
 
 
 def check(clips: Path, report: Tell) -> bool:
-    """A folder by itself, for the recipe that fits it; whether there is enough. Raises CaptureError."""
+    """Check a folder alone, for the recipe that fits it; return whether it is enough. Raises CaptureError."""
     values = {name: vars_of(section) for name, section in FORM.defaults().items()}
     found = check_clips(clips, report)
     recipe, missing = enough_for(found, AUTO, report)
@@ -24,7 +24,7 @@ def check(clips: Path, report: Tell) -> bool:
 
 
 def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report: Tell) -> tuple[Checked, str]:
-    """What there is, and the recipe. Raises InputFormatError with all that is missing, unless the settings allow it."""
+    """Return the data and the recipe. Raises InputFormatError listing what is missing, unless the settings allow it."""
     found = check_clips(clips, report)
     recipe, missing = enough_for(found, values["recipe"]["kind"], report)
     if missing and not values["recipe"]["ignore_minimum"]:
@@ -34,7 +34,7 @@ def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report:
 
 
 def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]:
-    """The recipe that `kind` means here, and what it lacks; both are told."""
+    """Return the recipe that `kind` means here, and what it lacks; report both."""
     minutes = found.survey.minutes(TRAIN)
     recipe = chosen_recipe(kind, minutes)
     missing = shortages(found.survey, recipe)
@@ -50,7 +50,7 @@ def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]
 def say_estimate(
     found: Checked, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, report: Tell
 ) -> None:
-    """Time and room, as far as they can be known."""
+    """Time and space, as far as they can be known."""
     batch_s = seconds_a_batch()
     if batch_s is None:
         report("estimate: not possible, no batch could be trained on here (is avdrift[train] installed?)")

@@ -1,11 +1,11 @@
 """The stages of a retraining, one public command after another, for each recipe.
 
-prepare      decode the clips                        clean        how far each is off by itself
+prepare      decode the clips                        clean        find each clip's own offset
 synth        render synthetic faces                  zero-clips   all of them onto one physical zero
-fit, fit-2 … train pairs, each of another seed       student      one pair learns what they think on average
-adapt        in place of the three: begin as a bundle's models, and train their last layers
+fit, fit-2 … train models, each with another seed    student      one model learns their mean output
+adapt        instead of the three: start as a bundle's models, and train their last layers
 calibrate    its confidence, on clips it never saw   zero-towers  its zero
-evaluate     how good it is                          gate         the new models beside the old ones
+evaluate     its quality                             gate         the new models beside the old ones
 bundle       TFLite, parity, manifest and model card
 """
 
@@ -56,7 +56,7 @@ def stages_of(recipe: Recipe, kind: str, work: Path, inputs: list[Path]) -> Iter
 
 
 def _adapted(recipe: Recipe, work: Path, data: Sequence[object], after: Sequence[str], table: Path) -> Iterator[Stage]:
-    """What the models before know stays: how far clips are off, where zero is, how sure to be. The gate tests it."""
+    """Keeps what the old models know: the clips' offsets, the zero and the confidence. The gate tests it."""
     values, real = recipe.values, work / "prepare"
     start = recipe.path("adapt", "start") if values["adapt"]["start"] else DEFAULT_BUNDLE
     manifest, options = start / "manifest.json", {}
@@ -107,7 +107,7 @@ def _from_scratch(
 
 
 def _calibrated(recipe: Recipe, work: Path, last: str) -> Iterator[Stage]:
-    """What comes after the training, whose last run is named."""
+    """The stages after the training whose last run is given."""
     values, run, real = recipe.values, work / last, work / "prepare"
     calibration, after = work / "calibrate" / "calibration.json", ["prepare", last, "calibrate"]
     yield Stage("calibrate", _of(_TRAIN, "calibrate", real, run=run, out=calibration), {}, after=["prepare", last])
@@ -150,7 +150,7 @@ def _bundle(recipe: Recipe, work: Path, after: list[str], command: list[str]) ->
 
 
 def _of(*words_and_places: object, **options: Any) -> list[str]:
-    """A command line; options with several values come several times."""
+    """A command line; options with several values are repeated."""
     words = [*map(str, words_and_places)]
     for name, value in options.items():
         for one in value if isinstance(value, list) else [value]:

@@ -1,7 +1,7 @@
-"""What `avdrift-train retrain` is told: one TOML file, its sections, what each key may hold, and the defaults.
+"""The configuration of `avdrift-train retrain`: one TOML file, its sections, its constraints, and the defaults.
 
-The defaults make the built-in bundle, given as many clips; `train/default.toml` says them all and is printed by
-`python -m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
+With as many clips, the defaults make the built-in bundle. `train/default.toml` lists them all and is printed by `python
+-m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
 Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
 """
 
@@ -21,7 +21,7 @@ from train.fit.config import FitConfig
 from train.fit.options import RANGES
 
 RECIPE_VERSION = 1
-_ADAPT_SYNTH = 16  # faces, beside minutes of clips
+_ADAPT_SYNTH = 16  # faces, in addition to minutes of clips
 MAX_SEED = int(RANGES["seed"][1])
 _SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
 
@@ -59,14 +59,14 @@ class SynthSettings(Section):
     duration_s: float = number(8.0, Range(2, 600), "Length of each.")
 
 
-_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # that a student does not have
+_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # not for a student
 _TEACHING = ("teacher_share",)
 
 
 def _training_section(
     name: str, about: str, *first: tuple[str, Any, Any], without: Sequence[str] = _TEACHING, **defaults: float
 ) -> type[Section]:
-    """A section with keys of its own and those of FitConfig, but for some."""
+    """A section with keys of its own and those of FitConfig, except for some."""
 
     def clashes(cls: type[Section], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         steps = values["epochs"] * values["steps_per_epoch"]
@@ -176,11 +176,11 @@ class Recipe:
     values: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def path(self, section: str, key: str) -> Path:
-        """A path of the configuration, seen from its file."""
+        """A path in the configuration, relative to its file."""
         return self.file.parent / str(self.values[section][key])
 
     def to_dict(self) -> dict[str, Any]:
-        """What decides the outcome: everything but where it lies on this machine."""
+        """Everything that determines the result, without the locations on this machine."""
         keys = {name: [key for key in fields(section) if not isinstance(allowed_of(key), PathText)]
                 for name, section in SECTIONS.items() if name != "folders"}  # fmt: skip
         return {name: {key.name: self.values[name][key.name] for key in known} for name, known in keys.items()}

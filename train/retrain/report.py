@@ -1,6 +1,6 @@
-"""`work/report.html`: what has been learnt so far, which clips were left out and why, and what is still wrong.
+"""`work/report.html`: the training so far, the clips that were left out and why, and the remaining errors.
 
-One file without scripts, written whole, so that it can be read while the work goes on.
+One file without scripts, written atomically, so that it can be read while the work goes on.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _page(work: Path, clips: Path) -> Iterator[str]:
 
 
 def _epochs(log: Path) -> list[dict[str, Any]]:
-    """The last line of each epoch: a killed training may have written one twice."""
+    """The last line of each epoch, because a killed training may have written one twice."""
     rows = {}
     for line in log.read_text(encoding="utf-8").splitlines():
         try:
@@ -102,7 +102,7 @@ def _draw_reliability(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _curve(row: Mapping[str, Any]) -> str:
-    """A small drawing: evidence by offset, the truth as a line."""
+    """A small plot: evidence by offset, the truth as a line."""
     values = row["curve"]
     reach = len(values) // 2
 
@@ -134,7 +134,7 @@ def _left_out(work: Path, clips: Path) -> Iterator[str]:
 
 
 def _link(name: str, clips: Path, work: Path) -> str:
-    """To the recording that a shard was made of, where its name tells."""
+    """A link to a shard's recording, if its name tells which one."""
     file = clip_of_shard(name)
     if not (clips / file).is_file():
         return escape(name)

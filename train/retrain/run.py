@@ -1,4 +1,4 @@
-"""`avdrift-train retrain FILE.toml`: from a folder of recordings to a bundle, and whether that is any better."""
+"""`avdrift-train retrain FILE.toml`: from a folder of recordings to a bundle, and its comparison with the old one."""
 
 from __future__ import annotations
 
@@ -18,13 +18,16 @@ from train.retrain.watch import Watcher
 
 
 def retrain(file: Path) -> Path:
-    """Everything that a configuration file asks for; the folder with the finished int8 bundle. Raises AvdriftError."""
+    """Do everything that a configuration file asks for; return the finished int8 bundle's folder.
+
+    Raises AvdriftError.
+    """
     recipe = read_recipe(file)
     found, kind = _checked(recipe)
     clips, work = recipe.path("folders", "clips"), recipe.path("folders", "work")
     new = not work.exists()
     make_folder(work)
-    if new:  # what goes on has told it before
+    if new:  # an earlier call has reported it
         say_estimate(found, kind, recipe.values, work, tell_line)
     watcher = Watcher(work, clips, report, terminal=sys.stdout.isatty())
     tell_line(f"what is learnt meanwhile: {work / REPORT}")
@@ -40,7 +43,7 @@ def retrain(file: Path) -> Path:
 
 
 def dry_run(file: Path) -> None:
-    """All that would be found out before the work begins. Raises AvdriftError."""
+    """Run all checks that come before the work. Raises AvdriftError."""
     recipe = read_recipe(file)
     found, kind = _checked(recipe)
     say_estimate(found, kind, recipe.values, recipe.path("folders", "work"), tell_line)
@@ -48,7 +51,7 @@ def dry_run(file: Path) -> None:
 
 def _checked(recipe: Recipe) -> tuple[Checked, str]:
     if recipe.values["bundle"]["card"]:
-        read_card(recipe.path("bundle", "card"))  # before hours of work, and with a message
+        read_card(recipe.path("bundle", "card"))  # fail now, with a message, not after hours of work
     return require_enough(recipe.path("folders", "clips"), recipe.values, tell_line)
 
 

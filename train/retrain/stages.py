@@ -1,7 +1,7 @@
-"""A long job in stages, each a command with a folder of its own: what is done stays done, what has changed is redone.
+"""A long job in stages, each a command with a folder of its own: finished stages stay, changed ones are redone.
 
 `stage.json` in a stage's folder says what it was made of (a fingerprint over its settings, its input files and the
-stages that it reads from) and whether it came to its end; `log.txt` is what its command said.
+stages that it reads from) and whether it was completed; `log.txt` is the output of its command.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MARK, LOG = "stage.json", "log.txt"
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One command of avdrift's. `settings`, `inputs` and the stages it is `after` are all that decides what it makes.
+    """One avdrift command. `settings`, `inputs` and the stages it is `after` are all that determines its result.
 
-    begin: what to do before the command, in a folder that is there. resumes: whether the command goes on where it was
-    interrupted; all others begin anew. incremental: whether it finds out by itself what of its folder is still right.
+    begin: action before the command, in an existing folder. resumes: whether the command continues an interrupted run;
+    all others start again. incremental: whether it finds out by itself which of its output is still valid.
     """
 
     name: str
@@ -53,7 +53,7 @@ def run_stages(
 
     watch: called every second while a stage works, with its folder, and once after it.
 
-    Raises UsageError where another process works in the folder, or a folder there is not of our making.
+    Raises UsageError if another process works in the folder, or a folder there was not made by avdrift.
     """
     prints = fingerprints(stages)
     with _locked(work) as lock:
@@ -85,7 +85,7 @@ def run_stages(
 
 
 def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
-    """By stage. Raises InputMissingError where an input cannot be read."""
+    """By stage. Raises InputMissingError if an input cannot be read."""
     found: dict[str, str] = {}
     for stage in stages:
         content = {
@@ -97,7 +97,7 @@ def fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
 
 
 def read_mark(folder: Path) -> dict[str, Any]:
-    """What a stage's folder says of itself; nothing where it says nothing, or is damaged."""
+    """The mark in a stage's folder; empty if it is missing or damaged."""
     try:
         found = json.loads((folder / MARK).read_text(encoding="utf-8"))
         return {"fingerprint": str(found["fingerprint"]), "seconds": float(found["seconds"]), "done": found["done"]}
@@ -111,7 +111,7 @@ def _mark(folder: Path, fingerprint: str, seconds: float, *, done: bool) -> None
 
 
 def _empty(folder: Path) -> None:
-    """An empty folder; only one that is ours is deleted."""
+    """Empty a folder; deletes only one that avdrift made."""
     with _writing(folder):
         if folder.exists() and (not folder.is_dir() or (any(folder.iterdir()) and not (folder / MARK).is_file())):
             raise UsageError(
@@ -134,7 +134,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(work: Path) -> Iterator[int]:
-    """A lock that commands inherit: should this process be killed, it holds until they have ended as well."""
+    """A lock that commands inherit: if this process is killed, it holds until they have ended as well."""
     with _writing(work):
         work.mkdir(parents=True, exist_ok=True)
         lock = os.open(work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)

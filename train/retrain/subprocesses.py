@@ -1,4 +1,4 @@
-"""One command of avdrift's in a process of its own, ended when we are, quoted when it fails."""
+"""Runs one avdrift command in a process of its own, which ends with this one; errors quote its output."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from train.progress import FILE_VARIABLE
 
 PROGRESS = "progress.json"
 _WATCH_S = 1.0
-_STOP_S = 20.0  # until a command that was told to end is killed
+_STOP_S = 20.0  # before a command that does not end is killed
 _ERRORS: dict[int, type[AvdriftError]] = {2: UsageError, 3: InputFormatError, 4: ModelCorruptError}
 
 
 def run_command(
     words: Sequence[str], log_file: Path, lock: int, name: str, watch: Callable[[], None] = lambda: None
 ) -> None:
-    """Run a module with its arguments, which keeps `lock` open. Raises AvdriftError with the command's own last words.
+    """Run a module with its arguments, which keeps `lock` open. Raises AvdriftError with the command's own last
+    message.
 
-    Raises OSError where the log cannot be written. `name` is what the message calls it, `watch` is called every second,
-    and once at the end.
+    Raises OSError if the log cannot be written. `name` is for the error message; `watch` is called every second, and
+    once at the end.
     """
-    log_file.with_name(PROGRESS).unlink(missing_ok=True)  # that of an earlier call
+    log_file.with_name(PROGRESS).unlink(missing_ok=True)  # left by an earlier call
     log = log_file.open("ab")
-    # Our own modules, wherever they lie, and not a train.py of the current folder.
+    # Our own modules, wherever they are, and not a train.py in the current folder.
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     with log, _ended_by_signals():
         begun = log.tell()
@@ -65,7 +66,7 @@ def _waited(command: subprocess.Popen[bytes], watch: Callable[[], None]) -> int:
 
 
 def _stop(command: subprocess.Popen[bytes]) -> None:
-    """End a command and whatever it began."""
+    """End a command and all its children."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         if command.poll() is None:
             os.killpg(command.pid, sign)
@@ -77,7 +78,7 @@ def _stop(command: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Meanwhile SIGTERM and SIGHUP raise SystemExit here, so that a command is ended with us."""
+    """Within the block, SIGTERM and SIGHUP raise SystemExit, so that a command ends with this process."""
 
     def end(number: int, _: FrameType | None) -> None:
         raise SystemExit(128 + number)
@@ -91,7 +92,7 @@ def _ended_by_signals() -> Iterator[None]:
 
 
 def _last_words(log: Path, begun: int) -> str:
-    """The message with which one of our commands ends, or its last line."""
+    """The command's error message, or its last line."""
     lines = [line.rstrip() for line in log.read_bytes()[begun:].decode(errors="replace").splitlines() if line.strip()]
     ours = [number for number, line in enumerate(lines) if line.startswith("avdrift-")]
     return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it said nothing"

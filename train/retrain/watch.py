@@ -1,4 +1,4 @@
-"""What is shown while a stage works: how far it is, and a page with what has been learnt so far."""
+"""The display while a stage works: its progress, and a page with the training so far."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ _LOG = "log.jsonl"  # of a training; it grows after each epoch
 
 
 class Watcher:
-    """Watches the folder of the stage that works. On a terminal one line is written over and over; elsewhere, one a
-    minute is added. The page is written again after each epoch and each stage.
+    """Watches the folder of the working stage. On a terminal it rewrites one line; elsewhere it adds one per minute.
+
+    The page is written again after each epoch and each stage.
     """
 
     def __init__(

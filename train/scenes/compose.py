@@ -1,6 +1,6 @@
-"""Recordings put together from real clips, what is seen and what is heard, through the device's own chain.
+"""Recordings composed of real clips, both video and audio, through the device's own chain.
 
-Pictures and sound go into the analyzer as a source would give them, uncoded. A report falls due each second.
+Frames and audio go into the analyzer as from a source, without encoding. One report per second.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from device.sync.evidence_stream import LipEvidence
 from train.data.clips import join
 from train.evaluation.tracks import TOLERANCE_MS
 
-SIDE_PX = 360  # of a picture of one person
+SIDE_PX = 360  # of the image of one person
 _BLOCK = AUDIO_RATE_HZ // 20
 
 Samples = npt.NDArray[np.float32]
@@ -33,7 +33,7 @@ Samples = npt.NDArray[np.float32]
 
 @cache
 def loaded(folder: Path) -> Bundle:
-    """A two-tower model's bundle, loaded once in a process."""
+    """A two-tower model's bundle, loaded once per process."""
     return load_bundle(folder)
 
 
@@ -50,7 +50,7 @@ def read_clip(path: Path) -> tuple[list[Frame], Samples, int]:
 
 
 def square(picture: RgbImage) -> RgbImage:
-    """The middle square, at one height for everybody."""
+    """The middle square, scaled to one height for everybody."""
     height, width = picture.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -59,20 +59,20 @@ def square(picture: RgbImage) -> RgbImage:
 
 
 def chunks_of(samples: Samples, first_ns: int) -> Iterator[Chunk]:
-    """Sound in blocks of 50 ms."""
+    """Audio in chunks of 50 ms."""
     for k, start in enumerate(range(0, len(samples) - _BLOCK + 1, _BLOCK)):
         t_ns = first_ns + start * NS_PER_S // AUDIO_RATE_HZ
         yield Chunk(k, t_ns, AUDIO_RATE_HZ, samples[start : start + _BLOCK])
 
 
 def with_sound(frames: Iterable[Frame], samples: Samples, first_ns: int) -> Iterator[Frame | Chunk]:
-    """Pictures, in time order, and sound as they come from a source."""
+    """Frames, in time order, and audio as they come from a source."""
     pictures: Iterable[Frame | Chunk] = frames
     return heapq.merge(pictures, chunks_of(samples, first_ns), key=lambda item: item.t_ns)
 
 
 def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> list[WindowResult]:
-    """What would be reported at each second of items in time order."""
+    """The reports for items in time order, one per second."""
     analyzer, found = Analyzer(bundle, require_face_model()), list[WindowResult]()
     tracker = OffsetTracker(analyzer, window_s)
     due_ns: int | None = None
@@ -93,7 +93,7 @@ def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> 
 
 
 def tally(results: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:
-    """How many reports, how many of them `measuring`, how many of these right."""
+    """The number of reports, of those that are `measuring`, and of right ones."""
     offsets_ms = [result.offset_ms for result in results]
     errors_ms = [abs(offset_ms - truth_ms) for offset_ms in offsets_ms if offset_ms is not None]
     right = sum(error_ms <= TOLERANCE_MS for error_ms in errors_ms)

@@ -1,9 +1,9 @@
-"""`avdrift-train daily CLIPS`: what a user of the daemon meets, on people who talk on and on.
+"""`avdrift-train daily CLIPS`: everyday use of the daemon, on people who talk continuously.
 
-Each clip of at least 8 s is sliced apart by one shift and goes through the daemon's own chain, with a report each
-second. The truth is the shift plus the clip's own offset, as `measure` finds it on the clip as it is; clips that it is
-not sure of, or whose offset runs or steps, are left out. The same faces with the sound of other speakers show how
-often there is a number where none can be right.
+Each clip of at least 8 s is sliced with one shift and goes through the daemon's own chain, with one report per second.
+The truth is the shift plus the clip's own offset, as `measure` finds it on the original clip. Clips on which it is not
+sure, or whose offset drifts or steps, are left out. The same faces with the audio of other speakers show how often
+there is an offset where none is right.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _VOICES = 2  # of other speakers, for each face
 
 @dataclass(frozen=True, slots=True)
 class Talk:
-    """One clip's reports: seconds to the first number, reports after 4 s, how many have one, how many of them right."""
+    """One clip's reports: seconds to the first offset, reports after 4 s, those with an offset, and right ones."""
 
     clip: str
     first_s: float | None
@@ -49,7 +49,7 @@ class Talk:
 
 
 def followed(clip: str, results: Sequence[WindowResult], truth_ms: float) -> Talk:
-    """What the reports of one clip are worth. Raises ValueError without any."""
+    """The figures for one clip's reports. Raises ValueError without any."""
     begin_ns = results[0].from_ns
     at_s = [(result.to_ns - begin_ns) / NS_PER_S for result in results]
     said_s = [t_s for t_s, result in zip(at_s, results, strict=True) if result.state is State.MEASURING]
@@ -63,7 +63,7 @@ def followed(clip: str, results: Sequence[WindowResult], truth_ms: float) -> Tal
 
 
 def judge_talk(clip: Path, bundle_folder: Path, window_s: float, seed: int) -> Talk | None:
-    """One clip through the daemon's chain; None where it is too short, or its own offset not sure."""
+    """One clip through the daemon's chain; None if it is too short, or its own offset is not sure."""
     cv2.setNumThreads(1)
     frames, samples, audio_ns = read_clip(clip)
     if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
@@ -78,20 +78,20 @@ def judge_talk(clip: Path, bundle_folder: Path, window_s: float, seed: int) -> T
 
 
 def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: float) -> tuple[int, int]:
-    """Reports of one speaker's face with another one's voice, and how many of them have a number."""
+    """The number of reports for one speaker's face with another's voice, and of those with an offset."""
     cv2.setNumThreads(1)
     frames = read_clip(face)[0]
     if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
         return 0, 0
     samples = read_clip(voice)[1]
     length = round((frames[-1].t_ns - frames[0].t_ns) / NS_PER_S * AUDIO_RATE_HZ)
-    heard = np.resize(samples, length)  # again from its beginning where it is shorter
+    heard = np.resize(samples, length)  # repeated from its beginning if it is shorter
     results = reports(with_sound(frames, heard, frames[0].t_ns), loaded(bundle_folder), window_s)
     return len(results), sum(result.state is State.MEASURING for result in results)
 
 
 def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
-    """The figures of a split. Raises AvdriftError for a folder without clips that are long enough."""
+    """The figures of a split. Raises AvdriftError for a folder without sufficiently long clips."""
     rows = [row for row in read_rows(clips) if row.split == split]
     random = np.random.default_rng(seed)
     pairs = []
@@ -115,7 +115,7 @@ def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int =
 
 
 def summary(talks: Sequence[Talk], strangers: Sequence[tuple[int, int]]) -> dict[str, Any]:
-    """Shares over all reports, seconds over the clips; None where there is nothing to share out."""
+    """Shares over all reports, seconds over the clips; None without a denominator."""
     counts = np.array([(talk.reports, talk.measuring, talk.right) for talk in talks]).reshape(-1, 3).sum(axis=0)
     reports_, measuring, right = (int(count) for count in counts)
     first_s = [talk.first_s if talk.first_s is not None else float("inf") for talk in talks]

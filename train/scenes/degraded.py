@@ -1,8 +1,8 @@
-"""`avdrift-train degraded CLIPS`: real clips made hard to see and to hear, through the device's own chain.
+"""`avdrift-train degraded CLIPS`: real clips with degraded video or audio, through the device's own chain.
 
-Each clip's picture or sound is spoilt in one way and its sound shifted by slicing; each second's report is compared
-with the shift plus the clip's own offset, as `measure` finds it on the clip as it is. What counts is not how often
-there is still a number, but that what is a number is right.
+Each clip's video or audio is degraded in one way and its audio shifted by slicing. Each second's report is compared
+with the shift plus the clip's own offset, as `measure` finds it on the original clip. What counts is not coverage, but
+that reported offsets are right.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _compressed(picture: RgbImage, _random: Random, *, quality: int) -> RgbImage
 
 
 def _turned(picture: RgbImage, _random: Random, *, yaw_deg: float) -> RgbImage:
-    """As a flat picture looks that is turned about its upright: narrower, its far side smaller."""
+    """Like a flat image turned about its vertical axis: narrower, its far side smaller."""
     yaw, far = np.radians(yaw_deg), 2.5 * SIDE_PX
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * SIDE_PX / 2
     depth = far + corners[:, 0] * np.sin(yaw)
@@ -61,7 +61,7 @@ def _turned(picture: RgbImage, _random: Random, *, yaw_deg: float) -> RgbImage:
 
 
 def _hidden(picture: RgbImage, _random: Random, *, share: float) -> RgbImage:
-    """A bar before the lower part, as a microphone or a hand is."""
+    """A bar in front of the lower part, like a microphone or a hand."""
     corruption = picture.copy()
     corruption[round((1 - share) * SIDE_PX) :] = 40
     return corruption
@@ -115,7 +115,7 @@ WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
 def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
-    """Square frames and samples, one of both spoilt in a way that is a key of PICTURES, SOUNDS or RATES, or none."""
+    """Square frames and samples, one of them degraded by a key of PICTURES, SOUNDS or RATES, or neither."""
     frames = list(frames[:: RATES.get(way, 1)])
     if way in PICTURES:
         frames = [replace(frame, picture=PICTURES[way](frame.rgb, random)) for frame in frames]
@@ -125,7 +125,7 @@ def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Rand
 def judge_clip(
     clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = WAYS
 ) -> dict[str, dict[str, int]]:
-    """Of each way: how many reports, how many `measuring`, how many of these right; empty for an unsure clip."""
+    """For each degradation: the number of reports, of `measuring` and of right ones; empty for an unsure clip."""
     cv2.setNumThreads(1)
     bundle, random = loaded(bundle_folder), np.random.default_rng(seed)
     own_ms = measure(clip, bundle, require_face_model())["offset_ms"]

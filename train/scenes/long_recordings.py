@@ -1,11 +1,11 @@
-"""Long recordings of known drift and steps, made of real clips: what `avdrift measure` is held against over minutes.
+"""Long recordings with known drift and steps, made of real clips: the reference for `avdrift measure` over minutes.
 
     python -m train.scenes.long_recordings CLIPS FOLDER --bundle BUNDLE --split valid --minutes 20
 
-The clips of a split are joined in random order, each put to zero by its own offset (what `measure` says of it whole;
-clips of which it says nothing are left out). Then the sound is read at another pace (drift) and jumps (steps): the
-sound at time t of the copy is that of t + offset(t) of the joined one, read between its samples by a windowed sinc.
-Nothing is padded: a clip's part without sound or picture is left out. The picture is coded once and copied.
+The clips of a split are joined in random order, each corrected by its own offset (as `measure` finds it on the whole
+clip; clips without a result are left out). Then the audio is resampled at another pace (drift) and jumps (steps): the
+audio at time t of the copy is that at t + offset(t) of the joined one, interpolated by a windowed sinc. Nothing is
+padded: parts of a clip without audio or video are left out. The video is encoded once and copied.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _BLOCK = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Truth:
-    """What was done to a recording: its offset is drift_ppm * t / 1000, and each step's size from its time on."""
+    """The changes to a recording: its offset is drift_ppm * t / 1000, plus each step's size from its time on."""
 
     drift_ppm: float
     steps: tuple[tuple[float, float], ...]  # (t_s, step_ms)
@@ -55,14 +55,14 @@ class Truth:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A clip whose picture and sound are together: the part of it that has both."""
+    """A clip with audio and video in sync: the part of it that has both."""
 
     path: Path
-    own_ms: float  # how far its sound was ahead
+    own_ms: float  # how far its audio was ahead
 
 
 def usable_clips(folder: Path, split: str, bundle: Bundle) -> list[Clip]:
-    """The clips of a split of which `measure` is sure, and that last long enough to be joined."""
+    """The clips of a split on which `measure` is sure, and that are long enough to be joined."""
     found = []
     for path in (folder / row.file for row in read_rows(folder) if row.split == split):
         with FileSource(path) as source:
@@ -75,7 +75,7 @@ def usable_clips(folder: Path, split: str, bundle: Bundle) -> list[Clip]:
 
 
 def join_clips(clips: list[Clip], picture: Path, *, length_s: float, seed: int) -> Floats:
-    """Clips in random order, again and again until `length_s`: the picture goes to a file, the sound comes back."""
+    """Join clips in random order, repeatedly until `length_s`: write the video to a file, return the audio."""
     random = np.random.default_rng(seed)
     sound: list[Floats] = []
     end_samples = 0
@@ -98,12 +98,12 @@ def join_clips(clips: list[Clip], picture: Path, *, length_s: float, seed: int) 
 
 
 def _together(clip: Clip) -> tuple[list[tuple[float, av.VideoFrame]], Floats]:
-    """Pictures with their times from 0 on, and the sound that belongs to exactly this time."""
+    """Frames with their times from 0 on, and the audio for exactly this time."""
     with FileSource(clip.path) as source:
         items = list(source)
     pictures = [item for item in items if isinstance(item, Frame)]
     samples, sound_ns = join([item for item in items if isinstance(item, Chunk)])
-    sound_ns += round(clip.own_ms * NS_PER_MS)  # ahead by so much: it belongs to later pictures
+    sound_ns += round(clip.own_ms * NS_PER_MS)  # ahead by this much: it belongs to later frames
     begin_ns = max(pictures[0].t_ns, sound_ns)
     end_ns = min(pictures[-1].t_ns, sound_ns + len(samples) * NS_PER_S // AUDIO_RATE_HZ)
     first, end = (round((t_ns - sound_ns) * AUDIO_RATE_HZ / NS_PER_S) for t_ns in (begin_ns, end_ns))
@@ -112,7 +112,7 @@ def _together(clip: Clip) -> tuple[list[tuple[float, av.VideoFrame]], Floats]:
 
 
 def _fitted(frame: Frame) -> av.VideoFrame:
-    """The picture in the middle of a black one of the common size."""
+    """The image in the middle of a black one of the common size."""
     height, width = frame.rgb.shape[:2]
     scale = min(_SIZE[0] / width, _SIZE[1] / height)
     small = cv2.resize(frame.rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
@@ -123,7 +123,7 @@ def _fitted(frame: Frame) -> av.VideoFrame:
 
 
 def displaced(samples: Floats, truth: Truth) -> Floats:
-    """The same sound with the drift and the steps of `truth`; silence where there is nothing to read."""
+    """The same audio with the drift and the steps of `truth`; silence where there is nothing to read."""
     out = np.empty_like(samples)
     reach = np.arange(1 - _SINC_REACH, _SINC_REACH + 1)
     for start in range(0, len(samples), _BLOCK):
@@ -140,7 +140,7 @@ def displaced(samples: Floats, truth: Truth) -> Floats:
 
 
 def write_recording(picture: Path, samples: Floats, target: Path) -> None:
-    """The coded picture with this sound beside it (FLAC)."""
+    """Write the encoded video with this audio (FLAC)."""
     with av.open(str(picture)) as given, av.open(str(target), "w", format="matroska") as out:
         video = out.add_stream_from_template(given.streams.video[0], opaque=True)
         audio = out.add_stream("flac", rate=AUDIO_RATE_HZ, layout="mono")
@@ -168,7 +168,7 @@ def _blocks(samples: Floats) -> Iterator[av.AudioFrame]:
 
 
 def random_truth(drift_ppm: float, length_s: float, random: np.random.Generator) -> Truth:
-    """Two steps of 60 to 250 ms at least a fifth of the recording apart from each other and from its ends."""
+    """Two steps of 60 to 250 ms, at least a fifth of the recording from each other and from its ends."""
     at_s = length_s * np.cumsum(random.uniform(0.25, 0.38, 2))
     sizes_ms = random.uniform(60, 250, 2) * random.permutation([-1, 1])
     steps = ((round(float(t_s), 2), round(float(ms), 1)) for t_s, ms in zip(at_s, sizes_ms, strict=True))

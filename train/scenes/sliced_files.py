@@ -1,8 +1,8 @@
-"""`avdrift-train sliced CLIPS`: the device's own `measure` on real files whose truth is known, as a user meets them.
+"""`avdrift-train sliced CLIPS`: the device's own `measure` on real files with a known truth, as users run it.
 
-Truth is made by slicing: the file begins later in its sound (audio early) or in its picture (audio late). Nothing is
-padded or delayed. Each window is compared with the shift plus the clip's own offset, which is what `measure` says of
-the whole clip as it is.
+The truth comes from slicing: the file begins later in its audio (audio early) or in its video (audio late). Nothing is
+padded or delayed. Each window is compared with the shift plus the clip's own offset, as `measure` finds it on the
+original clip.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ from train.evaluation.tracks import TOLERANCE_MS
 
 
 def slice_file(source: Path, target: Path, shift_ms: float) -> None:
-    """A copy whose sound is `shift_ms` earlier against the picture than the original's; negative: later.
+    """Write a copy whose audio is `shift_ms` earlier against the video than the original's; negative: later.
 
-    Both tracks begin at 0 in the copy; whatever came before in the one that begins later is gone. FLAC, H.264 (crf 16),
-    time stamps kept to a microsecond. Raises CaptureError.
+    Both tracks begin at 0 in the copy; the earlier part of the one that is cut is gone. FLAC, H.264 (crf 16), time
+    stamps kept to a microsecond. Raises CaptureError.
     """
     frames: list[Frame] = []
     chunks: list[Chunk] = []
@@ -103,7 +103,7 @@ def _bundle(folder: Path) -> Bundle:
 def check_clip(
     clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: list[float], window_s: float
 ) -> list[SlicedWindow]:
-    """All windows with speech of a clip's copies, one for each shift."""
+    """All windows with speech of a clip's copies, one copy per shift."""
     cv2.setNumThreads(1)
     towers, face_model = _bundle(bundle), require_face_model()
     own_ms = _own_offset_ms(clip, towers, face_model)
@@ -122,7 +122,7 @@ def check_clip(
 
 
 def _own_offset_ms(clip: Path, towers: Bundle, face_model: Path) -> float:
-    """What `measure` says of the clip as it is: its offset, or its best guess where it is not sure."""
+    """The result of `measure` on the original clip: its offset, or its best guess if it is not sure."""
     whole = measure(clip, towers, face_model)
     if whole["offset_ms"] is not None:
         return float(whole["offset_ms"])
@@ -149,7 +149,7 @@ def check(
     seed: int,
     jobs: int = 0,
 ) -> dict[str, Any]:
-    """Accuracy of `measure` on sliced copies of a folder's clips; also what a model that always says 0 would score."""
+    """Accuracy of `measure` on sliced copies of a folder's clips, and of a model that always says 0."""
     random = np.random.default_rng(seed)
     rows = [row for row in read_rows(clips) if row.split == split]
     work = [

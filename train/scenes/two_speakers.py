@@ -1,8 +1,8 @@
 """`avdrift-train two-speakers CLIPS`: two real people side by side, one of them heard, through the device's own chain.
 
-The picture is two clips of different speakers next to each other; the sound is that of one of them, shifted by slicing.
-The other one's lips move as well, to words that nobody hears. Each second's report is compared with the shift plus the
-heard clip's own offset, as it is found with that speaker alone.
+The video is two clips of different speakers next to each other; the audio is that of one of them, shifted by slicing.
+The other one's lips move too, without being heard. Each second's report is compared with the shift plus the heard
+clip's own offset, as found with that speaker alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LEAST_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Who is heard, who is only seen beside, on which side the heard one is, and by how much the sound is earlier."""
+    """The heard and the unheard speaker, the side of the heard one, and how much earlier the audio is."""
 
     heard: Path
     seen: Path
@@ -41,7 +41,7 @@ class Scene:
 
 
 def side_by_side(frames: list[Frame], others: list[Frame], first_left: bool) -> Iterator[Frame]:
-    """Each frame with the other person's latest beside it; the other one's film turns back at its ends."""
+    """Each frame beside the other person's latest; the other one's video plays forwards and backwards."""
     there_and_back = [*others, *others[-2:0:-1]]
     step_ns = (others[-1].t_ns - others[0].t_ns) / (len(others) - 1)
     for frame in frames:
@@ -51,7 +51,7 @@ def side_by_side(frames: list[Frame], others: list[Frame], first_left: bool) -> 
 
 
 def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str, Any]:
-    """Reports of a scene, and of the heard speaker alone: how many, how many `measuring`, how many of these right."""
+    """For a scene, and for the heard speaker alone: the number of reports, of `measuring` and of right ones."""
     cv2.setNumThreads(1)
     bundle = loaded(bundle_folder)
     frames, samples, audio_ns = read_clip(scene.heard)
@@ -69,7 +69,7 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
 
 
 def scenes(clips: Path, split: str, seed: int) -> list[Scene]:
-    """Each clip, heard, beside another one of another speaker, by turns on the left and on the right."""
+    """Each clip, heard, beside another one of another speaker, alternately on the left and on the right."""
     rows = [row for row in read_rows(clips) if row.split == split]
     random = np.random.default_rng(seed)
     random.shuffle(rows)

@@ -1,7 +1,7 @@
-"""`avdrift-train unmeasurable CLIPS`: hours of what nothing can be measured on, through the device's own chain.
+"""`avdrift-train unmeasurable CLIPS`: hours of unmeasurable input through the device's own chain.
 
-Real faces with silence, noise, music, the speech of somebody else or synthetic speech (dubbing); a photograph and a
-face that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.
+Real faces with silence, noise, music, another person's speech or synthetic speech (dubbing); a photograph and a face
+that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from train.data.clip_table import read_rows
 from train.fit.phonemes import talks
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound
 
-PART_S = 60  # of each scene, with other people in the next one
+PART_S = 60  # per scene, with other people in the next one
 _FPS = 25
 _CHORD_S = 0.5
 
@@ -33,7 +33,7 @@ Random = np.random.Generator
 
 @lru_cache(maxsize=100)
 def _sound_of(path: Path) -> Samples:
-    """A clip's samples: many minutes of scenes want them, and its pictures have to be decoded for them."""
+    """A clip's samples, cached: many minutes of scenes use them, and its video must be decoded for them."""
     return read_clip(path)[1]
 
 
@@ -42,7 +42,7 @@ def _silence(count: int, random: Random, others: Sequence[Path]) -> Samples:
 
 
 def _noise(count: int, random: Random, others: Sequence[Path]) -> Samples:
-    """Steps of noise that swells and fades as speech does."""
+    """Noise in steps that swells and fades like speech."""
     swell = np.repeat(random.random(count // 3200 + 1), 3200)[:count]
     return (0.2 * swell * random.standard_normal(count)).astype(np.float32)
 
@@ -60,7 +60,7 @@ def _music(count: int, random: Random, others: Sequence[Path]) -> Samples:
 
 
 def _speech(count: int, random: Random, others: Sequence[Path]) -> Samples:
-    """Somebody else, one clip after the other."""
+    """Another person's speech, one clip after the other."""
     parts: list[Samples] = []
     while sum(map(len, parts)) < count:
         parts.append(_sound_of(others[int(random.integers(len(others)))]))
@@ -72,7 +72,7 @@ def _dubbed(count: int, random: Random, others: Sequence[Path]) -> Samples:
 
 
 def _talking(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
-    """There and back again, so that nothing jumps."""
+    """Forwards and backwards, so that nothing jumps."""
     turning = [*own, *own[-2:0:-1]]
     step = (own[-1].t_ns - own[0].t_ns) / NS_PER_S / (len(own) - 1)
     k = 0
@@ -82,14 +82,14 @@ def _talking(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
 
 
 def _photograph(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
-    """One picture, with a sensor's noise."""
+    """One image, with sensor noise."""
     still = square(own[len(own) // 2].rgb).astype(np.int16)
     while True:
         yield np.clip(still + random.integers(-3, 4, still.shape), 0, 255).astype(np.uint8)
 
 
 def _swaying(own: Sequence[Frame], random: Random) -> Iterator[RgbImage]:
-    """A face that moves as heads do, and does not talk."""
+    """A face that moves like a head, without talking."""
     still, place = square(own[len(own) // 2].rgb), np.zeros(3, np.float64)
     while True:
         place = 0.97 * place + random.normal(0, 1, 3) * (0.6, 0.6, 0.003)
@@ -133,7 +133,7 @@ def unmeasurable(
     clips: Path, bundle: Path, *, split: str, hours: float, window_s: float, seed: int = 0, jobs: int = 0,
     part_s: int = PART_S,
 ) -> dict[str, Any]:  # fmt: skip
-    """How many reports of each scene were `measuring`. Raises AvdriftError for a folder without clips."""
+    """The number of `measuring` reports per scene. Raises AvdriftError for a folder without clips."""
     random = np.random.default_rng(seed)
     rows = [row for row in read_rows(clips) if row.split == split]
     speaker_of = {clips / row.file: row.speaker for row in rows}

@@ -1,7 +1,7 @@
-"""Why a camera cannot be opened: which nodes under /dev this user may not open, and which process holds one.
+"""Why a camera cannot be opened: nodes under /dev without permission, and processes that hold the camera.
 
-Libraries say little more than that it did not work; /proc and /dev say why. Without root only the processes of the same
-user can be looked into, so that nobody found does not mean that nobody is there.
+Libraries only report failure; /proc and /dev show the reason. Without root, only the user's own processes can be
+inspected, so the camera may be in use although no holder is found.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ def nodes(patterns: Sequence[str] = CAMERA_NODES, dev: Path = _DEV) -> list[Path
 
 
 def closed_nodes(among: Sequence[Path]) -> list[Path]:
-    """Those that this process may not open."""
+    """The nodes that this process may not open."""
     return [path for path in among if path.exists() and not os.access(path, os.R_OK | os.W_OK)]
 
 
 def holders(among: Sequence[Path], proc: Path = _PROC) -> dict[int, str]:
-    """The processes that have one of them open, this one included: number and name."""
+    """The processes, including this one, that have one of the nodes open: number and name."""
     wanted = {str(path.resolve()) for path in among}
     folders = (folder for folder in proc.glob("[0-9]*") if wanted.intersection(_open_files(folder)))
     return {int(folder.name): _name(folder) for folder in folders}
@@ -36,7 +36,7 @@ def holders(among: Sequence[Path], proc: Path = _PROC) -> dict[int, str]:
 def _open_files(process: Path) -> Iterator[str]:
     try:
         links = list((process / "fd").iterdir())
-    except OSError:  # of another user, or just gone
+    except OSError:  # of another user, or already gone
         return
     for link in links:
         try:
@@ -53,7 +53,7 @@ def _name(process: Path) -> str:
 
 
 def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceBusyError | DeviceHungError:
-    """The error that says who holds the camera."""
+    """The error that names the process holding the camera."""
     found = holders(among, proc)
     own = found.pop(os.getpid(), None)
     names = [f"{name} (process {number})" for number, name in sorted(found.items())]
@@ -61,15 +61,15 @@ def busy_error(where: str, among: Sequence[Path], proc: Path = _PROC) -> DeviceB
         who = ", ".join(names[:_MAX_NAMED]) + (" and others" if len(names) > _MAX_NAMED else "")
         return DeviceBusyError(f"held by {who}", where=where, remedy="Stop that one: a camera serves one at a time.")
     if own:
-        remedy = "It is open already, or a driver that hangs does not let go: restart this process."
+        remedy = "It is already open, or a hanging driver does not release it: restart this process."
         return DeviceHungError(f"held by this process itself ({own})", where=where, remedy=remedy)
-    what = "held by another process, which this user may not see"
+    what = "held by a process that this user may not see"
     remedy = "To see which: sudo fuser -v /dev/video* /dev/media*"
     return DeviceBusyError(what, where=where, remedy=remedy)
 
 
 def permission_error(where: str, closed: Sequence[Path]) -> DevicePermissionError:
-    """The error that says which nodes may not be opened."""
+    """The error that names the nodes without permission."""
     names = ", ".join(str(path) for path in closed[:_MAX_NAMED]) + (", …" if len(closed) > _MAX_NAMED else "")
     return DevicePermissionError(
         f"this user may not open {names}",
@@ -79,13 +79,13 @@ def permission_error(where: str, closed: Sequence[Path]) -> DevicePermissionErro
 
 
 def why(error: BaseException, where: str, among: Sequence[Path], proc: Path = _PROC) -> CaptureError | None:
-    """What lies behind a library's error while opening a camera: not permitted, busy, or None for anything else."""
+    """The cause of a library's error while opening a camera: no permission, busy, or None for anything else."""
     said = " ".join(str(link) for link in _chain(error)).lower()
     if closed := closed_nodes(among):
         return permission_error(where, closed)
     if any(isinstance(link, PermissionError) for link in _chain(error)) or "permission denied" in said:
         return permission_error(where, [*among])
-    # A camera that another program streams from can be acquired, but not configured, and that error has no number.
+    # A camera that another program streams from can be acquired but not configured; that error has no number.
     held = "configuration failed" in said and holders(among, proc).keys() - {os.getpid()}
     return busy_error(where, among, proc) if held or "busy" in said else None
 

@@ -1,4 +1,4 @@
-"""Which cameras are connected, and opening the one that the configuration names.
+"""Lists the connected cameras and opens the one that the configuration names.
 
 list_cameras() -> list[FoundCamera]                  never raises; empty where there is none
 open_camera(settings) -> CameraSource | V4l2Source   a Source[Frame] with `device`, `name`, `dropped` and `close()`
@@ -25,15 +25,15 @@ _SYS, _DEV = Path("/sys/class/video4linux"), Path("/dev")
 
 @dataclass(frozen=True, slots=True)
 class FoundCamera:
-    """One camera that is connected now."""
+    """A camera that is connected now."""
 
-    device: str  # what to paste into the configuration, as [camera] device
+    device: str  # the value for [camera] device in the configuration
     name: str  # its model, for a person
     connection: Connection
 
 
 def list_cameras(library: Any = None, *, sys: Path = _SYS, dev: Path = _DEV) -> list[FoundCamera]:
-    """Every camera that avdrift can open, those of libcamera first; a USB camera that both know is named once.
+    """List every camera that avdrift can open, libcamera's first; a USB camera that both know is listed once.
 
     Never raises: without picamera2 only USB cameras are found, and `picamera2_device.load_library` says why.
     library: the picamera2 module; given by tests.
@@ -53,9 +53,9 @@ def list_cameras(library: Any = None, *, sys: Path = _SYS, dev: Path = _DEV) -> 
 
 
 def open_camera(settings: CameraSettings, library: Any = None) -> CameraSource | V4l2Source:
-    """The camera that the settings name, opened and started.
+    """Open and start the camera that the settings name.
 
-    Raises DeviceMissingError, DeviceBusyError, DevicePermissionError; later, while reading, DeviceLostError.
+    Raises DeviceMissingError, DeviceBusyError or DevicePermissionError; later, while reading, DeviceLostError.
     """
     if settings.device == "auto":
         found = list_cameras(library)
@@ -78,7 +78,7 @@ def _kind(identity: str) -> Connection:
 
 
 def _usb_cameras(sys: Path, dev: Path) -> list[tuple[Path, str, str]]:
-    """Node, name, and place on the bus as libcamera writes it, of each USB camera's first picture stream."""
+    """Node, name and libcamera's bus location of each USB camera's first video stream."""
     found = []
     for folder in sorted(sys.glob("video*"), key=lambda folder: (len(folder.name), folder.name)):
         try:
@@ -95,7 +95,7 @@ def _usb_cameras(sys: Path, dev: Path) -> list[tuple[Path, str, str]]:
 
 
 def _lasting_name(node: Path, dev: Path) -> Path:
-    """The link that means this camera after the next start too, when its number may be another's."""
+    """The link that still names this camera after a restart, when its number may be another's."""
     for folder in ("by-id", "by-path"):
         for link in sorted((dev / "v4l" / folder).glob("*")):
             if link.resolve() == node.resolve():

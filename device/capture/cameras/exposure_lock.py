@@ -1,10 +1,10 @@
-"""Keeps exposure, white balance and focus from hunting: the camera settles them, then they are held.
+"""Locks exposure, white balance and focus: the camera settles them, then they are held.
 
-While a camera adjusts itself, brightness, blur and the size of the face change, and a network that reads lips takes
-that for movement. So the automatics run for a moment after the start, then their values are held, the exposure cut to
-MAX_EXPOSURE_US, for a long one blurs the mouth. When what the camera sees has become much brighter, darker or less
-sharp for more than a second, they run once more. A camera that does not say its values (most USB cameras) keeps its
-automatics.
+While a camera adjusts itself, brightness, blur and the size of the face change, and the lip encoder takes that for
+movement. So the automatic controls run for a moment after the start, then their values are held, with the exposure
+limited to MAX_EXPOSURE_US, because a long one blurs the mouth. If the image has been much brighter, darker or less
+sharp for more than a second, they run again. A camera that does not report its values (most USB cameras) stays
+automatic.
 
 Control names and numbers are libcamera's.
 """
@@ -18,36 +18,36 @@ from device.records import NS_PER_S
 
 Controls: TypeAlias = dict[str, object]
 
-MAX_EXPOSURE_US = 20_000  # half a frame at 25 a second, what film calls a shutter of 180 degrees
+MAX_EXPOSURE_US = 20_000  # half a frame at 25 fps, a "180 degree shutter" in film terms
 SETTLE_AT_LEAST_NS = NS_PER_S
 SETTLE_AT_MOST_NS = 5 * NS_PER_S
 CHANGED_FOR_NS = NS_PER_S
-_BRIGHTER = 1.5  # by so much, or darker by as much; pictures are coded with a gamma, so about twice the light
-_DARK = 8.0  # of 255: below it noise is all that changes
+_BRIGHTER = 1.5  # by this factor, or darker by as much; images are gamma-coded, so about twice the light
+_DARK = 8.0  # of 255: below it only noise changes
 _SHARP_LEAST = 0.5
 _AE_SHORT, _AE_SEARCHING, _AF_MANUAL, _AF_CONTINUOUS, _AF_SCANNING = 1, 1, 0, 2, 1
 
 
 class Settling:
-    """Says which controls to set, and when.
+    """Decides which controls to set, and when.
 
     limits: the camera's controls, each with its lowest, highest and default value.
     """
 
     def __init__(self, limits: Mapping[str, tuple[object, object, object]]) -> None:
         self._limits = limits
-        self._since_ns: int | None = None  # of the automatics; None before the first picture
-        self._held: tuple[float, float | None] | None = None  # brightness and sharpness when they were held
+        self._since_ns: int | None = None  # start of the automatic phase; None before the first frame
+        self._held: tuple[float, float | None] | None = None  # brightness and sharpness when they were locked
         self._changed_since_ns: int | None = None
 
     def automatic(self) -> Controls:
-        """What lets the camera adjust itself. Exposure and gain of 0 take back those that were held."""
+        """The controls that let the camera adjust itself. Exposure and gain of 0 release the held values."""
         wanted: Controls = {"AeEnable": True, "ExposureTime": 0, "AnalogueGain": 0.0, "AeExposureMode": _AE_SHORT}
         wanted |= {"AwbEnable": True, "AfMode": _AF_CONTINUOUS}
         return {name: value for name, value in wanted.items() if name in self._limits}
 
     def see(self, t_ns: int, metadata: Mapping[str, object], brightness: float) -> Controls:
-        """Take one picture's time, metadata and mean brightness (0 to 255); give the controls to set, often none."""
+        """Take one frame's time, metadata and mean brightness (0 to 255); return the controls to set, often none."""
         if self._since_ns is None:
             self._since_ns = t_ns
         sharpness = _number(metadata, "FocusFoM")

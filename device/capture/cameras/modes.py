@@ -1,7 +1,7 @@
-"""The modes that a Video4Linux camera or capture stick offers: how it sends pictures, of which size, how many a second.
+"""The modes that a Video4Linux camera or capture stick offers: pixel format, size and frame rate.
 
-A stick for HDMI often gives five uncompressed pictures a second, and 30 only as JPEGs: what is too few to read lips
-from is not what one would notice. Asked with three ioctls of the kernel's videodev2.h, which need no picture to flow.
+HDMI sticks often deliver five uncompressed frames a second, and 30 only as JPEG. Too few frames for lip reading are
+easily overlooked. Three ioctls of the kernel's videodev2.h list the modes without starting the stream.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FMTDESC = struct.Struct("=3I32s5I")  # index, type, flags, description, pixelfo
 _FRMSIZE = struct.Struct("=3I6I2I")  # index, pixel_format, type, sizes, reserved
 _FRMIVAL = struct.Struct("=5I6I2I")  # index, pixel_format, width, height, type, intervals, reserved
 _CAPTURE, _DISCRETE = 1, 1
-_MOST = 64  # of each list: a driver that never ends one must not hold anybody up
+_MOST = 64  # per list: a driver whose list never ends must not block us
 _JPEGS = (b"MJPG", b"JPEG")
 LEAST_RATE_HZ = 25.0
 _LEAST_HEIGHT_PX = 480
@@ -27,7 +27,7 @@ Ioctl = Callable[[int, int, bytearray], object]
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """One way in which it sends pictures. form: as [camera] format has it."""
+    """One mode. form: as in [camera] format."""
 
     form: str
     width_px: int
@@ -53,7 +53,7 @@ def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:
 
 
 def best_mode(offered: list[Mode]) -> Mode | None:
-    """The least work among those with enough pictures for reading lips; None where there is none."""
+    """The mode with the least work among those with a sufficient frame rate; None if there is none."""
     enough = [mode for mode in offered if mode.rate_hz >= LEAST_RATE_HZ]
     return min(
         enough,
@@ -81,7 +81,7 @@ def _modes(descriptor: int, ioctl: Ioctl) -> Iterator[Mode]:
 def _listed(
     descriptor: int, ioctl: Ioctl, request: int, form: struct.Struct, rest: tuple[object, ...]
 ) -> Iterator[tuple[int, ...]]:
-    """What the driver says for index 0, 1, 2, … until it has no more."""
+    """The driver's entries for index 0, 1, 2, … to the end of its list."""
     for index in range(_MOST):
         block = bytearray(form.pack(index, *rest))
         try:

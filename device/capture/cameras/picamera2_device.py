@@ -1,4 +1,4 @@
-"""Handling picamera2: finding a camera, opening, configuring and closing it, with errors that say what is wrong."""
+"""Handling picamera2: finding, opening, configuring and closing a camera, with errors that name the cause."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from device.config.settings import CameraSettings
 from device.errors import CaptureError, DeviceMissingError
 
 CLOSE_WITHIN_S = 1.5
-PREFIX = "libcamera:"  # of the strings that name such a camera in the configuration
+PREFIX = "libcamera:"  # of the names of such cameras in the configuration
 INSTALL = "sudo apt install python3-picamera2, and a virtual environment made with --system-site-packages"
 _BUFFERS = 6
 _log = logging.getLogger(__name__)
 
 
 def load_library() -> Any:
-    """The picamera2 module. Raises DeviceMissingError where it, or what it needs, is not installed."""
-    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")  # it would tell of each opening on stderr
+    """Import picamera2. Raises DeviceMissingError if it, or something it needs, is not installed."""
+    os.environ.setdefault("LIBCAMERA_LOG_LEVELS", "*:WARN")  # it would report every opening on stderr
     try:
         import picamera2
-    # A numpy that is newer than the system's packages makes them fail with a ValueError or an AttributeError.
+    # A numpy newer than the system's packages makes them fail with a ValueError or an AttributeError.
     except (ImportError, ValueError, AttributeError) as error:
         what = f"picamera2 cannot be imported ({error})"
         raise DeviceMissingError(what, where="camera", remedy=f"Install it: {INSTALL}.") from None
@@ -32,9 +32,9 @@ def load_library() -> Any:
 
 
 def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
-    """Number and description of the wanted camera."""
+    """Return number and description of the wanted camera."""
     found, wanted = _look(library, device)
-    if not wanted:  # libcamera may not be told of cameras that come after it first looked
+    if not wanted:  # libcamera may not notice cameras that are connected after its first look
         library.Picamera2._cm.reset()
         found, wanted = _look(library, device)
     if len(wanted) == 1:
@@ -57,13 +57,13 @@ def _look(library: Any, device: str) -> tuple[list[dict[str, Any]], list[tuple[i
 
 
 def open_camera(library: Any, number: int, where: str) -> Any:
-    """The camera of that number, acquired; nothing is left open where that fails."""
+    """Acquire the camera of that number; nothing stays open if that fails."""
     camera = library.Picamera2.__new__(library.Picamera2)  # in two steps: a failure must leave something to release
     try:
         camera.__init__(number)
     except Exception as error:
         release(camera)
-        if not camera.notifymeread.closed:  # picamera2 forgets this pipe; in weeks of trying that adds up
+        if not camera.notifymeread.closed:  # picamera2 never closes this pipe; in weeks of retries that adds up
             camera.notifymeread.close()
             os.close(camera.notifyme_w)
         raise error_of(error, where) from error
@@ -71,7 +71,7 @@ def open_camera(library: Any, number: int, where: str) -> Any:
 
 
 def error_of(error: Exception, where: str) -> CaptureError:
-    """What an error of picamera2 while opening means."""
+    """Translate an error of picamera2 while opening."""
     # picamera2 and libcamera raise bare RuntimeErrors for nearly everything.
     known = why(error, where, nodes())
     what, remedy = f"cannot be started ({error})", "Check its cable and try rpicam-hello; `dmesg` may say more."
@@ -79,13 +79,13 @@ def error_of(error: Exception, where: str) -> CaptureError:
 
 
 def configure(library: Any, camera: Any, settings: CameraSettings) -> bool:
-    """Ask for small YUV pictures of the sensor's whole view, at the rate wanted as far as the camera can.
+    """Request small YUV frames of the sensor's whole view, at the wanted rate as far as the camera supports it.
 
-    Whether pictures still have to be turned upside down: USB cameras cannot.
+    Returns whether frames must still be rotated by 180 degrees: USB cameras cannot do it.
     """
     upside_down = int(settings.rotation_deg == 180)
     size = (round(settings.width_px) // 2 * 2, round(settings.height_px) // 2 * 2)
-    # Half the sensor's rows and columns: its whole view, read fast. Otherwise a small picture gets a small cut-out.
+    # Half the sensor's rows and columns: its whole view, read fast. Otherwise small frames would be cropped.
     array = camera.camera_properties.get("PixelArraySize", size)
     limits = camera.camera_controls
     controls = {}
@@ -109,12 +109,12 @@ def configure(library: Any, camera: Any, settings: CameraSettings) -> bool:
 
 
 def release(camera: Any) -> None:
-    """Close within CLOSE_WITHIN_S, or leave it: a driver that hangs must not hang us, now or at exit."""
+    """Close within CLOSE_WITHIN_S, or abandon it: a hanging driver must not block us, now or at exit."""
 
     def work() -> None:
         try:
             camera.close()
-        except Exception as error:  # whatever it is, the camera is of no use any more
+        except Exception as error:  # whatever it is, the camera is unusable
             _log.warning("closing the camera: %s", error)
 
     thread = threading.Thread(target=work, name="close camera", daemon=True)

@@ -1,11 +1,11 @@
 """A camera through libcamera and picamera2 as a source of frames: the Raspberry Pi's own, and most USB cameras.
 
-Pictures are small, come at the rate asked for, and lie in few buffers that belong to the camera: each is copied
-from its buffer, which then goes back. No picture is stored. Times are device.capture.cameras.exposure's.
+Frames are small, come at the requested rate, and lie in a few buffers that belong to the camera. Each is copied, and
+its buffer goes back to the camera. No frame is stored. For times see device.capture.cameras.exposure.
 
 Method
-    picamera2's thread hands each finished picture to a short queue, from which the oldest falls out when the reader is
-    late. The reader copies, so that the camera's thread does next to nothing.
+    picamera2's thread puts each finished frame into a short queue, which drops the oldest when the reader is late. The
+    reader copies, so that the camera's thread has almost nothing to do.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ from device.pictures import brightness, turned
 from device.records import Frame
 
 LOST_AFTER_S = 2.0
-_MAX_WAITING = 2  # pictures; the other buffers are the camera's to fill
+_MAX_WAITING = 2  # frames; the other buffers are for the camera to fill
 _LOOK_AT_EVERY_PX = 16
 
 
 class CameraSource(Closing):
-    """The pictures of one camera, from when it is opened until `close`.
+    """The frames of one camera, from when it is opened until `close`.
 
-    settings.device: `libcamera:` and an identity as `list_cameras` gives it, or `auto` for the only one there is.
+    settings.device: `libcamera:` and an identity from `list_cameras`, or `auto` for the only camera.
     library: the picamera2 module; given by tests.
-    Attributes: `device` and `name`, for a person; `dropped`, how many pictures are missing so far.
+    Attributes: `device` and `name`, for a person; `dropped`, the number of missing frames so far.
     Errors: DeviceMissingError, DeviceBusyError, DevicePermissionError on opening; DeviceLostError while reading.
     """
 
@@ -64,11 +64,11 @@ class CameraSource(Closing):
         number, info = choose(library, settings.device)
         self.device, self.name = PREFIX + str(info["Id"]), str(info.get("Model", "camera"))
         self.dropped = 0
-        self.rate_ppm: float | None = None  # the computer's clock stamps its pictures
+        self.rate_ppm: float | None = None  # the computer's clock stamps its frames
         self._library, self._lost_after_s = library, lost_after_s
         self._arrived = threading.Condition()
-        self._waiting: deque[Any] = deque()  # requests of picamera2, each held by us once
-        self._reading = threading.Lock()  # held while a picture's buffer is looked at
+        self._waiting: deque[Any] = deque()  # requests of picamera2, each with one reference held by us
+        self._reading = threading.Lock()  # held while a frame's buffer is read
         self._closed = False
         self._read = False
         self._camera = open_camera(library, number, self.device)
@@ -86,11 +86,12 @@ class CameraSource(Closing):
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
-            what = f"gives its pictures as {self._format}, which cannot be read here"
+            what = f"delivers its frames as {self._format}, which cannot be read here"
             raise DeviceMissingError(what, where=self.device, remedy="Use another camera.")
         limits = camera.camera_controls
         shortest_us = limits["FrameDurationLimits"][0] if "FrameDurationLimits" in limits else None
-        has_sensor = "ColorFilterArrangement" in camera.camera_properties  # no USB camera tells about its sensor
+        # USB cameras report nothing about their sensor
+        has_sensor = "ColorFilterArrangement" in camera.camera_properties
         self._readout_ns = readout_ns(self.name, shortest_us) if has_sensor else 0
         self._clock, self._gaps = SensorClock(), GapCounter()
         self._settling = Settling(limits)
@@ -117,7 +118,7 @@ class CameraSource(Closing):
             yield frame
 
     def close(self) -> None:
-        """Stop the camera and let go of it, within CLOSE_WITHIN_S; from any thread. A waiting reader ends."""
+        """Stop and release the camera within CLOSE_WITHIN_S; safe from any thread. A waiting reader ends."""
         with self._arrived:
             if self._closed:
                 return
@@ -131,7 +132,8 @@ class CameraSource(Closing):
         self._camera = None
         if held:
             self._reading.release()
-        # picamera2's objects refer to each other, and keep their buffers, which the next opening needs, until then.
+        # picamera2's objects form reference cycles and keep their buffers, which the next opening needs, until
+        # collected.
         gc.collect()
 
     def _take(self, request: Any) -> None:
@@ -163,18 +165,18 @@ class CameraSource(Closing):
         metadata = request.get_metadata()
         stamp_ns = metadata.get("SensorTimestamp") or 0
         stamp_ns = self._clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
-        if stamp_ns is None:  # cannot be placed in time, so it is as good as missing
+        if stamp_ns is None:  # cannot be placed in time, so it counts as missing
             return None
         with self._library.MappedArray(request, "main", reshape=False, write=False) as mapped:
             picture = to_picture(mapped.array, self._format, self._size, self._stride)
-        if picture is None:  # a damaged JPEG, as USB cameras send now and then
+        if picture is None:  # a damaged JPEG, as USB cameras occasionally send
             return None
         if self._turn:
             picture = turned(picture)
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
         bright = float(brightness(picture, _LOOK_AT_EVERY_PX).mean())
         if controls := self._settling.see(t_ns, metadata, bright):
-            with self._camera.request_lock:  # picamera2 forgets controls that are set while it sends the last ones
+            with self._camera.request_lock:  # picamera2 loses controls that are set while it sends the previous ones
                 self._camera.set_controls(controls)
         return Frame(seq, t_ns, picture)
 

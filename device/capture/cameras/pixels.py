@@ -1,4 +1,4 @@
-"""A camera's buffer to a picture: one copy, or one conversion where the camera gives neither YUV 4:2:0 nor RGB."""
+"""From a camera's buffer to an image: one copy, or one conversion if the camera delivers neither YUV 4:2:0 nor RGB."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy.typing as npt
 
 from device.pictures import Picture, Yuv420
 
-# libcamera's names. BGR888 is, in memory, red first.
+# libcamera's names. BGR888 has red first in memory.
 _PLANAR = frozenset({"YUV420", "YVU420", "NV12"})
 _PACKED = {"YUYV": cv2.COLOR_YUV2RGB_YUYV, "UYVY": cv2.COLOR_YUV2RGB_UYVY}
 FORMATS = frozenset({*_PLANAR, *_PACKED, "MJPEG", "BGR888", "RGB888"})
 
 
 def to_picture(buffer: npt.NDArray[np.uint8], form: str, size: tuple[int, int], stride: int) -> Picture | None:
-    """The picture in a flat buffer whose rows are `stride` bytes apart; None for a damaged JPEG.
+    """The image in a flat buffer whose rows are `stride` bytes apart; None for a damaged JPEG.
 
     form: one of FORMATS. size: width, height, both even for YUV 4:2:0. The result shares no memory with the buffer.
     """
@@ -30,7 +30,7 @@ def to_picture(buffer: npt.NDArray[np.uint8], form: str, size: tuple[int, int], 
     else:
         rgb = buffer[: stride * height].reshape(height, stride)[:, : 3 * width].reshape(height, width, 3)
         rgb = cv2.cvtColor(rgb, cv2.COLOR_BGR2RGB) if form == "RGB888" else rgb.copy()
-    return np.ascontiguousarray(rgb[:, :width], np.uint8)  # the padding of the rows; without any, nothing is copied
+    return np.ascontiguousarray(rgb[:, :width], np.uint8)  # removes the rows' padding; without any, nothing is copied
 
 
 def _planes(buffer: npt.NDArray[np.uint8], form: str, size: tuple[int, int], stride: int) -> Yuv420:

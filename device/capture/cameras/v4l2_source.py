@@ -1,14 +1,14 @@
-"""A USB camera through Video4Linux and FFmpeg, for cameras (or systems) that libcamera does not serve.
+"""A USB camera through Video4Linux and FFmpeg, for cameras (or systems) that libcamera does not support.
 
 Times
-    FFmpeg passes the kernel's time stamps on as they are (option timestamps=default): µs on CLOCK_MONOTONIC, taken
-    when the first data of a picture arrived. They say nothing of the exposure, nor of the camera's own delay: that part
-    is fixed for a camera and a format, belongs to the rig's bias, and is measured by calibration.
-    The stamps are not smoothed. They are late by 0 to 4 ms, by how the driver bundles USB packets; what is constant of
-    that is bias too, and the rest is averaged over the hundred pictures of a report. A smoother would have to follow
-    the count of pictures, and be wrong at each change of rate, which is what such cameras do in the dark.
+    FFmpeg passes on the kernel's time stamps (option timestamps=default): µs on CLOCK_MONOTONIC, taken when the first
+    data of a frame arrived. They include neither the exposure nor the camera's own delay. That part is fixed for a
+    camera and a format, belongs to the rig's bias, and is measured by calibration.
+    The stamps are not smoothed. They are late by 0 to 4 ms, depending on how the driver bundles USB packets. The
+    constant part of that is bias too, and the rest is averaged over the hundred frames of a report. A smoother would
+    have to follow the frame count, and would be wrong at each change of rate, which such cameras make in the dark.
 
-A read cannot be interrupted while the driver has no picture, so a thread reads, and is left behind if it never returns.
+A read cannot be interrupted while the driver has no frame. So a thread reads, and is abandoned if it never returns.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ from device.records import NS_PER_S, Frame, RgbImage
 
 LOST_AFTER_S = 2.0
 CLOSE_WITHIN_S = 1.5
-PREFIX = "v4l2:"  # of the strings that name such a camera in the configuration
+PREFIX = "v4l2:"  # of the names of such cameras in the configuration
 OPEN_WITHIN_S = 5.0
 _MAX_WAITING = 2
-_FORMATS = {"mjpeg": "mjpeg", "raw": "yuyv422"}  # FFmpeg's names; the latter is the raw form that all cameras have
+_FORMATS = {"mjpeg": "mjpeg", "raw": "yuyv422"}  # FFmpeg's names; the latter is the raw format that all cameras have
 _log = logging.getLogger(__name__)
 
 
 class V4l2Source(Closing):
-    """The pictures of one USB camera, from when it is opened until `close`.
+    """The frames of one USB camera, from when it is opened until `close`.
 
-    settings.device: `v4l2:` and the path of its node, better of a link to it under /dev/v4l/by-id.
+    settings.device: `v4l2:` and the path of its node, preferably of a link to it under /dev/v4l/by-id.
     opener: opens a container; given by tests.
-    Attributes and errors are those of CameraSource. Pictures come in the size and at the rate that the camera has
-    nearest to those asked for; upside-down ones are turned here.
+    Attributes and errors are those of CameraSource. Frames have the size and rate of the camera that are nearest to
+    those requested; frames that must be rotated are rotated here.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class V4l2Source(Closing):
         self.device = settings.device
         self.name = Path(settings.device.removeprefix(PREFIX)).name
         self.dropped = 0
-        self.rate_ppm: float | None = None  # the computer's clock stamps its pictures
+        self.rate_ppm: float | None = None  # the computer's clock stamps its frames
         self._settings, self._opener, self._lost_after_s = settings, opener, lost_after_s
         self._turn = settings.rotation_deg == 180
         self._changed = threading.Condition()
@@ -94,7 +94,7 @@ class V4l2Source(Closing):
             seq, last_ns, alive_s = seq + 1, t_ns, time.monotonic()
 
     def close(self) -> None:
-        """Let go of the camera, within CLOSE_WITHIN_S; from any thread. A waiting reader ends."""
+        """Release the camera within CLOSE_WITHIN_S; safe from any thread. A waiting reader ends."""
         with self._changed:
             first, self._closed = not self._closed, True
             self._waiting.clear()
@@ -121,7 +121,7 @@ class V4l2Source(Closing):
         error: Exception | None
         try:
             container = self._open()
-        except Exception as found:  # goes to whoever opens
+        except Exception as found:  # passed on to the opening thread
             error = found
         else:
             error = self._read_all(container)
@@ -131,10 +131,10 @@ class V4l2Source(Closing):
             self._changed.notify_all()
 
     def _read_all(self, container: Any) -> Exception | None:
-        """Read until closed; the error that ended it.
+        """Read until closed; return the error that ended it.
 
-        Undecoded pictures lie in the driver's memory, and letting go of them after the container was closed would
-        crash: none outlives this function, not even in the traceback of an error.
+        Undecoded frames lie in the driver's memory, and releasing them after the container was closed would crash. So
+        none outlives this function, not even in the traceback of an error.
         """
         stream, clock, reformatter = container.streams.video[0], SensorClock(), VideoReformatter()
         try:
@@ -146,7 +146,7 @@ class V4l2Source(Closing):
                         self._put(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
                 if self._closed:
                     return None
-        except Exception as found:  # goes to the reader
+        except Exception as found:  # passed on to the reader
             return found.with_traceback(None)
         return None
 
@@ -189,5 +189,5 @@ class V4l2Source(Closing):
 def _decode(packet: Any) -> list[Any]:
     try:
         return [picture for picture in packet.decode() if picture.pts is not None]
-    except (av.FFmpegError, ValueError):  # a damaged JPEG, as USB cameras send now and then
+    except (av.FFmpegError, ValueError):  # a damaged JPEG, as USB cameras occasionally send
         return []

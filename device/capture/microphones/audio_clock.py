@@ -1,18 +1,18 @@
-"""From sample number to monotonic time: which clock the driver's times are on, and a loop over them that sees losses.
+"""From sample numbers to monotonic time: finds the clock of the driver's times, smooths them and detects losses.
 
 Conventions
-    Samples are numbered from the first block on, without holes. Times are integer ns of CLOCK_MONOTONIC, which stands
-    still while the computer is suspended; errors are seen minus predicted, so that late is positive.
+    Samples are numbered from the first block on, without gaps. Times are integer ns of CLOCK_MONOTONIC, which stands
+    still while the computer is suspended. Errors are observed minus predicted, so late is positive.
 
 Method
-    Domain: the driver's times are on the clock whose reading on arrival is a little, and always about as much, later.
-    Times of 0, and such that fit no clock, are no times; where there are only such, the arrivals themselves serve, of
-    which the earliest in each second counts, as nothing arrives too soon.
-    Loop: `delay_locked_loop`, beside this file. Its errors are the lower quartiles of groups, clipped by the running
-    median of all: a burst of jitter moves little.
-    What lies further off is held back. If it comes back within a second, it was jitter. If it stays, sound was lost (or
-    the driver made up its mind): the line is moved there at once, from the first block held back, and a new run begins.
-    A smaller loss could be a burst of jitter, which passes: only after ten seconds is the line moved.
+    Domain: the driver's times are on the clock whose reading on arrival is a little later, always by about as much.
+    Times of 0, and times that fit no clock, are invalid. If there are only such times, arrivals are used instead; the
+    earliest in each second counts, because nothing arrives too soon.
+    Loop: `delay_locked_loop` in this folder. Its errors are the lower quartiles of groups, clipped by the running
+    median of all, so a burst of jitter has little effect.
+    Blocks that are further off are held back. If the error is gone within a second, it was jitter. If it stays, audio
+    was lost (or the driver corrected itself): the line moves there at once, from the first block held back, and a new
+    run begins. A smaller error could be a long burst of jitter: only after ten seconds does the line move.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from statistics import median
 from device.capture.microphones.delay_locked_loop import SampleLoop
 from device.records import NS_PER_MS, NS_PER_S
 
-DECIDE_NS = NS_PER_S  # what stays off so long is off
-GIVE_UP_NS = 5 * NS_PER_S // 2  # times that fit no clock for so long, at the start, never will
-SETTLED_NS = 5 * NS_PER_S  # sound servers correct themselves by up to 0.5 s in the beginning: nothing was lost there
-LEAST_GATE_NS = 10 * NS_PER_MS  # more than a burst of jitter makes, less than an overrun loses
-SUSPEND_NS = NS_PER_S // 2  # the boot clock running ahead by more than any pause between two readings
-LAG_NS = (-50 * NS_PER_MS, 5 * NS_PER_S)  # how long after its first sample a block may come
-LAG_SPREAD_NS = 200 * NS_PER_MS  # more within DECIDE_NS is no clock, or not yet
+DECIDE_NS = NS_PER_S  # an error that lasts this long is real
+GIVE_UP_NS = 5 * NS_PER_S // 2  # times that fit no clock for this long at the start never will
+SETTLED_NS = 5 * NS_PER_S  # sound servers correct themselves by up to 0.5 s at first: that is no loss
+LEAST_GATE_NS = 10 * NS_PER_MS  # more than a burst of jitter, less than an overrun loses
+SUSPEND_NS = NS_PER_S // 2  # an advance of the boot clock beyond any pause between two readings
+LAG_NS = (-50 * NS_PER_MS, 5 * NS_PER_S)  # the delay of a block after its first sample
+LAG_SPREAD_NS = 200 * NS_PER_MS  # a larger spread within DECIDE_NS is no clock, or not yet
 GROUP_BLOCKS, GROUP_ARRIVALS = 10, 50
-SMALL_LOSS_NS = NS_PER_MS  # a USB packet; what stays off by so much for SMALL_LOSS_GROUPS is no burst of jitter
+SMALL_LOSS_NS = NS_PER_MS  # a USB packet; an error of this size that lasts SMALL_LOSS_GROUPS is no burst of jitter
 SMALL_LOSS_GROUPS = 50
 
-_CORRELATED = 3.0  # jitter comes in bursts: its mean over time shrinks so much slower than that of white noise
+_CORRELATED = 3.0  # jitter comes in bursts, so its mean over time shrinks this much slower than for white noise
 _SCALE_STEP = 1.01
 _LEAST_SCALE_NS = 0.05 * NS_PER_MS
 _KNOWN_STD_PPM = 10.0
 
 
 class Domain(StrEnum):
-    """The clock that the driver's times are on; `arrival` where they are on none."""
+    """The clock of the driver's times; `arrival` if they are on none."""
 
     MONOTONIC = "monotonic"
     BOOTTIME = "boottime"
@@ -54,9 +54,9 @@ class Domain(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What is known of a block when it arrives. `adc_ns` is the driver's time of its first sample, 0 where unknown.
+    """The times of a block on arrival. `adc_ns` is the driver's time of its first sample, 0 where unknown.
 
-    `skipped` samples were taken before it, after the block before, but never got here.
+    `skipped` samples were recorded between the previous block and this one but were lost.
     """
 
     count: int
@@ -67,7 +67,7 @@ class Stamp:
     skipped: int = 0
 
     def lag_ns(self, domain: Domain) -> int:
-        """How long ago the driver's time was when the block arrived."""
+        """The delay from the driver's time to the block's arrival."""
         if domain is Domain.MONOTONIC:
             return self.mono_ns - self.adc_ns
         return (self.boot_ns if domain is Domain.BOOTTIME else self.real_ns) - self.adc_ns
@@ -75,19 +75,19 @@ class Stamp:
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """Where a block belongs: the time of its first sample, and the number of its run. Between runs there is a gap."""
+    """The time of a block's first sample and the number of its run. There is a gap between runs."""
 
     t_ns: int
     run: int
 
 
 def find_domain(stamps: Sequence[Stamp]) -> Domain:
-    """The clock that these blocks' times are on: never suspended, MONOTONIC and BOOTTIME are the same."""
+    """The clock of these blocks' times. On a computer that was never suspended, MONOTONIC and BOOTTIME are the same."""
     known = [stamp for stamp in stamps if stamp.adc_ns > 0]
     if len(known) * 2 > len(stamps):
         for domain in (Domain.MONOTONIC, Domain.BOOTTIME, Domain.REALTIME):
             lags = sorted(stamp.lag_ns(domain) for stamp in known)
-            edge = len(lags) // 20  # one in twenty may be a stray
+            edge = len(lags) // 20  # one in twenty may be stray
             low, high = lags[edge], lags[-1 - edge]
             if LAG_NS[0] <= low and high <= LAG_NS[1] and high - low <= LAG_SPREAD_NS:
                 return domain
@@ -101,34 +101,34 @@ class _Held:
 
 
 class AudioClock:
-    """Stamps of consecutive blocks in, their places in time out, in the same order, one for each; times rise strictly.
+    """Places consecutive blocks in time: one result per stamp, in order, with strictly rising times.
 
-    Most blocks are placed at once. One whose time is in doubt waits, and with it all after it, for a second or so; at
-    the start all do, and are then placed by what was found. None is given for a block that overlaps what was placed
-    before the line was moved back: it is to be left out.
-    Not for use by several threads; its figures may be read by any, as each is one reference, replaced at once.
+    Most blocks are placed at once. A block whose time is in doubt waits for about a second, and with it all later ones.
+    At the start all wait, and are then placed by the clock that was found. None is returned for a block to be dropped,
+    because it overlaps audio that was placed before the line moved back.
+    Not thread-safe, but any thread may read its figures: each is one reference, replaced as a whole.
     """
 
     def __init__(self, rate_hz: int) -> None:
         self.domain = Domain.ARRIVAL
-        self.lost_samples = 0  # that were skipped, or that the clock saw go by and nobody gave
+        self.lost_samples = 0  # skipped by the driver, or missing according to the clock
         self.moves = 0  # of the line, after the first
         self._rate_hz = rate_hz
         self._loop: SampleLoop | None = None
-        self._sure = False  # that the line stands where it should: not at the start, nor after a suspend
+        self._sure = False  # whether the line is right: not at the start, nor after a suspend
         self._since_ns = 0  # when it last became so
         self._n = 0
         self._run = 0
         self._held: deque[_Held] = deque()
         self._group: list[float] = []
         self._centres: deque[float] = deque(maxlen=SMALL_LOSS_GROUPS)
-        self._scale_ns = 1.0 * NS_PER_MS  # running median of the errors' sizes
-        self._ahead_ns: int | None = None  # boot clock less monotonic clock
-        self._last_ns = self._end_ns = self._resume_ns = 0.0  # of what was placed; where a new run may begin
+        self._scale_ns = 1.0 * NS_PER_MS  # running median of the errors' magnitudes
+        self._ahead_ns: int | None = None  # boot clock minus monotonic clock
+        self._last_ns = self._end_ns = self._resume_ns = 0.0  # of the placed blocks; where a new run may begin
 
     @property
     def rate_ppm(self) -> float | None:
-        """How much faster than its nominal rate the microphone samples; None until it is known to about 10 ppm."""
+        """How much faster than nominal the microphone samples; None until known to about 10 ppm."""
         return self._loop.rate_ppm if self._loop and self._loop.rate_std_ppm < _KNOWN_STD_PPM else None
 
     @property
@@ -136,7 +136,7 @@ class AudioClock:
         return self._loop.rate_std_ppm if self._loop and self._loop.rate_std_ppm < _KNOWN_STD_PPM else None
 
     def push(self, stamp: Stamp) -> list[Placed | None]:
-        """Take the next block; give the places of the oldest ones that have none yet."""
+        """Take the next block; return the results of the oldest blocks that have none yet."""
         placed = self._notice_suspend(stamp)
         n = self._n + stamp.skipped
         self._n = n + stamp.count
@@ -192,13 +192,13 @@ class AudioClock:
             self._centres.clear()
 
     def _centre(self, errors_ns: list[float]) -> float:
-        # What disturbs times makes them late: a busy computer, a pointer that a driver moves in steps.
+        # Disturbances make times late: a busy computer, a pointer that a driver moves in steps.
         return min(errors_ns) if self.domain is Domain.ARRIVAL else sorted(errors_ns)[len(errors_ns) // 4]
 
     def _decide(self, now_ns: int) -> list[Placed | None]:
-        """Once the blocks in doubt span long enough: find the clock, move the line to where they are."""
+        """Once the blocks in doubt span enough time, determine the clock and move the line to them."""
         waited_ns = now_ns - self._held[0].stamp.mono_ns
-        # Both by the clock and by the count: after a stall, seconds of sound may arrive at once.
+        # By both clock and count: after a stall, seconds of audio may arrive at once.
         span_ns = (self._n - self._held[0].n) * NS_PER_S // self._rate_hz
         if waited_ns < DECIDE_NS or span_ns < DECIDE_NS // 2:
             return []
@@ -243,7 +243,7 @@ class AudioClock:
         t_ns = self._loop.time_ns(n)
         if t_ns < self._resume_ns:
             return None
-        # Corrections are a small part of a block; should one ever not be, order comes first.
+        # Corrections are a small part of a block; should one be larger, keep the order.
         t_ns = max(t_ns, (self._last_ns + self._end_ns) / 2)
         self._resume_ns, self._last_ns = 0.0, t_ns
         self._end_ns = t_ns + stamp.count * NS_PER_S / self._rate_hz

@@ -1,8 +1,8 @@
-"""A delay-locked loop from sample number to time: the smooth line that a sound card's jittery times lie around.
+"""A delay-locked loop from sample number to time: smooths the jittery times of a sound card.
 
-Second order: its state is a time and a period, corrected by the errors seen. The gains are those of a Kalman filter:
-it starts as fast as a straight line's fit to all that was seen, and becomes by itself the narrow loop (some 0.01 to
-0.05 rad/s) that the noise of the times and the wander of crystals allow.
+Second order: its state is a time and a period, corrected by the observed errors. The gains are those of a Kalman
+filter. It starts as fast as a straight-line fit to all data, and narrows by itself to the bandwidth (some 0.01 to 0.05
+rad/s) that the noise of the times and the wander of crystals allow.
 
 References
     F. Adriaensen, "Using a DLL to filter time", Linux Audio Conference 2005.
@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from device.records import NS_PER_S
 
-_PERIOD_STD_PPB = 200_000.0  # of crystals before anything is known
-_WANDER_PPB2_PER_S = 6000.0**2 / 3600  # 6 ppm in the first hour: what a warming room and a warming box do
+_PERIOD_STD_PPB = 200_000.0  # of crystals, as the prior
+_WANDER_PPB2_PER_S = 6000.0**2 / 3600  # 6 ppm in the first hour, as a room and an enclosure warm up
 
 
 class SampleLoop:
-    """Begins with sample `n` at `t_ns`, known to within `std_ns` (a standard deviation), at nominal rate."""
+    """Starts with sample `n` at `t_ns`, known to within `std_ns` (a standard deviation), at the nominal rate."""
 
     def __init__(self, rate_hz: int, n: int, t_ns: float, std_ns: float) -> None:
         self._nominal_ns = NS_PER_S / rate_hz
@@ -27,12 +27,12 @@ class SampleLoop:
         self._var_t, self._cov, self._var_dev = std_ns**2, 0.0, _PERIOD_STD_PPB**2
 
     def time_ns(self, n: int) -> float:
-        """When sample `n` is taken."""
+        """The time of sample `n`."""
         return self._t_ns + (n - self._n) * self._nominal_ns * (1 + self._dev_ppb * 1e-9)
 
     @property
     def std_ns(self) -> float:
-        """How well the time is known where it was corrected last."""
+        """The uncertainty of the time at the last correction."""
         return self._var_t**0.5
 
     @property
@@ -45,7 +45,7 @@ class SampleLoop:
         return self._var_dev**0.5 / 1000
 
     def correct(self, n: int, error_ns: float, noise_ns: float) -> None:
-        """Take an error seen at sample `n`, known to within `noise_ns`."""
+        """Correct by an error observed at sample `n`, known to within `noise_ns`."""
         self._move(n)
         total = self._var_t + noise_ns**2
         gain_t, gain_dev = self._var_t / total, self._cov / total
@@ -56,7 +56,7 @@ class SampleLoop:
         self._cov *= 1 - gain_t
 
     def shift(self, n: int, shift_ns: float, std_ns: float) -> None:
-        """Move the line: the period stays as well known as it is."""
+        """Move the line; the uncertainty of the period does not change."""
         self._move(n)
         self._t_ns += shift_ns
         self._var_t, self._cov = std_ns**2, 0.0

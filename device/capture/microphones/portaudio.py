@@ -1,8 +1,8 @@
-"""PortAudio through PyAudio: loaded when needed, started quietly, devices found by name, times taken on arrival.
+"""PortAudio through PyAudio: loaded on demand, started quietly, devices found by name, times read on arrival.
 
-PortAudio numbers devices anew each time that it starts, and sees what was plugged in only then: so every opening starts
-it afresh, and closing ends it. Samples are asked for as float32: PortAudio converts from what the card has (16, 24 or
-32 bits) without loss of what a microphone can hear.
+PortAudio renumbers devices at each start and notices new ones only then. So every opening starts it afresh, and closing
+ends it. Samples are requested as float32: PortAudio converts from the card's format (16, 24 or 32 bits) without any
+loss that matters for a microphone.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from device.records import NS_PER_S
 
 BLOCK_MS = 20
 QUEUE_BLOCKS = 250  # 5 s: longer than the analysis may pause
-WAKE_BLOCKS = 3  # waking the reader costs more than a block; nothing is done with less than 50 ms
-RATES_HZ = (48_000, 16_000, 32_000, 96_000, 44_100, 192_000, 8_000)  # the first that a card has; whole ratios first
+WAKE_BLOCKS = 3  # waking the reader costs more than a block, and less than 50 ms is of no use
+# the first that a card supports; integer ratios first
+RATES_HZ = (48_000, 16_000, 32_000, 96_000, 44_100, 192_000, 8_000)
 MAX_CHANNELS = 2
 _POLL_S = 0.25
 _UNAVAILABLE = -9985  # paDeviceUnavailable
 
 
 def load_pyaudio() -> Any:
-    """The module. Raises DeviceMissingError with what to install where it, or PortAudio, is not there."""
+    """Import PyAudio. Raises DeviceMissingError, with what to install, if it or PortAudio is missing."""
     try:
         return importlib.import_module("pyaudio")
     except ImportError as error:
@@ -42,11 +43,11 @@ def load_pyaudio() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep the libraries below PortAudio from telling stderr of each sound server and plug-in that is not there.
+    """Keep the libraries below PortAudio from reporting every missing sound server and plug-in on stderr.
 
-    Their own handlers are replaced while PortAudio starts: stderr stays open to everybody else. The handler is a
-    function of libc without arguments, which does nothing: one made by ctypes needs memory that is both written and
-    executed, which the service may not have.
+    Replaces their error handlers while PortAudio starts, so that stderr stays open to everything else. The new handler
+    is a function of libc without arguments that does nothing: one made by ctypes needs memory that is both writable and
+    executable, which the service may not have.
     """
     nothing = ctypes.cast(ctypes.CDLL(None).getpid, ctypes.c_void_p)
     setters = []
@@ -63,7 +64,7 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         for setter in setters:
-            setter(None)  # the library's own again
+            setter(None)  # restores the library's own handler
 
 
 def read_clocks() -> tuple[int, int, int]:
@@ -73,7 +74,7 @@ def read_clocks() -> tuple[int, int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What one call of PortAudio brought: interleaved float32, the driver's time, and three clocks on arrival."""
+    """The data of one PortAudio callback: interleaved float32, the driver's time, and three clocks on arrival."""
 
     data: bytes
     count: int
@@ -81,14 +82,14 @@ class Block:
     mono_ns: int
     boot_ns: int
     real_ns: int
-    skipped: int = 0  # samples taken after the block before and never handed over
+    skipped: int = 0  # samples lost between the previous block and this one
 
 
 class Inbox:
-    """Between PortAudio's thread, which may not wait, and the reader: drops the oldest, whose samples are counted."""
+    """A queue from PortAudio's thread, which may not wait, to the reader: drops the oldest and counts its samples."""
 
     def __init__(self, pyaudio: Any, clocks: Callable[[], tuple[int, int, int]]) -> None:
-        self.overflows = 0  # times that the driver itself said so; one writer, read by anybody
+        self.overflows = 0  # losses reported by the driver; one writer, any readers
         self._overflow_flag, self._go_on, self._stop = pyaudio.paInputOverflow, pyaudio.paContinue, pyaudio.paAbort
         self._clocks = clocks
         self._blocks: deque[Block] = deque()
@@ -110,9 +111,9 @@ class Inbox:
             return None, self._stop if self._closed else self._go_on
 
     def get(self, timeout_s: float) -> Block | None:
-        """The oldest block; None where none came in time, or at the end."""
+        """The oldest block; None if none came in time, or at the end."""
         with self._changed:
-            if not self._blocks:  # what came with others is taken with them
+            if not self._blocks:  # blocks that arrive together are taken without waiting
                 self._changed.wait_for(lambda: len(self._blocks) >= WAKE_BLOCKS or self._closed, timeout_s)
             if self._closed or not self._blocks:
                 return None
@@ -131,7 +132,7 @@ class Inbox:
 
 
 class InputStream:
-    """A running stream of PortAudio. `name` is PortAudio's name of the device, or its last word; `label` is the user's.
+    """A running PortAudio stream. `name` is PortAudio's name of the device, or the end of it; `label` is the user's.
 
     Errors on opening: DeviceMissingError, DeviceBusyError; while reading: DeviceLostError.
     """
@@ -142,7 +143,7 @@ class InputStream:
     ) -> None:  # fmt: skip
         self._where = f"microphone {label}"
         self._lost_after_s = lost_after_s
-        self._lock = threading.Lock()  # PortAudio is no friend of two threads in one stream
+        self._lock = threading.Lock()  # PortAudio does not allow two threads in one stream
         self._inbox = Inbox(pyaudio, clocks)
         self._stream: Any = None
         self._portaudio: Any = None
@@ -172,7 +173,7 @@ class InputStream:
         return self._inbox.overflows
 
     def read(self) -> Block | None:
-        """The next block, waiting for it; None once closed. Raises DeviceLostError when none comes."""
+        """Wait for the next block; None once closed. Raises DeviceLostError if none comes."""
         since_s = time.monotonic()
         while not self._inbox.closed:
             block = self._inbox.get(_POLL_S if self._lost_after_s > _POLL_S else self._lost_after_s)
@@ -185,18 +186,18 @@ class InputStream:
             silent_s = time.monotonic() - since_s
             if not active or silent_s >= self._lost_after_s:
                 what = f"gave no sound for {silent_s:.1f} s" if active else "its stream has ended"
-                remedy = "See whether it is still plugged in; it is opened again when it comes back."
+                remedy = "Check whether it is still plugged in; it is opened again when it comes back."
                 raise DeviceLostError(what, where=self._where, remedy=remedy)
         return None
 
     def close(self) -> None:
-        """End the stream, and whoever waits in `read`; safe from any thread, and twice."""
+        """End the stream and any waiting `read`; safe from any thread, and twice."""
         self._inbox.close()
         with self._lock:
             stream, self._stream = self._stream, None
             portaudio, self._portaudio = self._portaudio, None
             if stream is not None:
-                with suppress(OSError):  # of a device that is gone
+                with suppress(OSError):  # the device is gone
                     stream.close()
             if portaudio is not None:
                 portaudio.terminate()
@@ -213,7 +214,7 @@ class InputStream:
 
     def _choose_rate(self, sample_format: int, index: int, default_hz: int) -> int:
         for rate_hz in RATES_HZ:
-            with suppress(ValueError):  # so PyAudio says no
+            with suppress(ValueError):  # PyAudio's answer for an unsupported format
                 if self._portaudio.is_format_supported(
                     rate_hz, input_device=index, input_channels=self.channels, input_format=sample_format
                 ):

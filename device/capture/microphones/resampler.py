@@ -1,4 +1,4 @@
-"""From placed blocks at the microphone's rate to mono chunks at the model's rate, each at its own place in time."""
+"""From placed blocks at the microphone's rate to mono chunks at the model's rate, each with its own time."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy.typing as npt
 from device.capture.microphones.audio_clock import Placed
 from device.records import NS_PER_S, Chunk, Samples
 
-CHUNK_MS = 50  # each costs a small computer more than its samples do
+CHUNK_MS = 50  # on a small computer each chunk costs more than its samples do
 LEVEL_TIME_CONSTANT_S = 2.0
 LOUDER = 4.0  # in power: 6 dB
 
 
 class ChannelChoice:
-    """One channel of several: the loudest for some seconds past.
+    """Chooses one of several channels: the loudest over the past few seconds.
 
-    Not their mean: of a stereo card with one microphone, half is silence or hum; the wires of a balanced microphone
-    cancel each other; two capsules some centimetres apart comb out what speech is told by. Another channel is taken
-    only once it is louder by 6 dB, so that the choice stays.
+    Not their mean: on a stereo card with one microphone, half is silence or hum; the wires of a balanced microphone
+    cancel each other; two capsules some centimetres apart comb-filter the speech. Another channel is chosen only once
+    it is louder by 6 dB, so that the choice is stable.
     """
 
     def __init__(self, channels: int, rate_hz: int) -> None:
@@ -41,18 +41,18 @@ class ChannelChoice:
 
 
 class PlacedSound:
-    """Consecutive placed blocks in, chunks of CHUNK_MS out, with rising times and sequence numbers without holes.
+    """Consecutive placed blocks in, chunks of CHUNK_MS out, with rising times and sequence numbers without gaps.
 
-    A chunk's time is that of its first sample, interpolated between the places of the blocks. libswresample takes its
-    own delay out of what it gives: a click stays where it was. A new run begins with an empty resampler.
+    A chunk's time is that of its first sample, interpolated between the times of the blocks. libswresample compensates
+    its own delay: a click stays where it was. A new run begins with an empty resampler.
     """
 
     def __init__(self, from_hz: int, to_hz: int) -> None:
         self._from_hz, self._to_hz = from_hz, to_hz
         self._resampler: av.AudioResampler | None = None
         self._run = 0
-        self._taken = self._given = 0  # samples of this run, at either rate
-        self._places: deque[tuple[int, int]] = deque()  # number of a block's first sample in this run, its time
+        self._taken = self._given = 0  # samples of this run, in and out, each at its own rate
+        self._places: deque[tuple[int, int]] = deque()  # number of a block's first sample in this run, and its time
         self._seq = 0
 
     def feed(self, samples: Samples, placed: Placed) -> Iterator[Chunk]:

@@ -1,7 +1,7 @@
-"""The sound cards that can record, as the kernel lists them under /proc/asound: by name, whether free, whether allowed.
+"""Sound cards that can record, from the kernel's /proc/asound: their names, and whether they are free and permitted.
 
-Read without opening anything. A card's number changes with the order in which devices are found at boot or plugged in;
-its id (`Device`, `MicArray`) does not, so that devices are named `hw:CARD=<id>,DEV=<n>`, as `arecord -L` does.
+Nothing is opened. A card's number depends on the order in which devices are found at boot or plugged in; its id
+(`Device`, `MicArray`) does not. So devices are named `hw:CARD=<id>,DEV=<n>`, as by `arecord -L`.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ _CARD_LINE = re.compile(r"^ *(\d+) \[.{1,16}\]: .*? - (.*)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Microphone:
-    """A capture device of a sound card. `device` is what to write into the configuration."""
+    """A capture device of a sound card. `device` is the value for the configuration."""
 
     device: str
     name: str  # for a person
-    card: int  # its number at the moment
+    card: int  # its current number
     dev: int
-    held_by: str | None  # the process that records from it, as `pipewire (812)`
+    held_by: str | None  # the recording process, such as `pipewire (812)`
     permitted: bool  # this user may open it
 
 
 def list_microphones(root: Path = _ROOT) -> list[Microphone]:
-    """All capture devices there are now, by card number. `root` holds proc and dev."""
+    """List all current capture devices, by card number. `root` contains proc and dev."""
     found = [_read(folder, root) for folder in (root / "proc/asound").glob("card[0-9]*/pcm*c")]
     return sorted((one for one in found if one), key=lambda one: (one.card, one.dev))
 
 
 def find_microphone(device: str, root: Path = _ROOT) -> Microphone:
-    """The free capture device of that name, which this user may open; `auto` is the only one there is.
+    """Find the free and permitted capture device of that name; `auto` is the only one present.
 
-    Raises UsageError for a name that is no card's, DeviceMissingError, DevicePermissionError, DeviceBusyError.
+    Raises UsageError for a name that is not a card's, DeviceMissingError, DevicePermissionError, DeviceBusyError.
     """
     here = list_microphones(root)
     if device == "auto":
@@ -63,7 +63,10 @@ def find_microphone(device: str, root: Path = _ROOT) -> Microphone:
 
 
 def canonical(device: str) -> str:
-    """`hw:Device`, `hw:CARD=Device`, `hw:Device,0` as `hw:CARD=Device,DEV=0`. Raises UsageError for anything else."""
+    """Normalise `hw:Device`, `hw:CARD=Device` or `hw:Device,0` to `hw:CARD=Device,DEV=0`.
+
+    Raises UsageError for others.
+    """
     match = _NAME.fullmatch(device)
     if match is None:
         what = f"{device!r} is not the name of a sound card's device"
@@ -85,7 +88,7 @@ def _listed(microphones: list[Microphone]) -> str:
 
 
 def _read(folder: Path, root: Path) -> Microphone | None:
-    """None where the card goes away while it is looked at."""
+    """None if the card disappears while it is read."""
     try:
         card, dev = int(folder.parent.name.removeprefix("card")), int(folder.name.removeprefix("pcm").removesuffix("c"))
         card_id = (folder.parent / "id").read_text("utf-8", "replace").strip()
@@ -100,7 +103,7 @@ def _read(folder: Path, root: Path) -> Microphone | None:
 
 
 def _owner(folder: Path, root: Path) -> str | None:
-    """The process that holds every substream of a device; None where one is free."""
+    """The process that holds every substream of a device; None if one is free."""
     owner = None
     for status in sorted(folder.glob("sub*/status")):
         match = re.search(r"^owner_pid *: *(\d+)", status.read_text("ascii", "replace"), re.MULTILINE)
@@ -111,7 +114,7 @@ def _owner(folder: Path, root: Path) -> str | None:
 
 
 def _process(thread_id: int, root: Path) -> str:
-    """Its name and number, from the number of one of its threads."""
+    """Name and number of the process of a thread."""
     try:
         status = (root / f"proc/{thread_id}/status").read_text("utf-8", "replace")
         process_id = int(re.findall(r"^Tgid:\s*(\d+)", status, re.MULTILINE)[0])

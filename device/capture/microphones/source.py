@@ -1,7 +1,7 @@
-"""The microphone as a source: a sound card's capture device by its name, in chunks placed on the monotonic clock.
+"""The microphone as a source: a sound card's capture device by name, in chunks placed on the monotonic clock.
 
 Sound servers (`pulse`, `default`, `jack` and others that are no card) are refused unless forced: they mix and resample,
-their times are off by up to half a second at first, and they lose sound without a word.
+their times are off by up to half a second at first, and they lose audio silently.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ SILENT_AFTER_S = 1.0
 
 
 def is_card(settings: MicrophoneSettings) -> bool:
-    """Whether a sound card is meant, and no server or plug-in. Raises UsageError for what may not be measured with."""
+    """Whether the setting names a sound card rather than a server or plug-in.
+
+    Raises UsageError if it may not be used.
+    """
     if settings.device == "auto":
         return True
     if settings.device.startswith("hw:"):
@@ -41,14 +44,14 @@ def is_card(settings: MicrophoneSettings) -> bool:
 
 
 class MicrophoneSource(Closing):
-    """Chunks of CHUNK_MS of mono sound at `rate_hz`, from now on, until closed.
+    """Chunks of CHUNK_MS of mono audio at `rate_hz`, from now on until closed.
 
-    Opened by the constructor; waits for a next chunk as long as the microphone gives sound at all. The first chunks
+    Opened by the constructor. Waits for the next chunk as long as the microphone delivers anything. The first chunks
     come after about a second, when their times are known.
-    Errors: UsageError for a device that is refused; DeviceMissingError, DevicePermissionError, DeviceBusyError on
-    opening; DeviceLostError while reading, after LOST_AFTER_S without sound.
-    The properties may be read from any thread: each reads one number or reference that the reading thread replaces as a
-    whole, and none of them depends on another.
+    Errors: UsageError for a refused device; DeviceMissingError, DevicePermissionError, DeviceBusyError on opening;
+    DeviceLostError while reading, after LOST_AFTER_S without audio.
+    The properties may be read from any thread: each is one number or reference that the reading thread replaces as a
+    whole, and none depends on another.
     """
 
     def __init__(
@@ -67,13 +70,13 @@ class MicrophoneSource(Closing):
         pyaudio = pyaudio or load_pyaudio()
         self.device = name = settings.device
         if hardware:
-            # Anew at each opening: a card that was unplugged comes back under another number.
+            # At each opening: a card that is plugged in again has another number.
             card = find_microphone(settings.device, root)
             self.device, name = card.device, f"(hw:{card.card},{card.dev})"
         try:
             self._stream = InputStream(pyaudio, name, self.device, lost_after_s=lost_after_s, clocks=clocks)
         except CaptureError:
-            if hardware:  # the kernel may know better what has happened in between
+            if hardware:  # the kernel may know better what has happened meanwhile
                 find_microphone(self.device, root)
             raise
         self._clock = AudioClock(self._stream.rate_hz)
@@ -84,22 +87,22 @@ class MicrophoneSource(Closing):
         self._read = False
 
     def close(self) -> None:
-        """End soon, also for a thread that waits for a chunk."""
+        """End soon; also wakes a thread that waits for a chunk."""
         self._stream.close()
 
     @property
     def dropped(self) -> int:
-        """How many chunks' worth of sound went by and was not given, whoever lost it."""
+        """Lost audio in chunks, whoever lost it."""
         return round(self._clock.lost_samples * 1000 / (self._stream.rate_hz * CHUNK_MS))
 
     @property
     def overflows(self) -> int:
-        """How often the driver said that it had lost sound; how much is in `dropped`."""
+        """How often the driver reported a loss; `dropped` has the amount."""
         return self._stream.overflows
 
     @property
     def rate_ppm(self) -> float | None:
-        """How much faster than its nominal rate the microphone samples; None until that is known."""
+        """How much faster than nominal the microphone samples; None until known."""
         return self._clock.rate_ppm
 
     @property
@@ -108,12 +111,12 @@ class MicrophoneSource(Closing):
 
     @property
     def clock_domain(self) -> str:
-        """Which clock the driver's times are on; `arrival` where they are on none and arrivals serve instead."""
+        """The clock of the driver's times; `arrival` if they are on none and arrivals are used instead."""
         return self._clock.domain
 
     @property
     def digital_silence(self) -> bool:
-        """Nothing but one and the same value for more than a second: muted or broken. No quiet room is so quiet."""
+        """One constant value for more than a second: muted or broken. No quiet room is that quiet."""
         return self._silent_samples > SILENT_AFTER_S * self._stream.rate_hz
 
     def __iter__(self) -> Iterator[Chunk]:

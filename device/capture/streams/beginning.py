@@ -1,4 +1,4 @@
-"""How a session begins: the first packets, from where picture and sound are both there and belong together. Pure."""
+"""The start of a session: the first packets, from where video and audio are both present and related. Pure."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections import deque
 from device.capture.streams.connection import Arrived
 from device.records import NS_PER_S
 
-GATHER_NS = NS_PER_S // 2  # of them, for where the stamps lie on the clock
+GATHER_NS = NS_PER_S // 2  # span of the first packets, to place the stamps on the clock
 MAX_APART_NS = 10 * NS_PER_S  # of the two tracks
-MAX_BYTES = 12_000_000  # a pipe or a server may give faster than anything is played
+MAX_BYTES = 12_000_000  # a pipe or a server may deliver faster than real time
 _STORED_NS = NS_PER_S // 2
 
 
 class Beginning:
-    """Gathers packets in the order in which they came. tracks: indexes of the picture and of the sound.
+    """Gathers packets in order of arrival. tracks: the indexes of video and audio.
 
-    in_segments: the stream comes in pieces of seconds, so that what is given at once is not old.
+    in_segments: data comes in segments of seconds, so several packets at once need not be old.
     """
 
     def __init__(self, tracks: tuple[int, int], *, in_segments: bool) -> None:
@@ -26,7 +26,7 @@ class Beginning:
         self._bytes = 0
 
     def add(self, arrived: Arrived, *, jumped: bool) -> None:
-        """The next packet. What came before a jump of the stamps is on another clock."""
+        """Take the next packet. Packets before a jump of the stamps are on another clock."""
         if jumped:
             self._newest_ns.clear()
             self._clear()
@@ -41,18 +41,18 @@ class Beginning:
 
     @property
     def complete(self) -> bool:
-        """Whether both tracks are there."""
+        """Whether both tracks are present."""
         return len(self._newest_ns) == len(self._tracks)
 
     @property
     def together(self) -> bool:
-        """Whether both tracks are there, with stamps that can be of one clock."""
+        """Whether both tracks are present, with stamps that can be on one clock."""
         newest_ns = self._newest_ns.values()
         return self.complete and max(newest_ns) - min(newest_ns) <= MAX_APART_NS
 
     @property
     def enough(self) -> bool:
-        """Whether a session can begin."""
+        """Whether a session can start."""
         return self.together and (self._gathered_ns >= GATHER_NS or self._bytes > MAX_BYTES)
 
     @property
@@ -60,7 +60,7 @@ class Beginning:
         return self.packets[-1].at_ns - self.packets[0].at_ns if self.packets else 0
 
     def _is_new_after_stored(self, arrived: Arrived) -> bool:
-        """A server may begin with what it has stored, all at once: of that only the last key picture is needed."""
+        """A server may start with stored data, all at once: only the last key frame of that is needed."""
         oldest_ns = next((one.stamp_ns for one in self.packets if one.stamp_ns is not None), None)
         if self._in_segments or oldest_ns is None or arrived.stamp_ns is None:
             return False

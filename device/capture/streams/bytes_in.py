@@ -1,6 +1,6 @@
-"""Bytes that come when they come, for PyAV to read from: a pipe, or a file that still grows.
+"""Bytes for PyAV to read as they arrive: from a pipe, or from a file that is still growing.
 
-PyAV's own time-outs do not hold for these, so that each wait has an end here; and `close` ends it from any thread.
+PyAV's own timeouts do not apply to these. So each wait has a limit here, and `close` ends it from any thread.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ _LOOK_AGAIN_S = 0.05
 
 
 class Pipe:
-    """An open descriptor that cannot be wound, such as standard input. Raises TimeoutError where nothing comes."""
+    """An open descriptor that cannot seek, such as standard input. Raises TimeoutError if nothing comes."""
 
     def __init__(self, descriptor: int, within_s: float) -> None:
         self._descriptor, self._within_s = descriptor, within_s
         self._closing = threading.Event()
-        self.ended = False  # whether its other end has been closed
+        self.ended = False  # whether the other end has been closed
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes as soon as there are some; none at the end."""
+        """Up to `size` bytes, as soon as there are any; empty at the end."""
         until = time.monotonic() + self._within_s
         while not self._closing.is_set():
             if select.select([self._descriptor], [], [], _LOOK_AGAIN_S)[0]:
@@ -36,21 +36,21 @@ class Pipe:
         return b""
 
     def close(self) -> None:
-        """End reading soon. The descriptor stays open: it is its owner's."""
+        """Stop reading soon. The descriptor belongs to the caller and stays open."""
         self._closing.set()
 
 
 class GrowingFile:
-    """A file that another program still writes: at its end, more is waited for. Raises TimeoutError."""
+    """A file that another program is still writing: waits for more at its end. Raises TimeoutError."""
 
     def __init__(self, path: Path, within_s: float) -> None:
         self._file: BinaryIO = path.open("rb")
         self._within_s = within_s
         self._closing = threading.Event()
-        self.at_end = False  # whether what was written before has been read
+        self.at_end = False  # whether the content from before has been read
 
     def read(self, size: int) -> bytes:
-        """Up to `size` bytes as soon as there are some; none once closed."""
+        """Up to `size` bytes, as soon as there are any; empty once closed."""
         until = time.monotonic() + self._within_s
         while not self._closing.is_set():
             if block := self._file.read(size):
@@ -62,7 +62,7 @@ class GrowingFile:
         return b""
 
     def close(self) -> None:
-        """End reading soon; from any thread."""
+        """Stop reading soon; safe from any thread."""
         self._closing.set()
 
     def __del__(self) -> None:

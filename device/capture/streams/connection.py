@@ -1,4 +1,4 @@
-"""An open stream, and a thread that takes its packets as they come: only so can be known when each of them came."""
+"""An open stream, with a thread that takes packets as they arrive: the only way to know each one's arrival time."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from device.capture.streams.sender_reports import SenderReports, stamp_ns
 from device.errors import StreamError
 
 MAX_WAITING_BYTES = 24_000_000
-_MAX_PACKET_BYTES = 8_000_000  # a key picture in 4K has 2 MB
+_MAX_PACKET_BYTES = 8_000_000  # a 4K key frame has 2 MB
 
 Packet: TypeAlias = "av.Packet[Stream]"
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A packet, its stamp, and when it came on the monotonic clock."""
+    """A packet, its stamp, and its arrival time on the monotonic clock."""
 
     packet: Packet
     stamp_ns: int | None
     at_ns: int
-    live: bool  # whether it was new when it came
-    related: bool  # whether its stamp and those of the other track are of one clock
+    live: bool  # whether it was new when it arrived
+    related: bool  # whether its stamp is on the same clock as the other track's
 
 
 class Connection:
-    """Opens `source`; raises what that raises, and CaptureError where it has no picture or no sound.
+    """Opens `source`; raises its errors, and CaptureError if it lacks video or audio.
 
-    Nothing is lost while nobody takes packets, until MAX_WAITING_BYTES wait: then the sender has to, if it can.
+    Nothing is lost while packets are not taken, until MAX_WAITING_BYTES wait. Then the sender must wait, if it can.
     """
 
     def __init__(self, source: StreamInput) -> None:
@@ -55,29 +55,29 @@ class Connection:
                 track.codec_context.thread_type = "NONE"
             for other in container.streams:
                 if other.index not in (self.video.index, self.audio.index):
-                    other.discard = Discard.all  # renditions that nobody plays would be fetched all the same
+                    other.discard = Discard.all  # otherwise unused renditions would be downloaded as well
         except BaseException:
             self._opened.close()
             container.close()
             raise
         self._reports = SenderReports(container, (self.video, self.audio))
-        self.form: dict[str, object] = {}  # size and rate of what was decoded last, by kind
-        self.way_ns: int | None = None  # how long a packet may take, where a session has found that out for the next
+        self.form: dict[str, object] = {}  # size and rate of the last decoded frames, by kind
+        self.way_ns: int | None = None  # the delay to allow for packets, which one session finds out for the next
         self._changed = threading.Condition()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
-        self._end: Callable[[], StreamError] | None = None  # makes what ended it: a kept one would keep all it has seen
-        self.closing = False  # whether somebody has asked for its end
+        self._end: Callable[[], StreamError] | None = None  # a factory: a stored error would keep its traceback alive
+        self.closing = False  # whether an end was requested
         self._users, self._freed = 1, False  # the thread
         threading.Thread(target=self._read, name="stream", daemon=True).start()
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will come, but for what waits."""
+        """Whether nothing more will come, except for the waiting packets."""
         return self._end is not None or self.closing
 
     def take(self, within_s: float) -> Arrived | None:
-        """The next packet; None where none comes in time. Raises what ended the stream."""
+        """The next packet; None if none comes in time. Raises the error that ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
             if self._waiting and not self.closing:
@@ -90,13 +90,13 @@ class Connection:
             return None
 
     def rest(self, until_ns: int) -> bool:
-        """Wait for a time of the monotonic clock; False where the connection is being closed."""
+        """Wait until a time on the monotonic clock; False if the connection is being closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
             return not self.closing
 
     def close(self) -> None:
-        """End it soon, at the latest when a read has timed out; from any thread."""
+        """End it soon, at the latest when a read times out; safe from any thread."""
         with self._changed:
             self.closing = True
             self._waiting.clear()
@@ -106,7 +106,7 @@ class Connection:
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
-        """While its packets are decoded: they need the container."""
+        """For decoding its packets, which need the container."""
         with self._changed:
             self._users += 1
         try:
@@ -120,7 +120,7 @@ class Connection:
         self._free()
 
     def _free(self) -> None:
-        """Close the container, once nobody uses it: what FFmpeg frees then may not be touched any more."""
+        """Close the container once nobody uses it: what FFmpeg frees then must not be touched any more."""
         with self._changed:
             free = self.closing and not self._users and not self._freed
             self._freed = self._freed or free
@@ -161,4 +161,4 @@ class Connection:
 
 
 def _ended(name: str, how: str, word: str = "lost") -> StreamError:
-    return StreamError(how, where=name, remedy="It is opened again by itself; see what its sender says", word=word)
+    return StreamError(how, where=name, remedy="It is opened again by itself; check the log of its sender", word=word)

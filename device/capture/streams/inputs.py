@@ -1,7 +1,7 @@
-"""What a stream can be opened from: an address, standard input, or a file that grows; and what a refusal means.
+"""The inputs of a stream: an address, standard input, or a growing file; and the meaning of their errors.
 
-Each opens a container of PyAV within its time, or raises StreamError with the word of its fault. Nothing that FFmpeg
-says is passed on as it is: its messages hold whole addresses.
+Each opens a PyAV container within its time, or raises StreamError with the fault's word. FFmpeg's messages are never
+passed on, because they contain whole addresses.
 """
 
 from __future__ import annotations
@@ -37,25 +37,25 @@ _CHECK = "Check the address, and that its server runs"
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An open container. `close` ends a read in it, where that can be done from another thread."""
+    """An open container. `close` ends a read in it, where another thread can do that."""
 
     container: av.container.InputContainer
     close: Callable[[], None]
-    at_live: Callable[[], bool] = lambda: True  # whether what comes now is new, not what had been stored before
+    at_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
     over: Callable[[], bool] = lambda: False  # whether nothing can ever come again
 
 
 class StreamInput(Protocol):
-    """Something that can be opened again and again."""
+    """An input that can be opened repeatedly."""
 
     @property
     def name(self) -> str:
-        """Without secrets."""
+        """The name without secrets."""
         ...
 
     @property
     def in_segments(self) -> bool:
-        """Whether it comes in pieces of seconds, each at once."""
+        """Whether data comes in segments of seconds, each at once."""
         ...
 
     def open(self) -> Opened:
@@ -65,7 +65,7 @@ class StreamInput(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FromAddress:
-    """transport: of RTSP, `tcp` or `udp`; ca_file: the authority to trust, where not those of the system."""
+    """transport: for RTSP, `tcp` or `udp`. ca_file: the certificate authority to trust instead of the system's."""
 
     address: Address
     transport: str = "tcp"
@@ -87,12 +87,15 @@ class FromAddress:
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
             return Opened(container, _nothing)
         if scheme not in spoken_by_ffmpeg():
-            what = f"neither PyAV nor an ffmpeg program here speaks {scheme}://"
+            what = f"neither PyAV nor an ffmpeg program here supports {scheme}://"
             raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
         return self._through_ffmpeg(options)
 
     def _through_ffmpeg(self, options: dict[str, str]) -> Opened:
-        """The same packets out of a pipe. The address goes in through another one: all users see a command line."""
+        """The same packets through a pipe.
+
+        The address is passed through another pipe, because all users see a command line.
+        """
         given = [part for name, value in options.items() if name != "format_whitelist" for part in (f"-{name}", value)]
         command = [
             ffmpeg_program() or "ffmpeg", "-hide_banner", "-loglevel", "quiet", *given, "-f", "concat", "-safe", "0",
@@ -121,7 +124,7 @@ class FromAddress:
 
 @dataclass(frozen=True, slots=True)
 class FromPipe:
-    """What another program writes to standard input, in any container that can be read from its beginning on."""
+    """Another program's output on standard input, in any container that can be read sequentially."""
 
     descriptor: int = 0
 
@@ -202,9 +205,9 @@ def _opened(where: str, work: Callable[[], av.container.InputContainer]) -> av.c
 
 
 def _reason(error: Exception) -> str:
-    """Its kind and the system's words: a message of FFmpeg would hold the address."""
+    """The kind of error and the system's words: FFmpeg's message would contain the address."""
     return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _nothing() -> None:
-    """What PyAV opened itself ends by its own time-outs."""
+    """Connections that PyAV opened end by its own timeouts."""

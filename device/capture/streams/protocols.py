@@ -1,7 +1,7 @@
-"""The protocols of streams: what each may do, how long it may take, and which of them this machine has.
+"""Stream protocols: what each may open, how long it may take, and which ones this machine supports.
 
-PyAV's own FFmpeg speaks most of them. What it lacks (SRT and RIST, in its wheels) an `ffmpeg` program speaks, where one
-is installed. FFmpeg's own names: https://ffmpeg.org/ffmpeg-protocols.html
+PyAV's own FFmpeg supports most of them. For the others (SRT and RIST are missing in its wheels) an installed `ffmpeg`
+program is used. FFmpeg's own names: https://ffmpeg.org/ffmpeg-protocols.html
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import av
 
 from device.addresses import SCHEMES, Address
 
-OPEN_WITHIN_S = 7.0  # for connecting, and again for finding out what comes
+OPEN_WITHIN_S = 7.0  # for connecting, and again for probing
 READ_WITHIN_S = 3.0
-SEGMENT_WITHIN_S = 30.0  # HLS: the next one may come only when it is complete
+SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete
 _MAX_REDIRECTS = "3"
-_MAX_STREAMS = "64"  # FFmpeg's own is 1000; each takes memory
+_MAX_STREAMS = "64"  # FFmpeg's own limit is 1000; each takes memory
 _PROBE_BYTES = "5000000"
-_PROBE_US = "4000000"  # until a key picture tells its size
-_BUFFER_BYTES = "1000000"  # of the socket: FFmpeg's 64 kB lose packets of a key picture on a busy machine
+_PROBE_US = "4000000"  # until a key frame tells its size
+_BUFFER_BYTES = "1000000"  # of the socket: FFmpeg's 64 kB lose packets of a key frame on a busy machine
 _FFMPEG_ANSWERS_WITHIN_S = 10.0
 _HTTP_FORMATS = "hls,mpegts,mov,flv,matroska,aac,mp3,ac3,eac3,webvtt"
 
@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Protocol:
-    """What the streams of one scheme may open: nothing but `protocols`, and only as `formats`."""
+    """What streams of one scheme may open: only `protocols`, and only as `formats`."""
 
     protocols: str
     formats: str
@@ -41,8 +41,9 @@ class Protocol:
 
 
 _HTTP = Protocol("http,https,tls,tcp,crypto", _HTTP_FORMATS, (("max_redirects", _MAX_REDIRECTS), ("tls_verify", "1")))
-_HTTPS = Protocol("https,tls,tcp,crypto", _HTTP_FORMATS, _HTTP.options)  # never from an encrypted address to another
-_FLV = (("analyzeduration", "1500000"),)  # it never says that there are no more tracks
+# never from an encrypted address to an unencrypted one
+_HTTPS = Protocol("https,tls,tcp,crypto", _HTTP_FORMATS, _HTTP.options)
+_FLV = (("analyzeduration", "1500000"),)  # it never signals that there are no more tracks
 _BUFFERED = (("buffer_size", _BUFFER_BYTES),)
 PROTOCOLS = {
     "rtsp": Protocol("rtp,udp,tcp", "rtsp,sdp,rtp,mpegts", _BUFFERED),
@@ -59,7 +60,7 @@ PROTOCOLS = {
 
 
 def options_for(address: Address, *, transport: str, ca_file: Path | None) -> dict[str, str]:
-    """For av.open. transport: `tcp` or `udp`, of RTSP; ca_file: the authority to trust, where not the system's."""
+    """For av.open. transport: `tcp` or `udp`, for RTSP. ca_file: the certificate authority instead of the system's."""
     protocol = PROTOCOLS[address.scheme]
     options = {
         "protocol_whitelist": protocol.protocols, "format_whitelist": protocol.formats, "max_streams": _MAX_STREAMS,
@@ -73,9 +74,9 @@ def options_for(address: Address, *, transport: str, ca_file: Path | None) -> di
 
 
 def spoken_by_pyav(scheme: str) -> bool:
-    """Whether PyAV's FFmpeg has this protocol. Nothing is connected to."""
+    """Whether PyAV's FFmpeg supports this protocol. Nothing is connected to."""
     try:
-        # A protocol that is known is then refused, as none is allowed.
+        # A supported protocol is then refused, because none is allowed.
         av.open(f"{scheme}:", container_options={"protocol_whitelist": "none"})
     except av.ProtocolNotFoundError:
         return False
@@ -86,13 +87,13 @@ def spoken_by_pyav(scheme: str) -> bool:
 
 @cache
 def ffmpeg_program() -> str | None:
-    """The path of the `ffmpeg` program, where one is installed."""
+    """The path of the `ffmpeg` program, if installed."""
     return shutil.which("ffmpeg")
 
 
 @cache
 def spoken_by_ffmpeg() -> frozenset[str]:
-    """The schemes that the installed `ffmpeg` program knows; none where there is none."""
+    """The schemes that the installed `ffmpeg` program supports; empty without one."""
     program = ffmpeg_program()
     if program is None:
         return frozenset()
@@ -108,7 +109,7 @@ def spoken_by_ffmpeg() -> frozenset[str]:
 
 
 def available() -> dict[str, str | None]:
-    """Each scheme with what speaks it here, `PyAV` or `ffmpeg`; None where nothing does."""
+    """Each scheme with what supports it here, `PyAV` or `ffmpeg`; None if nothing does."""
     return {
         scheme: "PyAV" if spoken_by_pyav(scheme) else "ffmpeg" if scheme in spoken_by_ffmpeg() else None
         for scheme in SCHEMES

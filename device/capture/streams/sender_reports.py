@@ -1,12 +1,12 @@
-"""RTCP sender reports: what alone relates the picture of an RTP stream to its sound (RFC 3550, section 6.4.1).
+"""RTCP sender reports: the only relation between the video and audio of an RTP stream (RFC 3550, section 6.4.1).
 
-Each of the two begins its time stamps anywhere. Until a sender report says which time of one common clock they mean,
-FFmpeg counts both from the first packet that has come: a number made of that would measure the network.
+Each track starts its time stamps anywhere. Until a sender report relates them to one common clock, FFmpeg counts both
+from the first packet that arrived: an offset computed from that would measure the network.
 
-Method: FFmpeg adds a producer reference time ("prft") to a packet whose own stream had a report, and its time stamp is
-then taken from that: wall clock less time stamp is `start_time_realtime`, the same for both streams. The packet that
-comes first after a report still has the old time stamp, and does not count. Measured with FFmpeg 8 and GStreamer's
-server: from then on both agree to 0.02 ms, over TCP and UDP.
+Method: FFmpeg adds a producer reference time ("prft") to a packet whose own stream had a report, and derives its time
+stamp from it: wall clock minus time stamp is `start_time_realtime`, the same for both streams. The first packet after a
+report still has the old time stamp and does not count. Measured with FFmpeg 8 and GStreamer's server: from then on both
+agree to 0.02 ms, over TCP and UDP.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from av.stream import Stream
 from device.records import NS_PER_S
 
 _RTP_FORMATS = frozenset({"rtsp", "sdp", "rtp"})
-_FIRST_PID = 16  # of MPEG-TS; the streams of RTP itself are counted from 0
+_FIRST_PID = 16  # of MPEG-TS; RTP streams themselves are counted from 0
 _WALL_CLOCK = struct.Struct("=q")  # of AVProducerReferenceTime, in us
 _AGREE_US = 2_000
 
@@ -28,7 +28,7 @@ Packet: TypeAlias = "av.Packet[Stream]"
 
 
 class SenderReports:
-    """Whether the tracks of a container are related. Where no RTP is involved, or both share one stream, they are."""
+    """Whether the tracks of a container are related. They are if RTP is not involved, or if both share one stream."""
 
     def __init__(self, container: av.container.InputContainer, tracks: tuple[Stream, Stream]) -> None:
         self._container = container
@@ -40,7 +40,7 @@ class SenderReports:
         return not self._missing
 
     def see(self, packet: Packet) -> None:
-        """The next packet."""
+        """Take the next packet."""
         if packet.stream.index in self._missing and packet.pts is not None and packet.has_sidedata("prft"):
             (wall_us,) = _WALL_CLOCK.unpack_from(bytes(packet.get_sidedata("prft")))
             stamp_us = packet.pts * packet.time_base * 1_000_000
@@ -50,6 +50,6 @@ class SenderReports:
 
 
 def stamp_ns(packet: Packet) -> int | None:
-    """When it is to be decoded, or else shown; None where it does not say."""
+    """Its decoding time, otherwise its presentation time; None if it has neither."""
     stamp, base = packet.dts if packet.dts is not None else packet.pts, packet.time_base
     return None if stamp is None or not base else stamp * base.numerator * NS_PER_S // base.denominator

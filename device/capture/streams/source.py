@@ -1,15 +1,16 @@
-"""A live source from an address or a pipe: picture and sound of one sender, on one clock.
+"""A live source from an address or a pipe: video and audio from one sender, on one clock.
 
 Conventions
-    Times are the stream's own stamps, moved to CLOCK_MONOTONIC by one and the same distance for picture and sound
-    (`device.capture.streams.timeline`). Nothing is ever placed by when it came.
-    Items are given when they are due, never before: what a sender stores, or an HLS segment holds, waits here.
+    Times are the stream's own stamps, shifted to CLOCK_MONOTONIC by the same amount for video and audio
+    (`device.capture.streams.timeline`). Nothing is ever placed by its arrival time.
+    Items are delivered when they are due, never earlier: data that a sender stores, or an HLS segment holds, waits.
 
 Method
-    A session goes from where both tracks are there and related to whatever makes that doubtful: a jump of the stamps,
-    an encoder that begins anew with another size or rate. It then ends by StreamError, and the next one goes on with
-    the same connection. Everything else (nothing comes, the sender ends, nothing can be decoded) ends that too.
-    What is decoded too late is caught up with by leaving pictures out up to the next key picture, counted.
+    A session starts when both tracks are present and related. It ends when that becomes doubtful: at a jump of the
+    stamps, or when an encoder restarts with another size or rate. It then ends by StreamError, and the next session
+    continues with the same connection. All other errors (nothing arrives, the sender ends, nothing can be decoded) end
+    the connection too.
+    When decoding is late, frames up to the next key frame are dropped and counted.
 """
 
 from __future__ import annotations
@@ -33,29 +34,29 @@ from device.capture.tracks import AudioTrack, VideoTrack, time_ns
 from device.errors import StreamError
 from device.records import NS_PER_S, Chunk, Frame
 
-AUDIO_RATE_HZ = 16_000  # of what is measured
+AUDIO_RATE_HZ = 16_000  # the rate of the analysis
 BEGIN_WITHIN_NS = 3 * NS_PER_S
 SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
-FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key picture
-_STRAY_NS = 2 * NS_PER_S  # between a picture and the packet that gave it
+FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key frame
+_STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
 _POLL_S = 0.25
-_FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # of one packet; reached within 1.3 s at 25 a second
+_FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
 
-_AGAIN = "It is measured anew by itself"
+_AGAIN = "Measuring restarts by itself"
 _GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
 
 _log = logging.getLogger(__name__)
 
 
 class Stream:
-    """One input, opened as often as needed: each `open` gives the next session of it."""
+    """An input that can be opened repeatedly: each `open` starts its next session."""
 
     def __init__(self, source: StreamInput) -> None:
         self._source = source
         self._connection: Connection | None = None
 
     def open(self) -> StreamSource:
-        """Raises StreamError, InputMissingError and what choosing its tracks raises."""
+        """Raises StreamError, InputMissingError and the errors of choosing its tracks."""
         before, self._connection = self._connection, None
         if before is not None and before.ended:
             before.close()
@@ -65,16 +66,16 @@ class Stream:
 
 
 class StreamSource(Closing):
-    """A session of a connection, read once. Picture and sound each with rising times; between the two, in any order.
+    """A session of a connection, read once. Raises StreamError for whatever ends it.
 
-    Raises StreamError for whatever ends it.
+    Video and audio each have rising times, in any order relative to each other.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.device: str | None = connection.name
         self.dropped = 0
         self.rate_ppm: float | None = None
-        self.delay_ns = 0  # what waiting until things are due adds
+        self.delay_ns = 0  # the delay from waiting until items are due
         self._connection = connection
         self._trouble: Counter[str] = Counter()
         video = connection.video
@@ -84,10 +85,10 @@ class StreamSource(Closing):
         )
         self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
         self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
-        self._came_ns: dict[type, int] = {}  # when each kind was last given
-        self._failing: dict[str, float] = {}  # of each kind, the share of packets that cannot be decoded
-        self._skipping = False  # pictures, up to the next key picture
-        self._left_out = 0  # pictures since the last one that was given
+        self._came_ns: dict[type, int] = {}  # when each kind was last delivered
+        self._failing: dict[str, float] = {}  # for each kind, the share of packets that cannot be decoded
+        self._skipping = False  # frames, up to the next key frame
+        self._left_out = 0  # frames since the last delivered one
         self._goes_on = False
 
     def close(self) -> None:
@@ -126,10 +127,10 @@ class StreamSource(Closing):
                     yield replace(item, t_ns=item.t_ns + timeline.base_ns)
             self.delay_ns = timeline.delay_ns
 
-    # The beginning
+    # The start
 
     def _gathered(self) -> deque[Arrived]:
-        """The first packets, from where both tracks are there and belong together."""
+        """The first packets, from where both tracks are present and related."""
         connection, tracks = self._connection, (self._connection.video.index, self._connection.audio.index)
         beginning, begun_ns = Beginning(tracks, in_segments=connection.in_segments), time.monotonic_ns()
         while not beginning.enough:
@@ -145,16 +146,16 @@ class StreamSource(Closing):
 
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:
-            return self._ended("jumped", "the time stamps of picture and sound are far from each other")
+            return self._ended("jumped", "the time stamps of video and audio are far apart")
         if beginning.packets:
             return self._ended("incomplete", "its picture or its sound is missing")
-        what = "no RTCP sender reports yet, without which nobody knows how picture and sound belong together"
-        return self._ended("unsynced", what, "Wait; where none ever come, let the camera send them (RTCP, or NTP)")
+        what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
+        return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")
 
-    # While it goes on
+    # The session
 
     def _followed(self, timeline: Timeline) -> Arrived | None:
-        """The next packet, if one comes soon and goes on as those before it did."""
+        """The next packet, if one comes soon and continues the previous ones."""
         arrived = self._connection.take(_POLL_S)
         if arrived is None or arrived.stamp_ns is None:
             return arrived
@@ -163,7 +164,7 @@ class StreamSource(Closing):
         timeline.see(arrived.stamp_ns, arrived.at_ns)
         if timeline.slow:
             self._connection.way_ns = timeline.needed_way_ns
-            raise self._ended("slow", "picture and sound come later and later: its network or its sender is too slow")
+            raise self._ended("slow", "video and audio arrive later and later: its network or its sender is too slow")
         return arrived
 
     def _jumped(self, arrived: Arrived) -> int | None:
@@ -190,9 +191,9 @@ class StreamSource(Closing):
             yield from self._converted(frame, arrived)
 
     def _watch_decoder(self, arrived: Arrived, failed: float) -> None:
-        """Another codec on the same connection gives a decoder nothing that it knows, but for a picture by accident."""
+        """With another codec on the same connection, the decoder fails on everything except by chance."""
         kind = arrived.packet.stream.type
-        if kind in self._connection.form:  # before the first key picture, all may fail
+        if kind in self._connection.form:  # before the first key frame, all packets may fail
             share = self._failing[kind] = (
                 self._failing.get(kind, 0.0) * (1 - _FAILING_WEIGHT) + failed * _FAILING_WEIGHT
             )
@@ -214,7 +215,7 @@ class StreamSource(Closing):
             self._trouble["frame that cannot be converted"] += 1
 
     def _watch_form(self, kind: str, form: object) -> None:
-        """An encoder that begins anew need not keep the distance between picture and sound."""
+        """A restarted encoder need not keep the offset between video and audio."""
         before = self._connection.form.setdefault(kind, form)
         if form != before:
             self._connection.form[kind] = form
@@ -240,6 +241,6 @@ class StreamSource(Closing):
 
 
 def _strays(frame: av.VideoFrame | av.AudioFrame, arrived: Arrived) -> bool:
-    """Whether it is a rest from before a jump, which a decoder had kept."""
+    """Whether it is left over in the decoder from before a jump."""
     t_ns = time_ns(frame)
     return t_ns is not None and arrived.stamp_ns is not None and abs(t_ns - arrived.stamp_ns) > _STRAY_NS

@@ -1,14 +1,14 @@
-"""Where a stream's stamps lie on this computer's monotonic clock, and whether they still do. Pure.
+"""Places a stream's stamps on this computer's monotonic clock, and checks that they stay there. Pure.
 
 Conventions
-    A stamp is a presentation or decoding time stamp of the stream in integer ns, on the one clock that its picture and
-    its sound have in common. `base` is what leads from there to CLOCK_MONOTONIC, the same for both: it says when an
-    item is due, and moves nothing against anything else.
+    A stamp is a presentation or decoding time stamp of the stream in integer ns, on the common clock of its video and
+    audio. `base` is the difference from there to CLOCK_MONOTONIC, the same for both. It only determines when an item
+    is due, and shifts nothing relative to anything else.
 
 Method
-    `base` is set so that the packet that came latest, of the first ones, would just have been in time. Later it follows
-    the sender's clock: so slowly (at most MAX_SLEW) that picture and sound of one moment, which may pass here half a
-    second apart, keep their distance to 0.5 ms.
+    `base` is set so that the latest of the first packets would just have been in time. Later it follows the sender's
+    clock, so slowly (at most MAX_SLEW) that video and audio of one moment, which may pass here half a second apart,
+    keep their offset to 0.5 ms.
 """
 
 from __future__ import annotations
@@ -17,52 +17,52 @@ from collections.abc import Iterable
 
 from device.records import NS_PER_MS, NS_PER_S
 
-MARGIN_NS = 150 * NS_PER_MS  # for packets that come later than the first ones did
+MARGIN_NS = 150 * NS_PER_MS  # for packets that are later than the first ones were
 MAX_SLEW = 0.001
 LATE_NS = NS_PER_S
-_BACK_NS = NS_PER_S // 2  # stamps of decoding never go back, but a muxer may be sloppy
-_AHEAD_NS = NS_PER_S  # further than the time that has passed
+_BACK_NS = NS_PER_S // 2  # decoding stamps should not go back, but muxers may be careless
+_AHEAD_NS = NS_PER_S  # more than the time that has passed
 _WINDOW_NS = 5 * NS_PER_S
-_SLOW_WINDOWS = 2  # one is a network that stood still for a moment, and catches up
+_SLOW_WINDOWS = 2  # a single one is a network that stalled for a moment and catches up
 
 
 class Timeline:
-    """From stamps to monotonic time.
+    """Converts stamps to monotonic time.
 
-    first: stamps with the times at which they came, of both tracks. way_ns: how long a packet may take, where that is
-    known from before, as `needed_way_ns`.
+    first: stamps with their arrival times, of both tracks. way_ns: the delay to allow for a packet, if known from an
+    earlier `needed_way_ns`.
     """
 
     def __init__(self, first: Iterable[tuple[int, int]], way_ns: int | None = None) -> None:
         ways_ns = [arrived_ns - stamp_ns for stamp_ns, arrived_ns in first]
-        self.longest_way_ns = max(ways_ns if way_ns is None else [*ways_ns, way_ns])  # arrival less stamp, in a window
+        self.longest_way_ns = max(ways_ns if way_ns is None else [*ways_ns, way_ns])  # arrival minus stamp, in a window
         self.base_ns = self._goal_ns = self.longest_way_ns + MARGIN_NS
-        self._quickest_ns = [min(ways_ns)] * 2  # the shortest way of this window and of the one before it
+        self._quickest_ns = [min(ways_ns)] * 2  # the shortest delay in this window and in the previous one
         self._late_windows = 0
         self._window_from_ns: int | None = None
         self._last_ns = 0
 
     @property
     def needed_way_ns(self) -> int:
-        """How long a packet may take, for all of this window and of the one before it to be in time."""
+        """The delay to allow for a packet so that all of this window and of the previous one are in time."""
         return max(self._goal_ns - MARGIN_NS, self.longest_way_ns)
 
     def due_ns(self, stamp_ns: int) -> int:
-        """When it is due, on the monotonic clock."""
+        """When a stamp is due, on the monotonic clock."""
         return stamp_ns + self.base_ns
 
     @property
     def delay_ns(self) -> int:
-        """How much later than it could be everything is due: what a segment, or waiting for late packets, costs."""
+        """The delay added to everything for segments or late packets."""
         return max(self.base_ns - min(self._quickest_ns), 0)
 
     @property
     def slow(self) -> bool:
-        """Whether packets are late again and again, so that waiting longer is what helps."""
+        """Whether packets are late repeatedly, so that a longer delay is needed."""
         return self._late_windows >= _SLOW_WINDOWS
 
     def see(self, stamp_ns: int, arrived_ns: int) -> None:
-        """A packet has come."""
+        """Take the times of a packet."""
         way_ns = arrived_ns - stamp_ns
         if self._window_from_ns is None:
             self._window_from_ns = self._last_ns = arrived_ns
@@ -79,14 +79,14 @@ class Timeline:
 
 
 class StampWatch:
-    """Whether the stamps of one track go on, or have jumped: by more than the time that has passed."""
+    """Detects jumps in the stamps of one track: by more than the time that has passed."""
 
     def __init__(self) -> None:
         self._stamp_ns: int | None = None
         self._arrived_ns = 0
 
     def jumped_ns(self, stamp_ns: int, arrived_ns: int) -> int | None:
-        """How far, or None where it goes on."""
+        """The size of a jump; None without one."""
         before_ns, passed_ns = self._stamp_ns, arrived_ns - self._arrived_ns
         self._stamp_ns, self._arrived_ns = stamp_ns, arrived_ns
         if before_ns is None:

@@ -1,7 +1,7 @@
-"""How to get into a broker: where it is, what it must show, what is shown to it; and what a refusal means in words.
+"""Access to a broker: its address, the TLS checks and credentials, and the meaning of refusals.
 
-A refusal is what trying again soon does not help against: a wrong password, a certificate that is not trusted. Files
-are read for each attempt, so that a renewed certificate is taken up without a restart.
+A refusal is an error that soon retrying does not help against: a wrong password, a certificate that is not trusted.
+Files are read for each attempt, so that a renewed certificate takes effect without a restart.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from device.config.settings import MqttSettings
 from device.errors import TransportError
 
-CREDENTIAL, SECRET_CREDENTIAL = "mqtt-password", "mqtt-commands-secret"  # of systemd's LoadCredential
+CREDENTIAL, SECRET_CREDENTIAL = "mqtt-password", "mqtt-commands-secret"  # name for systemd's LoadCredential
 _CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _PORT, _TLS_PORT = 1883, 8883
 _MAX_PASSWORD_BYTES = 65_535  # MQTT's own limit
@@ -30,7 +30,7 @@ _NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """Why there is no connection; `refused` where the same attempt would soon end the same way."""
+    """Why there is no connection; `refused` if the same attempt would soon fail the same way."""
 
     refused: bool
     error: TransportError
@@ -50,14 +50,14 @@ class Access:
     client_key_file: Path | None = None
     username: str = ""
     password_file: Path | None = None
-    secret_file: Path | None = None  # that commands are signed with
+    secret_file: Path | None = None  # for signing commands
 
     @property
     def where(self) -> str:
         return f"MQTT broker {self.host}:{self.port}"
 
     def context(self) -> ssl.SSLContext:
-        """TLS 1.2 or newer, with the broker's certificate checked. Raises TransportError for files that are no good."""
+        """TLS 1.2 or newer, checking the broker's certificate. Raises TransportError for unusable files."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if self.ca_file:
@@ -66,19 +66,19 @@ class Access:
             context.load_default_certs()
         if self.client_cert_file:
             certificate, key = self.client_cert_file, self.client_key_file
-            # Without a password of our own, OpenSSL would ask for one on the terminal.
+            # Without a password argument, OpenSSL would ask for one on the terminal.
             _load(certificate, "certificate with its key", lambda: context.load_cert_chain(certificate, key, ""))
         return context
 
     def password(self) -> str | None:
-        """From its file or credential; None where there is none to give. Raises TransportError."""
+        """The password from its file or credential; None without one. Raises TransportError."""
         if not self.username or self.password_file is None:
             return None
         remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
         return read_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
 
     def warnings(self) -> list[TransportError]:
-        """What is unwise about it, each with what to do."""
+        """Security warnings about these settings, each with its remedy."""
         found = []
         if self.username and self.password_file and not self.tls and not _is_here(self.host):
             what = "the password goes over the network as plain text"
@@ -86,12 +86,12 @@ class Access:
         for file, what in ((self.password_file, "password"), (self.secret_file, "secret for commands")):
             if file is not None and others_read(file):
                 what = f"others on this computer can read the {what}"
-                found.append(TransportError(what, where=str(file), remedy=f"Take that from them: chmod o-r {file}"))
+                found.append(TransportError(what, where=str(file), remedy=f"Remove that permission: chmod o-r {file}"))
         return found
 
 
 def read_secret(file: Path, max_bytes: int, what: str, remedy: str) -> str:
-    """A secret that is alone in its file; `what` it is called. Raises TransportError."""
+    """Read a file that contains only a secret, named `what` in messages. Raises TransportError."""
     try:
         with file.open("rb") as stream:
             text = stream.read(max_bytes + 1).decode()
@@ -120,7 +120,7 @@ def _is_here(host: str) -> bool:
 
 
 def secret_file(given: str, credential: str, folder: Path) -> Path | None:
-    """A file as configured, or the credential that systemd gives; None without either."""
+    """The configured file, or the credential from systemd; None without either."""
     if given:
         return folder / given
     if credentials := os.environ.get(_CREDENTIALS_VARIABLE):
@@ -130,7 +130,7 @@ def secret_file(given: str, credential: str, folder: Path) -> Path | None:
 
 
 def access(settings: MqttSettings, node: str, folder: Path) -> Access:
-    """What is configured; `folder` is where relative paths begin."""
+    """The configured access; relative paths start at `folder`."""
 
     def file(name: str) -> Path | None:
         return folder / name if name else None
@@ -151,12 +151,12 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
 
 
 def command_secret_file(settings: MqttSettings, folder: Path) -> Path | None:
-    """Where the shared secret is; None where commands need none. `folder` is where relative paths begin."""
+    """The file of the shared secret; None if commands need none. Relative paths start at `folder`."""
     return secret_file(settings.commands_secret_file, SECRET_CREDENTIAL, folder)
 
 
 def node_name(settings: MqttSettings) -> str:
-    """What this device is called in topics: as configured, else the host's name, made safe for a topic level."""
+    """The device's name in topics: as configured, otherwise the host's name, made safe for a topic level."""
     host = socket.gethostname().partition(".")[0]
     return settings.node or re.sub(r"[^A-Za-z0-9_-]", "-", host)[:64] or "avdrift"
 
@@ -172,7 +172,7 @@ def _load(file: Path, what: str, load: Callable[[], None]) -> None:
 
 
 def explained(error: Exception, access: Access) -> Ended:
-    """What an exception of an attempt or of a connection means."""
+    """Explain an exception of an attempt or of a connection."""
     if isinstance(error, TransportError):
         return Ended(True, error)
     if isinstance(error, ssl.SSLCertVerificationError):
@@ -193,7 +193,7 @@ def explained(error: Exception, access: Access) -> Ended:
 
 
 def tls_refusal(text: str, access: Access) -> Ended | None:
-    """What the broker's alert in a message of OpenSSL means; None without one."""
+    """Explain the broker's alert in a message of OpenSSL; None without one."""
     if "WRONG_VERSION_NUMBER" in text:
         what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
         return Ended(True, _fault(access, what, remedy))
@@ -209,7 +209,7 @@ def tls_refusal(text: str, access: Access) -> Ended | None:
 
 
 def broker_refusal(name: str, access: Access) -> Ended:
-    """What the name of an MQTT 5 reason code in CONNACK or DISCONNECT means."""
+    """Explain the name of an MQTT 5 reason code in CONNACK or DISCONNECT."""
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":
             user = f"the user {access.username}" if access.username else "somebody without a user name"
@@ -223,9 +223,9 @@ def broker_refusal(name: str, access: Access) -> Ended:
             return Ended(True, _fault(access, what, "Give each device a node of its own under [mqtt]"))
         case "Client identifier not valid" | "Banned" | "Use another server" | "Server moved":
             what = f"refused the client {access.client_id} ({name.lower()})"
-            return Ended(True, _fault(access, what, "Ask whoever runs the broker"))
+            return Ended(True, _fault(access, what, "Ask the administrator of the broker"))
         case _:
-            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Look into the broker's log"))
+            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Check the broker's log"))
 
 
 def _way_in(access: Access) -> str:

@@ -1,8 +1,8 @@
-"""Commands from outside: hostile bytes in, a Command for the daemon or a result that says what was wrong.
+"""Commands from outside: untrusted bytes in, a Command for the daemon or a result with an error out.
 
-A payload is a JSON object with what the command needs, or nothing: `{"profile": "ebu-r37"}`. An `id` in it comes back
-in the result, so that whoever asked knows the answer to be theirs. Where there is a shared secret, whatever changes
-something must be signed with it (`device.telemetry.mqtt.signed_command`).
+A payload is a JSON object with the command's arguments, or empty: `{"profile": "ebu-r37"}`. Its `id` is returned in the
+result, so that senders recognise their answer. With a shared secret, commands that change something must be signed
+(`device.telemetry.mqtt.signed_command`).
 """
 
 from __future__ import annotations
@@ -24,31 +24,31 @@ from device.telemetry.mqtt.signed_command import Verifier, is_signed
 _LOG = logging.getLogger(__name__)
 
 MAX_BYTES = 4096
-UNKNOWN = "unknown"  # stands in the result's topic for what could never be a verb
-# By the setting `commands`: whoever may publish on a broker is not yet whoever may change what is measured.
+UNKNOWN = "unknown"  # in the result's topic for text that cannot be a verb
+# By the setting `commands`: the right to publish on a broker is not yet the right to change the measurement.
 ALLOWED: dict[str, frozenset[Verb]] = {
     "off": frozenset(), "read": frozenset({Verb.DIAGNOSTICS}), "all": frozenset(Verb),
 }  # fmt: skip
-# What each command must be given, and what a signed one may be given.
+# Required arguments of each command, and optional ones of a signed command.
 ARGUMENTS: dict[Verb, dict[str, Allowed]] = {Verb.SET_PROFILE: {"profile": Names(PROFILE_NAMES)}}
 IF_SIGNED: dict[Verb, dict[str, Allowed]] = {Verb.MODEL_ROLLBACK: {"allow_downgrade": Flag()}}
 _VERB = re.compile(r"[a-z0-9-]{1,40}")
 _MAX_ID_CHARACTERS = 64
-_MAX_ID_NUMBER = 2**53  # beyond it JSON readers disagree
+_MAX_ID_NUMBER = 2**53  # beyond it JSON parsers disagree
 _MAX_OPEN = 8
-_FORGOTTEN_S = 60.0  # after which a request without a result no longer keeps others out
+_FORGOTTEN_S = 60.0  # after which a request without a result no longer blocks others
 
 
 class Commands:
-    """Takes requests from one thread, their results from any. Nothing here raises or waits."""
+    """Takes requests from one thread, their results from any. Never raises and never blocks."""
 
     def __init__(
         self, setting: str, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic,
         verifier: Verifier | None = None,
     ) -> None:  # fmt: skip
-        """`setting` is a key of ALLOWED; `publish` takes the verb and its result, as JSON.
+        """`setting` is a key of ALLOWED; `publish` takes the verb and its result as JSON.
 
-        verifier: of signatures, without which nothing is changed; None where none are asked for.
+        verifier: checks the signatures of commands that change something; None if none are required.
         """
         self._setting, self._publish, self._now_s, self._verifier = setting, publish, now_s, verifier
         self._submit: Callable[[Command], None] | None = None
@@ -56,11 +56,11 @@ class Commands:
         self._open: dict[object, float] = {}  # requests without a result yet, and since when
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
-        """Who carries commands out."""
+        """Set the handler that carries commands out."""
         self._submit = submit
 
     def take(self, verb: str, payload: bytes, *, retained: bool) -> None:
-        """Carry out what was asked for, or say in the result why not."""
+        """Carry out a request, or publish a result that says why not."""
         request_id: str | int | None = None
         try:
             content = _content(payload)
@@ -80,7 +80,7 @@ class Commands:
             self._hand_over(known, _arguments(known, content, signed=signed), request_id)
         except AvdriftError as error:
             self._answer(verb, request_id, {"ok": False, "error": str(error)})
-        except Exception as error:  # the daemon's own trouble with it is no reason to lose the connection
+        except Exception as error:  # an internal error must not cost the connection
             _LOG.exception("command %s", shown(verb))
             self._answer(verb, request_id, {"ok": False, "error": f"{shown(verb)}: failed ({type(error).__name__})"})
 
@@ -135,7 +135,7 @@ def _content(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
     if not isinstance(content, dict):
-        raise UsageError("JSON, but no object", where="payload", remedy=remedy)
+        raise UsageError("JSON, but not an object", where="payload", remedy=remedy)
     return content
 
 
@@ -144,7 +144,7 @@ def _no_number(name: str) -> float:
 
 
 def _request_id(content: dict[str, Any]) -> str | int | None:
-    """The `id`, taken out of the content."""
+    """The `id`, removed from the content."""
     match request_id := content.pop("id", None):
         case None:
             return None

@@ -2,14 +2,15 @@
 
     OFF -> CONNECTING -> ONLINE -> WAITING -> CONNECTING    after a growing, random delay
                       -> WAITING                            the same
-                      -> REFUSED -> CONNECTING              after a long one: somebody must correct a password, say
-    STOPPED from anywhere, for good
+                      -> REFUSED -> CONNECTING              after a long delay: the user must correct a password, say
+    STOPPED from anywhere, permanently
 
-MQTT 5: for its reasons (who is refused, and why), and because a subscription to commands can leave out retained ones.
-Each attempt is a new paho client with a clean start. What the broker has not acknowledged stays in the outbox, so
-nothing depends on a session that it remembers or not, and a command that was sent while we were away never runs at a
-time when nobody expects it. paho's own thread, queue and reconnecting are not used: the first cannot be stopped in a
-bounded time, the second cannot say what it dropped, the third does not tell a wrong password from a broker that starts.
+MQTT 5: for its reason codes (who is refused, and why), and because a subscription to commands can exclude retained
+ones. Each attempt is a new paho client with a clean start. Messages that the broker has not acknowledged stay in the
+outbox. So nothing depends on whether the broker remembers a session, and a command that was sent while the device was
+offline never runs unexpectedly later. paho's own thread, queue and reconnecting are not used: the first cannot be
+stopped in a bounded time, the second does not report what it dropped, the third cannot tell a wrong password from a
+broker that is starting.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _LOG = logging.getLogger(__name__)
 _STOP_S = 0.9  # a sink may take a second to close
 _MAX_SAID = 50
 _SUSPICIOUS = 3
-_ALWAYS = {"always": True}  # in the log when it happens, also what was said a moment before
+_ALWAYS = {"always": True}  # logged when it happens, even if it repeats
 
 
 class Phase(StrEnum):
@@ -55,15 +56,15 @@ NEXT: dict[Phase, frozenset[Phase]] = {
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
-    """How long to wait until the next attempt."""
+    """The delay before the next attempt."""
 
     first_s: float = 1.0
     longest_s: float = 60.0
     refused_s: float = 120.0
-    steady_s: float = 5.0  # a connection that held for less than this was no success
+    steady_s: float = 5.0  # a connection that was shorter counts as a failure
 
     def delay_s(self, failures: int, *, refused: bool, chance: float) -> float:
-        """After so many failures in a row (1 is the first); `chance` in [0, 1) keeps many from coming at once."""
+        """Delay after this many failures in a row (1 is the first); `chance` in [0, 1) spreads many devices."""
         longest_s = self.refused_s if refused else min(self.longest_s, self.first_s * 2 ** min(failures - 1, 30))
         return longest_s * (0.5 + chance / 2)
 
@@ -85,7 +86,7 @@ class Connection:
         self._problem: str | None = None
         self._said: set[str] = set()
         self._failures = 0
-        self._short = 0  # connections in a row that did not hold
+        self._short = 0  # consecutive short connections
         self._online_s = 0.0
         self._has_been_online = False
 
@@ -95,18 +96,18 @@ class Connection:
 
     @property
     def problem(self) -> str | None:
-        """Why there is no connection, in a sentence or two; None where there is one, or where none was tried yet."""
+        """Why there is no connection, for a person; None if there is one, or before the first attempt."""
         return self._problem
 
     def start(self) -> None:
         self._thread.start()
 
     def wake(self) -> None:
-        """There is something new in the outbox."""
+        """The outbox has a new message."""
         self._wakeup.ring()
 
     def stop(self) -> None:
-        """Say goodbye if there is somebody to say it to. Returns within a second even if the network hangs."""
+        """Say goodbye to the broker, if connected. Returns within a second even if the network hangs."""
         self._stopping.set()
         self._wakeup.ring()
         if self._thread.is_alive():
@@ -146,7 +147,7 @@ class Connection:
         )  # fmt: skip
 
     def _give_way(self, ended: Ended, chance: float) -> float:
-        """Note and say why there is no connection any more; how long to wait."""
+        """Record and log why the connection ended; return the delay before the next attempt."""
         if self._phase is Phase.ONLINE:
             steady = time.monotonic() - self._online_s >= self._backoff.steady_s
             self._short = 0 if steady else self._short + 1
@@ -162,9 +163,9 @@ class Connection:
         return self._backoff.delay_s(self._failures, refused=ended.refused, chance=chance)
 
     def _suspicion(self, error: TransportError) -> TransportError:
-        """Not every broker (mosquitto 2.0.11, for one) says that another client has taken our place."""
+        """Not every broker (mosquitto 2.0.11, for one) reports that another client with the same name has connected."""
         what = f"{error.what}, again and again, as soon as it was made"
-        remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
+        remedy = f"Check that no other client is called {self._access.client_id}: each device needs a node of its own"
         return TransportError(what, where=error.where, remedy=remedy)
 
     def _log_once(self, text: str, level: int = logging.WARNING) -> None:

@@ -1,6 +1,6 @@
-"""What Home Assistant is told so that it finds avdrift by itself: MQTT discovery, in its device-based form. Pure.
+"""Home Assistant's MQTT discovery in its device-based form, so that it finds avdrift by itself. Pure.
 
-The payload goes to `<prefix>/device/<id>/config`, retained; an empty one there takes the device away again:
+The payload goes to `<prefix>/device/<id>/config`, retained. An empty one there removes the device:
 `mosquitto_pub -r -n -t homeassistant/device/avdrift_NODE/config`. Each template turns null into None, which Home
 Assistant shows as unknown. The offset has no device class: `duration` would be shown as a clock.
 
@@ -18,7 +18,7 @@ from device.records import Direction, DriftClass, EventKind, Info, State, Verb, 
 from device.standards import PROFILE_NAMES
 from device.telemetry.mqtt.topics import Topics
 
-BIRTH = b"online"  # what Home Assistant says when it has started
+BIRTH = b"online"  # Home Assistant's message when it has started
 HEALTH_EVERY_S = 60.0
 _MIN_EXPIRY_S = 5
 _DIAGNOSTIC = {"entity_category": "diagnostic"}
@@ -33,14 +33,14 @@ def birth_topic(prefix: str) -> str:
 
 
 def discovery(topics: Topics, report_every_s: float, info: Info | None, allowed: Container[Verb]) -> dict[str, Any]:
-    """The whole payload; without `info` the model's name is left out. Nothing sends a command that is not `allowed`."""
+    """The whole payload; without `info` it lacks the model's name. Only `allowed` commands get controls."""
     components = {
         **_measuring(topics.state, _expiry_s(report_every_s)),
         **_diagnostics(topics, _expiry_s(report_every_s), _expiry_s(HEALTH_EVERY_S)),
         "event": _event(topics),
     }
     for verb, (name, component) in _controls(topics).items():
-        # A platform alone takes away what was announced before.
+        # An entry with only a platform removes what was announced before.
         components[name] = component if verb in allowed else {"platform": component["platform"]}
     for name, component in components.items():
         if len(component) > 1:
@@ -58,7 +58,8 @@ def discovery(topics: Topics, report_every_s: float, info: Info | None, allowed:
         "availability": [
             {
                 "topic": topics.availability,
-                "value_template": "{{ 'online' if value == 'online' else 'offline' }}",  # `stopped` is not there either
+                # `stopped` also means unavailable
+                "value_template": "{{ 'online' if value == 'online' else 'offline' }}",
                 "payload_available": "online",
                 "payload_not_available": "offline",
             }
@@ -69,7 +70,7 @@ def discovery(topics: Topics, report_every_s: float, info: Info | None, allowed:
 
 
 def _expiry_s(every_s: float) -> int:
-    """After three that did not come, a value is no longer true."""
+    """After three missing messages, a value expires."""
     return max(_MIN_EXPIRY_S, math.ceil(3 * every_s))
 
 
@@ -99,7 +100,7 @@ def _measuring(state: str, expiry_s: int) -> dict[str, Component]:
     def binary(name: str, template: str, **more: Any) -> Component:
         return sensor(name, template, **more) | {"platform": "binary_sensor"}
 
-    in_sync = (  # unknown, as a binary sensor has no third word, while it may still be in sync
+    in_sync = (  # borderline is unknown, because a binary sensor has no third state and it may still be in sync
         "none if value_json.verdict == 'unknown' "
         "or (value_json.verdict == 'borderline' and value_json.verdict_range[0] == 'in_sync') "
         "else 'ON' if value_json.verdict == 'in_sync' else 'OFF'"

@@ -1,11 +1,11 @@
-"""What waits to be sent over MQTT: bounded whatever happens, and nothing is lost without being counted. No sockets.
+"""Messages that wait to be sent over MQTT: always bounded, and every loss is counted. No sockets.
 
-Of what is retained (the state, for instance) only the newest counts, and one of a topic is on its way at a time. Events
-wait in their order. What is on its way stays here until the broker has acknowledged it; when the connection is lost, it
-goes again, so that an event may arrive twice (with the same payload and so the same `seq`), but is never lost.
+Of a retained topic (such as the state) only the newest message counts, and only one is in flight at a time. Events are
+queued in order. Messages in flight stay here until the broker has acknowledged them. When the connection is lost, they
+are sent again, so an event may arrive twice (with the same payload and so the same `seq`), but is never lost.
 
-A topic that the broker refuses rests for a while, for one refused message must not hold up all others: mosquitto 2.0.11
-says that it refuses, and hangs up. The other events of such a topic wait.
+A topic that the broker refuses is paused for a while, because one refused message must not block all others: mosquitto
+2.0.11 reports the refusal and disconnects. Other events of such a topic wait.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from enum import Enum, auto
 
-WINDOW = 20  # messages on their way at once: what a broker allows if it does not say so
+WINDOW = 20  # messages in flight: the limit of a broker that does not announce one
 _MAX_RESULTS = 64
 _REST_S = 600.0
 
@@ -40,22 +40,22 @@ class _Sent:
 
 
 class Outbox:
-    """Filled by any thread, emptied by the one that has the connection. No method waits for anything."""
+    """Filled by any thread, emptied by the connection's. No method blocks."""
 
     def __init__(self, max_events: int) -> None:
         self._lock = threading.Lock()
         self._max_events = max_events
         self._retained: dict[str, bytes] = {}
-        self._due: dict[str, None] = {}  # topics of `_retained`, in the order in which they go
+        self._due: dict[str, None] = {}  # topics of `_retained`, in sending order
         self._results: deque[Message] = deque(maxlen=_MAX_RESULTS)
         self._events: deque[Message] = deque()
-        self._sent: dict[int, _Sent] = {}  # by message id, in the order in which they went
+        self._sent: dict[int, _Sent] = {}  # by message id, in sending order
         self._events_lost = 0
-        self._resting: dict[str, float] = {}  # topics that were refused, and until when
+        self._resting: dict[str, float] = {}  # refused topics, and until when they pause
 
     @property
     def events_lost(self) -> int:
-        """Events that no broker will see: the queue was full, or the broker refused them."""
+        """Events that no broker will get: the queue was full, or the broker refused them."""
         with self._lock:
             return self._events_lost
 
@@ -69,13 +69,13 @@ class Outbox:
         return sum(sent.message.kind is Kind.EVENT for sent in self._sent.values())
 
     def retain(self, topic: str, payload: bytes) -> None:
-        """The newest of a topic; an older one that waits is forgotten."""
+        """Set the newest message of a topic; one that still waits is dropped."""
         with self._lock:
             self._retained[topic] = payload
             self._due[topic] = None
 
     def event(self, topic: str, payload: bytes) -> None:
-        """Queue an event; the oldest one that is not on its way makes room for it."""
+        """Queue an event; in a full queue it replaces the oldest one that is not in flight."""
         with self._lock:
             self._events.append(Message(topic, payload, Kind.EVENT))
             self._trim()
@@ -86,19 +86,19 @@ class Outbox:
             self._events_lost += 1
 
     def result(self, topic: str, payload: bytes) -> None:
-        """Queue the result of a command; the oldest one makes room, for whoever asked has long stopped waiting."""
+        """Queue the result of a command; if full, it replaces the oldest, whose requester has long stopped waiting."""
         with self._lock:
             self._results.append(Message(topic, payload, Kind.RESULT))
 
     def due_again(self, last: str) -> None:
-        """Everything retained goes once more, `last` as the last."""
+        """Send all retained messages again, `last` as the last."""
         with self._lock:
             self._due = dict.fromkeys(topic for topic in self._retained if topic != last)
             if last in self._retained:
                 self._due[last] = None
 
     def take(self, window: int, now_s: float, *, only: str | None = None) -> Message | None:
-        """The next one to send, or None while `window` are on their way or nothing waits; `only`: of that topic."""
+        """The next message, or None if `window` are in flight or nothing waits; `only`: of that topic."""
         with self._lock:
             if len(self._sent) >= window:
                 return None
@@ -114,18 +114,18 @@ class Outbox:
             return None
 
     def sent(self, message_id: int, message: Message, now_s: float) -> None:
-        """`message`, as taken, is on its way."""
+        """`message`, as taken, is in flight."""
         with self._lock:
             self._sent[message_id] = _Sent(message, now_s)
 
     def acknowledged(self, message_id: int) -> Message | None:
-        """The broker has it; None if nobody sent that."""
+        """The broker has it; None for an unknown id."""
         with self._lock:
             sent = self._sent.pop(message_id, None)
             return sent.message if sent else None
 
     def refused(self, message_id: int, now_s: float, *, rest: bool = True) -> Message | None:
-        """The broker will not have it, nor others of its topic if that is to `rest`; None if nobody sent that."""
+        """The broker refuses it, and further ones of its topic if `rest`; None for an unknown id."""
         with self._lock:
             sent = self._sent.pop(message_id, None)
             if sent is None:
@@ -137,17 +137,17 @@ class Outbox:
             return sent.message
 
     def is_done(self, topic: str) -> bool:
-        """Nothing of that retained topic waits, and nothing at all is on its way."""
+        """Whether the retained topic has no message waiting and nothing at all is in flight."""
         with self._lock:
             return topic not in self._due and not self._sent
 
     def oldest_sent_s(self) -> float | None:
-        """When the longest unacknowledged one went."""
+        """When the oldest unacknowledged message was sent."""
         with self._lock:
             return next((sent.at_s for sent in self._sent.values()), None)
 
     def connection_lost(self) -> None:
-        """What was on its way waits again, before everything else of its kind."""
+        """Messages in flight wait again, ahead of all others of their kind."""
         with self._lock:
             for sent in reversed(self._sent.values()):
                 if sent.message.kind is Kind.EVENT:

@@ -1,4 +1,4 @@
-"""One command to a device over the broker, and its result: what `avdrift command` sends."""
+"""Sends one command to a device over the broker and waits for its result: `avdrift command`."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from device.telemetry.mqtt.signed_command import signed
 from device.telemetry.mqtt.topics import Topics
 
 _TURN_S = 0.2
-_HELLO_S = 10.0  # until the broker has let us in and has given what the device retains
+_HELLO_S = 10.0  # until the broker has accepted the connection and sent the device's retained messages
 
 
 class Request:
-    """Runs once, in the thread that calls `result`."""
+    """A request: runs once, in the thread that calls `result`."""
 
     def __init__(
         self, access: Access, topics: Topics, verb: str, arguments: dict[str, Any], secret: bytes | None
     ) -> None:
-        """secret: signs the command, where the device asks for that."""
+        """secret: signs the command, for devices that require it."""
         self._access, self._topics, self._verb, self._secret = access, topics, verb, secret
         self._id = secrets.token_hex(8)
         self._arguments = arguments
@@ -41,7 +41,7 @@ class Request:
         self._client = client
 
     def result(self, timeout_s: float) -> dict[str, Any]:
-        """What the device answers. Raises TransportError."""
+        """Send the command and return the device's answer. Raises TransportError."""
         access, client = self._access, self._client
         try:
             if access.username:
@@ -51,10 +51,10 @@ class Request:
             client.connect(access.host, access.port, access.keepalive_s)
             self._wait(lambda: self._info is not None, _HELLO_S, f"says nothing of a device {self._topics.node}")
             self._send()
-            self._wait(lambda: self._result is not None, timeout_s, f"brought no result in {timeout_s:g} s")
+            self._wait(lambda: self._result is not None, timeout_s, f"delivered no result within {timeout_s:g} s")
         except TransportError:
             raise
-        except Exception as error:  # paho raises anything when a broker sends rubbish
+        except Exception as error:  # paho may raise anything if a broker sends invalid data
             raise explained(error, access).error from error
         finally:
             client.disconnect()
@@ -68,7 +68,7 @@ class Request:
             if self._error:
                 raise self._error
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                raise self._fault("the connection was lost", "Look into the broker's log")
+                raise self._fault("the connection was lost", "Check the broker's log")
             if time.monotonic() > until_s:
                 raise self._fault(what, "Check that avdrift runs there, node and topic_prefix under [mqtt]")
 

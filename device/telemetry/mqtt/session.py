@@ -1,4 +1,4 @@
-"""One attempt at a connection to a broker, from its socket to its end: sends what the outbox has, hears commands."""
+"""One connection to a broker, from its socket to its end: sends the outbox, receives commands."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from device.telemetry.mqtt.access import Access, Ended, broker_refusal, explaine
 from device.telemetry.mqtt.client import MAX_PACKET_BYTES, MAX_QOS, BoundedClient
 from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 
-_ANSWER_S = 15.0  # from the socket to the broker's word that we are in
+_ANSWER_S = 15.0  # from the socket to the broker's CONNACK
 _TURN_S = 1.0
 _EVENTS_FIRST_S, _GOODBYE_S = 0.35, 0.45  # together less than a sink may take to close
 _PACKET_HEAD_BYTES = 16
@@ -31,26 +31,26 @@ _PACKET_HEAD_BYTES = 16
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """The topic that says whether we are there, and its three words."""
+    """The topic of the device's availability, and its three payloads."""
 
     topic: str
     online: bytes = b"online"
     stopped: bytes = b"stopped"
-    offline: bytes = b"offline"  # said by the broker when we are gone without a goodbye
+    offline: bytes = b"offline"  # published by the broker after a connection is lost
 
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Whom a session tells what happens. Called in its thread; must not raise."""
+    """Callbacks of a session. They run in its thread and must not raise."""
 
     online: Callable[[], None]
     heard: Callable[[str, bytes, bool], None]  # topic, payload, retained
-    say_once: Callable[[str], None]  # something that somebody should know, but that ends nothing
+    say_once: Callable[[str], None]  # a problem worth reporting that does not end the session
     stopping: Callable[[], bool]
 
 
 class Wakeup:
-    """Wakes the thread that polls it. Ringing never blocks, even when nobody listens any more."""
+    """Wakes the thread that polls it. Ringing never blocks, even if nobody listens any more."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -62,7 +62,7 @@ class Wakeup:
                 os.eventfd_write(self._fd, 1)
 
     def wait(self, timeout_s: float, sock: Any = None, *, writing: bool = False) -> bool:
-        """Until it rings, the socket has something or can take something, or the time is over; whether to read."""
+        """Wait until it rings, the socket is ready, or the time is over; return whether to read."""
         poll = select.poll()
         if self._fd is not None:
             poll.register(self._fd, select.POLLIN)
@@ -81,7 +81,7 @@ class Wakeup:
 
 
 class Session:
-    """Runs in one thread, once."""
+    """A session: runs once, in one thread."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ class Session:
         self._access, self._outbox, self._presence = access, outbox, presence
         self._topics, self._listener, self._wakeup = topics, listener, wakeup
         self._online = False
-        self._only: str | None = None  # the topic that may still be written to
+        self._only: str | None = None  # the only topic that may still be sent
         self._ended: Ended | None = None
         self._window, self._max_packet_bytes = WINDOW, MAX_PACKET_BYTES * 4
-        self._last_error = ""  # of paho's own log: the only place where a TLS alert shows
+        self._last_error = ""  # from paho's log: the only place where a TLS alert shows
         self._started_s = time.monotonic()
 
     def run(self) -> Ended:
-        """Blocks until there is no connection any more; why. What was on its way waits in the outbox again."""
+        """Block until the connection has ended; return why. Messages in flight are back in the outbox."""
         client = None
         try:
             client = self._client()
@@ -114,7 +114,7 @@ class Session:
                 self._turn(client, _TURN_S)
             if self._ended is None:
                 self._goodbye(client)
-        except Exception as error:  # paho raises anything when a broker sends rubbish
+        except Exception as error:  # paho may raise anything if a broker sends invalid data
             self._ended = self._ended or explained(error, self._access)
         finally:
             if client and (sock := client.socket()):
@@ -138,8 +138,8 @@ class Session:
         return client
 
     def _turn(self, client: BoundedClient, timeout_s: float) -> None:
-        """Take what came, send what waits, and see that the broker is still there."""
-        self._read(client, 0.0)  # why it hangs up, before a write finds out that it did
+        """Read what has come, send what waits, and check that the broker is alive."""
+        self._read(client, 0.0)  # shows why the broker disconnects, before a write fails
         while self._online and self._ended is None:
             message = self._outbox.take(self._window, time.monotonic(), only=self._only)
             if message is None:
@@ -159,7 +159,7 @@ class Session:
             self._ended = self._ended or self._lost()
             return
         readable = self._wakeup.wait(timeout_s, sock, writing=client.want_write())
-        # TLS decrypts more than was asked for: the rest shows in no poll.
+        # TLS may have decrypted more than was read: poll does not show the rest.
         while readable and self._ended is None:
             client.loop_read()
             readable = isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending() > 0
@@ -169,7 +169,7 @@ class Session:
         if not self._online and now_s - self._started_s > _ANSWER_S:
             self._ended = Ended(False, self._error("does not answer", "Check that this port speaks MQTT"))
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
-            self._ended = Ended(False, self._error("takes messages but acknowledges none", "Look into its log"))
+            self._ended = Ended(False, self._error("takes messages but acknowledges none", "Check its log"))
 
     def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()
@@ -179,7 +179,7 @@ class Session:
             self._outbox.refused(0, now_s, rest=False)
             self._listener.say_once(f"the broker takes no {size} bytes, so nothing for {message.topic}")
             return
-        message_id = 0  # no real one: if paho raises, the message still waits for an acknowledgement, and so goes again
+        message_id = 0  # an invalid id: if paho raises, the message counts as unacknowledged, and so is sent again
         try:
             retain = message.kind is Kind.RETAINED
             message_id = client.publish(message.topic, message.payload, qos=MAX_QOS, retain=retain).mid
@@ -187,7 +187,7 @@ class Session:
             self._outbox.sent(message_id, message, now_s)
 
     def _goodbye(self, client: BoundedClient) -> None:
-        """What waits goes first, then `stopped`, then the word that this end is meant."""
+        """Send what waits, then `stopped`, then DISCONNECT."""
         if not self._online:
             return
         until_s = time.monotonic() + _EVENTS_FIRST_S
@@ -196,7 +196,7 @@ class Session:
         self._only = self._presence.topic
         self._outbox.retain(self._presence.topic, self._presence.stopped)
         until_s = time.monotonic() + _GOODBYE_S
-        # Closing a socket with something unread in it resets the connection, and what we wrote last is thrown away.
+        # Closing a socket with unread data resets the connection, and what was written last would be lost.
         while self._ended is None and not self._outbox.is_done(self._presence.topic) and time.monotonic() < until_s:
             self._turn(client, 0.02)
         if self._ended is None:
@@ -209,11 +209,11 @@ class Session:
         self._online = True
         self._window = max(1, min(WINDOW, getattr(properties, "ReceiveMaximum", WINDOW)))
         self._max_packet_bytes = getattr(properties, "MaximumPacketSize", self._max_packet_bytes)
-        # Neither a retained command nor a retained birth message is news.
+        # A retained command or birth message is old.
         options = SubscribeOptions(
             qos=MAX_QOS, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
         )  # fmt: skip
-        if self._topics:  # paho takes no empty list
+        if self._topics:  # paho does not accept an empty list
             client.subscribe([(topic, options) for topic in self._topics])
         self._outbox.retain(self._presence.topic, self._presence.online)
         self._listener.online()

@@ -1,12 +1,12 @@
-"""Signed commands: who knows the shared secret may command, even where others may publish on the broker.
+"""Signed commands: the holder of a shared secret may command, even if others may publish on the broker.
 
-The payload is `{"signed": TEXT, "hmac": HEX}`: the HMAC-SHA256 (RFC 2104) of the bytes of TEXT, which is a JSON object
-with `node`, `verb`, `session`, `time_unix_s`, `nonce`, and `payload`, what an unsigned command would carry.
+The payload is `{"signed": TEXT, "hmac": HEX}`: the HMAC-SHA256 (RFC 2104) of the bytes of TEXT, a JSON object with
+`node`, `verb`, `session`, `time_unix_s`, `nonce`, and `payload`, the payload of the unsigned command.
 
-Against replays: the session is a random name that the daemon gives itself at each start and publishes in `info`, so
-that nothing recorded before the start is taken, whatever the clocks say. A nonce counts once. What is TOLERANCE_S older
-than the newest command is refused, so that old nonces may be forgotten. And while the device's clock is set from the
-network, the time must be within TOLERANCE_S of it; while it is not, this last check is left out.
+Against replays: the session is a random name that the daemon chooses at each start and publishes in `info`, so nothing
+recorded before the start is accepted, whatever the clocks say. A nonce counts once. A command more than TOLERANCE_S
+older than the newest one is refused, so that old nonces can be forgotten. While the device's clock is synchronised, the
+time must also be within TOLERANCE_S of it; otherwise this check is skipped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
 
 
 def read_command_secret(file: Path) -> bytes:
-    """The shared secret. Raises TransportError."""
+    """Read the shared secret. Raises TransportError."""
     remedy = "Make one: openssl rand -hex 32, readable for avdrift only"
     secret = read_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
     if len(secret) < MIN_SECRET_BYTES:
@@ -60,10 +60,10 @@ def signed(secret: bytes, node: str, verb: str, session: str, payload: dict[str,
 
 
 class Verifier:
-    """Opens signed commands, each once. Not for more than one thread, but for `clock_synced`."""
+    """Verifies signed commands, each once. Not thread-safe, except for `clock_synced`."""
 
     def __init__(self, node: str, secret_file: Path, now_s: Callable[[], float] = time.time) -> None:
-        """`secret_file` is read for each command, so that another secret needs no restart."""
+        """`secret_file` is read for each command, so that a new secret needs no restart."""
         self.session = secrets.token_hex(8)
         self.clock_synced: bool | None = None
         self._node, self._secret_file, self._now_s = node, secret_file, now_s
@@ -71,7 +71,7 @@ class Verifier:
         self._newest_s = 0.0
 
     def opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
-        """The payload inside. Raises UsageError, TransportError."""
+        """Return the payload inside. Raises UsageError, TransportError."""
         text, given = content.get("signed"), content.get("hmac")
         if content.keys() != _KEYS or not isinstance(text, str) or not isinstance(given, str):
             raise _refused("a signed command has exactly the texts signed and hmac", verb, _AGAIN)
@@ -89,12 +89,12 @@ class Verifier:
             what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
             raise _refused(what, verb, "Set the clock of the sender, and send it at once")
         if time_s < self._newest_s - TOLERANCE_S:
-            what = f"signed {self._newest_s - time_s:.0f} s before another one that was taken"
+            what = f"signed {self._newest_s - time_s:.0f} s before another one that was accepted"
             raise _refused(what, verb, "Set the clock of the sender")
         oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
         self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
         if nonce in self._nonces:
-            raise _refused("a replay: it was taken before", verb, _AGAIN)
+            raise _refused("a replay: it was accepted before", verb, _AGAIN)
         if len(self._nonces) >= _MAX_NONCES:
             raise _refused(f"busy: {_MAX_NONCES} commands within {TOLERANCE_S:g} s", verb, "Send it again later")
         self._newest_s = max(self._newest_s, time_s)
@@ -104,7 +104,7 @@ class Verifier:
 
 
 def _body(verb: str, text: str) -> dict[str, Any]:
-    """What was signed; only parsed once the signature is right."""
+    """The signed content, parsed only after its signature was verified."""
     right: dict[str, Callable[[Any], bool]] = {
         "node": Text(64).takes, "verb": Text(64).takes, "session": Text(64).takes, "time_unix_s": _TIME.takes,
         "nonce": lambda value: Text(64).takes(value) and len(value) >= _MIN_NONCE_CHARACTERS,
@@ -113,7 +113,7 @@ def _body(verb: str, text: str) -> dict[str, Any]:
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused("what was signed is no JSON", verb, _AGAIN) from error
+        raise _refused("the signed content is not JSON", verb, _AGAIN) from error
     if not isinstance(body, dict) or body.keys() != right.keys():
         raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _AGAIN)
     if wrong := [name for name, takes in right.items() if not takes(body[name])]:

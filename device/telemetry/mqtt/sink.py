@@ -1,8 +1,8 @@
-"""Reports, events and health over MQTT, and commands from there. A Sink: whatever the broker does, measuring goes on.
+"""Reports, events and health over MQTT, and commands from it. A Sink: no broker disturbs measuring.
 
 Under `avdrift/<node>/`: `availability`, `state`, `info`, `health` (retained), `event`, `cmd/<verb>` and
-`cmd/<verb>/result`. All with QoS 1: an event may come twice after a lost connection, then with the same
-`boot_id` and `seq`.
+`cmd/<verb>/result`. All with QoS 1: an event may come twice after a lost connection, then with the same `boot_id` and
+`seq`.
 """
 
 from __future__ import annotations
@@ -29,21 +29,21 @@ from device.telemetry.mqtt.topics import Topics
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_PREFIX = "avdrift"
-_BIRTH_DELAY_S = 0.2, 3.0  # a house full of devices must not answer in the same instant
+_BIRTH_DELAY_S = 0.2, 3.0  # many devices must not answer at the same instant
 
 
 def topics_of(settings: MqttSettings) -> Topics:
-    """Where this device is on the broker."""
+    """The topics of this device."""
     return Topics(settings.topic_prefix or DEFAULT_PREFIX, node_name(settings))
 
 
 class MqttSink:
-    """Begins to connect when it is made. Without a host it does nothing at all."""
+    """Starts to connect when it is made. Without a host it does nothing at all."""
 
     def __init__(
         self, settings: MqttSettings, *, report_every_s: float, folder: Path = Path(), backoff: Backoff | None = None
     ) -> None:
-        """`folder` is where relative paths of the settings begin."""
+        """Relative paths of the settings start at `folder`."""
         self.topics = topics_of(settings)
         node = self.topics.node
         self._discovery_prefix = settings.discovery_prefix
@@ -73,7 +73,7 @@ class MqttSink:
 
     @property
     def problem(self) -> str | None:
-        """Why there is no connection, for a person; None where there is one or none is wanted."""
+        """Why there is no connection, for a person; None if there is one or none is wanted."""
         return self._connection.problem if self._connection else None
 
     @property
@@ -85,7 +85,7 @@ class MqttSink:
         return self._outbox.events_waiting
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
-        """Who carries commands out, from now on; `submit` must not wait."""
+        """Set the handler of commands; `submit` must not block."""
         self._commands.submit_to(submit)
 
     def report(self, report: Report) -> None:
@@ -126,7 +126,7 @@ class MqttSink:
 
     def _announce(self, info: Info | None) -> None:
         if self._discovery_prefix and self._connection:
-            # Home Assistant cannot sign: what must be signed gets no button.
+            # Home Assistant cannot sign, so commands that must be signed get no button.
             allowed = ALLOWED["read"] if self._verifier else self._allowed
             payload = discovery(self.topics, self._states.longest_s, info, allowed)
             self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())

@@ -1,4 +1,4 @@
-"""Where things are on the broker."""
+"""The topics on the broker."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Topics:
-    """Where things are: `avdrift/<node>/…`."""
+    """The topics of a device: `avdrift/<node>/…`."""
 
     prefix: str
     node: str
