@@ -64,13 +64,13 @@ $(TESTS) $(1) $(PYTEST_ARGS) || status=$$?; \
 $(2) exit $$status
 endef
 
-test: setup-test ## lint, type check and the tests, without the long proofs (8 minutes on two cores)
+test: setup-test ## lint, type check and the tests, without the long proofs
 	@$(call check,-m "not slow")
 
-test-all: setup-test ## lint, type check and all tests, with coverage of lines and branches (30 minutes on two cores)
+test-all: setup-test ## lint, type check and all tests, with coverage of lines and branches
 	@$(call check,--cov --cov-report=,echo "coverage of lines and branches: $$($(PY) -m coverage report --format=total) %";)
 
-test-quick: $(TEST_SET) ## lint and the tests of the core (below a minute)
+test-quick: $(TEST_SET) ## lint and the tests of the core only
 	@$(PY) -m ruff check .
 	@$(TESTS) -m "not slow" $(PYTEST_ARGS) $(QUICK)
 
@@ -106,8 +106,7 @@ outdated: $(TEST_SET) ## print which locked packages are behind
 	@PYTHON=$(PY) tools/outdated.sh
 
 # mutmut is no part of the locked set: nothing else needs it.
-mutants: setup-test ## how many of 200 random mutants of the core the tests kill (half an hour)
-	@$(PIP) install --quiet 'mutmut>=3.8,<4'
+mutants: setup-test ## how many of 200 random mutants of the core the tests kill (needs mutmut)
 	@$(PY) -m tests.mutants --show
 
 release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of a tagged version, in dist/

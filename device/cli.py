@@ -25,6 +25,7 @@ from device.commands.model import add_model_commands, add_store_option, model_co
 from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
 from device.commands.run import add_run_options, run_command
+from device.commands.timeline_files import add_timeline_files
 from device.commands.track_options import add_track_options
 from device.config.file import DEFAULT_FILE
 from device.config.settings import DEFAULT_SEARCH_MS
@@ -67,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
     add_limit_options(replay)
     add_track_options(replay)
+    add_timeline_files(replay)
     replay.add_argument("--json", action="store_true", help="print one JSON report per line, as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="measure the offset of recordings")
     measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")
@@ -77,10 +79,8 @@ def build_parser() -> argparse.ArgumentParser:
     add_track_options(measured)
     measured.add_argument("--window", type=float, metavar="S", help="also measure each consecutive window of S seconds")
     add_limit_options(measured)
-    measured.add_argument("--csv", type=Path, metavar="FILE", help="the timeline as a table; of one recording")
-    measured.add_argument("--plot", type=Path, metavar="FILE.png", help="the timeline as a picture; of one recording")
+    add_timeline_files(measured)
     add_memory_option(measured)
-    measured.add_argument("--force", action="store_true", help="let --csv and --plot overwrite a file of another kind")
     measured.add_argument("--json", action="store_true", help="print one JSON object per file")
     add_fix_command(commands, [bundle, search])
     add_check_command(commands, [bundle, search])

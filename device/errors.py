@@ -38,15 +38,13 @@ class AvdriftError(Exception):
         return partial(type(self), where=self.where, remedy=self.remedy), (self.what,)
 
 
+# fmt: off
 class UsageError(AvdriftError):
     exit_code = 2
-
 
 class CaptureError(AvdriftError):
     exit_code = 3
 
-
-# fmt: off
 class InputMissingError(CaptureError): ...
 class InputFormatError(CaptureError): ...
 class InputTrackError(CaptureError): ...
@@ -55,8 +53,6 @@ class DeviceBusyError(CaptureError): ...
 class DeviceHungError(CaptureError): ...
 class DevicePermissionError(CaptureError): ...
 class DeviceLostError(CaptureError): ...
-# fmt: on
-
 
 class StreamError(CaptureError):
     """A stream's error; `word` is the fault without its prefix: `jumped` for `stream_jumped`."""
@@ -65,20 +61,15 @@ class StreamError(CaptureError):
         super().__init__(what, where=where, remedy=remedy)
         self.word = word
 
-
 class ModelError(AvdriftError):
     exit_code = 4
 
-
-# fmt: off
 class ModelMissingError(ModelError): ...
 class ModelCorruptError(ModelError): ...
 class ModelContractError(ModelError): ...
 class ModelGateError(ModelError): ...
 class ModelSignatureError(ModelError): ...
 class ModelStoreError(ModelError): ...
-# fmt: on
-
 
 class TransportError(AvdriftError):
     exit_code = 5

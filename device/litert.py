@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +25,7 @@ Floats = npt.NDArray[np.float32]
 # XNNPACK of this package gives the same integers on x86-64 and ARM; LiteRT's fallback kernels do not.
 _SAME_EVERYWHERE = "ai_edge_litert"
 
+_STDERR = 2
 _REMEDY = "Install the bundle or the package again"
 
 
@@ -36,14 +43,44 @@ def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Float
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
+_greeted = threading.Event()
+
+
+@contextmanager
+def _without_greeting() -> Iterator[None]:
+    """LiteRT's library greets the first interpreter of a process with a line on standard error: it is kept from there.
+
+    There is no setting for it. What it has to say of a model that it rejects, it raises.
+    """
+    if _greeted.is_set():
+        yield
+        return
+    _greeted.set()
+    kept = None
+    try:
+        sys.stderr.flush()
+        kept = os.dup(_STDERR)
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), _STDERR)
+    except (OSError, ValueError, AttributeError):
+        kept = None  # standard error is closed: then nobody reads it either
+    try:
+        yield
+    finally:
+        if kept is not None:
+            os.dup2(kept, _STDERR)
+            os.close(kept)
+
+
 class Model:
     """One loaded model with a single input. Raises ModelCorruptError if LiteRT rejects the bytes."""
 
     def __init__(self, content: bytes, *, name: str, threads: int = 1) -> None:
         self.name = name
         try:
-            self._interpreter = Interpreter(model_content=content, num_threads=threads)
-            self._interpreter.allocate_tensors()
+            with _without_greeting():
+                self._interpreter = Interpreter(model_content=content, num_threads=threads)
+                self._interpreter.allocate_tensors()
             inputs, self._outputs = self._interpreter.get_input_details(), self._interpreter.get_output_details()
         except (ValueError, RuntimeError) as error:
             what = f"LiteRT rejects it ({str(error) or 'it gives no reason'})"

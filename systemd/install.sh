@@ -243,13 +243,14 @@ check_instance() { # NAME
 }
 
 add_instance() { # NAME
-    local file
+    local file others
     check_instance "$1"
     file=$(dirname "$config")/$1.toml
     [[ -e $units/avdrift@.service ]] || fail "avdrift is not installed, or too old" "Install it first: sudo $0"
     if [[ ! -e $file ]]; then
-        # Each has a name of its own on the broker; all else is still to be said.
-        sed "s/^node = \"\"$/node = \"$1\"/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
+        # Each has a name of its own on the broker and a port of its own for its page; all else is still to be said.
+        others=("$(dirname "$config")"/*.toml)
+        sed "s/^node = \"\"$/node = \"$1\"/; s/^port = 9754$/port = $((9754 + ${#others[@]}))/" "$venv/share/avdrift/avdrift.toml" >"$file.tmp"
         chmod 644 "$file.tmp" && mv -f "$file.tmp" "$file"
         say "$file is new: say there what it measures ([source] url, or a camera and a microphone of its own)"
     fi

@@ -115,7 +115,7 @@ def test_tensorflow_is_never_a_base_dependency() -> None:
 def test_the_commands_are_the_documented_ones() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert project["scripts"] == {
-        "avdrift": "device.cli:main",
+        "avdrift": "device.entry:main",
         "avdrift-train": "train.cli:main",
         "avdrift-convert": "convert.cli:main",
     }
@@ -123,7 +123,7 @@ def test_the_commands_are_the_documented_ones() -> None:
 
 def test_the_errors_file_is_short_and_its_docstring_shows_the_whole_tree() -> None:
     path = ROOT / "device" / "errors.py"
-    assert len(path.read_text(encoding="utf-8").splitlines()) < 90
+    assert len(path.read_text(encoding="utf-8").splitlines()) < 80
     shown = dict(re.findall(r"(\w+Error) +(\d)", errors.__doc__ or ""))
     raised = {
         name: str(kind.exit_code)

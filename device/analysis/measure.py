@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import hypot
 from pathlib import Path
@@ -169,11 +169,12 @@ def measure(
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, limits: Profile | None = None,
-    heard: Heard | None = None,
+    heard: Heard | None = None, on_read: Callable[[float], None] = lambda read_s: None,
 ) -> Measured:  # fmt: skip
     """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 
-    limits: those of the profile, where it is not a standard one; heard: which audio to read.
+    limits: those of the profile, where it is no standard's; heard: what is to be read of the recording;
+    on_read: is called with how many seconds of it have been read.
     """
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")
@@ -198,6 +199,7 @@ def measure_timeline(
                 speech.add(item.t_ns)
             else:
                 pace.add(item.t_ns)
+                on_read((item.t_ns - begin_ns) / NS_PER_S)
         _sum_up(analyzer.finish(), whole, bins, windows)
         damaged, joints_s, sound_error_ms = source.damaged, source.joints_s, source.sound_error_ms
     assert whole is not None and begin_ns is not None and end_ns is not None  # a source without any frame raises

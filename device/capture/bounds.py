@@ -6,6 +6,7 @@ at 1 Hz becomes 16,000 times as long at the measured rate. FFmpeg itself has no 
 
 from __future__ import annotations
 
+import re
 import stat
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,8 @@ MIN_RATE_HZ, MAX_RATE_HZ = 4_000, 768_000  # from telephony to high-resolution s
 _MAX_CHANNELS = 64
 _MAX_BLOCK_SAMPLES = 1 << 20
 _HEAD_BYTES = 4096
-# Demuxers that open what a text file names: other files, or parts that never end.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+\w")  # a path joins the slashes
+# Demuxers that open what a text names: other files, or parts that never end.
 _BY_NAME = frozenset({"concat", "dash", "hls", "image2", "imf", "lavfi", "sdp", "tty"})
 _LISTS = {
     b"#EXTM3U": "a playlist", b"[playlist]": "a playlist", b"<asx": "a playlist", b"<playlist": "a playlist",
@@ -38,6 +40,9 @@ def check_file(path: Path) -> None:
     Raises InputMissingError, InputFormatError.
     """
     where = str(path)
+    if (address := _ADDRESS.match(where)) and not path.exists():
+        remedy = f"`avdrift run --source {address[1]}://…` measures what comes from an address"
+        raise InputMissingError("an address, not a file", where=f"{address[1]}://…", remedy=remedy)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):

@@ -8,13 +8,17 @@ decoded, which counts as damage, or as the reason why a file cannot be measured.
 from __future__ import annotations
 
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from device.config.constraints import Range
 from device.errors import InputFormatError, UsageError
+
+try:
+    import resource
+except ModuleNotFoundError:  # not POSIX, so that there is no such bound
+    resource = None  # type: ignore[assignment]
 
 MEMORY_MB = Range(200, 1_000_000)
 DEFAULT_MEMORY_MB = 400.0  # the limit of the service, too
@@ -31,6 +35,9 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
     """
     if not MEMORY_MB.takes(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
+    if resource is None:
+        yield
+        return
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
     used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
     # Memory that is reserved but not yet touched, such as thread stacks, does not count.
@@ -48,7 +55,9 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
 
 
 def has_room_for(size_bytes: int) -> bool:
-    """Whether this much more would stay within the bound, if there is one."""
+    """Whether so much more would stay within the bound, if there is one."""
+    if resource is None:
+        return True
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
     return limit == resource.RLIM_INFINITY or _kilobytes("VmData") * _KB + size_bytes <= limit
 

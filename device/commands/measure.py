@@ -10,12 +10,13 @@ from typing import Any
 
 from device.analysis.listen import listen
 from device.analysis.measure import Measured, measure_timeline
-from device.analysis.plot import COLUMNS, PICTURES, write_csv, write_plot
+from device.analysis.plot import minutes, write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.capture.memory import memory_bound
 from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle
-from device.commands.output_file import check_output
+from device.commands.reading_progress import reading_progress
+from device.commands.timeline_files import check_timeline_files
 from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
@@ -24,7 +25,8 @@ from device.records import DriftClass, Reason
 
 _WORTH_MENDING_MS = 10.0
 _REASONS = {
-    Reason.NO_FACE: "nobody's face is visible for long enough: show one from the front, at least 60 pixels wide",
+    Reason.NO_FACE: "nobody's face is visible for long enough: show one from the front, well lit, at least 60 pixels"
+    " wide, or try another --video-track",
     Reason.NO_SPEECH: "nobody speaks for long enough in the sound that was measured",
     Reason.TOO_LITTLE_SPEECH: "too little speech with a visible face: some seconds more are needed",
     Reason.VOICE_NOT_OF_THIS_FACE: "the voice does not fit the face: somebody else speaks, or the sound is dubbed",
@@ -38,20 +40,17 @@ _REASONS = {
 def measure_command(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
-    if options.csv:
-        check_output(options.csv, (",".join(COLUMNS).encode(),), force=options.force)
-    if options.plot:
-        check_output(options.plot, PICTURES, force=options.force)
+    check_timeline_files(options)
     kind = {kind.name: kind for kind in MEASURING}[options.model]
     bundle, face_model = chosen_bundle(options.bundle, options.store, (kind,)), require_face_model()
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
-            with memory_bound(options.max_memory_mb):
+            with memory_bound(options.max_memory_mb), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, heard=listen(Path(file), asked),
+                    limits=limits, heard=listen(Path(file), asked), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
@@ -75,7 +74,7 @@ def measure_command(options: argparse.Namespace) -> int:
 
 def _print_measured(measured: Measured) -> None:
     found = measured.result
-    rows = [("", found), *((f"  {window['t_s']:8.1f} s", window) for window in found.get("windows", ()))]
+    rows = [("", found), *((f"  {_exact(window['t_s']):>10}", window) for window in found.get("windows", ()))]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
@@ -89,9 +88,9 @@ def _print_measured(measured: Measured) -> None:
         print(f"  drift {found['drift_ppm']:+.1f} ±{found['drift_std_ppm']:.1f} ppm ({found['drift_class']})")
     if len(found["pieces"]) > 1 or found["drift_class"] == DriftClass.DRIFTING:
         for piece in found["pieces"]:
-            print(f"  {_clock(piece['from_s'])} to {_clock(piece['to_s'])}  {_piece_text(piece)}")
+            print(f"  {minutes(piece['from_s'])} to {minutes(piece['to_s'])}  {_piece_text(piece)}")
     for step in found["steps"]:
-        print(f"  step of {step['step_ms']:+.0f} ms at {step['t_s']:.0f} s")
+        print(f"  step of {step['step_ms']:+.0f} ms at {minutes(step['t_s'])}")
     if found["verdict"] != "unknown":
         print(f"  {found['verdict'].replace('_', ' ')} ({found['profile']})")
     if found["offset_ms"] is not None and abs(found["offset_ms"]) >= _WORTH_MENDING_MS:
@@ -110,7 +109,7 @@ def _piece_text(piece: dict[str, Any]) -> str:
     return f"{piece['from_offset_ms']:+.0f} to {piece['to_offset_ms']:+.0f} ms"
 
 
-def _clock(t_s: float) -> str:
-    """Minutes and seconds, as in players."""
-    minutes, seconds = divmod(round(t_s), 60)
-    return f"{minutes}:{seconds:02d}"
+def _exact(t_s: float) -> str:
+    """Minutes, seconds and a tenth, as windows may begin anywhere."""
+    whole, tenths = divmod(round(t_s * 10), 600)
+    return f"{whole}:{tenths / 10:04.1f}"

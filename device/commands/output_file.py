@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from device.errors import UsageError
 def check_output(path: Path, beginnings: tuple[bytes, ...], *, force: bool = False) -> None:
     """Check that a file may be written: it is new, a device or pipe, empty, or begins like this kind of file.
 
-    Raises UsageError for a folder and, without `force`, for any other file: most likely another one was meant.
+    Raises UsageError for a folder, without the right to write, and unless `force` for any other file: most likely
+    another one was meant.
     """
     try:
         status = path.stat()
@@ -22,6 +24,9 @@ def check_output(path: Path, beginnings: tuple[bytes, ...], *, force: bool = Fal
         with path.open("rb") as file:
             begins = file.read(max(map(len, beginnings)))
     except FileNotFoundError:
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            what = f"cannot be written: there is no folder {path.parent} in which this user may write"
+            raise UsageError(what, where=str(path), remedy="Give a file name in another folder, or make it") from None
         return
     except OSError as error:
         what = f"cannot be looked at ({error.strerror})"

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import closing
+from collections.abc import Callable
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from device.analysis.listen import Heard, listen
+from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.bundles.bundle import Bundle
 from device.clock import SystemClock
 from device.commands.limit_options import chosen_limits
 from device.commands.model import chosen_bundle, default_store
+from device.commands.reading_progress import reading_progress
 from device.commands.run import linger, measure_settings, run_recording, say_address, signals
+from device.commands.timeline_files import check_timeline_files
 from device.commands.track_options import track_choice
 from device.config.settings import EventSettings, MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
+from device.records import Event, Health, Info, Report
 from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub
 from device.runtime.daemon import Daemon
@@ -30,10 +35,10 @@ _STDOUT, _STDERR = 1, 2
 
 
 def replay_command(options: argparse.Namespace) -> int:
+    check_timeline_files(options)
     speed = options.speed or ("realtime" if options.page else "max")
     settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))
-    _, limits = chosen_limits(options)
     page = None
     if options.page:
         page = page_sink(
@@ -41,19 +46,61 @@ def replay_command(options: argparse.Namespace) -> int:
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
     realtime = speed == "realtime"
-    return _follow(settings, limits, bundle, options.file, heard, page, realtime=realtime, as_lines=options.json)
+    _, limits = chosen_limits(options)
+    seen = _Seen(options.csv is not None or options.plot is not None)
+    with nullcontext() if realtime else reading_progress(Path(options.file)) as read:
+        seen.on_read = read
+        _follow(settings, limits, bundle, options.file, heard, page, seen, realtime=realtime, as_lines=options.json)
+    if options.csv:
+        write_table(seen.moments, options.csv)
+    if options.plot:
+        title = f"{short_name(options.file)}: {len(seen.moments)} reports ({settings.profile})"
+        end_s = seen.moments[-1].t_s if seen.moments else 1.0
+        draw(Drawing(title, "each report", seen.moments, limits, end_s, steps=seen.steps), options.plot)
+    return 0
+
+
+class _Seen:
+    """What `--csv`, `--plot` and the bar want of the reports."""
+
+    def __init__(self, keep: bool) -> None:
+        self.moments: list[Moment] = []
+        self.steps: list[tuple[float, float]] = []
+        self.on_read: Callable[[float], None] | None = None
+        self.position_s: Callable[[], float | None] = lambda: None
+        self._keep = keep
+
+    def report(self, report: Report) -> None:
+        if (t_s := self.position_s()) is None:
+            return
+        if self.on_read is not None:
+            self.on_read(t_s)
+        if self._keep:
+            self.moments.append(
+                Moment(t_s, report.offset_ms, report.offset_std_ms, report.confidence, report.state, report.verdict)
+            )
+            if report.step_ms is not None:
+                self.steps.append((t_s, report.step_ms))
+
+    def event(self, event: Event) -> None: ...
+
+    def health(self, health: Health) -> None: ...
+
+    def info(self, info: Info) -> None: ...
+
+    def close(self) -> None: ...
 
 
 def _follow(
-    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None, *,
-    realtime: bool, as_lines: bool,
-) -> int:  # fmt: skip
-    """Run the daemon on a recording."""
+    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None,
+    seen: _Seen, *, realtime: bool, as_lines: bool,
+) -> None:  # fmt: skip
+    """The daemon on a recording."""
     lines = Lines(_STDOUT, as_json=as_lines)
-    sink = EventPublisher(Hub([lines, page] if page else [lines]), EventSettings(), SystemClock(), limits)
+    sink = EventPublisher(Hub([lines, seen, *([page] if page else [])]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
-    lines.position_s = lambda: daemon.position_s
-    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader of stdout may set the pace
+    lines.position_s = seen.position_s = lambda: daemon.position_s
+    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
     with closing(sink):
         if page is not None:
             page.take_limits(limits)
@@ -64,4 +111,3 @@ def _follow(
         if page is not None:
             linger(page)
     lines.sum_up(_STDERR)
-    return 0

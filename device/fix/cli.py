@@ -12,6 +12,7 @@ from device.analysis.measure import Measured, measure_timeline
 from device.capture.container import choice_of
 from device.capture.file import FileSource
 from device.commands.model import chosen_bundle
+from device.commands.reading_progress import reading_progress
 from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
@@ -140,7 +141,8 @@ def _given(options: argparse.Namespace) -> Plan:
 def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured:
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     bundle = chosen_bundle(options.bundle, options.store)
-    return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, heard=heard)
+    with reading_progress(file) as read:
+        return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, heard=heard, on_read=read)
 
 
 def plan_for(found: Measured) -> Plan:

@@ -17,16 +17,19 @@ _WORDS = {
 }
 
 
-def as_json(report: Report) -> str:
-    """One line, without its end."""
-    return json.dumps(report.to_dict(), separators=(",", ":"), allow_nan=False)
+def as_json(report: Report, t_s: float | None = None) -> str:
+    """One line, without a line break; of a recording with the place in it, `t_s`."""
+    place = {} if t_s is None else {"t_s": round(t_s, 3)}
+    return json.dumps(report.to_dict() | place, separators=(",", ":"), allow_nan=False)
 
 
 def as_text(report: Report, t_s: float | None) -> str:
     """One line for a person."""
     at = f"{t_s:8.1f} s  " if t_s is not None else ""
     if report.offset_ms is None or report.direction is None:
-        return f"{at}{report.state.value.replace('_', ' ')}"
+        state = report.state.value.replace("_", " ")
+        why = report.reason.value.replace("_", " ") if report.reason else state
+        return f"{at}{state}" + (f": {why}" if why != state else "")
     return (
         f"{at}{report.offset_ms:+7.0f} ms  {_WORDS[report.direction]:<11}  ±{report.offset_std_ms:.0f} ms  "
         f"confidence {report.confidence:.2f}  {report.verdict.value.replace('_', ' ')}"

@@ -51,7 +51,7 @@ class Lines:
         self.summary.add(report, t_s)
 
     def _line(self, report: Report, t_s: float | None) -> str:
-        return as_json(report) if self._as_json else as_text(report, t_s)
+        return as_json(report, t_s) if self._as_json else as_text(report, t_s)
 
     def event(self, event: Event) -> None:
         """Reports contain it already."""

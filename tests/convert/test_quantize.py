@@ -37,10 +37,10 @@ def load(built: Path, fmt: str, tower: str) -> Model:
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])
 def test_float32_is_the_keras_tower(tower: str, built: Path, model: Any, inputs: dict[str, Floats]) -> None:
-    model = load(built, "float32", tower)
+    converted = load(built, "float32", tower)
     for example in inputs[tower]:
         expected = np.asarray(getattr(model, tower)(example[None], training=False))
-        np.testing.assert_allclose(model(example[None])[0], expected, atol=1e-4 * float(np.abs(expected).max()))
+        np.testing.assert_allclose(converted(example[None])[0], expected, atol=1e-4 * float(np.abs(expected).max()))
 
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])

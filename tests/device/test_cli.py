@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -97,7 +99,22 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_installed_command_is_this_one() -> None:
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    assert scripts["avdrift"] == "device.cli:main"
+    assert scripts["avdrift"] == "device.entry:main"
+
+
+def test_an_interruption_while_the_program_is_loaded_leaves_no_traceback() -> None:
+    code = """
+import sys
+from device.entry import main
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "device.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "")
 
 
 def test_replay_prints_one_report_a_line_and_the_summary_beside(capfd: pytest.CaptureFixture[str]) -> None:
@@ -105,8 +122,19 @@ def test_replay_prints_one_report_a_line_and_the_summary_beside(capfd: pytest.Ca
     shown = capfd.readouterr()
     reports = lines_of(shown.out)
     assert len(reports) == 7
-    assert all(list(report) == REPORT_KEYS.split() for report in reports)
+    assert all(list(report) == [*REPORT_KEYS.split(), "t_s"] for report in reports)
+    times_s = [float(str(report["t_s"])) for report in reports]
+    assert times_s == sorted(times_s) and times_s[-1] > 6
     assert "7 reports:" in shown.err
+
+
+def test_replay_writes_its_reports_as_a_table_and_a_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    table, picture = tmp_path / "out.csv", tmp_path / "out.png"
+    written = ["--csv", str(table), "--plot", str(picture)]
+    assert main(["replay", str(talking()), "--json", "--bundle", str(rash_bundle()), *written]) == 0
+    reports, rows = lines_of(capfd.readouterr().out), table.read_text(encoding="utf-8").splitlines()[1:]
+    assert [row.split(",")[0] for row in rows] == [str(round(float(str(report["t_s"])), 1)) for report in reports]
+    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_replay_for_people_has_no_json(capfd: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +175,7 @@ def test_measure_for_programs_has_exactly_the_documented_keys(capsys: pytest.Cap
 def test_measure_for_people(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["measure", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert sum(line.split()[1] == "s" for line in shown[1:]) == 4, "a line each window"
+    assert [line.split()[0] for line in shown[1:5]] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0"], "a line each window"
     assert shown[0].startswith(f"{talking()}: no offset, uncertain")
     assert "ms, measuring, confidence" in "".join(shown)
 

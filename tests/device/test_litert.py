@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -144,3 +146,15 @@ def test_a_model_takes_another_shape_where_it_can() -> None:
 def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelContractError, match="audio: it cannot take"):
         Model(audio_encoder(), name="audio").resize(shape)
+
+
+def test_the_library_does_not_greet_users() -> None:
+    """In a process of its own, as it greets once only."""
+    code = """
+from device.features.model_download import require_face_model
+from device.litert import Model
+Model(require_face_model().read_bytes(), name="face detector")
+import os; os.write(2, b"still there")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "still there"

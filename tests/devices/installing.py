@@ -50,7 +50,8 @@ def check_instance(m: Machine) -> str:
     """Another one beside it, with a configuration, a state folder and a name of its own; and its removal."""
     m.run(f"{CLONE}/systemd/install.sh", "--instance", "studio-2")
     config = "/etc/avdrift/studio-2.toml"
-    assert 'node = "studio-2"' in m.path(config).read_text()
+    text = m.path(config).read_text()
+    assert 'node = "studio-2"' in text and "port = 9755" in text
     m.write(config, SETTINGS)
     before = pid(m)
     m.run("systemctl", "start", "avdrift@studio-2")

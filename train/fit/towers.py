@@ -124,7 +124,7 @@ def _fit(
 
     train(
         model, mixed, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
-        pretraining=pretraining, workers=workers, callbacks=_callbacks(tensorboard),
+        pretraining=None if start else pretraining, workers=workers, callbacks=_callbacks(tensorboard),
     )  # fmt: skip
     return model
 

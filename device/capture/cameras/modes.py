@@ -6,7 +6,6 @@ easily overlooked. Three ioctls of the kernel's videodev2.h list the modes witho
 
 from __future__ import annotations
 
-import fcntl
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -39,14 +38,16 @@ class Mode:
         return f"{self.width_px}x{self.height_px} {self.form} at {self.rate_hz:g} pictures a second"
 
 
-def modes(node: Path, ioctl: Ioctl = fcntl.ioctl) -> list[Mode]:
-    """List all discrete modes; none if the node cannot be queried. ioctl: given by tests."""
+def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:
+    """All of its discrete ones; none where it cannot be asked. ioctl: given by tests."""
+    import fcntl  # POSIX only, as are such cameras
+
     try:
         descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return []
     try:
-        return list(_modes(descriptor, ioctl))
+        return list(_modes(descriptor, ioctl or fcntl.ioctl))
     finally:
         os.close(descriptor)
 

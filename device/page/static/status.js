@@ -23,7 +23,10 @@ export function show(news) {
   const { info, health, report } = known;
   const facts = [];
   const add = (key, value, bad = false) => value !== null && value !== undefined && facts.push([key, value, bad]);
-  if (report) add("fault", report.fault ? text(report.fault) : text("noFault"), Boolean(report.fault));
+  if (report) {
+    const faults = report.faults ?? (report.fault ? [report.fault] : []);
+    add("fault", faults.map((one) => text(one)).join(" ") || text("noFault"), faults.length > 0);
+  }
   if (known.recording) add("source", text("recording"));
   if (info) {
     add("camera", info.camera);

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 
 from device.analysis.measure import Measured
-from device.analysis.plot import COLUMNS, write_csv, write_plot
+from device.analysis.plot import COLUMNS, Drawing, check_plot, draw, short_name, write_csv, write_plot
 from device.errors import UsageError
 from device.records import Estimate
 from device.sync.timeline import Piece, Point, Step, Timeline
@@ -59,7 +61,7 @@ def test_what_is_doubtful_does_not_stretch_the_picture(tmp_path: Path) -> None:
 
 
 def test_without_matplotlib_it_is_said_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(UsageError, match="pip install matplotlib"):
         write_plot(FOUND, tmp_path / "out.png")
 
@@ -74,3 +76,32 @@ def test_what_cannot_be_written_is_named(tmp_path: Path, write: object) -> None:
 def test_an_unknown_kind_of_picture_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"out\.xyz"):
         write_plot(FOUND, tmp_path / "out.xyz")
+
+
+@pytest.mark.parametrize("name", ["costs $5 and $6.mkv", os.fsdecode(b"gr\xfc\xdfe.mkv"), "long " * 40 + ".mkv"])
+def test_any_name_of_a_file_fits_into_the_title(tmp_path: Path, name: str) -> None:
+    write_plot(replace(FOUND, result=TOLD | {"file": name}), tmp_path / "out.svg")
+    assert len(short_name(name)) <= 49 and short_name(name).encode()
+
+
+def test_of_many_steps_each_has_a_line_and_no_label_covers_another(tmp_path: Path) -> None:
+    steps = [(10.0 * k, 40.0) for k in range(1, 40)]
+    drawing = Drawing("many", "each 5 s", [], FOUND.limits, 400.0, steps=steps)
+    draw(drawing, tmp_path / "out.svg")
+    drawn = (tmp_path / "out.svg").read_text(encoding="utf-8")
+    assert "steps (39)" in drawn and 10 <= drawn.count("<!-- +40 ms -->") <= 20
+
+
+def test_every_line_is_in_the_legend(tmp_path: Path) -> None:
+    write_plot(FOUND, tmp_path / "out.svg")
+    drawn = (tmp_path / "out.svg").read_text(encoding="utf-8")
+    legend = ["each 5 s, ±2 standard errors", "offset of each piece", "steps (1)", "not noticed"]
+    assert all(f"<!-- {label} -->" in drawn for label in legend)
+
+
+def test_what_cannot_be_drawn_is_said_before_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match=r"\.png"):
+        check_plot(Path("talk.mkv"))
+    monkeypatch.setattr("device.analysis.plot.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install matplotlib"):
+        check_plot(Path("talk.png"))

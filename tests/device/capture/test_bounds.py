@@ -15,7 +15,7 @@ import pytest
 
 from device.capture.bounds import MAX_PIXELS, check_file, sound_fits
 from device.capture.file import FileSource
-from device.errors import CaptureError, InputFormatError
+from device.errors import CaptureError, InputFormatError, InputMissingError
 from device.records import Chunk, Frame
 from tests.recordings import Picture, Sound, write
 
@@ -169,3 +169,10 @@ def test_sound_at_the_slowest_rate_is_read(tmp_path: Path) -> None:
 def test_words_of_a_list_within_a_recording_make_it_none(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "a.mkv").write_bytes(content)
     check_file(tmp_path / "a.mkv")
+
+
+@pytest.mark.parametrize("address", ["rtsp://me:secret@camera/live", "https://host/talk.m3u8", "srt://host:9000"])
+def test_an_address_is_told_what_takes_addresses_without_its_secrets(address: str) -> None:
+    with pytest.raises(InputMissingError, match="run --source") as caught:
+        check_file(Path(address))
+    assert "secret" not in str(caught.value)

@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[Spoil, str]] = {
     **each((MANIFEST, SIGNATURE), "{} is a link", link_away, "{}: not a plain"),
     "a path with ..": (climbing, "the manifest must list exactly"),
     "newer software": (signed_again(manifest(min_software="99.1")), "needs avdrift 99.1 or newer"),
-    "newer format": (signed_again(manifest(format=2)), "bundle format 2, this software reads 1"),
+    "newer format": (signed_again(manifest(format=3)), "bundle format 3, this software reads 1 to 2"),
     "a lower version": (signed_again(manifest(version="0.0.1")), "is lower than"),
     "a version of no form": (signed_again(manifest(version="new")), "is not of the form 1.2.3"),
     "another front end": (signed_again(other_front_end), "made for another front end: mel_bands 41"),
@@ -218,7 +218,7 @@ def test_the_old_models_measure_as_before(
 ) -> None:
     monkeypatch.setenv(STATE_VARIABLE, str(state))
     before = measured(capsys)
-    assert before["state"] == "measuring"
+    assert before["state"] == "measuring", before
     for fault in (f"flipped bit in {LIPS}", "missing manifest", "another key", "a model that kills"):
         assert install_spoilt(fault, keys, tmp_path / fault) == 4
         assert measured(capsys) == before

@@ -123,6 +123,50 @@ def test_a_borderline_verdict_says_between_which_ones_and_fits(served: Served) -
         assert [line["message"] for line in driver.get_log("browser")] == []
 
 
+def test_the_history_tells_values_and_zooms_by_mouse_wheel_and_fingers(served: Served) -> None:
+    from selenium.webdriver import ActionChains
+
+    for second in range(120):
+        served.page.report(replace(FULL, t_unix_ms=FULL.t_unix_ms + 1000 * (second + 1), offset_ms=float(second)))
+
+    with browser(1440, 900) as driver:
+        opened(driver, served)
+        plot, whole = (driver.find_element("id", name) for name in ("history-plot", "whole"))
+        driver.execute_script("arguments[0].scrollIntoView()", plot)
+        until(lambda: text(driver, "number") == "+119", "the history is there")
+        ActionChains(driver).move_to_element_with_offset(plot, 0, 10).perform()
+        until(lambda: re.search(r"[+−]\d+ ± 4 ms", text(driver, "reading")), "the pointer tells a value")
+
+        def zoomed_by(act: Callable[[], object], how: str) -> None:
+            assert not whole.is_enabled()
+            act()
+            until(whole.is_enabled, how)
+            whole.click()
+            until(lambda: not whole.is_enabled(), "all is shown again")
+
+        def touch(kind: str, *places_x: float) -> None:
+            box = plot.rect
+            top = box["y"] - driver.execute_script("return scrollY") + 40
+            points = [{"x": box["x"] + x, "y": top, "id": number} for number, x in enumerate(places_x)]
+            driver.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+        def pinch() -> None:
+            for kind, *places_x in (("touchStart", 300, 500), ("touchMove", 250, 550), ("touchMove", 200, 600)):
+                touch(kind, *places_x)
+            touch("touchEnd")
+
+        def turn_the_wheel() -> None:
+            box = plot.rect
+            at = {"x": box["x"] + 300, "y": box["y"] - driver.execute_script("return scrollY") + 40}
+            turn = {"type": "mouseWheel", "deltaX": 0, "deltaY": -100, "modifiers": 2}  # with Ctrl
+            driver.execute_cdp_cmd("Input.dispatchMouseEvent", turn | at)
+
+        drag = ActionChains(driver).move_to_element_with_offset(plot, -100, 10).click_and_hold().move_by_offset(200, 0)
+        zoomed_by(drag.release().perform, "a drag zooms")
+        zoomed_by(turn_the_wheel, "the wheel zooms")
+        zoomed_by(pinch, "two fingers zoom")
+
+
 def test_what_changes_something_asks_once_and_shows_what_came_of_it(served: Served) -> None:
     taken: list[Command] = []
     served.page.submit_to(taken.append)

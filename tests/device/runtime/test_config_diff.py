@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config.constraints import Choice, Flag, Names, PathText, Range
+from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, Whole
 from device.config.section import allowed_of, is_live
 from device.config.settings import SECTIONS, Config
 from device.runtime.config_diff import Change, plan_reload, taken_over
 
 # Written down a second time on purpose: a key becomes live only when somebody has built that.
 LIVE = {
-    "measure.profile", "events.hysteresis_ms", "events.min_s", "events.absent_s",
+    "measure.profile", "limits.early_ms", "limits.late_ms", "events.hysteresis_ms", "events.min_s", "events.absent_s",
     "log.level", "log.levels", "log.json", "log.reports",
 }  # fmt: skip
 
@@ -35,6 +35,10 @@ def other_value(key: str) -> object:
             return next(word for word in names if word != found.default)
         case Choice(numbers):
             return next(number for number in numbers if number != found.default)
+        case Whole(low, high):
+            return low if found.default != low else high
+        case IpAddressText():
+            return "0.0.0.0"
         case Flag():
             return not found.default
         case PathText():
@@ -45,7 +49,10 @@ def other_value(key: str) -> object:
 
 KEYS = [f"{name}.{field.name}" for name, section in SECTIONS.items() for field in fields(section)]
 # Keys that are right only together with others.
-TOGETHER = ("mqtt.", "source.url", "source.username", "source.password_file", "source.ca_file")
+TOGETHER = (
+    "mqtt.", "page.cert_file", "page.key_file",
+    "source.url", "source.username", "source.password_file", "source.ca_file",
+)  # fmt: skip
 ALONE = [key for key in KEYS if not key.startswith(TOGETHER)]
 
 

@@ -44,6 +44,10 @@ def test_json_is_one_line_with_every_key() -> None:
     assert json.loads(as_json(BLIND))["offset_ms"] is None
 
 
+def test_json_of_a_recording_carries_the_place_in_it() -> None:
+    assert json.loads(as_json(measured(5.0), 12.3456))["t_s"] == 12.346
+
+
 def test_json_without_nan() -> None:
     with pytest.raises(ValueError, match="JSON"):
         as_json(measured(float("nan")))

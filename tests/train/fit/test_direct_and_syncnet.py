@@ -177,7 +177,7 @@ def test_the_form_that_fits_begins_as_the_towers_and_can_be_measured(tmp_path: P
     expected, found = unit(bundle.audio(rows[None])[0]), unit(np.asarray(net.audio(rows[None], training=False)))
     assert (expected * found).sum(-1).mean() > 0.9
     estimator = estimator_of_run(tmp_path)
-    assert estimator.name == "direct, correlation, from the tower pair"
+    assert estimator.name == "direct, correlation, from the two-tower model"
     assert estimator.macs_per_s == pytest.approx(145e6, rel=0.1)
     curve = estimator.study(CLIPS[0])(slice(0, 20), 60, 0)
     assert curve.shape == (121,) and np.isfinite(curve).all()

@@ -239,9 +239,9 @@ def test_a_run_from_a_bundle_begins_as_it_and_trains_its_last_layers_alone(tmp_p
     for a, b in ((mine.lips, theirs.lips), (mine.audio, theirs.audio)):
         cosines = (a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)
         assert np.median(cosines) > 0.99, "int8 and its weights in float32"
-    before = {weight.path: np.array(weight) for weight in pair.weights}
+    before = {weight.path: np.array(weight) for weight in pair.weights}  # its shape head is another random one
     trained = fit_module.fit(clips(), [], tmp_path, fit_module.FitConfig(**CONFIG), start=DEFAULT_BUNDLE)
     changed = [path for (path, was), now in zip(before.items(), trained.get_weights(), strict=True)
-               if not np.array_equal(was, now)]  # fmt: skip
-    assert changed and all("windows" in path or "log_scale" in path for path in changed)
+               if not np.array_equal(was, now) and "shape_head" not in path]  # fmt: skip
+    assert len(changed) > 5 and all("windows" in path or "log_scale" in path for path in changed)
     assert not [path for path in changed if "batch_norm" in path]

@@ -147,7 +147,7 @@ def test_buttons_and_the_select_send_commands_that_are_taken() -> None:
             sent[component["command_topic"]] = component["payload_press"]
         elif component["platform"] == "select":
             sent[component["command_topic"]] = component["command_template"].replace("{{ value }}", "atsc-is191")
-    assert len(sent) == 5
+    assert len(sent) == 6
     taken: list[str] = []
     results: list[bytes] = []
     commands = Commands("all", lambda verb, result: results.append(result))

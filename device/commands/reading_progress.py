@@ -1,0 +1,20 @@
+"""A bar for reading a recording, for all commands that do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from device.analysis.plot import short_name
+from device.capture.container import open_recording
+from device.progress import Progress
+
+
+@contextmanager
+def reading_progress(path: Path) -> Iterator[Callable[[float], None]]:
+    """What to call with the seconds that have been read. Raises CaptureError."""
+    with open_recording(path) as container:
+        length_s = max(container.duration or 0, 0) / 1e6
+    with Progress(short_name(str(path)), length_s) as progress:
+        yield progress.set
