@@ -1,14 +1,14 @@
-"""The entry point of `avdrift`: the rest takes seconds to load on a small computer, and Ctrl-C may come before."""
+"""The entry point of `avdrift`: handles Ctrl-C while the rest loads, which takes seconds on a small computer."""
 
 from __future__ import annotations
 
 import sys
 
-_INTERRUPTED = 130  # as a shell has it: 128 + SIGINT
+_INTERRUPTED = 130  # as in a shell: 128 + SIGINT
 
 
 def main() -> int:
-    """Run a command; the exit code."""
+    """Run a command; return the exit code."""
     try:
         from device.cli import main as run
     except KeyboardInterrupt:

@@ -48,9 +48,9 @@ _greeted = threading.Event()
 
 @contextmanager
 def _without_greeting() -> Iterator[None]:
-    """LiteRT's library greets the first interpreter of a process with a line on standard error: it is kept from there.
+    """Suppress the line that LiteRT's library prints on standard error for the first interpreter of a process.
 
-    There is no setting for it. What it has to say of a model that it rejects, it raises.
+    There is no setting for it. The reason for rejecting a model is raised, not printed.
     """
     if _greeted.is_set():
         yield
@@ -63,7 +63,7 @@ def _without_greeting() -> Iterator[None]:
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), _STDERR)
     except (OSError, ValueError, AttributeError):
-        kept = None  # standard error is closed: then nobody reads it either
+        kept = None  # standard error is closed, so nobody reads it either
     try:
         yield
     finally:

@@ -173,8 +173,8 @@ def measure_timeline(
 ) -> Measured:  # fmt: skip
     """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 
-    limits: those of the profile, where it is no standard's; heard: what is to be read of the recording;
-    on_read: is called with how many seconds of it have been read.
+    limits: those of the profile, where it is not a standard one. heard: which audio to read. on_read: called with the
+    number of seconds read so far.
     """
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
         raise UsageError(f"{window_s:g} s is not possible", where="--window", remedy=f"Give 0.2 to {MAX_WINDOW_S} s")

@@ -1,4 +1,4 @@
-"""A recording's offsets as a picture and as a table: each with its band, steps, drift, the limits of a verdict."""
+"""A recording's offsets as a plot and as a table: each with its error band, steps, drift and the verdict's limits."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps", ".ps")
 _BAND = 2.0  # standard errors: 95 %
 _LEAST_SPAN_MS = 120.0
 _NAME_LENGTH = 48
-_LABEL_APART = 0.05  # of the width: nearer steps are drawn, and only some of them labelled
+_LABEL_APART = 0.05  # of the width: closer steps are drawn, but not all of them labelled
 
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """What is said at one time; the offset is None where it is not sure."""
+    """The offset at one time; None where it is not sure."""
 
     t_s: float
     offset_ms: float | None
@@ -44,7 +44,7 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What a picture shows. pieces: (from s, offset in ms) and (to s, offset in ms); steps: (s, ms)."""
+    """The contents of a plot. pieces: (from s, offset in ms) and (to s, offset in ms); steps: (s, ms)."""
 
     title: str
     moments_are: str
@@ -61,7 +61,7 @@ def is_sure(point: Point) -> bool:
 
 
 def check_plot(path: Path) -> None:
-    """Nothing, where `draw` could write this file, before minutes of measuring. Raises UsageError."""
+    """Check that `draw` can write this file, before minutes of measuring. Raises UsageError."""
     if find_spec("matplotlib") is None:
         raise _no_matplotlib()
     if path.suffix.lower() not in PICTURE_SUFFIXES:
@@ -91,7 +91,7 @@ def write_plot(found: Measured, path: Path) -> None:
 
 
 def write_table(moments: Sequence[Moment], path: Path) -> None:
-    """One row a moment; empty is unknown. Raises UsageError where the file cannot be written."""
+    """One row per moment; empty is unknown. Raises UsageError if the file cannot be written."""
     try:
         with path.open("w", newline="", encoding="utf-8") as file:
             table = csv.writer(file)
@@ -142,7 +142,7 @@ def draw(drawing: Drawing, path: Path) -> None:
 
 
 def _draw_steps(axes: Axes, drawing: Drawing) -> None:
-    """A line each; where they stand close, only every so manieth has room for its label."""
+    """One line per step; where they are close, only some of them have space for a label."""
     labelled_s = -drawing.end_s
     for k, (t_s, step_ms) in enumerate(drawing.steps):
         label = f"steps ({len(drawing.steps)})" if k == 0 else None
@@ -154,13 +154,13 @@ def _draw_steps(axes: Axes, drawing: Drawing) -> None:
 
 
 def minutes(t_s: float) -> str:
-    """Minutes and seconds, as players show them."""
+    """Minutes and seconds, as in players."""
     whole, seconds = divmod(round(t_s), 60)
     return f"{whole}:{seconds:02d}"
 
 
 def short_name(file: str) -> str:
-    """A file's name as text that fits into a title, whatever bytes it is made of."""
+    """A file's name as text that fits into a title, whatever bytes it contains."""
     name = os.fsencode(Path(file).name).decode("utf-8", "replace")
     half = _NAME_LENGTH // 2
     return name if len(name) <= _NAME_LENGTH else f"{name[:half]}…{name[-half:]}"

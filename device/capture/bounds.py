@@ -21,7 +21,7 @@ _MAX_CHANNELS = 64
 _MAX_BLOCK_SAMPLES = 1 << 20
 _HEAD_BYTES = 4096
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+\w")  # a path joins the slashes
-# Demuxers that open what a text names: other files, or parts that never end.
+# Demuxers that open what a text file names: other files, or parts that never end.
 _BY_NAME = frozenset({"concat", "dash", "hls", "image2", "imf", "lavfi", "sdp", "tty"})
 _LISTS = {
     b"#EXTM3U": "a playlist", b"[playlist]": "a playlist", b"<asx": "a playlist", b"<playlist": "a playlist",

@@ -17,7 +17,7 @@ from device.errors import InputFormatError, UsageError
 
 try:
     import resource
-except ModuleNotFoundError:  # not POSIX, so that there is no such bound
+except ModuleNotFoundError:  # not POSIX: there is no such bound
     resource = None  # type: ignore[assignment]
 
 MEMORY_MB = Range(200, 1_000_000)
@@ -55,7 +55,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
 
 
 def has_room_for(size_bytes: int) -> bool:
-    """Whether so much more would stay within the bound, if there is one."""
+    """Whether this much more would stay within the bound, if there is one."""
     if resource is None:
         return True
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)

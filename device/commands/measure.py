@@ -110,6 +110,6 @@ def _piece_text(piece: dict[str, Any]) -> str:
 
 
 def _exact(t_s: float) -> str:
-    """Minutes, seconds and a tenth, as windows may begin anywhere."""
+    """Minutes, seconds and tenths, because windows may begin anywhere."""
     whole, tenths = divmod(round(t_s * 10), 600)
     return f"{whole}:{tenths / 10:04.1f}"

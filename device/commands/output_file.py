@@ -12,7 +12,7 @@ from device.errors import UsageError
 def check_output(path: Path, beginnings: tuple[bytes, ...], *, force: bool = False) -> None:
     """Check that a file may be written: it is new, a device or pipe, empty, or begins like this kind of file.
 
-    Raises UsageError for a folder, without the right to write, and unless `force` for any other file: most likely
+    Raises UsageError for a folder, without write permission and, without `force`, for any other file: most likely
     another one was meant.
     """
     try:

@@ -1,4 +1,4 @@
-"""A bar for reading a recording, for all commands that do."""
+"""A progress bar for reading a recording, shared by all commands that do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.progress import Progress
 
 @contextmanager
 def reading_progress(path: Path) -> Iterator[Callable[[float], None]]:
-    """What to call with the seconds that have been read. Raises CaptureError."""
+    """The callback for the seconds read so far. Raises CaptureError."""
     with open_recording(path) as container:
         length_s = max(container.duration or 0, 0) / 1e6
     with Progress(short_name(str(path)), length_s) as progress:

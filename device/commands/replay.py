@@ -61,7 +61,7 @@ def replay_command(options: argparse.Namespace) -> int:
 
 
 class _Seen:
-    """What `--csv`, `--plot` and the bar want of the reports."""
+    """Collects what `--csv`, `--plot` and the progress bar need of the reports."""
 
     def __init__(self, keep: bool) -> None:
         self.moments: list[Moment] = []
@@ -95,12 +95,12 @@ def _follow(
     settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None,
     seen: _Seen, *, realtime: bool, as_lines: bool,
 ) -> None:  # fmt: skip
-    """The daemon on a recording."""
+    """Run the daemon on a recording."""
     lines = Lines(_STDOUT, as_json=as_lines)
     sink = EventPublisher(Hub([lines, seen, *([page] if page else [])]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = seen.position_s = lambda: daemon.position_s
-    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader may set the pace
+    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader of stdout may set the pace
     with closing(sink):
         if page is not None:
             page.take_limits(limits)

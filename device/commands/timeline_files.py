@@ -1,4 +1,4 @@
-"""The options `--csv` and `--plot`, for all commands that measure a recording over time."""
+"""The options `--csv` and `--plot`, shared by all commands that measure a recording over time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def add_timeline_files(parser: argparse.ArgumentParser) -> None:
 
 
 def check_timeline_files(options: argparse.Namespace) -> None:
-    """Nothing, where both can be written, before anything is measured. Raises UsageError."""
+    """Check that both can be written, before anything is measured. Raises UsageError."""
     if options.csv:
         check_output(options.csv, (",".join(COLUMNS).encode(),), force=options.force)
     if options.plot:

@@ -28,5 +28,5 @@ def wall_clock(host: Host) -> Look:
     if said == "yes":
         return ok("set from the network")
     remedy = "Let it reach a time server: sudo timedatectl set-ntp true; offsets are right all the same"
-    what = "not set from the network" if said == "no" else "it is unknown whether it is set from the network"
+    what = "not set from the network" if said == "no" else "cannot be told whether it is set from the network"
     return warning(f"{what}: reports carry clock_synced false or null", remedy)

@@ -30,7 +30,7 @@ def power_supply(host: Host) -> Look:
     if alarm or (bits is not None and bits & 1):
         return warning("under-voltage now: the computer slows down, and may lose devices or stop", _SUPPLY)
     if bits is not None and bits >> 16 & 1:
-        return warning("there was under-voltage since boot", _SUPPLY)
+        return warning("there was under-voltage since the start", _SUPPLY)
     if alarm is None and bits is None:
         return ok("this computer does not tell")
     return ok("no under-voltage")

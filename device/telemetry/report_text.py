@@ -18,7 +18,7 @@ _WORDS = {
 
 
 def as_json(report: Report, t_s: float | None = None) -> str:
-    """One line, without a line break; of a recording with the place in it, `t_s`."""
+    """One line, without its end; for a recording with the position in it, `t_s`."""
     place = {} if t_s is None else {"t_s": round(t_s, 3)}
     return json.dumps(report.to_dict() | place, separators=(",", ":"), allow_nan=False)
 

@@ -39,8 +39,8 @@ class Mode:
 
 
 def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:
-    """All of its discrete ones; none where it cannot be asked. ioctl: given by tests."""
-    import fcntl  # POSIX only, as are such cameras
+    """List all discrete modes; none if the node cannot be queried. ioctl: given by tests."""
+    import fcntl  # POSIX only, like such cameras
 
     try:
         descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -135,7 +135,7 @@ def _content(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
     if not isinstance(content, dict):
-        raise UsageError("JSON, but not an object", where="payload", remedy=remedy)
+        raise UsageError("JSON, but no object", where="payload", remedy=remedy)
     return content
 
 

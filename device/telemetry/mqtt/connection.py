@@ -165,7 +165,7 @@ class Connection:
     def _suspicion(self, error: TransportError) -> TransportError:
         """Not every broker (mosquitto 2.0.11, for one) reports that another client with the same name has connected."""
         what = f"{error.what}, again and again, as soon as it was made"
-        remedy = f"Check that no other client is called {self._access.client_id}: each device needs a node of its own"
+        remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
         return TransportError(what, where=error.where, remedy=remedy)
 
     def _log_once(self, text: str, level: int = logging.WARNING) -> None:
