@@ -10,13 +10,15 @@ from device.capture.file import FileSource
 from device.capture.source import LiveSource
 from device.capture.streams.inputs import FromAddress, FromGrowingFile, FromPipe, StreamInput
 from device.capture.streams.source import Stream
-from device.config.password import password_file, read_password
+from device.config.secret_file import read_secret, secret_file
 from device.config.settings import Config, SourceSettings
+from device.errors import UsageError
 from device.records import Chunk, Frame
 from device.runtime.source_thread import Feed, RecordingFeed
 
 STANDARD_INPUT = "-"
 CREDENTIAL = "source-password"
+_MAX_PASSWORD_BYTES = 4096
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
@@ -48,11 +50,20 @@ def stream_feed(source: StreamInput) -> Feed:
 def address_input(settings: SourceSettings, folder: Path) -> StreamInput:
     """The configured address with its password. Relative paths start at `folder`. Raises UsageError."""
     address = parse_address(settings.url)
-    file = password_file(settings.password_file, folder, CREDENTIAL)
+    file = secret_file(settings.password_file, folder, CREDENTIAL)
     if file is not None and (settings.username or PASSWORD in settings.url):
-        address = with_login(address, settings.username, read_password(file))
+        address = with_login(address, settings.username, _password(file))
     ca_file = folder / settings.ca_file if settings.ca_file else None
     return FromAddress(address, settings.transport, ca_file)
+
+
+def _password(file: Path) -> str:
+    """The password of a stream. Raises UsageError."""
+    remedy = "Put the password there and nothing else, readable for avdrift only"
+    password = read_secret(file, _MAX_PASSWORD_BYTES, "password", remedy)
+    if not password.isprintable():
+        raise UsageError("it has control characters, so no password", where=str(file), remedy=remedy)
+    return password
 
 
 def standard_input() -> StreamInput:

@@ -6,7 +6,6 @@ Files are read for each attempt, so that a renewed certificate takes effect with
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import ssl
@@ -16,11 +15,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 
+from device.config.secret_file import read_secret, secret_file
 from device.config.settings import MqttSettings
-from device.errors import TransportError
+from device.errors import TransportError, UsageError
 
 CREDENTIAL, SECRET_CREDENTIAL = "mqtt-password", "mqtt-commands-secret"  # name for systemd's LoadCredential
-_CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _PORT, _TLS_PORT = 1883, 8883
 _MAX_PASSWORD_BYTES = 65_535  # MQTT's own limit
 _ALERT = re.compile(r"\[SSL: \w*ALERT_(\w+)\]|(certificate required)")
@@ -75,7 +74,7 @@ class Access:
         if not self.username or self.password_file is None:
             return None
         remedy = f"Put the password of the MQTT user {self.username} there, readable for avdrift only"
-        return read_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
+        return read_broker_secret(self.password_file, _MAX_PASSWORD_BYTES, "password", remedy)
 
     def warnings(self) -> list[TransportError]:
         """Security warnings about these settings, each with its remedy."""
@@ -90,18 +89,12 @@ class Access:
         return found
 
 
-def read_secret(file: Path, max_bytes: int, what: str, remedy: str) -> str:
-    """Read a file that contains only a secret, named `what` in messages. Raises TransportError."""
+def read_broker_secret(file: Path, max_bytes: int, what: str, remedy: str) -> str:
+    """The same as `read_secret`, as a fault of the connection. Raises TransportError."""
     try:
-        with file.open("rb") as stream:
-            text = stream.read(max_bytes + 1).decode()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise TransportError(f"no {what} ({reason})", where=str(file), remedy=remedy) from error
-    secret = text.rstrip("\r\n")
-    if not secret or len(text) > max_bytes:
-        raise TransportError(f"empty or endless, so no {what}", where=str(file), remedy=remedy)
-    return secret
+        return read_secret(file, max_bytes, what, remedy)
+    except UsageError as error:
+        raise TransportError(error.what, where=error.where, remedy=error.remedy) from None
 
 
 def others_read(file: Path) -> bool:
@@ -117,16 +110,6 @@ def _is_here(host: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def secret_file(given: str, credential: str, folder: Path) -> Path | None:
-    """The configured file, or the credential from systemd; None without either."""
-    if given:
-        return folder / given
-    if credentials := os.environ.get(_CREDENTIALS_VARIABLE):
-        file = Path(credentials) / credential
-        return file if file.exists() else None
-    return None
 
 
 def access(settings: MqttSettings, node: str, folder: Path) -> Access:
@@ -145,14 +128,14 @@ def access(settings: MqttSettings, node: str, folder: Path) -> Access:
         client_cert_file=file(settings.client_cert_file),
         client_key_file=file(settings.client_key_file),
         username=settings.username,
-        password_file=secret_file(settings.password_file, CREDENTIAL, folder),
+        password_file=secret_file(settings.password_file, folder, CREDENTIAL),
         secret_file=command_secret_file(settings, folder),
     )
 
 
 def command_secret_file(settings: MqttSettings, folder: Path) -> Path | None:
     """The file of the shared secret; None if commands need none. Relative paths start at `folder`."""
-    return secret_file(settings.commands_secret_file, SECRET_CREDENTIAL, folder)
+    return secret_file(settings.commands_secret_file, folder, SECRET_CREDENTIAL)
 
 
 def node_name(settings: MqttSettings) -> str:

@@ -22,7 +22,7 @@ from typing import Any
 
 from device.config.constraints import Range, Text, shown
 from device.errors import TransportError, UsageError
-from device.telemetry.mqtt.access import read_secret
+from device.telemetry.mqtt.access import read_broker_secret
 
 TOLERANCE_S = 60.0
 MIN_SECRET_BYTES = 16
@@ -38,7 +38,7 @@ _AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
 def read_command_secret(file: Path) -> bytes:
     """Read the shared secret. Raises TransportError."""
     remedy = "Make one: openssl rand -hex 32, readable for avdrift only"
-    secret = read_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
+    secret = read_broker_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
     if len(secret) < MIN_SECRET_BYTES:
         what = f"a secret for commands of {len(secret)} bytes, {MIN_SECRET_BYTES} are the least"
         raise TransportError(what, where=str(file), remedy=remedy)
