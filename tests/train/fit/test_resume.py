@@ -1,17 +1,20 @@
-"""A training that is killed anywhere and taken up again ends with the same weights to the last bit."""
+"""A training that is killed anywhere and resumed ends with the same weights, but for rounding."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.scenes import ROOT
 from tests.train.made import make_clip, write_shard
 
 pytest.importorskip("keras")
+h5py: Any = pytest.importorskip("h5py")
 
 OPTIONS = ["--epochs", "3", "--steps-per-epoch", "2", "--frames-per-batch", "120", "--warmup-steps", "1",
            "--shape-steps", "2"]  # fmt: skip
@@ -37,6 +40,13 @@ def fit(shards: Path, run: Path, kill_after: int = 1000) -> int:
     return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600).returncode
 
 
+def weights_of(run: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    with h5py.File(run / "last.weights.h5") as file:
+        file.visititems(lambda name, each: found.update({name: each[()]}) if isinstance(each, h5py.Dataset) else None)
+    return found
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kill_after", [2, 4])  # between the checkpoint of an epoch and its state
 def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, kill_after: int) -> None:
@@ -45,4 +55,7 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, kill_after: 
     assert fit(tmp_path / "shards", tmp_path / "whole") == 0
     assert fit(tmp_path / "shards", tmp_path / "killed", kill_after) == -9
     assert fit(tmp_path / "shards", tmp_path / "killed") == 0
-    assert (tmp_path / "whole/last.weights.h5").read_bytes() == (tmp_path / "killed/last.weights.h5").read_bytes()
+    whole, killed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
+    assert whole.keys() == killed.keys()
+    # Sums of several threads may differ in their last bit; another batch or another dropout would differ a thousandfold.
+    assert [name for name in whole if not np.allclose(whole[name], killed[name], rtol=0, atol=1e-5)] == []
