@@ -57,5 +57,5 @@ def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, kill_after: 
     assert fit(tmp_path / "shards", tmp_path / "killed") == 0
     whole, killed = weights_of(tmp_path / "whole"), weights_of(tmp_path / "killed")
     assert whole.keys() == killed.keys()
-    # Sums of several threads may differ in their last bit; another batch or another dropout would differ a thousandfold.
+    # Sums of several threads may differ in their last bit; another batch or dropout would differ a thousandfold.
     assert [name for name in whole if not np.allclose(whole[name], killed[name], rtol=0, atol=1e-5)] == []
