@@ -56,6 +56,7 @@ def test_a_run_leaves_checkpoint_state_config_and_log(resumed: tuple[Path, list[
         "data.json",
         "last.weights.h5",
         "log.jsonl",
+        "watched.json",
         "state.json",
     }
     assert json.loads((run / "state.json").read_text())["epochs"] == 2
