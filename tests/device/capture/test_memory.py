@@ -28,8 +28,8 @@ sys.exit(code)
 """
 
 
-def kept_by_the_decoder(path: Path, width: int = 2560, height: int = 1440, form: str = "yuv444p10le") -> Path:
-    """A small file whose decoder keeps 16 pictures of 22 MB."""
+def kept_by_the_decoder(path: Path, width: int = 3840, height: int = 2160, form: str = "yuv444p10le") -> Path:
+    """A small file whose decoder keeps 16 pictures of 50 MB."""
     with av.open(str(path), "w") as out:
         keeping = {"preset": "ultrafast", "x264-params": "ref=16:bframes=16:b-pyramid=normal"}
         video, audio = out.add_stream("libx264", rate=25, options=keeping), out.add_stream("pcm_s16le", rate=16_000)
