@@ -23,15 +23,20 @@ TRACES = [
 ]
 
 
-def files_of_this_process(folder: Path) -> list[Path]:
-    """What lies in a folder, and what is open for writing anywhere."""
-    opened = [link.resolve() for link in Path("/proc/self/fd").iterdir()]
-    return [path for path in {*folder.rglob("*"), *opened} if path.is_file() and path.stat().st_size < 10_000_000]
+def open_files() -> set[Path]:
+    return {link.resolve() for link in Path("/proc/self/fd").iterdir()}
+
+
+def files_since(before: set[Path], folder: Path) -> list[Path]:
+    """What lies in a folder, and what this process has opened anywhere."""
+    found = {*folder.rglob("*"), *(open_files() - before)}
+    return [path for path in found if path.is_file() and path.stat().st_size < 10_000_000]
 
 
 def test_neither_pictures_nor_sound_are_kept_after_an_hour(
     serve: Callable[..., Served], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    before = open_files()  # of other tests in this process
     page = serve().opened().tell()
     showing = Showing(page.page)
     threading.Thread(target=showing, daemon=True).start()
@@ -44,6 +49,6 @@ def test_neither_pictures_nor_sound_are_kept_after_an_hour(
     showing.stop()
     page.page.close()  # which writes the history
     assert (tmp_path / "page-history.json").is_file()
-    kept = {path: path.read_bytes() for path in files_of_this_process(tmp_path)}
+    kept = {path: path.read_bytes() for path in files_since(before, tmp_path)}
     assert kept and not [(path, trace) for path, content in kept.items() for trace in TRACES if trace in content]
     assert not [trace for trace in TRACES if trace in caplog.text.encode()]
