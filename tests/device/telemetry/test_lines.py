@@ -138,7 +138,7 @@ def test_on_a_terminal_one_line_lives_and_events_stand_above_it() -> None:
         while piece := os.read(near, 65536):
             shown += piece.decode()
     assert shown.count(CLEAR_LINE) == 3 and shown.count("\n") == 2, "one for the event, one at the end"
-    assert "A step of +40 ms\\x1b[2J\r\n" in shown and "uncertain (ambiguous)" in shown and "{" not in shown
+    assert "A step of +40 ms\\x1b[2J\r\n" in shown and "uncertain: ambiguous" in shown and "{" not in shown
 
 
 def test_json_where_it_is_asked_for_or_nobody_sees_a_terminal() -> None:
