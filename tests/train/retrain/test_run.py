@@ -262,7 +262,9 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
     assert sources == ["retrain.toml", "clips.csv", "clips.csv"]
     assert set(card["corpora"]) == {"made", "avdrift synthetic"} and set(card["measured"]["corpora"]) == {"made"}
     assert str(tmp_path) not in json.dumps(manifest) and "valid0" not in json.dumps(manifest)
-    assert device_main(["model", "verify", str(bundle), "--allow-unsigned", "--store", str(tmp_path / "store")]) == 0
+    verify = ["model", "verify", str(bundle), "--allow-unsigned", "--store", str(tmp_path / "store")]
+    assert device_main(verify) == 4, "so small a training is worse, and its gate says so"
+    assert device_main([*verify, "--accept-worse"]) == 0
     capsys.readouterr()
     assert device_main(["measure", str(tmp_path / "clips" / "valid0.mkv"), "--bundle", str(bundle), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["speech_s"] > 4
