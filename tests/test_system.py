@@ -205,7 +205,7 @@ def test_a_signal_ends_run_cleanly_with_a_summary(number: signal.Signals) -> Non
     assert process.returncode == 0, said
     assert time.monotonic() - sent_s < 5
     count = 1 + len(rest.splitlines())
-    assert list(first) == REPORT_KEYS.split()
+    assert list(first) == [*REPORT_KEYS.split(), "t_s"], "of a recording, with the place in it"
     assert f"{count} reports:" in said and "Traceback" not in said
 
 
