@@ -60,9 +60,10 @@ class PageApp:
 
     def __init__(
         self, state: PageState, view: LiveView, streams: Streams, clock: Clock, about: About, connections: Connections,
-        token: Callable[[], str | None], names: frozenset[str], limits: Limits,
+        token: Callable[[], str | None], submit: Callable[[], Callable[[Command], None] | None], names: frozenset[str],
+        limits: Limits,
     ) -> None:  # fmt: skip
-        self.submit: Callable[[Command], None] | None = None
+        self._submit = submit
         self._state, self._view, self._streams, self._clock, self._about = state, view, streams, clock, about
         self._token, self._connections = token, connections
         self._files = {f"/{file.name}": file.read_bytes() for file in sorted(_STATIC.iterdir()) if file.is_file()}
@@ -210,8 +211,8 @@ class PageApp:
             loop.call_soon_threadsafe(take, payload)
 
         commands = Commands("all", publish)
-        if self.submit is not None:
-            commands.submit_to(self.submit)
+        if submit := self._submit():
+            commands.submit_to(submit)
         commands.take(verb, body, retained=False)
         return await result
 

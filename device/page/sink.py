@@ -144,8 +144,8 @@ class PageSink:
         names = own_names(self._settings.name)
         self._streams = Streams(self.view, self._clock, connections, self._settings.pictures)
         self._app = PageApp(
-            self._state, self.view, self._streams, self._clock, self._about, connections, self._token.now, names,
-            self._limits,
+            self._state, self.view, self._streams, self._clock, self._about, connections, self._token.now,
+            lambda: self._submit, names, self._limits,
         )  # fmt: skip
         if self._history_file:
             self._state.history.day.extend(self._history_file.load(time.time_ns() // NS_PER_MS))
@@ -154,7 +154,6 @@ class PageSink:
         while not self._stop.is_set():
             server = await self._keep_up(server, connections)
             self._ready.set()
-            self._app.submit = self._submit
             if (token := self._token.now()) != known:
                 known = token
                 connections.drop_all()  # the token has changed
