@@ -90,8 +90,9 @@ def sliced(sets: Sets) -> Iterator[str]:
     ])  # fmt: skip
 
 
-def unmeasurable(part: Found) -> Iterator[str]:
+def unmeasurable(sets: Sets) -> Iterator[str]:
     """Hours of hopeless scenes."""
+    part = sets[0]["parts"]["unmeasurable"]
     yield (
         f"{part['hours']:g} hours through the whole chain, in scenes of a minute: "
         f"{of(part['measuring'], part['reports'])} reports have a number."
@@ -102,8 +103,9 @@ def unmeasurable(part: Found) -> Iterator[str]:
     ])  # fmt: skip
 
 
-def two_speakers(part: Found) -> Iterator[str]:
+def two_speakers(sets: Sets) -> Iterator[str]:
     """Whose offset is reported."""
+    part = sets[0]["parts"]["two-speakers"]
     yield f"Two people side by side, both talking, one of them heard: {part['scenes']} scenes."
     yield table(["", "reports that have a number", "of these, right: the offset of the speaker who is heard"], [
         [title, of(one["measuring"], one["reports"]), of(round(one["right_of_all"] * one["reports"]), one["measuring"])]
@@ -111,8 +113,9 @@ def two_speakers(part: Found) -> Iterator[str]:
     ])  # fmt: skip
 
 
-def degraded(part: Found) -> Iterator[str]:
+def degraded(sets: Sets) -> Iterator[str]:
     """What each degradation costs."""
+    part = sets[0]["parts"]["degraded"]
     clips = part["clips"]
     yield f"The video or the audio of {clips} clips degraded in one way each, one shift of each clip:"
     yield table(["degradation", "reports that have a number", "of these, right"], [
@@ -129,8 +132,9 @@ _STREAMS = {
 }
 
 
-def trust(part: Found) -> Iterator[str]:
+def trust(sets: Sets) -> Iterator[str]:
     """Reports on clips joined with steps."""
+    part = sets[0]["parts"]["trust"]
     yield (
         f"{part['clips']} clips joined into one recording, {part['rounds']} times each, each time with a new shift, so "
         "that the offset steps where clips meet:"

@@ -118,8 +118,9 @@ def unmeasurable(sets: Sets) -> Iterator[str]:
                 [[*kind, *(counts.get((*kind, s), "-") for s in lengths)] for kind in kinds])  # fmt: skip
 
 
-def models(part: Mapping[str, Any]) -> Iterator[str]:
+def models(sets: Sets) -> Iterator[str]:
     """All estimators on the same windows."""
+    part = sets[0]["parts"]["models"]
     yield (
         f"{part['clips']} clips of {part['speakers']} speakers; for every model the same windows, and the same "
         f"{part['shifts_per_window']} shifts of each. Windows share no frame, and the lips around them are seen. Each "

@@ -90,6 +90,14 @@ def test_the_page_has_the_figures_of_every_part_and_the_speakers_of_every_row(fo
     assert not re.search(r"\b(nan|None|inf)\b", text)
 
 
+def test_a_part_that_was_not_run_has_no_section(found: dict[str, Any]) -> None:
+    parts_of = [{name: part for name, part in each["parts"].items() if name != "windows"} for each in found["sets"]]
+    sets = [each | {"parts": some} for each, some in zip(found["sets"], parts_of, strict=True)]
+    text = page(found | {"sets": sets})
+    assert "## Windows by themselves" not in text and "## Beside published" not in text
+    assert "## Languages and kinds" in text and "| mine | English | 1 | 1 | 9 of 10 |" in text
+
+
 def test_published_figures_stand_beside_windows_that_are_cut_out(found: dict[str, Any]) -> None:
     section = page(found).partition("## Beside published figures")[2].partition("\n## ")[0]
     assert "cut out of their clip" in section
@@ -140,7 +148,7 @@ def test_an_interrupted_run_goes_on_and_runs_again_what_has_changed(
     calls.clear()
     assert measured(sets, settings) == first and not calls
     measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0))
-    measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0), ["short"])
+    measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0), ["short", "long"], ["long"])
     assert calls == ["mine long", "mine short", "yours short"]
     calls.clear()
     (clips / "clips.csv").write_text(TABLE.replace("anna", "berta"))
