@@ -18,15 +18,16 @@ COMMAND = "avdrift-train results"
 
 # One definition for each figure; no section has another.
 _DEFINITIONS = (
-    "**Truth**: each clip is cut so that its audio is earlier or later by a random shift. The truth is this shift plus "
-    "the clip's own offset, because natural recordings are seldom at 0. The own offset is what `avdrift measure` finds "
-    "on the whole clip. Clips on which it is not sure are left out, and counted.",
+    "**Truth**: each clip or window is cut so that its audio is earlier or later by a random shift. The truth is this "
+    "shift plus the clip's own offset, because natural recordings are seldom at 0. The own offset is what `avdrift "
+    "measure` finds on the whole clip. Clips on which it is not sure are left out, and counted.",
     f"**Right**: within {TOLERANCE_MS:g} ms of the truth, one frame at 25 frames per second.",
-    f"**Has a number**: the state is `measuring`, which needs a confidence of {MEASURING_CONFIDENCE:g}. The share that "
-    "has a number is the coverage; the share of these that is right is the precision.",
+    f"**Has a number**: the state is `measuring`, which needs a confidence of {MEASURING_CONFIDENCE:g}, and in reports "
+    "more during the first seconds of a session. The share that has a number is the coverage; the share of these that "
+    "is right is the precision.",
     "**Report**: what the daemon says once a second, with what it remembers of the session.",
-    f"**Window**: a stretch of a clip, measured by itself. It counts if at least {SPEECH_RATIO:.0%} of it is speech, "
-    "whatever its confidence.",
+    f"**Window**: a stretch of a clip, measured by itself. It counts if at least {100 * SPEECH_RATIO:g} % of it is "
+    "speech, whatever its confidence.",
     "**Interval**: 95 %, in brackets, by a bootstrap over speakers. A single speaker has none.",
     "**Expected calibration error**: the mean distance between the confidence and the share of right windows, in ten "
     "equal bins of confidence. **Brier score**: the mean squared distance between the confidence and 1 for a right "
@@ -101,4 +102,4 @@ def _size(found: Mapping[str, Any]) -> str:
         for name, key in ((manifest["number_format"], "accuracy"), ("float32", "reference_accuracy")):
             lengths = ", ".join(f"{share(value)} % at {window} s" for window, value in parity[key].items())
             rows.append([f"right windows in {name}, when the bundle was built", lengths])
-    return table(["", ""], rows)
+    return table(["", ""], rows, texts=2)

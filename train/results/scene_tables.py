@@ -52,7 +52,7 @@ def daily_by_group(sets: Sets) -> Iterator[str]:
     for grouping in ("language", "kind"):
         head = ["set", grouping, "speakers", "clips", "reports that have a number", "of these, right",
                 "first number: median"]  # fmt: skip
-        yield table(head, [line for clips in sets for line in _lines(clips, grouping)])
+        yield table(head, [line for clips in sets for line in _lines(clips, grouping)], texts=2)
 
 
 def _lines(clips: Found, grouping: str) -> Iterator[list[str]]:
