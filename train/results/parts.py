@@ -161,7 +161,7 @@ def _shared(settings: Settings) -> dict[str, Any]:
 PARTS = {
     "windows": Part(_windows),
     "daily": Part(_daily),
-    "sliced": Part(_sliced, amounts=("copies",)),
+    "sliced": Part(_sliced, amounts=("copies",), first_only=True),
     "two-speakers": Part(_two_speakers, first_only=True),
     "trust": Part(_trust, first_only=True),
     "models": Part(_models, first_only=True),

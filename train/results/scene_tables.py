@@ -72,21 +72,20 @@ def _lines(clips: Found, grouping: str) -> Iterator[list[str]]:
 
 def sliced(sets: Sets) -> Iterator[str]:
     """`avdrift measure` on files."""
-    parts = [clips["parts"]["sliced"] for clips in sets]
-    copies = parts[0]["copies"]
+    part = sets[0]["parts"]["sliced"]
+    copies = part["copies"]
     yield (
-        f"`avdrift measure --window 2` on {copies} {'copy' if copies == 1 else 'copies'} of each clip, whose audio or "
-        "video was really cut and encoded again, up to ±600 ms:"
+        f"`avdrift measure --window 2` on {copies} {'copy' if copies == 1 else 'copies'} of each of {part['clips']} "
+        f"clips ({part['left_out']} are left out: their own offset is not sure). The audio or the video of each copy "
+        "was really cut, by up to 600 ms, and encoded again."
     )
-    yield table(["", *(clips["title"] for clips in sets)], [
-        ["clips", *(str(part["clips"]) for part in parts)],
-        ["left out: own offset not sure", *(str(part["left_out"]) for part in parts)],
-        ["windows of 2 s with a face and speech", *(str(part["windows"]) for part in parts)],
-        ["right %, whatever their confidence", *(share(part["right"]) for part in parts)],
-        ["always 0: right %", *(share(part["always_zero"]) for part in parts)],
-        ["median error in ms", *(f"{part['median_error_ms']:.1f}" for part in parts)],
-        ["have a number %", *(share(part["measuring"]) for part in parts)],
-        ["of these, right %", *(share(part["measuring_right"]) for part in parts)],
+    yield table(["", ""], [
+        ["windows of 2 s with a face and speech", str(part["windows"])],
+        ["right %, whatever their confidence", share(part["right"])],
+        ["always 0: right %", share(part["always_zero"])],
+        ["median error in ms", "-" if part["median_error_ms"] is None else f"{part['median_error_ms']:.1f}"],
+        ["have a number %", share(part["measuring"])],
+        ["of these, right %", share(part["measuring_right"])],
     ])  # fmt: skip
 
 

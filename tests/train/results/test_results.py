@@ -54,13 +54,14 @@ def found() -> dict[str, Any]:
         "trust": {"clips": 2, "rounds": 5} | dict.fromkeys(
             ("speakers", "strangers_voices", "still_mouths", "by_turns"), trusted),
         "models": models,
+        "sliced": sliced,
         "degraded": {"clips": 2, "unsure": 0, "ways": {"fog": {"reports": 33, "measuring": 22, "right": 21}}},
         "unmeasurable": {"hours": 0.5, "reports": 1234, "measuring": 1, "scenes": {"fog horn": {"measuring": 1}}},
     }  # fmt: skip
     row = {"duration_s": 6.0, "corpus": "c"}
     rows = [row | {"file": "a.mkv", "speaker": "anna", "language": "English", "kind": "phone"},
             row | {"file": "b.mkv", "speaker": "bert", "language": "", "kind": ""}]  # fmt: skip
-    every = {"windows": windows, "daily": daily, "sliced": sliced}
+    every = {"windows": windows, "daily": daily}
     sets = [
         {"title": "mine", "rows": rows, "own_ms": OWN_MS, "parts": every | long_parts},
         {"title": "yours", "rows": rows, "own_ms": OWN_MS, "parts": every},
