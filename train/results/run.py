@@ -40,7 +40,7 @@ def measured(
     Raises AvdriftError for clips or models that cannot be used.
     """
     bundle = load_bundle(settings.bundle, MEASURING)
-    found = []
+    found: list[dict[str, Any]] = []
     for clips in sets:
         make_folder(clips.work)
         offsets = _once(clips, settings, bundle.label, OWN_OFFSETS, partial(_own_offsets, clips, settings), again)
