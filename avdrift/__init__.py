@@ -38,7 +38,7 @@ from device.records import NS_PER_S, Chunk, Direction, DriftClass, Frame, Reason
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Hub
 from device.runtime.core import Core
-from device.runtime.input_queue import QueuedItem
+from device.runtime.inputs.input_queue import QueuedItem
 from device.standards import DEFAULT_PROFILE, PROFILES
 
 __all__ = [

@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from convert.canary import deploy_by_canary
-from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.deployment.canary import deploy_by_canary
+from convert.deployment.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.deployment.remote import SERVICE, Access
 from convert.gate import accept
 from convert.kinds import KINDS
-from convert.remote import SERVICE, Access
 from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.gate import require_gate
 from device.bundles.signature import sign
 from device.commands.guard import guarded
-from device.commands.output_file import check_output
+from device.commands.options.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow

@@ -17,20 +17,20 @@ from typing import Any
 
 import pytest
 
-from convert import deploy as deploying
 from convert.cli import main
-from convert.remote import Access, remote_model
+from convert.deployment import deploy as deploying
+from convert.deployment.remote import Access, remote_model
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.rollout import Models
 from device.bundles.store import CURRENT
 from device.bundles.trial import Trial, TrialState
 from device.bundles.trial_file import TrialFile
 from device.commands.guard import INTERRUPTED
-from tests.bundles import change_manifest
+from tests.models.bundles import change_manifest
+from tests.models.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
+from tests.models.trials import Device
 from tests.scenes import ROOT, looped, rash_bundle
 from tests.ssh_devices import Site, SshDevice, cut_after, free_port, needs_sshd
-from tests.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
-from tests.trials import Device
 
 pytestmark = [needs_sshd, needs_ssh_keygen]
 Shown = pytest.CaptureFixture[str]

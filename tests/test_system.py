@@ -19,7 +19,7 @@ import pytest
 
 from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
-from tests.bundles import change_manifest
+from tests.models.bundles import change_manifest
 from tests.recordings import Picture, Sound, truncate, write
 from tests.scenes import (
     REPORT_KEYS,

@@ -14,15 +14,15 @@ from device.calibrate.bias import Bias, from_pattern, from_person
 from device.calibrate.film import DEFAULT_FPS, DEFAULT_SECONDS, write_film
 from device.calibrate.gather import Live, recorded
 from device.calibrate.show import player, show
-from device.commands.model import add_store_option, chosen_bundle, default_store
+from device.commands.options.models import add_store_option, chosen_bundle, default_store
 from device.config.constraints import Range
 from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
 from device.standards import direction
 from device.state.ownership import become_owner
 from device.state.rig import MAX_BIAS_MS, Rig, store_rig, undo_rig

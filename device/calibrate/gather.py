@@ -12,7 +12,7 @@ from device.capture.file import FileSource
 from device.capture.source import LiveSource
 from device.errors import AvdriftError, DeviceLostError
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.source_thread import Feed
+from device.runtime.inputs.source_thread import Feed
 
 _WAITING_ITEMS = 256  # about four seconds of both
 _PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, sources detect silence themselves

@@ -20,10 +20,10 @@ from device.check.measure_file import Models, measure_file
 from device.check.pool import Lost, each
 from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
-from device.commands.limit_options import add_limit_options, chosen_limits
-from device.commands.memory_option import add_memory_option
-from device.commands.model import chosen_bundle
-from device.commands.output_file import check_output
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import chosen_bundle
+from device.commands.options.output_file import check_output
 from device.config.file import load_config
 from device.config.settings import SEARCH_MS, MeasureSettings
 from device.errors import UsageError

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from device.commands.model import add_store_option, default_store
+from device.commands.options.models import add_store_option, default_store
 from device.config.constraints import Range
 from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config, PageSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 from device.bundles.bundle import load_bundle
 from device.bundles.store import Store
 from device.commands.devices import find_cameras, find_microphones
-from device.commands.model import add_store_option, open_store
+from device.commands.options.models import add_store_option, open_store
 from device.config.file import DEFAULT_FILE, read_config
 from device.config.settings import Config
 from device.config.toml_reader import Problem

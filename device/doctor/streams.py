@@ -7,7 +7,7 @@ from pathlib import Path
 from device.capture.streams.protocols import available
 from device.config.settings import SourceSettings
 from device.doctor.finding import Look, failed, ok
-from device.runtime.sources import address_input
+from device.runtime.inputs.sources import address_input
 
 _INSTALL = "sudo apt install ffmpeg"
 

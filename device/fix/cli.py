@@ -11,9 +11,9 @@ from device.analysis.listen import Heard, as_asked, listen
 from device.analysis.measure import Measured, measure_timeline
 from device.capture.container import choice_of
 from device.capture.file import FileSource
-from device.commands.model import chosen_bundle
+from device.commands.options.models import chosen_bundle
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model

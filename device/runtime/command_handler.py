@@ -20,8 +20,8 @@ from device.clock import Clock
 from device.errors import AvdriftError, UsageError
 from device.records import NS_PER_MS, NS_PER_S, Command, Verb
 from device.runtime.core import Core
+from device.runtime.inputs.source_thread import Reader
 from device.runtime.recalibration import Recalibration
-from device.runtime.source_thread import Reader
 from device.runtime.status import Status
 from device.standards import PROFILE_NAMES, own_profile
 from device.state.rig import Rig, forget_rig, store_rig, undo_rig

@@ -29,7 +29,7 @@ def plan_reload(old: Config, new: Config) -> tuple[tuple[Change, ...], tuple[Cha
     return tuple(c for c in changes if c.live), tuple(c for c in changes if not c.live)
 
 
-def taken_over(old: Config, new: Config) -> Config:
+def applied_config(old: Config, new: Config) -> Config:
     """The configuration in use after a reload: the old one with the new one's live keys."""
     sections = {}
     for name, section in SECTIONS.items():

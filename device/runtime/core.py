@@ -23,7 +23,7 @@ from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
 from device.reporting.sink import Sink
-from device.runtime.input_queue import InputQueue, QueuedItem
+from device.runtime.inputs.input_queue import InputQueue, QueuedItem
 from device.runtime.live_feed import LiveFeed
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence

@@ -24,8 +24,8 @@ from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator, RigStore
 from device.runtime.core import Core
-from device.runtime.input_queue import InputQueue
-from device.runtime.source_thread import Feed, Reader, RecordingFeed
+from device.runtime.inputs.input_queue import InputQueue
+from device.runtime.inputs.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 from device.state.rig import Rig

@@ -13,7 +13,7 @@ from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import SCHEMA
 from device.reporting.sink import Sink
 from device.runtime.core import Core
-from device.runtime.source_thread import Reader
+from device.runtime.inputs.source_thread import Reader
 from device.state.rig import Rig, applies
 
 _log = logging.getLogger(__name__)

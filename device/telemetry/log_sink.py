@@ -24,7 +24,7 @@ class LogSink:
         self._said: Report | None = None
         self._info: Info | None = None
 
-    def take_settings(self, settings: LogSettings) -> None:
+    def apply_settings(self, settings: LogSettings) -> None:
         """Takes effect with the next report."""
         self._settings = settings
 

@@ -169,7 +169,7 @@ class LogHandler(logging.Handler):
         self._form = _form(settings, journal)
         self._lost = 0  # lines lost since the last one was written
 
-    def take_settings(self, settings: LogSettings) -> None:
+    def apply_settings(self, settings: LogSettings) -> None:
         """Takes effect with the next line."""
         self._form = _form(settings, self._journal)
         set_levels(settings)

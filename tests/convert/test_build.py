@@ -14,9 +14,9 @@ import pytest
 
 from convert.build import build
 from convert.gate import read_gate
+from convert.models.towers import examples
 from convert.pack import golden_input
 from convert.quantize import FORMATS
-from convert.towers import examples
 from device.bundles.bundle import FILES, MANIFEST, load_bundle
 from device.bundles.gate import gate_problem
 from device.errors import (

@@ -12,8 +12,8 @@ import pytest
 
 from convert.cli import main
 from convert.kinds import KINDS
-from convert.syncnet import windows_of
-from convert.trained import open_run
+from convert.models.syncnet import windows_of
+from convert.models.trained import open_run
 from device.bundles.bundle import load_bundle
 from device.bundles.model_kinds import DIRECT
 from device.cli import main as avdrift

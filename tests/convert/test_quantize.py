@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from convert.models.towers import examples
 from convert.pack import golden_input
 from convert.quantize import to_tflite
-from convert.towers import examples
 from device.errors import ModelContractError
 from device.litert import Model
 from device.sync.curve import unit

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from device.bench.syncnet import Dense, _Graph
 from device.errors import ModelContractError, ModelCorruptError
 from device.litert import Model, dequantize, quantize
-from tests.bundles import audio_encoder, head, identity_int8, reshape
+from tests.models.bundles import audio_encoder, head, identity_int8, reshape
 
 SCALES = st.floats(1e-4, 10)
 ZERO_POINTS = st.integers(-128, 127)

@@ -41,7 +41,7 @@ class Estimate:
 
 def seconds_a_batch() -> float | None:
     """Of training on noise, in a process of its own; None if it cannot be measured."""
-    command = [sys.executable, "-P", "-m", "train.fit.step_speed", str(_BATCHES)]
+    command = [sys.executable, "-P", "-m", "train.check.step_speed", str(_BATCHES)]
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     around = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": path}
     try:

@@ -16,7 +16,7 @@ from device.features.contract import FRONT_END
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S
 from device.towers.macs import count_macs
-from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS
+from tests.models.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS
 from tests.recordings import Picture, Sound, write
 from tests.scenes import talking, talking_items, tiny_bundle
 

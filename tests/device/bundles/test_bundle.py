@@ -25,7 +25,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_
 from device.bundles.golden import GOLDEN, difference, distance
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
-from tests.bundles import (
+from tests.models.bundles import (
     CALIBRATION,
     audio_encoder,
     change_manifest,

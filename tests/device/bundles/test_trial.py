@@ -22,7 +22,7 @@ from device.bundles.trial import (
 )
 from device.config.settings import ModelSettings
 from device.records import Report, State
-from tests.trials import report
+from tests.models.trials import report
 
 NEW, OLD, OLDER = "a" * 64, "b" * 64, "c" * 64
 TRIAL = Trial(NEW, 5, OLD)

@@ -12,7 +12,7 @@ import pytest
 
 from device.bundles.trial import Trial, TrialState, fallen
 from device.bundles.trial_file import LOCK, TRIALS, TrialFile
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 ONE = Trial("a" * 64, 7, "b" * 64, valid=3, speech_s=1.5, running=True)
 TWO = fallen(Trial("b" * 64, 8, None), "it broke")

@@ -23,11 +23,11 @@ from device.config.settings import Config
 from device.doctor.models import SAMPLE
 from device.errors import CaptureError, DeviceBusyError, DeviceLostError, UsageError
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
 from device.state.rig import Rig, load_rig, store_rig
-from tests.films import cut, film
-from tests.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
+from tests.device.calibrate.films import cut, film
+from tests.device.calibrate.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
 from tests.scenes import silent
 
 CONFIGURED = """

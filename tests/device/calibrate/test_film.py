@@ -15,7 +15,7 @@ from device.calibrate.pattern import beep, event_times_s, find_beeps
 from device.calibrate.show import PLAYERS, player, show
 from device.cli import main
 from device.errors import UsageError
-from tests.films import FILM_S, decoded, film
+from tests.device.calibrate.films import FILM_S, decoded, film
 
 
 def flashes_s(path: Path) -> list[float]:

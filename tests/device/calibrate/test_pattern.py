@@ -21,7 +21,16 @@ from device.calibrate.pattern import (
     light,
     match,
 )  # fmt: skip
-from tests.pattern_scene import RATE_HZ, Camera, Room, flashes_and_beeps, heard, offset_error_ms, seen, shown_s
+from tests.device.calibrate.pattern_scene import (
+    RATE_HZ,
+    Camera,
+    Room,
+    flashes_and_beeps,
+    heard,
+    offset_error_ms,
+    seen,
+    shown_s,
+)
 
 OFFSETS_S = (-1.15, -0.12, 0.0, 0.3, 1.15)
 

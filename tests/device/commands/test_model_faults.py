@@ -23,8 +23,8 @@ from device.bundles.model_kinds import AUDIO, LIPS
 from device.bundles.signature import SIGNATURE
 from device.bundles.store import CURRENT, Store
 from device.cli import main
-from device.commands.model import STATE_VARIABLE
-from tests.bundles import (
+from device.commands.options.models import STATE_VARIABLE
+from tests.models.bundles import (
     audio_encoder,
     change_manifest,
     golden_vectors,
@@ -33,8 +33,8 @@ from tests.bundles import (
     sign_off,
     write_direct_bundle,
 )
+from tests.models.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, small_disk, trust, versioned
 from tests.scenes import talking
-from tests.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, small_disk, trust, versioned
 
 pytestmark = needs_ssh_keygen
 Shown = pytest.CaptureFixture[str]

@@ -9,7 +9,7 @@ import pytest
 from device.commands.devices import Found
 from device.doctor.capture import camera, microphone, permissions
 from device.doctor.finding import Level
-from tests.hosts import PC, PI_4, host
+from tests.device.doctor.hosts import PC, PI_4, host
 
 PI_CAMERA = Found("libcamera:/base/soc/i2c0mux/i2c@1/imx708@1a", "imx708, csi")
 WEBCAM = Found("v4l2:/dev/v4l/by-id/usb-C920-video-index0", "C920, usb")

@@ -12,7 +12,7 @@ import pytest
 from device.cli import main
 from device.doctor.cli import all_checks, doctor_command
 from device.doctor.finding import Level
-from tests.hosts import PC, PI_4, PI_5_WEAK, host
+from tests.device.doctor.hosts import PC, PI_4, PI_5_WEAK, host
 
 pytest.importorskip("device.capture.cameras.discovery")
 pytest.importorskip("device.capture.microphones.sound_cards")

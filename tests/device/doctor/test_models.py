@@ -13,9 +13,9 @@ from device.bundles.store import Store
 from device.doctor import models
 from device.doctor.finding import Level
 from device.errors import ModelCorruptError, ModelError, ModelSignatureError
-from tests.bundles import write_bundle
+from tests.models.bundles import write_bundle
+from tests.models.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 from tests.scenes import talking_items, tiny_bundle
-from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 
 
 def test_the_built_in_bundle(tmp_path: Path) -> None:

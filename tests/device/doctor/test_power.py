@@ -8,7 +8,7 @@ import pytest
 
 from device.doctor.finding import Level
 from device.doctor.power import power_supply, temperature, throttling
-from tests.hosts import PC, PI_4, PI_5_WEAK, Programs, host
+from tests.device.doctor.hosts import PC, PI_4, PI_5_WEAK, Programs, host
 
 BITS = "sys/devices/platform/soc/soc:firmware/get_throttled"
 

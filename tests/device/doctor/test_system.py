@@ -11,7 +11,7 @@ import pytest
 from device.doctor import system
 from device.doctor.clock import clock_source, wall_clock
 from device.doctor.finding import Level, Look
-from tests.hosts import PC, PI_4, host
+from tests.device.doctor.hosts import PC, PI_4, host
 
 SOURCE = "sys/devices/system/clocksource/clocksource0/current_clocksource"
 

@@ -13,7 +13,7 @@ import pytest
 from device.records import NS_PER_S, DriftClass
 from device.reporting.drift_file import DRIFT_FILE, KEPT_EVERY_S, Circumstances, DriftFile
 from device.sync.drift import Drift, DriftState, known, update
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 NOW = Circumstances(boot_id="one", asleep_ns=5 * NS_PER_S, window_s=5.0)
 END_S = 1500

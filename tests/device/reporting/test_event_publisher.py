@@ -133,7 +133,7 @@ def test_other_settings_hold_from_the_next_report_on() -> None:
     for report in swinging(10):
         announcer.report(report)
     assert heard.events == []
-    announcer.take_settings(RULES, PROFILES["ebu-r37"])
+    announcer.apply_settings(RULES, PROFILES["ebu-r37"])
     for report in swinging(4):
         announcer.report(replace(report, uptime_s=report.uptime_s + 100))
     assert len(heard.events) == 4

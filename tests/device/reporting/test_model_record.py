@@ -12,7 +12,7 @@ from device.cli import build_parser
 from device.commands.model import model_command
 from device.records import NS_PER_S, Reason, State
 from device.reporting.model_record import RECORD_FILE, ModelRecords, read_records
-from tests.trials import report
+from tests.models.trials import report
 
 OLD, NEW = "towers 1 0123456789ab", "towers 2 ba9876543210"
 

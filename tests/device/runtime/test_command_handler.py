@@ -16,9 +16,9 @@ from device.records import NS_PER_MS, Command, State, Verb
 from device.runtime.command_handler import MAX_WAITING, MIN_INTERVAL_S
 from device.runtime.recalibration import LASTS_S
 from device.state.rig import Rig, load_rig, store_rig
-from tests.live import CAMERA, RASH, Live, Script, live
+from tests.device.runtime.live import CAMERA, RASH, Live, Script, live
+from tests.models.stores import versioned
 from tests.scenes import tiny_bundle
-from tests.stores import versioned
 
 
 class Asked:

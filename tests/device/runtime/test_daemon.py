@@ -17,9 +17,9 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError, Usa
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
+from device.runtime.inputs.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
 from device.state.rig import Rig
-from tests.live import (
+from tests.device.runtime.live import (
     CAMERA,
     MICROPHONE,
     RASH,

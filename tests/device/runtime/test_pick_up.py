@@ -18,11 +18,11 @@ from device.bundles.trial_file import TrialFile
 from device.litert import Model
 from device.records import EventKind, State
 from device.sync.step_detector import StepWatch
-from tests.bundles import change_manifest, sign_off
-from tests.live import RASH, Live, live
+from tests.device.runtime.live import RASH, Live, live
+from tests.models.bundles import change_manifest, sign_off
+from tests.models.stores import versioned
+from tests.models.trials import SHORT
 from tests.scenes import talking_items
-from tests.stores import versioned
-from tests.trials import SHORT
 
 RASHLY = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
           "confidence": {"bias": 50.0}}  # fmt: skip

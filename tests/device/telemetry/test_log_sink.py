@@ -130,7 +130,7 @@ def test_other_settings_hold_from_the_next_report_on(caplog: pytest.LogCaptureFi
     sink = LogSink(LogSettings(reports="none"))
     with caplog.at_level(logging.INFO, "device"):
         sink.report(MEASURED)
-        sink.take_settings(LogSettings(reports="all"))
+        sink.apply_settings(LogSettings(reports="all"))
         sink.report(MEASURED)
         sink.close()
     assert [message for _, message in logged(caplog)][1:] == ["measuring has ended"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from device.litert import Floats, Model
 from device.towers.blocks import BlockStream, Embeddings
-from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_encoder, lip_encoder
+from tests.models.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_encoder, lip_encoder
 
 WINDOW = 33
 AUDIO_MODEL = Model(audio_encoder(), name="audio")

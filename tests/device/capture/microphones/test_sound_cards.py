@@ -10,7 +10,7 @@ import pytest
 
 from device.capture.microphones.sound_cards import Microphone, canonical, find_microphone, list_microphones
 from device.errors import DeviceBusyError, DeviceMissingError, DevicePermissionError, UsageError
-from tests.fake_pyaudio import add_card
+from tests.device.capture.microphones.fake_pyaudio import add_card
 
 
 def test_cards_that_record_are_listed_by_names_that_last(tmp_path: Path) -> None:

@@ -30,8 +30,8 @@ from device.errors import (
     UsageError,
 )
 from device.records import NS_PER_MS, NS_PER_S, Chunk
-from tests.clocks import EPOCH_NS, START_NS
-from tests.fake_pyaudio import Call, FakePyAudio, add_card, calls, device
+from tests.device.capture.microphones.clocks import EPOCH_NS, START_NS
+from tests.device.capture.microphones.fake_pyaudio import Call, FakePyAudio, add_card, calls, device
 
 RATE_HZ = 48_000
 HW = MicrophoneSettings("hw:CARD=Device,DEV=0")

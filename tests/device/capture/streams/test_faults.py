@@ -16,8 +16,8 @@ from device.capture.streams.connection import Connection
 from device.capture.streams.inputs import FromPipe
 from device.capture.streams.source import StreamSource
 from device.errors import StreamError
-from tests.flashes import film
-from tests.stream_faults import BEFORE_S, FAULTS, Encoder, Seen, another_size, apart_ms, jump_back, seen, wrap
+from tests.streams.flashes import film
+from tests.streams.stream_faults import BEFORE_S, FAULTS, Encoder, Seen, another_size, apart_ms, jump_back, seen, wrap
 
 NAMED_WITHIN_S, AGAIN_WITHIN_S = 5.0, 10.0
 SLOW_AFTER_S = 12.0  # packets that come late once may still catch up

@@ -22,9 +22,9 @@ from device.capture.streams.inputs import FromAddress, FromPipe
 from device.capture.streams.source import Stream
 from device.errors import CaptureError, StreamError
 from tests.certificates import Authority
-from tests.flashes import PICTURE, SOUND, film
 from tests.recordings import Picture, write
-from tests.stream_servers import http, serving
+from tests.streams.flashes import PICTURE, SOUND, film
+from tests.streams.stream_servers import http, serving
 
 ENOUGH = 100  # items
 WITHIN_S = 16.0  # connecting and looking at what comes take 7 s each, at most

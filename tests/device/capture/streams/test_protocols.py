@@ -17,8 +17,8 @@ from device.capture.streams.inputs import FromAddress
 from device.capture.streams.protocols import available, spoken_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
-from tests import stream_servers as servers
-from tests.flashes import film, watched
+from tests.streams import stream_servers as servers
+from tests.streams.flashes import film, watched
 
 FLASHES = 3
 APART_MS = 3.0

@@ -22,7 +22,7 @@ from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence, Wakeup
 from tests.brokers import FAST, free_port, needs_mosquitto, wait_until
 from tests.certificates import Authority
-from tests.rough_network import Babbler
+from tests.device.telemetry.mqtt.rough_network import Babbler
 
 TOPIC = "avdrift/stage/availability"
 WELCOME = bytes([0x20, 3, 0, 0, 0])  # CONNACK: accepted, no properties

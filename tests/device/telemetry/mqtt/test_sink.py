@@ -37,7 +37,7 @@ from tests.brokers import (
     wait_until,
 )
 from tests.certificates import Authority
-from tests.rough_network import Manner, Way
+from tests.device.telemetry.mqtt.rough_network import Manner, Way
 from tests.scenes import ROOT
 
 pytestmark = needs_mosquitto
