@@ -54,6 +54,23 @@ def test_every_file_of_the_repository_that_a_page_names_exists(page: Path) -> No
     assert not [name for name in _NAMED.findall(prose(page)) if not (ROOT / name).exists()]
 
 
+def test_every_module_that_a_page_runs_exists() -> None:
+    pages = [page.read_text(encoding="utf-8") for page in PAGES if page.name != "CHANGELOG.md"]
+    run = {name for text in pages for name in re.findall(r"python -m ([a-z][\w.]+)", text)}
+    ours = {ROOT / name.replace(".", "/") for name in run if (ROOT / name.partition(".")[0]).is_dir()}
+    assert len(ours) > 5
+    assert not [path for path in ours if not path.with_suffix(".py").exists() and not path.is_dir()]
+
+
+def test_every_file_in_the_diagram_of_threads_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(
+        re.findall(r"\b((?:[a-z_]+/)+[a-z_]+(?:\.py)?)[\])]", text.partition("```mermaid")[2].partition("```")[0])
+    )
+    assert len(named) > 10
+    assert not [name for name in named if not (ROOT / "device" / name).exists()]
+
+
 def test_every_page_can_be_reached_from_the_readme() -> None:
     seen: set[Path] = set()
     waiting = [ROOT / "README.md"]
