@@ -230,7 +230,7 @@ class Meter:
 
     def _take(self, item: Frame | Chunk) -> None:
         self._items += 1
-        self._core.take(QueuedItem(item, "", 0, 0, self._items))
+        self._core.process(QueuedItem(item, "", 0, 0, self._items))
 
 
 def _load(folder: FilePath | None) -> Bundle:

@@ -50,7 +50,7 @@ class TrialFile:
         content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
         self._disk.write_whole(self._path, content.encode())
 
-    def hold(self) -> bool:
+    def acquire(self) -> bool:
         """Take the lock until this process ends; return whether it is held. Raises OSError if it cannot be created."""
         if self._lock is None:
             descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -65,7 +65,7 @@ class TrialFile:
             os.close(self._lock)
             self._lock = None
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a daemon is measuring with this state folder."""
         try:
             descriptor = os.open(self._folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)

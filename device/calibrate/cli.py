@@ -92,7 +92,7 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
     become_owner(state_dir)
     if options.undo:
         return _undo(state_dir, as_json=options.json)
-    if options.seconds is not None and not _SECONDS.takes(options.seconds):
+    if options.seconds is not None and not _SECONDS.allows(options.seconds):
         raise UsageError(f"{options.seconds:g} s is not possible", where="--seconds", remedy=f"Give {_SECONDS} s")
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     config = load_config(file) if file else Config()

@@ -86,7 +86,7 @@ def _checked(path: Path, seconds: float, fps: float) -> Codecs:
     if path.exists():
         raise UsageError("is there already", where=str(path), remedy="Give another name, or remove it first")
     for name, value, allowed in (("--seconds", seconds, _SECONDS), ("--fps", fps, _FPS)):
-        if not allowed.takes(value):
+        if not allowed.allows(value):
             raise UsageError(f"{name} {value:g} is not possible", where=where, remedy=f"Give {allowed}")
     return codecs
 

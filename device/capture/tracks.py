@@ -71,7 +71,7 @@ class SampleClock:
         """Advance by `count` samples, the first of which has the time stamp `stamp_ns`."""
         error_ns = 0 if stamp_ns is None else stamp_ns - self.end_ns()
         if stamp_ns is not None:
-            self.watch.see(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
+            self.watch.observe(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
         self._count += count
         self.lean_ns += error_ns * count / min(self._count, CLOCK_TIME_CONSTANT_S * self._rate_hz)
 
@@ -88,7 +88,7 @@ class RateWatch:
         # running sums as plain floats, because this runs for every block
         self._x = self._y = self._xx = self._xy = self._yy = 0.0
 
-    def see(self, run_s: float, late_s: float) -> None:
+    def observe(self, run_s: float, late_s: float) -> None:
         if self._seen and run_s - self._seen[-1][0] < _WATCH_EVERY_S:
             return
         self._seen.append((run_s, late_s))

@@ -86,10 +86,10 @@ def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None
 
 
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands, installed = _standings(store), store.entries()
+    trial_state, installed = _trial_states(store), store.entries()
     for entry in (*installed, _built_in(installed)):
         built_in = entry not in installed
-        trial, about = ("", "") if built_in else stands(entry.digest)
+        trial, about = ("", "") if built_in else trial_state(entry.digest)
         if options.json:
             more = {"trial": trial or None, "trial_about": about or None, "built_in": built_in}
             print(json.dumps(asdict(entry) | more))
@@ -108,11 +108,11 @@ def _built_in(installed: Sequence[Entry]) -> Entry:
     return Entry(bundle.digest, bundle.name, bundle.version, False, used, False, None)
 
 
-def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
+def _trial_states(store: Store) -> Callable[[str], tuple[str, str]]:
     """For each digest, the state of its trial and the reason; two empty texts without one."""
     file = TrialFile(store.folder)
     trials, activation = file.read(), None
-    measured = file.is_held()
+    measured = file.is_locked()
     with suppress(ModelError):  # a broken link is reported where models are loaded
         activation = store.activation()
     return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
@@ -154,7 +154,7 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
         folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
         accept_worse=options.accept_worse or in_use,
     )  # fmt: skip
-    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
+    signed, (trial, about) = is_signed(folder), _trial_states(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0

@@ -55,7 +55,7 @@ class Section:
         wrong = [
             f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
             for key in fields(self)
-            if not allowed_of(key).takes(value := getattr(self, key.name))
+            if not allowed_of(key).allows(value := getattr(self, key.name))
         ]
         values = {key.name: getattr(self, key.name) for key in fields(self)}
         if not wrong:

@@ -186,7 +186,7 @@ def _section_problems(name: str, values: Document, form: Form) -> Iterator[tuple
         path = (name, key)
         if key not in known:
             yield path, _unknown(path, list(known), form)
-        elif not allowed_of(known[key]).takes(value):
+        elif not allowed_of(known[key]).allows(value):
             wrong = True
             yield path, Problem(None, f"{name}.{key}", shown(value), str(allowed_of(known[key])))
     if not wrong:

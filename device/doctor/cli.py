@@ -16,7 +16,19 @@ from device.config.file import DEFAULT_FILE, read_config
 from device.config.settings import Config
 from device.config.toml_reader import Problem
 from device.doctor import broker, capture, clock, models, power, streams, system
-from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
+from device.doctor.finding import (
+    CAPTURE,
+    CONFIG,
+    MODEL,
+    TRANSPORT,
+    Check,
+    CheckResult,
+    Level,
+    examine,
+    exit_code,
+    failed,
+    ok,
+)
 from device.doctor.host import Host, this_host
 from device.state.ownership import become_owner
 
@@ -94,7 +106,7 @@ def _capture(host: Host, config: Config) -> list[Check]:
     ]  # fmt: skip
 
 
-def _config(file: Path | None, problems: list[Problem]) -> Look:
+def _config(file: Path | None, problems: list[Problem]) -> CheckResult:
     if file is None:
         return ok(f"none given, and no {DEFAULT_FILE}: the defaults")
     if not problems:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from device.doctor.finding import Look, ok, warning
+from device.doctor.finding import CheckResult, ok, warning
 from device.doctor.host import Host
 
 _SLOW = ("jiffies", "refined-jiffies", "acpi_pm", "hpet", "unstable")
 _SYNCED_FILE = "run/systemd/timesync/synchronized"
 
 
-def clock_source(host: Host) -> Look:
+def clock_source(host: Host) -> CheckResult:
     """Check the counter behind CLOCK_MONOTONIC, on which all capture times lie."""
     source = host.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source is None:
@@ -20,7 +20,7 @@ def clock_source(host: Host) -> Look:
     return ok(source)
 
 
-def wall_clock(host: Host) -> Look:
+def wall_clock(host: Host) -> CheckResult:
     """Check whether reports can be compared in time with other computers'. Measuring does not need it."""
     if (host.root / _SYNCED_FILE).exists():
         return ok("set by systemd-timesyncd")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from device.doctor.finding import Look, ok, warning
+from device.doctor.finding import CheckResult, ok, warning
 from device.doctor.host import Host
 
 WARM_C, HOT_C = 70.0, 80.0  # from 80 °C on a Raspberry Pi slows down
@@ -16,7 +16,7 @@ _BITS = {0: "under-voltage", 1: "clock limited", 2: "throttled", 3: "temperature
 _THROTTLED_FILES = ("sys/devices/platform/soc/soc:firmware/get_throttled", "sys/devices/platform/soc*/*/get_throttled")
 
 
-def power_supply(host: Host) -> Look:
+def power_supply(host: Host) -> CheckResult:
     """Check for undervoltage, by the Raspberry Pi's own alarm and the firmware's record of it."""
     alarm = next(
         (
@@ -36,7 +36,7 @@ def power_supply(host: Host) -> Look:
     return ok("no under-voltage")
 
 
-def throttling(host: Host) -> Look:
+def throttling(host: Host) -> CheckResult:
     """Check whether the firmware throttles the processor."""
     bits = _throttled(host)
     if bits is None:
@@ -50,7 +50,7 @@ def throttling(host: Host) -> Look:
     return ok("not held back")
 
 
-def temperature(host: Host) -> Look:
+def temperature(host: Host) -> CheckResult:
     """Check the hottest processor sensor, or the hottest of all if none is named so."""
     zones = host.paths("sys/class/thermal/thermal_zone*")
     cpu = [zone for zone in zones if re.search("cpu|x86_pkg|soc", host.text(f"{zone}/type") or "")]

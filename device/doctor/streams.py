@@ -6,13 +6,13 @@ from pathlib import Path
 
 from device.capture.streams.protocols import available
 from device.config.settings import SourceSettings
-from device.doctor.finding import Look, failed, ok
+from device.doctor.finding import CheckResult, failed, ok
 from device.runtime.inputs.sources import address_input
 
 _INSTALL = "sudo apt install ffmpeg"
 
 
-def protocols(settings: SourceSettings, folder: Path) -> Look:
+def protocols(settings: SourceSettings, folder: Path) -> CheckResult:
     """Check the supported protocols. Raises UsageError for an invalid address or password file."""
     speaks = available()
     missing = [scheme for scheme, by in speaks.items() if by is None]

@@ -23,7 +23,7 @@ from device.records import NS_PER_MS, NS_PER_S, Frame
 MAX_FACES = 3
 DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 and every 120 ms
 LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection, no mouth is cut
-_LOOK_AROUND_NS = 2 * NS_PER_S
+_FULL_SEARCH_EVERY_NS = 2 * NS_PER_S
 _LOST_AFTER_NS = 500 * NS_PER_MS
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
 _SAME_FACE_SCALE = 1.5
@@ -80,7 +80,7 @@ class MouthTracker:
         self._tracks = self._numbered = 0  # numbers assigned so far to tracks and followed faces
         self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
-        self._looked_around_ns: int | None = None
+        self._full_search_ns: int | None = None
         self._faces = 0  # in the whole frame, when it was last searched
 
     def push(self, frame: Frame) -> Iterator[list[MouthCrop]]:
@@ -103,7 +103,7 @@ class MouthTracker:
         yield from self._emit(None)
 
     def _detect(self, frame: Frame) -> None:
-        found = self._look(frame)
+        found = self._detect(frame)
         # A face at the position of a known one is the same; otherwise the nearest one replaces a lost face after a cut.
         pairs = [
             (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
@@ -123,7 +123,7 @@ class MouthTracker:
         for followed in by_worth[self.max_faces :]:
             self._followed.remove(followed)
 
-    def _look(self, frame: Frame) -> list[Face]:
+    def _detect(self, frame: Frame) -> list[Face]:
         """The faces around the known ones, and all others when a full search is due."""
         found: list[Face] = []
         known = [followed.face for followed in self._followed if followed.face is not None]
@@ -135,13 +135,13 @@ class MouthTracker:
             missing = missing or not near
             add_others(found, near)
         around = self.max_faces > 1 and (
-            self._looked_around_ns is None or frame.t_ns - self._looked_around_ns >= _LOOK_AROUND_NS
+            self._full_search_ns is None or frame.t_ns - self._full_search_ns >= _FULL_SEARCH_EVERY_NS
         )
         if missing or around:
-            self._looked_around_ns = frame.t_ns
+            self._full_search_ns = frame.t_ns
             add_others(found, self._detector.detect(frame.picture))
             if not found:
-                found = self._tiles.look(frame.picture)
+                found = self._tiles.search(frame.picture)
             self._faces = len(found)
         return found
 

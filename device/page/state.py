@@ -32,7 +32,7 @@ class PageState:
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._metrics)
 
-    def take(self, record: Report | Event | Health | Info) -> None:
+    def update(self, record: Report | Event | Health | Info) -> None:
         match record:
             case Report():
                 self.report, self._reported_ns = record, self._clock.now_ns()

@@ -37,14 +37,14 @@ class Token:
         self._changed_ns = 0  # of the file when it was read
         self._problem: str | None = None
 
-    def now(self) -> str | None:
+    def current(self) -> str | None:
         """The token; None if there is none, which is logged once."""
-        changed_ns = self._looked_at()
+        changed_ns = self._last_change_ns()
         if self._known is not None and changed_ns == self._changed_ns:
             return self._known
-        before = self._known
+        previous = self._known
         try:
-            self._known, self._changed_ns = read_token(self._file), self._looked_at()
+            self._known, self._changed_ns = read_token(self._file), self._last_change_ns()
         except UsageError as error:
             self._known = None
             if str(error) != self._problem:
@@ -52,11 +52,11 @@ class Token:
             self._problem = str(error)
             return None
         self._problem = None
-        if before not in (None, self._known):
+        if previous not in (None, self._known):
             _log.warning("the page has another token: `avdrift page` prints its new address")
         return self._known
 
-    def _looked_at(self) -> int:
+    def _last_change_ns(self) -> int:
         try:
             return self._file.lstat().st_ctime_ns
         except OSError:

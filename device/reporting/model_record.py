@@ -18,7 +18,7 @@ from device.state.disk import Disk, read_plain
 RECORD_FILE = "model_record.json"
 BINS = 10  # equal bins of confidence
 
-_KEPT_EVERY_S = 300.0
+_SAVE_EVERY_S = 300.0
 _MAX_MODELS = 4  # only the newest are kept
 _MAX_BYTES = 1 << 16
 _HEARD = (State.MEASURING, State.UNCERTAIN)  # a face is visible and speech is heard
@@ -90,12 +90,12 @@ class ModelRecords:
         record = self._records.pop(report.model, ModelRecord(report.model))
         self._records[report.model] = counted(record, report)  # newest models last
         if self._next_ns is None:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
         if now_ns >= self._next_ns:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
-            self.keep()
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the counts. A write error is logged once."""
         if self._path is None or self._current is None:
             return

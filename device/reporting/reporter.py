@@ -16,7 +16,7 @@ from device.reporting.timesync import clock_synced
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict_range
 from device.state.rig import Rig
 from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, known, update
-from device.sync.step_detector import SeenStep
+from device.sync.step_detector import DetectedStep
 
 SCHEMA = 1
 
@@ -81,7 +81,7 @@ class Reporter:
     def report(
         self, result: WindowResult | None, *, state: State | None = None, faults: Sequence[str] = (),
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
-        step: SeenStep | None = None,
+        step: DetectedStep | None = None,
     ) -> Report:  # fmt: skip
         """Make the next report.
 
@@ -128,7 +128,7 @@ class Reporter:
             verdict_range=judged.ends,
         )
 
-    def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
+    def _follow(self, result: WindowResult | None, step: DetectedStep | None, *, measured: bool) -> Drift:
         """Update drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)

@@ -22,7 +22,7 @@ class LiveFeed:
 
     def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
         """Put an item that the analyzer has taken."""
-        if not self._view.wanted(now_ns):
+        if not self._view.is_watched(now_ns):
             return
         self._view.put(item, now_ns)
         if isinstance(item, Chunk):
@@ -34,7 +34,7 @@ class LiveFeed:
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
         """Put the curves behind the current report, on the scale of its offset."""
-        if not self._view.wanted(now_ns) or (found := tracker.curves()) is None:
+        if not self._view.is_watched(now_ns) or (found := tracker.curves()) is None:
             return
         zero_ms = analyzer.calibration.zero_offset_ms + (rig.bias_ms if rig else 0.0)
         first_ms = -analyzer.reach_ticks * TICK_MS - zero_ms

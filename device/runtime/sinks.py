@@ -48,7 +48,7 @@ class Sinks:
             sinks.append(self._mqtt)
         self._page = page
         if page is not None:
-            page.take_limits(config.limits.profile)
+            page.set_limits(config.limits.profile)
             sinks.append(page)
         self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
@@ -69,7 +69,7 @@ class Sinks:
         self._log.apply_settings(self._log_settings(config))
         self.sink.apply_settings(config.events, config.limits.profile)
         if self._page:
-            self._page.take_limits(config.limits.profile)
+            self._page.set_limits(config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log

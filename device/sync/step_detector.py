@@ -32,14 +32,14 @@ _LEAST_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class SeenStep:
+class DetectedStep:
     """The new offset minus the old one, and the time of the first lips with the new offset."""
 
     onset_ns: int
     step_ms: float
 
 
-class StepWatch:
+class StepDetector:
     """Takes each row of evidence and reports each step once. Bounded memory."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class StepWatch:
             self._bins.append((row.t_ns, row.row.astype(np.float32)))
             self._count = 1
 
-    def look(self, calibration: Calibration) -> SeenStep | None:
+    def detect(self, calibration: Calibration) -> DetectedStep | None:
         """Return the step that the evidence shows by now, and forget what lies before it."""
         cut = self._cut(calibration.temperature)
         if cut is None:
@@ -68,7 +68,7 @@ class StepWatch:
         if old.at_edge or new.at_edge or abs(step_ms) < _MIN_STEP_MS:
             return None
         self._bins = deque(bins[cut:], maxlen=self._bins.maxlen)
-        return SeenStep(bins[cut][0], step_ms)
+        return DetectedStep(bins[cut][0], step_ms)
 
     def _cut(self, temperature: float) -> int | None:
         """Number of the first bin after the most probable step; None while one offset explains the evidence as well."""

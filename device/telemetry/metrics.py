@@ -104,26 +104,28 @@ class Metrics(Collector):
             )
             yield from _counters(_COUNTED_BY_REPORTS, report)
             if not stale:
-                yield from _said(report)
+                yield from _report_families(report)
         if health is not None:
             yield from _gauges(_OF_HEALTH, health)
             yield from _counters(_COUNTED_BY_HEALTH, health)
         if info is not None:
-            yield from _about(info)
+            yield from _info_families(info)
 
 
-def _said(report: Report) -> Iterator[Family]:
+def _report_families(report: Report) -> Iterator[Family]:
     yield from _gauges(_OF_REPORT, report)
-    yield _which("state", "1 for what avdrift is doing, 0 for the rest.", State, report.state)
-    yield _which("drift_class", "1 for what the offset does over time, 0 for the rest.", DriftClass, report.drift_class)
-    yield _which("verdict", "1 for what a viewer would say, 0 for the rest.", Verdict, report.verdict)
+    yield _state_set("state", "1 for what avdrift is doing, 0 for the rest.", State, report.state)
+    yield _state_set(
+        "drift_class", "1 for what the offset does over time, 0 for the rest.", DriftClass, report.drift_class
+    )
+    yield _state_set("verdict", "1 for what a viewer would say, 0 for the rest.", Verdict, report.verdict)
     if report.fault is not None:
         fault = GaugeMetricFamily("avdrift_fault", "1 for what keeps avdrift from measuring.", labels=["fault"])
         fault.add_metric([report.fault], 1)
         yield fault
 
 
-def _about(info: Info) -> Iterator[Family]:
+def _info_families(info: Info) -> Iterator[Family]:
     known = {"version": info.version, "model": info.model, "model_digest": info.model_digest, "profile": info.profile}
     known |= {"camera": info.camera or "", "microphone": info.microphone or ""}
     family = GaugeMetricFamily("avdrift_info", "What is running; always 1.", labels=list(known))
@@ -158,7 +160,7 @@ def _counter(name: str, about: str, label: str, counted: dict[str, int]) -> Coun
     return family
 
 
-def _which(name: str, about: str, words: type[StrEnum], now: StrEnum) -> GaugeMetricFamily:
+def _state_set(name: str, about: str, words: type[StrEnum], now: StrEnum) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"avdrift_{name}", about, labels=[name])
     for word in words:
         family.add_metric([word.value], float(word is now))

@@ -27,8 +27,8 @@ PATHS = ("/metrics", "/")
 _STALE_REPORTS = 3  # samples expire after this many missing reports
 _LEAST_STALE_S = 10.0
 MAX_CLIENTS = 8
-_CLIENT_S = 3.0  # without a byte from a client
-_GOODBYE_S = 0.5
+_CLIENT_TIMEOUT_S = 3.0  # without a byte from a client
+_SHUTDOWN_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class MetricsSink:
         self._server: _Server | None = None
         self._last_problem: dict[str, str] = {}  # the last problem of each of the two
         self._changed, self._closed = threading.Condition(), False
-        self._worker = self._clock.start(self._work, "metrics") if self._file or self._listen else None
+        self._worker = self._clock.start(self._run, "metrics") if self._file or self._listen else None
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -79,9 +79,9 @@ class MetricsSink:
             self._closed = True
             self._changed.notify_all()
         if self._worker is not None:
-            self._worker.join(_GOODBYE_S)
+            self._worker.join(_SHUTDOWN_TIMEOUT_S)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         over = False
         while not over:
             if self._listen and self._server is None:
@@ -184,7 +184,7 @@ class _Server(ThreadingMixIn, HTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _CLIENT_S
+    timeout = _CLIENT_TIMEOUT_S
     server_version, sys_version = "avdrift", ""
 
     def do_GET(self) -> None:

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
-from device.bundles.rollout import LOOK_EVERY_S, Models
+from device.bundles.rollout import POLL_EVERY_S, Models
 from device.bundles.store import Store
 from device.bundles.trial_file import TrialFile
 from device.config.settings import ModelSettings
@@ -36,14 +36,14 @@ class Device:
             self._seq, self.now_ns = self._seq + 1, self.now_ns + NS_PER_S
             made = report(state, seq=self._seq, model=self.bundle.label, uptime_s=self.now_ns / NS_PER_S, **values)
             for _ in range(2):  # a report is seen more than once
-                self.bundle = self.models.look(self.bundle, made, self.now_ns) or self.bundle
+                self.bundle = self.models.poll(self.bundle, made, self.now_ns) or self.bundle
             self._listen()
         return self.bundle
 
     def notice(self) -> Bundle:
         """Nothing is reported, and time for a look passes."""
-        self.now_ns += round(LOOK_EVERY_S * NS_PER_S) + 1
-        self.bundle = self.models.look(self.bundle, None, self.now_ns) or self.bundle
+        self.now_ns += round(POLL_EVERY_S * NS_PER_S) + 1
+        self.bundle = self.models.poll(self.bundle, None, self.now_ns) or self.bundle
         self._listen()
         return self.bundle
 

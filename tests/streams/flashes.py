@@ -39,7 +39,7 @@ class Watch:
         self._bright = False
         self._loud_ns = 0
 
-    def see(self, item: Frame | Chunk) -> None:
+    def observe(self, item: Frame | Chunk) -> None:
         """The next one."""
         if isinstance(item, Frame):
             bright = float(item.rgb.mean()) > 100
@@ -65,7 +65,7 @@ def watched(items: Iterable[Frame | Chunk], flashes: int) -> Watch:
     """Watch until there were so many flashes and clicks."""
     watch = Watch()
     for item in items:
-        watch.see(item)
+        watch.observe(item)
         if min(len(watch.flashes_ns), len(watch.clicks_ns)) >= flashes:
             break
     return watch

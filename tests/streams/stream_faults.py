@@ -179,7 +179,7 @@ def seen(script: Callable[[Encoder], None]) -> Seen:
         try:
             with stream.open() as source:
                 for item in source:
-                    result.watches[-1].see(item)
+                    result.watches[-1].observe(item)
                     result.given_s.append(time.monotonic() - began)
         except StreamError as error:
             result.words.append((time.monotonic() - began, error.word))

@@ -19,7 +19,7 @@ def check(clips: Path, report: Tell) -> bool:
     values = {name: vars_of(section) for name, section in FORM.defaults().items()}
     found = check_clips(clips, report)
     recipe, missing = enough_for(found, AUTO, report)
-    say_estimate(found, recipe, values, clips, report)
+    print_estimate(found, recipe, values, clips, report)
     return not missing
 
 
@@ -47,7 +47,7 @@ def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]
     return recipe, missing
 
 
-def say_estimate(
+def print_estimate(
     found: Checked, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, report: Tell
 ) -> None:
     """Time and space, as far as they can be known."""

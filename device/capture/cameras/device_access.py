@@ -78,7 +78,7 @@ def permission_error(where: str, closed: Sequence[Path]) -> DevicePermissionErro
     )
 
 
-def why(error: BaseException, where: str, among: Sequence[Path], proc: Path = _PROC) -> CaptureError | None:
+def access_error(error: BaseException, where: str, among: Sequence[Path], proc: Path = _PROC) -> CaptureError | None:
     """The cause of a library's error while opening a camera: no permission, busy, or None for anything else."""
     said = " ".join(str(link) for link in _chain(error)).lower()
     if closed := closed_nodes(among):

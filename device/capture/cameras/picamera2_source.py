@@ -24,7 +24,7 @@ from device.capture.cameras.exposure import (
     middle_of_exposure_ns,
     readout_ns,
 )
-from device.capture.cameras.exposure_lock import Settling
+from device.capture.cameras.exposure_lock import ExposureLock
 from device.capture.cameras.picamera2_device import (
     CLOSE_WITHIN_S,
     PREFIX,
@@ -44,7 +44,7 @@ from device.records import Frame
 
 LOST_AFTER_S = 2.0
 _MAX_WAITING = 2  # frames; the other buffers are for the camera to fill
-_LOOK_AT_EVERY_PX = 16
+_SAMPLE_EVERY_PX = 16
 
 
 class CameraSource(Closing):
@@ -94,8 +94,8 @@ class CameraSource(Closing):
         has_sensor = "ColorFilterArrangement" in camera.camera_properties
         self._readout_ns = readout_ns(self.name, shortest_us) if has_sensor else 0
         self._clock, self._gaps = SensorClock(), GapCounter()
-        self._settling = Settling(limits)
-        camera.set_controls(self._settling.automatic())
+        self._exposure_lock = ExposureLock(limits)
+        camera.set_controls(self._exposure_lock.automatic())
         camera.post_callback = self._take
         camera.start()
 
@@ -113,7 +113,7 @@ class CameraSource(Closing):
             if frame is None or frame.t_ns <= last_ns:
                 continue
             seq, last_ns, alive_s = seq + 1, frame.t_ns, time.monotonic()
-            self._gaps.see(frame.t_ns)
+            self._gaps.observe(frame.t_ns)
             self.dropped = self._gaps.missing
             yield frame
 
@@ -174,8 +174,8 @@ class CameraSource(Closing):
         if self._turn:
             picture = turned(picture)
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
-        bright = float(brightness(picture, _LOOK_AT_EVERY_PX).mean())
-        if controls := self._settling.see(t_ns, metadata, bright):
+        bright = float(brightness(picture, _SAMPLE_EVERY_PX).mean())
+        if controls := self._exposure_lock.observe(t_ns, metadata, bright):
             with self._camera.request_lock:  # picamera2 loses controls that are set while it sends the previous ones
                 self._camera.set_controls(controls)
         return Frame(seq, t_ns, picture)

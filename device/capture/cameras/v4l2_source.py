@@ -88,7 +88,7 @@ class V4l2Source(Closing):
             t_ns, rgb = item
             if t_ns <= last_ns:
                 continue
-            gaps.see(t_ns)
+            gaps.observe(t_ns)
             self.dropped = gaps.missing
             yield Frame(seq, t_ns, rgb)
             seq, last_ns, alive_s = seq + 1, t_ns, time.monotonic()

@@ -76,7 +76,7 @@ class Connection:
         """Whether nothing more will come, except for the waiting packets."""
         return self._end is not None or self.closing
 
-    def take(self, within_s: float) -> Arrived | None:
+    def receive(self, within_s: float) -> Arrived | None:
         """The next packet; None if none comes in time. Raises the error that ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
@@ -147,7 +147,7 @@ class Connection:
     def _give(self, packet: Packet) -> bool:
         if packet.size > _MAX_PACKET_BYTES:
             return True
-        self._reports.see(packet)
+        self._reports.observe(packet)
         live, related = self._opened.at_live(), self._reports.related
         arrived = Arrived(packet, stamp_ns(packet), time.monotonic_ns(), live, related)
         with self._changed:

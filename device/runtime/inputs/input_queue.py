@@ -48,8 +48,8 @@ class InputQueue:
         self._chunks: deque[QueuedItem] = deque()
         self._picture_bytes = self._count = 0
         self._closed = False
-        self._resting = threading.Condition()
-        self._step_came = False
+        self._gathering = threading.Condition()
+        self._audio_arrived = False
 
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Add an item; False once the consumer has closed the queue."""
@@ -68,9 +68,9 @@ class InputQueue:
             lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
-            with self._resting:
-                self._step_came = True
-                self._resting.notify_all()
+            with self._gathering:
+                self._audio_arrived = True
+                self._gathering.notify_all()
         return True
 
     def count_dropped(self, like: Frame | Chunk, count: int = 1) -> None:
@@ -101,11 +101,11 @@ class InputQueue:
         """Whether `get` would return at once."""
         return bool(self._frames or self._chunks)
 
-    def rest(self, longest_s: float) -> None:
+    def gather(self, timeout_s: float) -> None:
         """Let items gather until audio comes, because each wake-up costs more than the work for one item."""
-        with self._resting:
-            self._clock.wait_for(self._resting, lambda: self._step_came or self._closed, longest_s)
-            self._step_came = False
+        with self._gathering:
+            self._clock.wait_for(self._gathering, lambda: self._audio_arrived or self._closed, timeout_s)
+            self._audio_arrived = False
 
     def fill(self) -> float:
         """Fill level of the fuller lane: 0 is empty, 1 is full."""

@@ -34,8 +34,8 @@ ABANDONED_AFTER_S = 15.0
 MAX_ORPHANS = 4  # hanging threads that cannot be ended
 ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device blocks its successor: only a new process helps
 _STEADY_S = 5.0  # a source that ran this long is reopened at once when it fails
-_NOTHING_GOOD_S = 2.0
-_NO_GAP_S = 1.0
+_INVALID_TIMEOUT_S = 2.0
+_MAX_SUPERVISION_GAP_S = 1.0
 _ENDED = "ended"  # the fault of a live source that can deliver nothing more
 
 _WORDS: dict[type[CaptureError], str] = {
@@ -76,24 +76,24 @@ class Reader:
         self.ended = False
         self._feed, self._inputs, self._clock, self._paced = feed, inputs, clock, paced
         self._changed = inputs.changed
-        self._turn = 0  # of the thread in charge: an abandoned one finds another number here
+        self._generation = 0  # of the thread in charge: an abandoned one finds another number here
         self._source: LiveSource[Frame | Chunk] | None = None
         self._alive_ns: int | None = None  # last sign of life; None where none is expected
-        self._looked_ns = clock.now_ns()
+        self._supervised_ns = clock.now_ns()
         self._stopped = self._restarting = self._woken = False
         self._thread: threading.Thread | None = None
         self._orphans: list[tuple[threading.Thread, int]] = []  # used by the measuring thread only
         self._hung_ns: int | None = None  # since when a driver in this process has held the device
-        self._said = ""
-        self._over = f"{self.part}_{_ENDED}"
+        self._logged = ""
+        self._finished = f"{self.part}_{_ENDED}"
 
     # For the measuring thread
 
     def start(self) -> None:
-        self._turn += 1
-        turn, feed = self._turn, self._feed
+        self._generation += 1
+        generation, feed = self._generation, self._feed
         if isinstance(feed, Feed):
-            self._thread = self._clock.start(lambda: self._read_again_and_again(feed, turn), self.part)
+            self._thread = self._clock.start(lambda: self._read_until_stopped(feed, generation), self.part)
         else:
             self._thread = self._clock.start(lambda: self._read_once(feed), self.part)
 
@@ -126,16 +126,16 @@ class Reader:
         """Deal with a thread that shows no sign of life; to be called a few times a second."""
         with self._changed:
             now_ns = self._clock.now_ns()
-            gap_ns, self._looked_ns = now_ns - self._looked_ns, now_ns
+            gap_ns, self._supervised_ns = now_ns - self._supervised_ns, now_ns
             if not self.live or self._alive_ns is None:
                 return
-            if gap_ns > _NO_GAP_S * NS_PER_S:  # the whole process stood still, not only the source
+            if gap_ns > _MAX_SUPERVISION_GAP_S * NS_PER_S:  # the whole process stood still, not only the source
                 self._alive_ns = min(self._alive_ns + gap_ns, now_ns)
             quiet_s = (now_ns - self._alive_ns) / NS_PER_S
             if quiet_s < STALLED_AFTER_S:
                 return
             if not self._woken:
-                self._lose(f"{self.part}_stalled")
+                self._end_session(f"{self.part}_stalled")
                 self._log_once("%s delivers nothing and does not respond", self.part)
             if quiet_s >= ABANDONED_AFTER_S and len(self.orphans()) < MAX_ORPHANS:
                 self._log_once("%s: its thread hangs in the driver and is abandoned", self.part)
@@ -179,44 +179,44 @@ class Reader:
             self._end()
             self._inputs.close()
 
-    def _read_again_and_again(self, feed: Feed, turn: int) -> None:
+    def _read_until_stopped(self, feed: Feed, generation: int) -> None:
         pause_s = FIRST_PAUSE_S
         while True:
             begun_ns = self._clock.now_ns()
             try:
-                fault = self._read(feed, turn)
+                fault = self._read(feed, generation)
             except AvdriftError as error:
-                self._give_up(turn, error)
+                self._give_up(generation, error)
                 break
             if self._clock.now_ns() - begun_ns > _STEADY_S * NS_PER_S:
                 pause_s = FIRST_PAUSE_S
-            if fault == self._over:
+            if fault == self._finished:
                 self._inputs.close()
                 break
             with self._changed:
-                if not self._in_charge(turn):
+                if not self._in_charge(generation):
                     break
-                self._lose(self.fault if self._woken or self._restarting else fault)
+                self._end_session(self.fault if self._woken or self._restarting else fault)
                 self._source = self._alive_ns = None
                 self._woken = False
             self._sleep(pause_s)
-            if not self._in_charge(turn):
+            if not self._in_charge(generation):
                 break
             self.reopened += 1
             self._restarting = False
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-        self._end(turn)
+        self._end(generation)
 
-    def _read(self, feed: Feed, turn: int) -> str:
+    def _read(self, feed: Feed, generation: int) -> str:
         """Read from opening to the end of a session; return the fault's name.
 
         Raises errors that retrying cannot fix.
         """
         try:
-            self._is_alive(turn)
+            self._mark_alive(generation)
             with feed.open() as source:
-                word = self._give_all(turn, source)
-                self._is_alive(turn)
+                word = self._deliver_all(generation, source)
+                self._mark_alive(generation)
             return word
         except CaptureError as error:
             # It may release the device a moment later; until then no attempt can succeed.
@@ -232,9 +232,9 @@ class Reader:
             self._log_once("%s: %s: %s", self.part, type(error).__name__, error)
             return f"{self.part}_lost"
 
-    def _give_all(self, turn: int, source: LiveSource[Frame | Chunk]) -> str:
+    def _deliver_all(self, generation: int, source: LiveSource[Frame | Chunk]) -> str:
         with self._changed:
-            if not self._in_charge(turn):
+            if not self._in_charge(generation):
                 return ""
             self._source, self.device = source, source.device
             self._alive_ns, self._woken, self._hung_ns = self._clock.now_ns(), False, None
@@ -245,7 +245,7 @@ class Reader:
             epoch, whole = times.epoch, usable(item)
             good = whole and times.accept(item.t_ns, now_ns)
             with self._changed:
-                if not self._in_charge(turn) or self._restarting or self._woken:
+                if not self._in_charge(generation) or self._restarting or self._woken:
                     break
                 self._alive_ns = now_ns
                 before, missed = missed, source.dropped
@@ -258,34 +258,34 @@ class Reader:
             if good:
                 continue
             bad_ns = now_ns if bad_ns is None else bad_ns
-            if now_ns - bad_ns > _NOTHING_GOOD_S * NS_PER_S:
+            if now_ns - bad_ns > _INVALID_TIMEOUT_S * NS_PER_S:
                 self._log_once("%s gives %s", self.part, "impossible capture times" if whole else "nothing usable")
                 return Fault.CLOCK_JUMPED if whole else f"{self.part}_lost"
         return f"{self.part}_lost"
 
     # Shared
 
-    def _in_charge(self, turn: int) -> bool:
-        return self._turn == turn and not self._stopped
+    def _in_charge(self, generation: int) -> bool:
+        return self._generation == generation and not self._stopped
 
-    def _give_up(self, turn: int, error: AvdriftError) -> None:
+    def _give_up(self, generation: int, error: AvdriftError) -> None:
         with self._changed:
-            if self._in_charge(turn):
+            if self._in_charge(generation):
                 self.failure = error
                 self._inputs.close()
 
-    def _is_alive(self, turn: int) -> None:
+    def _mark_alive(self, generation: int) -> None:
         with self._changed:
-            if self._turn == turn:
+            if self._generation == generation:
                 self._alive_ns = self._clock.now_ns()
 
-    def _lose(self, fault: str | None) -> None:
+    def _end_session(self, fault: str | None) -> None:
         self.fault = fault
         self.session += 1
 
-    def _end(self, turn: int | None = None) -> None:
+    def _end(self, generation: int | None = None) -> None:
         with self._changed:
-            if turn in (None, self._turn):
+            if generation in (None, self._generation):
                 self.ended, self._alive_ns = True, None
                 self._changed.notify_all()
 
@@ -309,6 +309,6 @@ class Reader:
     def _log_once(self, words: str, *values: object) -> None:
         """A camera that is missing for a night must not fill the log."""
         text = words % values
-        if text != self._said:
-            self._said = text
+        if text != self._logged:
+            self._logged = text
             _log.warning("%s", text)

@@ -59,7 +59,7 @@ class Commands:
         """Set the handler that carries commands out."""
         self._submit = submit
 
-    def take(self, verb: str, payload: bytes, *, retained: bool) -> None:
+    def handle(self, verb: str, payload: bytes, *, retained: bool) -> None:
         """Carry out a request, or publish a result that says why not."""
         request_id: str | int | None = None
         try:
@@ -69,7 +69,7 @@ class Commands:
                 content = self._opened(verb, content)
             if retained:
                 raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
-            known = _known(verb)
+            known = _parsed_verb(verb)
             if known not in ALLOWED[self._setting]:
                 what = f"refused, because commands under [mqtt] is {self._setting}"
                 remedy = "Set it to all, if all who may publish on the broker may do that, and restart avdrift"
@@ -155,10 +155,10 @@ def _request_id(content: dict[str, Any]) -> str | int | None:
         case int() if abs(request_id) <= _MAX_ID_NUMBER:
             return request_id
     remedy = f"Give a text of at most {_MAX_ID_CHARACTERS} characters, or a whole number"
-    raise UsageError(f"{_shown(request_id)} is no id", where="payload", remedy=remedy)
+    raise UsageError(f"{_shown_or_null(request_id)} is no id", where="payload", remedy=remedy)
 
 
-def _known(verb: str) -> Verb:
+def _parsed_verb(verb: str) -> Verb:
     if verb not in set(Verb):
         raise _wrong("no such command", verb, f"There are {', '.join(Verb)}")
     return Verb(verb)
@@ -170,15 +170,15 @@ def _arguments(verb: Verb, content: dict[str, Any], *, signed: bool) -> dict[str
         raise _wrong(f"{early[0]} is for signed commands only", verb, "See commands_secret_file under [mqtt]")
     allowed = needed | extra
     if unknown := [name for name in content if name not in allowed]:
-        takes = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
-        raise _wrong(f"{_shown(unknown[0])} is an unknown name", verb, takes)
+        allows = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
+        raise _wrong(f"{_shown_or_null(unknown[0])} is an unknown name", verb, allows)
     for name, values in allowed.items():
         if name in needed and name not in content:
             raise _wrong(f"{name} is missing", verb, f"Give one of {values}")
-        if name in content and not values.takes(content[name]):
-            raise _wrong(f"{name} is {_shown(content[name])}", verb, f"Allowed is {values}")
+        if name in content and not values.allows(content[name]):
+            raise _wrong(f"{name} is {_shown_or_null(content[name])}", verb, f"Allowed is {values}")
     return content
 
 
-def _shown(value: object) -> str:
+def _shown_or_null(value: object) -> str:
     return "null" if value is None else shown(value)

@@ -32,7 +32,7 @@ _MAX_NONCES = 1000
 _MIN_NONCE_CHARACTERS = 8
 _TIME = Range(0, 2**53)
 _KEYS = {"signed", "hmac"}
-_AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
+_REMEDY = "Send it with `avdrift command`, or see docs/mqtt.md"
 
 
 def read_command_secret(file: Path) -> bytes:
@@ -74,7 +74,7 @@ class Verifier:
         """Return the payload inside. Raises UsageError, TransportError."""
         text, given = content.get("signed"), content.get("hmac")
         if content.keys() != _KEYS or not isinstance(text, str) or not isinstance(given, str):
-            raise _refused("a signed command has exactly the texts signed and hmac", verb, _AGAIN)
+            raise _refused("a signed command has exactly the texts signed and hmac", verb, _REMEDY)
         expected = _hmac(read_command_secret(self._secret_file), text)
         if not hmac.compare_digest(expected.encode(), given.lower().encode()):
             raise _refused("signed with another secret", verb, "Give the secret that the device has")
@@ -83,7 +83,7 @@ class Verifier:
     def _checked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         for name, expected in (("node", self._node), ("verb", verb), ("session", self.session)):
             if body[name] != expected:
-                raise _refused(f"signed for the {name} {shown(body[name])}, this is {shown(expected)}", verb, _AGAIN)
+                raise _refused(f"signed for the {name} {shown(body[name])}, this is {shown(expected)}", verb, _REMEDY)
         time_s, nonce = float(body["time_unix_s"]), body["nonce"]
         if self.clock_synced and abs(time_s - self._now_s()) > TOLERANCE_S:
             what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
@@ -94,7 +94,7 @@ class Verifier:
         oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
         self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
         if nonce in self._nonces:
-            raise _refused("a replay: it was accepted before", verb, _AGAIN)
+            raise _refused("a replay: it was accepted before", verb, _REMEDY)
         if len(self._nonces) >= _MAX_NONCES:
             raise _refused(f"busy: {_MAX_NONCES} commands within {TOLERANCE_S:g} s", verb, "Send it again later")
         self._newest_s = max(self._newest_s, time_s)
@@ -106,18 +106,18 @@ class Verifier:
 def _body(verb: str, text: str) -> dict[str, Any]:
     """The signed content, parsed only after its signature was verified."""
     right: dict[str, Callable[[Any], bool]] = {
-        "node": Text(64).takes, "verb": Text(64).takes, "session": Text(64).takes, "time_unix_s": _TIME.takes,
-        "nonce": lambda value: Text(64).takes(value) and len(value) >= _MIN_NONCE_CHARACTERS,
+        "node": Text(64).allows, "verb": Text(64).allows, "session": Text(64).allows, "time_unix_s": _TIME.allows,
+        "nonce": lambda value: Text(64).allows(value) and len(value) >= _MIN_NONCE_CHARACTERS,
         "payload": lambda value: isinstance(value, dict),
     }  # fmt: skip
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused("the signed content is not JSON", verb, _AGAIN) from error
+        raise _refused("the signed content is not JSON", verb, _REMEDY) from error
     if not isinstance(body, dict) or body.keys() != right.keys():
-        raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _AGAIN)
-    if wrong := [name for name, takes in right.items() if not takes(body[name])]:
-        raise _refused(f"no possible {', '.join(wrong)}", verb, _AGAIN)
+        raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _REMEDY)
+    if wrong := [name for name, allows in right.items() if not allows(body[name])]:
+        raise _refused(f"no possible {', '.join(wrong)}", verb, _REMEDY)
     return body
 
 

@@ -103,7 +103,7 @@ def test_reports_made_with_other_models_do_not_count(store: Store, made: Path) -
     device.notice()
     late = report(State.MEASURING, seq=9, model="the models before")
     for _ in range(9):
-        assert device.models.look(device.bundle, replace(late, seq=late.seq + 1), device.now_ns) is None
+        assert device.models.poll(device.bundle, replace(late, seq=late.seq + 1), device.now_ns) is None
     device.end()
     assert TrialFile(store.folder).read()[digest].valid == 0
 

@@ -93,7 +93,7 @@ def test_nobody_there(
 ) -> None:
     monkeypatch.setattr(request, "_HELLO_S", 0.5)
     config = tmp_path / "avdrift.toml"
-    for port, words in ((broker.port, f"says nothing of a device {NODE}"), (free_port(), "Connection refused")):
+    for port, words in ((broker.port, f"knows no device {NODE}"), (free_port(), "Connection refused")):
         config.write_text(f'config_version = 1\n[mqtt]\nhost = "127.0.0.1"\nport = {port}\n')
         asked = ["command", "diagnostics", "--node", NODE, "--config", str(config)]
         assert main(asked) == TransportError.exit_code

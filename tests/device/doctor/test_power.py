@@ -43,7 +43,7 @@ def test_a_pc_tells_nothing_and_nothing_is_wrong(tmp_path: Path) -> None:
 
 def test_nothing_at_all(tmp_path: Path) -> None:
     bare = host(tmp_path, {})
-    assert {look(bare)[0] for look in (power_supply, throttling, temperature)} == {Level.OK}
+    assert {run(bare)[0] for run in (power_supply, throttling, temperature)} == {Level.OK}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from device.features.face import Face, FaceDetector, _anchors
 from device.features.model_download import face_model_path
 from device.litert import Floats, Model
 from device.records import RgbImage
-from train.synth.appearance import random_look
+from train.synth.appearance import random_appearance
 from train.synth.articulation import Mouth
 from train.synth.face import FaceRenderer, Pose
 
@@ -142,7 +142,7 @@ def detector() -> FaceDetector:
 
 @pytest.fixture(scope="module")
 def portrait() -> RgbImage:
-    look = random_look(np.random.default_rng(3), clean=True)
+    look = random_appearance(np.random.default_rng(3), clean=True)
     return FaceRenderer(look, 480, 360).frame(Mouth(jaw=0.3, gap=0.4), Pose())
 
 

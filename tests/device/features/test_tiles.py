@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.features.face import MIN_SCORE, Face, FaceDetector
-from device.features.tiles import TILE_PX, TILES_PER_LOOK, TileSearch, tiles_of
+from device.features.tiles import TILE_PX, TILES_PER_SEARCH, TileSearch, tiles_of
 from device.features.tracker import MouthTracker
 from device.pictures import Picture
 from device.records import NS_PER_MS, Frame
@@ -67,11 +67,11 @@ def test_a_face_of_60_pixels_is_found_within_three_seconds_and_followed(place: t
 
 def test_a_guess_that_a_closer_look_does_not_confirm_is_no_face() -> None:
     search = TileSearch(Detector(face(500, 300, size=25, score=0.55)))
-    assert not any(search.look(PICTURE) for _ in tiles_of(1920, 1080))
+    assert not any(search.search(PICTURE) for _ in tiles_of(1920, 1080))
 
 
 def test_a_look_costs_few_tiles_and_none_where_somebody_is_seen() -> None:
-    for faces, most in (((), TILES_PER_LOOK), ((face(900, 500, size=150),), 0)):
+    for faces, most in (((), TILES_PER_SEARCH), ((face(900, 500, size=150),), 0)):
         detector = Detector(*faces)
         tracker = MouthTracker(detector)
         looks = 0

@@ -44,7 +44,7 @@ def test_counts_go_on_after_a_restart_and_each_models_have_their_own(
         records = ModelRecords(tmp_path)
         watch(records, OLD, State.MEASURING, seq=10 * seq, confidence=1.0)
         watch(records, NEW, State.UNCERTAIN, seq=10 * seq + 1)
-        records.keep()
+        records.save()
     assert [(each.model, each.numbers, each.heard) for each in read_records(tmp_path)] == [(OLD, 2, 2), (NEW, 0, 2)]
     assert model_command(build_parser().parse_args(["model", "report", "--json", "--store", str(tmp_path)])) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -61,12 +61,12 @@ def test_a_damaged_file_begins_to_count_anew(tmp_path: Path, content: str) -> No
     records = ModelRecords(tmp_path)
     assert records.current is None
     watch(records, OLD, State.MEASURING)
-    records.keep()
+    records.save()
     assert read_records(tmp_path)[0].numbers == 1
 
 
 def test_without_a_state_folder_nothing_is_written(tmp_path: Path) -> None:
     records = ModelRecords(None)
     watch(records, OLD, State.MEASURING)
-    records.keep()
+    records.save()
     assert records.current is not None and not list(tmp_path.iterdir())

@@ -13,7 +13,7 @@ from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.reporting.reporter import Reporter
 from device.standards import own_profile
 from device.state.rig import Rig
-from device.sync.step_detector import SeenStep
+from device.sync.step_detector import DetectedStep
 from tests.scenes import REPORT_KEYS
 from tests.scripted.simclock import SimClock
 
@@ -144,7 +144,7 @@ def test_a_step_that_the_evidence_shows_is_reported_and_begins_anew() -> None:
     reports = [told(maker, 10 + k, 80.0) for k in range(30)]
     assert maker.has_level(40 * NS_PER_S) and not maker.has_level(70 * NS_PER_S)
     after = replace(result(State.MEASURING, -20.0), from_ns=38 * NS_PER_S, to_ns=40 * NS_PER_S)
-    report = maker.report(after, step=SeenStep(38 * NS_PER_S, -99.96))
+    report = maker.report(after, step=DetectedStep(38 * NS_PER_S, -99.96))
     assert (report.step_ms, report.drift_class) == (-100.0, "stepped") and reports[-1].drift_class == "unknown"
     assert [told(maker, 41 + k, -20.0).step_ms for k in range(60)] == [None] * 60, "nobody is told twice"
 

@@ -10,7 +10,7 @@ import pytest
 
 from device.config.settings import LogSettings
 from device.records import Event, EventKind, Health, Info, Report, State
-from device.telemetry.log_sink import LogSink, worth_saying
+from device.telemetry.log_sink import LogSink, is_worth_logging
 from device.telemetry.report_text import in_words
 from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
@@ -30,7 +30,7 @@ def said(reports: Iterable[Report], how: str, every_s: float = 1.0) -> list[int]
     numbers = []
     for number, given in enumerate(reports):
         report = replace(given, uptime_s=number * every_s)
-        if worth_saying(report, last, how):
+        if is_worth_logging(report, last, how):
             last = report
             numbers.append(number)
     return numbers

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from device.errors import UsageError
-from train.synth.appearance import random_look
+from train.synth.appearance import random_appearance
 from train.synth.articulation import move_mouth
 from train.synth.plan import Truth, trimmed
 from train.synth.render import (
@@ -56,7 +56,7 @@ def decode(path: Path) -> tuple[Pictures, npt.NDArray[np.float32], int, float]:
 
 def small(path: Path, seed: int = 3, **options: Any) -> Truth:
     defaults: dict[str, Any] = {"duration_s": 4.0, "size": (160, 120), "voice": Voice("en-us", "m3")}
-    look = random_look(np.random.default_rng(20), clean=True)
+    look = random_appearance(np.random.default_rng(20), clean=True)
     return render_clip(path, seed=seed, look=look, **{**defaults, **options})
 
 

@@ -84,7 +84,7 @@ def test_the_boot_clock_is_never_behind() -> None:
 def missing(times_ms: list[float]) -> int:
     gaps = GapCounter()
     for t_ms in times_ms:
-        gaps.see(round(t_ms * NS_PER_MS))
+        gaps.observe(round(t_ms * NS_PER_MS))
     return gaps.missing
 
 

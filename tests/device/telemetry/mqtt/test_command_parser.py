@@ -28,7 +28,7 @@ class Rig:
         self.results.append((verb, json.loads(result)))
 
     def send(self, verb: str, payload: bytes | str = b"", *, retained: bool = False) -> None:
-        self.commands.take(verb, payload.encode() if isinstance(payload, str) else payload, retained=retained)
+        self.commands.handle(verb, payload.encode() if isinstance(payload, str) else payload, retained=retained)
 
     def only_result(self) -> dict[str, Any]:
         ((_, result),) = self.results
@@ -129,7 +129,7 @@ def test_before_there_is_a_daemon_and_when_it_fails(caplog: pytest.LogCaptureFix
     rig.send("diagnostics")
     assert "failed (RuntimeError)" in rig.only_result()["error"] and "diagnostics" in caplog.text
     results: list[bytes] = []
-    Commands("all", lambda verb, result: results.append(result)).take("diagnostics", b"", retained=False)
+    Commands("all", lambda verb, result: results.append(result)).handle("diagnostics", b"", retained=False)
     assert b"nobody to carry it out yet" in results[0]
 
 

@@ -38,7 +38,7 @@ class Device:
 
     def hear(self, verb: str, content: object) -> dict[str, Any]:
         """The result of what comes in."""
-        self.commands.take(verb, json.dumps(content).encode(), retained=False)
+        self.commands.handle(verb, json.dumps(content).encode(), retained=False)
         return self.results[-1]
 
     def send(self, verb: str = "recalibrate", secret: bytes = SECRET, **changes: Any) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def test_models_below_the_signed_ones_are_for_signed_commands_only(tmp_path: Pat
     assert device.send("model-rollback", payload={"allow_downgrade": True})["ok"]
     assert device.taken[0].args == {"allow_downgrade": True}
     results: list[bytes] = []
-    Commands("all", lambda _, result: results.append(result)).take(
+    Commands("all", lambda _, result: results.append(result)).handle(
         "model-rollback", b'{"allow_downgrade": true}', retained=False
     )
     assert b"for signed commands only" in results[0]
@@ -151,7 +151,7 @@ def test_a_secret_that_is_none_lets_nobody_in(tmp_path: Path, content: bytes | N
 def test_a_signed_command_where_there_is_no_secret_is_refused() -> None:
     results: list[bytes] = []
     commands = Commands("all", lambda _, result: results.append(result))
-    commands.take("recalibrate", json.dumps(signed(SECRET, "n", "recalibrate", "s", {})).encode(), retained=False)
+    commands.handle("recalibrate", json.dumps(signed(SECRET, "n", "recalibrate", "s", {})).encode(), retained=False)
     assert b"there is no secret here" in results[0]
 
 
