@@ -49,7 +49,7 @@ __all__ = [
 FilePath = str | PathLike[str]
 
 _MAX_JOIN_ERROR_NS = NS_PER_S // 50  # sound whose time is further from where the last block ended begins anew
-_LEAST_PX = 16
+_MIN_PX = 16
 _DEFAULTS = MeasureSettings()
 
 _Record = TypeVar("_Record")
@@ -197,7 +197,7 @@ class Meter:
 
         480 lines are enough; larger pictures only cost time. Raises UsageError.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < _LEAST_PX:
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < _MIN_PX:
             what = f"a picture of {rgb.dtype} {list(rgb.shape)} cannot be used"
             raise UsageError(what, where="push_frame", remedy="Give uint8 [height, width, 3] in RGB")
         t_ns = _ns(t_s, self._frame_ns, "push_frame")

@@ -202,7 +202,7 @@ def _accuracy(measured_on: str, found: Mapping[str, Any] | None) -> Iterator[str
                  [[f"{w['search_ms']:g}", f"{w['window_s']:g}", *_row(w)] for w in found["windows"]])  # fmt: skip
     yield "By corpus, 2 s, search of ±1000 ms:"
     yield _table(["corpus", *head], [[corpus, *_row(f)] for corpus, f in found["corpora"].items() if f["windows"]])
-    yield "Hopeless input, which should get no number:"
+    yield "Input that cannot be measured (hopeless input), which should get no number:"
     yield _table(["kind", "seconds", "windows", "given a number %"],
                  [[h["kind"], f"{h['window_s']:g}", str(h["windows"]), _percent(h["numbered"])]
                   for h in found["hopeless"]])  # fmt: skip

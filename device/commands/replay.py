@@ -103,9 +103,8 @@ def _follow(
     sink = EventPublisher(Hub([lines, seen, *([page] if page else [])]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = seen.position_s = lambda: daemon.position_s
-    lines.waits_for_reader = lambda: (
-        not (realtime or daemon.stopping)
-    )  # at full speed the reader of stdout may set the pace
+    # At full speed, the reader of standard output may set the pace.
+    lines.waits_for_reader = lambda: not (realtime or daemon.stopping)
     with closing(sink):
         if page is not None:
             page.set_limits(limits)

@@ -18,8 +18,8 @@ from device.records import NS_PER_S
 _RATE_HZ = 16_000
 _LENGTH_S = 0.5
 _REACH_S = 0.3  # to either side of the expected place
-_LEAST_LEVEL = 1e-3  # -60 dB: silence matches everywhere
-_LEAST_LIKENESS = 0.7
+_MIN_LEVEL = 1e-3  # -60 dB: silence matches everywhere
+_MIN_LIKENESS = 0.7
 
 Samples = npt.NDArray[np.float32]
 Sound = tuple[Path, int]  # a file and its stream
@@ -40,7 +40,7 @@ def out_of_place_s(source: Sound, copy: Sound, places_s: Sequence[tuple[float, f
 
 def lag_s(part: Samples, within: Samples) -> float | None:
     """Where in `within` this part begins; None if it is not found, or silent."""
-    if part.std() < _LEAST_LEVEL or len(within) < len(part):
+    if part.std() < _MIN_LEVEL or len(within) < len(part):
         return None
     part = part - part.mean()
     likeness = np.correlate(within, part, "valid")
@@ -48,7 +48,7 @@ def lag_s(part: Samples, within: Samples) -> float | None:
     energies = sums[len(part) :] - sums[: -len(part)]
     likeness = likeness / np.sqrt(np.maximum(energies * float(part @ part), 1e-12))
     best = int(likeness.argmax())
-    return best / _RATE_HZ if likeness[best] >= _LEAST_LIKENESS else None
+    return best / _RATE_HZ if likeness[best] >= _MIN_LIKENESS else None
 
 
 def _stretches(sound: Sound, begins_s: Sequence[float], length_s: float) -> list[Samples]:

@@ -60,8 +60,8 @@ class PageApp:
 
     def __init__(
         self, state: PageState, view: LiveView, streams: Streams, clock: Clock, page: PageInfo,
-        connections: Connections, token: Callable[[], str | None], submit: Callable[[], Callable[[Command], None] | None], names: frozenset[str],
-        limits: Limits,
+        connections: Connections, token: Callable[[], str | None],
+        submit: Callable[[], Callable[[Command], None] | None], names: frozenset[str], limits: Limits,
     ) -> None:  # fmt: skip
         self._submit = submit
         self._state, self._view, self._streams, self._clock, self._page_info = state, view, streams, clock, page

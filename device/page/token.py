@@ -17,7 +17,7 @@ from device.errors import UsageError
 
 FILE = "page-token"
 _TOKEN_BYTES = 16
-_LEAST_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits are 22 characters of base64
+_MIN_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits are 22 characters of base64
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _read(file: Path) -> str:
     if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
         raise UsageError("others may read this token, or it is no plain file", where=str(file), remedy=remedy)
     token = content.decode("ascii", "replace").strip()
-    if not _LEAST_CHARACTERS <= len(token) <= _MAX_BYTES or not (token.isascii() and token.isprintable()):
-        what = f"no token of {_LEAST_CHARACTERS} to {_MAX_BYTES} characters"
+    if not _MIN_CHARACTERS <= len(token) <= _MAX_BYTES or not (token.isascii() and token.isprintable()):
+        what = f"no token of {_MIN_CHARACTERS} to {_MAX_BYTES} characters"
         raise UsageError(what, where=str(file), remedy=remedy)
     return token

@@ -237,12 +237,12 @@ def _onset(state: DriftState, window_s: float) -> int | None:
     past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent
     looks = _looks(np.array([entry.t_s for entry in past_seen]), window_s).sum()
     noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # the noise of few looks may be underestimated
-    least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
-    if abs(recent[-1].surprise_ms) < least_ms / 2:
+    min_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
+    if abs(recent[-1].surprise_ms) < min_ms / 2:
         return None
     surprise, t_s = np.array([(entry.surprise_ms, entry.t_s) for entry in recent], np.float64).T
     shifts = surprise[-2 * _NEWEST :]
-    shifts = shifts[np.abs(shifts) >= least_ms]
+    shifts = shifts[np.abs(shifts) >= min_ms]
     if not len(shifts):
         return None
     past = np.abs(surprise[: max(settled, 0)])

@@ -24,11 +24,11 @@ from device.sync.evidence_stream import LipEvidence
 _BIN_LIP_TICKS = 5
 _PAST_BINS = 225  # 45 s before the newest stretch
 _NEW_BINS = 75  # 15 s: a step shows within this time, or it is too small to look for
-_LEAST_BINS = 4
-_LEAST_PAST_BINS = 10
+_MIN_BINS = 4
+_MIN_PAST_BINS = 10
 _MIN_STEP_MS = 25.0
 _STEP_EVIDENCE = 20.0  # nats
-_LEAST_CONFIDENCE = 0.95
+_MIN_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class StepDetector:
         bins = list(self._bins)
         sums = (np.sum([row for _, row in part], axis=0) for part in (bins[:cut], bins[cut:]))
         old, new = (estimate(total, calibration) for total in sums)
-        if old is None or new is None or min(old.confidence, new.confidence) < _LEAST_CONFIDENCE:
+        if old is None or new is None or min(old.confidence, new.confidence) < _MIN_CONFIDENCE:
             return None
         step_ms = new.offset_ms - old.offset_ms
         if old.at_edge or new.at_edge or abs(step_ms) < _MIN_STEP_MS:
@@ -73,7 +73,7 @@ class StepDetector:
     def _cut(self, temperature: float) -> int | None:
         """Number of the first bin after the most probable step; None while one offset explains the evidence as well."""
         count = len(self._bins)
-        cuts = np.arange(max(count - _NEW_BINS, _LEAST_PAST_BINS), count - _LEAST_BINS + 1)
+        cuts = np.arange(max(count - _NEW_BINS, _MIN_PAST_BINS), count - _MIN_BINS + 1)
         if not len(cuts):
             return None
         sums = np.cumsum([row for _, row in self._bins], axis=0, dtype=np.float64)

@@ -22,7 +22,7 @@ from device.records import NS_PER_S
 from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 
 REPEATS_EVERY_S = 60.0
-_MOST_KEYS = 500
+_MAX_KEYS = 500
 _STDERR = 2
 # The journal's priorities at the start of a line, see sd-daemon(3).
 _PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
@@ -70,7 +70,7 @@ class Repeats:
         if key in self._seen:
             self._seen[key].hold(record)
             return now
-        if len(self._seen) < _MOST_KEYS:  # beyond that, something generates messages without end
+        if len(self._seen) < _MAX_KEYS:  # beyond that, something generates messages without end
             self._seen[key] = _Repeated(self._now_ns())
         return [*now, record]
 

@@ -25,7 +25,7 @@ from device.telemetry.metrics import Metrics
 RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"
 PATHS = ("/metrics", "/")
 _STALE_REPORTS = 3  # samples expire after this many missing reports
-_LEAST_STALE_S = 10.0
+_MIN_STALE_S = 10.0
 MAX_CLIENTS = 8
 _CLIENT_TIMEOUT_S = 3.0  # without a byte from a client
 _SHUTDOWN_TIMEOUT_S = 0.5
@@ -42,7 +42,7 @@ class MetricsSink:
     ) -> None:  # fmt: skip
         """A relative path of the file starts at the service's runtime folder, or at `folder` without one."""
         self._clock = clock or SystemClock()
-        self._metrics = Metrics(max(_STALE_REPORTS * report_every_s, _LEAST_STALE_S), self._clock.now_ns)
+        self._metrics = Metrics(max(_STALE_REPORTS * report_every_s, _MIN_STALE_S), self._clock.now_ns)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._metrics)
         home = Path(environment.get(RUNTIME_VARIABLE, "").partition(":")[0] or folder)

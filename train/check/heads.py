@@ -44,7 +44,7 @@ class Heads:
     clips: tuple[Head, ...]
     faults: tuple[Fault, ...]
     unusable: tuple[Fault, ...]
-    looked_at: int  # clips in which a face was looked for
+    examined: int  # clips in which a face was searched for
 
 
 def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
@@ -52,12 +52,12 @@ def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
     model = require_face_model()
     step = max(-(-len(rows) // _MAX_FACES), 1)
 
-    def look(numbered: tuple[int, ClipRow]) -> Head | Fault:
+    def read_head(numbered: tuple[int, ClipRow]) -> Head | Fault:
         number, row = numbered
         return _head(folder, row, FaceDetector(model) if number % step == 0 else None)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(look, enumerate(rows)))
+        found = list(pool.map(read_head, enumerate(rows)))
     clips = tuple(head for head in found if isinstance(head, Head))
     wrong = [fault for fault in found if isinstance(fault, Fault)]
     faults = [fault for fault in wrong if _is_of_table(folder, fault)]

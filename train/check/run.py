@@ -44,7 +44,7 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
             if heads.unusable:
                 remedy = listed("These cannot be used:", heads.unusable)
             raise InputFormatError(f"no usable clip of the split {split!r}", where=where, remedy=remedy)
-    found = survey(folder, heads.clips, heads.looked_at, load_bundle(DEFAULT_BUNDLE))
+    found = survey(folder, heads.clips, heads.examined, load_bundle(DEFAULT_BUNDLE))
     for line in lines(found):
         tell(line)
     if not table.has_split:

@@ -50,7 +50,7 @@ class Survey:
         return self.sides[split].minutes
 
 
-def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) -> Survey:
+def survey(folder: Path, heads: Sequence[Head], examined: int, bundle: Bundle) -> Survey:
     """Survey a folder; a few clips of different speakers are measured with the bundle."""
     sides, speakers = {}, {}
     for split in SPLITS:
@@ -58,14 +58,14 @@ def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) 
         speakers[split] = tuple(sorted({head.row.speaker for head in own}))
         sides[split] = Side(len(own), len(speakers[split]), sum(head.duration_s for head in own) / 60)
     faces = [head.face_px for head in heads if head.face_px is not None]
-    seen = heads[:: max(-(-len(heads) // max(looked_at, 1)), 1)]
+    seen = heads[:: max(-(-len(heads) // max(examined, 1)), 1)]
     offsets_ms, cost = _offsets(folder, heads, bundle)
     return Survey(
         sides, speakers, dict(Counter(head.row.language for head in heads if head.row.language)),
         dict(Counter(f"{head.width}x{head.height}" for head in heads).most_common(6)),
         dict(Counter(f"{head.fps:.2f}".rstrip("0").rstrip(".") for head in heads).most_common(6)),
         tuple(np.percentile(faces, (5, 50, 95))) if faces else None,
-        tuple(head.row.file for head in seen if head.face_px is None) if faces or looked_at else (),
+        tuple(head.row.file for head in seen if head.face_px is None) if faces or examined else (),
         sum(px < _SMALL_FACE_PX for px in faces), offsets_ms, cost,
     )  # fmt: skip
 

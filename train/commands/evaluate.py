@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
-_LEAST_SURE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
+_MIN_SURE_SHARE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
 _SURE_TRUTH = 0.95  # the truth for single windows and reports must be right
 
 
@@ -136,7 +136,7 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 def _require_learnt(where: str, sure: int, clips: int) -> None:
     """Raises InputFormatError if the models, not their clips, are the reason that nothing can be fitted."""
-    if sure <= _LEAST_SURE * clips:
+    if sure <= _MIN_SURE_SHARE * clips:
         what = f"these models are sure of the offset of {sure} of {clips} clips: they have not learnt enough"
         remedy = "Train with more batches or more clips, or begin as the built-in models (recipe adapt)"
         raise InputFormatError(what, where=where, remedy=remedy)

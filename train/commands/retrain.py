@@ -67,7 +67,7 @@ def _harvest(options: argparse.Namespace) -> int:
         options.folder, options.out, bundle=options.bundle, max_hours=options.max_hours, corpus=options.corpus,
         jobs=options.jobs,
     )  # fmt: skip
-    _tell_harvest(options.out, count)
+    _print_harvest(options.out, count)
     return 0
 
 
@@ -77,11 +77,11 @@ def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     from train.harvest.on_beam import harvest_with_beam as on_beam
 
     count = on_beam(options.folder, options.out, of_beam, bundle=options.bundle, corpus=options.corpus)
-    _tell_harvest(options.out, count)
+    _print_harvest(options.out, count)
     return 0
 
 
-def _tell_harvest(out: Path, count: int) -> None:
+def _print_harvest(out: Path, count: int) -> None:
     print(f"{count} clips in {out}; what was dropped, and why: {out / 'dropped.csv'}")
     print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
 

@@ -24,7 +24,7 @@ from device.sync.curve import TICK_MS
 from train.data.shards import Clip
 from train.evaluation.calibration import Bin, reliability
 from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_reported, is_right
-from train.evaluation.negatives import cases
+from train.evaluation.negatives import cases, with_json_keys
 from train.evaluation.tracks import Track, Window, own_offset, track, windows
 from train.models.encoders import Towers
 from train.progress import shown
@@ -51,7 +51,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Hopeless:
+class Unmeasurable:
     """Windows of one kind of unmeasurable input, and the share that would be reported."""
 
     kind: str
@@ -73,7 +73,7 @@ class Evaluation:
     calibration: Calibration
     rows: tuple[Row, ...]
     corpora: dict[str, Figures]
-    hopeless: tuple[Hopeless, ...]
+    unmeasurable: tuple[Unmeasurable, ...]
     reliability: tuple[Bin, ...]
     slicing_difference_ms: float | None
     errors_ms: tuple[float, ...] = field(repr=False)
@@ -81,7 +81,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
         del found["errors_ms"]
-        return {"schema": 1, **found}
+        return {"schema": 1, **with_json_keys(found)}
 
 
 def sliced(clip: Clip, shift_ticks: int) -> Clip:
@@ -127,7 +127,7 @@ def evaluate(
         calibration=calibration,
         rows=tuple(row(length_s, frames, found, seed) for (length_s, frames), found in measured.items()),
         corpora={name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
-        hopeless=tuple(hopeless_input(tracks, towers, calibration, seed)),
+        unmeasurable=tuple(unmeasurable_figures(tracks, towers, calibration, seed)),
         reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
         slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
         errors_ms=tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
@@ -158,7 +158,9 @@ def row(window_s: float, search_frames: int, measured: list[Window], seed: int) 
     return Row(window_s, search_frames, figures(speech, seed), figures(silent, seed), figures(zero, seed))
 
 
-def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+def unmeasurable_figures(
+    tracks: list[Track], towers: Towers, calibration: Calibration, seed: int
+) -> list[Unmeasurable]:
     """For each kind of unmeasurable input and each length, the share that would be reported."""
     found: dict[tuple[str, float], list[bool]] = {}
     search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
@@ -168,7 +170,9 @@ def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration
                             random=np.random.default_rng(seed), max_shift_ms=0.0)  # fmt: skip
             found.setdefault((kind, length_s), []).extend(is_reported(w) for w in given if has_speech(w))
     return [
-        Hopeless(kind, length_s, len(all_), float(np.mean(all_))) for (kind, length_s), all_ in found.items() if all_
+        Unmeasurable(kind, length_s, len(all_), float(np.mean(all_)))
+        for (kind, length_s), all_ in found.items()
+        if all_
     ]
 
 

@@ -86,8 +86,13 @@ def harvest_recording(path: Path, source: str, out: Path, bundle: Path) -> dict[
         write_parts(path, kept, [out / file for file in files])
     except AvdriftError as error:
         return {"source": source, "problem": str(error), "kept": [], "dropped": []}
-    told = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
-    return {"source": source, "sha256": sha256(path), "kept": told, "dropped": [*map(_told, _without(parts, kept))]}
+    kept_rows = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
+    return {
+        "source": source,
+        "sha256": sha256(path),
+        "kept": kept_rows,
+        "dropped": [*map(_part_row, _without(parts, kept))],
+    }
 
 
 @cache
@@ -99,7 +104,7 @@ def _without(parts: Sequence[Part], kept: Sequence[Part]) -> Iterator[Part]:
     return (part for part in parts if part not in kept)
 
 
-def _told(part: Part) -> dict[str, Any]:
+def _part_row(part: Part) -> dict[str, Any]:
     return {"from_s": round(part.from_s, 2), "to_s": round(part.to_s, 2), "reason": part.reason}
 
 

@@ -30,7 +30,7 @@ class SeenWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FaceCheck:
     """One look at the video: the number of faces, and whether the shot has changed since the last look."""
 
     t_s: float
@@ -49,9 +49,9 @@ class Part:
     reason: str = ""
 
 
-def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]:
+def parts_of(windows: Sequence[SeenWindow], checks: Sequence[FaceCheck]) -> list[Part]:
     """The whole recording in parts, in order."""
-    judged = [(window, _reason(window, looks)) for window in windows]
+    judged = [(window, _reason(window, checks)) for window in windows]
     found: list[Part] = []
     for reason, group in groupby(judged, key=lambda each: each[1]):
         run = [window for window, _ in group]
@@ -62,14 +62,14 @@ def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]
     return found
 
 
-def _reason(window: SeenWindow, looks: Sequence[Look]) -> str:
+def _reason(window: SeenWindow, checks: Sequence[FaceCheck]) -> str:
     """Why a window is not worth training on; empty if it is."""
-    inside = [look for look in looks if window.t_s <= look.t_s < window.t_s + WINDOW_S]
-    if not inside or any(look.faces == 0 for look in inside):
+    inside = [check for check in checks if window.t_s <= check.t_s < window.t_s + WINDOW_S]
+    if not inside or any(check.faces == 0 for check in inside):
         return "no face"
-    if any(look.faces > 1 for look in inside):
+    if any(check.faces > 1 for check in inside):
         return "several faces"
-    if any(look.cut for look in inside):
+    if any(check.cut for check in inside):
         return "a cut"
     return (window.reason or "no number") if window.offset_ms is None else ""
 

@@ -232,7 +232,7 @@ def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_v
     found = []
     for axis, left_out in ((2, absent), (1, silent)):
         target = ops.softmax(teacher_logits + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
-        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, least_mass=0.5))
+        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, min_mass=0.5))
     return found[0] + found[1]
 
 
@@ -241,12 +241,12 @@ def _silent_and_absent(lip_weight: Any, audio_valid: Any, dtype: Any) -> tuple[A
     return 1 - ops.cast(lip_weight, dtype)[..., None], 1 - ops.cast(audio_valid, dtype)[:, None]
 
 
-def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0) -> Any:
-    """Cross-entropy of rows with more than `least_mass`, so that the match itself is inside, not only its soft edge."""
+def _cross_entropy(target: Any, logits: Any, axis: int, min_mass: float = 1.0) -> Any:
+    """Cross-entropy of rows with more than `min_mass`, so that the match itself is inside, not only its soft edge."""
     mass = ops.sum(target, axis=axis)
     log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
-    weight = ops.cast(mass > least_mass, logits.dtype)
+    weight = ops.cast(mass > min_mass, logits.dtype)
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
 
 

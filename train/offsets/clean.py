@@ -42,7 +42,7 @@ _PRIOR_STD_MS = 60.0  # of a clip around its corpus
 _MIN_GAIN_PER_WINDOW = 0.02  # mean evidence per lip window in nats, below which nothing fits
 _LARGE_CORPUS = 20  # clips: a smaller corpus does not count for the zero
 _CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not determine their own offset well enough
-_MOST_DROPPED = 0.8  # share of the clips: beyond it, too little is left
+_MAX_DROPPED = 0.8  # share of the clips: beyond it, too little is left
 _POOLS = 20  # a label with more clips than this is taken for many speakers and split by clip
 
 Curve = npt.NDArray[np.float32]
@@ -158,7 +158,7 @@ def clean(
 def require_kept(table: Mapping[str, Mapping[str, Any]], out: Path) -> None:
     """Raises InputFormatError, with the cause, if hardly a clip is left."""
     dropped = sum(bool(row["dropped"]) for row in table.values())
-    if dropped <= _MOST_DROPPED * len(table):
+    if dropped <= _MAX_DROPPED * len(table):
         return
     gain = float(np.median([float(row["gain"]) for row in table.values()]))
     if gain < _MIN_GAIN_PER_WINDOW / 2:

@@ -35,7 +35,7 @@ _BIN_MS = 10.0
 _PEAK_MS = 120.0  # the peak is fitted within this of its mode: further away the floor is not uniform
 _STD_RANGE_MS = (8.0, 30.0)
 _STEPS, _STEPS_DRAWN, _DRAWS = 60, 15, 200
-_LEAST_EVENTS, _LEAST_SIGMAS = 12.0, 3.0
+_MIN_EVENTS, _MIN_SIGMAS = 12.0, 3.0
 _POOL_CLIPS = 20  # a label with more clips hides many speakers, or one who must not decide alone: drawn clip by clip
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ def find_peak(residual_ms: Floats, unit: npt.NDArray[np.str_], random: np.random
         return None
     zero_ms, spread_ms, events = _fit(values, np.ones(len(values)), mode_ms, _STEPS)
     floor = (len(values) - events) * min(2 * spread_ms / _PEAK_MS, 1.0)  # pairs by chance within two sigma
-    if events < _LEAST_EVENTS or events < _LEAST_SIGMAS * np.sqrt(floor):
+    if events < _MIN_EVENTS or events < _MIN_SIGMAS * np.sqrt(floor):
         return None
     draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
     drawn = [

@@ -59,7 +59,7 @@ class SynthSettings(Section):
     duration_s: float = number(8.0, Range(2, 600), "Length of each.")
 
 
-_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # not for a student
+_PRETRAINING = ("phone_steps", "phone_voices", "shape_steps")  # not for a student
 _TEACHING = ("teacher_share",)
 
 
@@ -91,7 +91,7 @@ AdaptSettings = _training_section(
     "AdaptSettings",
     "Recipe adapt: begin as a bundle's models, train their last layers, and keep their zero and their confidence.",
     ("start", str, text("", PathText(), "Folder of that bundle. Empty: the built-in one.")),
-    without=_LESSONS, epochs=6, steps_per_epoch=25, learning_rate=3e-4, warmup_steps=15, frames_per_batch=480,
+    without=_PRETRAINING, epochs=6, steps_per_epoch=25, learning_rate=3e-4, warmup_steps=15, frames_per_batch=480,
 )  # fmt: skip
 CleanSettings = _training_section(
     "CleanSettings",
@@ -108,7 +108,7 @@ StudentSettings = _training_section(
     "StudentSettings",
     "The pair that ships: it begins as the first of several trainings, and learns what all of them think on average.",
     ("teachers", int, number(2, Whole(0, 20), "Trainings as [fit] says, each of the next seed. 0: one, shipped.")),
-    without=_LESSONS, epochs=6, learning_rate=7e-4, warmup_steps=100,
+    without=_PRETRAINING, epochs=6, learning_rate=7e-4, warmup_steps=100,
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ def run_command(
             _stop(command)
             raise
     if code:
-        said = _last_words(log_file, begun)
+        said = _last_lines(log_file, begun)
         what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {said}"
         first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
         remedy = f"{first}, and give the same command again: what is done is kept"
@@ -91,7 +91,7 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _last_words(log: Path, begun: int) -> str:
+def _last_lines(log: Path, begun: int) -> str:
     """The command's error message, or its last line."""
     lines = [line.rstrip() for line in log.read_bytes()[begun:].decode(errors="replace").splitlines() if line.strip()]
     ours = [number for number, line in enumerate(lines) if line.startswith("avdrift-")]

@@ -19,8 +19,8 @@ _FRMIVAL = struct.Struct("=5I6I2I")  # index, pixel_format, width, height, type,
 _CAPTURE, _DISCRETE = 1, 1
 _MAX_ENTRIES = 64  # per list: a driver whose list never ends must not block us
 _JPEGS = (b"MJPG", b"JPEG")
-LEAST_RATE_HZ = 25.0
-_LEAST_HEIGHT_PX = 480
+MIN_RATE_HZ = 25.0
+_MIN_HEIGHT_PX = 480
 
 Ioctl = Callable[[int, int, bytearray], object]
 
@@ -54,10 +54,10 @@ def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:
 
 def best_mode(offered: list[Mode]) -> Mode | None:
     """The mode with the least work among those with a sufficient frame rate; None if there is none."""
-    enough = [mode for mode in offered if mode.rate_hz >= LEAST_RATE_HZ]
+    enough = [mode for mode in offered if mode.rate_hz >= MIN_RATE_HZ]
     return min(
         enough,
-        key=lambda mode: (mode.height_px < _LEAST_HEIGHT_PX, mode.width_px * mode.height_px, mode.form != "raw"),
+        key=lambda mode: (mode.height_px < _MIN_HEIGHT_PX, mode.width_px * mode.height_px, mode.form != "raw"),
         default=None,
     )
 

@@ -15,13 +15,13 @@ import pytest
 from tests.scenes import ROOT, looped, talking, tiny_bundle
 
 COMMAND = [sys.executable, "-m", "device.cli"]
-_LEAST_PIPE_BYTES = 4096  # about eight reports
+_MIN_PIPE_BYTES = 4096  # about eight reports
 _ENDS_S = 2.0
 
 
 def narrow_pipe() -> tuple[int, int]:
     reader, writer = os.pipe()
-    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _LEAST_PIPE_BYTES)
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _MIN_PIPE_BYTES)
     return reader, writer
 
 

@@ -14,7 +14,7 @@ from device.pictures import Picture
 from device.records import NS_PER_MS, Frame
 from tests.device.features.test_tracker import face
 
-LEAST_FACE_PX = 60
+MIN_FACE_PX = 60
 PICTURE = np.zeros((1080, 1920, 3), np.uint8)
 
 
@@ -47,10 +47,10 @@ def test_a_small_face_lies_wholly_in_one_of_the_tiles(width: int, height: int, r
     if not tiles:
         assert max(width, height) < 1.5 * TILE_PX
         return
-    left, top = right * (width - LEAST_FACE_PX), down * (height - LEAST_FACE_PX)
+    left, top = right * (width - MIN_FACE_PX), down * (height - MIN_FACE_PX)
     assert any(
-        x - TILE_PX / 2 <= left and left + LEAST_FACE_PX <= x + TILE_PX / 2
-        and y - TILE_PX / 2 <= top and top + LEAST_FACE_PX <= y + TILE_PX / 2
+        x - TILE_PX / 2 <= left and left + MIN_FACE_PX <= x + TILE_PX / 2
+        and y - TILE_PX / 2 <= top and top + MIN_FACE_PX <= y + TILE_PX / 2
         for x, y, _ in tiles
     )  # fmt: skip
 

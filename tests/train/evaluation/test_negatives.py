@@ -1,4 +1,4 @@
-"""train/evaluation/negatives.py: hopeless input is what it says it is."""
+"""train/evaluation/negatives.py: unmeasurable input is what it claims to be."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from tests.scenes import ROOT
 from train.cli import main
 from train.data.clip_table import read_rows
 from train.harvest.run import harvest, list_recordings
-from train.harvest.stretches import MAX_S, MIN_S, WINDOW_S, Look, SeenWindow, parts_of
+from train.harvest.stretches import MAX_S, MIN_S, WINDOW_S, FaceCheck, SeenWindow, parts_of
 
 SAMPLE = ROOT / "device" / "models" / "sample.mkv"
-LOOKS = [Look(k * 0.4, 1, False) for k in range(1000)]
+CHECKS = [FaceCheck(k * 0.4, 1, False) for k in range(1000)]
 
 
 def window(number: int, offset_ms: float | None = 10.0, reason: str = "") -> SeenWindow:
@@ -31,7 +31,7 @@ def window(number: int, offset_ms: float | None = 10.0, reason: str = "") -> See
 @given(st.lists(st.sampled_from([0.0, 10.0, 30.0, 200.0, None]), max_size=60))
 def test_every_second_is_kept_or_has_a_reason_and_stretches_are_steady(offsets: list[float | None]) -> None:
     windows = [window(number, offset_ms, "ambiguous") for number, offset_ms in enumerate(offsets)]
-    parts = parts_of(windows, LOOKS)
+    parts = parts_of(windows, CHECKS)
     edges = [at for part in parts for at in (part.from_s, part.to_s)]
     assert edges == sorted(edges) and sum(part.to_s - part.from_s for part in parts) == WINDOW_S * len(offsets)
     for part in parts:
@@ -44,10 +44,14 @@ def test_every_second_is_kept_or_has_a_reason_and_stretches_are_steady(offsets: 
 
 @pytest.mark.parametrize(
     ("look", "reason"),
-    [(Look(4.5, 0, False), "no face"), (Look(4.5, 2, False), "several faces"), (Look(4.5, 1, True), "a cut")],
+    [
+        (FaceCheck(4.5, 0, False), "no face"),
+        (FaceCheck(4.5, 2, False), "several faces"),
+        (FaceCheck(4.5, 1, True), "a cut"),
+    ],
 )
-def test_what_the_pictures_show_breaks_a_stretch(look: Look, reason: str) -> None:
-    parts = parts_of([window(number) for number in range(6)], sorted([*LOOKS, look], key=lambda each: each.t_s))
+def test_what_the_pictures_show_breaks_a_stretch(check: FaceCheck, reason: str) -> None:
+    parts = parts_of([window(number) for number in range(6)], sorted([*CHECKS, check], key=lambda each: each.t_s))
     assert [(part.from_s, part.to_s, part.reason) for part in parts] == [(0, 4, ""), (4, 6, reason), (6, 12, "")]
 
 
@@ -76,8 +80,8 @@ def test_a_talk_among_other_recordings(tmp_path: Path) -> None:
     rows = read_rows(out)
     assert count == len(rows) >= 2 and {row.speaker for row in rows} == {"мой доклад/talk 1.mkv"}
     with (out / "clips.csv").open(newline="", encoding="utf-8") as file:
-        told = list(csv.DictReader(file))
-    for row, more in zip(rows, told, strict=True):
+        kept_rows = list(csv.DictReader(file))
+    for row, more in zip(rows, kept_rows, strict=True):
         with av.open(str(out / row.file)) as clip:
             assert clip.duration is not None and row.duration_s == pytest.approx(clip.duration / 1e6, abs=0.2)
         assert min(abs(float(more["offset_ms"]) - truth_ms) for truth_ms in (80, -160, 240)) < 40
