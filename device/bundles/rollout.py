@@ -45,7 +45,7 @@ class Models:
     """
 
     def __init__(self, store: Store, settings: ModelSettings | None = None, disk: Disk | None = None) -> None:
-        self.change: list[ModelChange] = []  # read and cleared by the caller
+        self.changes: list[ModelChange] = []  # read and cleared by the caller
         self._store, self._settings = store, settings or ModelSettings()
         self._file, self._has_lock = TrialFile(store.folder, disk), False
         self._trials: dict[str, Trial] = {}  # by digest; only the holder of the lock has any
@@ -284,7 +284,7 @@ class Models:
 
     def _note(self, after: str, about: str, before: str | None = None) -> None:
         used = self._bundle.label if self._bundle is not None else after
-        self.change.append(ModelChange(before or used, after, about))
+        self.changes.append(ModelChange(before or used, after, about))
 
 
 def _key(of: Activation | Trial) -> tuple[str, int]:

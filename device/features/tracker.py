@@ -87,7 +87,7 @@ class MouthTracker:
         """Take one frame; yield the mouths of the frames that it completes."""
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
-            self._detect(frame)
+            self._update_faces(frame)
         faces = max(self._faces, sum(followed.face is not None for followed in self._followed))
         tracks = tuple((followed.number, followed.track) for followed in self._followed)
         self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
@@ -102,7 +102,8 @@ class MouthTracker:
         """Yield the mouths of the frames that still wait for later detections."""
         yield from self._emit(None)
 
-    def _detect(self, frame: Frame) -> None:
+    def _update_faces(self, frame: Frame) -> None:
+        """Detect faces, and assign them to the followed ones."""
         found = self._detect(frame)
         # A face at the position of a known one is the same; otherwise the nearest one replaces a lost face after a cut.
         pairs = [

@@ -187,15 +187,15 @@ class Daemon:
         if new_bundle is not None:
             self._core.swap(new_bundle)
             self._status.publish_info()
-        for news in self._models.news:
+        for change in self._models.changes:
             self._events += 1
             self._sink.event(
                 Event(
                     **self._core.reporter.stamp(), seq=self._events, kind=EventKind.MODEL,
-                    before=news.before, after=news.after, about=news.about,
+                    before=change.before, after=change.after, about=change.about,
                 )
             )  # fmt: skip
-        self._models.news.clear()
+        self._models.changes.clear()
 
     def _circumstances(self) -> Circumstances:
         return Circumstances(self._core.reporter.boot_id, self._suspended_ns, self._core.settings.window_s)

@@ -55,8 +55,8 @@ class Device:
         self.models.__exit__(MemoryError, MemoryError(), None)
 
     def _listen(self) -> None:
-        self.told += [news.about for news in self.models.news]
-        self.models.news.clear()
+        self.told += [change.about for change in self.models.changes]
+        self.models.changes.clear()
 
 
 def builtin() -> Bundle:

@@ -43,7 +43,7 @@ def test_every_second_is_kept_or_has_a_reason_and_stretches_are_steady(offsets: 
 
 
 @pytest.mark.parametrize(
-    ("look", "reason"),
+    ("check", "reason"),
     [
         (FaceCheck(4.5, 0, False), "no face"),
         (FaceCheck(4.5, 2, False), "several faces"),
