@@ -244,11 +244,11 @@ def _record(kind: type[_Record], values: Mapping[str, Any]) -> _Record:
 def _ns(t_s: float, after_ns: int | None, where: str) -> int:
     """In nanoseconds. Raises UsageError for a time that is not finite, or not later than the last."""
     if not np.isfinite(t_s):
-        raise UsageError(f"{t_s} is no time", where=where, remedy="Give seconds")
+        raise UsageError(f"{t_s} is not a time", where=where, remedy="Give seconds")
     t_ns = round(t_s * NS_PER_S)
     if after_ns is not None and t_ns <= after_ns:
         what = f"{t_s:.3f} s is not later than {after_ns / NS_PER_S:.3f} s, the time before it"
-        raise UsageError(what, where=where, remedy="Give each stream in order, or call reset() where it begins anew")
+        raise UsageError(what, where=where, remedy="Give each stream in order, or call reset() where it starts again")
     return t_ns
 
 
@@ -260,5 +260,5 @@ def _floats(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         raise UsageError(what, where="push_sound", remedy="Give float or int16, [n] or [n, channels]")
     samples = samples.astype(np.float32).reshape(len(samples), -1) / np.float32(32768 if whole else 1)
     if not np.isfinite(samples).all():
-        raise UsageError("samples that are no numbers", where="push_sound", remedy="Leave such blocks out")
+        raise UsageError("samples that are not numbers", where="push_sound", remedy="Leave such blocks out")
     return samples

@@ -29,8 +29,8 @@ NOT_MEASURED = (
 _PLAIN = 0.95  # share of right windows below which a window length is listed
 # Teachers, by the settings for their share in the training.
 _TEACHERS = {
-    "MediaPipe's face mesh (Apache-2.0), of the shapes of lips": ("shape_steps", "shape_weight"),
-    "espeak-ng's voices, of the sounds of speech": ("phone_steps",),
+    "MediaPipe's face mesh (Apache-2.0), for lip shapes": ("shape_steps", "shape_weight"),
+    "espeak-ng's voices, for phonemes": ("phone_steps",),
 }
 
 
@@ -160,33 +160,33 @@ def _page(manifest: Mapping[str, Any], card: Mapping[str, Any]) -> Iterator[str]
     towers, calibration = manifest["contract"]["towers"], manifest["calibration"]
     size = sum(entry["size"] for file, entry in manifest["files"].items() if file.endswith(".tflite"))
     yield f"# Model card: {name} {version}"
-    yield "From the bundle's manifest, by `avdrift-convert card`; [bundle.md](bundle.md) says what else stands there."
+    yield "Generated from the bundle's manifest by `avdrift-convert card`; see [Bundles](bundle.md)."
     cost = ", ".join(f"{stem} {tower['macs'] / 1e6:.0f} million" for stem, tower in towers.items())
     front_end = manifest["contract"]["front_end"]
     seen_ms = front_end["lip_window_ticks"] * front_end["lip_tick_ms"]
     heard_ms = (front_end["audio_window_ticks"] - 1) * front_end["audio_tick_ms"]
     yield (
-        f"**What it is.** Small networks ({manifest['number_format']}, {size / 1e6:.2f} MB) that see {seen_ms} ms of "
-        f"grey pictures of a mouth and hear {heard_ms} ms of sound, and tell how well these belong together. Sliding "
-        f"one against the other gives the offset. Multiply-accumulates of one run: {cost}."
+        f"**What it is.** Small networks ({manifest['number_format']}, {size / 1e6:.2f} MB) that compare {seen_ms} ms "
+        f"of grey mouth crops with {heard_ms} ms of audio. The offset is the shift at which they match best. "
+        f"Multiply-accumulates of one run: {cost}."
     )
     yield f"**What it is for.** {card['purpose']}"
     yield _listed("What it must not be used for", card["must_not"])
     yield _listed("Where it may fail", card["may_fail"])
     doubt = calibration.get("zero_uncertainty_ms")
-    yield "**Where zero is.** " + (
-        f"It answers {calibration['zero_offset_ms']:g} ms where lips part as /p b m/ sound; that is taken off, and "
-        f"{doubt:g} ms of doubt remain." if doubt is not None else "Not measured: zero is the mean of its clips."
+    yield "**Zero.** " + (
+        f"Where lips open at /p b m/, the models report {calibration['zero_offset_ms']:g} ms, which is subtracted. Its "
+        f"standard error is {doubt:g} ms." if doubt is not None else "Not measured: it is the mean of the clips."
     )  # fmt: skip
-    yield "## What it learnt from"
+    yield "## Training data"
     yield _table(["corpus", "clips", "speaker labels", "minutes", "terms"],
                  [[corpus, str(row["clips"]), str(row["speakers"]), f"{row['minutes']:g}", row["terms"]]
                   for corpus, row in card["corpora"].items()])  # fmt: skip
-    teachers = f" It was also taught by {'; and by '.join(card['taught_by'])}." if card["taught_by"] else ""
+    teachers = f" It was also trained with {'; and with '.join(card['taught_by'])}." if card["taught_by"] else ""
     yield f"No clip, face or voice is in the bundle.{teachers}"
-    yield "## What it was measured on, and how good it is"
+    yield "## Evaluation"
     yield from _accuracy(card["measured_on"], card["measured"])
-    yield "## How it was made"
+    yield "## Training run"
     yield from _made(manifest.get("training") or {})
 
 
@@ -227,7 +227,7 @@ def _made(training: Mapping[str, Any]) -> Iterator[str]:
     if note := provenance.get("note"):
         yield str(note)
     if teachers := provenance.get("teachers"):
-        yield "It learnt what these trainings think on average, and began as the first of them: " + "; ".join(
+        yield "It was distilled from the mean of these trainings, starting from the first: " + "; ".join(
             f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
         ) + "."  # fmt: skip
     if "versions" in provenance:

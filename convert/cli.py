@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("--name", default="avdrift-towers", help="name of the models (default: %(default)s)")
     build.add_argument("--model-version", default=__version__, help="version of the models (default: that of avdrift)")
     build.add_argument(
-        "--examples", type=_count, default=300, help="stretches of clips that set the scales of int8 (300)"
+        "--examples", type=_count, default=300, help="number of clip segments that set the scales of int8 (300)"
     )
     build.add_argument(
         "--max-loss", type=_share, default=0.005, help="largest share of windows that a format may lose (0.005)"

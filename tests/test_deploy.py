@@ -102,7 +102,7 @@ def test_a_dry_run_reaches_and_changes_nothing(site: Site, pi: SshDevice, made: 
     before = sorted(path.name for path in (pi.folder / "state" / "models").iterdir())
     assert deploy(site, "pi", "--bundle", made / "2", "--dry-run") == 0
     shown = capsys.readouterr()
-    assert shown.out.startswith("pi  would install  tiny 2 ") and "in place of tiny 1 " in shown.out
+    assert shown.out.startswith("pi  would install  tiny 2 ") and ", replacing tiny 1 " in shown.out
     assert shown.err == "pi: connecting\n"
     untouched(pi)
     assert sorted(path.name for path in (pi.folder / "state" / "models").iterdir()) == before
@@ -401,7 +401,7 @@ def test_no_host_and_no_inventory(made: Path, tmp_path: Path, capsys: Shown) -> 
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert main(["deploy", "--bundle", str(made / "2"), "--inventory", str(tmp_path / "bytes")]) == 2
     shown = capsys.readouterr().err
-    assert "no host is named" in shown and "cannot be read" in shown
+    assert "no host is given" in shown and "cannot be read" in shown
 
 
 # The verdict, as the device tells it

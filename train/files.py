@@ -25,7 +25,7 @@ def make_folder(folder: Path) -> None:
 def check_parent(file: Path) -> None:
     """Raises UsageError if a file cannot be written."""
     if not os.access(file.parent, os.W_OK) or file.is_dir():
-        raise UsageError("cannot be written", where=str(file), remedy="Name a file in a folder that is there")
+        raise UsageError("cannot be written", where=str(file), remedy="Give a file in an existing folder")
 
 
 def write_all(stem: Path, **contents: str) -> None:

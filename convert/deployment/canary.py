@@ -26,13 +26,13 @@ def deploy_by_canary(
         what, remedy = f"{count} of {len(hosts)} hosts", f"Give 1 to {max(len(hosts) - 1, 1)}"
         raise UsageError(what, where="--canary", remedy=remedy)
     if not job.timeout_s:
-        raise UsageError("no time is given for the trials", where="--timeout 0", remedy="Give time for a verdict")
+        raise UsageError("leaves no time for the trials", where="--timeout 0", remedy="Give a longer --timeout")
     first = deploy_to(hosts[:count], job, access, tell)
     if job.dry_run or all(each.result == TrialState.PASSED for each in first):
         return [*first, *deploy_to(hosts[count:], job, access, tell)]
     ended = [_back(each, job, access, tell) for each in first]
     failed = ", ".join(each.host for each in first if each.result != TrialState.PASSED)
-    about = f"not begun: {failed} did not pass the trial"
+    about = f"not started: {failed} did not pass the trial"
     return [*ended, *(Outcome(host, UNTOUCHED, about, ModelError.exit_code) for host in hosts[count:])]
 
 
@@ -43,7 +43,7 @@ def _back(outcome: Outcome, job: Job, access: Access, tell: Tell) -> Outcome:
         current = next((entry for entry in remote.avdrift("model", "list", "--json") if entry.get("current")), {})
         if current.get("digest") != job.bundle.digest:
             return outcome
-        tell(outcome.host, "going back to the models before")
+        tell(outcome.host, "rolling back to the previous models")
         remote.avdrift("model", "rollback", "--json")
     except AvdriftError as error:
         return replace(outcome, about=f"{outcome.about}; and cannot be rolled back: {error}", exit_code=error.exit_code)

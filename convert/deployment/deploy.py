@@ -78,7 +78,7 @@ def read_hosts(given: Sequence[str], inventory: Path | None) -> list[str]:
     hosts = [line.partition("#")[0].strip() for line in lines]
     found = list(dict.fromkeys(checked_host(host) for host in hosts if host))
     if not found:
-        raise UsageError("no host is named", where="deploy", remedy="Give HOST…, or --inventory FILE")
+        raise UsageError("no host is given", where="deploy", remedy="Give HOST…, or --inventory FILE")
     return found
 
 
@@ -115,7 +115,7 @@ def _deploy(host: str, job: Job, access: Access, report: Callable[[str], None], 
         report("connecting")
         used = next((model.label for model in remote.models() if model.current), "built-in models")
         if job.dry_run:
-            return Outcome(host, _PLANNED, f"{job.bundle.label} in place of {used}")
+            return Outcome(host, _PLANNED, f"{job.bundle.label}, replacing {used}")
         _install(remote, job, report)
         if not job.timeout_s:
             return Outcome(host, _INSTALLED, f"before: {used}")
@@ -179,9 +179,9 @@ def _outcome(host: str, model: RemoteModel | None, passed_s: float) -> Outcome |
     if model is not None and model.trial == TrialState.FELL_BACK:
         return Outcome(host, model.trial, model.trial_about, ModelError.exit_code)
     if model is None or not model.current:
-        return Outcome(host, _REPLACED, "other models were put in use there meanwhile", ModelError.exit_code)
+        return Outcome(host, _REPLACED, "other models were activated there meanwhile", ModelError.exit_code)
     if not model.knows_trials:
-        return Outcome(host, _INSTALLED, "the avdrift there does not support trials")
+        return Outcome(host, _INSTALLED, "this version of avdrift does not support trials")
     if model.trial == TrialState.WAITING and passed_s > _START_S:
-        return Outcome(host, _INSTALLED, "avdrift does not run there: the trial comes with its next start")
+        return Outcome(host, _INSTALLED, "avdrift is not running there: the trial begins at its next start")
     return None

@@ -168,9 +168,9 @@ def remote_model(entry: dict[str, Any]) -> RemoteModel:
     wrong = [key for key, kinds in _ENTRY.items() if not isinstance(entry.get(key, _MISSING), kinds)]
     wrong += [key for key in ("trial", "trial_about") if not isinstance(entry.get(key), str | None)]
     if wrong:
-        raise ValueError(f"no possible {', '.join(wrong)}")
+        raise ValueError(f"invalid {', '.join(wrong)}")
     if not _DIGEST.fullmatch(entry["digest"]):
-        raise ValueError("no possible digest")
+        raise ValueError("invalid digest")
     return RemoteModel(
         digest=entry["digest"], label=f"{_text(entry['name'])} {_text(entry['version'])} {entry['digest'][:12]}",
         current=entry["current"], knows_trials="trial" in entry, trial=entry.get("trial"),

@@ -66,7 +66,7 @@ def check_plot(path: Path) -> None:
         raise _no_matplotlib()
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         remedy = f"Give a name that ends in one of {', '.join(PICTURE_SUFFIXES)}"
-        raise UsageError("is no kind of picture", where=str(path), remedy=remedy)
+        raise UsageError("is not a supported image format", where=str(path), remedy=remedy)
 
 
 def write_csv(found: Measured, path: Path) -> None:

@@ -42,7 +42,7 @@ class TrialFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
-            _log.warning("%s: cannot be read (%s): what is in use is on trial again", self._path, error)
+            _log.warning("%s: cannot be read (%s): the models in use are on trial again", self._path, error)
             return {}
 
     def write(self, trials: Mapping[str, Trial]) -> None:
@@ -89,8 +89,8 @@ def _locked(descriptor: int, *, shared: bool) -> bool:
 
 def _trial(values: Any) -> Trial:
     if not isinstance(values, dict) or set(values) != set(_TYPES):
-        raise ValueError("another set of keys")
+        raise ValueError("unexpected keys")
     for name, kinds in _TYPES.items():
         if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
-            raise ValueError(f"{name} is of another kind")
+            raise ValueError(f"{name} has another type")
     return Trial(**{**values, "standing": TrialState(values["standing"])})

@@ -62,8 +62,8 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
     found = pattern.match(flashes, sound.beeps_s())
     if (doubt := pattern.doubt(found)) or found is None:
         remedy = (
-            "Let the screen of `avdrift pattern` fill the camera's picture, its loudspeaker be heard clearly, and "
-            "nothing else move or flash; a longer --seconds helps as well"
+            "Let the screen with the film fill the camera's frame, make the loudspeaker clearly audible, let nothing "
+            "else move or flash, or give a longer --seconds"
         )
         raise CaptureError(doubt or "no pattern", where=_WHERE, remedy=remedy)
     in_step = None

@@ -137,7 +137,7 @@ def doubt(found: Match | None) -> str | None:
         pairs, flashes, beeps = (found.pairs, found.flashes, found.beeps) if found else (0, 0, 0)
         return f"only {pairs} flashes have a beep ({flashes} flashes and {beeps} beeps seen, {MIN_PAIRS} pairs needed)"
     if found.pairs < 2 * found.competing_pairs or found.pairs < 0.5 * min(found.flashes, found.beeps):
-        return f"{found.pairs} flashes and beeps meet, but {found.competing_pairs} would at another offset as well"
+        return f"{found.pairs} flashes and beeps match, but {found.competing_pairs} would match at another offset too"
     if found.scatter_ms > MAX_SCATTER_MS:
         return f"flashes and beeps scatter by {found.scatter_ms:.0f} ms, allowed is {MAX_SCATTER_MS:g}"
     return None

@@ -25,10 +25,10 @@ CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short aga
 REORDER_FRAMES = 4
 STRAY_NS = 2 * NS_PER_S  # no codec reorders over such a long time
 FALLBACK_RATE_HZ = 25
-GAP = "gap or splice in the sound"
+GAP = "gap or splice in the audio"
 _WATCH_S, _WATCH_EVERY_S, _WATCH_LEAST = 8.0, 0.015, 12
 _WATCH_SIGMAS, _WATCH_DRIFT_S, _WATCH_MAX_SLOPE = 6.0, 0.003, 0.05
-GOING_BACK = "picture or block of sound left out because its time stamp goes back"
+GOING_BACK = "frame or block of audio dropped because its time stamp goes back"
 
 
 class SampleClock:

@@ -42,11 +42,11 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     allowed = [common, unsigned, downgrade, worse]
     install = below.add_parser("install", parents=allowed, help="verify a bundle and install a copy of it")
     install.add_argument("bundle", type=Path, help="folder with the bundle")
-    install.add_argument("--activate", action="store_true", help="also measure with it from now on")
-    activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
+    install.add_argument("--activate", action="store_true", help="also activate it")
+    activate = below.add_parser("activate", parents=[common, downgrade], help="use an installed bundle")
     activate.add_argument("digest", help="the first digits of its digest (6 or more)")
     below.add_parser("rollback", parents=[common], help="go back to the previous bundle, or to the built-in one")
-    below.add_parser("report", parents=[common], help="print how well the models have done on this device")
+    below.add_parser("report", parents=[common], help="print how often the models had a number on this device")
     verify = below.add_parser("verify", parents=[common, unsigned, worse], help="verify a bundle as install does")
     verify.add_argument("bundle", type=Path, nargs="?", help="folder with the bundle (default: the current one)")
 

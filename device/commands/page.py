@@ -98,7 +98,7 @@ def _require_answer(host: str, port: int) -> None:
         except OSError as error:
             if time.monotonic() > end_s:
                 remedy = "Start avdrift (systemctl start avdrift); where it runs, its log says why there is no page"
-                what = f"nobody answers there yet ({error.strerror or 'no answer'})"
+                what = f"nothing answers there yet ({error.strerror or 'no answer'})"
                 raise TransportError(what, where=f"{host} port {port}", remedy=remedy) from error
             time.sleep(0.2)
 

@@ -327,6 +327,6 @@ def _lines(config: Config) -> Iterator[str]:
     yield "# After a change: avdrift check-config, and then systemctl reload avdrift where it says so, or else restart."
     yield "# The annotated default file is made by: python -m device.config"
     yield ""
-    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield "# Version of this format. Always required, so that a truncated file is noticed."
     yield f"config_version = {CONFIG_VERSION}"
     yield from annotated({name: getattr(config, name) for name in SECTIONS})

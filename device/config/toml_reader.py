@@ -133,7 +133,7 @@ def parse(text: str) -> Document | Problem:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        return Problem(None, None, "brackets too deep in one another", allowed)
+        return Problem(None, None, "brackets nested too deeply", allowed)
     except tomllib.TOMLDecodeError as error:
         match = _AT_LINE.search(str(error))
         line = int(match[1]) if match and match[1] else text.rstrip().count("\n") + 1

@@ -46,7 +46,7 @@ def broker(config: Config, folder: Path) -> CheckResult:
         if not access.tls and _speaks_tls(access):
             remedy = "Set tls = true under [mqtt], or give the port of its plain listener"
             raise TransportError("this port speaks TLS", where=access.where, remedy=remedy)
-        what = f"took the connection, but gave no answer in {TIMEOUT_S:g} s"
+        what = f"accepted the connection, but did not answer within {TIMEOUT_S:g} s"
         raise TransportError(what, where=access.where, remedy="Check that this port is an MQTT broker's, and its log")
     if answer != "Success":
         raise mqtt_access.broker_refusal(answer, access).error

@@ -17,7 +17,7 @@ def camera(
     """Check the configured camera, or the only one."""
     found = find()
     if not found and not installed("picamera2"):
-        return failed("no USB camera is here, and picamera2 is not installed", CAMERA_LIBRARY)
+        return failed("no USB camera is connected, and picamera2 is not installed", CAMERA_LIBRARY)
     return _chosen("camera", wanted, found, "Check its cable; rpicam-hello --list-cameras must show it")
 
 
@@ -60,7 +60,7 @@ def _chosen(part: str, wanted: str, found: list[Found], connect: str) -> CheckRe
         return _opens(found[0])
     here = [each for each in found if wanted == each.device or each.device.endswith(f":{wanted}")]
     if not here:
-        return failed(f"{wanted} is not here; there are: {listed}", f"{connect}, or choose another: {_CHOOSE}")
+        return failed(f"{wanted} is not connected; available: {listed}", f"{connect}, or choose another: {_CHOOSE}")
     return _opens(here[0])
 
 

@@ -13,9 +13,9 @@ def clock_source(host: Host) -> CheckResult:
     """Check the counter behind CLOCK_MONOTONIC, on which all capture times lie."""
     source = host.text("sys/devices/system/clocksource/clocksource0/current_clocksource")
     if source is None:
-        return ok("the kernel does not tell")
+        return ok("the kernel does not say")
     if source in _SLOW:
-        remedy = "Look into `dmesg | grep -i clocksource` for why the processor's own counter was given up"
+        remedy = "Look into `dmesg | grep -i clocksource` for the reason why the processor's own counter is not used"
         return warning(f"{source}, which is coarse or slow to read", remedy)
     return ok(source)
 
@@ -27,6 +27,6 @@ def wall_clock(host: Host) -> CheckResult:
     said = host.run(("timedatectl", "show", "--property=NTPSynchronized", "--value"))
     if said == "yes":
         return ok("set from the network")
-    remedy = "Let it reach a time server: sudo timedatectl set-ntp true; offsets are right all the same"
-    what = "not set from the network" if said == "no" else "cannot be told whether it is set from the network"
+    remedy = "Let it reach a time server: sudo timedatectl set-ntp true; offsets are correct anyway"
+    what = "not set from the network" if said == "no" else "unknown whether it is set from the network"
     return warning(f"{what}: reports carry clock_synced false or null", remedy)

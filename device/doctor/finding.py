@@ -76,7 +76,7 @@ def _run_in_time(check: Check) -> CheckResult:
     thread.start()
     thread.join(check.limit_s)
     if not seen:
-        return failed(f"no answer within {check.limit_s:g} s", "Something hangs in a driver or a network: look there")
+        return failed(f"no answer within {check.limit_s:g} s", "A driver or a network hangs: check it")
     return seen[0]
 
 
@@ -86,4 +86,4 @@ def _run_check(check: Check) -> CheckResult:
     except AvdriftError as error:
         return failed(f"{error.where}: {error.what}", error.remedy)
     except Exception as error:  # a check that breaks is a finding, too
-        return failed(f"this check itself broke: {type(error).__name__}: {error}", "Please report this")
+        return failed(f"this check itself failed: {type(error).__name__}: {error}", "Please report this")

@@ -30,14 +30,14 @@ def bundle(given: Path | None, store: Store) -> CheckResult:
     if not signature.is_signed(folder):
         loaded = load_bundle(folder)
         if folder == DEFAULT_BUNDLE:
-            return ok(f"{loaded.label}, {source}: hashes, contract and golden vectors are right")
-        return warning(f"{loaded.label}, {source}, is whole but not signed", "Sign it: avdrift-convert sign")
+            return ok(f"{loaded.label}, {source}: hashes, contract and golden vectors are correct")
+        return warning(f"{loaded.label}, {source}, is intact but not signed", "Sign it: avdrift-convert sign")
     if not store.signers.exists():
         loaded = load_bundle(folder)
-        what = f"{loaded.label}, {source}, is whole; it is signed, but nobody here is trusted to sign"
+        what = f"{loaded.label}, {source}, is intact and signed, but no key is trusted here"
         return warning(what, f"Put the public key into {store.signers}, as docs/raspberry-pi.md shows")
     loaded = verify_bundle(folder, store.signers)
-    return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are right")
+    return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are correct")
 
 
 def chosen(given: Path | None, store: Store) -> tuple[Path, str]:

@@ -29,7 +29,7 @@ def memory(host: Host) -> CheckResult:
     """Check the available memory."""
     free_kb = host.fields("proc/meminfo").get("MemAvailable")
     if free_kb is None:
-        return warning("the kernel does not tell", "Mount /proc")
+        return warning("the kernel does not say", "Mount /proc")
     free_mb = free_kb // 1024
     if free_mb < LITTLE_MEMORY_MB:
         remedy = "End other programs, or boot without a desktop: sudo systemctl set-default multi-user.target"

@@ -158,7 +158,7 @@ class PageApp:
         await self._wait_for_view(lambda: self._view.frame is not None, _VIEW_TIMEOUT_S)
         given = self._view.frame
         if given is None or self._clock.now_ns() - given[0] > _VIEW_TIMEOUT_S * NS_PER_S:
-            return _error_response("no picture comes")
+            return _error_response("no frame arrives")
         return Response(jpeg(given[1].picture), media_type="image/jpeg")
 
     async def _wait_for_view(self, is_available: Callable[[], bool], timeout_s: float) -> None:

@@ -74,7 +74,7 @@ class Guard:
         peer = scope["client"][0]
         if not knows_host(headers.get("host", ""), self._names):
             known = "Use its IP address, or give the name under [page]"
-            return self.refuse(421, "host", f"this is not its name. {known}", peer)
+            return self.refuse(421, "host", f"unknown host name. {known}", peer)
         is_open = path in self._open_paths and method in _READ_METHODS
         if is_open:
             return None

@@ -93,7 +93,7 @@ def _read(file: Path) -> str:
         remedy = "Run this as the user that owns it, for example with sudo"
         raise UsageError(f"the token cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
     if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
-        raise UsageError("others may read this token, or it is no plain file", where=str(file), remedy=remedy)
+        raise UsageError("others may read this token, or it is not a plain file", where=str(file), remedy=remedy)
     token = content.decode("ascii", "replace").strip()
     if not _MIN_CHARACTERS <= len(token) <= _MAX_BYTES or not (token.isascii() and token.isprintable()):
         what = f"no token of {_MIN_CHARACTERS} to {_MAX_BYTES} characters"

@@ -58,7 +58,7 @@ class DriftFile:
         except FileNotFoundError:
             return DriftState()
         except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
-            _log.warning("%s: cannot be read (%s): drift begins anew", self._path, error)
+            _log.warning("%s: cannot be read (%s): the drift starts again", self._path, error)
             return DriftState()
         if not now.allow(stored) or (state.recent and state.recent[-1].t_s * NS_PER_S > now_ns):
             return DriftState()

@@ -119,7 +119,7 @@ def read_records(folder: Path) -> list[ModelRecord]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _log.warning("%s: cannot be read (%s): counting begins anew", folder / RECORD_FILE, error)
+        _log.warning("%s: cannot be read (%s): counting starts again", folder / RECORD_FILE, error)
         return []
 
 
@@ -129,5 +129,5 @@ def _record(found: Any) -> ModelRecord:
     confidence = tuple(int(count) for count in found["confidence"])
     reasons = {str(name): int(count) for name, count in found["reasons"].items()}
     if len(confidence) != BINS or not 0 <= numbers <= heard <= reports:
-        raise ValueError("counts that do not go together")
+        raise ValueError("counts that contradict each other")
     return ModelRecord(str(found["model"]), reports, heard, numbers, confidence, reasons)

@@ -46,7 +46,7 @@ class Rig:
     def __post_init__(self) -> None:
         wrong = [name for name, right in self._checks() if not right]
         if wrong:
-            raise UsageError(f"no possible {', '.join(wrong)}", where="rig", remedy=_REMEDY)
+            raise UsageError(f"invalid {', '.join(wrong)}", where="rig", remedy=_REMEDY)
 
     def _checks(self) -> list[tuple[str, bool]]:
         return [
@@ -174,7 +174,7 @@ def _parsed(content: bytes) -> Rig:
     values = parse_json(content)
     names = {field.name for field in fields(Rig)}
     if not isinstance(values, dict) or set(values) != names:
-        raise ValueError("another set of keys")
+        raise ValueError("unexpected keys")
     return Rig(**values)
 
 

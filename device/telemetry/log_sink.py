@@ -49,11 +49,11 @@ class LogSink:
         self._info = info
         known = {"models": info.model, "limits": info.profile, "camera": info.camera, "microphone": info.microphone}
         words = [f"avdrift {info.version}", *(f"{name} {what}" for name, what in known.items() if what)]
-        words += [f"bias {info.bias_ms:+.1f} ms taken off"] if info.bias_ms is not None else []
+        words += [f"bias {info.bias_ms:+.1f} ms subtracted"] if info.bias_ms is not None else []
         _log.info("%s", ", ".join(words), extra={"fields": {"info": info.to_dict()}, "always": True})
 
     def close(self) -> None:
-        _log.info("measuring has ended")
+        _log.info("measuring has stopped")
 
 
 def is_worth_logging(report: Report, last: Report | None, reports: str) -> bool:

@@ -193,7 +193,7 @@ class LogHandler(logging.Handler):
     def _write_all(self, records: list[logging.LogRecord]) -> None:
         for line in (line for record in records for line in self._form.lines(record)):
             if self._lost:
-                words = f"{self._lost} lines of the log were lost, because nobody took them"
+                words = f"{self._lost} lines of the log were lost, because nobody read them"
                 loss = logging.LogRecord(__name__, logging.WARNING, "", 0, words, None, None)
                 if all(self._write(line) for line in self._form.lines(loss)):
                     self._lost = 0

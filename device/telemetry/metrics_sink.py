@@ -179,7 +179,7 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.shown = f"[{host}]:{self.server_port}" if ":" in host else f"{host}:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        _log.debug("a client of the metrics has gone", exc_info=True)
+        _log.debug("a client of the metrics has disconnected", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -97,5 +97,5 @@ class Summary:
         if self._drift_ppm is not None:
             lines.append(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm")
         if any(self._dropped):
-            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound")
+            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of audio")
         return lines

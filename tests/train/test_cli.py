@@ -155,7 +155,10 @@ def test_fit_without_training_clips_is_exit_code_3(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "direct", "--teacher", "first"], "--teacher: only towers, not direct, learn from others"),
+        (
+            ["--model", "direct", "--teacher", "first"],
+            "--teacher: only towers, not direct, can be trained with teachers",
+        ),
         (["--teacher", "{run}/../run"], "a run cannot be its own teacher"),
         (["--teacher-share", "2"], "--teacher-share is 2, allowed is 0 to 1"),
     ],

@@ -66,7 +66,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
 def list_recordings(folder: Path, out: Path) -> list[Path]:
     """All recordings below a folder, by their endings. Raises InputMissingError, UsageError."""
     if out.resolve().is_relative_to(folder.resolve()):
-        remedy = "Choose one elsewhere, or its clips would be harvested again"
+        remedy = "Choose another place, or its clips would be harvested again"
         raise UsageError("lies in the folder that is harvested", where=str(out), remedy=remedy)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not found:

@@ -163,10 +163,10 @@ def require_kept(table: Mapping[str, Mapping[str, Any]], out: Path) -> None:
     gain = float(np.median([float(row["gain"]) for row in table.values()]))
     if gain < _MIN_GAIN_PER_WINDOW / 2:
         seen = f"{gain:.3f} nats a window, {_MIN_GAIN_PER_WINDOW} are needed"
-        why = f"what measured them has not learnt ({seen})"
+        why = f"the models that measured them have not learnt ({seen})"
         remedy = "Give clean more batches, or let built-in models measure: --bundle, or the recipe `adapt`"
     else:
-        why = "their sound hardly fits their lips"
-        remedy = "See whether the clips show the person who is heard"
+        why = "their audio hardly fits their lips"
+        remedy = "Check whether the clips show the person who is heard"
     what = f"clean dropped {dropped} of {len(table)} clips because {why}"
     raise InputFormatError(what, where=str(out), remedy=remedy)

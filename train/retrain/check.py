@@ -39,7 +39,7 @@ def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]
     recipe = chosen_recipe(kind, minutes)
     missing = shortages(found.survey, recipe)
     need = NEEDS[recipe]
-    report(f"recipe: {recipe}, which needs at least {need.minutes:g} minutes of {need.speakers} speakers to train on")
+    report(f"recipe: {recipe}, which needs at least {need.minutes:g} training minutes of {need.speakers} speakers")
     for each in missing:
         report(f"too little for {each}")
     if not missing and (more := advice(found.survey, recipe)):

@@ -80,7 +80,7 @@ def run_stages(
                 report(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
                 raise
             _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
-            resumed = " in all, taken up again" if before else ""
+            resumed = " in all, resumed" if before else ""
             report(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
 
 

@@ -48,7 +48,7 @@ def run_command(
     if code:
         said = _last_lines(log_file, begun)
         what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {said}"
-        first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
+        first = "Check whether memory ran out" if code == -signal.SIGKILL else "Correct that"
         remedy = f"{first}, and give the same command again: what is done is kept"
         raise _ERRORS.get(code, UsageError)(what, where=str(log_file), remedy=remedy)
 
@@ -95,4 +95,4 @@ def _last_lines(log: Path, begun: int) -> str:
     """The command's error message, or its last line."""
     lines = [line.rstrip() for line in log.read_bytes()[begun:].decode(errors="replace").splitlines() if line.strip()]
     ours = [number for number, line in enumerate(lines) if line.startswith("avdrift-")]
-    return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it said nothing"
+    return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it printed nothing"

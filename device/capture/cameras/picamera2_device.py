@@ -45,7 +45,7 @@ def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
     if wanted:
         what, remedy = f"there are {len(wanted)} cameras", f"Choose one as [camera] device: {names}."
     elif found:
-        what, remedy = "no such camera", f"Those that are here: {names}."
+        what, remedy = "no such camera", f"Available: {names}."
     else:
         what, remedy = "no camera is connected", "Check its cable; rpicam-hello --list-cameras must show it."
     raise DeviceMissingError(what, where=f"camera {device}", remedy=remedy)

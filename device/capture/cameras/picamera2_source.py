@@ -185,6 +185,6 @@ class CameraSource(Closing):
             here = any(PREFIX + info["Id"] == self.device for info in self._library.Picamera2.global_camera_info())
         except (RuntimeError, IndexError):
             here = False
-        what = f"no usable picture for {self._lost_after_s:g} s" if here else "the camera has gone"
+        what = f"no usable frame for {self._lost_after_s:g} s" if here else "the camera was disconnected"
         remedy = "Check its cable and its power; `dmesg` may say more."
         return DeviceLostError(what, where=self.device, remedy=remedy)

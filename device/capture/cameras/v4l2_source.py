@@ -76,7 +76,7 @@ class V4l2Source(Closing):
             opened, error = self._opened, self._error
         if not opened:
             self.close()
-            raise self._cannot_open(error or TimeoutError(f"no picture within {OPEN_WITHIN_S:g} s")) from error
+            raise self._cannot_open(error or TimeoutError(f"no frame within {OPEN_WITHIN_S:g} s")) from error
 
     def __iter__(self) -> Iterator[Frame]:
         if self._read:
@@ -111,9 +111,9 @@ class V4l2Source(Closing):
                 return None
             if self._waiting:
                 return self._waiting.popleft()
-        what = f"no usable picture for {self._lost_after_s:g} s"
+        what = f"no usable frame for {self._lost_after_s:g} s"
         if self._ended:
-            what = f"the camera has gone ({self._error or 'its stream ended'})"
+            what = f"the camera was disconnected ({self._error or 'its stream ended'})"
         raise DeviceLostError(what, where=self.device, remedy="Check its cable and its power; `dmesg` may say more.")
 
     def _work(self) -> None:

@@ -37,8 +37,8 @@ def is_card(settings: MicrophoneSettings) -> bool:
         canonical(settings.device)
         return True
     if not settings.force:
-        what = f"{settings.device!r} is no sound card but a sound server or a plug-in, whose times cannot be trusted"
-        remedy = "Take a device that `avdrift devices` prints, or set force = true to measure all the same"
+        what = f"{settings.device!r} is not a sound card but a sound server or a plug-in, whose times cannot be trusted"
+        remedy = "Use a device that `avdrift devices` prints, or set force = true to use it anyway"
         raise UsageError(what, where="microphone", remedy=remedy)
     return False
 

@@ -29,7 +29,7 @@ def check_output(path: Path, beginnings: tuple[bytes, ...], *, force: bool = Fal
             raise UsageError(what, where=str(path), remedy="Give a file name in another folder, or make it") from None
         return
     except OSError as error:
-        what = f"cannot be looked at ({error.strerror})"
+        what = f"cannot be checked ({error.strerror})"
         raise UsageError(what, where=str(path), remedy="Give another name, or delete it") from error
     if not begins.startswith(beginnings):
         remedy = "Give another name, or delete it, or overwrite it with --force"

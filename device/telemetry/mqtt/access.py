@@ -165,10 +165,10 @@ def explained(error: Exception, access: Access) -> ConnectionEnd:
             True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
         )
     if isinstance(error, socket.gaierror):
-        what = f"the name {access.host} leads nowhere ({error.strerror})"
+        what = f"the name {access.host} cannot be resolved ({error.strerror})"
         return ConnectionEnd(False, _fault(access, what, "Check host under [mqtt], and the network"))
     if not isinstance(error, OSError):
-        what = f"said something that is not MQTT 5 ({type(error).__name__})"
+        what = f"sent something that is not MQTT 5 ({type(error).__name__})"
         return ConnectionEnd(False, _fault(access, what, "Check that host and port under [mqtt] are a broker's"))
     reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
     remedy = "Check that the broker runs and that host and port under [mqtt] are right"

@@ -68,7 +68,9 @@ class Commands:
             if signed := is_signed(content):
                 content = self._opened(verb, content)
             if retained:
-                raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
+                raise _wrong(
+                    "retained, so it would run again at each connection", verb, "Send it without the retain flag"
+                )
             known = _parsed_verb(verb)
             if known not in ALLOWED[self._setting]:
                 what = f"refused, because commands under [mqtt] is {self._setting}"
@@ -91,7 +93,7 @@ class Commands:
 
     def _hand_over(self, verb: Verb, args: dict[str, Any], request_id: str | int | None) -> None:
         if self._submit is None:
-            raise _wrong("nobody to carry it out yet", verb, "Send it again in a few seconds")
+            raise _wrong("avdrift is not ready yet", verb, "Send it again in a few seconds")
         request = object()
         with self._lock:
             now_s = self._now_s()
@@ -135,12 +137,12 @@ def _content(payload: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
     if not isinstance(content, dict):
-        raise UsageError("JSON, but no object", where="payload", remedy=remedy)
+        raise UsageError("JSON, but not an object", where="payload", remedy=remedy)
     return content
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _request_id(content: dict[str, Any]) -> str | int | None:

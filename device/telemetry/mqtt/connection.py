@@ -164,7 +164,7 @@ class Connection:
 
     def _suspicion(self, error: TransportError) -> TransportError:
         """Not every broker (mosquitto 2.0.11, for one) reports that another client with the same name has connected."""
-        what = f"{error.what}, again and again, as soon as it was made"
+        what = f"{error.what}, repeatedly, as soon as it was made"
         remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
         return TransportError(what, where=error.where, remedy=remedy)
 

@@ -169,7 +169,7 @@ class Session:
         if not self._online and now_s - self._started_s > _CONNACK_TIMEOUT_S:
             self._ended = ConnectionEnd(False, self._error("does not answer", "Check that this port speaks MQTT"))
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
-            self._ended = ConnectionEnd(False, self._error("takes messages but acknowledges none", "Check its log"))
+            self._ended = ConnectionEnd(False, self._error("accepts messages but acknowledges none", "Check its log"))
 
     def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()
@@ -248,7 +248,7 @@ class Session:
         if self._online:
             return ConnectionEnd(False, self._error("the connection was lost", "Check the network and the broker"))
         hint = "plain MQTT" if self._access.tls else "TLS (then set tls = true)"
-        what = "closed the connection instead of an answer, or said something that is not MQTT 5"
+        what = "closed the connection instead of an answer, or sent something that is not MQTT 5"
         return ConnectionEnd(False, self._error(what, f"Check that this port does not speak {hint}"))
 
     def _error(self, what: str, remedy: str) -> TransportError:

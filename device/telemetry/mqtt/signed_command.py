@@ -40,7 +40,7 @@ def read_command_secret(file: Path) -> bytes:
     remedy = "Make one: openssl rand -hex 32, readable for avdrift only"
     secret = read_broker_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
     if len(secret) < MIN_SECRET_BYTES:
-        what = f"a secret for commands of {len(secret)} bytes, {MIN_SECRET_BYTES} are the least"
+        what = f"a secret for commands of {len(secret)} bytes, at least {MIN_SECRET_BYTES} are needed"
         raise TransportError(what, where=str(file), remedy=remedy)
     return secret
 
@@ -74,7 +74,7 @@ class Verifier:
         """Return the payload inside. Raises UsageError, TransportError."""
         text, given = content.get("signed"), content.get("hmac")
         if content.keys() != _KEYS or not isinstance(text, str) or not isinstance(given, str):
-            raise _refused("a signed command has exactly the texts signed and hmac", verb, _REMEDY)
+            raise _refused("a signed command has exactly the keys signed and hmac", verb, _REMEDY)
         expected = _hmac(read_command_secret(self._secret_file), text)
         if not hmac.compare_digest(expected.encode(), given.lower().encode()):
             raise _refused("signed with another secret", verb, "Give the secret that the device has")
@@ -115,9 +115,9 @@ def _body(verb: str, text: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise _refused("the signed content is not JSON", verb, _REMEDY) from error
     if not isinstance(body, dict) or body.keys() != right.keys():
-        raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _REMEDY)
+        raise _refused(f"the signed content must have exactly {', '.join(right)}", verb, _REMEDY)
     if wrong := [name for name, allows in right.items() if not allows(body[name])]:
-        raise _refused(f"no possible {', '.join(wrong)}", verb, _REMEDY)
+        raise _refused(f"invalid {', '.join(wrong)}", verb, _REMEDY)
     return body
 
 

@@ -121,7 +121,7 @@ class MqttSink:
         try:
             payload = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError) as error:
-            _LOG.error("MQTT: nothing for %s, because this is no JSON (%s): %s", topic, error, record)
+            _LOG.error("MQTT: nothing for %s, because this is not JSON (%s): %s", topic, error, record)
             return
         put(topic, payload)
         self._connection.wake()

@@ -57,7 +57,7 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
     assert "11 flashes" in capsys.readouterr().out and path.is_file()
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert main(["pattern", "--seconds", "12", "--", str(path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

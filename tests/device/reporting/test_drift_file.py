@@ -118,7 +118,7 @@ def test_what_is_damaged_is_said_and_begins_anew(
     with caplog.at_level(logging.WARNING):
         assert restored(tmp_path) == DriftState()
     (line,) = caplog.messages
-    assert DRIFT_FILE in line and "begins anew" in line
+    assert DRIFT_FILE in line and "starts again" in line
 
 
 def test_no_file_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

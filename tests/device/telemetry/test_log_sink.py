@@ -121,7 +121,7 @@ def test_what_is_running_is_logged_and_health_only_for_those_who_search(caplog: 
         sink.info(INFO)
         sink.info(replace(INFO, microphone="USB", bias_ms=None))
     assert logged(caplog) == [
-        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, bias +12.3 ms taken off"),
+        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, bias +12.3 ms subtracted"),
         (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, microphone USB"),
     ]
 
@@ -133,4 +133,4 @@ def test_other_settings_hold_from_the_next_report_on(caplog: pytest.LogCaptureFi
         sink.apply_settings(LogSettings(reports="all"))
         sink.report(MEASURED)
         sink.close()
-    assert [message for _, message in logged(caplog)][1:] == ["measuring has ended"]
+    assert [message for _, message in logged(caplog)][1:] == ["measuring has stopped"]

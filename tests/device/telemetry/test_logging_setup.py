@@ -189,7 +189,7 @@ def test_lost_lines_are_counted_and_told_of_when_somebody_listens_again(rig: Rig
     rig.allows = True
     rig.log.info("here again")
     assert rig.lines == [
-        "<4>device.telemetry.logging_setup: 5 lines of the log were lost, because nobody took them",
+        "<4>device.telemetry.logging_setup: 5 lines of the log were lost, because nobody read them",
         "<6>device.capture.file: here again",
     ]
     rig.log.info("and on")

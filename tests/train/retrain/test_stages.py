@@ -114,7 +114,7 @@ def test_a_command_that_crashes_is_quoted(tmp_path: Path) -> None:
 
 
 def test_a_command_that_somebody_ends_is_no_riddle(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. See whether memory ran out, and give"):
+    with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. Check whether memory ran out, and give"):
         run(tmp_path, job(tmp_path, "one", what="kill"))
 
 

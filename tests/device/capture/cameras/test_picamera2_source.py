@@ -327,7 +327,7 @@ def test_packages_of_the_system_that_do_not_fit_numpy(monkeypatch: pytest.Monkey
 
 
 def test_nothing_for_a_while_is_lost_and_says_whether_the_camera_is_still_there() -> None:
-    for stays, words in ((True, "no usable picture"), (False, "has gone")):
+    for stays, words in ((True, "no usable frame"), (False, "was disconnected")):
         library = FakeLibrary(IMX219)
         with CameraSource(library=library, lost_after_s=0.3) as source:
             frames = iter(source)

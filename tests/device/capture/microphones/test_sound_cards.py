@@ -70,7 +70,7 @@ def test_auto_takes_the_only_one_and_lists_several(tmp_path: Path) -> None:
 
 def test_a_card_that_is_not_there_yet_is_missing_whatever_else_is(tmp_path: Path) -> None:
     add_card(tmp_path, 1, "Webcam", "C920")
-    with pytest.raises(DeviceMissingError, match=r"hw:CARD=Device,DEV=0: not there; there are: hw:CARD=Webcam"):
+    with pytest.raises(DeviceMissingError, match=r"hw:CARD=Device,DEV=0: not connected; available: hw:CARD=Webcam"):
         find_microphone("hw:Device", tmp_path)
     with pytest.raises(DeviceMissingError):
         find_microphone("hw:CARD=Webcam,DEV=1", tmp_path)

@@ -93,7 +93,7 @@ def test_a_result_that_is_no_json_is_said_to_be_none() -> None:
         ("recalibrate", b"\xff\xfe", ("no JSON", "utf-8")),
         ("recalibrate", "[]", ("no object",)),
         ("recalibrate", "null", ("no object",)),
-        ("recalibrate", '{"id": NaN}', ("NaN is no JSON",)),
+        ("recalibrate", '{"id": NaN}', ("NaN is not JSON",)),
         ("recalibrate", "[" * 4000, ("no JSON",)),
         ("recalibrate", '{"id": ' + "1" * 4080 + "}", ("no id",)),
         ("recalibrate", '{"id": true}', ("true is no id",)),
@@ -130,7 +130,7 @@ def test_before_there_is_a_daemon_and_when_it_fails(caplog: pytest.LogCaptureFix
     assert "failed (RuntimeError)" in rig.only_result()["error"] and "diagnostics" in caplog.text
     results: list[bytes] = []
     Commands("all", lambda verb, result: results.append(result)).handle("diagnostics", b"", retained=False)
-    assert b"nobody to carry it out yet" in results[0]
+    assert b"avdrift is not ready yet" in results[0]
 
 
 def test_a_flood_is_answered_and_does_not_reach_the_daemon() -> None:

@@ -93,7 +93,7 @@ def test_a_name_that_leads_nowhere() -> None:
     )
     connection.start()
     wait_until(lambda: connection.problem)
-    assert connection.problem and "leads nowhere" in connection.problem and connection.phase is not Phase.REFUSED
+    assert connection.problem and "cannot be resolved" in connection.problem and connection.phase is not Phase.REFUSED
     connection.stop()
 
 

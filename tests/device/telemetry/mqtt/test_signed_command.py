@@ -75,11 +75,11 @@ def test_without_a_signature_only_what_changes_nothing_is_carried_out(tmp_path: 
         ({"session": "of the last start"}, "signed for the session"),
         ({"time_unix_s": NOW_S - TOLERANCE_S - 1}, "-61 s from now"),
         ({"time_unix_s": NOW_S + TOLERANCE_S + 1}, "+61 s from now"),
-        ({"time_unix_s": 10**400}, "no possible time_unix_s"),
-        ({"time_unix_s": True}, "no possible time_unix_s"),
-        ({"nonce": "short"}, "no possible nonce"),
-        ({"nonce": "x" * 65}, "no possible nonce"),
-        ({"payload": []}, "no possible payload"),
+        ({"time_unix_s": 10**400}, "invalid time_unix_s"),
+        ({"time_unix_s": True}, "invalid time_unix_s"),
+        ({"nonce": "short"}, "invalid nonce"),
+        ({"nonce": "x" * 65}, "invalid nonce"),
+        ({"payload": []}, "invalid payload"),
         ({"more": 1}, "exactly node"),
     ],
 )
@@ -157,5 +157,5 @@ def test_a_signed_command_where_there_is_no_secret_is_refused() -> None:
 
 def test_the_secret_must_be_long_enough(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 15)
-    with pytest.raises(TransportError, match="16 are the least"):
+    with pytest.raises(TransportError, match="at least 16 are needed"):
         signed_command.read_command_secret(tmp_path / "secret")
