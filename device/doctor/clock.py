@@ -1,4 +1,4 @@
-"""Checks the clocks: the kernel's clock source, and whether the wall clock is synchronised."""
+"""Checks the clocks: the kernel's clock source, and whether the wall clock is synchronized."""
 
 from __future__ import annotations
 

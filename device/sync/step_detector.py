@@ -1,6 +1,6 @@
 """A step of the offset, seen in the evidence itself: seconds sooner than in reports, whose windows span the step.
 
-Method: a generalised likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The last minute of
+Method: a generalized likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The last minute of
 evidence is split at each place in its newest 15 s. A step is found where two offsets, before and after, explain it much
 better than a common one, and where both would be accepted alone. The caller must know that an offset was measured
 before: the test needs a level to step from.

@@ -51,8 +51,8 @@ _OF_HEALTH = (
     ("load_step", "Work skipped because the computer is too slow: 0 (none) to 2.", "load_step", 1),
 )
 _COUNTED_BY_REPORTS = (
-    ("video_dropped_frames", "Frames lost before they were analyzed.", "video_dropped"),
-    ("audio_dropped_blocks", "Blocks of audio lost before they were analyzed.", "audio_dropped"),
+    ("video_dropped_frames", "Frames lost before they were analysed.", "video_dropped"),
+    ("audio_dropped_blocks", "Blocks of audio lost before they were analysed.", "audio_dropped"),
 )
 _COUNTED_BY_HEALTH = (
     ("sources_reopened", "Times that the camera or the microphone was opened again.", "sources_reopened"),

@@ -56,7 +56,7 @@ class _Run:
 
 
 class Summary:
-    """Collects reports and summarises them in a few lines."""
+    """Collects reports and summarizes them in a few lines."""
 
     _SAME_MS = 40.0
 

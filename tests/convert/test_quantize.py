@@ -63,7 +63,7 @@ def test_int8_holds_integers_only(tower: str, built: Path) -> None:
     kinds = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert kinds <= {"int8", "int32"}, "int32: biases and shapes"
     operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
-    assert not operators & {"QUANTIZE", "DEQUANTIZE", "MUL", "ADD", "RSQRT", "SUB"}, "batch normalisation is folded"
+    assert not operators & {"QUANTIZE", "DEQUANTIZE", "MUL", "ADD", "RSQRT", "SUB"}, "batch normalization is folded"
 
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])

@@ -15,7 +15,7 @@ from train.fit.strategies import Workers
 from train.models.bundle_weights import take_weights
 from train.models.towers import TwoTowerModel
 
-_EXAMPLES = 8  # batches for the statistics of normalisation
+_EXAMPLES = 8  # batches for the statistics of normalization
 
 
 def begin(

@@ -21,7 +21,7 @@ _STRETCHES = 16
 
 
 def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
-    """Initialise a model from a bundle, with the bundle as its teacher and only its last layers trainable.
+    """Initialize a model from a bundle, with the bundle as its teacher and only its last layers trainable.
 
     Raises ModelError.
     """
@@ -29,14 +29,14 @@ def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_shar
     model.shape_weight = 0.0  # their head is new, and what it would teach is frozen
     for frozen in (model.lips.frames, model.audio.spectrum, model.shape_head):
         frozen.trainable = False
-    # Normalisation keeps using its statistics.
+    # Normalization keeps using its statistics.
     for network in (model.lips.windows, model.audio.windows):
         for layer in network.layers:
             layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
 
 def pair_of_bundle(bundle: Path, clips: list[Clip]) -> TwoTowerModel:
-    """A bundle's towers in Keras; the clips provide the statistics of normalisation."""
+    """A bundle's towers in Keras; the clips provide the statistics of normalization."""
     found = build_model()
     x, _ = next(iter(Batches(clips, lip_ticks=LONG_TICKS, batch_size=_STRETCHES, seed=0, augmentation=None)))
     take_weights(found, bundle, x["crops"], x["rows"])

@@ -217,7 +217,7 @@ class DirectConfig:
 
 
 def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
-    """A direct network with initialised weights."""
+    """A direct network with initialized weights."""
     net, ticks, steps = CorrelationNet(build_model(config.dropout, config.shape_weight)), 8, 48
     if config.form != "correlation":
         net = ConcatNet(

@@ -1,7 +1,7 @@
 """The two-tower model: one network makes an embedding of each lip window, another of each audio window.
 
 Both are convolutional over time, so overlapping windows share all encodings of single frames. Inside are only layers
-that can be converted to int8 (convolution, batch normalisation, ReLU); L2 normalisation and correlation are outside.
+that can be converted to int8 (convolution, batch normalization, ReLU); L2 normalization and correlation are outside.
 Written with `keras.ops`: trains on any Keras backend.
 """
 
@@ -38,7 +38,7 @@ def _conv(
 
 
 class LipEncoder(keras.Model):
-    """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
+    """[batch, ticks, crop, crop] normalized crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -251,7 +251,7 @@ def _cross_entropy(target: Any, logits: Any, axis: int, min_mass: float = 1.0) -
 
 
 def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
-    """A two-tower model with initialised weights."""
+    """A two-tower model with initialized weights."""
     model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px

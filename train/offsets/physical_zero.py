@@ -6,7 +6,7 @@ after it.
 Conventions: for each pair of a parting and a burst, residual = offset of the clip - (parting - burst). If the pair is
 one release, this is the zero of whatever gave the offset. A frame's time is its presentation time.
 Method: residuals of true pairs form a peak, those of all others a floor: a normal on a uniform density, fitted by
-expectation maximisation around the mode. Corpora are fitted separately, their errors bootstrapped over speakers, and
+expectation maximization around the mode. Corpora are fitted separately, their errors bootstrapped over speakers, and
 combined as random effects (DerSimonian and Laird, Meta-analysis in clinical trials, 1986). The resulting uncertainty is
 that for a recording from elsewhere: it includes the disagreement of the corpora and the method's own error.
 """

@@ -1,7 +1,7 @@
 """Commands from outside: untrusted bytes in, a Command for the daemon or a result with an error out.
 
 A payload is a JSON object with the command's arguments, or empty: `{"profile": "ebu-r37"}`. Its `id` is returned in the
-result, so that senders recognise their answer. With a shared secret, commands that change something must be signed
+result, so that senders recognize their answer. With a shared secret, commands that change something must be signed
 (`device.telemetry.mqtt.signed_command`).
 """
 

@@ -5,7 +5,7 @@ The payload is `{"signed": TEXT, "hmac": HEX}`: the HMAC-SHA256 (RFC 2104) of th
 
 Against replays: the session is a random name that the daemon chooses at each start and publishes in `info`, so nothing
 recorded before the start is accepted, whatever the clocks say. A nonce counts once. A command more than TOLERANCE_S
-older than the newest one is refused, so that old nonces can be forgotten. While the device's clock is synchronised, the
+older than the newest one is refused, so that old nonces can be forgotten. While the device's clock is synchronized, the
 time must also be within TOLERANCE_S of it; otherwise this check is skipped.
 """
 
