@@ -42,17 +42,17 @@ def card_of(
 
     strangers: the number of validation speakers who were not trained on, and of all; None if unknown.
     """
-    said = asdict(texts)
-    terms, config = said.pop("terms"), training.get("config") or {}
-    said["measured_on"] = said["measured_on"] or _measured_on(strangers)
-    said["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *said["may_fail"], NOT_MEASURED]
+    found = asdict(texts)
+    terms, config = found.pop("terms"), training.get("config") or {}
+    found["measured_on"] = found["measured_on"] or _measured_on(strangers)
+    found["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *found["may_fail"], NOT_MEASURED]
     corpora = {
         name: {"terms": terms.get(name, _NOT_STATED), **figures}
         for name, figures in (training.get("data") or {}).items()
     }
     taught_by = [teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for key in keys)]
     measured = evaluation and _measured(evaluation)
-    return {"schema": CARD_SCHEMA, **said, "taught_by": taught_by, "corpora": corpora, "measured": measured}
+    return {"schema": CARD_SCHEMA, **found, "taught_by": taught_by, "corpora": corpora, "measured": measured}
 
 
 def _measured_on(strangers: tuple[int, int] | None) -> str:

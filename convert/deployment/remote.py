@@ -193,5 +193,5 @@ def _last_line(output: str) -> str:
 
 def _why(output: str) -> str:
     """The reason in rsync's output, which comes first; the last line is a summary."""
-    said = [line for line in _lines(output) if not re.match(r"rsync error:|rsync: connection unexpectedly", line)]
-    return printable((said or _lines(output))[-1][:_MAX_TEXT])
+    lines = [line for line in _lines(output) if not re.match(r"rsync error:|rsync: connection unexpectedly", line)]
+    return printable((lines or _lines(output))[-1][:_MAX_TEXT])

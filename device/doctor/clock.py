@@ -24,9 +24,9 @@ def wall_clock(host: Host) -> CheckResult:
     """Check whether reports can be compared in time with other computers'. Measuring does not need it."""
     if (host.root / _SYNCED_FILE).exists():
         return ok("set by systemd-timesyncd")
-    said = host.run(("timedatectl", "show", "--property=NTPSynchronized", "--value"))
-    if said == "yes":
+    answer = host.run(("timedatectl", "show", "--property=NTPSynchronized", "--value"))
+    if answer == "yes":
         return ok("set from the network")
     remedy = "Let it reach a time server: sudo timedatectl set-ntp true; offsets are correct anyway"
-    what = "not set from the network" if said == "no" else "unknown whether it is set from the network"
+    what = "not set from the network" if answer == "no" else "unknown whether it is set from the network"
     return warning(f"{what}: reports carry clock_synced false or null", remedy)

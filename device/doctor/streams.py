@@ -17,10 +17,10 @@ def protocols(settings: SourceSettings, folder: Path) -> CheckResult:
     speaks = available()
     missing = [scheme for scheme, by in speaks.items() if by is None]
     here = ", ".join(f"{scheme} ({by})" for scheme, by in speaks.items() if by)
-    said = f"{here}; not {', '.join(missing)}" if missing else here
+    summary = f"{here}; not {', '.join(missing)}" if missing else here
     if not settings.url:
-        return ok(said)
+        return ok(summary)
     name, scheme = address_input(settings, folder).name, settings.url.partition(":")[0]
     if speaks[scheme] is None:
-        return failed(f"{name} is configured, and nothing here supports {scheme}: {said}", _INSTALL)
-    return ok(f"{name} is configured; {said}")
+        return failed(f"{name} is configured, and nothing here supports {scheme}: {summary}", _INSTALL)
+    return ok(f"{name} is configured; {summary}")

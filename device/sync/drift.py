@@ -55,7 +55,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """One report: its time, its offset, and the deviation from the expected offset (0 while none was expected)."""
 
     t_s: float
@@ -73,15 +73,15 @@ class Block:
     looks: float
 
 
-Row = TypeVar("Row", Seen, Block)
+Row = TypeVar("Row", Observation, Block)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
     """Everything that is kept between reports and over a restart."""
 
-    recent: tuple[Seen, ...] = ()
-    filling: tuple[Seen, ...] = ()  # of the block that is not yet complete
+    recent: tuple[Observation, ...] = ()
+    filling: tuple[Observation, ...] = ()  # of the block that is not yet complete
     blocks: tuple[Block, ...] = ()
     slope_ms_per_s: float = 0.0
     slope_std_ms_per_s: float | None = None  # None: the slope is unknown
@@ -100,8 +100,8 @@ class DriftState:
         """
         slope_std = found["slope_std_ms_per_s"]
         return cls(
-            recent=_rows(Seen, found["recent"]),
-            filling=_rows(Seen, found["filling"]),
+            recent=_rows(Observation, found["recent"]),
+            filling=_rows(Observation, found["filling"]),
             blocks=_rows(Block, found["blocks"]),
             slope_ms_per_s=_finite(found["slope_ms_per_s"]),
             slope_std_ms_per_s=None if slope_std is None else _finite(slope_std),
@@ -142,10 +142,10 @@ def update(
         if not 0 < passed_s <= _MAX_GAP_S:
             state = DriftState()
     if slope_ms_per_s is not None and state.slope_std_ms_per_s is None:
-        state = _add(state, Seen(t_s, offset_ms, offset_std_ms, 0.0), window_s)
+        state = _add(state, Observation(t_s, offset_ms, offset_std_ms, 0.0), window_s)
         return state, known(state)
     level_ms = _level_ms(state, t_s)
-    seen = Seen(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
+    seen = Observation(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
     state = _add(state, seen, window_s)
     onset = _onset(state, window_s)
     if onset is None:
@@ -175,7 +175,7 @@ def known(state: DriftState, t_s: float | None = None) -> Drift:
     )
 
 
-def _offsets(seen: tuple[Seen, ...]) -> Doubles:
+def _offsets(seen: tuple[Observation, ...]) -> Doubles:
     return np.array([entry.offset_ms for entry in seen], np.float64)
 
 
@@ -187,7 +187,7 @@ def _level_ms(state: DriftState, t_s: float) -> float | None:
     return float(np.median(_offsets(state.recent) + state.slope_ms_per_s * ages_s))
 
 
-def _noise_ms(seen: tuple[Seen, ...]) -> float:
+def _noise_ms(seen: tuple[Observation, ...]) -> float:
     """The noise of one report: its own error bars or the scatter of the reports, whichever is larger."""
     told_ms = float(np.median([entry.offset_std_ms for entry in seen])) if seen else 0.0
     offsets_ms = _offsets(seen)
@@ -197,7 +197,7 @@ def _noise_ms(seen: tuple[Seen, ...]) -> float:
     return max(spread(near), told_ms, _MIN_NOISE_MS)
 
 
-def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
+def _add(state: DriftState, seen: Observation, window_s: float) -> DriftState:
     state = replace(state, recent=(*state.recent, seen)[-_RECENT:])
     if not state.filling or seen.t_s - state.filling[0].t_s < _BLOCK_S:
         return replace(state, filling=(*state.filling, seen))

@@ -14,7 +14,7 @@ from device.analysis.measure import measure
 from device.bundles.bundle import Bundle
 from device.errors import AvdriftError
 from device.features.model_download import require_face_model
-from train.check.heads import Head
+from train.check.file_headers import Head
 from train.data.clip_table import SPLITS
 
 _MEASURED_CLIPS = 6
@@ -89,22 +89,22 @@ def _offsets(folder: Path, heads: Sequence[Head], bundle: Bundle) -> tuple[dict[
 
 def lines(found: Survey) -> list[str]:
     """For people."""
-    said = [
+    rows = [
         f"{split}: {side.clips} clips, {side.minutes:.1f} minutes, {side.speakers} speakers"
         for split, side in found.sides.items()
     ]
     tables = {"languages": found.languages, "pictures": found.sizes, "frames per second": found.frame_rates}
     for name, counts in tables.items():
         if counts:
-            said.append(f"{name}: " + ", ".join(f"{key} ({count})" for key, count in counts.items()))
+            rows.append(f"{name}: " + ", ".join(f"{key} ({count})" for key, count in counts.items()))
     if found.face_px:
         low, middle, high = found.face_px
         small = f"; {found.small_faces} below {_SMALL_FACE_PX:g}, which is little" if found.small_faces else ""
-        said.append(f"eyes to mouth, in pixels of 480 lines: {low:.0f} to {high:.0f}, median {middle:.0f}{small}")
+        rows.append(f"eyes to mouth, in pixels of 480 lines: {low:.0f} to {high:.0f}, median {middle:.0f}{small}")
     if found.faceless:
         shown = ", ".join(found.faceless[:5]) + (" …" if len(found.faceless) > 5 else "")
-        said.append(f"no face in the beginning of {len(found.faceless)} clips: {shown}")
+        rows.append(f"no face in the beginning of {len(found.faceless)} clips: {shown}")
     if found.offsets_ms:
-        told = [f"{file} {'unknown' if ms is None else f'{ms:+.0f} ms'}" for file, ms in found.offsets_ms.items()]
-        said.append("offsets by the built-in models: " + ", ".join(told))
-    return said
+        offsets = [f"{file} {'unknown' if ms is None else f'{ms:+.0f} ms'}" for file, ms in found.offsets_ms.items()]
+        rows.append("offsets by the built-in models: " + ", ".join(offsets))
+    return rows

@@ -11,7 +11,7 @@ from train.data.augment import Augmentation
 from train.data.shards import Clip
 from train.fit.config import FitConfig
 from train.fit.direct_batches import concat_batches, correlation_batches, judge_concat, judge_correlation, longest
-from train.fit.direct_init import begin
+from train.fit.direct_init import initialize
 from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
 from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_direct
 
@@ -41,7 +41,9 @@ def fit_direct(
             learning_rate=config.learning_rate, shape_steps=config.shape_steps, phone_steps=config.phone_steps,
             phone_voices=config.phone_voices, seed=config.seed,
         )  # fmt: skip
-        begin(model.model, config.start, make(clips, config, config.seed, augmentation), pretraining, Augmentation())
+        initialize(
+            model.model, config.start, make(clips, config, config.seed, augmentation), pretraining, Augmentation()
+        )
 
     def figures(_: int) -> dict[str, float]:
         found = {f"train_{k}": v for k, v in judge(model, make(clips, config, 7, None)).items()}

@@ -18,7 +18,7 @@ from train.models.towers import TwoTowerModel
 _EXAMPLES = 8  # batches for the statistics of normalization
 
 
-def begin(
+def initialize(
     model: TwoTowerModel, start: str, batches: Iterator[Any], pretraining: FitConfig, augmentation: Augmentation
 ) -> None:
     """Give a fresh model its initial state: one of STARTS.

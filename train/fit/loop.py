@@ -99,7 +99,9 @@ def train(
     With several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
-    told = keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
+    callback_list = (
+        keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
+    )
     checkpoint, state = out / CHECKPOINT, out / STATE
     model.optimizer.build(model.trainable_variables)  # otherwise its moments would be skipped when weights are loaded
     done = 0
@@ -111,8 +113,8 @@ def train(
         with prefetched(workers.grouped(batches(0))) as source:
             pretraining(source)
     step = workers.step(model)
-    if told:
-        told.on_train_begin()
+    if callback_list:
+        callback_list.on_train_begin()
     for epoch in range(done + 1, epochs + 1):
         began = time.monotonic()
         reseed(model, epoch)
@@ -139,16 +141,16 @@ def train(
             log.write(json.dumps(figures) + "\n")
         partial.replace(checkpoint)
         write_whole(state, {"epochs": epoch})
-        if told:
-            told.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
-    if told:
-        told.on_train_end()
+        if callback_list:
+            callback_list.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
+    if callback_list:
+        callback_list.on_train_end()
 
 
 def _epochs_done(steps: int, state: Path, steps_per_epoch: int) -> int:
     """The epochs of a checkpoint with so many steps; the state of a killed process may be one epoch behind."""
-    told = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
-    return told + (steps == (told + 1) * steps_per_epoch)
+    finished_epochs = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
+    return finished_epochs + (steps == (finished_epochs + 1) * steps_per_epoch)
 
 
 def reseed(model: keras.Model, epoch: int) -> None:

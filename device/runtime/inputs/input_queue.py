@@ -54,18 +54,18 @@ class InputQueue:
     def put(self, item: Frame | Chunk, part: str = "", session: int = 0) -> bool:
         """Add an item; False once the consumer has closed the queue."""
         with self.changed:
-            lane = self._frames if isinstance(item, Frame) else self._chunks
+            items = self._frames if isinstance(item, Frame) else self._chunks
             if not self._drop_oldest:
-                self._clock.wait_for(self.changed, lambda: not self._is_full(lane) or self._closed)
+                self._clock.wait_for(self.changed, lambda: not self._is_full(items) or self._closed)
             if self._closed:
                 return False
-            while self._is_full(lane):
-                self._picture_bytes -= _picture_bytes(lane.popleft().item)
+            while self._is_full(items):
+                self._picture_bytes -= _picture_bytes(items.popleft().item)
                 self.overflowed += 1
                 self.count_dropped(item)
             self._count += 1
             self._picture_bytes += _picture_bytes(item)
-            lane.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
+            items.append(QueuedItem(item, part, session, self._clock.now_ns(), self._count))
             self.changed.notify_all()
         if isinstance(item, Chunk) and ends_step(item):
             with self._gathering:
@@ -88,11 +88,11 @@ class InputQueue:
                 self.changed, lambda: bool(self._frames or self._chunks or self._closed), timeout_s
             ):
                 raise TimeoutError
-            lanes = [lane for lane in (self._frames, self._chunks) if lane]
-            if not lanes:
+            waiting_items = [items for items in (self._frames, self._chunks) if items]
+            if not waiting_items:
                 return None
             self.changed.notify_all()
-            given = min(lanes, key=lambda lane: lane[0].number).popleft()
+            given = min(waiting_items, key=lambda items: items[0].number).popleft()
             self._picture_bytes -= _picture_bytes(given.item)
             return given
 
@@ -114,10 +114,10 @@ class InputQueue:
             len(self._chunks) / self._max_chunks,
         )  # fmt: skip
 
-    def _is_full(self, lane: deque[QueuedItem]) -> bool:
-        if lane is self._chunks:
-            return len(lane) >= self._max_chunks
-        return len(lane) >= self._max_frames or self._picture_bytes >= MAX_PICTURE_BYTES
+    def _is_full(self, items: deque[QueuedItem]) -> bool:
+        if items is self._chunks:
+            return len(items) >= self._max_chunks
+        return len(items) >= self._max_frames or self._picture_bytes >= MAX_PICTURE_BYTES
 
     def close(self, *, discard: bool = False) -> None:
         with self.changed:

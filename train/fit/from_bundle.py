@@ -20,7 +20,7 @@ from train.models.towers import LONG_TICKS, TwoTowerModel, build_model
 _STRETCHES = 16
 
 
-def begin_as(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
+def start_from(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
     """Initialize a model from a bundle, with the bundle as its teacher and only its last layers trainable.
 
     Raises ModelError.
