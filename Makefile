@@ -11,7 +11,8 @@ VENV     ?= .venv
 SOURCE   ?= device/models/sample.mkv
 UPGRADE  ?=
 PYTEST_ARGS ?=
-WORKERS  ?= $(shell nproc)
+# More than cores: many tests wait for a server, a process or real time.
+WORKERS  ?= $(shell expr $$(nproc) + 2)
 HA_PYTHON ?= python3.13
 
 PY       := $(VENV)/bin/python
