@@ -34,7 +34,7 @@ def run_command(
     # Our own modules, wherever they are, and not a train.py in the current folder.
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     with log, _ended_by_signals():
-        start = log.log()
+        start = log.tell()
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", *words],
             env=os.environ | {"PYTHONPATH": path, FILE_VARIABLE: str(log_file.with_name(PROGRESS))},
