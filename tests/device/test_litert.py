@@ -148,7 +148,7 @@ def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
         Model(audio_encoder(), name="audio").resize(shape)
 
 
-def test_the_library_does_not_greet_users() -> None:
+def test_the_library_prints_no_banner() -> None:
     """In a process of its own, as it greets once only."""
     code = """
 from device.features.model_download import require_face_model

@@ -36,7 +36,7 @@ def junk(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bundle_that_has_not_passed_is_not_installed_unless_told(
+def test_a_bundle_that_has_not_passed_is_not_installed_without_the_option(
     junk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["model", "install", str(junk), "--activate", "--allow-unsigned", "--store", str(tmp_path / "store")]

@@ -52,7 +52,7 @@ def test_speech_without_an_offset_and_they_go() -> None:
     assert trial.standing is TrialState.FELL_BACK and trial.why == "no offset in 1 minutes of speech with a face"
 
 
-def test_only_speech_counts_and_an_offset_begins_anew() -> None:
+def test_only_speech_counts_and_an_offset_starts_the_count_again() -> None:
     half = replace(UNSURE, speech_ratio=0.5)
     assert after(TRIAL, [half] * 100).speech_s == 50
     assert after(TRIAL, [*[UNSURE] * 50, VALID, *[UNSURE] * 50]).is_open

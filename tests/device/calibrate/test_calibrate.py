@@ -259,7 +259,7 @@ def test_a_live_rig_is_measured_and_stored(offset_s: float, tmp_path: Path, caps
     assert all(source.closed.wait(5) for source in sources)
 
 
-def test_it_looks_no_longer_than_it_was_asked_to(tmp_path: Path) -> None:
+def test_it_records_no_longer_than_requested(tmp_path: Path) -> None:
     feeds, _ = rig_of(0.0)
     items = list(Live(feeds, 10).items())
     times = [item.t_ns for item in items]

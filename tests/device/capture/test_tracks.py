@@ -121,7 +121,7 @@ def test_a_time_is_the_stamp_in_its_own_base() -> None:
 
 
 @pytest.mark.parametrize(("rate", "is_told"), [(0.0004, False), (0.01, True), (-0.01, True), (0.06, False)])
-def test_a_pace_is_told_beyond_3_ms_and_below_5_per_cent(rate: float, is_told: bool) -> None:
+def test_a_rate_error_is_reported_beyond_3_ms_and_below_5_per_cent(rate: float, is_told: bool) -> None:
     watch = RateWatch()
     for k in range(60):
         watch.observe(k * 0.1, k * 0.1 * rate)

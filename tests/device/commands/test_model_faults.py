@@ -185,7 +185,7 @@ def measured(capsys: Shown) -> dict[str, Any]:
     return found
 
 
-def test_what_is_not_spoilt_is_taken(state: Path, keys: Keys, tmp_path: Path) -> None:
+def test_an_intact_bundle_is_accepted(state: Path, keys: Keys, tmp_path: Path) -> None:
     """Else nothing below would prove anything."""
     Store(state).install(signed(versioned(tmp_path / "good", "2"), keys.ours))
 

@@ -168,7 +168,7 @@ def test_options_win_over_the_files_log_settings(tmp_path: Path) -> None:
     assert overridden_config(build_parser().parse_args(["run"])) == Config()
 
 
-def test_limits_of_ones_own_come_from_options_or_the_file(tmp_path: Path) -> None:
+def test_own_limits_come_from_options_or_the_file(tmp_path: Path) -> None:
     file = str(written(tmp_path, "[measure]\nprofile = 'own'\n[limits]\nearly_ms = 10\n"))
     of_file = overridden_config(build_parser().parse_args(["run", "--config", file]))
     assert (of_file.measure.profile, of_file.limits.profile) == ("own", own_profile(10, -60))

@@ -59,7 +59,7 @@ def test_microphones() -> None:
     assert level is Level.FAILED and "python3-pyaudio" in remedy
 
 
-def test_a_microphone_that_somebody_holds() -> None:
+def test_a_microphone_in_use() -> None:
     held = Found(USB.device, "USB, held by pipewire (812)")
     assert microphone("auto", lambda: [held], there)[0] is Level.FAILED
     ours = Found(USB.device, "USB, held by avdrift (900)")

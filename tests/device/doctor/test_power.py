@@ -34,7 +34,7 @@ def test_the_alarm_alone_is_enough(tmp_path: Path) -> None:
     assert "under-voltage now" in power_supply(host(tmp_path, PI_5_WEAK))[1]
 
 
-def test_a_pc_tells_nothing_and_nothing_is_wrong(tmp_path: Path) -> None:
+def test_a_pc_reports_nothing_and_nothing_is_wrong(tmp_path: Path) -> None:
     pc = host(tmp_path, PC)
     assert power_supply(pc)[0] is Level.OK and "does not report it" in power_supply(pc)[1]
     assert throttling(pc)[0] is Level.OK

@@ -129,7 +129,7 @@ def test_beyond_the_picture_it_is_black() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (2, 8000), (3, 3)])
-def test_pictures_of_any_shape_are_looked_at(shape: tuple[int, int]) -> None:
+def test_frames_of_any_shape_are_searched(shape: tuple[int, int]) -> None:
     detector = ScriptedFaces()
     assert detector.detect(blank(shape[1], shape[0])) == []
     assert detector.detect(blank(shape[1], shape[0]), (5.0, 5.0, 9000.0)) == []
@@ -198,7 +198,7 @@ def test_a_picture_of_another_size_has_the_same_face(detector: FaceDetector, por
 
 
 @needs_model
-def test_a_closer_look_finds_the_same_mouth(detector: FaceDetector, portrait: RgbImage) -> None:
+def test_a_closer_search_finds_the_same_mouth(detector: FaceDetector, portrait: RgbImage) -> None:
     (whole,) = detector.detect(portrait)
     x, y, w, h = whole.box
     for shift in (-15, 0, 15):

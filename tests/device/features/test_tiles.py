@@ -65,12 +65,12 @@ def test_a_face_of_60_pixels_is_found_within_three_seconds_and_followed(place: t
     assert TILE_PX not in detector.sides[-8:], "once it is found, it is followed"
 
 
-def test_a_guess_that_a_closer_look_does_not_confirm_is_no_face() -> None:
+def test_a_detection_that_a_closer_search_does_not_confirm_is_no_face() -> None:
     search = TileSearch(Detector(face(500, 300, size=25, score=0.55)))
     assert not any(search.search(PICTURE) for _ in tiles_of(1920, 1080))
 
 
-def test_a_look_costs_few_tiles_and_none_where_somebody_is_seen() -> None:
+def test_a_search_costs_few_tiles_and_none_while_a_face_is_tracked() -> None:
     for faces, most in (((), TILES_PER_SEARCH), ((face(900, 500, size=150),), 0)):
         detector = Detector(*faces)
         tracker = MouthTracker(detector)

@@ -123,7 +123,7 @@ def test_a_borderline_verdict_says_between_which_ones_and_fits(served: Served) -
         assert [line["message"] for line in driver.get_log("browser")] == []
 
 
-def test_the_history_tells_values_and_zooms_by_mouse_wheel_and_fingers(served: Served) -> None:
+def test_the_history_shows_values_and_zooms_by_mouse_wheel_and_fingers(served: Served) -> None:
     from selenium.webdriver import ActionChains
 
     for second in range(120):

@@ -213,7 +213,7 @@ def test_without_a_place_for_the_token_measuring_goes_on(tmp_path: Path, caplog:
     assert len([record for record in caplog.records if "no token for the page" in record.getMessage()]) == 1
 
 
-def test_a_token_that_is_deleted_shuts_out_who_had_it(served: Served) -> None:
+def test_deleting_the_token_ends_all_access_with_it(served: Served) -> None:
     before = served.token
     assert served.ask("/api/report", token=before).status == 200
     (served.state_dir / FILE).unlink()

@@ -55,7 +55,7 @@ def test_drift_goes_on_as_if_there_had_been_no_restart(tmp_path: Path) -> None:
     ],
     ids=["another boot", "suspended", "woken less", "another window"],
 )
-def test_in_other_circumstances_it_begins_anew(tmp_path: Path, now: Circumstances) -> None:
+def test_in_other_circumstances_it_starts_again(tmp_path: Path, now: Circumstances) -> None:
     assert restored(kept(tmp_path), now) == DriftState()
 
 
@@ -111,7 +111,7 @@ def test_the_test_writes_what_can_be_read(tmp_path: Path) -> None:
         changed(slope_std_ms_per_s="large"), changed(slope_ms_per_s=None),
     ],
 )  # fmt: skip
-def test_what_is_damaged_is_said_and_begins_anew(
+def test_a_damaged_file_is_reported_and_starts_again(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / DRIFT_FILE).write_bytes(content)

@@ -107,7 +107,7 @@ def of_models(after: str) -> Event:
     return Event(1, 7, "b", 1.0, 1, None, EventKind.MODEL, MEASURED.model, after, f"The models are {after}")
 
 
-def test_what_somebody_else_tells_is_numbered_with_the_rest() -> None:
+def test_events_from_elsewhere_are_numbered_with_the_rest() -> None:
     heard = Heard()
     announcer = EventPublisher(heard, RULES, Still(100.0))
     announcer.report(MEASURED)

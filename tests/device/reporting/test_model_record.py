@@ -56,7 +56,7 @@ def test_counts_go_on_after_a_restart_and_each_models_have_their_own(
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"models": [{}]}', '{"models": [{"model": "a", "reports": 1}]}', "[" * 9999]
 )
-def test_a_damaged_file_begins_to_count_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_starts_the_count_again(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)
     records = ModelRecords(tmp_path)
     assert records.current is None

@@ -138,7 +138,7 @@ def test_a_step_is_in_one_report_only() -> None:
     assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
 
 
-def test_a_step_that_the_evidence_shows_is_reported_and_begins_anew() -> None:
+def test_a_step_in_the_evidence_is_reported_and_starts_again() -> None:
     maker = reporter()
     assert not maker.has_level(10 * NS_PER_S)
     reports = [told(maker, 10 + k, 80.0) for k in range(30)]
@@ -160,7 +160,7 @@ def test_drift_is_in_every_report_once_it_is_known() -> None:
     assert told(maker, 2000, 0.0, State.NO_FACE).drift_ppm is None, "of half an hour ago"
 
 
-def test_what_is_not_believed_feeds_neither_drift_nor_steps() -> None:
+def test_uncertain_reports_contribute_neither_to_drift_nor_to_steps() -> None:
     maker = reporter()
     for k in range(20):
         told(maker, 10 + k, 80.0)
@@ -183,7 +183,7 @@ def test_time_that_stands_still_or_goes_back_breaks_nothing() -> None:
 # The rig's own offset, faults, and what may change on the way
 
 
-def test_the_rigs_own_offset_is_taken_off_before_anything_is_said_of_it() -> None:
+def test_the_rigs_own_offset_is_subtracted_before_anything_else() -> None:
     maker = reporter()
     maker.rig = RIG
     report = maker.report(result(State.MEASURING, 10.0))

@@ -64,7 +64,7 @@ def test_what_can_be_applied_is_applied_and_logged(
     ]
 
 
-def test_what_cannot_is_reported_and_left_and_told_again(
+def test_what_needs_a_restart_is_logged_at_each_reload(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = replace(STRICTER, measure=MeasureSettings(profile="ebu-r37", window_s=7))

@@ -374,7 +374,7 @@ def stuck(on: Live, *, restarts_help: bool) -> None:
     analyzer.push, analyzer.reset = (lambda item: iter(())), mend
 
 
-def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_is_a_fault_and_is_restarted() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=True)
@@ -386,7 +386,7 @@ def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 5
 
 
-def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
+def test_the_heartbeat_stops_when_a_restarted_analysis_stalls_too() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=False)
@@ -395,7 +395,7 @@ def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 40
 
 
-def test_in_a_recording_too_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_of_a_recording_is_a_fault_and_is_restarted() -> None:
     collector = Collector()
     made = daemon(collector)
     on = Live(cast(Any, None), made, collector, threading.current_thread(), [], [])
@@ -509,7 +509,7 @@ def offsets(found: Live) -> list[tuple[float, float]]:
     ]
 
 
-def test_the_offset_of_the_calibrated_rig_is_taken_off_and_its_uncertainty_added() -> None:
+def test_the_offset_of_the_calibrated_rig_is_subtracted_and_its_uncertainty_added() -> None:
     with live() as plain:
         plain.clock.sleep(8)
     with live(rig=RIG) as on:

@@ -61,7 +61,7 @@ def seen_s(on: Live) -> list[float]:
     return [seen.t_s for seen in (*drift.recent, *drift.filling)]
 
 
-def test_taken_over_without_a_gap_and_the_drift_goes_on(on: Live, store: Store, tmp_path: Path) -> None:
+def test_new_models_are_loaded_without_a_gap_and_the_drift_continues(on: Live, store: Store, tmp_path: Path) -> None:
     seen_before, before = seen_s(on), on.collector.reports[-1]
     new = put(store, tmp_path, "2", calibration=RASHLY)
     on.clock.sleep(POLL_EVERY_S + 2)

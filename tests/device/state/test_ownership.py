@@ -52,7 +52,7 @@ def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
 
 
 @needs_ssh_keygen
-def test_who_may_sign_for_the_service_stands_beside_its_configuration(
+def test_the_services_allowed_signers_are_beside_its_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that the service itself has put into its state folder counts for nothing then."""

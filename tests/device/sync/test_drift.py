@@ -170,7 +170,7 @@ def test_repeated_times_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-1000.0, 301.0, 1e9])
-def test_a_jump_in_time_begins_anew(jump_s: float) -> None:
+def test_a_jump_in_time_starts_again(jump_s: float) -> None:
     state = kept(windows(11, 400, 8.0))
     assert known(state).drift_ppm is not None
     state, drift = update(state, 404.0 + jump_s, 80.0, 5.0, window_s=5)

@@ -76,7 +76,7 @@ def test_a_step_smaller_than_a_picture_is_left_to_the_reports() -> None:
     assert not seen(rows(stepping(90, 40, 12.0)))
 
 
-def test_what_is_at_the_end_of_the_search_range_is_not_believed() -> None:
+def test_a_step_to_the_end_of_the_search_range_is_not_reported() -> None:
     assert not seen(rows(stepping(90, 40, 1000.0)))
 
 

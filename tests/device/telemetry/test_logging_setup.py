@@ -171,7 +171,7 @@ def test_at_the_end_what_was_held_back_is_reported(rig: Rig) -> None:
     assert rig.lines[-1].endswith("late (repeated 2 times)")
 
 
-def test_messages_that_somebody_invents_do_not_fill_the_memory(rig: Rig) -> None:
+def test_endless_different_messages_do_not_fill_the_memory(rig: Rig) -> None:
     for number in range(5000):
         rig.log.warning(f"invented {number}")
     assert len(rig.lines) == 5000 and len(rig.handler._repeats._seen) <= 500
@@ -182,7 +182,7 @@ def test_messages_that_somebody_invents_do_not_fill_the_memory(rig: Rig) -> None
 # Nobody listens
 
 
-def test_lost_lines_are_counted_and_told_of_when_somebody_listens_again(rig: Rig) -> None:
+def test_lost_lines_are_counted_and_reported_when_somebody_reads_again(rig: Rig) -> None:
     rig.allows = False
     for number in range(5):
         rig.log.error(f"number {number}")

@@ -55,7 +55,7 @@ def test_what_the_pictures_show_breaks_a_stretch(check: FaceCheck, reason: str) 
     assert [(part.from_s, part.to_s, part.reason) for part in parts] == [(0, 4, ""), (4, 6, reason), (6, 12, "")]
 
 
-def test_a_window_in_which_nobody_looked_is_not_kept() -> None:
+def test_a_window_without_face_checks_is_not_kept() -> None:
     assert [part.reason for part in parts_of([window(0), window(1)], [])] == ["no face"]
 
 

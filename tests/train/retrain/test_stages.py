@@ -94,7 +94,7 @@ def test_a_changed_input_file_redoes_its_stage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("resumes", "kept"), [(True, ["fail", "work"]), (False, ["work"])])
-def test_what_failed_goes_on_where_it_can_and_begins_anew_where_not(
+def test_a_failed_stage_resumes_if_it_can_and_otherwise_starts_again(
     resumes: bool, kept: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(InputFormatError) as caught:
@@ -113,7 +113,7 @@ def test_a_command_that_crashes_is_quoted(tmp_path: Path) -> None:
         run(tmp_path, job(tmp_path, "one", what="crash"))
 
 
-def test_a_command_that_somebody_ends_is_no_riddle(tmp_path: Path) -> None:
+def test_a_killed_command_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. Check whether memory ran out, and give"):
         run(tmp_path, job(tmp_path, "one", what="kill"))
 
@@ -134,7 +134,7 @@ def test_a_damaged_mark_is_no_mark(content: str, tmp_path: Path) -> None:
     assert runs(tmp_path, "one") == ["work"] and json.loads((tmp_path / "one" / MARK).read_text())["done"]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_another_program_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="left alone"):

@@ -56,7 +56,7 @@ def test_a_rate_leaves_pictures_out(clip: Clip) -> None:
 
 
 @needs_face_model
-def test_numbers_of_a_clip_are_right_and_a_spoilt_one_has_fewer() -> None:
+def test_a_clips_numbers_are_right_and_a_degraded_one_has_fewer() -> None:
     found = judge_clip(talking(), DEFAULT_BUNDLE, 5.0, 3, ("as it is", "picture of 60 px", "lower half hidden"))
     plain, small, hidden = found["as it is"], found["picture of 60 px"], found["lower half hidden"]
     assert plain["measuring"] == plain["right"] >= 4

@@ -63,7 +63,7 @@ def test_ourselves_where_there_is_nobody_else(tmp_path: Path, node: Path) -> Non
     assert isinstance(found, DeviceHungError) and "this process itself" in str(found)
 
 
-def test_processes_that_may_not_be_looked_into(tmp_path: Path, node: Path) -> None:
+def test_processes_that_may_not_be_inspected(tmp_path: Path, node: Path) -> None:
     proc = make_proc(tmp_path / "proc", {})
     (proc / "77").mkdir()  # no fd folder to read, as that of another user
     message = str(busy_error("camera", [node], proc))

@@ -95,7 +95,7 @@ def test_a_picture_out_of_focus_makes_it_settle_again() -> None:
     assert automatic["AfMode"] == 2 and held["LensPosition"] == 3.0
 
 
-def test_a_camera_that_tells_and_takes_nothing_is_left_alone() -> None:
+def test_a_camera_without_metadata_and_controls_is_left_alone() -> None:
     scene = Scene({"Brightness": (0, 255, 128)})
     assert scene.exposure_lock.automatic() == {}
     assert scene.run(20) == [] == scene.run(20, 250.0)

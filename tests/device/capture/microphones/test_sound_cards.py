@@ -30,7 +30,7 @@ def test_without_sound_there_is_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["id", "pcm0c/info", "pcm0c/sub0"])
-def test_a_card_that_goes_while_it_is_looked_at_is_left_out_or_free(tmp_path: Path, gone: str) -> None:
+def test_a_card_that_is_unplugged_while_it_is_listed_is_left_out_or_free(tmp_path: Path, gone: str) -> None:
     add_card(tmp_path, 1, "Device", "USB")
     path = tmp_path / "proc/asound/card1" / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()

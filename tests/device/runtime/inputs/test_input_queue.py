@@ -86,7 +86,7 @@ def test_between_threads_only_what_is_counted_is_lost(drop_oldest: bool) -> None
     assert drop_oldest or queue.audio_dropped == 0
 
 
-def test_an_item_says_whence_and_when() -> None:
+def test_an_item_has_its_source_and_its_time() -> None:
     with SimClock() as clock:
         queue = InputQueue(clock, drop_oldest=True)
         queue.put(frame(7), "camera", 3)

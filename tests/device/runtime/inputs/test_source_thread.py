@@ -342,7 +342,7 @@ def test_hanging_while_it_is_opened_is_named_too() -> None:
         assert on.reader.reopened == 0
 
 
-def test_what_only_a_new_process_can_mend_is_hopeless() -> None:
+def test_what_only_a_new_process_can_fix_is_unrecoverable() -> None:
     """The hanging thread keeps the device, so nobody else can open it."""
     released = threading.Event()
 
@@ -360,7 +360,7 @@ def test_what_only_a_new_process_can_mend_is_hopeless() -> None:
         assert not on.reader.unrecoverable
 
 
-def test_a_device_that_our_own_driver_holds_is_hopeless_only_if_it_does_not_let_go() -> None:
+def test_a_device_held_by_our_own_driver_is_unrecoverable_only_if_not_released() -> None:
     def script(clock: SimClock) -> Opener:
         held = [error(DeviceHungError)] * 30
         return Opener(clock, [error(DeviceHungError), tape(clock, 10), *held])

@@ -62,7 +62,7 @@ def with_numbers(reports: list[Report]) -> list[Report]:
     return [report for report in reports if report.offset_ms is not None]
 
 
-def test_picture_and_sound_may_pass_at_different_times() -> None:
+def test_video_and_audio_may_arrive_at_different_times() -> None:
     """Their stamps count. A check that took one order of both for granted would refuse every second item."""
     with running(lambda clock: [lambda: both(clock, sound_late_ms=300)]) as (clock, collector):
         clock.sleep(14)
@@ -71,7 +71,7 @@ def test_picture_and_sound_may_pass_at_different_times() -> None:
 
 
 @pytest.mark.parametrize("word", ["missing", "jumped", "changed", "incomplete", "slow", "stalled", "permission"])
-def test_each_break_is_named_and_measuring_goes_on(word: str) -> None:
+def test_each_fault_is_named_and_measuring_continues(word: str) -> None:
     script = [lambda clock: both(clock, for_s=8, then=error(word)), both]
     with running(lambda clock: [lambda: script[0](clock), lambda: script[1](clock)]) as (clock, collector):
         clock.sleep(20)
@@ -90,7 +90,7 @@ def test_without_sender_reports_it_is_starting_with_a_reason() -> None:
     assert with_numbers(collector.reports), "once they have come"
 
 
-def test_what_can_never_go_on_ends_the_daemon() -> None:
+def test_an_unrecoverable_stream_ends_the_daemon() -> None:
     with running(lambda clock: [lambda: both(clock, for_s=8, then=error("ended"))]) as (clock, collector):
         clock.sleep(12)
         said = len(collector.reports)

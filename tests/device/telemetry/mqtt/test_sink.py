@@ -426,7 +426,7 @@ def test_brokers_certificates_that_are_no_good(
         assert sink.problem and words in sink.problem and f"127.0.0.1:{broker.port}" in sink.problem
 
 
-def test_plain_and_tls_that_meet_each_other(tmp_path: Path, broker: Mosquitto, authority: Authority) -> None:
+def test_plain_text_to_a_tls_port_and_the_reverse(tmp_path: Path, broker: Mosquitto, authority: Authority) -> None:
     with sink_on(broker.port, tls=True, ca_file=str(authority.certificate)) as sink:
         wait_until(lambda: sink.problem)
         assert "TLS" in str(sink.problem) or "cannot be reached" in str(sink.problem), sink.problem
