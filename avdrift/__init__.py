@@ -203,7 +203,7 @@ class Meter:
         t_ns = _ns(t_s, self._frame_ns, "push_frame")
         self._frame_ns = t_ns
         self._frames += 1
-        self._take(Frame(self._frames, t_ns, np.ascontiguousarray(rgb)))
+        self._process(Frame(self._frames, t_ns, np.ascontiguousarray(rgb)))
 
     def push_sound(self, samples: npt.NDArray[Any], t_s: float, rate_hz: int) -> None:
         """A block of sound [n] or [n, channels], float of full scale 1 or int16, and when its first sample was taken.
@@ -222,13 +222,13 @@ class Meter:
             self._run += 1
         self._sound_ns = t_ns + len(samples) * NS_PER_S // rate_hz
         for chunk in self._placed.feed(self._choose(samples), Placed(t_ns, self._run)):
-            self._take(chunk)
+            self._process(chunk)
 
     def report(self) -> Report | None:
         """The newest report, of which there is one each `report_every_s` of the stream; None before the first."""
         return self._core.last
 
-    def _take(self, item: Frame | Chunk) -> None:
+    def _process(self, item: Frame | Chunk) -> None:
         self._items += 1
         self._core.process(QueuedItem(item, "", 0, 0, self._items))
 

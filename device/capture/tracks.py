@@ -140,7 +140,7 @@ class AudioTrack:
         self._format: tuple[int, str, str] | None = None
         self._run_count = 0  # samples of this run that were passed on
         self._runs = 0
-        self._pace = 1.0  # ratio of time stamps to samples
+        self._rate_ratio = 1.0  # ratio of time stamps to samples
         self._strayed = 0.0  # time times squared error, of the audio placed before the pace was known
         self._going_back = False
         self.seq = 0
@@ -162,7 +162,7 @@ class AudioTrack:
         elif form != self._format:
             yield from self._begin(stamp_ns if self._resampler is None else None, form)
         elif (slope := self._clock.watch.slope()) is not None:
-            yield from self._keep_pace(slope, form)
+            yield from self._follow_rate(slope, form)
         self._clock.advance(stamp_ns, frame.samples)
         frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not apply it a second time
         yield from self._resample(frame if self.channel is None else one_channel(frame, self.channel))
@@ -170,7 +170,7 @@ class AudioTrack:
     @property
     def rate_error(self) -> float:
         """The share by which the stamps take longer than the samples."""
-        return self._pace - 1.0
+        return self._rate_ratio - 1.0
 
     @property
     def error_ms(self) -> float:
@@ -185,15 +185,15 @@ class AudioTrack:
             self._resampler = None
 
     def _source_hz(self, form: tuple[int, str, str]) -> int:
-        return round(form[0] / self._pace)
+        return round(form[0] / self._rate_ratio)
 
-    def _keep_pace(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
+    def _follow_rate(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
         """Start a run at the end of the last one, at the rate of the stamps."""
         run_s = self._clock.run_s
         late_s = self._clock.watch.late_s(run_s)
         off_s = late_s - self._clock.lean_ns / NS_PER_S
         self._strayed += off_s**2 / 3 * min(run_s, _WATCH_S)
-        self._pace *= 1 + slope
+        self._rate_ratio *= 1 + slope
         yield from self._begin(self._clock.start_ns + round((run_s + late_s) * NS_PER_S), form)
 
     def _begin(self, stamp_ns: int | None, form: tuple[int, str, str]) -> Iterator[Chunk]:

@@ -70,13 +70,14 @@ class Core:
         self._quality_fault: str | None = None
         self._alarm_ns: int | None = None  # time in the recording by which evidence must come
         self._stuck_from_ns: int | None = None  # time in the recording of the first alarm without evidence
-        self._seen_ns = 0  # time of the newest item
+        self._newest_item_ns = 0  # time of the newest item
         self._newest_ns: dict[type, int] = {}  # time of the newest frame and of the newest chunk
         self._origin_ns: int | None = None
-        self._pace_ns: int | None = None  # the clock minus the recording's time
+        self._clock_offset_ns: int | None = None  # the clock minus the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
-        self._taken_ns: dict[str, int] = {}  # when each live source last delivered
-        self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
+        self._delivered_ns: dict[str, int] = {}  # when each live source last delivered
+        # When the last item came, and the last evidence or a reason for none.
+        self._last_item_ns = self._evidence_ns = clock.now_ns()
 
     # Input
 
@@ -87,10 +88,10 @@ class Core:
         clock's pace.
         """
         self.queue, self._awaited, self._live, self._realtime = queue, awaited, live, realtime
-        self._heard_ns = self._evidence_ns = self._clock.now_ns()
+        self._last_item_ns = self._evidence_ns = self._clock.now_ns()
         if live:
-            self._pace_ns = 0
-            self._schedule.begin(self._heard_ns)
+            self._clock_offset_ns = 0
+            self._schedule.begin(self._last_item_ns)
 
     def process(self, queued: QueuedItem) -> None:
         """Process the next item."""
@@ -100,12 +101,12 @@ class Core:
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
-            self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
+            self._clock_offset_ns = now_ns - item.t_ns if self._clock_offset_ns is None else self._clock_offset_ns
             step = self.load.update(now_ns, now_ns - queued.queued_ns, self.queue.overflowed)
         if self._live:
             self._analyzer.set_load(step)
             self._awaited.discard(queued.part)
-            self._taken_ns[queued.part] = now_ns
+            self._delivered_ns[queued.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without audio would only wait
                 self._add_live(item)
@@ -115,7 +116,7 @@ class Core:
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
         self._show.item(item, self._analyzer, now_ns)
-        self._heard_ns = self._clock.now_ns()
+        self._last_item_ns = self._clock.now_ns()
 
     def finish(self) -> None:
         """The recording has ended."""
@@ -130,8 +131,8 @@ class Core:
         if self._live and not (self._awaited and self.fault is None):
             if self._schedule.due_live(now_ns, evidence=False):
                 self._send()
-        elif self._realtime and not self._live and now_ns - self._heard_ns >= self.settings.stalled_after_s * NS_PER_S:
-            self._heard_ns = now_ns
+        elif self._realtime and not self._live and now_ns - self._last_item_ns >= self._stalled_after_ns:
+            self._last_item_ns = now_ns
             self._send(state=State.STALLED)
 
     @property
@@ -214,7 +215,8 @@ class Core:
             self._steps.push(row)
             self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._stall_timeout_ns)
             if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
-                behind_ns = self._clock.now_ns() - self._pace_ns - row.t_ns if self._pace_ns is not None else 0
+                offset_ns = self._clock_offset_ns
+                behind_ns = 0 if offset_ns is None else self._clock.now_ns() - offset_ns - row.t_ns
                 if behind_ns <= self._stall_timeout_ns:  # at real-time pace, an old offset helps nobody
                     self._send(t_ns=row.t_ns)
 
@@ -258,8 +260,8 @@ class Core:
 
     def _watch_tracks(self, t_ns: int) -> None:
         """Report when one of the two tracks goes on alone, which gives no evidence and so no other report."""
-        jumped = t_ns - self._seen_ns > NS_PER_S
-        self._seen_ns = t_ns
+        jumped = t_ns - self._newest_item_ns > NS_PER_S
+        self._newest_item_ns = t_ns
         if self._alarm_ns is None or jumped:
             self._alarm_ns = t_ns + self._stall_timeout_ns
         if t_ns >= self._alarm_ns:
@@ -271,6 +273,10 @@ class Core:
             self._send(state=State.STALLED, t_ns=t_ns)
 
     # Reports
+
+    @property
+    def _stalled_after_ns(self) -> float:
+        return self.settings.stalled_after_s * NS_PER_S
 
     @property
     def _stall_timeout_ns(self) -> int:
@@ -287,8 +293,8 @@ class Core:
             self._tracker.forget_before(step.onset_ns)
         result = self._tracker.result() if state is None else None
         captured_ns = None
-        if self._pace_ns is not None and result:  # the window extends a little beyond its last frame
-            captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())
+        if self._clock_offset_ns is not None and result:  # the window extends a little beyond its last frame
+            captured_ns = min(self._clock_offset_ns + result.to_ns, self._clock.now_ns())
         if self._live and state is None:
             old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._stall_timeout_ns
             if self._source_fault or old:
@@ -317,7 +323,7 @@ class Core:
     @property
     def _is_source_silent(self) -> bool:
         """Whether a live source does not deliver, even before its fault is known."""
-        return self._clock.now_ns() - min(self._taken_ns.values(), default=0) > _SILENT_NS
+        return self._clock.now_ns() - min(self._delivered_ns.values(), default=0) > _SILENT_NS
 
     def _starting_state(self, result: WindowResult | None) -> State | None:
         """STARTING where the window is too short to say what is missing."""

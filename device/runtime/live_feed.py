@@ -18,7 +18,7 @@ class LiveFeed:
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
-        self._next_ns = self._heard_to_ns = 0
+        self._next_ns = self._audio_to_ns = 0
 
     def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
         """Put an item that the analyzer has taken."""
@@ -26,10 +26,10 @@ class LiveFeed:
             return
         self._view.put(item, now_ns)
         if isinstance(item, Chunk):
-            self._heard_to_ns = item.t_ns
+            self._audio_to_ns = item.t_ns
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + _SCENE_EVERY_NS
-            ratio = analyzer.speech_ratio(self._heard_to_ns - _SPEECH_NS, self._heard_to_ns)
+            ratio = analyzer.speech_ratio(self._audio_to_ns - _SPEECH_NS, self._audio_to_ns)
             self._view.scene = Scene(now_ns, analyzer.seen, None if ratio is None else ratio > 0)
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:

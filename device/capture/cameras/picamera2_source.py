@@ -82,7 +82,7 @@ class CameraSource(Closing):
 
     def _start(self, settings: CameraSettings) -> None:
         camera = self._camera
-        self._turn = configure(self._library, camera, settings)
+        self._rotate = configure(self._library, camera, settings)
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
@@ -96,7 +96,7 @@ class CameraSource(Closing):
         self._clock, self._gaps = SensorClock(), GapCounter()
         self._exposure_lock = ExposureLock(limits)
         camera.set_controls(self._exposure_lock.automatic())
-        camera.post_callback = self._take
+        camera.post_callback = self._on_request
         camera.start()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -136,7 +136,7 @@ class CameraSource(Closing):
         # collected.
         gc.collect()
 
-    def _take(self, request: Any) -> None:
+    def _on_request(self, request: Any) -> None:
         """Called in picamera2's thread, with its locks held: must be quick and must not raise."""
         oldest = None
         with self._arrived:
@@ -171,7 +171,7 @@ class CameraSource(Closing):
             picture = to_picture(mapped.array, self._format, self._size, self._stride)
         if picture is None:  # a damaged JPEG, as USB cameras occasionally send
             return None
-        if self._turn:
+        if self._rotate:
             picture = turned(picture)
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
         bright = float(brightness(picture, _SAMPLE_EVERY_PX).mean())

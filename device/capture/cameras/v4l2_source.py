@@ -58,7 +58,7 @@ class V4l2Source(Closing):
         self.dropped = 0
         self.rate_ppm: float | None = None  # the computer's clock stamps its frames
         self._settings, self._opener, self._lost_after_s = settings, opener, lost_after_s
-        self._turn = settings.rotation_deg == 180
+        self._rotate = settings.rotation_deg == 180
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, RgbImage]] = deque()  # with their times
         self._opened = False
@@ -143,16 +143,16 @@ class V4l2Source(Closing):
                     stamp_ns = picture.pts * stream.time_base.numerator * NS_PER_S // stream.time_base.denominator
                     t_ns = clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
                     if t_ns is not None:
-                        self._put(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
+                        self._deliver(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
                 if self._closed:
                     return None
         except Exception as found:  # passed on to the reader
             return found.with_traceback(None)
         return None
 
-    def _put(self, t_ns: int, picture: av.VideoFrame) -> None:
+    def _deliver(self, t_ns: int, picture: av.VideoFrame) -> None:
         rgb = np.asarray(picture.to_ndarray(), np.uint8)
-        rgb = np.ascontiguousarray(rgb[::-1, ::-1]) if self._turn else rgb
+        rgb = np.ascontiguousarray(rgb[::-1, ::-1]) if self._rotate else rgb
         with self._changed:
             self._opened = True
             if len(self._waiting) == _MAX_WAITING:
