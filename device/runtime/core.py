@@ -265,7 +265,7 @@ class Core:
         if self._alarm_ns is None or jumped:
             self._alarm_ns = t_ns + self._stall_timeout_ns
         if t_ns >= self._alarm_ns:
-            self._alarm_ns = t_ns + round(self.settings.stalled_after_s * NS_PER_S)
+            self._alarm_ns = t_ns + self._stalled_after_ns
             giving = len(self._newest_ns) == 2 and t_ns - min(self._newest_ns.values()) < NS_PER_S
             self._stuck_from_ns = (self._stuck_from_ns or t_ns) if giving else None
             if self._stuck_from_ns is not None and t_ns - self._stuck_from_ns >= _STUCK_NS:
@@ -275,8 +275,8 @@ class Core:
     # Reports
 
     @property
-    def _stalled_after_ns(self) -> float:
-        return self.settings.stalled_after_s * NS_PER_S
+    def _stalled_after_ns(self) -> int:
+        return round(self.settings.stalled_after_s * NS_PER_S)
 
     @property
     def _stall_timeout_ns(self) -> int:
