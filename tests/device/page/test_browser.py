@@ -86,7 +86,7 @@ def test_a_token_that_is_deleted_locks_the_page_that_is_open(served: Served) -> 
 @pytest.mark.parametrize(
     ("language", "word", "direction", "advice", "button"),
     [
-        ("en", "Unacceptable", "· audio early", "The sound comes 124 ms before the picture.", "Calibrate"),
+        ("en", "Unacceptable", "· audio early", "The audio is 124 ms ahead of the video.", "Calibrate"),
         ("de", "Unzulässig", "· Ton zu früh", "Der Ton kommt 124 ms vor dem Bild.", "Kalibrieren"),
     ],
 )
