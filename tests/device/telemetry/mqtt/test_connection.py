@@ -215,7 +215,7 @@ def test_many_packets_in_one_piece_of_tls_are_all_heard_at_once(tmp_path: Path) 
 
 
 def test_a_broker_that_never_says_that_we_are_in_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(session, "_CONNACK_TIMEOUT_S", 0.2)
     with Babbler(says(b"")) as broker, connected(broker.port) as connection:
         wait_until(lambda: broker.visits >= 2, "another attempt")
         assert "does not answer" in str(connection.problem)
