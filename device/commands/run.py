@@ -21,8 +21,10 @@ from device.bundles.rollout import following
 from device.bundles.store import Store
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
+from device.capture.memory import memory_bound
 from device.capture.streams.inputs import StreamInput
 from device.commands.limit_options import given_limits
+from device.commands.memory_option import add_memory_option
 from device.commands.model import chosen_bundle, default_store
 from device.config.file import load_config
 from device.config.log_levels import LEVELS
@@ -77,6 +79,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "--models-of", type=Path, metavar="FOLDER",
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
+    add_memory_option(run)
     run.add_argument("--log-level", choices=LEVELS, help="lowest level of messages in the log")
     run.add_argument("--json", action="store_true", help="print reports as JSON on a terminal too")
     run.add_argument("--log-json", action="store_true", help="write the log as JSON lines")
@@ -128,7 +131,8 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
                     daemon.run(live_feeds(config))
                 else:
                     lines.position_s = lambda: daemon.position_s
-                    run_recording(daemon, file, realtime=True)
+                    with memory_bound(options.max_memory_mb):
+                        run_recording(daemon, file, realtime=True)
             if page is not None and file is not None:
                 linger(page)
     if not journal:
