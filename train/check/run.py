@@ -8,10 +8,11 @@ from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.errors import InputFormatError
+from train.check.copies import copies
 from train.check.heads import read_heads
 from train.check.minimum import chosen_recipe
 from train.check.survey import Survey, lines, survey
-from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, listed, read_table
+from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, is_below, listed, read_table
 
 Tell = Callable[[str], None]
 
@@ -32,7 +33,7 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
     Raises InputMissingError, InputFormatError with all faults of the table and of its files.
     """
     table, where = read_table(folder), str(folder / TABLE)
-    below = {row.file: row for row in table.rows if row.file and not row.file.startswith(("/", "."))}
+    below = {row.file: row for row in table.rows if is_below(row.file)}
     heads = read_heads(folder, list(below.values()))
     faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
     if faults:
@@ -51,7 +52,10 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
         tell(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
     if heads.unusable:
         tell(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
-    return Checked(table.rows, tuple(head.row for head in heads.clips), heads.unusable, found)
+    usable = tuple(head.row for head in heads.clips)
+    if same := copies(folder, usable):
+        tell(listed("These are there twice:", same))
+    return Checked(table.rows, usable, heads.unusable, found)
 
 
 def recipe_for(kind: str, found: Survey) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -47,6 +48,19 @@ def test_a_folder_as_people_have_it(tmp_path: Path) -> None:
     for words in ("3840x2160 (1)", "languages: de (3)", "row 6 (carl/mute.mkv): has no audio track", "made by speaker",
                   "row 7 (carl/broken.mkv): not a recording", "no face in the beginning of 4 clips"):  # fmt: skip
         assert words in text
+
+
+def test_a_copy_under_another_name_and_a_hidden_folder_are_seen(tmp_path: Path) -> None:
+    (tmp_path / ".card").mkdir()
+    recordings.write(tmp_path / "a.mkv", duration_s=2.0)
+    shutil.copy(tmp_path / "a.mkv", tmp_path / ".card" / "b.mkv")
+    recordings.write(tmp_path / "c.mkv", duration_s=3.0)
+    rows = [("a.mkv", "a", "train", "x"), (".card/b.mkv", "b", "valid", "x"), ("c.mkv", "c", "valid", "x")]
+    write_table(tmp_path, *rows, header="file,speaker,split,corpus")
+    said: list[str] = []
+    found = check_clips(tmp_path, said.append)
+    assert len(found.usable) == 3
+    assert "row 3 (.card/b.mkv): the same recording as in row 2. Leave one of them out: a model knows" in said[-1]
 
 
 def test_faults_of_files_and_of_the_table_come_together(tmp_path: Path) -> None:
