@@ -6,6 +6,7 @@ other: then the voice belongs to the face, and nothing was edited.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -50,8 +51,12 @@ class Part:
 
 
 def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]:
-    """The whole recording in parts, in order."""
-    judged = [(window, _reason(window, looks)) for window in windows]
+    """The whole recording in parts, in order. `looks` are in order as well."""
+    times_s = [look.t_s for look in looks]
+    judged = [
+        (window, _reason(window, looks[bisect_left(times_s, window.t_s) : bisect_left(times_s, window.t_s + WINDOW_S)]))
+        for window in windows
+    ]
     found: list[Part] = []
     for reason, group in groupby(judged, key=lambda each: each[1]):
         run = [window for window, _ in group]
@@ -62,9 +67,8 @@ def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]
     return found
 
 
-def _reason(window: SeenWindow, looks: Sequence[Look]) -> str:
-    """Why a window is not worth training on; empty if it is."""
-    inside = [look for look in looks if window.t_s <= look.t_s < window.t_s + WINDOW_S]
+def _reason(window: SeenWindow, inside: Sequence[Look]) -> str:
+    """Why a window is not worth training on, given the looks inside it; empty if it is."""
     if not inside or any(look.faces == 0 for look in inside):
         return "no face"
     if any(look.faces > 1 for look in inside):
