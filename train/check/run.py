@@ -36,8 +36,10 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
     below = {row.file: row for row in table.rows if is_below(row.file)}
     heads = read_heads(folder, list(below.values()))
     faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
+    usable = tuple(head.row for head in heads.clips)
+    same = copies(folder, usable)
     if faults:
-        remedy = listed("Correct this:", [*faults, *heads.unusable])
+        remedy = listed("Correct this:", [*faults, *heads.unusable, *same])
         raise InputFormatError(counted(faults), where=where, remedy=remedy)
     for split in (TRAIN, VALID):
         if split not in {head.row.split for head in heads.clips}:
@@ -52,8 +54,7 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
         tell(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
     if heads.unusable:
         tell(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
-    usable = tuple(head.row for head in heads.clips)
-    if same := copies(folder, usable):
+    if same:
         tell(listed("These are there twice:", same))
     return Checked(table.rows, usable, heads.unusable, found)
 
