@@ -37,7 +37,7 @@ from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 from train.data.shards import SHARD_FORMAT, UNREADABLE
 from train.files import sha256
-from train.progress import shown
+from train.progress import with_progress
 
 FACE_PX = 64
 
@@ -192,7 +192,7 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> in
     # Spawned, because a fork of a process whose libraries have threads may block for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(_work, job) for job in work]
-        for done in shown(as_completed(running), "prepare", len(running), "clip"):
+        for done in with_progress(as_completed(running), "prepare", len(running), "clip"):
             new, problem = done.result()
             made += new
             if problem:

@@ -27,7 +27,7 @@ from train.data.clip_table import TABLE, shard_name
 from train.files import make_folder, sha256
 from train.harvest.recording import study, write_parts
 from train.harvest.stretches import Part
-from train.progress import shown
+from train.progress import with_progress
 
 DONE, DROPPED = "harvest.jsonl", "dropped.csv"
 _ENDINGS = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ts", ".webm", ".wmv"}
@@ -49,7 +49,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
     # Spawned, because a fork of a process whose libraries have threads may block for ever.
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         running = [pool.submit(harvest_recording, path, _key(folder, path), out, bundle) for path in todo]
-        for task in shown(as_completed(running), "recordings", len(todo), "recording"):
+        for task in with_progress(as_completed(running), "recordings", len(todo), "recording"):
             if task.cancelled():
                 continue
             line = task.result()
