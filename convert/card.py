@@ -107,15 +107,15 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         {"search_ms": row["search_frames"] * FRAME_MS, "window_s": row["window_s"], **_figures(row["speech"])}
         for row in evaluation["rows"] if row["speech"]["windows"]
     ]  # fmt: skip
-    hopeless = [{key: case[key] for key in ("kind", "window_s", "windows", "numbered")}
-                for case in evaluation["hopeless"]]  # fmt: skip
+    keys = ("kind", "window_s", "windows", "numbered")
+    unmeasurable = [{key: case[key] for key in keys} for case in evaluation["hopeless"]]
     return {
         "clips": evaluation["clips"],
         "speakers": evaluation["speakers"],
         "truth": truth if truth.endswith(_OWN_TRUTH) else "a table of offsets that another model made",
         "windows": windows,
         "corpora": {name: _figures(figures) for name, figures in evaluation["corpora"].items()},
-        "hopeless": hopeless,
+        "hopeless": unmeasurable,
     }
 
 

@@ -124,7 +124,7 @@ def test_where_no_daemon_runs_that_is_said(
     monkeypatch.setattr(deploying, "_START_S", 0.0)
     monkeypatch.setattr(deploying, "_POLL_S", 0.1)
     assert deploy(site, "pi", "--bundle", made / "2", "--json") == 0
-    assert "does not run there" in outcomes(capsys)["pi"]["about"]
+    assert "is not running there" in outcomes(capsys)["pi"]["about"]
     assert current_version(pi.folder / "state") == "2"
 
 

@@ -50,7 +50,7 @@ def sha256(file: Path) -> str:
         raise InputMissingError(f"cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
 
 
-def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically: readers find the old file or the new one, never a part."""
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

@@ -33,7 +33,7 @@ _TICKS, _SEARCH_TICKS = 25, 100  # of the head's input; devices resize it as nee
 
 
 def open_direct(run: Path, config: Mapping[str, Any]) -> Trained:
-    """Open a run. Raises ModelError; the origin's form, which answers the mean, is refused."""
+    """Open a run. Raises ModelError; refuses the concatenation baseline, which only learns the mean."""
     known = {field.name: config[field.name] for field in fields(DirectConfig) if field.init and field.name in config}
     made = DirectConfig(**known)
     net = load_weights(run, lambda: build_direct(made))

@@ -48,7 +48,7 @@ class TrialFile:
     def write(self, trials: Mapping[str, Trial]) -> None:
         """Replace the file. Raises OSError."""
         content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
-        self._disk.write_whole(self._path, content.encode())
+        self._disk.write_atomically(self._path, content.encode())
 
     def acquire(self) -> bool:
         """Take the lock until this process ends; return whether it is held. Raises OSError if it cannot be created."""

@@ -131,7 +131,7 @@ def match(flashes: list[Flash], beeps_s: Doubles) -> Match | None:
     )  # fmt: skip
 
 
-def doubt(found: Match | None) -> str | None:
+def problem(found: Match | None) -> str | None:
     """Why an offset is not reliable, in words for a user; None if it is."""
     if found is None or found.pairs < MIN_PAIRS:
         pairs, flashes, beeps = (found.pairs, found.flashes, found.beeps) if found else (0, 0, 0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from device.bundles.signature import is_signed
 from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Entry, Store, verify_bundle
-from device.bundles.trial import standing
+from device.bundles.trial import describe_trial
 from device.bundles.trial_file import TrialFile
 from device.commands.options.models import add_store_option, open_store
 from device.errors import ModelError, ModelMissingError
@@ -115,7 +115,7 @@ def _trial_states(store: Store) -> Callable[[str], tuple[str, str]]:
     measured = file.is_locked()
     with suppress(ModelError):  # a broken link is reported where models are loaded
         activation = store.activation()
-    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
+    return lambda digest: describe_trial(activation, digest, trials.get(digest), measured=measured)
 
 
 def _install(store: Store, options: argparse.Namespace) -> int:

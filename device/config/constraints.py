@@ -66,7 +66,7 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeNumber:
     """A whole number from `low` to `high`, both included."""
 
     low: int
@@ -217,7 +217,7 @@ TextKind: TypeAlias = (
 )
 
 
-def shown(value: object) -> str:
+def formatted(value: object) -> str:
     """A value roughly as the user wrote it, on one short line without control characters."""
     match value:
         case bool():

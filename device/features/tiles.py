@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from itertools import product
 
-from device.features.face import Face, FaceDetector, add_others
+from device.features.face import Face, FaceDetector, add_new_faces
 from device.pictures import Picture
 
 TILE_PX = 480
@@ -38,12 +38,12 @@ class TileSearch:
             tile = tiles[self._next % len(tiles)]
             self._next += 1
             for guess in self._detector.detect(picture, tile, min_score=_GUESS)[:_MAX_GUESSES]:
-                near = detect_near(self._detector, picture, guess)
-                add_others(found, [face for face in near if face.score >= _SURE])
+                near = detect_around(self._detector, picture, guess)
+                add_new_faces(found, [face for face in near if face.score >= _SURE])
         return found
 
 
-def detect_near(detector: FaceDetector, picture: Picture, face: Face) -> list[Face]:
+def detect_around(detector: FaceDetector, picture: Picture, face: Face) -> list[Face]:
     """The faces in the region around an earlier face."""
     x, y, width, height = face.box
     return detector.detect(picture, (x + width / 2, y + height / 2, _REGION_PER_BOX * max(width, height)))

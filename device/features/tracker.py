@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from device.features.face import Face, FaceDetector, add_others
+from device.features.face import Face, FaceDetector, add_new_faces
 from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
-from device.features.tiles import TileSearch, detect_near
+from device.features.tiles import TileSearch, detect_around
 from device.pictures import Picture
 from device.records import NS_PER_MS, NS_PER_S, Frame
 
@@ -132,15 +132,15 @@ class MouthTracker:
         for face in known:
             if any(_same_face(_points(face), _points(other)) for other in found):
                 continue
-            near = detect_near(self._detector, frame.picture, face)
+            near = detect_around(self._detector, frame.picture, face)
             missing = missing or not near
-            add_others(found, near)
+            add_new_faces(found, near)
         around = self.max_faces > 1 and (
             self._full_search_ns is None or frame.t_ns - self._full_search_ns >= _FULL_SEARCH_EVERY_NS
         )
         if missing or around:
             self._full_search_ns = frame.t_ns
-            add_others(found, self._detector.detect(frame.picture))
+            add_new_faces(found, self._detector.detect(frame.picture))
             if not found:
                 found = self._tiles.search(frame.picture)
             self._faces = len(found)

@@ -75,7 +75,7 @@ class DriftFile:
         self._next_ns = now_ns + round(SAVE_EVERY_S * NS_PER_S)
         try:
             self._disk.make_folders(self._path.parent)
-            self._disk.write_whole(self._path, _content(now, state))
+            self._disk.write_atomically(self._path, _content(now, state))
         except OSError as error:
             if not self._refused:
                 _log.warning("%s: cannot be written (%s): a restart would lose drift", self._path, error)

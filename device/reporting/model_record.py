@@ -105,7 +105,7 @@ class ModelRecords:
         content = json.dumps({"models": [asdict(each) for each in kept]}) + "\n"
         try:
             self._disk.make_folders(self._path.parent)
-            self._disk.write_whole(self._path, content.encode())
+            self._disk.write_atomically(self._path, content.encode())
             self._refused = False
         except OSError as error:
             if not self._refused:

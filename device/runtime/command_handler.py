@@ -109,7 +109,7 @@ class Operator:
         recalibration.add(self._core.last)
         if recalibration.is_over(self._clock.now_ns()):
             self._recalibrating = None
-            _run(command, lambda: self._take_rig(recalibration))
+            _run(command, lambda: self._store_measured_rig(recalibration))
 
     def close(self) -> None:
         """Answer all commands that still wait."""
@@ -171,7 +171,7 @@ class Operator:
             reader.restart()
         return {"sources": [reader.part for reader in self.readers if reader.live]}
 
-    def _take_rig(self, recalibration: Recalibration) -> dict[str, object]:
+    def _store_measured_rig(self, recalibration: Recalibration) -> dict[str, object]:
         devices = {reader.part: reader.device or reader.part for reader in self.readers}
         camera, microphone = (devices.get(part) or devices.get("stream") or part for part in ("camera", "microphone"))
         rig = recalibration.found(camera, microphone, time.time_ns() // NS_PER_MS)

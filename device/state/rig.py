@@ -104,10 +104,10 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
     try:
         disk.make_folders(state_dir)
         if (before := _readable(path)) is not None:
-            disk.write_whole(previous, _content(before))
+            disk.write_atomically(previous, _content(before))
         elif os.path.lexists(previous) and not os.path.lexists(path):  # the previous state is "not calibrated"
             disk.remove(previous)
-        disk.write_whole(path, _content(rig))
+        disk.write_atomically(path, _content(rig))
     except OSError as error:
         raise UsageError(
             f"the rig cannot be stored ({error.strerror})", where=str(path),

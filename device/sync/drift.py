@@ -138,18 +138,18 @@ def update(
     if state.recent:
         passed_s = t_s - state.recent[-1].t_s
         if passed_s == 0:
-            return state, known(state)
+            return state, current_drift(state)
         if not 0 < passed_s <= _MAX_GAP_S:
             state = DriftState()
     if slope_ms_per_s is not None and state.slope_std_ms_per_s is None:
         state = _add(state, Observation(t_s, offset_ms, offset_std_ms, 0.0), window_s)
-        return state, known(state)
+        return state, current_drift(state)
     level_ms = _level_ms(state, t_s)
     seen = Observation(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
     state = _add(state, seen, window_s)
     onset = _onset(state, window_s)
     if onset is None:
-        return state, known(state)
+        return state, current_drift(state)
     since = state.recent[onset:]
     new_ms = centre(_offsets(since), _noise_ms(state.recent[:onset]))
     old_ms = since[-1].offset_ms - since[-1].surprise_ms
@@ -158,10 +158,10 @@ def update(
         fresh = _add(fresh, replace(entry, surprise_ms=entry.offset_ms - new_ms), window_s)
     # The last window of the old level and the first of the new one are both half in the past.
     step_t_s = (state.recent[onset - 1].t_s + since[0].t_s - window_s) / 2
-    return fresh, replace(known(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
+    return fresh, replace(current_drift(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
 
 
-def known(state: DriftState, t_s: float | None = None) -> Drift:
+def current_drift(state: DriftState, t_s: float | None = None) -> Drift:
     """Drift and step at a time; all None if the last report is more than five minutes older."""
     if t_s is not None and state.recent and not 0 <= t_s - state.recent[-1].t_s <= _MAX_GAP_S:
         return Drift()
@@ -207,10 +207,10 @@ def _add(state: DriftState, seen: Observation, window_s: float) -> DriftState:
     block = Block(float(np.mean([entry.t_s for entry in full])), centre(_offsets(full), noise_ms), float(looks))
     blocks = (*state.blocks, block)[-_MAX_BLOCKS:]
     found = _line(blocks, noise_ms)
-    known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
+    is_known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
     return replace(
-        state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and known else 0.0,
-        slope_std_ms_per_s=found.slope_std if found and known else None,
+        state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and is_known else 0.0,
+        slope_std_ms_per_s=found.slope_std if found and is_known else None,
     )  # fmt: skip
 
 

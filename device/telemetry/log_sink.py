@@ -7,7 +7,7 @@ import logging
 from device.config.settings import LogSettings
 from device.records import NO_FAULT, Event, EventKind, Health, Info, Report, Verdict
 from device.telemetry.logging_setup import LogHandler
-from device.telemetry.report_text import in_words
+from device.telemetry.report_text import short_text
 
 # How often a report is logged, by its own time. A year of `changes` must fit on a small card.
 _MINUTE_S, _MAX_SILENCE_S = 60.0, 3600.0
@@ -34,7 +34,7 @@ class LogSink:
         if not is_worth_logging(report, self._last_logged, self._settings.reports):
             return
         self._last_logged = report
-        _log.info("report: %s", in_words(report), extra={"fields": {"report": report.to_dict()}, "always": True})
+        _log.info("report: %s", short_text(report), extra={"fields": {"report": report.to_dict()}, "always": True})
 
     def event(self, event: Event) -> None:
         fields = {"event": event.to_dict()}

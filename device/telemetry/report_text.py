@@ -37,7 +37,7 @@ def as_text(report: Report, t_s: float | None) -> str:
     )
 
 
-def in_words(report: Report) -> str:
+def short_text(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault if there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
     words = ", ".join(dict.fromkeys(columns))  # "in sync" is both a direction and a verdict

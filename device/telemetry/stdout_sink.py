@@ -10,7 +10,7 @@ from device.errors import TransportError
 from device.printable import printable
 from device.records import Event, Health, Info, Report
 from device.telemetry.lines import CLEAR_LINE, LineWriter
-from device.telemetry.report_text import Summary, as_json, as_text, in_words
+from device.telemetry.report_text import Summary, as_json, as_text, short_text
 
 _POLL_S = 0.2  # how often a blocked writer checks whether to stop
 _SUMMARY_TIMEOUT_S = 0.5
@@ -85,7 +85,7 @@ class LiveLine(Lines):
     def _line(self, report: Report, t_s: float | None) -> str:
         at = f"{t_s:.1f} s: " if t_s is not None else ""
         why = report.reason.value.replace("_", " ") if report.reason else ""
-        words = in_words(report)
+        words = short_text(report)
         text = f"{at}{words}" + (f" ({why})" if why and why not in words else "")
         return CLEAR_LINE + printable(text)[: self._columns() - 1]
 

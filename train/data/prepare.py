@@ -39,7 +39,7 @@ from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 from train.data.shards import SHARD_FORMAT, UNREADABLE
 from train.files import sha256
-from train.progress import shown
+from train.progress import with_progress
 
 FACE_PX = 64
 
@@ -204,7 +204,7 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False, split
             shard.unlink()
     made, skipped = 0, 0
     with closing(each(_work, work, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
-        for (path, _, _), answer in shown(answers, "prepare", len(work), "clip"):
+        for (path, _, _), answer in with_progress(answers, "prepare", len(work), "clip"):
             new, problem = (False, f"{path}: {answer.why}") if isinstance(answer, Lost) else answer
             made += new
             if problem:

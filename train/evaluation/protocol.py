@@ -28,7 +28,7 @@ from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_
 from train.evaluation.negatives import cases, with_json_keys
 from train.evaluation.tracks import Track, Window, own_offset, track, windows
 from train.models.encoders import Towers
-from train.progress import shown
+from train.progress import with_progress
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
 CUT_OUT_LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0)
@@ -116,7 +116,7 @@ def evaluate(
     kept = [clip for clip in clips if clip.name not in left_out]
     if not kept:
         raise InputFormatError("knows none of the clips", where=offsets_name or "clips", remedy="Give another file")
-    tracks = [track(clip, towers) for clip in shown(kept, "embed", len(kept), "clip")]
+    tracks = [track(clip, towers) for clip in with_progress(kept, "embed", len(kept), "clip")]
     own = {t.clip.name: own_offset(t, calibration) for t in tracks}
     truth_ms = {name: found_ms for name, (found_ms, _) in own.items()} if offsets_ms is None else offsets_ms
     truths_ms = [truth_ms[t.clip.name] for t in tracks]
@@ -159,7 +159,7 @@ def _measure_all(
 ) -> dict[tuple[float, int], list[Window]]:
     kinds = [(length_s, frames) for frames in SEARCHES_FRAMES for length_s in LENGTHS_S]
     found: dict[tuple[float, int], list[Window]] = {}
-    for length_s, frames in shown(kinds, "measure", len(kinds), "length"):
+    for length_s, frames in with_progress(kinds, "measure", len(kinds), "length"):
         found[length_s, frames] = _measure(tracks, truths_ms, length_s, frames, calibration, seed)
     return found
 

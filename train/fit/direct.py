@@ -1,4 +1,4 @@
-"""`avdrift-train fit --model direct`: the origin's direct network with its remedies, and the form that works."""
+"""`avdrift-train fit --model direct`: the concatenation baseline with its improvements, and the correlation network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fit_direct(
     correlates = isinstance(model, CorrelationNet)
     make: Any = correlation_batches if correlates else concat_batches
     judge: Any = judge_correlation if correlates else judge_concat
-    # The origin's form gets unaugmented recordings: it does not even memorise these.
+    # The concatenation baseline gets unaugmented recordings: it cannot even memorize these.
     augmentation = Augmentation() if correlates else None
     if correlates and not resumes(out):
         pretraining = FitConfig(

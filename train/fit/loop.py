@@ -17,10 +17,10 @@ import numpy as np
 
 from device.features.contract import FRONT_END
 from train.data.shards import Clip
-from train.files import write_whole
+from train.files import write_atomically
 from train.fit.strategies import Workers
 from train.models.run_files import CHECKPOINT, STATE
-from train.progress import shown
+from train.progress import with_progress
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -76,13 +76,13 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
             failures.append(error)
         put(None)
 
-    def taken() -> Iterator[Any]:
+    def checked() -> Iterator[Any]:
         yield from iter(queue.get, None)
         if failures:
             raise failures[0]
 
     threading.Thread(target=work, daemon=True).start()
-    return taken(), stop
+    return checked(), stop
 
 
 def train(
@@ -119,7 +119,7 @@ def train(
         began = time.monotonic()
         reseed(model, epoch)
         with prefetched(workers.grouped(batches(epoch))) as source:
-            steps = shown(
+            steps = with_progress(
                 range(steps_per_epoch), f"batches, epoch {epoch} of {epochs}", epochs * steps_per_epoch, "batch",
                 before=(epoch - 1) * steps_per_epoch, quiet=not workers.is_chief,
             )  # fmt: skip
@@ -140,7 +140,7 @@ def train(
         with (out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(figures) + "\n")
         partial.replace(checkpoint)
-        write_whole(state, {"epochs": epoch})
+        write_atomically(state, {"epochs": epoch})
         if callback_list:
             callback_list.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
     if callback_list:

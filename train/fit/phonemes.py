@@ -17,7 +17,7 @@ import numpy.typing as npt
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS, FRONT_END
 from device.records import NS_PER_S
 from train.data.augment import PREROLL_TICKS, Augmentation, Floats, SoundAugmenter
-from train.progress import shown
+from train.progress import with_progress
 from train.synth.plan import Segment, Talk, plan_talk, random_voice
 
 CLASSES = 40
@@ -32,7 +32,7 @@ def talks(count: int, seed: int, duration_s: float = 8.0) -> list[Talk]:
     """Recordings of `count` random voices at 16 kHz. Raises UsageError if espeak-ng is not installed."""
     random = np.random.default_rng(seed)
     found = []
-    for _ in shown(range(count), "voices", count, "voice"):
+    for _ in with_progress(range(count), "voices", count, "voice"):
         talk = plan_talk(random, random_voice(random), [Segment(0.0, 0.0)], duration_s)
         at = np.arange(round(duration_s * AUDIO_RATE_HZ)) * talk.rate_hz / AUDIO_RATE_HZ
         samples = np.interp(at, np.arange(len(talk.samples)), talk.samples).astype(np.float32)

@@ -19,7 +19,7 @@ from train.data.batches import Batches
 from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
-from train.files import write_whole
+from train.files import write_atomically
 from train.fit.config import FitConfig
 from train.fit.from_bundle import start_from
 from train.fit.loop import SEEDS_APART, describe_run, train
@@ -52,7 +52,7 @@ def validate(
         ]  # fmt: skip
         result[f"{window_s:g}s"] = accuracy(measured)
     if out is not None:
-        write_whole(out, watched(tracks, truths, calibration))
+        write_atomically(out, watched(tracks, truths, calibration))
     return result
 
 

@@ -28,7 +28,7 @@ from train.data.clip_table import TABLE, read_cells, shard_name
 from train.files import make_folder, sha256
 from train.harvest.recording import study, write_parts
 from train.harvest.stretches import Part
-from train.progress import shown
+from train.progress import with_progress
 
 DONE, DROPPED = "harvest.jsonl", "dropped.csv"
 _ENDINGS = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ts", ".webm", ".wmv"}
@@ -52,7 +52,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
     wanted = (key for key in todo if hours < max_hours)  # what is under way then still counts
     work = partial(harvest_recording, folder, out, bundle)
     with closing(each(work, wanted, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
-        for key, answer in shown(answers, "recordings", len(todo), "recording"):
+        for key, answer in with_progress(answers, "recordings", len(todo), "recording"):
             line = _failed(key, answer.why) if isinstance(answer, Lost) else answer
             with (out / DONE).open("a", encoding="ascii") as file:
                 file.write(as_lines([line]))

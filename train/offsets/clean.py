@@ -35,7 +35,7 @@ from train.fit.config import FitConfig
 from train.fit.towers import fit
 from train.models.encoders import Towers, bundle_towers
 from train.models.towers import keras_towers
-from train.progress import shown
+from train.progress import with_progress
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
@@ -131,7 +131,7 @@ def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
     # The minimum gain that keeps a clip applies to evidence without temporal negatives; with them more noise would
     # pass.
     towers = replace(towers, negative_reach_ticks=0)
-    return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
+    return [track(clip, towers) for clip in with_progress(clips, "measure", len(clips), "clip")]
 
 
 def clean(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from device.config.constraints import Names, PathText, Range, Text, Whole
+from device.config.constraints import Names, PathText, Range, Text, WholeNumber
 from device.config.section import Section, allowed_of, annotated, flag, number, text
 from device.config.toml_reader import Form, read_form, require_correct
 from train.check.minimum import ADAPT, AUTO, CORPUS, FROM_SCRATCH
@@ -23,7 +23,7 @@ from train.fit.options import RANGES
 RECIPE_VERSION = 1
 _ADAPT_SYNTH = 16  # faces, in addition to minutes of clips
 MAX_SEED = int(RANGES["seed"][1])
-_SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
+_SEED = WholeNumber(int(RANGES["seed"][0]), MAX_SEED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class FolderSettings(Section):
 
     clips: str = text("clips", PathText(), "Folder with recordings and clips.csv: file, speaker, split, corpus.")
     work: str = text("work", PathText(), "Folder for all output, with a subfolder for each stage.")
-    jobs: int = number(0, Whole(0, 1024), "Recordings to decode or render at once. 0: one per core.")
+    jobs: int = number(0, WholeNumber(0, 1024), "Recordings to decode or render at once. 0: one per core.")
 
     @classmethod
     def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -54,7 +54,7 @@ class RecipeSettings(Section):
 class SynthSettings(Section):
     about = "Synthetic talking faces, whose offset is exactly zero."
 
-    clips: int = number(40, Whole(0, 100_000), "How many. 0: none.")
+    clips: int = number(40, WholeNumber(0, 100_000), "How many. 0: none.")
     seed: int = number(1, _SEED, "Random seed of faces, voices and words.")
     duration_s: float = number(8.0, Range(2, 600), "Length of each clip.")
 
@@ -80,7 +80,7 @@ def _training_section(
         low, high = RANGES[key.name]
         default = defaults.get(key.name, key.default)
         whole = isinstance(key.default, int)
-        allowed = Whole(int(low), int(high)) if whole else Range(low, high)
+        allowed = WholeNumber(int(low), int(high)) if whole else Range(low, high)
         kind = int if whole else float
         keys.append((key.name, kind, number(kind(default), allowed, str(key.metadata["about"]))))  # type: ignore[arg-type]
     namespace = {"about": about, "clashes": classmethod(clashes), "__annotations__": {"about": ClassVar[str]}}
@@ -107,7 +107,7 @@ FitSettings = _training_section(
 StudentSettings = _training_section(
     "StudentSettings",
     "The final model: it starts from the first of several trainings, and is distilled from the mean of all.",
-    ("teachers", int, number(2, Whole(0, 20), "Trainings as in [fit], each with the next seed. 0: only one.")),
+    ("teachers", int, number(2, WholeNumber(0, 20), "Trainings as in [fit], each with the next seed. 0: only one.")),
     without=_PRETRAINING, epochs=6, learning_rate=7e-4, warmup_steps=100,
 )  # fmt: skip
 
@@ -133,7 +133,7 @@ class BundleSettings(Section):
 
     name: str = text("avdrift-towers", Text(100), "Name of the models.")
     version: str = text("0.4.1", Text(40), "Version of the models. Must increase, otherwise devices refuse them.")
-    examples: int = number(300, Whole(1, 100_000), "Number of clip segments that set the scales of int8.")
+    examples: int = number(300, WholeNumber(1, 100_000), "Number of clip segments that set the scales of int8.")
     max_loss: float = number(0.005, Range(0, 1), "Share of windows that a number format may lose against float32.")
     card: str = text("", PathText(), "File with texts for the model card, such as terms. Empty: the built-in one.")
 

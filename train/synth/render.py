@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from device.errors import AvdriftError, UsageError
 from device.records import Samples
-from train.progress import shown
+from train.progress import with_progress
 from train.synth.appearance import Appearance, random_appearance
 from train.synth.face import FaceRenderer, Pose
 from train.synth.plan import Performance, Truth, check_schedule, plan_talk, random_voice
@@ -222,7 +222,7 @@ def render_clips(folder: Path, *, clips: int, seed: int, duration_s: float, jobs
             # Spawned, not forked: espeak-ng and OpenCV hold threads that a forked process would wait for in vain.
             with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
                 tasks = [pool.submit(_render_numbered, folder, index, seed, duration_s) for index in range(clips)]
-                for task in shown(tasks, "faces", len(tasks), "clip"):
+                for task in with_progress(tasks, "faces", len(tasks), "clip"):
                     writer.writerow(task.result())
                     file.flush()
     except OSError as error:

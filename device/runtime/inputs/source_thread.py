@@ -32,7 +32,7 @@ LONGEST_PAUSE_S = 2.0
 STALLED_AFTER_S = 3.5  # without a sign of life; a source itself gives up after 2 s
 ABANDONED_AFTER_S = 15.0
 MAX_ORPHANS = 4  # hanging threads that cannot be ended
-ORPHAN_PATIENCE_S = 30.0  # an orphan that holds the device blocks its successor: only a new process helps
+ORPHAN_TIMEOUT_S = 30.0  # an orphan that holds the device blocks its successor: only a new process helps
 _STEADY_S = 5.0  # a source that ran this long is reopened at once when it fails
 _INVALID_TIMEOUT_S = 2.0
 _MAX_SUPERVISION_GAP_S = 1.0
@@ -158,7 +158,7 @@ class Reader:
         oldest_ns = self._orphans[0][1] if self.orphans() else self._clock.now_ns()
         since_ns = min(oldest_ns, self._hung_ns or oldest_ns)
         waited_s = (self._clock.now_ns() - since_ns) / NS_PER_S
-        return len(self._orphans) >= MAX_ORPHANS or (self.fault is not None and waited_s > ORPHAN_PATIENCE_S)
+        return len(self._orphans) >= MAX_ORPHANS or (self.fault is not None and waited_s > ORPHAN_TIMEOUT_S)
 
     # For the source thread
 

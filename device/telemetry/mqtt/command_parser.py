@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from device.config.constraints import Allowed, Flag, Names, shown
+from device.config.constraints import Allowed, Flag, Names, formatted
 from device.errors import AvdriftError, UsageError
 from device.records import Command, Verb
 from device.standards import PROFILE_NAMES
@@ -83,8 +83,10 @@ class Commands:
         except AvdriftError as error:
             self._answer(verb, request_id, {"ok": False, "error": str(error)})
         except Exception as error:  # an internal error must not cost the connection
-            _LOG.exception("command %s", shown(verb))
-            self._answer(verb, request_id, {"ok": False, "error": f"{shown(verb)}: failed ({type(error).__name__})"})
+            _LOG.exception("command %s", formatted(verb))
+            self._answer(
+                verb, request_id, {"ok": False, "error": f"{formatted(verb)}: failed ({type(error).__name__})"}
+            )
 
     def _opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
         if self._verifier is None:
@@ -125,7 +127,7 @@ class Commands:
 
 
 def _wrong(what: str, verb: str, remedy: str) -> UsageError:
-    return UsageError(what, where=f"command {shown(str(verb))}", remedy=remedy)
+    return UsageError(what, where=f"command {formatted(str(verb))}", remedy=remedy)
 
 
 def _content(payload: bytes) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def _request_id(content: dict[str, Any]) -> str | int | None:
         case int() if abs(request_id) <= _MAX_ID_NUMBER:
             return request_id
     remedy = f"Give a text of at most {_MAX_ID_CHARACTERS} characters, or a whole number"
-    raise UsageError(f"{_shown_or_null(request_id)} is no id", where="payload", remedy=remedy)
+    raise UsageError(f"{_formatted_or_null(request_id)} is no id", where="payload", remedy=remedy)
 
 
 def _parsed_verb(verb: str) -> Verb:
@@ -173,14 +175,14 @@ def _arguments(verb: Verb, content: dict[str, Any], *, signed: bool) -> dict[str
     allowed = needed | extra
     if unknown := [name for name in content if name not in allowed]:
         allows = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
-        raise _wrong(f"{_shown_or_null(unknown[0])} is an unknown name", verb, allows)
+        raise _wrong(f"{_formatted_or_null(unknown[0])} is an unknown name", verb, allows)
     for name, values in allowed.items():
         if name in needed and name not in content:
             raise _wrong(f"{name} is missing", verb, f"Give one of {values}")
         if name in content and not values.allows(content[name]):
-            raise _wrong(f"{name} is {_shown_or_null(content[name])}", verb, f"Allowed is {values}")
+            raise _wrong(f"{name} is {_formatted_or_null(content[name])}", verb, f"Allowed is {values}")
     return content
 
 
-def _shown_or_null(value: object) -> str:
-    return "null" if value is None else shown(value)
+def _formatted_or_null(value: object) -> str:
+    return "null" if value is None else formatted(value)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from device.config.constraints import Range, Text, shown
+from device.config.constraints import Range, Text, formatted
 from device.errors import TransportError, UsageError
 from device.telemetry.mqtt.access import read_broker_secret
 
@@ -83,7 +83,9 @@ class Verifier:
     def _checked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         for name, expected in (("node", self._node), ("verb", verb), ("session", self.session)):
             if body[name] != expected:
-                raise _refused(f"signed for the {name} {shown(body[name])}, this is {shown(expected)}", verb, _REMEDY)
+                raise _refused(
+                    f"signed for the {name} {formatted(body[name])}, this is {formatted(expected)}", verb, _REMEDY
+                )
         time_s, nonce = float(body["time_unix_s"]), body["nonce"]
         if self.clock_synced and abs(time_s - self._now_s()) > TOLERANCE_S:
             what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
@@ -130,4 +132,4 @@ def _hmac(secret: bytes, text: str) -> str:
 
 
 def _refused(what: str, verb: str, remedy: str) -> UsageError:
-    return UsageError(what, where=f"command {shown(verb)}", remedy=remedy)
+    return UsageError(what, where=f"command {formatted(verb)}", remedy=remedy)

@@ -13,11 +13,11 @@ from device.bundles.trial import (
     Trial,
     TrialState,
     begun,
+    describe_trial,
     ended,
     fallback_of,
     fallen,
     judged,
-    standing,
     started,
 )
 from device.config.settings import ModelSettings
@@ -141,4 +141,4 @@ def test_only_what_can_be_trusted_is_gone_back_to() -> None:
 )
 def test_in_words(trial: Any, made_ns: int | None, measured: bool, words: tuple[str, str]) -> None:
     activation = Activation(NEW, made_ns) if made_ns is not None else Activation(OLD, 5)
-    assert standing(activation, NEW, trial, measured=measured) == words
+    assert describe_trial(activation, NEW, trial, measured=measured) == words

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from device.analysis.analyzer import search_ticks
-from device.config.constraints import ListenText, Names, PathText, Range, parse_listen, shown
+from device.config.constraints import ListenText, Names, PathText, Range, formatted, parse_listen
 from device.config.section import allowed_of
 from device.config.settings import (
     CONFIG_VERSION,
@@ -170,7 +170,7 @@ def test_every_key_has_a_default_that_is_allowed() -> None:
     ],
 )
 def test_values_are_shown_short_and_without_control_characters(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert formatted(value) == text
 
 
 @pytest.mark.parametrize("host", ["", "broker", "broker.local", "192.168.1.2", "::1", "bücher.example", "my_pi"])

@@ -38,7 +38,7 @@ def test_two_cameras_and_none_chosen() -> None:
 
 def test_another_camera_than_the_configured() -> None:
     level, found, _ = camera("libcamera:/base/other", lambda: [WEBCAM], there)
-    assert level is Level.FAILED and "not here" in found and WEBCAM.device in found
+    assert level is Level.FAILED and "not connected" in found and WEBCAM.device in found
 
 
 def test_no_camera() -> None:

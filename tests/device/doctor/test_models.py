@@ -54,7 +54,7 @@ def test_an_installed_signed_bundle(tmp_path: Path) -> None:
         models.bundle(None, store)
     store.signers.unlink()
     level, found, remedy = models.bundle(None, store)
-    assert level is Level.WARNING and "nobody here is trusted" in found and str(store.signers) in remedy
+    assert level is Level.WARNING and "no key is trusted here" in found and str(store.signers) in remedy
 
 
 def test_the_face_model_is_there() -> None:

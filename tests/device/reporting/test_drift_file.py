@@ -12,7 +12,7 @@ import pytest
 
 from device.records import NS_PER_S, DriftClass
 from device.reporting.drift_file import DRIFT_FILE, SAVE_EVERY_S, Circumstances, DriftFile
-from device.sync.drift import Drift, DriftState, known, update
+from device.sync.drift import Drift, DriftState, current_drift, update
 from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 NOW = Circumstances(boot_id="one", asleep_ns=5 * NS_PER_S, window_s=5.0)
@@ -73,7 +73,7 @@ def test_times_that_have_not_come_yet_are_of_another_clock(tmp_path: Path) -> No
 def test_a_state_of_long_ago_fakes_no_drift_and_no_step(tmp_path: Path, later_s: int) -> None:
     """Meanwhile the offset went anywhere: that was neither this drift nor a step."""
     state = restored(kept(tmp_path), now_s=END_S + later_s)
-    assert known(state, END_S + later_s) == Drift()
+    assert current_drift(state, END_S + later_s) == Drift()
     for k in range(60):
         state, drift = update(state, END_S + later_s + k, -300.0 + k % 3, 4.0, window_s=5.0)
         assert drift == Drift()

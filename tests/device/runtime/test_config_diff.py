@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, Whole
+from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, WholeNumber
 from device.config.section import allowed_of, is_live
 from device.config.settings import SECTIONS, Config
 from device.runtime.config_diff import Change, applied_config, plan_reload
@@ -35,7 +35,7 @@ def other_value(key: str) -> object:
             return next(word for word in names if word != found.default)
         case Choice(numbers):
             return next(number for number in numbers if number != found.default)
-        case Whole(low, high):
+        case WholeNumber(low, high):
             return low if found.default != low else high
         case IpAddressText():
             return "0.0.0.0"

@@ -17,7 +17,7 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError, Usa
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.inputs.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
+from device.runtime.inputs.source_thread import ORPHAN_TIMEOUT_S, Feed, RecordingFeed
 from device.state.rig import Rig
 from tests.device.runtime.live import (
     CAMERA,
@@ -438,7 +438,7 @@ def test_the_heart_stops_when_only_a_new_process_can_help() -> None:
         return [lambda: Hanging(clock, ()), MISSING]
 
     with live(hanging) as on:
-        on.clock.sleep(ORPHAN_PATIENCE_S + 10)
+        on.clock.sleep(ORPHAN_TIMEOUT_S + 10)
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 2
         on.clock.sleep(20)
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 10

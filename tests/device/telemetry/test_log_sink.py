@@ -11,7 +11,7 @@ import pytest
 from device.config.settings import LogSettings
 from device.records import Event, EventKind, Health, Info, Report, State
 from device.telemetry.log_sink import LogSink, is_worth_logging
-from device.telemetry.report_text import in_words
+from device.telemetry.report_text import short_text
 from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 EVENT = Event(
@@ -83,8 +83,8 @@ def test_reports_are_logged_in_words_with_all_their_fields(caplog: pytest.LogCap
 
 
 def test_a_fault_is_named_beside_the_state() -> None:
-    assert in_words(BLIND) == "no face"
-    assert in_words(replace(BLIND, state=State.STALLED, fault="camera_lost")) == "stalled (camera lost)"
+    assert short_text(BLIND) == "no face"
+    assert short_text(replace(BLIND, state=State.STALLED, fault="camera_lost")) == "stalled (camera lost)"
 
 
 @pytest.mark.parametrize(

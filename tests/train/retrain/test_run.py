@@ -247,7 +247,7 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
     lines = list(last.values())
     assert list(last) == [name for name in STAGES if name not in ("clean", "zero-clips")]
     assert [("done before" in line) for line in lines[:4]] == [True, True, True, False]
-    assert "taken up again" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in out.splitlines()[-1]
+    assert "resumed" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in out.splitlines()[-1]
     assert (tmp_path / "work" / "gate" / "gate.txt").read_text() in out
     assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert [session["from_epoch"] for session in json.loads((run / PROVENANCE).read_text())["sessions"]] == [0, 1]

@@ -12,7 +12,7 @@ from device.features.model_download import face_model_path
 from device.records import Frame
 from tests.scenes import talking
 from train.scenes.compose import SIDE_PX, Samples, read_clip, square
-from train.scenes.degraded import PICTURES, RATES, SOUNDS, WAYS, corruption, judge_clip
+from train.scenes.degraded import CORRUPTIONS, PICTURES, RATES, SOUNDS, corruption, judge_clip
 
 Clip = tuple[list[Frame], Samples]
 
@@ -63,4 +63,4 @@ def test_a_clips_numbers_are_right_and_a_degraded_one_has_fewer() -> None:
     assert small["measuring"] == small["right"]
     assert hidden["measuring"] < plain["measuring"]
     assert hidden["reports"] == small["reports"] == plain["reports"]
-    assert set(found) <= set(WAYS)
+    assert set(found) <= set(CORRUPTIONS)

@@ -28,7 +28,7 @@ from train.synth.render import (
     main,
     render_clip,
 )
-from train.synth.speech import Voice, speak
+from train.synth.speech import Voice, synthesize
 from train.synth.text import SAMPLE
 
 pytestmark = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -65,7 +65,7 @@ def audio_delay_s(truth: Truth, samples: npt.NDArray[np.float32], rate_hz: int, 
     grid_hz = 48_000
     planned = np.zeros(int(truth.duration_s * grid_hz), np.float32)
     for sentence in truth.sentences:
-        spoken = trimmed(speak(sentence.text, truth.voice))
+        spoken = trimmed(synthesize(sentence.text, truth.voice))
         t_s = np.arange(int(spoken.duration_s * grid_hz)) / grid_hz
         begin = round(sentence.start_s * grid_hz)
         wave = np.interp(t_s, np.arange(len(spoken.samples)) / spoken.rate_hz, spoken.samples)

@@ -131,7 +131,7 @@ def test_a_stamp_of_another_clock_is_no_usable_picture() -> None:
         next(frames)
         container.give(time.time_ns() // 1000)
         container.give(None)
-        with pytest.raises(DeviceLostError, match="no usable picture"):
+        with pytest.raises(DeviceLostError, match="no usable frame"):
             next(frames)
 
 
@@ -210,7 +210,7 @@ def test_a_camera_that_stops_giving_is_lost() -> None:
     with opened(container, lost_after_s=0.3) as source:
         frames = iter(source)
         next(frames)
-        with pytest.raises(DeviceLostError, match="no usable picture"):
+        with pytest.raises(DeviceLostError, match="no usable frame"):
             next(frames)
         container.end(OSError(errno.ENODEV, "No such device"))
 

@@ -59,7 +59,7 @@ def test_numbers_and_anything_else_are_refused(name: str) -> None:
 
 
 def test_auto_takes_the_only_one_and_lists_several(tmp_path: Path) -> None:
-    with pytest.raises(DeviceMissingError, match="nor is any other"):
+    with pytest.raises(DeviceMissingError, match="there is no other"):
         find_microphone("auto", tmp_path)
     add_card(tmp_path, 1, "Device", "USB PnP Sound Device")
     assert find_microphone("auto", tmp_path).device == "hw:CARD=Device,DEV=0"

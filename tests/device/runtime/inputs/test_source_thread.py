@@ -27,7 +27,7 @@ from device.runtime.inputs.input_queue import InputQueue
 from device.runtime.inputs.source_thread import (
     ABANDONED_AFTER_S,
     MAX_ORPHANS,
-    ORPHAN_PATIENCE_S,
+    ORPHAN_TIMEOUT_S,
     Feed,
     Reader,
     RecordingFeed,
@@ -352,7 +352,7 @@ def test_what_only_a_new_process_can_fix_is_unrecoverable() -> None:
     with bench(script) as on:
         on.until_fault("camera_busy")
         assert not on.reader.unrecoverable
-        on.pass_s(ORPHAN_PATIENCE_S + 1)
+        on.pass_s(ORPHAN_TIMEOUT_S + 1)
         assert on.reader.unrecoverable
         on.clock.release(released)
         on.clock.sleep(1)
@@ -370,7 +370,7 @@ def test_a_device_held_by_our_own_driver_is_unrecoverable_only_if_not_released()
         on.until_fault(None)
         assert not on.reader.unrecoverable
         on.until_fault("camera_stalled", within_s=200)
-        on.pass_s(ORPHAN_PATIENCE_S + 3)
+        on.pass_s(ORPHAN_TIMEOUT_S + 3)
         assert on.reader.unrecoverable
 
 

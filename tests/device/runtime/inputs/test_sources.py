@@ -58,7 +58,7 @@ def test_a_password_is_given_to_the_server_that_it_is_for(secret: Path) -> None:
     ("words", "message"),
     [
         (("--source", "rtsp://me:S3cr3t@camera/1"), "all users of this machine"),
-        (("--source", "ftp://camera/1"), "no kind of address"),
+        (("--source", "ftp://camera/1"), "not a supported kind of address"),
         (("--source", "rtsp://camera/1", "--follow"), "--follow needs a recording"),
         (("--follow",), "--follow needs a recording"),
         (("--source", "rtsp://camera/1", "--username", "me", "--password-file", "/nowhere"), "no password"),

@@ -110,7 +110,7 @@ def test_unknown_is_null_and_what_is_no_number_is_not_sent(
         sink.report(report(2, offset_ms=float("nan")))
         sink.report(report(3))
         wait_until(lambda: len(reader.of("state")) == 2)
-    assert json.loads(reader.of("state")[1])["seq"] == 3 and "no JSON" in caplog.text
+    assert json.loads(reader.of("state")[1])["seq"] == 3 and "not JSON" in caplog.text
 
 
 def test_topics_and_discovery_are_as_configured(broker: Mosquitto) -> None:
