@@ -1,27 +1,44 @@
-"""docs/fleet.md, as it stands there: 20 nodes at a site, whose broker passes on what they say and takes no commands."""
+"""docs/fleet.md, as it stands there: 20 nodes at a site, whose broker passes on what they say and takes no commands.
+
+And 20 nodes at two sites, whose metrics a Prometheus at the center collects.
+"""
 
 from __future__ import annotations
 
 import json
 import re
-from contextlib import ExitStack
+import shutil
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import quote
 
+import pytest
+
+from device.config.settings import MetricsSettings
+from device.telemetry.metrics_sink import MetricsSink
 from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import FAST, Mosquitto, needs_mosquitto, report, settings, wait_until
 from tests.scenes import ROOT
+from tests.stream_servers import free_port, running
 
-pytestmark = needs_mosquitto
 NODES = [f"studio-{number}" for number in range(20)]
+
+
+def page() -> str:
+    return (ROOT / "docs/fleet.md").read_text()
 
 
 def bridge(center_port: int) -> str:
     """The page's configuration, to a center on loopback that knows no passwords and no TLS."""
-    (text,) = re.findall(r"```\n(connection center\n.*?)```", (ROOT / "docs/fleet.md").read_text(), re.DOTALL)
+    (text,) = re.findall(r"```\n(connection center\n.*?)```", page(), re.DOTALL)
     kept = [line for line in text.splitlines() if not line.startswith(("remote_", "bridge_cafile"))]
     return "\n".join(kept).replace("center.example:8883", f"127.0.0.1:{center_port}") + "\nallow_anonymous true"
 
 
+@needs_mosquitto
 def test_the_center_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) -> None:
     with ExitStack() as stack:
         center = stack.enter_context(Mosquitto(tmp_path / "center"))
@@ -46,3 +63,48 @@ def test_the_center_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) 
         site.publish(f"avdrift/{NODES[1]}/cmd/diagnostics", "{}")
         wait_until(lambda: commands, "the command of the site")
         assert len(commands) == 1
+
+
+class Prometheus:
+    """A server with a configuration of the page, which scrapes these addresses instead, each second."""
+
+    def __init__(self, stack: ExitStack, folder: Path, config: str, targets: Sequence[str]) -> None:
+        folder.mkdir()
+        self.address = f"127.0.0.1:{free_port()}"
+        scraping, count = re.subn(r"targets: .*", f"targets: {json.dumps(targets)}", config)
+        assert count == 1
+        (folder / "prometheus.yml").write_text(f"global:\n  scrape_interval: 1s\n{scraping}")
+        options = (f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data")
+        stack.enter_context(running("prometheus", *options, f"--web.listen-address={self.address}"))
+
+    def values(self, query: str) -> dict[str, float]:
+        """By instance; nothing while it starts."""
+        try:
+            with urllib.request.urlopen(
+                f"http://{self.address}/api/v1/query?query={quote(query)}", timeout=5
+            ) as answer:
+                found = json.load(answer)["data"]["result"]
+        except URLError:
+            return {}
+        return {one["metric"]["instance"]: float(one["value"][1]) for one in found}
+
+
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here: apt-get install prometheus")
+def test_the_metrics_of_twenty_nodes_at_two_sites_come_to_the_center(tmp_path: Path) -> None:
+    at_site, at_center = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
+    with ExitStack() as stack:
+        offsets_s = {}
+        for number in range(len(NODES)):
+            address = f"127.0.0.1:{free_port()}"
+            sink = stack.enter_context(closing(MetricsSink(MetricsSettings(listen=address), report_every_s=60)))
+            sink.report(report(number, offset_ms=float(number)))
+            offsets_s[address] = number / 1000
+        addresses = list(offsets_s)
+        sites = [
+            Prometheus(stack, tmp_path / name, at_site.replace("site: site-2", f"site: {name}"), part)
+            for name, part in (("site-1", addresses[:10]), ("site-2", addresses[10:]))
+        ]
+        center = Prometheus(stack, tmp_path / "center", at_center, [site.address for site in sites])
+        wait_until(lambda: len(center.values("avdrift_offset_seconds")) == len(NODES), "all metrics", every_s=0.5)
+        assert center.values("avdrift_offset_seconds") == pytest.approx(offsets_s)
+        assert center.values('avdrift_offset_seconds{site="site-2"}').keys() == set(addresses[10:])
