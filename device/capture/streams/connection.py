@@ -23,6 +23,7 @@ from device.capture.streams.sender_reports import SenderReports, stamp_ns
 from device.errors import InputFormatError, InputTrackError, StreamError
 
 MAX_WAITING_BYTES = 24_000_000
+_SILENT = "sends nothing any more"
 _MAX_PACKET_BYTES = 8_000_000  # a 4K key frame has 2 MB
 
 Packet: TypeAlias = "av.Packet[Stream]"
@@ -72,7 +73,6 @@ class Connection:
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
         self._end: Callable[[], StreamError] | None = None  # a factory: a stored error would keep its traceback alive
-        self.stalled = False  # whether it ended because nothing came any more
         self.closing = False  # whether an end was requested
         self._users, self._freed = 1, False  # the thread
         threading.Thread(target=self._read, name="stream", daemon=True).start()
@@ -144,9 +144,12 @@ class Connection:
             for packet in demuxed(self._opened.container, self.video, self.audio):
                 if packet.size and not self._give(packet):
                     return
-            word = "ended" if self._opened.over() else "lost"
+            if self._opened.over():
+                word = "ended"
+            elif self._replays is not None:
+                how, word = _SILENT, "stalled"  # FFmpeg calls it the end when a playlist does not grow in time
         except (av.ExitError, TimeoutError):
-            how, word, self.stalled = "sends nothing any more", "stalled", True
+            how, word = _SILENT, "stalled"
         except (av.FFmpegError, OSError, ValueError) as error:
             how = f"broke off ({getattr(error, 'strerror', None) or type(error).__name__})"
         finally:

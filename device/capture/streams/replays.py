@@ -1,7 +1,7 @@
 """Recognizes what a server sends again because it has nothing new. Pure.
 
-An HLS page whose encoder has died still names its last segments. Whoever opens it again is given them again, and would
-measure them for as long as they last, each time.
+An HLS page names its last segments, even when its encoder has died. Whoever opens it again is given them again, and
+would measure them once more for as long as they last, each time.
 """
 
 from __future__ import annotations

@@ -41,6 +41,7 @@ SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
 FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key frame
 _STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
 _POLL_S = 0.25
+_REST_OF_BEFORE = 2  # packets that a demuxer still held when nothing came any more
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
 
 _AGAIN = "Measuring restarts by itself"
@@ -62,9 +63,8 @@ class Stream:
         before, self._connection = self._connection, None
         if before is not None and before.ended:
             before.close()
-            if before.stalled:
-                self._replays.reopened(time.monotonic_ns())
             before = None
+            self._replays.reopened(time.monotonic_ns())
         self._connection = before or Connection(self._source, self._replays)
         return StreamSource(self._connection)
 
@@ -155,9 +155,9 @@ class StreamSource(Closing):
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:
             return self._ended("jumped", "the time stamps of video and audio are far apart")
-        if beginning.packets:
+        if len(beginning.packets) > _REST_OF_BEFORE:
             return self._ended("incomplete", "its picture or its sound is missing")
-        if time.monotonic_ns() - self._arrived_ns > BEGIN_WITHIN_NS:
+        if beginning.packets or time.monotonic_ns() - self._arrived_ns > BEGIN_WITHIN_NS:
             return self._stalled()
         what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
         return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")

@@ -18,6 +18,7 @@ from typing import Any
 import av
 from av.container import InputContainer, OutputContainer
 
+START_S = 7200.0  # an encoder that has run for a while can jump back
 LOOP_S = 8.0
 WRAP_S = 2**33 / 90_000
 DATAGRAM_BYTES, _PACKET_BYTES = 1316, 188  # as MPEG-TS is sent over UDP: seven packets
@@ -69,7 +70,7 @@ class Encoder:
     """
 
     def __init__(
-        self, films: Films, begin: Callable[[], AbstractContextManager[OutputContainer]], *, at_s: float = 10.0
+        self, films: Films, begin: Callable[[], AbstractContextManager[OutputContainer]], *, at_s: float = START_S
     ) -> None:
         self.trouble = WELL
         self._films, self._begin = films, begin

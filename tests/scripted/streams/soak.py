@@ -50,8 +50,22 @@ class Lane:
 
     def round(self, rest_s: float) -> list[tuple[Fault, Outcome]]:
         """Each of its faults once, in a random order."""
-        order = self._rng.sample(self.faults, len(self.faults))
-        return [(fault, self.stage.suffer(fault, rest_s=rest_s, end_s=_END_S)) for fault in order]
+        outcomes = []
+        for fault in self._rng.sample(self.faults, len(self.faults)):
+            outcome = self.stage.suffer(fault, rest_s=rest_s, end_s=_END_S)
+            outcomes.append((fault, outcome))
+            if outcome.problems(fault):
+                tqdm.write(f"{fault.name}:\n{self._course()}", file=sys.stderr)
+        return outcomes
+
+    def _course(self) -> str:
+        """The reports of the last fault, a line each."""
+        reports = list(self.stage.sink.reports)
+        return "\n".join(
+            f"{(t_ns - reports[0][0]) / 1e9:6.1f} s  {report.state}  {report.fault}  {report.offset_ms} ms"
+            f"  late by {report.latency_ms} ms"
+            for t_ns, report in reports
+        )
 
     def stop(self) -> float:
         """In the middle of a fault; how many seconds that took."""
@@ -93,17 +107,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--times", type=int, default=50, help="how often each fault (default: %(default)s)")
     parser.add_argument("--only", default="", help="only faults with this in their name")
+    parser.add_argument("--stream", type=int, help="only this one of the streams, counted from 1")
     parser.add_argument("--rest", type=float, default=0.0, metavar="S", help="how long to measure before each fault")
     parser.add_argument("--seed", type=int, default=1, help="of the first stream (default: %(default)s)")
     parser.add_argument("--out", type=Path, help="where the lines go (default: the standard output)")
     options = parser.parse_args(argv)
     cv2.setNumThreads(1)
-    chosen = [(kind, [fault for fault in faults if options.only in fault.name]) for kind, faults in LANES]
+    lanes = LANES if options.stream is None else LANES[options.stream - 1 : options.stream]
+    chosen = [(kind, [fault for fault in faults if options.only in fault.name]) for kind, faults in lanes]
     with ExitStack() as files:
         out = files.enter_context(options.out.open("w", encoding="utf-8")) if options.out else sys.stdout
         make(FILMS)
-        lanes = [Lane(kind, faults, options.seed + number) for number, (kind, faults) in enumerate(chosen) if faults]
-        result = run(lanes, options.times, options.rest, out)
+        streams = [Lane(kind, faults, options.seed + number) for number, (kind, faults) in enumerate(chosen) if faults]
+        result = run(streams, options.times, options.rest, out)
         out.write(json.dumps(result) + "\n")
     return 0 if result["correct"] else 1
 

@@ -22,7 +22,7 @@ from device.addresses import parse_address, with_login
 from device.capture.streams.inputs import FromAddress, FromPipe, StreamInput
 from tests import stream_servers as servers
 from tests.scripted.stage import RealClock
-from tests.scripted.streams.encoder import WELL, Encoder, Films, Trouble, endless, transport_stream
+from tests.scripted.streams.encoder import START_S, WELL, Encoder, Films, Trouble, endless, transport_stream
 
 _SEGMENTS = {
     "hls_time": "1", "hls_list_size": "6",
@@ -58,7 +58,7 @@ class StreamWorld(ABC):
 class EncoderWorld(StreamWorld):
     """At its other end is an encoder of our own."""
 
-    def __init__(self, rng: Random, films: Films, *, at_s: float = 10.0) -> None:
+    def __init__(self, rng: Random, films: Films, *, at_s: float = START_S) -> None:
         super().__init__(rng)
         self.encoder = Encoder(films, self.written, at_s=at_s)
 
@@ -81,7 +81,7 @@ class EncoderWorld(StreamWorld):
 class Pipe(EncoderWorld):
     """Standard input."""
 
-    def __init__(self, rng: Random, films: Films, *, at_s: float = 10.0) -> None:
+    def __init__(self, rng: Random, films: Films, *, at_s: float = START_S) -> None:
         self.reading, self._writing = os.pipe()
         self.input = FromPipe(self.reading)
         super().__init__(rng, films, at_s=at_s)

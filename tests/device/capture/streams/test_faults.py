@@ -15,6 +15,7 @@ from statistics import median
 
 import pytest
 
+from device.capture.streams import inputs
 from device.capture.streams.connection import Connection
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
@@ -22,9 +23,9 @@ from device.records import Frame
 from tests import stream_servers as servers
 from tests.flashes import PICTURE, Watch, film
 from tests.scripted.faults import Fault
-from tests.scripted.streams.encoder import WRAP_S
+from tests.scripted.streams.encoder import WRAP_S, Trouble
 from tests.scripted.streams.faults import DATAGRAMS, LANES, TRACKS, Kind, make
-from tests.scripted.streams.worlds import Pipe, Rtsp
+from tests.scripted.streams.worlds import Hls, Pipe, Rtsp
 
 BEFORE_S, HOLD_S, AFTER_S = 4.0, 6.0, 11.0
 NAMED_WITHIN_S, AGAIN_WITHIN_S = 5.0, 10.0
@@ -127,6 +128,30 @@ def test_a_wrap_of_the_33_bits_is_nothing() -> None:
         watch(Stream(world.input), seen, over)
     assert [word for _, word in seen.words] == ["ended"]
     assert len(seen.apart_ms) >= 3 and max(map(abs, seen.apart_ms)) < APART_MS
+
+
+@pytest.mark.slow
+def test_a_page_whose_encoder_has_died_is_not_measured_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still lists its last segments, and is opened again every few seconds."""
+    monkeypatch.setattr(inputs, "SEGMENT_WITHIN_S", 4.0)
+    with closing(Hls(Random(1), film)) as world:
+        seen, over = Seen(), threading.Event()
+        thread = threading.Thread(target=watch, args=(Stream(world.input), seen, over), daemon=True)
+        thread.start()
+        world.start()
+        until_given(seen)
+        time.sleep(2)
+        world.begin(Trouble(silent=True))
+        time.sleep(5)
+        given, words = len(seen.given_s), len(seen.words)
+        time.sleep(10)
+        assert len(seen.given_s) == given
+        assert {word for _, word in seen.words[words:]} == {"stalled"}
+        world.calm()
+        time.sleep(AGAIN_WITHIN_S)
+        assert len(seen.given_s) > given
+        over.set()
+        thread.join()
 
 
 def test_pixels_of_another_shape_are_seen_as_such() -> None:
