@@ -198,8 +198,8 @@ class Stage(Generic[W]):
         broken_ns = max(
             (t_ns for t_ns, report in after if report.state in (State.STALLED, State.STARTING)), default=ended_ns
         )
-        found = [t_ns for t_ns, report in after if t_ns >= broken_ns and report.offset_ms is not None]
-        return (found[0] - ended_ns) / NS_PER_S if found else None
+        found = [(t_ns - ended_ns) / NS_PER_S for t_ns, r in after if t_ns >= broken_ns and r.offset_ms is not None]
+        return found[0] if found and found[0] <= RECOVERED_WITHIN_S else None
 
     def stop(self) -> float:
         """Stop the daemon; how many seconds that took."""
