@@ -9,7 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,8 +21,10 @@ from device.bundles.rollout import following
 from device.bundles.store import Store
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
+from device.capture.memory import memory_bound
 from device.capture.streams.inputs import StreamInput
 from device.commands.limit_options import given_limits
+from device.commands.memory_option import add_memory_option
 from device.commands.model import chosen_bundle, default_store
 from device.config.file import load_config
 from device.config.log_levels import LEVELS
@@ -67,6 +69,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "or - for what comes from standard input",
     )  # fmt: skip
     run.add_argument("--follow", action="store_true", help="the recording is still being written: measure what comes")
+    add_memory_option(run, "this source")
     run.add_argument("--username", metavar="NAME", help="name to give to the server of that address")
     run.add_argument("--password-file", metavar="FILE", help="file with the password for it")
     run.add_argument(
@@ -121,7 +124,9 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
         with closing(sinks.sink):
             if page is not None and not journal:
                 say_address(page)
-            with signals(daemon, reloading(options, config, daemon, sinks)):
+            live = stream is None and file is None  # what camera and microphone give is no untrusted input
+            bound = nullcontext() if live else memory_bound(options.max_memory_mb)
+            with bound, signals(daemon, reloading(options, config, daemon, sinks)):
                 if stream is not None:
                     daemon.run([stream_feed(stream)])
                 elif file is None:

@@ -21,7 +21,7 @@ _MEASURE = r"""
 import re, sys
 from pathlib import Path
 from device.cli import main
-code = main(["measure", *sys.argv[1:]])
+code = main(sys.argv[1:])
 peak = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]
 print("peak", int(peak) // 1024, file=sys.stderr)
 sys.exit(code)
@@ -48,17 +48,24 @@ def kept_by_the_decoder(path: Path, width: int = 3840, height: int = 2160, form:
     return path
 
 
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", _MEASURE, *map(str, arguments), "--bundle", str(tiny_bundle())]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+
+
 @pytest.mark.slow
 def test_a_small_file_that_would_take_a_lot_takes_no_more_than_is_allowed(tmp_path: Path) -> None:
     path = kept_by_the_decoder(tmp_path / "large.mkv")
     assert path.stat().st_size < 10_000_000
-    done = subprocess.run(
-        [sys.executable, "-c", _MEASURE, str(path), str(talking()), "--bundle", str(tiny_bundle())],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+    done = run("measure", path, talking())
     assert done.returncode == 3 and "--max-memory" in done.stderr and "Traceback" not in done.stderr
     assert str(talking()) in done.stdout, "the next file is measured"
     assert int(done.stderr.split()[-1]) < 400, "MB"
+    for command in (["replay", path], ["fix", path, tmp_path / "copy.mkv"], ["run", "--source", path]):
+        done = run(*command)
+        assert done.returncode == 3 and "--max-memory" in done.stderr and "Traceback" not in done.stderr
+        assert int(done.stderr.split()[-1]) < 400, "MB"
+    assert not list(tmp_path.glob("*copy*"))
 
 
 def test_the_bound_ends_with_what_it_is_for() -> None:
