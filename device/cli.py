@@ -70,6 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_limit_options(replay)
     add_track_options(replay)
     add_timeline_files(replay)
+    add_memory_option(replay)
     replay.add_argument("--json", action="store_true", help="print one JSON report per line, as live")
     measured = commands.add_parser("measure", parents=[bundle, search], help="measure the offset of recordings")
     measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from device.analysis.listen import Heard, listen
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.bundles.bundle import Bundle
+from device.capture.memory import memory_bound
 from device.clock import SystemClock
 from device.commands.options.limits import chosen_limits
 from device.commands.options.models import chosen_bundle, default_store
@@ -39,6 +40,11 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
+    with memory_bound(options.max_memory_mb):
+        return _replay(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
     speed = options.speed or ("realtime" if options.page else "max")
     settings, bundle = overridden_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))

@@ -12,6 +12,8 @@ from pathlib import Path
 from device.bundles.gate import require_gate
 from device.bundles.rollout import following
 from device.bundles.store import Store
+from device.capture.memory import memory_bound
+from device.commands.options.memory import add_memory_option
 from device.commands.options.models import chosen_bundle, default_store
 from device.commands.options.overrides import overridden_config
 from device.commands.options.source import add_source_options, chosen_recording, chosen_stream
@@ -47,6 +49,7 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "--models-of", type=Path, metavar="FOLDER",
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
+    add_memory_option(run)
     run.add_argument("--log-level", choices=LEVELS, help="lowest level of messages in the log")
     run.add_argument("--json", action="store_true", help="print reports as JSON on a terminal too")
     run.add_argument("--log-json", action="store_true", help="write the log as JSON lines")
@@ -98,7 +101,8 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
                     daemon.run(live_feeds(config))
                 else:
                     lines.position_s = lambda: daemon.position_s
-                    run_recording(daemon, file, realtime=True)
+                    with memory_bound(options.max_memory_mb):
+                        run_recording(daemon, file, realtime=True)
             if page is not None and file is not None:
                 serve_until_closed(page)
     if not journal:

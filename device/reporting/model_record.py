@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from device.errors import ModelCorruptError
 from device.records import NS_PER_S, Report, State
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 RECORD_FILE = "model_record.json"
@@ -114,11 +116,11 @@ class ModelRecords:
 def read_records(folder: Path) -> list[ModelRecord]:
     """The records in a state folder, newest models last; empty where there is nothing readable."""
     try:
-        found = json.loads(read_plain(folder / RECORD_FILE, _MAX_BYTES))
+        found = parse_json(read_plain(folder / RECORD_FILE, _MAX_BYTES))
         return [_record(each) for each in found["models"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, ModelCorruptError, ValueError, KeyError, TypeError, AttributeError) as error:
         _log.warning("%s: cannot be read (%s): counting starts again", folder / RECORD_FILE, error)
         return []
 

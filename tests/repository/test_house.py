@@ -145,6 +145,23 @@ def test_nothing_else_declares_errors_of_its_own() -> None:
     assert not found
 
 
+# What comes over a network, and what avdrift itself has just written.
+UNBOUNDED_JSON = {
+    "device/bench/streams.py", "device/check/beam.py", "device/page/app.py", "device/telemetry/mqtt/command_parser.py",
+    "device/telemetry/mqtt/request.py", "device/telemetry/mqtt/signed_command.py",
+}  # fmt: skip
+
+
+def test_json_from_files_is_parsed_within_bounds() -> None:
+    """A number of 400 digits fits no float, and would end whoever reads it."""
+    found = {
+        path.relative_to(ROOT).as_posix()
+        for path in sources("device")
+        if path.name != "bounded_json.py" and re.search(r"\bjson\.loads?\(", path.read_text(encoding="utf-8"))
+    }
+    assert found <= UNBOUNDED_JSON, "use device.state.bounded_json"
+
+
 def test_nobody_swallows_an_error() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"

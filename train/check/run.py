@@ -8,10 +8,11 @@ from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.errors import InputFormatError
+from train.check.copies import copies
 from train.check.file_headers import read_heads
 from train.check.minimum import chosen_recipe
 from train.check.survey import Survey, lines, survey
-from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, listed, read_table
+from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, is_below, listed, read_table
 
 Log = Callable[[str], None]
 
@@ -32,11 +33,13 @@ def check_clips(folder: Path, log: Log) -> Checked:
     Raises InputMissingError, InputFormatError with all faults of the table and of its files.
     """
     table, where = read_table(folder), str(folder / TABLE)
-    below = {row.file: row for row in table.rows if row.file and not row.file.startswith(("/", "."))}
+    below = {row.file: row for row in table.rows if is_below(row.file)}
     heads = read_heads(folder, list(below.values()))
     faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
+    usable = tuple(head.row for head in heads.clips)
+    same = copies(folder, usable)
     if faults:
-        remedy = listed("Correct this:", [*faults, *heads.unusable])
+        remedy = listed("Correct this:", [*faults, *heads.unusable, *same])
         raise InputFormatError(counted(faults), where=where, remedy=remedy)
     for split in (TRAIN, VALID):
         if split not in {head.row.split for head in heads.clips}:
@@ -51,7 +54,9 @@ def check_clips(folder: Path, log: Log) -> Checked:
         log(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
     if heads.unusable:
         log(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
-    return Checked(table.rows, tuple(head.row for head in heads.clips), heads.unusable, found)
+    if same:
+        log(listed("These are there twice:", same))
+    return Checked(table.rows, usable, heads.unusable, found)
 
 
 def recipe_for(kind: str, found: Survey) -> str:

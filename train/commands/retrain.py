@@ -14,6 +14,7 @@ from train.commands.shared import require_beam, shards_parser
 from train.files import make_folder, sha256, write_all
 from train.models.run_files import CHECKPOINT
 
+_MAX_HOURS = 30.0
 GATE = "gate"  # the stem of the gate's output files
 
 
@@ -27,7 +28,7 @@ def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     harvest.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, also in subfolders")
     harvest.add_argument("out", type=Path, metavar="OUT", help="folder for the clips and their table")
     harvest.add_argument(
-        "--max-hours", type=float, default=30.0, metavar="H", help="stop after this many hours of clips (30)"
+        "--max-hours", type=float, metavar="H", help="stop after this many hours of clips (default: 30)"
     )
     harvest.add_argument(
         "--corpus", default="harvest", metavar="NAME", help="name of the corpus in the table (harvest)"
@@ -68,11 +69,12 @@ def _check(options: argparse.Namespace) -> int:
 def _harvest(options: argparse.Namespace) -> int:
     from train.harvest.run import harvest
 
-    if options.max_hours <= 0 or options.jobs < 0:
+    max_hours = _MAX_HOURS if options.max_hours is None else options.max_hours
+    if not max_hours > 0 or options.jobs < 0:
         remedy = "Give hours above 0 and 0 jobs or more"
         raise UsageError("a value is out of range", where="avdrift-train harvest", remedy=remedy)
     count = harvest(
-        options.folder, options.out, bundle=options.bundle, max_hours=options.max_hours, corpus=options.corpus,
+        options.folder, options.out, bundle=options.bundle, max_hours=max_hours, corpus=options.corpus,
         jobs=options.jobs,
     )  # fmt: skip
     _print_harvest(options.out, count)
@@ -80,7 +82,11 @@ def _harvest(options: argparse.Namespace) -> int:
 
 
 def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
-    """The same with Apache Beam. Raises UsageError if it is not installed."""
+    """The same with Apache Beam. Raises UsageError if it is not installed, or for options that are not for it."""
+    if options.jobs or options.max_hours is not None:
+        remedy = "Leave them out, and give fewer recordings"
+        what = "--jobs and --max-hours are of no use to Apache Beam"
+        raise UsageError(what, where="avdrift-train harvest", remedy=remedy)
     require_beam()
     from train.harvest.on_beam import harvest_with_beam as on_beam
 

@@ -6,6 +6,7 @@ other: then the voice belongs to the face, and nothing was edited.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -50,8 +51,12 @@ class Part:
 
 
 def parts_of(windows: Sequence[SeenWindow], checks: Sequence[FaceCheck]) -> list[Part]:
-    """The whole recording in parts, in order."""
-    judged = [(window, _reason(window, checks)) for window in windows]
+    """The whole recording in parts, in order. `checks` are in order as well."""
+    times_s = [check.t_s for check in checks]
+    judged = []
+    for window in windows:
+        first, end = bisect_left(times_s, window.t_s), bisect_left(times_s, window.t_s + WINDOW_S)
+        judged.append((window, _reason(window, checks[first:end])))
     found: list[Part] = []
     for reason, group in groupby(judged, key=lambda each: each[1]):
         run = [window for window, _ in group]
@@ -62,9 +67,8 @@ def parts_of(windows: Sequence[SeenWindow], checks: Sequence[FaceCheck]) -> list
     return found
 
 
-def _reason(window: SeenWindow, checks: Sequence[FaceCheck]) -> str:
-    """Why a window is not worth training on; empty if it is."""
-    inside = [check for check in checks if window.t_s <= check.t_s < window.t_s + WINDOW_S]
+def _reason(window: SeenWindow, inside: Sequence[FaceCheck]) -> str:
+    """Why a window is not worth training on, given the face checks inside it; empty if it is."""
     if not inside or any(check.faces == 0 for check in inside):
         return "no face"
     if any(check.faces > 1 for check in inside):

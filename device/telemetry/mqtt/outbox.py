@@ -48,6 +48,7 @@ class Outbox:
         self._retained: dict[str, bytes] = {}
         self._due: dict[str, None] = {}  # topics of `_retained`, in sending order
         self._results: deque[Message] = deque(maxlen=_MAX_RESULTS)
+        self._result_was_last = False
         self._events: deque[Message] = deque()
         self._sent: dict[int, _Sent] = {}  # by message id, in sending order
         self._events_lost = 0
@@ -108,8 +109,11 @@ class Outbox:
                 if topic not in going and topic not in self._paused and only in (None, topic):
                     del self._due[topic]
                     return Message(topic, self._retained[topic], Kind.RETAINED)
-            for queue in () if only else (self._results, self._events):
+            # In turn: a flood of results must not hold events back, nor many events a result.
+            queues = (self._events, self._results) if self._result_was_last else (self._results, self._events)
+            for queue in () if only else queues:
                 if queue and queue[0].topic not in self._paused:
+                    self._result_was_last = queue is self._results
                     return queue.popleft()
             return None
 

@@ -53,5 +53,13 @@ def test_an_error_of_the_work_ends_it_and_so_does_whoever_has_seen_enough() -> N
     assert time.monotonic() - began_s < 50 and multiprocessing.active_children() == []
 
 
+def test_jobs_may_end_as_soon_as_somebody_has_seen_enough() -> None:
+    seen: list[str] = []
+    jobs = (job for job in ["a", "b", "c", "d"] if len(seen) < 2)
+    for job, _ in each(work, jobs, workers=1, limit_s=lambda _: 60.0):
+        seen.append(job)
+    assert seen[:2] == ["a", "b"] and len(seen) <= 3 and multiprocessing.active_children() == []
+
+
 def test_nothing_to_do() -> None:
     assert list(each(work, [], workers=2, limit_s=limit_s)) == []

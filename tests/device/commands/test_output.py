@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -43,7 +44,8 @@ def test_run_goes_on_and_ends_while_nobody_reads(tmp_path: Path, shared: bool) -
             stdout=writer, stderr=writer if shared else errors,
         )  # fmt: skip
     os.close(writer)
-    time.sleep(8)  # of which it measures at least 5: 25 reports, for which there is no room
+    assert select.select([reader], [], [], 60)[0], "no first report"
+    time.sleep(5)  # 25 reports, for which there is no room
     assert ended_within(process, _ENDS_S) == 0
     if not shared:
         said = log.read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import socket
 import ssl
@@ -209,6 +210,13 @@ def test_the_network_is_open_for_a_while_and_then_no_more(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", ["", "[]", '{"boot_id": "x", "until_s": 9e300}', '{"until_s": null}', "\0" * 2000])
 def test_what_is_no_such_file_opens_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "page-network.json").write_text(content)
+    assert open_s(tmp_path) == 0
+
+
+def test_a_number_of_400_digits_opens_nothing(tmp_path: Path) -> None:
+    open_for(tmp_path, 3600)
+    file = tmp_path / "page-network.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"until_s": 10**400}))
     assert open_s(tmp_path) == 0
 
 

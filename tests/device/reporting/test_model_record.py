@@ -54,7 +54,18 @@ def test_counts_go_on_after_a_restart_and_each_models_have_their_own(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"models": [{}]}', '{"models": [{"model": "a", "reports": 1}]}', "[" * 9999]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"models": [{}]}',
+        '{"models": [{"model": "a", "reports": 1}]}',
+        "[" * 9999,
+        '{"models": [{"model": "a", "reports": 1e999, "heard": 0, "numbers": 0}]}',
+        "[" + "9" * 400 + "]",
+        "7" * 2_000_000,
+    ],
 )
 def test_a_damaged_file_starts_the_count_again(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)

@@ -35,6 +35,13 @@ def test_events_go_in_their_order_after_what_is_retained_and_after_results() -> 
     assert outbox.next_message(WINDOW, 0.0) is None and outbox.events_waiting == 0
 
 
+def test_neither_a_flood_of_results_nor_a_queue_of_events_holds_the_other_back() -> None:
+    outbox = filled(1, 2, 3)
+    for number in b"1", b"2", b"3":
+        outbox.result("r", number)
+    assert drained(outbox) == ["r 1", "e 1", "r 2", "e 2", "r 3", "e 3"]
+
+
 def test_of_what_is_retained_only_the_newest_goes_and_one_at_a_time() -> None:
     outbox = Outbox(10)
     for number in range(5):
