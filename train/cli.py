@@ -14,6 +14,7 @@ from device import __version__
 from device.commands.guard import guarded
 from train.commands.evaluate import add_judge_commands
 from train.commands.make import add_make_commands, prepare_with_beam
+from train.commands.results import add_results_command
 from train.commands.retrain import add_retrain_commands, harvest_with_beam
 from train.commands.scenes import add_scene_commands
 
@@ -27,6 +28,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     add_make_commands(commands, command, model)
     add_judge_commands(commands)
     add_scene_commands(commands)
+    add_results_command(commands)
     return parser
 
 

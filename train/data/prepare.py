@@ -190,12 +190,12 @@ def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
     return True, None
 
 
-def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> int:
+def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False, split: str | None = None) -> int:
     """Write a shard for every clip whose recording or row has changed; return the number of skipped clips.
 
-    prune: delete shards that no row names. Raises CaptureError if the table is invalid.
+    prune: delete shards that no row names. split: prepare only its clips. Raises CaptureError if the table is invalid.
     """
-    rows = read_rows(clips)
+    rows = [row for row in read_rows(clips) if split in (None, row.split)]
     out.mkdir(parents=True, exist_ok=True)
     work = [(clips / row.file, row, out / shard_name(row.file)) for row in rows]
     strangers = sorted(set(out.glob("*.npz")) - {shard for _, _, shard in work})

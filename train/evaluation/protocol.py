@@ -3,14 +3,15 @@
 Conventions: windows follow one another, and what counts of them does not overlap. Each is sliced with its own uniform
 shift of up to the search range minus 5 frames of 40 ms. Slicing is a shift of the embeddings' ticks: the encoders see
 the same frames and the same audio, wherever the cut lies. A few clips are really sliced and encoded again, to check.
-Lips around a window compete with its own for their audio, as on the device (device/sync/curve.py).
+Lips around a window compete with its own for their audio, as on the device (device/sync/curve.py), except in windows
+that are cut out of their clip: these see nothing else, as in published figures, and share no frame.
 The truth is the clip's own offset over its whole length, by the same towers or by another model, plus the shift.
 No window is excluded for its confidence; silent windows are counted separately.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -30,7 +31,9 @@ from train.models.encoders import Towers
 from train.progress import with_progress
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
+CUT_OUT_LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0)
 SEARCHES_FRAMES = (15, 25)
+CUT_OUT_SEARCH_FRAMES = 15  # as published figures have it
 CORPUS_WINDOW_S = 2.0
 SHIFT_MARGIN_FRAMES = 5
 
@@ -72,7 +75,9 @@ class Evaluation:
     unsure_truth: tuple[str, ...]
     calibration: Calibration
     rows: tuple[Row, ...]
+    cut_out: tuple[Row, ...]
     corpora: dict[str, Figures]
+    groups: dict[str, dict[str, Figures]]  # as `corpora`, of other groupings
     unmeasurable: tuple[Unmeasurable, ...]
     reliability: tuple[Bin, ...]
     slicing_difference_ms: float | None
@@ -100,9 +105,13 @@ def sliced(clip: Clip, shift_ticks: int) -> Clip:
 
 def evaluate(
     clips: Sequence[Clip], towers: Towers, calibration: Calibration, *, model: str,
-    offsets_ms: dict[str, float] | None = None, offsets_name: str = "", seed: int = 0,
+    offsets_ms: Mapping[str, float] | None = None, offsets_name: str = "", seed: int = 0,
+    groupings: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Evaluation:  # fmt: skip
-    """Measure all windows of all clips. Raises InputFormatError if no clip with a known truth is left."""
+    """Measure all windows of all clips. Raises InputFormatError if no clip with a known truth is left.
+
+    groupings: by the name of a grouping, the group of each clip.
+    """
     left_out = [clip.name for clip in clips if offsets_ms is not None and clip.name not in offsets_ms]
     kept = [clip for clip in clips if clip.name not in left_out]
     if not kept:
@@ -110,10 +119,11 @@ def evaluate(
     tracks = [track(clip, towers) for clip in with_progress(kept, "embed", len(kept), "clip")]
     own = {t.clip.name: own_offset(t, calibration) for t in tracks}
     truth_ms = {name: found_ms for name, (found_ms, _) in own.items()} if offsets_ms is None else offsets_ms
-    measured = _measure_all(tracks, [truth_ms[t.clip.name] for t in tracks], calibration, seed)
+    truths_ms = [truth_ms[t.clip.name] for t in tracks]
+    measured = _measure_all(tracks, truths_ms, calibration, seed)
     main = [w for w in measured[CORPUS_WINDOW_S, SEARCHES_FRAMES[-1]] if has_speech(w)]
     judged = [w for length_s in _TRUST_LENGTHS_S for w in measured[length_s, SEARCHES_FRAMES[-1]] if has_speech(w)]
-    corpora = sorted({clip.corpus for clip in kept})
+    by_corpus = {clip.name: clip.corpus for clip in kept}
     by = "by the same towers" if offsets_ms is None else f"as {offsets_name} has it"
     return Evaluation(
         model=model,
@@ -126,7 +136,17 @@ def evaluate(
         ),
         calibration=calibration,
         rows=tuple(row(length_s, frames, found, seed) for (length_s, frames), found in measured.items()),
-        corpora={name: figures([w for w in main if w.clip.corpus == name], seed) for name in corpora},
+        cut_out=tuple(
+            row(
+                length_s,
+                CUT_OUT_SEARCH_FRAMES,
+                _measure(tracks, truths_ms, length_s, CUT_OUT_SEARCH_FRAMES, calibration, seed, cut_out=True),
+                seed,
+            )
+            for length_s in CUT_OUT_LENGTHS_S
+        ),
+        corpora=_by_group(main, by_corpus, seed),
+        groups={name: _by_group(main, grouping, seed) for name, grouping in (groupings or {}).items()},
         unmeasurable=tuple(unmeasurable_figures(tracks, towers, calibration, seed)),
         reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
         slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
@@ -140,14 +160,28 @@ def _measure_all(
     kinds = [(length_s, frames) for frames in SEARCHES_FRAMES for length_s in LENGTHS_S]
     found: dict[tuple[float, int], list[Window]] = {}
     for length_s, frames in with_progress(kinds, "measure", len(kinds), "length"):
-        random = np.random.default_rng(seed)
-        found[length_s, frames] = [
-            w
-            for t, truth_ms in zip(tracks, truths_ms, strict=True)
-            for w in windows(t, truth_ms, window_s=length_s, search_ms=frames * FRAME_MS, calibration=calibration,
-                             random=random, max_shift_ms=(frames - SHIFT_MARGIN_FRAMES) * FRAME_MS)
-        ]  # fmt: skip
+        found[length_s, frames] = _measure(tracks, truths_ms, length_s, frames, calibration, seed)
     return found
+
+
+def _measure(
+    tracks: Sequence[Track], truths_ms: Sequence[float], length_s: float, frames: int, calibration: Calibration,
+    seed: int, *, cut_out: bool = False,
+) -> list[Window]:  # fmt: skip
+    random = np.random.default_rng(seed)
+    return [
+        w
+        for t, truth_ms in zip(tracks, truths_ms, strict=True)
+        for w in windows(t, truth_ms, window_s=length_s, search_ms=frames * FRAME_MS, calibration=calibration,
+                         random=random, max_shift_ms=(frames - SHIFT_MARGIN_FRAMES) * FRAME_MS, cut_out=cut_out)
+    ]  # fmt: skip
+
+
+def _by_group(measured: Sequence[Window], group_of: Mapping[str, str], seed: int) -> dict[str, Figures]:
+    found: dict[str, list[Window]] = {name: [] for name in sorted(set(group_of.values()))}
+    for window in measured:
+        found[group_of[window.clip.name]].append(window)
+    return {name: figures(of_group, seed) for name, of_group in found.items()}
 
 
 def row(window_s: float, search_frames: int, measured: list[Window], seed: int) -> Row:
