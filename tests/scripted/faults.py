@@ -47,10 +47,13 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`words`: one of these must be named; none: nothing need be. `numbers`: right ones may go on while it lasts."""
+    """`words`: one of these must be named; none: nothing need be. `numbers`: right ones may go on while it lasts.
+
+    begin: takes the world in which it is to begin.
+    """
 
     name: str
-    begin: Callable[[World], None]
+    begin: Callable[[Any], None]
     words: frozenset[str]
     numbers: bool = False
 

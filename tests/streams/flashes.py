@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 
@@ -22,12 +23,27 @@ _NEAR_NS = NS_PER_S // 2
 
 @cache
 def film(
-    *, width: int = PICTURE.width, codec: str = "libx264", rate_hz: int = SOUND.rate_hz, sound: str = "aac"
+    *,
+    scale: int = 1,
+    aspect: Fraction = Fraction(1),
+    codec: str = "libx264",
+    rate_hz: int = SOUND.rate_hz,
+    fast_samples: float = 1.0,
+    sound: str = "aac",
 ) -> Path:
-    """Matroska with a key picture each second. sound: `aac`, or `pcm_s16le`, which has no delay of its own."""
-    path = scene_folder() / f"flashes-{width}-{codec}-{rate_hz}-{sound}.mkv"
-    picture = replace(PICTURE, width=width, codec=codec, options=PICTURE.options if codec == "libx264" else {"g": "25"})
-    return write(path, picture, replace(SOUND, codec=sound, rate_hz=rate_hz), duration_s=FILM_S)
+    """Matroska with a key picture each second.
+
+    aspect: of a pixel. fast_samples: how many samples there are for each that the rate says. sound: `aac`, or
+    `pcm_s16le`, which has no delay of its own.
+    """
+    shape = f"{scale}-{aspect.numerator}-{aspect.denominator}"
+    path = scene_folder() / f"flashes-{shape}-{codec}-{rate_hz}-{fast_samples:.3f}-{sound}.mkv"
+    picture = replace(
+        PICTURE, width=scale * PICTURE.width, height=scale * PICTURE.height, aspect=aspect, codec=codec,
+        options=PICTURE.options if codec == "libx264" else {"g": "25"},
+    )  # fmt: skip
+    clicks_s = [time_s * fast_samples for time_s in TIMES_S]
+    return write(path, picture, replace(SOUND, codec=sound, rate_hz=rate_hz, clicks_s=clicks_s), duration_s=FILM_S)
 
 
 class Watch:

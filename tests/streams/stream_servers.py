@@ -23,7 +23,7 @@ import pytest
 
 from device.bench.pipeline import SAMPLE
 from device.capture.file import FileSource
-from device.records import NS_PER_S, Chunk, Frame
+from device.records import NS_PER_S, Chunk, Frame, Samples
 from tests.recordings import BLOCK
 from tests.scenes import scene_folder
 
@@ -62,33 +62,68 @@ def free_port(kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
 
 
 @cache
-def talk(offset_ms: int = SAMPLE_OFFSET_MS, sound: Literal["aac", "pcm_s16le"] = "aac") -> Path:
-    """The synthetic speaker for a quarter of a minute, sliced to an offset: H.264 and AAC or PCM in Matroska."""
-    path = scene_folder() / f"talk{offset_ms:+}-{sound}.mkv"
-    with FileSource(SAMPLE) as source:
-        items = [item for item in source if item.t_ns < SAMPLE_S * NS_PER_S]
-    pictures = [item.rgb for item in items if isinstance(item, Frame)][_LEAD_PICTURES:]
-    chunks = [item for item in items if isinstance(item, Chunk)]
-    skip_s = _LEAD_PICTURES / RATE_HZ + (offset_ms - SAMPLE_OFFSET_MS) / 1000 - chunks[0].t_ns / NS_PER_S
-    samples = np.concatenate([chunk.samples for chunk in chunks])[round(skip_s * SOUND_HZ) :]
+def talk(
+    offset_ms: int = SAMPLE_OFFSET_MS,
+    sound: Literal["aac", "pcm_s16le"] = "aac",
+    *,
+    codec: str = "libx264",
+    b_frames: bool = True,
+    scale: int = 1,
+    aspect: Fraction = Fraction(1),
+    rate_hz: int = SOUND_HZ,
+    fast_samples: float = 1.0,
+) -> Path:
+    """The synthetic speaker for a quarter of a minute, sliced to an offset, in Matroska.
+
+    aspect: of a pixel. fast_samples: how many there are for each that the rate says.
+    """
+    shape = f"{codec}-{b_frames}-{scale}-{aspect.numerator}-{aspect.denominator}"
+    path = scene_folder() / f"talk{offset_ms:+}-{shape}-{sound}-{rate_hz}-{fast_samples:.3f}.mkv"
+    pictures, samples = _spoken(offset_ms)
+    step = SOUND_HZ / (rate_hz * fast_samples)
+    samples = np.interp(np.arange(0, len(samples), step), np.arange(len(samples)), samples).astype(np.float32)
     with av.open(str(path), "w") as out:
-        video = out.add_stream("libx264", rate=RATE_HZ, options={"preset": "veryfast", "g": str(RATE_HZ), "crf": "18"})
-        video.height, video.width = pictures[0].shape[:2]
-        audio = out.add_stream(sound, rate=SOUND_HZ, layout="mono")
+        video = out.add_stream(codec, rate=RATE_HZ, options=_options(codec, b_frames))
+        assert isinstance(video, av.VideoStream)
+        video.width, video.height = pictures[0].width * scale, pictures[0].height * scale
+        if aspect != 1:
+            video.codec_context.sample_aspect_ratio = aspect
+        audio = out.add_stream(sound, rate=rate_hz, layout="mono")
+        assert isinstance(audio, av.AudioStream)
         packets: list[av.Packet[Any]] = []
         for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="yuv420p")
+            frame = picture.reformat(video.width, video.height, "yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, RATE_HZ)
             packets += video.encode(frame)
         for begin in range(0, len(samples) - BLOCK, BLOCK):
             part = samples[np.newaxis, begin : begin + BLOCK]
             plain = part if sound == "aac" else np.asarray(part * 32767, np.int16)
             block = av.AudioFrame.from_ndarray(plain.copy(), "fltp" if sound == "aac" else "s16", "mono")
-            block.sample_rate, block.pts, block.time_base = SOUND_HZ, begin, Fraction(1, SOUND_HZ)
+            block.sample_rate, block.pts, block.time_base = rate_hz, begin, Fraction(1, rate_hz)
             packets += audio.encode(block)
         packets += [*video.encode(None), *audio.encode(None)]
         out.mux(sorted(packets, key=lambda packet: (packet.dts or 0) * packet.time_base))
     return path
+
+
+def _options(codec: str, b_frames: bool) -> dict[str, str]:
+    """A key picture each second, and no others."""
+    options = {"g": str(RATE_HZ)}
+    if codec == "libx264":
+        options |= {"preset": "veryfast", "crf": "18", "sc_threshold": "0"} | ({} if b_frames else {"bf": "0"})
+    return options
+
+
+@cache
+def _spoken(offset_ms: int) -> tuple[list[av.VideoFrame], Samples]:
+    """Pictures of the sample, and its sound from where it has this offset."""
+    with FileSource(SAMPLE) as source:
+        items = [item for item in source if item.t_ns < SAMPLE_S * NS_PER_S]
+    pictures = [item.rgb for item in items if isinstance(item, Frame)][_LEAD_PICTURES:]
+    chunks = [item for item in items if isinstance(item, Chunk)]
+    skip_s = _LEAD_PICTURES / RATE_HZ + (offset_ms - SAMPLE_OFFSET_MS) / 1000 - chunks[0].t_ns / NS_PER_S
+    samples = np.concatenate([chunk.samples for chunk in chunks])[round(skip_s * SOUND_HZ) :]
+    return [av.VideoFrame.from_ndarray(picture, "rgb24") for picture in pictures], samples
 
 
 @contextmanager
@@ -145,12 +180,25 @@ def srt(path: Path, passphrase: str = "") -> Iterator[str]:
 
 
 @contextmanager
+def rist(path: Path) -> Iterator[str]:
+    """RIST wants an even port."""
+    port = next(port for port in iter(lambda: free_port(socket.SOCK_DGRAM), 0) if port % 2 == 0)
+    with running(*send(path, "-f", "mpegts", f"rist://127.0.0.1:{port}")):
+        yield f"rist://@127.0.0.1:{port}"
+
+
+@contextmanager
 def rtsp(path: Path, *login: str, port: int = 0, reports: bool = True) -> Iterator[str]:
     """reports: whether it sends RTCP sender reports."""
-    script, port = Path(__file__).with_name("rtsp_server.py"), port or free_port()
-    asked = "yes" if reports else "no"
-    with running(SYSTEM_PYTHON, script, str(port), path, asked, *login, ready="ready"):
+    port = port or free_port()
+    with running(*rtsp_command(path, *login, port=port, reports=reports), ready="ready"):
         yield f"rtsp://127.0.0.1:{port}/talk"
+
+
+def rtsp_command(path: Path, *login: str, port: int, reports: bool = True) -> list[str]:
+    """The command line of the server, which prints "ready"."""
+    script = Path(__file__).with_name("rtsp_server.py")
+    return [SYSTEM_PYTHON, str(script), str(port), str(path), "yes" if reports else "no", *login]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from device.addresses import SCHEMES, Address
 
 OPEN_WITHIN_S = 7.0  # for connecting, and again for probing
 READ_WITHIN_S = 3.0
-SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete
+SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete; each request must still answer
 _MAX_REDIRECTS = "3"
 _MAX_STREAMS = "64"  # FFmpeg's own limit is 1000; each takes memory
 _PROBE_BYTES = "5000000"
@@ -40,7 +40,11 @@ class Protocol:
     options: tuple[tuple[str, str], ...] = ()
 
 
-_HTTP = Protocol("http,https,tls,tcp,crypto", _HTTP_FORMATS, (("max_redirects", _MAX_REDIRECTS), ("tls_verify", "1")))
+_HTTP = Protocol(
+    "http,https,tls,tcp,crypto",
+    _HTTP_FORMATS,
+    (("max_redirects", _MAX_REDIRECTS), ("tls_verify", "1"), ("rw_timeout", f"{READ_WITHIN_S * 1e6:.0f}")),
+)
 # never from an encrypted address to an unencrypted one
 _HTTPS = Protocol("https,tls,tcp,crypto", _HTTP_FORMATS, _HTTP.options)
 _FLV = (("analyzeduration", "1500000"),)  # it never signals that there are no more tracks

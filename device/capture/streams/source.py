@@ -29,6 +29,7 @@ from device.capture.source import Closing
 from device.capture.streams.beginning import Beginning
 from device.capture.streams.connection import Arrived, Connection
 from device.capture.streams.inputs import StreamInput
+from device.capture.streams.replays import Replays
 from device.capture.streams.timeline import LATE_NS, StampWatch, Timeline
 from device.capture.tracks import AudioTrack, VideoTrack, time_ns
 from device.errors import StreamError
@@ -40,10 +41,11 @@ SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
 FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key frame
 _STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
 _POLL_S = 0.25
+_REST_OF_BEFORE = 2  # packets that a demuxer still held when nothing came any more
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
 
 _AGAIN = "Measuring restarts by itself"
-_GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
+_GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow", "stalled"})  # the connection is, or may be, still good
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +56,16 @@ class Stream:
     def __init__(self, source: StreamInput) -> None:
         self._source = source
         self._connection: Connection | None = None
+        self._replays = Replays()
 
     def open(self) -> StreamSource:
-        """Raises StreamError, InputMissingError and the errors of choosing its tracks."""
+        """Raises StreamError, InputMissingError."""
         before, self._connection = self._connection, None
         if before is not None and before.ended:
             before.close()
             before = None
-        self._connection = before or Connection(self._source)
+            self._replays.reopened(time.monotonic_ns())
+        self._connection = before or Connection(self._source, self._replays)
         return StreamSource(self._connection)
 
 
@@ -81,11 +85,12 @@ class StreamSource(Closing):
         video = connection.video
         rate = video.average_rate or video.guessed_rate
         self._frames = VideoTrack(
-            float(rate) if rate else None, video.sample_aspect_ratio, DEFAULT_MAX_HEIGHT, self._trouble
+            float(rate) if rate else None, connection.pixel_aspect, DEFAULT_MAX_HEIGHT, self._trouble
         )
         self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
         self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
         self._came_ns: dict[type, int] = {}  # when each kind was last delivered
+        self._arrived_ns = time.monotonic_ns()  # the last packet that could be decoded
         self._failing: dict[str, float] = {}  # for each kind, the share of packets that cannot be decoded
         self._skipping = False  # frames, up to the next key frame
         self._left_out = 0  # frames since the last delivered one
@@ -107,6 +112,7 @@ class StreamSource(Closing):
 
     def _play(self) -> Iterator[Frame | Chunk]:
         waiting, connection = self._gathered(), self._connection
+        self._arrived_ns = waiting[-1].at_ns
         first = [(one.stamp_ns, one.at_ns) for one in waiting if one.stamp_ns is not None]
         timeline, connection.way_ns = Timeline(first, connection.way_ns), None
         begun_ns = time.monotonic_ns()
@@ -132,10 +138,12 @@ class StreamSource(Closing):
     def _gathered(self) -> deque[Arrived]:
         """The first packets, from where both tracks are present and related."""
         connection, tracks = self._connection, (self._connection.video.index, self._connection.audio.index)
-        beginning, begun_ns = Beginning(tracks, in_segments=connection.in_segments), time.monotonic_ns()
+        beginning, begun_ns = Beginning(tracks, max_stored_ns=connection.max_stored_ns), time.monotonic_ns()
         while not beginning.enough:
             arrived = connection.receive(_POLL_S)
             now_ns = time.monotonic_ns()
+            if arrived is not None:
+                self._arrived_ns = arrived.at_ns
             if arrived is not None and not arrived.live:
                 begun_ns = now_ns
             elif arrived is not None and arrived.related:
@@ -147,8 +155,10 @@ class StreamSource(Closing):
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:
             return self._ended("jumped", "the time stamps of video and audio are far apart")
-        if beginning.packets:
+        if len(beginning.packets) > _REST_OF_BEFORE:
             return self._ended("incomplete", "its picture or its sound is missing")
+        if beginning.packets or time.monotonic_ns() - self._arrived_ns > BEGIN_WITHIN_NS:
+            return self._stalled()
         what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
         return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")
 
@@ -182,6 +192,7 @@ class StreamSource(Closing):
     def _decoded(self, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             decoded = arrived.packet.decode()
+            self._arrived_ns = arrived.at_ns
             self._watch_decoder(arrived, 0.0)
         except (av.FFmpegError, ValueError):
             self._trouble[f"{arrived.packet.stream.type} packet that cannot be decoded"] += 1
@@ -203,7 +214,7 @@ class StreamSource(Closing):
     def _converted(self, frame: object, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             if isinstance(frame, av.VideoFrame):
-                self._watch_form("video", (frame.width, frame.height))
+                self._watch_form("video", (frame.width, frame.height, self._connection.pixel_aspect))
                 if not _strays(frame, arrived):
                     yield from self._frames.feed(frame)
             elif isinstance(frame, av.AudioFrame) and sound_fits(frame):
@@ -222,12 +233,18 @@ class StreamSource(Closing):
             raise self._ended("changed", f"its {kind} has changed from {before} to {form}")
 
     def _watch_tracks(self, begun_ns: int, now_ns: int) -> None:
+        silent_ns = now_ns - max(self._came_ns.values(), default=begun_ns)
+        if silent_ns > LATE_NS and now_ns - self._arrived_ns > SILENT_AFTER_NS:
+            raise self._stalled()
         for kind, name in ((Frame, "picture"), (Chunk, "sound")):
             came_ns = self._came_ns.get(kind)
             silent_ns = now_ns - (begun_ns if came_ns is None else came_ns)
             if silent_ns > (FIRST_ITEM_WITHIN_NS if came_ns is None else SILENT_AFTER_NS):
                 undecodable = ", and cannot be decoded" if self._trouble else ""
                 raise self._ended("incomplete", f"its {name} is missing{undecodable}")
+
+    def _stalled(self) -> StreamError:
+        return self._ended("stalled", "sends nothing usable any more", "Measuring goes on when it sends again")
 
     def _tell_pace(self) -> None:
         pace = self._chunks.rate_error

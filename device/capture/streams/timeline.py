@@ -24,6 +24,7 @@ _BACK_NS = NS_PER_S // 2  # decoding stamps should not go back, but muxers may b
 _AHEAD_NS = NS_PER_S  # more than the time that has passed
 _WINDOW_NS = 5 * NS_PER_S
 _SLOW_WINDOWS = 2  # a single one is a network that stalled for a moment and catches up
+_SLOW_AFTER_NS = 3 * NS_PER_S // 2  # of nothing but late packets: it does not catch up
 
 
 class Timeline:
@@ -39,6 +40,8 @@ class Timeline:
         self.base_ns = self._goal_ns = self.longest_way_ns + MARGIN_NS
         self._quickest_ns = [min(ways_ns)] * 2  # the shortest delay in this window and in the previous one
         self._late_windows = 0
+        self._late_from_ns: int | None = None  # since when all packets are late
+        self._slow = False
         self._window_from_ns: int | None = None
         self._last_ns = 0
 
@@ -58,8 +61,8 @@ class Timeline:
 
     @property
     def slow(self) -> bool:
-        """Whether packets are late repeatedly, so that a longer delay is needed."""
-        return self._late_windows >= _SLOW_WINDOWS
+        """Whether packets are late repeatedly or for good, so that a longer delay is needed."""
+        return self._slow or self._late_windows >= _SLOW_WINDOWS
 
     def observe(self, stamp_ns: int, arrived_ns: int) -> None:
         """Take the times of a packet."""
@@ -69,6 +72,7 @@ class Timeline:
         step_ns = round(MAX_SLEW * max(arrived_ns - self._last_ns, 0))
         self.base_ns += max(-step_ns, min(step_ns, self._goal_ns - self.base_ns))
         self._last_ns = arrived_ns
+        self._see_late(way_ns, arrived_ns)
         if arrived_ns - self._window_from_ns >= _WINDOW_NS:
             self._late_windows = self._late_windows + 1 if self.longest_way_ns > self.base_ns + LATE_NS else 0
             self._goal_ns = self.longest_way_ns + MARGIN_NS
@@ -76,6 +80,14 @@ class Timeline:
             self._quickest_ns = [way_ns, self._quickest_ns[0]]
         self.longest_way_ns = max(self.longest_way_ns, way_ns)
         self._quickest_ns[0] = min(self._quickest_ns[0], way_ns)
+
+    def _see_late(self, way_ns: int, arrived_ns: int) -> None:
+        if way_ns <= self.base_ns + LATE_NS:
+            self._late_from_ns = None
+        elif self._late_from_ns is None:
+            self._late_from_ns = arrived_ns
+        else:
+            self._slow = self._slow or arrived_ns - self._late_from_ns > _SLOW_AFTER_NS
 
 
 class StampWatch:

@@ -15,7 +15,7 @@ from device.bundles.bundle import load_bundle
 from device.config.settings import MeasureSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError, UsageError
 from device.features.model_download import require_face_model
-from device.records import NS_PER_S, Chunk, Frame, State
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
 from device.runtime.inputs.source_thread import ORPHAN_TIMEOUT_S, Feed, RecordingFeed
 from device.state.rig import Rig
@@ -31,6 +31,7 @@ from tests.device.runtime.live import (
     Tape,
     after,
     chunk,
+    frames,
     live,
     talk,
     talking,
@@ -417,6 +418,22 @@ def test_a_stalled_analysis_of_a_recording_is_a_fault_and_is_restarted() -> None
 
 def longest_gap_s(beats_ns: list[int], to_ns: int) -> float:
     return max(b - a for a, b in pairwise([*beats_ns, to_ns])) / NS_PER_S
+
+
+def test_the_heart_beats_through_a_recording_at_real_time_pace_however_long() -> None:
+    chunks = [chunk(k * 20 * NS_PER_MS, k) for k in range(50 * 70)]
+    items = sorted([*frames(0, 25 * 70), *chunks], key=lambda item: item.t_ns)
+    with SimClock() as clock, clock.taking_part():
+        beats: list[int] = []
+        made = Daemon(
+            load_bundle(rash_bundle()), require_face_model(), RASH, Collector(), clock=clock,
+            heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: 0,
+        )  # fmt: skip
+        thread = clock.start(lambda: made.run([Recording(items).feed()], realtime=True), "daemon")
+        clock.sleep(65)
+        assert longest_gap_s(beats, clock.now_ns()) < 2
+        made.stop()
+        thread.join(60)
 
 
 @pytest.mark.parametrize("camera", [CAMERA, lambda clock: [MISSING], talking(Frame, LOST, for_s=0.5)])

@@ -47,7 +47,7 @@ def apart_ms(source: FromAddress) -> float:
 
 @servers.needs_ffmpeg
 def test_flash_and_click_come_together_over_each_protocol(tmp_path: Path) -> None:
-    ways = [servers.udp, servers.rtp, servers.rtmp, servers.srt, partial(servers.hls, folder=tmp_path)]
+    ways = [servers.udp, servers.rtp, servers.rtmp, servers.srt, servers.rist, partial(servers.hls, folder=tmp_path)]
 
     recording = film()
 

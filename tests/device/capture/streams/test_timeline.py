@@ -50,13 +50,22 @@ def test_picture_and_sound_of_one_moment_stay_together() -> None:
 
 def test_a_network_that_stood_still_once_is_not_slow_and_one_that_is_late_again_and_again_is() -> None:
     timeline = begun()
-    run(timeline, 30, lambda t_s: round(max(3 - abs(t_s - 12), 0) * NS_PER_S))
+    run(timeline, 30, lambda t_s: round(max(15 - t_s, 0) * NS_PER_S) if t_s >= 12 else 0)
     assert not timeline.slow
     run(timeline, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=30)
     assert timeline.slow and timeline.needed_way_ns >= 2 * LATE_NS
     again = Timeline([(60 * NS_PER_S, START_NS + 60 * NS_PER_S)], timeline.needed_way_ns)
     run(again, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=60)
     assert not again.slow
+
+
+def test_half_of_real_time_is_slow_within_five_seconds_and_a_segment_that_comes_late_is_not() -> None:
+    timeline = begun()
+    run(timeline, 2.4, lambda t_s: round(t_s * NS_PER_S))
+    assert timeline.slow, "4.8 s have passed"
+    timeline = begun()
+    run(timeline, 4.5, lambda t_s: round((6 - t_s) * NS_PER_S))
+    assert not timeline.slow
 
 
 @given(st.integers(-5000, 5000), st.integers(0, 5000))
