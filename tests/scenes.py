@@ -1,4 +1,4 @@
-"""What tests of the whole chain share: a rendered talking face, tiny bundles, the command line. Made on first use."""
+"""Shared by tests of the whole chain: a rendered talking face, tiny bundles, the command line. Made on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The numeric chain: what comes out for what goes in, in whatever order it comes, and what may be said of it."""
+"""The numeric chain: its output, independent of the order of arrival."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clock, memory, disk, software, service: as computers made of files have them."""
+"""Clock, memory, disk, software and service of simulated computers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/harvest: what is cut out of long recordings is one face with its own voice, and the rest has a reason."""
+"""train/harvest: clips cut from long recordings have one face with its own voice; the rest has a reason."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each protocol with a real server on loopback: what is shown at once comes out at once, whatever the way between."""
+"""Each protocol with a real server on loopback: what is sent at the same time arrives with offset 0."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stamps on the monotonic clock: in time, after the sender's clock, and never by when one packet happened to come."""
+"""Stamps on the monotonic clock: in time, on the sender's clock, and independent of a single packet's arrival."""
 
 from __future__ import annotations
 
