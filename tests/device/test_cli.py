@@ -1,4 +1,4 @@
-"""The command line inside this process: options, exit codes, what goes to which stream."""
+"""The command line in this process: options, exit codes, and the streams that it prints to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the live daemon share: small sources and sinks by hand, on a clock that the test holds."""
+"""Shared by tests of the live daemon: small sources and sinks by hand, on a clock that the test controls."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon on recordings and on live sources: reports on time, losses counted, stops, stalls and failures told."""
+"""The daemon on recordings and on live sources: reports in time, counted losses, stops, stalls and failures."""
 
 from __future__ import annotations
 

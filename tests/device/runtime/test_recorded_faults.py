@@ -1,4 +1,4 @@
-"""Recordings with a still picture or without a sound: reports say so, and what can be measured is measured."""
+"""Recordings with frozen video or without audio: reports say so, and the rest is measured."""
 
 from __future__ import annotations
 

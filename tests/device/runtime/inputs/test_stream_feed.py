@@ -1,4 +1,4 @@
-"""A stream in the daemon: both tracks from one source, its faults by name, and reports while it cannot be measured."""
+"""A stream in the daemon: both tracks from one source, its faults, and reports while it cannot be measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits: order, bounds, counted loss, and that nothing is forgotten between sent and acknowledged."""
+"""The outbox: order, bounds, counted losses, and nothing lost between sending and acknowledgement."""
 
 from __future__ import annotations
 
