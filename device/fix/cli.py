@@ -20,8 +20,9 @@ from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
 from device.fix.captions import beside, write_moved
-from device.fix.copy import Copied, check_target, copy_moved, preview
+from device.fix.copy import Copied, copy_moved, preview
 from device.fix.plan import Move, Plan
+from device.fix.target import check_target
 from device.fix.verify import Verified, span_of, verify, what_is_left
 from device.printable import minutes
 from device.records import DriftClass, State

@@ -1,4 +1,4 @@
-"""No name that a stranger chose gives orders to a terminal."""
+"""Names from outside cannot control a terminal."""
 
 from __future__ import annotations
 

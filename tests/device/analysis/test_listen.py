@@ -1,4 +1,4 @@
-"""Which sound is measured: what a player would take, unless nobody speaks in it and somebody does elsewhere."""
+"""Which audio is measured: a player's choice, unless only another track or channel has speech."""
 
 from __future__ import annotations
 

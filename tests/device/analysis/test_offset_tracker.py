@@ -1,4 +1,4 @@
-"""What may be said of the offset, and the reason where there is no number."""
+"""When there is an offset, and otherwise the reason."""
 
 from __future__ import annotations
 

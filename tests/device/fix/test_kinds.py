@@ -1,4 +1,4 @@
-"""Kinds of recordings that copies of packets go wrong with: what they hold is kept and in its place, or named."""
+"""Kinds of recordings that are hard to copy by packets: their contents are kept in place, or listed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The daemon on recordings and on live sources: reports on time, losses counted, stops, stalls and failures told."""
+"""The daemon on recordings and on live sources: reports in time, counted losses, stops, stalls and failures."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from tests.device.runtime.live import (
     talk,
     talking,
 )  # fmt: skip
-from tests.scenes import REPORT_KEYS, rash_bundle, talking_items, tiny_bundle
+from tests.scenes import REPORT_KEYS, overconfident_bundle, talking_items, tiny_bundle
 from tests.scripted.simclock import SimClock
 
 SLACK_S = 2.0  # for a machine that is busy with something else
@@ -131,7 +131,7 @@ def test_reports_begin_with_starting_and_count_one_face() -> None:
 def test_an_offset_is_a_number_in_measuring_only() -> None:
     collector = Collector()
     settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
-    Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector).run(
+    Daemon(load_bundle(overconfident_bundle()), require_face_model(), settings, collector).run(
         [Recording(talking_items()).feed()], realtime=False
     )
     assert State.MEASURING in collector.states
@@ -350,7 +350,7 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
                 raise RuntimeError("Invoke failed")
             return self._model(values)
 
-    whole = load_bundle(rash_bundle())
+    whole = load_bundle(overconfident_bundle())
     now_s = [0.0]
     failing: Any = Failing(whole.lips, lambda: now_s[0])
     with live(bundle=replace(whole, models=whole.models | {"lips": failing})) as on:
@@ -426,7 +426,7 @@ def test_the_heart_beats_through_a_recording_at_real_time_pace_however_long() ->
     with SimClock() as clock, clock.taking_part():
         beats: list[int] = []
         made = Daemon(
-            load_bundle(rash_bundle()), require_face_model(), RASH, Collector(), clock=clock,
+            load_bundle(overconfident_bundle()), require_face_model(), RASH, Collector(), clock=clock,
             heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: 0,
         )  # fmt: skip
         thread = clock.start(lambda: made.run([Recording(items).feed()], realtime=True), "daemon")
@@ -473,7 +473,7 @@ def test_the_heart_stops_when_nothing_comes_of_what_the_sources_give() -> None:
         def __call__(self, values: Any) -> Any:
             raise RuntimeError("Invoke failed")
 
-    whole = load_bundle(rash_bundle())
+    whole = load_bundle(overconfident_bundle())
     broken: Any = Broken(whole.lips)
     with live(bundle=replace(whole, models=whole.models | {"lips": broken})) as on:
         on.clock.sleep(60)
@@ -551,7 +551,7 @@ def test_info_comes_first_and_again_when_the_devices_are_known() -> None:
     with live() as on:
         on.clock.sleep(5)
     first, last = on.collector.infos[0], on.collector.infos[-1]
-    assert (first.camera, first.microphone, first.model) == (None, None, load_bundle(rash_bundle()).label)
+    assert (first.camera, first.microphone, first.model) == (None, None, load_bundle(overconfident_bundle()).label)
     assert (last.camera, last.microphone) == ("the Frame", "the Chunk")
     assert len(on.collector.infos) <= 3
 

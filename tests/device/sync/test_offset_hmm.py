@@ -1,4 +1,4 @@
-"""The filter with a memory: what it has seen lasts, a step and a slope move it, and nothing is sure of chance."""
+"""The recursive filter: evidence lasts, a step and a slope move the offset, and chance gives no confidence."""
 
 from __future__ import annotations
 

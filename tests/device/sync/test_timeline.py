@@ -1,4 +1,4 @@
-"""Timelines of made evidence: slope, steps, how sure, and what a long, empty or doubtful recording does."""
+"""Timelines of synthetic evidence: slope, steps, confidence, and long, empty or uncertain recordings."""
 
 from __future__ import annotations
 

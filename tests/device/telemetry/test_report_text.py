@@ -1,4 +1,4 @@
-"""The log: JSON for programs, a line for people, and what a run amounted to."""
+"""Reports as text: JSON for programs, a line for people, and the summary of a run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One source in its thread: every failure has a name, a pause and another try after it, and none ends anything."""
+"""One source in its thread: every failure has a name and is retried after a pause, and none ends the daemon."""
 
 from __future__ import annotations
 
