@@ -11,7 +11,8 @@ VENV     ?= .venv
 SOURCE   ?= device/models/sample.mkv
 UPGRADE  ?=
 PYTEST_ARGS ?=
-WORKERS  ?= $(shell nproc)
+# More than cores: many tests wait for a server, a process or real time.
+WORKERS  ?= $(shell expr $$(nproc) + 2)
 HA_PYTHON ?= python3.13
 
 PY       := $(VENV)/bin/python
@@ -25,7 +26,7 @@ TEST_SET := $(VENV)/.installed-test-$(SUM)
 TESTS    := $(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # The core: what is measured from arrays, and the rules of the house.
-QUICK    := tests/device/features tests/device/sync tests/device/towers tests/test_docs.py tests/test_house.py
+QUICK    := tests/device/features tests/device/sync tests/device/towers tests/repository/test_docs.py tests/repository/test_house.py
 
 # The speech synthesizer of the synthetic clips and the signing of bundles have no wheels.
 ESPEAK_FOUND = $(PY) -c 'import ctypes; ctypes.CDLL("libespeak-ng.so.1")' 2>/dev/null

@@ -19,7 +19,7 @@ from av.stream import Stream
 from device.capture.file import FileSource
 from device.cli import main
 from device.records import Chunk, Frame
-from tests.bundles import change_manifest, write_bundle
+from tests.models.bundles import change_manifest, write_bundle
 from train.synth.render import render_clip
 
 ROOT = Path(__file__).resolve().parents[1]

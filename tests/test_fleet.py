@@ -22,7 +22,7 @@ from device.telemetry.metrics_sink import MetricsSink
 from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import FAST, Mosquitto, needs_mosquitto, report, settings, wait_until
 from tests.scenes import ROOT
-from tests.stream_servers import free_port, running
+from tests.streams.stream_servers import free_port, running
 
 NODES = [f"studio-{number}" for number in range(20)]
 

@@ -28,7 +28,7 @@ from device.records import Chunk
 
 _ENOUGH_S = 6.0  # of speech: enough to decide
 _LONGER_S, _LONGEST_S = 30.0, 300.0
-_LEAST_SPEECH, _LEAST_QUIET = 0.15, 0.15
+_MIN_SPEECH, _MIN_QUIET = 0.15, 0.15
 _MAX_CHANNELS = 8
 _CANCELLED = 0.1  # of the louder channel's power: opposite phases leave nothing, unrelated channels half
 _QUIET_LEVEL = 0.5  # of the mean amplitude over a second
@@ -89,7 +89,7 @@ class _Ear:
         seconds = levels.reshape(-1, _CHUNKS_OF_A_SECOND)
         heard = seconds[seconds.mean(axis=1) > 10 ** (-60 / 20)]
         quiet = float((heard < _QUIET_LEVEL * heard.mean(axis=1, keepdims=True)).mean()) if len(heard) else 0.0
-        return bool(np.mean(self.flags) >= _LEAST_SPEECH and quiet >= _LEAST_QUIET)
+        return bool(np.mean(self.flags) >= _MIN_SPEECH and quiet >= _MIN_QUIET)
 
 
 def listen(path: Path, asked: TrackChoice) -> Heard:

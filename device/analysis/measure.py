@@ -57,7 +57,7 @@ class _Stretch:
 class Measured:
     """The result for a recording, and details beyond the JSON object."""
 
-    result: dict[str, Any]  # one JSON object: a measurement as specified in design.md
+    result: dict[str, Any]  # one JSON object: docs/reports.md says what is in it
     timeline: Timeline  # from the first frame on
     origin_s: float  # time of the first frame on the file's own clock
     damaged: str | None

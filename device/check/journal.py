@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from device.check.row import Row, Rules, identity_of, row_from
 from device.errors import UsageError
+from device.state.bounded_json import parse_json
 
 _NEW_NAME = "Give another name, or delete it"
 
@@ -84,12 +85,12 @@ class Journal:
             lines = file.read().split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                entry: dict[str, Any] = json.loads(line)
+                entry: dict[str, Any] = parse_json(line)
                 row, rules = row_from(entry), entry["rules"]
                 path = row.identity["path"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError):
                 raise self._refusal(f"line {number} is not one of avdrift check", _NEW_NAME) from None
-            if rules != json.loads(json.dumps(self._rules.to_dict())):
+            if rules != parse_json(json.dumps(self._rules.to_dict())):
                 what = "was made with other limits, models or options"
                 raise self._refusal(what, f"Give the same as then. {_NEW_NAME}")
             self.rows[path] = row

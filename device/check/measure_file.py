@@ -12,7 +12,7 @@ from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
 from device.capture.memory import DEFAULT_MEMORY_MB, memory_bound
 from device.check.row import Row, Rules, identity_of, judged, unreadable
-from device.commands.model import chosen_bundle
+from device.commands.options.models import chosen_bundle
 from device.errors import AvdriftError, CaptureError, ModelStoreError
 from device.features.model_download import require_face_model
 from device.printable import printable

@@ -13,11 +13,11 @@ from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import minutes, write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.capture.memory import memory_bound
-from device.commands.limit_options import chosen_limits
-from device.commands.model import chosen_bundle
+from device.commands.options.limits import chosen_limits
+from device.commands.options.models import chosen_bundle
+from device.commands.options.timeline_files import check_timeline_files
+from device.commands.options.tracks import track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.timeline_files import check_timeline_files
-from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model

@@ -11,19 +11,23 @@ from typing import TYPE_CHECKING
 from device.analysis.listen import Heard, listen
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.bundles.bundle import Bundle
+from device.capture.memory import memory_bound
 from device.clock import SystemClock
-from device.commands.limit_options import chosen_limits
-from device.commands.model import chosen_bundle, default_store
+from device.commands.options.limits import chosen_limits
+from device.commands.options.models import chosen_bundle, default_store
+from device.commands.options.overrides import overridden_settings
+from device.commands.options.timeline_files import check_timeline_files
+from device.commands.options.tracks import track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.run import linger, measure_settings, run_recording, say_address, signals
-from device.commands.timeline_files import check_timeline_files
-from device.commands.track_options import track_choice
+from device.commands.recording import run_recording
+from device.commands.served_page import print_address, serve_until_closed
 from device.config.settings import EventSettings, MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
 from device.records import Event, Health, Info, Report
 from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub
 from device.runtime.daemon import Daemon
+from device.runtime.signals import signal_handlers
 from device.runtime.sinks import page_sink
 from device.standards import Profile
 from device.telemetry.stdout_sink import Lines
@@ -36,8 +40,13 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
+    with memory_bound(options.max_memory_mb):
+        return _replay(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
     speed = options.speed or ("realtime" if options.page else "max")
-    settings, bundle = measure_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
+    settings, bundle = overridden_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))
     page = None
     if options.page:
@@ -100,14 +109,15 @@ def _follow(
     sink = EventPublisher(Hub([lines, seen, *([page] if page else [])]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = seen.position_s = lambda: daemon.position_s
-    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader of stdout may set the pace
+    # At full speed, the reader of standard output may set the pace.
+    lines.waits_for_reader = lambda: not (realtime or daemon.stopping)
     with closing(sink):
         if page is not None:
-            page.take_limits(limits)
+            page.set_limits(limits)
             page.submit_to(daemon.submit)
-            say_address(page)
-        with signals(daemon):
+            print_address(page)
+        with signal_handlers(daemon):
             run_recording(daemon, file, realtime=realtime, heard=heard)
         if page is not None:
-            linger(page)
+            serve_until_closed(page)
     lines.sum_up(_STDERR)

@@ -11,9 +11,11 @@ from device.analysis.listen import Heard, as_asked, listen
 from device.analysis.measure import Measured, measure_timeline
 from device.capture.container import choice_of
 from device.capture.file import FileSource
-from device.commands.model import chosen_bundle
+from device.capture.memory import memory_bound
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import chosen_bundle
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
@@ -45,6 +47,7 @@ def add_fix_command(
         help="sound moves the track that was measured (default); picture moves picture and captions against all sound",
     )  # fmt: skip
     add_track_options(fix)
+    add_memory_option(fix)
     fix.add_argument("--force", action="store_true", help="overwrite OUT")
     fix.add_argument("--dry-run", action="store_true", help="print what would be done, and write nothing")
     fix.add_argument("--no-verify", action="store_true", help="do not check the copy before it gets its name")
@@ -52,6 +55,11 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
+    with memory_bound(options.max_memory_mb):
+        return _fix(options)
+
+
+def _fix(options: argparse.Namespace) -> int:
     heard = listen(options.file, track_choice(options))  # rejects files that are not recordings before measuring
     with FileSource(options.file, which=heard.which) as source:
         video_index, audio_index = source.stream_indexes

@@ -14,9 +14,8 @@ from __future__ import annotations
 import errno
 import io
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -31,6 +30,7 @@ from device.errors import AvdriftError, InputFormatError, UsageError
 from device.fix.plan import Plan
 from device.fix.sound import Recoder, widest_layout
 from device.fix.streams import Streams, add_like, describe, in_order, is_same_container, keep
+from device.fix.unfinished import unfinished
 
 _MP4_LIKE = {".mp4", ".m4v", ".mov"}
 _FINE = Fraction(1, 14_112_000)  # a multiple of all common audio rates, and of 90000
@@ -71,23 +71,21 @@ def copy_moved(
     Raises UsageError if the target may not or cannot be written, InputFormatError if the source cannot be copied.
     """
     check_target(source, target, force)
-    made = _reserve(target)
-    try:
-        with open_recording(source) as given, _open_target(made, target, given) as out:
-            copied = _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).run()
-        with made.open("rb+") as file:
-            os.fsync(file.fileno())
-        if check is not None:
-            check(made, copied)
-        _give_name(made, target, force)
-    except FileExistsError:
-        raise _exists(target) from None
-    except AvdriftError:
-        raise
-    except (OSError, ValueError, av.FFmpegError) as error:
-        raise _failure(error, source, target) from error
-    finally:
-        made.unlink(missing_ok=True)
+    with _reserved(target) as made:
+        try:
+            with open_recording(source) as given, _open_target(made, target, given) as out:
+                copied = _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).run()
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+            if check is not None:
+                check(made, copied)
+            _give_name(made, target, force)
+        except FileExistsError:
+            raise _exists(target) from None
+        except AvdriftError:
+            raise
+        except (OSError, ValueError, av.FFmpegError) as error:
+            raise _failure(error, source, target) from error
     return copied
 
 
@@ -129,14 +127,14 @@ def _exists(target: Path) -> UsageError:
     return UsageError("exists already", where=str(target), remedy="Give another name, or --force to overwrite a file")
 
 
-def _reserve(target: Path) -> Path:
-    """Create an empty file beside the target under an unpredictable name with an ending that tells the container."""
-    made = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
-    try:
-        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except (OSError, ValueError) as error:
-        raise _unwritable(error, target) from None
-    return made
+@contextmanager
+def _reserved(target: Path) -> Iterator[Path]:
+    with ExitStack() as stack:
+        try:
+            made = stack.enter_context(unfinished(target))
+        except (OSError, ValueError) as error:
+            raise _unwritable(error, target) from None
+        yield made
 
 
 def _unwritable(error: Exception, target: Path) -> UsageError:

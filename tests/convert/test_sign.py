@@ -9,8 +9,8 @@ import pytest
 from convert.cli import main
 from device.bundles.model_kinds import LIPS
 from device.bundles.signature import SIGNATURE, verify
-from tests.bundles import write_bundle
-from tests.stores import make_key, needs_ssh_keygen, trust
+from tests.models.bundles import write_bundle
+from tests.models.stores import make_key, needs_ssh_keygen, trust
 
 pytestmark = needs_ssh_keygen
 

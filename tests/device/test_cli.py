@@ -19,8 +19,8 @@ from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import SHARE_VARIABLE
 from device.records import Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
 from tests.scenes import REPORT_KEYS, ROOT, rash_bundle, talking, tiny_bundle
 
 

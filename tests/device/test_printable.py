@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.cli import main
-from device.commands.model import STATE_VARIABLE
+from device.commands.options.models import STATE_VARIABLE
 from device.printable import PrintableStream, printable
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eolleh\r"

@@ -28,7 +28,7 @@ from tests.scripted.faults import FAULTS, Fault
 from tests.scripted.stage import STOPPED_WITHIN_S, Outcome, stage
 
 WARM_SHARE = 0.2  # of the rounds, after which memory has found its level
-MOST_GROWTH_MB = 15.0
+MAX_GROWTH_MB = 15.0
 
 
 def process_figures() -> dict[str, float]:
@@ -78,7 +78,7 @@ def summary(
     rows = {fault.name: _row(fault, by_name[fault.name]) for fault in faults if fault.name in by_name}
     judged = figures[int(WARM_SHARE * len(figures)) :]
     growth = {key: round(judged[-1][key] - judged[0][key], 1) for key in judged[0]}
-    flat = growth["memory_mb"] <= MOST_GROWTH_MB and growth["threads"] <= 0 and growth["open_files"] <= 0
+    flat = growth["memory_mb"] <= MAX_GROWTH_MB and growth["threads"] <= 0 and growth["open_files"] <= 0
     wrong = sum(row["problems"] for row in rows.values())
     return {
         "faults": len(outcomes), "correct": not wrong and flat and max(stops_s) <= STOPPED_WITHIN_S,

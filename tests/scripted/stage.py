@@ -18,7 +18,7 @@ from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import Feed
+from device.runtime.inputs.source_thread import Feed
 from device.sync.evidence_stream import LipEvidence
 from tests.scripted.faults import Fault, World
 from tests.scripted.simclock import SimClock

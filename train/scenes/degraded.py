@@ -111,7 +111,7 @@ SOUNDS: dict[str, Sound] = {
     "telephone": _telephone,
 }
 RATES = {"every second picture": 2, "every third picture": 3, "every fifth picture": 5}
-WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
+CORRUPTIONS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
 def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
@@ -123,7 +123,7 @@ def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Rand
 
 
 def judge_clip(
-    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = WAYS
+    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = CORRUPTIONS
 ) -> dict[str, dict[str, int]]:
     """For each degradation: the number of reports, of `measuring` and of right ones; empty for an unsure clip."""
     cv2.setNumThreads(1)
@@ -149,6 +149,7 @@ def degraded(clips: Path, bundle: Path, *, split: str, window_s: float, seed: in
         waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
         found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]
     sums = {
-        way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")} for way in WAYS
+        way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")}
+        for way in CORRUPTIONS
     }
     return {"clips": len(found), "unsure": len(files) - len(found), "ways": sums}

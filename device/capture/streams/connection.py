@@ -87,7 +87,7 @@ class Connection:
         """Whether nothing more will come, except for the waiting packets."""
         return self._end is not None or self.closing
 
-    def take(self, within_s: float) -> Arrived | None:
+    def receive(self, within_s: float) -> Arrived | None:
         """The next packet; None if none comes in time. Raises the error that ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
@@ -166,7 +166,7 @@ class Connection:
             (packet.stream.index, packet.dts, packet.pts, packet.size), now_ns
         ):
             return True
-        self._reports.see(packet)
+        self._reports.observe(packet)
         arrived = Arrived(packet, stamp_ns(packet), now_ns, self._opened.at_live(), self._reports.related)
         with self._changed:
             self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self.closing)

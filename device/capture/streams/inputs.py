@@ -196,14 +196,14 @@ def _opened(where: str, work: Callable[[], av.container.InputContainer]) -> av.c
     try:
         return work()
     except (av.HTTPUnauthorizedError, av.HTTPForbiddenError, PermissionError):
-        what, word = "the server wants another user name or password, or lets nobody in", "permission"
+        what, word = "the server refuses this user name or password, or any client", "permission"
         remedy = "Set username and password_file under [source]"
     except (av.ExitError, TimeoutError):
         what, word, remedy = _SILENT, "stalled", _CHECK
     except (av.HTTPNotFoundError, FileNotFoundError, ConnectionError, av.ProtocolNotFoundError) as error:
         what, word, remedy = f"cannot be reached ({_reason(error)})", "missing", _CHECK
     except (EOFError, av.InvalidDataError, av.ArgumentError, ValueError) as error:
-        what, word = f"gives nothing that can be measured ({_reason(error)})", "refused"
+        what, word = f"delivers nothing that can be measured ({_reason(error)})", "refused"
         remedy = f"{_CHECK}; what it sends must not point to files or to another protocol"
         if time.monotonic() - begun_s >= OPEN_WITHIN_S:  # RTSP: FFmpeg calls an answer that never came invalid
             what, word, remedy = _SILENT, "stalled", _CHECK

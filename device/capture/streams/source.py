@@ -140,7 +140,7 @@ class StreamSource(Closing):
         connection, tracks = self._connection, (self._connection.video.index, self._connection.audio.index)
         beginning, begun_ns = Beginning(tracks, max_stored_ns=connection.max_stored_ns), time.monotonic_ns()
         while not beginning.enough:
-            arrived = connection.take(_POLL_S)
+            arrived = connection.receive(_POLL_S)
             now_ns = time.monotonic_ns()
             if arrived is not None:
                 self._arrived_ns = arrived.at_ns
@@ -166,12 +166,12 @@ class StreamSource(Closing):
 
     def _followed(self, timeline: Timeline) -> Arrived | None:
         """The next packet, if one comes soon and continues the previous ones."""
-        arrived = self._connection.take(_POLL_S)
+        arrived = self._connection.receive(_POLL_S)
         if arrived is None or arrived.stamp_ns is None:
             return arrived
         if (step_ns := self._jumped(arrived)) is not None:
             raise self._ended("jumped", f"its time stamps jump by {step_ns / NS_PER_S:+.1f} s")
-        timeline.see(arrived.stamp_ns, arrived.at_ns)
+        timeline.observe(arrived.stamp_ns, arrived.at_ns)
         if timeline.slow:
             self._connection.way_ns = timeline.needed_way_ns
             raise self._ended("slow", "video and audio arrive later and later: its network or its sender is too slow")

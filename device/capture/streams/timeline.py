@@ -64,7 +64,7 @@ class Timeline:
         """Whether packets are late repeatedly or for good, so that a longer delay is needed."""
         return self._slow or self._late_windows >= _SLOW_WINDOWS
 
-    def see(self, stamp_ns: int, arrived_ns: int) -> None:
+    def observe(self, stamp_ns: int, arrived_ns: int) -> None:
         """Take the times of a packet."""
         way_ns = arrived_ns - stamp_ns
         if self._window_from_ns is None:

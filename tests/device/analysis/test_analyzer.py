@@ -99,7 +99,7 @@ def test_unheard_time_has_no_speech_ratio_rather_than_0() -> None:
     assert analyzer.speech_ns(100 * NS_PER_S, 101 * NS_PER_S) == 0
 
 
-def test_faces_are_unknown_before_anybody_looked() -> None:
+def test_faces_are_unknown_before_the_first_detection() -> None:
     assert Analyzer(load_bundle(tiny_bundle()), require_face_model()).faces is None
 
 
@@ -126,7 +126,7 @@ def test_after_a_reset_it_is_as_new() -> None:
     np.testing.assert_array_equal([row.row for row in rows], [row.row for row in expected])
 
 
-def test_other_models_begin_anew_with_their_own_calibration() -> None:
+def test_other_models_start_again_with_their_own_calibration() -> None:
     analyzer = fresh()
     list(analyzer.push(talking_items()[0]))
     rash = load_bundle(rash_bundle())

@@ -68,7 +68,7 @@ def level(path: Path, which: TrackChoice) -> float:
         return float(np.concatenate([item.samples for item in source if isinstance(item, Chunk)]).std())
 
 
-def test_what_a_player_takes_is_taken_where_somebody_speaks(tmp_path: Path) -> None:
+def test_the_track_that_a_player_takes_is_used_if_it_has_speech(tmp_path: Path) -> None:
     voice = speech()
     for number, tracks in enumerate(
         [([voice],), ([voice, voice],), ([voice], [0.5 * voice]), ([voice + 0.003], [voice])]

@@ -152,7 +152,7 @@ def test_the_whole_has_an_offset_only_while_measuring() -> None:
     assert "measuring" in states, "the rash bundle believes what it sees"
 
 
-def test_silence_is_no_speech_even_for_a_model_that_believes_everything() -> None:
+def test_silence_is_no_speech_even_for_an_overconfident_model() -> None:
     found = measured(silent(), rash_bundle(), 2.0)
     assert (found["state"], found["speech_s"]) == ("no_speech", 0.0)
     assert found["offset_ms"] is found["offset_std_ms"] is found["confidence"] is None

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device.doctor.host import Host, own_name, run_program, this_host
-from tests.hosts import PI_4, host
+from tests.device.doctor.hosts import PI_4, host
 
 
 def test_text_and_numbers(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from device.doctor import system
 from device.doctor.clock import clock_source, wall_clock
-from device.doctor.finding import Level, Look
-from tests.hosts import PC, PI_4, host
+from device.doctor.finding import CheckResult, Level
+from tests.device.doctor.hosts import PC, PI_4, host
 
 SOURCE = "sys/devices/system/clocksource/clocksource0/current_clocksource"
 
@@ -97,7 +97,7 @@ def test_the_software_of_this_environment() -> None:
     assert level is Level.OK and "numpy" in found and "Python 3." in found
 
 
-def without(*names: str) -> Look:
+def without(*names: str) -> CheckResult:
     def version(name: str) -> str:
         if name in names:
             raise PackageNotFoundError(name)

@@ -127,7 +127,7 @@ def test_gain_does_not_matter_once_the_prior_has_faded(gain: float) -> None:
     assert np.abs(loud[:10] - plain[:10]).max() > 0.1, "a stream begins at the level that it has"
 
 
-def test_a_microphones_colour_is_taken_off() -> None:
+def test_a_microphones_frequency_response_is_subtracted() -> None:
     samples = noise(25)
     coloured = (samples - 0.9 * np.concatenate([[0], samples[:-1]])).astype(np.float32)
     plain, other = (rows_of(chunks(x))[1][2000:].mean(0) for x in (samples, coloured))

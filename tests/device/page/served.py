@@ -138,7 +138,7 @@ class Showing:
     def __call__(self) -> None:
         seq = 0
         while self._on:
-            if self._page.view.wanted(time.monotonic_ns()):
+            if self._page.view.is_watched(time.monotonic_ns()):
                 seq += 1
                 shown(self._page, seq=seq)
             time.sleep(0.04)

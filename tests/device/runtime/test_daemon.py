@@ -17,9 +17,9 @@ from device.errors import CaptureError, DeviceLostError, DeviceMissingError, Usa
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
+from device.runtime.inputs.source_thread import ORPHAN_TIMEOUT_S, Feed, RecordingFeed
 from device.state.rig import Rig
-from tests.live import (
+from tests.device.runtime.live import (
     CAMERA,
     MICROPHONE,
     RASH,
@@ -374,7 +374,7 @@ def stuck(on: Live, *, restarts_help: bool) -> None:
     analyzer.push, analyzer.reset = (lambda item: iter(())), mend
 
 
-def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_is_a_fault_and_is_restarted() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=True)
@@ -386,7 +386,7 @@ def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 5
 
 
-def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
+def test_the_heartbeat_stops_when_a_restarted_analysis_stalls_too() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=False)
@@ -395,7 +395,7 @@ def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 40
 
 
-def test_in_a_recording_too_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_of_a_recording_is_a_fault_and_is_restarted() -> None:
     collector = Collector()
     made = daemon(collector)
     on = Live(cast(Any, None), made, collector, threading.current_thread(), [], [])
@@ -438,7 +438,7 @@ def test_the_heart_stops_when_only_a_new_process_can_help() -> None:
         return [lambda: Hanging(clock, ()), MISSING]
 
     with live(hanging) as on:
-        on.clock.sleep(ORPHAN_PATIENCE_S + 10)
+        on.clock.sleep(ORPHAN_TIMEOUT_S + 10)
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 2
         on.clock.sleep(20)
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 10
@@ -509,7 +509,7 @@ def offsets(found: Live) -> list[tuple[float, float]]:
     ]
 
 
-def test_the_offset_of_the_calibrated_rig_is_taken_off_and_its_uncertainty_added() -> None:
+def test_the_offset_of_the_calibrated_rig_is_subtracted_and_its_uncertainty_added() -> None:
     with live() as plain:
         plain.clock.sleep(8)
     with live(rig=RIG) as on:

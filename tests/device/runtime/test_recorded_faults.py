@@ -12,7 +12,7 @@ from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import RecordingFeed
+from device.runtime.inputs.source_thread import RecordingFeed
 from tests.scenes import rash_bundle, talking_items
 
 HALF_NS = 4 * NS_PER_S

@@ -275,7 +275,7 @@ def test_rude_clients_cost_neither_threads_nor_lines(
         client.close()
 
 
-def test_slow_clients_neither_shut_others_out_nor_cost_a_thread_each(tmp_path: Path, rigs: Callable[..., Rig]) -> None:
+def test_slow_clients_neither_block_others_nor_cost_a_thread_each(tmp_path: Path, rigs: Callable[..., Rig]) -> None:
     port = free_port()
     rigs(tmp_path, listen=f"127.0.0.1:{port}")
     before = threading.active_count()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,8 @@ class Encoder:
             self._thread.join()
 
     def _encode(self) -> None:
-        with suppress(BrokenPipeError):
-            while not self._closing.is_set():
-                self._encode_with(self.trouble)
+        while not self._closing.is_set():
+            self._encode_with(self.trouble)
 
     def _encode_with(self, first: Trouble) -> None:
         """With one multiplexer, for as long as it fits."""

@@ -23,13 +23,13 @@ import cv2
 from tqdm import tqdm
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
-from device.runtime.sources import stream_feed
+from device.runtime.inputs.sources import stream_feed
 from tests.scripted.faults import Fault
 from tests.scripted.soak import process_figures, summary
 from tests.scripted.stage import STOPPED_WITHIN_S, Outcome, Stage
 from tests.scripted.streams.faults import FAULTS, LANES, Kind, make
 from tests.scripted.streams.worlds import StreamWorld
-from tests.stream_servers import talk
+from tests.streams.stream_servers import talk
 
 FILMS = partial(talk, b_frames=False)
 _LOADED_WITHIN_S = 60.0

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -20,9 +20,9 @@ from av.container import OutputContainer
 
 from device.addresses import parse_address, with_login
 from device.capture.streams.inputs import FromAddress, FromPipe, StreamInput
-from tests import stream_servers as servers
 from tests.scripted.stage import RealClock
 from tests.scripted.streams.encoder import START_S, WELL, Encoder, Films, Trouble, endless, transport_stream
+from tests.streams import stream_servers as servers
 
 _SEGMENTS = {
     "hls_time": "1", "hls_list_size": "6",
@@ -87,7 +87,8 @@ class Pipe(EncoderWorld):
         super().__init__(rng, films, at_s=at_s)
 
     def send(self, datagram: bytes) -> None:
-        os.write(self._writing, datagram)
+        with suppress(BrokenPipeError):  # nobody reads any more
+            os.write(self._writing, datagram)
 
     def end(self) -> None:
         """The sender ends for good."""

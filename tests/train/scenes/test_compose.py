@@ -1,4 +1,4 @@
-"""Two people side by side and hopeless scenes, as made recordings of a synthetic clip."""
+"""Two people side by side and unmeasurable scenes, as recordings of a synthetic clip."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_pair_of_which_nothing_is_known_is_left_out(clips: Path) -> None:
     ("scene", "expected"),
     [("silence", {State.NO_SPEECH}), ("empty room", {State.NO_FACE}), ("photograph", {State.UNCERTAIN})],
 )
-def test_hopeless_scenes_are_what_they_are_called(clips: Path, scene: str, expected: set[State]) -> None:
+def test_unmeasurable_scenes_are_what_they_are_called(clips: Path, scene: str, expected: set[State]) -> None:
     states = judge_part(scene, clips / "a.mkv", [clips / "b.mkv"], DEFAULT_BUNDLE, 5.0, 0, part_s=12)
     assert len(states) >= 8 and set(states[5:]) <= {state.value for state in expected}
 

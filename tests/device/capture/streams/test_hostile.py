@@ -24,12 +24,12 @@ from device.capture.streams.source import Stream
 from device.errors import StreamError
 from device.records import Frame
 from tests.certificates import Authority
-from tests.flashes import PICTURE, SOUND, film
 from tests.recordings import Picture, write
 from tests.scenes import scene_folder
 from tests.scripted.streams.encoder import Trouble
 from tests.scripted.streams.worlds import Pipe
-from tests.stream_servers import http, serving
+from tests.streams.flashes import PICTURE, SOUND, film
+from tests.streams.stream_servers import http, serving
 
 ENOUGH = 100  # items
 WITHIN_S = 16.0  # connecting and looking at what comes take 7 s each, at most

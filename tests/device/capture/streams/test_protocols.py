@@ -17,8 +17,8 @@ from device.capture.streams.inputs import FromAddress
 from device.capture.streams.protocols import available, spoken_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
-from tests import stream_servers as servers
-from tests.flashes import film, watched
+from tests.streams import stream_servers as servers
+from tests.streams.flashes import film, watched
 
 FLASHES = 3
 APART_MS = 3.0
@@ -65,7 +65,7 @@ def test_rtsp_with_a_password(transport: str) -> None:
     """Nothing comes before both tracks have had a sender report: without one they would be off by any amount."""
     servers.needs_rtsp_server()
     with servers.rtsp(film(sound="pcm_s16le"), *servers.LOGIN) as url:
-        with pytest.raises(StreamError, match="another user name") as refused:
+        with pytest.raises(StreamError, match="refuses this user name") as refused:
             Stream(FromAddress(parse_address(url), transport)).open()
         assert refused.value.word == "permission" and "password_file" in refused.value.remedy
         source = FromAddress(with_login(parse_address(url), *servers.LOGIN), transport)

@@ -16,7 +16,7 @@ def run(timeline: Timeline, seconds: float, way_ns: object, *, ppm: float = 0.0,
     """Packets whose sender's clock is off by ppm, and that take `way_ns(t_s)`."""
     for number in range(round(seconds * NS_PER_S / EVERY_NS)):
         t_ns = round(from_s * NS_PER_S) + number * EVERY_NS
-        timeline.see(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + way_ns(t_ns / NS_PER_S))  # type: ignore[operator]
+        timeline.observe(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + way_ns(t_ns / NS_PER_S))  # type: ignore[operator]
 
 
 def begun() -> Timeline:
@@ -44,7 +44,7 @@ def test_picture_and_sound_of_one_moment_stay_together() -> None:
     timeline = begun()
     for number in range(1000):
         before_ns = timeline.due_ns(0)
-        timeline.see(number * EVERY_NS, START_NS + number * EVERY_NS + number * NS_PER_MS)
+        timeline.observe(number * EVERY_NS, START_NS + number * EVERY_NS + number * NS_PER_MS)
         assert abs(timeline.due_ns(0) - before_ns) <= MAX_SLEW * (EVERY_NS + NS_PER_MS) + 1
 
 
