@@ -54,10 +54,9 @@ class Trouble:
     reports: bool = True  # RTCP sender reports
 
     def needs_another_multiplexer(self, before: Trouble) -> bool:
-        """Whether an encoder would have to begin anew for this."""
-        return any(
-            getattr(self, name) != getattr(before, name) for name in ("film", "stamps", "sound_pace", "unannounced")
-        )
+        """Whether an encoder would have to begin anew for this. A segment of HLS must not last over a silence."""
+        names = ("film", "stamps", "sound_pace", "unannounced", "silent")
+        return any(getattr(self, name) != getattr(before, name) for name in names)
 
 
 WELL = Trouble()
