@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import hypot
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,13 @@ import numpy as np
 
 from device.analysis.analyzer import Analyzer
 from device.analysis.listen import Heard, listen
-from device.analysis.offset_tracker import MEASURING_CONFIDENCE, SURELY_MOVING, judge
+from device.analysis.offset_tracker import (
+    MEASURING_CONFIDENCE,
+    MIN_FACE_RATIO,
+    MIN_SPEECH_RATIO,
+    SURELY_MOVING,
+    judge,
+)
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
@@ -29,6 +35,7 @@ from device.sync.timeline import Bins, Piece, Timeline, timeline
 
 _LIP_REACH_NS = FRONT_END.lip_window_ticks // 2 * LIP_TICK_NS
 _ENOUGH_MS = 600
+_SHORT_S = 2.0  # 86 % of windows of this length have a number
 _TICKS_PER_S = 1000 // FRONT_END.lip_tick_ms
 _SPEECH_STEP_NS = 10 * NS_PER_S
 MAX_WINDOW_S = 100  # the analyzer keeps two minutes of speech
@@ -88,9 +95,11 @@ class _Windows:
         current, self._current = self._current, None
         if current is None or current.to_ns < current.from_ns + self._length_ns:
             return
-        speech_ratio = self._analyzer.speech_ratio(current.from_ns, current.from_ns + self._length_ns)
-        face_ratio = current.faces / current.ticks
-        state, reason, best = judge(current.posterior(), face_ratio, speech_ratio, self._analyzer.calibration)
+        span_ns = current.from_ns, current.from_ns + self._length_ns
+        state, reason, best = judge(
+            current.posterior(), current.faces / current.ticks, self._analyzer.speech_ratio(*span_ns),
+            self._analyzer.calibration, low_frame_rate=self._analyzer.low_frame_rate(*span_ns),
+        )  # fmt: skip
         self.found.append(
             {
                 "t_s": round((current.from_ns - self._origin_ns) / NS_PER_S, 3),
@@ -139,25 +148,6 @@ class _Speech:
             self._until_ns = to_ns
 
 
-class _Pace:
-    """Whether the frame rate is high enough to read lips."""
-
-    def __init__(self) -> None:
-        self._last_ns: int | None = None
-        self._slow_ns = self._all_ns = 0
-
-    def add(self, t_ns: int) -> None:
-        if self._last_ns is not None:
-            apart_ns = t_ns - self._last_ns
-            self._all_ns += apart_ns
-            self._slow_ns += apart_ns if apart_ns > FRONT_END.lip_max_frame_gap_ms * NS_PER_MS else 0
-        self._last_ns = t_ns
-
-    @property
-    def is_slow(self) -> bool:
-        return self._slow_ns > self._all_ns / 2
-
-
 def measure(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE,
@@ -183,7 +173,7 @@ def measure_timeline(
     speech = _Speech(analyzer)
     whole: _Whole | None = None
     windows: _Windows | None = None
-    bins, pace = Bins(size, 0), _Pace()
+    bins = Bins(size, 0)
     begin_ns = end_ns = None
     heard = heard or listen(path, AS_PLAYED)
     with FileSource(path, which=heard.which) as source:
@@ -198,7 +188,6 @@ def measure_timeline(
             if isinstance(item, Chunk):
                 speech.add(item.t_ns)
             else:
-                pace.add(item.t_ns)
                 on_read((item.t_ns - begin_ns) / NS_PER_S)
         _sum_up(analyzer.finish(), whole, bins, windows)
         damaged, joints_s, sound_error_ms = source.damaged, source.joints_s, source.sound_error_ms
@@ -210,7 +199,9 @@ def measure_timeline(
         bins.curves(), bins.length_s, analyzer.calibration, MEASURING_CONFIDENCE, slope_ppm=whole.slope_ppm
     )
     answer = _answer(whole, track, speech.total_ns, analyzer.calibration)
-    if answer.state is State.NO_FACE and pace.is_slow:  # there may well be a face
+    if answer.state is not State.MEASURING and _too_short(whole, end_ns - begin_ns, speech.total_ns):
+        answer = replace(answer, state=State.UNCERTAIN, reason=Reason.SHORT)
+    if answer.state is State.NO_FACE and analyzer.frame_pace.mostly_slow:  # there may well be a face
         answer = _Answer(State.UNCERTAIN, Reason.LOW_FRAME_RATE)
     limits = limits or PROFILES[profile]
     zero_std_ms = analyzer.calibration.zero_uncertainty_ms or 0.0
@@ -318,6 +309,12 @@ def _answer(whole: _Whole, track: Timeline, speech_ns: int, calibration: Calibra
         return _Answer(State.UNCERTAIN, Reason.OFFSET_VARIES)
     longest = sure[int(lengths_s.argmax())]
     return _Answer(State.MEASURING, None, offset_ms, longest.offset_std_ms, longest.confidence)
+
+
+def _too_short(whole: _Whole, length_ns: int, speech_ns: int) -> bool:
+    """Whether only more of the same is missing."""
+    spoken = speech_ns >= MIN_SPEECH_RATIO * length_ns
+    return length_ns < _SHORT_S * NS_PER_S and whole.faces >= MIN_FACE_RATIO * whole.ticks and spoken
 
 
 def _end_ns(item: Frame | Chunk) -> int:

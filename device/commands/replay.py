@@ -40,13 +40,21 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
+    settings, (_, limits) = overridden_settings(options, MeasureSettings()), chosen_limits(options)
     with memory_bound(options.max_memory_mb):
-        return _replay(options)
+        seen = _replay(options, settings, limits)
+    if options.csv:
+        write_table(seen.moments, options.csv)
+    if options.plot:
+        title = f"{short_name(options.file)}: {len(seen.moments)} reports ({settings.profile})"
+        end_s = seen.moments[-1].t_s if seen.moments else 1.0
+        draw(Drawing(title, "each report", seen.moments, limits, end_s, steps=seen.steps), options.plot)
+    return 0
 
 
-def _replay(options: argparse.Namespace) -> int:
+def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Profile) -> _Seen:
     speed = options.speed or ("realtime" if options.page else "max")
-    settings, bundle = overridden_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
+    bundle = chosen_bundle(options.bundle, options.store)
     heard = listen(Path(options.file), track_choice(options))
     page = None
     if options.page:
@@ -55,18 +63,11 @@ def _replay(options: argparse.Namespace) -> int:
             state_dir=options.store or default_store(), recording=True,
         )  # fmt: skip
     realtime = speed == "realtime"
-    _, limits = chosen_limits(options)
     seen = _Seen(options.csv is not None or options.plot is not None)
     with nullcontext() if realtime else reading_progress(Path(options.file)) as read:
         seen.on_read = read
         _follow(settings, limits, bundle, options.file, heard, page, seen, realtime=realtime, as_lines=options.json)
-    if options.csv:
-        write_table(seen.moments, options.csv)
-    if options.plot:
-        title = f"{short_name(options.file)}: {len(seen.moments)} reports ({settings.profile})"
-        end_s = seen.moments[-1].t_s if seen.moments else 1.0
-        draw(Drawing(title, "each report", seen.moments, limits, end_s, steps=seen.steps), options.plot)
-    return 0
+    return seen
 
 
 class _Seen:

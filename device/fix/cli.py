@@ -23,7 +23,8 @@ from device.fix.captions import beside, write_moved
 from device.fix.copy import Copied, copy_moved, preview
 from device.fix.plan import Move, Plan
 from device.fix.target import check_target
-from device.fix.verify import Verified, verify, what_is_left
+from device.fix.verify import Verified, span_of, verify, what_is_left
+from device.printable import minutes
 from device.records import DriftClass, State
 
 _MAX_OFFSET_MS = 60_000.0
@@ -160,7 +161,7 @@ def plan_for(found: Measured) -> Plan:
     unsure = [piece for piece in track.pieces if not piece.sure]
     simple = len(track.pieces) == 1 and track.drift_class is not DriftClass.DRIFTING
     if not track.pieces or (unsure and not (simple and result["state"] is State.MEASURING)):
-        at = f" from {unsure[0].from_s:.0f} to {unsure[0].to_s:.0f} s" if unsure and len(track.pieces) > 1 else ""
+        at = span_of(unsure[0]) if unsure and len(track.pieces) > 1 else ""
         why = f", {result['reason']}" if result.get("reason") else ""
         what = f"the offset is not sure{at} (state: {result['state']}{why}), so nothing was written"
         remedy = "Check the output of `avdrift measure`, or give the offset yourself: --offset MS"
@@ -187,7 +188,7 @@ def _words(result: dict[str, Any]) -> list[str]:
     lines, written = [], result["written"]
     for move in result["moves"]:
         drift = f", and {move['drift_ppm']:+.1f} ppm" if move["drift_ppm"] else ""
-        since = f"from {move['from_s']:.1f} s on " if len(result["moves"]) > 1 else ""
+        since = f"from {minutes(move['from_s'], 1)} on " if len(result["moves"]) > 1 else ""
         done = "taken off" if result["verified"] else "moved by that" if written else "would be taken off"
         lines.append(f"{since}the sound was {_early_or_late(move['offset_ms'])}{drift}: {done}")
     if result["after"] is not None:

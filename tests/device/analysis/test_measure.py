@@ -18,6 +18,7 @@ import pytest
 from device.analysis.measure import measure
 from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.cli import main
 from device.errors import InputFormatError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from tests.recordings import Picture, Sound, truncate, write
@@ -35,7 +36,7 @@ def measured(path: Path, bundle: Path | None = None, window_s: float | None = No
     return measure(path, load_bundle(bundle or tiny_bundle()), require_face_model(), window_s=window_s)
 
 
-def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
+def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "slow.mkv"
     with av.open(str(talking())) as given, av.open(str(path), "w") as made:
         picture = made.add_stream("mpeg4", rate=Fraction(15, 2), width=320, height=240)
@@ -55,6 +56,21 @@ def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
         made.mux(picture.encode(None))
     found = measured(path)
     assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "low_frame_rate", None)
+    assert main(["replay", str(path), "--json", "--bundle", str(tiny_bundle())]) == 0
+    reasons = [json.loads(line)["reason"] for line in capfd.readouterr().out.splitlines()]
+    assert set(reasons[3:]) == {"low_frame_rate"}, "live as well"
+
+
+def test_a_recording_that_ends_too_soon_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "short.mkv"
+    with av.open(str(talking())) as given, av.open(str(path), "w") as made:
+        tracks = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size and packet.pts is not None and packet.pts * packet.time_base < 0.5:
+                packet.stream = tracks[packet.stream.index]
+                made.mux(packet)
+    found = measured(path)
+    assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "short", None)
 
 
 def facecam(path: Path, face_px: int) -> Path:
