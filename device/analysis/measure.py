@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from device.analysis.analyzer import Analyzer
-from device.analysis.listen import Heard, listen
+from device.analysis.audio_selection import SelectedAudio, select_audio
 from device.analysis.offset_tracker import (
     MEASURING_CONFIDENCE,
     MIN_FACE_RATIO,
@@ -159,11 +159,11 @@ def measure(
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, limits: Profile | None = None,
-    heard: Heard | None = None, on_read: Callable[[float], None] = lambda read_s: None,
+    audio: SelectedAudio | None = None, on_read: Callable[[float], None] = lambda read_s: None,
 ) -> Measured:  # fmt: skip
     """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 
-    limits: those of the profile, where it is not a standard one. heard: which audio to read. on_read: called with the
+    limits: those of the profile, where it is not a standard one. audio: which audio to read. on_read: called with the
     number of seconds read so far.
     """
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
@@ -175,8 +175,8 @@ def measure_timeline(
     windows: _Windows | None = None
     bins = Bins(size, 0)
     begin_ns = end_ns = None
-    heard = heard or listen(path, AS_PLAYED)
-    with FileSource(path, which=heard.which) as source:
+    audio = audio or select_audio(path, AS_PLAYED)
+    with FileSource(path, which=audio.which) as source:
         for item in in_bursts(source):
             if whole is None and isinstance(item, Frame):
                 whole = _Whole(analyzer, item.t_ns)
@@ -222,9 +222,9 @@ def measure_timeline(
         "verdict": judged.verdict,
         "profile": profile,
         "reason": answer.reason,
-        "audio_track": heard.track,
-        "audio_channel": heard.which.channel,
-        "other_audio_tracks": list(heard.others),
+        "audio_track": audio.track,
+        "audio_channel": audio.which.channel,
+        "other_audio_tracks": list(audio.others),
         "joints_s": [round(joint_s - whole.from_ns / NS_PER_S, 1) for joint_s in joints_s],
         "damaged": damaged,
         "verdict_range": judged.ends,
@@ -232,7 +232,7 @@ def measure_timeline(
     }
     if windows:
         result["windows"] = [w | {"verdict": _of_window(w, limits, zero_std_ms).verdict} for w in windows.found]
-    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, heard.why, limits)
+    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, audio.why, limits)
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:
