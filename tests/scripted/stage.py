@@ -170,13 +170,13 @@ class Stage(Generic[W]):
         self.sink.reports.clear()
         self.wait_measuring()
         clock.sleep(rest_s + rng.uniform(0, 1))
-        begun_ns = clock.now_ns()
         fault.begin(self.world)
+        begun_ns = clock.now_ns()  # a server has to be started again for some
         named = self.wait_for(lambda r: r.fault in fault.words, begun_ns, NAMED_WITHIN_S) if fault.words else None
         named_at = len(self.sink.reports)
         clock.sleep(max(rng.uniform(5.5, 8) - (clock.now_ns() - begun_ns) / NS_PER_S, 0.5))
-        ended_ns = clock.now_ns()
         self.world.calm()
+        ended_ns = clock.now_ns()
         recovered_s = self._recovered_s(ended_ns, end_s)
         after_naming = self.sink.reports[named_at:]
         numbers_ms = [report.offset_ms for _, report in self.sink.reports if report.offset_ms is not None]

@@ -147,9 +147,13 @@ def judge_clip(
     return found
 
 
-def degraded(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
-    """The sums over all clips of a split. Raises AvdriftError for a folder without clips."""
+def degraded(
+    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0, most: int | None = None
+) -> dict[str, Any]:
+    """The sums over all clips of a split, or `most` random ones. Raises AvdriftError for a folder without clips."""
     files = [clips / row.file for row in read_rows(clips) if row.split == split]
+    if most is not None:
+        files = [files[int(k)] for k in np.random.default_rng(seed).permutation(len(files))[:most]]
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
         found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]

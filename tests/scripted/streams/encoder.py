@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,10 +54,9 @@ class Trouble:
     reports: bool = True  # RTCP sender reports
 
     def needs_another_multiplexer(self, before: Trouble) -> bool:
-        """Whether an encoder would have to begin anew for this."""
-        return any(
-            getattr(self, name) != getattr(before, name) for name in ("film", "stamps", "sound_pace", "unannounced")
-        )
+        """Whether an encoder would have to begin anew for this. A segment of HLS must not last over a silence."""
+        names = ("film", "stamps", "sound_pace", "unannounced", "silent")
+        return any(getattr(self, name) != getattr(before, name) for name in names)
 
 
 WELL = Trouble()
@@ -89,9 +88,8 @@ class Encoder:
             self._thread.join()
 
     def _encode(self) -> None:
-        with suppress(BrokenPipeError):
-            while not self._closing.is_set():
-                self._encode_with(self.trouble)
+        while not self._closing.is_set():
+            self._encode_with(self.trouble)
 
     def _encode_with(self, first: Trouble) -> None:
         """With one multiplexer, for as long as it fits."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler
 from pathlib import Path
 from queue import SimpleQueue
@@ -87,7 +87,8 @@ class Pipe(EncoderWorld):
         super().__init__(rng, films, at_s=at_s)
 
     def send(self, datagram: bytes) -> None:
-        os.write(self._writing, datagram)
+        with suppress(BrokenPipeError):  # nobody reads any more
+            os.write(self._writing, datagram)
 
     def end(self) -> None:
         """The sender ends for good."""
