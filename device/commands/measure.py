@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from device.analysis.listen import listen
+from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
@@ -52,7 +52,7 @@ def measure_command(options: argparse.Namespace) -> int:
             with memory_bound(options.max_memory_mb), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, heard=listen(Path(file), asked), on_read=read,
+                    limits=limits, audio=select_audio(Path(file), asked), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
