@@ -37,7 +37,7 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
-    with memory_bound(options.max_memory_mb):
+    with memory_bound(options.max_memory_mb, options.file):
         return _replay(options)
 
 

@@ -131,7 +131,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
                     daemon.run(live_feeds(config))
                 else:
                     lines.position_s = lambda: daemon.position_s
-                    with memory_bound(options.max_memory_mb):
+                    with memory_bound(options.max_memory_mb, file):
                         run_recording(daemon, file, realtime=True)
             if page is not None and file is not None:
                 linger(page)

@@ -108,8 +108,9 @@ def _fit(
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
         choose = np.random.default_rng(config.seed + epoch)  # the same for all workers, which run in lockstep
-        # Each epoch begins with one of each length: TensorFlow traces a graph for the first length that a process meets,
-        # and one for any length after it, which may round differently. A resumed process must meet them in the same order.
+        # Each epoch begins with one batch of each length: TensorFlow traces a graph for the first length that a process
+        # meets, and one for any length after it, which may round differently. A resumed process must meet them in the
+        # same order.
         drawn = (kinds[int(choose.random() >= config.short_share)] for _ in count())
         for kind in chain(kinds, drawn):
             for _ in range(workers.local_replicas):  # which run in lockstep as well

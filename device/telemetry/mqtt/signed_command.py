@@ -101,7 +101,6 @@ class Verifier:
         payload: dict[str, Any] = body["payload"]
         return payload
 
-
     def _forget_before(self, oldest_s: float) -> None:
         """Forget nonces in the order in which they came, which costs next to nothing in a flood."""
         while self._nonces and self._nonces[first := next(iter(self._nonces))] < oldest_s:
