@@ -35,7 +35,7 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it prints
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/fit/step_speed.py
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/check/step_speed.py
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
     return guarded("avdrift-train", lambda: _run(command, arguments))

@@ -25,10 +25,10 @@ from device.sync.curve import TICK_MS
 from train.data.shards import Clip
 from train.evaluation.calibration import Bin, reliability
 from train.evaluation.metrics import FRAME_MS, Figures, figures, has_speech, is_reported, is_right
-from train.evaluation.negatives import cases
+from train.evaluation.negatives import cases, with_json_keys
 from train.evaluation.tracks import Track, Window, own_offset, track, windows
 from train.models.encoders import Towers
-from train.progress import shown
+from train.progress import with_progress
 
 LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0, 10.0)
 CUT_OUT_LENGTHS_S = (0.2, 0.6, 1.0, 2.0, 5.0)
@@ -54,7 +54,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Hopeless:
+class Unmeasurable:
     """Windows of one kind of unmeasurable input, and the share that would be reported."""
 
     kind: str
@@ -78,7 +78,7 @@ class Evaluation:
     cut_out: tuple[Row, ...]
     corpora: dict[str, Figures]
     groups: dict[str, dict[str, Figures]]  # as `corpora`, of other groupings
-    hopeless: tuple[Hopeless, ...]
+    unmeasurable: tuple[Unmeasurable, ...]
     reliability: tuple[Bin, ...]
     slicing_difference_ms: float | None
     errors_ms: tuple[float, ...] = field(repr=False)
@@ -86,7 +86,7 @@ class Evaluation:
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
         del found["errors_ms"]
-        return {"schema": 1, **found}
+        return {"schema": 1, **with_json_keys(found)}
 
 
 def sliced(clip: Clip, shift_ticks: int) -> Clip:
@@ -116,7 +116,7 @@ def evaluate(
     kept = [clip for clip in clips if clip.name not in left_out]
     if not kept:
         raise InputFormatError("knows none of the clips", where=offsets_name or "clips", remedy="Give another file")
-    tracks = [track(clip, towers) for clip in shown(kept, "embed", len(kept), "clip")]
+    tracks = [track(clip, towers) for clip in with_progress(kept, "embed", len(kept), "clip")]
     own = {t.clip.name: own_offset(t, calibration) for t in tracks}
     truth_ms = {name: found_ms for name, (found_ms, _) in own.items()} if offsets_ms is None else offsets_ms
     truths_ms = [truth_ms[t.clip.name] for t in tracks]
@@ -147,7 +147,7 @@ def evaluate(
         ),
         corpora=_by_group(main, by_corpus, seed),
         groups={name: _by_group(main, grouping, seed) for name, grouping in (groupings or {}).items()},
-        hopeless=tuple(hopeless_input(tracks, towers, calibration, seed)),
+        unmeasurable=tuple(unmeasurable_figures(tracks, towers, calibration, seed)),
         reliability=reliability(np.array([w.confidence for w in judged]), np.array([*map(is_right, judged)], np.bool_)),
         slicing_difference_ms=slicing_difference_ms(tracks, towers, calibration, seed),
         errors_ms=tuple(w.error_ms for w in main if np.isfinite(w.error_ms)),
@@ -159,7 +159,7 @@ def _measure_all(
 ) -> dict[tuple[float, int], list[Window]]:
     kinds = [(length_s, frames) for frames in SEARCHES_FRAMES for length_s in LENGTHS_S]
     found: dict[tuple[float, int], list[Window]] = {}
-    for length_s, frames in shown(kinds, "measure", len(kinds), "length"):
+    for length_s, frames in with_progress(kinds, "measure", len(kinds), "length"):
         found[length_s, frames] = _measure(tracks, truths_ms, length_s, frames, calibration, seed)
     return found
 
@@ -192,7 +192,9 @@ def row(window_s: float, search_frames: int, measured: list[Window], seed: int) 
     return Row(window_s, search_frames, figures(speech, seed), figures(silent, seed), figures(zero, seed))
 
 
-def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration, seed: int) -> list[Hopeless]:
+def unmeasurable_figures(
+    tracks: list[Track], towers: Towers, calibration: Calibration, seed: int
+) -> list[Unmeasurable]:
     """For each kind of unmeasurable input and each length, the share that would be reported."""
     found: dict[tuple[str, float], list[bool]] = {}
     search_ms = SEARCHES_FRAMES[-1] * FRAME_MS
@@ -202,7 +204,9 @@ def hopeless_input(tracks: list[Track], towers: Towers, calibration: Calibration
                             random=np.random.default_rng(seed), max_shift_ms=0.0)  # fmt: skip
             found.setdefault((kind, length_s), []).extend(is_reported(w) for w in given if has_speech(w))
     return [
-        Hopeless(kind, length_s, len(all_), float(np.mean(all_))) for (kind, length_s), all_ in found.items() if all_
+        Unmeasurable(kind, length_s, len(all_), float(np.mean(all_)))
+        for (kind, length_s), all_ in found.items()
+        if all_
     ]
 
 

@@ -76,8 +76,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
             trust,
         )
     )
-    hopeless = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.hopeless]
-    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], hopeless))
+    unmeasurable = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.unmeasurable]
+    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], unmeasurable))
     corpora = [[name, str(f.speakers), *_basic(f), _interval(f)] for name, f in evaluation.corpora.items() if f.windows]
     title = f"By corpus, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
     found.append((title, ["corpus", "speakers", *_BASIC_HEAD, "95 %"], corpora))

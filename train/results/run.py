@@ -21,7 +21,7 @@ from device.bundles.bundle import load_bundle
 from device.bundles.model_kinds import MEASURING
 from train.comparison.load_estimators import bundle_macs_per_s
 from train.data.clip_table import TABLE
-from train.files import make_folder, sha256, write_whole
+from train.files import make_folder, sha256, write_atomically
 from train.results.parts import PARTS, ClipSet, Found, Settings, own_offsets
 
 OWN_OFFSETS = "own-offsets"
@@ -74,7 +74,7 @@ def _once(
     }  # fmt: skip
     if name in again or not _is_current(file, depends):
         print(f"{clips.title}: {name}", file=sys.stderr, flush=True)
-        write_whole(file, {"depends": depends, "on": datetime.now(UTC).date().isoformat(), "found": run()})
+        write_atomically(file, {"depends": depends, "on": datetime.now(UTC).date().isoformat(), "found": run()})
     kept = json.loads(file.read_text(encoding="utf-8"))
     return {**kept["found"], "on": kept["on"]}
 

@@ -8,7 +8,7 @@ from typing import Any
 from device.records import State
 from train.markdown import table
 from train.results.text import of, seconds, share
-from train.scenes.daily import LEAST_S, SETTLED_S, Talk, summary
+from train.scenes.daily import MIN_S, SETTLED_S, Talk, summary
 
 Sets = Sequence[Mapping[str, Any]]
 Found = Mapping[str, Any]
@@ -22,7 +22,7 @@ def _counts(each: Sequence[Found]) -> tuple[int, int, int]:
 def daily(sets: Sets) -> Iterator[str]:
     """What a user of the daemon meets."""
     yield (
-        f"Clips of {LEAST_S:g} s and more, one shift of each, through the whole daemon; reports count after the first "
+        f"Clips of {MIN_S:g} s and more, one shift of each, through the whole daemon; reports count after the first "
         f"{SETTLED_S:g} s. The same faces also get the voices of two other speakers each: then no number is right."
     )
     parts = [clips["parts"]["daily"] for clips in sets]

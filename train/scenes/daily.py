@@ -30,7 +30,7 @@ from train.data.clip_table import read_rows
 from train.evaluation.tracks import TOLERANCE_MS
 from train.scenes.compose import loaded, read_clip, reports, with_sound
 
-LEAST_S = 8.0
+MIN_S = 8.0
 SETTLED_S = 4.0  # reports count from here on
 _MAX_SHIFT_MS = 400.0
 _VOICES = 2  # of other speakers, for each face
@@ -66,7 +66,7 @@ def judge_talk(clip: Path, bundle_folder: Path, window_s: float, seed: int) -> T
     """One clip through the daemon's chain; None if it is too short, or its own offset is not sure."""
     cv2.setNumThreads(1)
     frames, samples, audio_ns = read_clip(clip)
-    if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
+    if frames[-1].t_ns - frames[0].t_ns < MIN_S * NS_PER_S:
         return None
     bundle = loaded(bundle_folder)
     own_ms = measure(clip, bundle, require_face_model())["offset_ms"]
@@ -81,7 +81,7 @@ def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: floa
     """The number of reports for one speaker's face with another's voice, and of those with an offset."""
     cv2.setNumThreads(1)
     frames = read_clip(face)[0]
-    if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
+    if frames[-1].t_ns - frames[0].t_ns < MIN_S * NS_PER_S:
         return 0, 0
     samples = read_clip(voice)[1]
     length = round((frames[-1].t_ns - frames[0].t_ns) / NS_PER_S * AUDIO_RATE_HZ)
@@ -113,7 +113,7 @@ def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int =
     ]
     talks = [talk for talk in of_rows if talk]
     if not talks:
-        what = f"no clip of the split {split!r} lasts {LEAST_S:g} s and has an offset that is sure"
+        what = f"no clip of the split {split!r} lasts {MIN_S:g} s and has an offset that is sure"
         raise InputMissingError(what, where=str(clips), remedy="Give longer clips, or another --split")
     found = {"split": split, "window_s": window_s, "clips": len(talks), "left_out": len(rows) - len(talks)}
     return found | summary(talks, strangers) | {"each": each, "each_voice": other_voices}

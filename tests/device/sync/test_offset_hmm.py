@@ -1,4 +1,4 @@
-"""The filter with a memory: what it has seen lasts, a step and a slope move it, and nothing is sure of chance."""
+"""The recursive filter: evidence lasts, a step and a slope move the offset, and chance gives no confidence."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_slope_is_seen_within_twenty_seconds_and_the_offset_is_the_one_that_ho
     assert found.offset_ticks * 10 == pytest.approx((-50 if slope_ppm > 0 else 150) + slope_ppm * 1e-3 * 20, abs=20)
 
 
-def test_without_a_slope_none_is_seen() -> None:
+def test_without_a_slope_none_is_found() -> None:
     for seed in range(20):
         assert after(rows_for(80, 750, np.random.default_rng(seed))).moving < 0.9
 

@@ -1,4 +1,4 @@
-"""Known answers give known figures; blind towers score chance."""
+"""Known answers give known figures; blind encoders are at chance."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def test_always_zero_scores_about_chance_and_no_better_at_longer_windows(perfect
     assert all((r.zero.within_frame or 0) < 0.3 for r in perfect.rows)
 
 
-def test_perfect_towers_are_believed_and_hopeless_input_is_not(perfect: Evaluation) -> None:
+def test_perfect_encoders_get_numbers_and_unmeasurable_input_does_not(perfect: Evaluation) -> None:
     trusted = next(r.speech for r in perfect.rows if (r.window_s, r.search_frames) == (5, 25))
     assert (trusted.reported, trusted.right_of_reported) == (1.0, 1.0)
     assert trusted.rmse_of_reported_frames == trusted.rmse_frames
-    assert {h.kind for h in perfect.hopeless} == {
+    assert {h.kind for h in perfect.unmeasurable} == {
         "another speaker's voice",
         "still picture",
         "silence",
         "empty room",
         "music",
     }
-    assert all(h.windows and h.numbered == 0 for h in perfect.hopeless)
+    assert all(h.windows and h.numbered == 0 for h in perfect.unmeasurable)
 
 
 def test_shifting_ticks_and_slicing_for_real_agree(perfect: Evaluation) -> None:

@@ -1,4 +1,4 @@
-"""Offsets of clips whose offset was built in; windows sliced apart; models of a bundle as towers."""
+"""Offsets of clips with a built-in offset; sliced windows; the models of a bundle as encoders."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_only_windows_with_speech_count() -> None:
     assert np.isnan(accuracy([silent]))
 
 
-def test_another_clips_sound_is_not_believed() -> None:
+def test_another_clips_audio_gets_no_number() -> None:
     a, b = make_track(seed=1), make_track(seed=2)
     found = estimate(a.evidence(100, sound_of=b).sum(0), CALIBRATION)
     own = estimate(a.evidence(100).sum(0), CALIBRATION)

@@ -1,4 +1,4 @@
-"""The page of results: every figure from what the parts found, and an interrupted run that goes on."""
+"""The page of results: every figure comes from its part, and an interrupted run resumes."""
 
 from __future__ import annotations
 
