@@ -33,7 +33,7 @@ def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: floa
     began_s, identity = time.monotonic(), identity_of(file)
     bundle, face_model = _loaded(models), require_face_model()
     try:
-        with memory_bound(max_memory_mb):
+        with memory_bound(max_memory_mb, file):
             found = measure_timeline(
                 Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits,
                 audio=select_audio(Path(file), rules.tracks),

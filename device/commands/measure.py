@@ -49,7 +49,7 @@ def measure_command(options: argparse.Namespace) -> int:
     exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
-            with memory_bound(options.max_memory_mb), reading_progress(Path(file)) as read:
+            with memory_bound(options.max_memory_mb, file), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
                     limits=limits, audio=select_audio(Path(file), asked), on_read=read,

@@ -41,7 +41,7 @@ _STDOUT, _STDERR = 1, 2
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
     settings, (_, limits) = overridden_settings(options, MeasureSettings()), chosen_limits(options)
-    with memory_bound(options.max_memory_mb):
+    with memory_bound(options.max_memory_mb, options.file):
         seen = _replay(options, settings, limits)
     if options.csv:
         write_table(seen.moments, options.csv)

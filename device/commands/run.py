@@ -95,7 +95,7 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
             if page is not None and not journal:
                 print_address(page)
             live = stream is None and file is None  # what camera and microphone deliver is no untrusted input
-            bound = nullcontext() if live else memory_bound(options.max_memory_mb)
+            bound = nullcontext() if live else memory_bound(options.max_memory_mb, file or "the stream")
             with bound, signal_handlers(daemon, _reload(options, config, daemon, sinks)):
                 if stream is not None:
                     daemon.run([stream_feed(stream)])

@@ -57,7 +57,7 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
-    with memory_bound(options.max_memory_mb):
+    with memory_bound(options.max_memory_mb, options.file):
         return _fix(options)
 
 

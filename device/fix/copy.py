@@ -181,7 +181,8 @@ class _Copy:
         if stream.index == self._audio.index:
             late_s = self._floor_s + self.copied.rebase_s - float(packet.pts * packet.time_base)
             if late_s > 0.001:
-                self.copied.cut_s = max(self.copied.cut_s, late_s)
+                if not packet.is_discard:  # what an edit list hides is no loss
+                    self.copied.cut_s = max(self.copied.cut_s, late_s)
                 return
         if self._goes_on(packet):
             packet.stream = self._streams.made[stream.index]

@@ -178,7 +178,7 @@ class Daemon:
             self._jumps = jumps
             self._core.jump()
         self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
-        self._core.set_source_faults(tuple(reader.fault for reader in self._readers if reader.fault))
+        self._core.set_source_faults(tuple(fault for reader in self._readers if (fault := reader.take_fault())))
 
     def _supervise_models(self) -> None:
         if self._models is None:

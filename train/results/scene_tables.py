@@ -136,7 +136,8 @@ def trust(sets: Sets) -> Iterator[str]:
     part = sets[0]["parts"]["trust"]
     yield (
         f"{part['clips']} clips joined into one recording, {part['rounds']} times each, each time with a new shift, so "
-        "that the offset steps where clips meet:"
+        "that the offset steps where clips meet. Reports count from the step on, and while the voice is another "
+        "speaker's, every number counts as wrong, also the one that the daemon remembers for half a minute:"
     )
     head = ["", "reports", "have a number %", "of these, right %", "of those 1 s after a step and later, right %",
             "first right number after a step: median"]  # fmt: skip

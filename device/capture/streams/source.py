@@ -91,6 +91,7 @@ class StreamSource(Closing):
         self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
         self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
         self._delivered_ns: dict[type, int] = {}  # when each kind was last delivered
+        self._reached_ns: dict[type, int] = {}  # the time stamp of the last one of each kind
         self._arrived_ns = time.monotonic_ns()  # the last packet that could be decoded
         self._failing: dict[str, float] = {}  # for each kind, the share of packets that cannot be decoded
         self._skipping = False  # frames, up to the next key frame
@@ -128,7 +129,7 @@ class StreamSource(Closing):
                 return
             if self._should_decode(arrived, late_ns=now_ns - due_ns):
                 for item in self._decoded(arrived):
-                    self._delivered_ns[type(item)] = time.monotonic_ns()
+                    self._delivered_ns[type(item)], self._reached_ns[type(item)] = time.monotonic_ns(), item.t_ns
                     if isinstance(item, Frame):
                         self.dropped, self._left_out = self.dropped + self._left_out, 0
                     yield replace(item, t_ns=item.t_ns + timeline.base_ns)
@@ -241,8 +242,16 @@ class StreamSource(Closing):
             delivered_ns = self._delivered_ns.get(kind)
             silent_ns = now_ns - (begun_ns if delivered_ns is None else delivered_ns)
             if silent_ns > (FIRST_ITEM_WITHIN_NS if delivered_ns is None else SILENT_AFTER_NS):
+                if self._stopped_together:
+                    raise self._stalled()
                 undecodable = ", and cannot be decoded" if self._trouble else ""
                 raise self._ended("incomplete", f"its {name} is missing{undecodable}")
+
+    @property
+    def _stopped_together(self) -> bool:
+        """Whether both tracks end at one moment: after that, a demuxer may still give a rest of one."""
+        reached_ns = self._reached_ns.values()
+        return len(reached_ns) == 2 and max(reached_ns) - min(reached_ns) < LATE_NS
 
     def _stalled(self) -> StreamError:
         return self._ended("stalled", "sends nothing usable any more", "Measuring goes on when it sends again")

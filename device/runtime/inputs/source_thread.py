@@ -68,6 +68,7 @@ class Reader:
     def __init__(self, feed: Feed | RecordingFeed, inputs: InputQueue, clock: Clock, *, paced: bool = False) -> None:
         self.part, self.live = feed.part, isinstance(feed, Feed)
         self.fault: str | None = None  # from the first failure until an item comes
+        self._untold: str | None = None  # a fault since `take_fault` was called
         self.session = 0  # items of one session may be measured together
         self.jumps = 0  # jumps of its time stamps; each also starts a session
         self.reopened = 0
@@ -146,6 +147,12 @@ class Reader:
             wake, self._woken = not self._woken, True
         if wake:
             self._wake()
+
+    def take_fault(self) -> str | None:
+        """The fault, or the last one that came and went since the last call: a busy measuring thread calls seldom."""
+        with self._changed:
+            fault, self._untold = self.fault or self._untold, None
+            return fault
 
     def orphans(self) -> list[threading.Thread]:
         """Abandoned threads that still hang."""
@@ -280,7 +287,7 @@ class Reader:
                 self._alive_ns = self._clock.now_ns()
 
     def _end_session(self, fault: str | None) -> None:
-        self.fault = fault
+        self.fault = self._untold = fault
         self.session += 1
 
     def _end(self, generation: int | None = None) -> None:

@@ -10,7 +10,7 @@ from random import Random
 
 from tests.scripted.faults import Fault
 from tests.scripted.streams.encoder import WRAP_S, Film, Films, Trouble
-from tests.scripted.streams.worlds import Hls, Http, Pipe, Rtsp, StreamWorld, Udp
+from tests.scripted.streams.worlds import UNCODED, Hls, Http, Pipe, Rtsp, StreamWorld, Udp
 
 HOUR_S = 3600.0
 _FAST_SAMPLES = 126 / 125  # for each that the stamps leave room for; a loop has a whole number of blocks of them
@@ -26,7 +26,7 @@ Kind = Callable[[Random, Films], StreamWorld]
 
 def make(films: Films) -> None:
     """All films, before an encoder needs one at once."""
-    for different in ({}, BIGGER, SQUEEZED, RESAMPLED, RECODED, FAST):
+    for different in ({}, UNCODED, BIGGER, SQUEEZED, RESAMPLED, RECODED, FAST):
         films(**different)
 
 

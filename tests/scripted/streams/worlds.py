@@ -21,13 +21,14 @@ from av.container import OutputContainer
 from device.addresses import parse_address, with_login
 from device.capture.streams.inputs import FromAddress, FromPipe, StreamInput
 from tests.scripted.stage import RealClock
-from tests.scripted.streams.encoder import START_S, WELL, Encoder, Films, Trouble, endless, transport_stream
+from tests.scripted.streams.encoder import START_S, WELL, Encoder, Film, Films, Trouble, endless, transport_stream
 from tests.streams import stream_servers as servers
 
 _SEGMENTS = {
     "hls_time": "1", "hls_list_size": "6",
     "hls_flags": "append_list+delete_segments+discont_start+omit_endlist+temp_file",
 }  # fmt: skip
+UNCODED: Film = {"sound": "pcm_s16le"}  # what the RTSP server plays: AAC would come late by the encoder's delay
 _RTSP_LOOPS = 120
 _OTHER_LOGIN = ("camera", "changed")
 
@@ -204,7 +205,7 @@ class Rtsp(StreamWorld):
         super().__init__(rng)
         self._port, self._trouble = servers.free_port(), WELL
         self._folder = tempfile.TemporaryDirectory(prefix="avdrift-rtsp-")
-        self._film = endless(Path(self._folder.name) / "film.mkv", films(sound="pcm_s16le"), _RTSP_LOOPS)
+        self._film = endless(Path(self._folder.name) / "film.mkv", films(**UNCODED), _RTSP_LOOPS)
         address = parse_address(f"rtsp://127.0.0.1:{self._port}/talk")
         self.input = FromAddress(with_login(address, *servers.LOGIN))
         self._server = ExitStack()

@@ -88,6 +88,16 @@ def bench(make: Callable[[SimClock], Callable[[], Tape]], *, drop_oldest: bool =
             clock.sleep(1)
 
 
+def test_a_fault_that_came_and_went_between_two_looks_is_told_once() -> None:
+    """A stream that jumps is measured again within a second, and the measuring thread may be busy for longer."""
+    with bench(
+        lambda clock: Opener(clock, [error(DeviceBusyError), lambda: Tape(clock, frames(clock.now_ns(), 200))])
+    ) as made:
+        made.clock.sleep(2)
+        assert made.reader.fault is None
+        assert [made.reader.take_fault() for _ in range(2)] == ["camera_busy", None]
+
+
 def tape(clock: SimClock, seconds: float, then: Exception | None = None, *, silent: bool = False) -> Callable[[], Tape]:
     """Opened now, it gives pictures from now on."""
     return lambda: Tape(clock, frames(clock.now_ns(), round(seconds * 25)), then=then, silent=silent)
