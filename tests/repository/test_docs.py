@@ -87,6 +87,20 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
 
 
+def figures(text: str) -> set[str]:
+    return set(re.findall(r"\d+(?:[.,]\d+)*", text))
+
+
+def test_the_readme_quotes_only_figures_of_the_results_page() -> None:
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## How good it is")[2].partition("\n## ")[0]
+    quoted = re.findall(r"^\| ([^|-].*?) \|", section, re.MULTILINE)[1:]
+    assert 1 <= len(quoted) <= 6
+    results = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    generated = results.partition("<!-- results -->")[2].partition("<!-- end of results -->")[0]
+    for row in quoted:
+        assert figures(row) <= figures(generated), row
+
+
 def test_anchors_are_those_of_the_hosting_platforms(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("# What it *is*, and why\n\n```\n# not a heading\n```\n\n## `fix`\n", encoding="utf-8")

@@ -93,7 +93,7 @@ def unmeasurable(sets: Sets) -> Iterator[str]:
     """Hours of hopeless scenes."""
     part = sets[0]["parts"]["unmeasurable"]
     yield (
-        f"{part['hours']:g} hours through the whole chain, in scenes of a minute: "
+        f"{60 * part['hours']:.0f} minutes through the whole chain, in scenes of a minute: "
         f"{of(part['measuring'], part['reports'])} reports have a number."
     )
     yield table(["input", "reports that have a number"], [

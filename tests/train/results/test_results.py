@@ -82,7 +82,7 @@ def test_the_page_has_the_figures_of_every_part_and_the_speakers_of_every_row(fo
         "| clips, speakers | 2, 2 | 2, 2 |", "| mine | English | 1 | 1 | 9 of 10 | 8 of 9 | 2.2 s |",
         "| mine | not stated | 1 | 1 | 7 of 7 | 7 of 7 | 4.2 s |",
         "| yours | c | 1 | 1 | 7 of 7 | 7 of 7 | 4.2 s |", "| mine | Welsh | 1 |", "| fog | 22 of 33 | 21 of 22 |",
-        "| fog horn | 1 of 1 |", "0.5 hours through the whole chain, in scenes of a minute: 1 of 1,234 reports",
+        "| fog horn | 1 of 1 |", "30 minutes through the whole chain, in scenes of a minute: 1 of 1,234 reports",
         "| both | 8 of 9 | 7 of 8 |", "| their own voices | 50 | 40.0 | 95.0 | 100.0 | 2.6 s |",
         "| median error in ms | 6.2 |", "| always 0 | ", "| ratio | 1/320 |", "98.1 % at 2 s",
         "| mine | 2 | 2 | 0.2 | 2 | English, not stated |",
