@@ -90,13 +90,14 @@ def bench(make: Callable[[SimClock], Callable[[], Tape]], *, drop_oldest: bool =
 
 def test_a_fault_that_came_and_went_between_two_looks_is_told_once() -> None:
     """A stream that jumps is measured again within a second, and the measuring thread may be busy for longer."""
-    script = [error(DeviceBusyError), lambda: Tape(clock, frames(clock.now_ns(), 200))]
-    with bench(lambda given: Opener(given, script)) as made:
-        clock = made.clock
-        clock.sleep(2)
+
+    def busy_at_first(clock: SimClock) -> Opener:
+        return Opener(clock, [error(DeviceBusyError), lambda: Tape(clock, frames(clock.now_ns(), 200))])
+
+    with bench(busy_at_first) as made:
+        made.clock.sleep(2)
         assert made.reader.fault is None
         assert [made.reader.take_fault() for _ in range(2)] == ["camera_busy", None]
-
 
 
 def tape(clock: SimClock, seconds: float, then: Exception | None = None, *, silent: bool = False) -> Callable[[], Tape]:
