@@ -85,7 +85,8 @@ class Reason(StrEnum):
     BEYOND_SEARCH_RANGE = "beyond_search_range"  # the best offset is at the end of the search range
     AMBIGUOUS = "ambiguous"  # several offsets fit
     NO_SENDER_REPORTS = "no_sender_reports"  # of an RTP stream; without them its tracks are unrelated
-    LOW_FRAME_RATE = "low_frame_rate"  # of a whole recording: lips cannot be read from so few frames
+    LOW_FRAME_RATE = "low_frame_rate"  # a face is in view, but lips cannot be read from so few frames
+    SHORT = "short"  # of a whole recording: all of it fits, but it ends too soon
     OFFSET_VARIES = "offset_varies"  # of a whole recording: no single offset holds, only its pieces or its drift
 
 

@@ -1,4 +1,4 @@
-"""Writes small recordings with known truth for tests: white flashes in black pictures, short tone bursts in silence.
+"""Writes small recordings with known truth for tests: white flashes in black frames, tone bursts in silence.
 
 `write` makes them with PyAV in any container and codec; `flash_times_s` and `click_times_s` find them again in what a
 source gives. All times in seconds on the file's own clock before muxing: a container may move both tracks together.

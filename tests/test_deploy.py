@@ -29,7 +29,7 @@ from device.commands.guard import INTERRUPTED
 from tests.models.bundles import change_manifest
 from tests.models.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
 from tests.models.trials import Device
-from tests.scenes import ROOT, looped, rash_bundle
+from tests.scenes import ROOT, looped, overconfident_bundle
 from tests.ssh_devices import Site, SshDevice, cut_after, free_port, needs_sshd
 
 pytestmark = [needs_sshd, needs_ssh_keygen]
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, signing_key: Path) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     for version in ("1", "2"):
         signed(versioned(folder / version, version), signing_key)
-    for version, source in (("3", rash_bundle()), ("4", DEFAULT_BUNDLE)):
+    for version, source in (("3", overconfident_bundle()), ("4", DEFAULT_BUNDLE)):
         shutil.copytree(source, folder / version)
         (folder / version / "manifest.json.sig").unlink(missing_ok=True)
         change_manifest(folder / version, partial(dict.update, version=version))

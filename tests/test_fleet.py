@@ -1,6 +1,6 @@
 """docs/fleet.md, as it stands there: 20 nodes at a site, whose broker passes on what they say and takes no commands.
 
-And 20 nodes at two sites, whose metrics a Prometheus at the center collects.
+And 20 nodes at two sites, whose metrics a Prometheus at the centre collects.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ def page() -> str:
     return (ROOT / "docs/fleet.md").read_text()
 
 
-def bridge(center_port: int) -> str:
-    """The page's configuration, to a center on loopback that knows no passwords and no TLS."""
-    (text,) = re.findall(r"```\n(connection center\n.*?)```", page(), re.DOTALL)
+def bridge(centre_port: int) -> str:
+    """The page's configuration, to a centre on loopback that knows no passwords and no TLS."""
+    (text,) = re.findall(r"```\n(connection centre\n.*?)```", page(), re.DOTALL)
     kept = [line for line in text.splitlines() if not line.startswith(("remote_", "bridge_cafile"))]
-    return "\n".join(kept).replace("center.example:8883", f"127.0.0.1:{center_port}") + "\nallow_anonymous true"
+    return "\n".join(kept).replace("centre.example:8883", f"127.0.0.1:{centre_port}") + "\nallow_anonymous true"
 
 
 @needs_mosquitto
-def test_the_center_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) -> None:
+def test_the_centre_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) -> None:
     with ExitStack() as stack:
-        center = stack.enter_context(Mosquitto(tmp_path / "center"))
-        site = stack.enter_context(Mosquitto(tmp_path / "site", bridge(center.port)))
+        centre = stack.enter_context(Mosquitto(tmp_path / "centre"))
+        site = stack.enter_context(Mosquitto(tmp_path / "site", bridge(centre.port)))
         commands: list[object] = []
         for number, node in enumerate(NODES):
             configured = settings(site.port, node=node, topic_prefix="avdrift")
@@ -52,14 +52,14 @@ def test_the_center_sees_twenty_nodes_and_commands_none_of_them(tmp_path: Path) 
             sink.report(report(number, offset_ms=float(number)))
 
         def states() -> dict[str, str]:
-            return center.retained("avdrift/+/state")
+            return centre.retained("avdrift/+/state")
 
-        wait_until(lambda: len(states()) == len(NODES), "the reports at the center")
+        wait_until(lambda: len(states()) == len(NODES), "the reports at the centre")
         assert {topic.split("/")[1]: json.loads(text)["offset_ms"] for topic, text in states().items()} == {
             node: float(number) for number, node in enumerate(NODES)
         }
-        assert set(center.retained("avdrift/+/availability").values()) == {"online"}
-        center.publish(f"avdrift/{NODES[0]}/cmd/diagnostics", "{}")
+        assert set(centre.retained("avdrift/+/availability").values()) == {"online"}
+        centre.publish(f"avdrift/{NODES[0]}/cmd/diagnostics", "{}")
         site.publish(f"avdrift/{NODES[1]}/cmd/diagnostics", "{}")
         wait_until(lambda: commands, "the command of the site")
         assert len(commands) == 1
@@ -90,8 +90,8 @@ class Prometheus:
 
 
 @pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus here: apt-get install prometheus")
-def test_the_metrics_of_twenty_nodes_at_two_sites_come_to_the_center(tmp_path: Path) -> None:
-    at_site, at_center = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
+def test_the_metrics_of_twenty_nodes_at_two_sites_come_to_the_centre(tmp_path: Path) -> None:
+    at_site, at_centre = re.findall(r"```yaml\n(.*?)```", page(), re.DOTALL)
     with ExitStack() as stack:
         offsets_s = {}
         for number in range(len(NODES)):
@@ -104,7 +104,7 @@ def test_the_metrics_of_twenty_nodes_at_two_sites_come_to_the_center(tmp_path: P
             Prometheus(stack, tmp_path / name, at_site.replace("site: site-2", f"site: {name}"), part)
             for name, part in (("site-1", addresses[:10]), ("site-2", addresses[10:]))
         ]
-        center = Prometheus(stack, tmp_path / "center", at_center, [site.address for site in sites])
-        wait_until(lambda: len(center.values("avdrift_offset_seconds")) == len(NODES), "all metrics", every_s=0.5)
-        assert center.values("avdrift_offset_seconds") == pytest.approx(offsets_s)
-        assert center.values('avdrift_offset_seconds{site="site-2"}').keys() == set(addresses[10:])
+        centre = Prometheus(stack, tmp_path / "centre", at_centre, [site.address for site in sites])
+        wait_until(lambda: len(centre.values("avdrift_offset_seconds")) == len(NODES), "all metrics", every_s=0.5)
+        assert centre.values("avdrift_offset_seconds") == pytest.approx(offsets_s)
+        assert centre.values('avdrift_offset_seconds{site="site-2"}').keys() == set(addresses[10:])

@@ -27,7 +27,7 @@ from tests.scenes import (
     avdrift,
     avdrift_in_process,
     looped,
-    rash_bundle,
+    overconfident_bundle,
     silent,
     talking,
     tiny_bundle,
@@ -54,8 +54,8 @@ def check_refused(done: Done, exit_code: int, *words: str) -> None:
 def both_ways(path: Path, run: Callable[..., Done] = avdrift_in_process) -> list[Done]:
     """The same file through `measure` and through the daemon, with a bundle that believes all that it sees."""
     return [
-        run("measure", path, "--json", "--window", 1, "--bundle", rash_bundle()),
-        run("replay", path, "--json", "--window", 1, "--bundle", rash_bundle()),
+        run("measure", path, "--json", "--window", 1, "--bundle", overconfident_bundle()),
+        run("replay", path, "--json", "--window", 1, "--bundle", overconfident_bundle()),
     ]
 
 

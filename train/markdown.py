@@ -8,9 +8,10 @@ from pathlib import Path
 from device.errors import InputFormatError, InputMissingError
 
 
-def table(head: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table whose first column is text; the others are aligned to the right."""
-    return "\n".join("| " + " | ".join(line) + " |" for line in [head, ["---", *["---:"] * (len(head) - 1)], *body])
+def table(head: Sequence[str], body: Sequence[Sequence[str]], *, texts: int = 1) -> str:
+    """A table whose first columns are texts; the others are aligned to the right."""
+    aligned = ["---"] * texts + ["---:"] * (len(head) - texts)
+    return "\n".join("| " + " | ".join(line) + " |" for line in [head, aligned, *body])
 
 
 def put_into(page: Path, mark: str, text: str) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from device.analysis.measure import Measured
 from device.analysis.offset_tracker import MEASURING_CONFIDENCE
 from device.errors import UsageError
+from device.printable import minutes
 from device.standards import Profile, verdict_range
 from device.sync.timeline import Point
 
@@ -151,12 +152,6 @@ def _draw_steps(axes: Axes, drawing: Drawing) -> None:
             labelled_s = t_s
             axes.annotate(f"{step_ms:+.0f} ms", (t_s, 0.98), xycoords=("data", "axes fraction"), xytext=(2, 0),
                           textcoords="offset points", va="top", rotation=90, color="tab:red", fontsize=8)  # fmt: skip
-
-
-def minutes(t_s: float) -> str:
-    """Minutes and seconds, as in players."""
-    whole, seconds = divmod(round(t_s), 60)
-    return f"{whole}:{seconds:02d}"
 
 
 def short_name(file: str) -> str:

@@ -28,8 +28,8 @@ _MB, _KB = 1 << 20, 1 << 10
 
 
 @contextmanager
-def memory_bound(limit_mb: float) -> Iterator[None]:
-    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError.
+def memory_bound(limit_mb: float, file: str | Path) -> Iterator[None]:
+    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError of the file.
 
     Raises UsageError for an impossible limit.
     """
@@ -48,7 +48,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise too_much(where="recording") from error
+        raise too_much(str(file)) from error
     finally:
         with suppress(ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (before, hard))

@@ -24,6 +24,7 @@ from device.commands.options.limits import add_limit_options, chosen_limits
 from device.commands.options.memory import add_memory_option
 from device.commands.options.models import chosen_bundle
 from device.commands.options.output_file import check_output
+from device.commands.options.tracks import add_track_options, track_choice
 from device.config.file import load_config
 from device.config.settings import SEARCH_MS, MeasureSettings
 from device.errors import UsageError
@@ -49,6 +50,7 @@ def add_check_command(
     check.add_argument("--recursive", action="store_true", help="include the folders within a folder")
     check.add_argument("--jobs", type=int, metavar="N", help="files at a time (default: one per processor core)")
     add_limit_options(check)
+    add_track_options(check)
     check.add_argument("--config", type=Path, metavar="FILE", help="take profile and limits from a configuration file")
     check.add_argument(
         "--fail-on", action="append", choices=[word.value for word in FailOn], default=[],
@@ -140,7 +142,7 @@ def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:
     require_face_model()  # otherwise each worker would download it
     fail_on = tuple(sorted({FailOn.UNACCEPTABLE, *map(FailOn, options.fail_on)}))
     models = Models(options.bundle, options.store, bundle.digest)
-    return Rules(profile, limits, fail_on, search_ms, bundle.label), models
+    return Rules(profile, limits, fail_on, search_ms, bundle.label, track_choice(options)), models
 
 
 def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Found) -> list[Row]:

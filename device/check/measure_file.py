@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
@@ -32,10 +33,11 @@ def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: floa
     began_s, identity = time.monotonic(), identity_of(file)
     bundle, face_model = _loaded(models), require_face_model()
     try:
-        with memory_bound(max_memory_mb):
+        with memory_bound(max_memory_mb, file):
             found = measure_timeline(
-                Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits
-            )
+                Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits,
+                audio=select_audio(Path(file), rules.tracks),
+            )  # fmt: skip
     except CaptureError as error:
         return unreadable(file, f"{error.what}. {error.remedy}", time.monotonic() - began_s)
     except AvdriftError:

@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.analysis.listen import Heard, listen
+from device.analysis.audio_selection import SelectedAudio, select_audio
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.bundles.bundle import Bundle
 from device.capture.memory import memory_bound
@@ -40,26 +40,9 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
-    with memory_bound(options.max_memory_mb):
-        return _replay(options)
-
-
-def _replay(options: argparse.Namespace) -> int:
-    speed = options.speed or ("realtime" if options.page else "max")
-    settings, bundle = overridden_settings(options, MeasureSettings()), chosen_bundle(options.bundle, options.store)
-    heard = listen(Path(options.file), track_choice(options))
-    page = None
-    if options.page:
-        page = page_sink(
-            PageSettings(), report_every_s=settings.report_every_s, folder=Path(),
-            state_dir=options.store or default_store(), recording=True,
-        )  # fmt: skip
-    realtime = speed == "realtime"
-    _, limits = chosen_limits(options)
-    seen = _Seen(options.csv is not None or options.plot is not None)
-    with nullcontext() if realtime else reading_progress(Path(options.file)) as read:
-        seen.on_read = read
-        _follow(settings, limits, bundle, options.file, heard, page, seen, realtime=realtime, as_lines=options.json)
+    settings, (_, limits) = overridden_settings(options, MeasureSettings()), chosen_limits(options)
+    with memory_bound(options.max_memory_mb, options.file):
+        seen = _replay(options, settings, limits)
     if options.csv:
         write_table(seen.moments, options.csv)
     if options.plot:
@@ -67,6 +50,24 @@ def _replay(options: argparse.Namespace) -> int:
         end_s = seen.moments[-1].t_s if seen.moments else 1.0
         draw(Drawing(title, "each report", seen.moments, limits, end_s, steps=seen.steps), options.plot)
     return 0
+
+
+def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Profile) -> _Seen:
+    speed = options.speed or ("realtime" if options.page else "max")
+    bundle = chosen_bundle(options.bundle, options.store)
+    audio = select_audio(Path(options.file), track_choice(options))
+    page = None
+    if options.page:
+        page = page_sink(
+            PageSettings(), report_every_s=settings.report_every_s, folder=Path(),
+            state_dir=options.store or default_store(), recording=True,
+        )  # fmt: skip
+    realtime = speed == "realtime"
+    seen = _Seen(options.csv is not None or options.plot is not None)
+    with nullcontext() if realtime else reading_progress(Path(options.file)) as read:
+        seen.on_read = read
+        _follow(settings, limits, bundle, options.file, audio, page, seen, realtime=realtime, as_lines=options.json)
+    return seen
 
 
 class _Seen:
@@ -101,7 +102,7 @@ class _Seen:
 
 
 def _follow(
-    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None,
+    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, audio: SelectedAudio, page: PageSink | None,
     seen: _Seen, *, realtime: bool, as_lines: bool,
 ) -> None:  # fmt: skip
     """Run the daemon on a recording."""
@@ -117,7 +118,7 @@ def _follow(
             page.submit_to(daemon.submit)
             print_address(page)
         with signal_handlers(daemon):
-            run_recording(daemon, file, realtime=realtime, heard=heard)
+            run_recording(daemon, file, realtime=realtime, audio=audio)
         if page is not None:
             serve_until_closed(page)
     lines.sum_up(_STDERR)

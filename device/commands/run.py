@@ -6,7 +6,7 @@ import argparse
 import logging
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 
 from device.bundles.gate import require_gate
@@ -41,6 +41,7 @@ _log = logging.getLogger(__name__)
 def add_run_options(run: argparse.ArgumentParser) -> None:
     """Add the options of this command only."""
     add_source_options(run)
+    add_memory_option(run, "the recording or the stream")
     run.add_argument(
         "--config", type=Path, metavar="FILE", help="configuration file; options on the command line override it"
     )
@@ -49,7 +50,6 @@ def add_run_options(run: argparse.ArgumentParser) -> None:
         "--models-of", type=Path, metavar="FOLDER",
         help="measure with the models of another avdrift's state folder, as they are when this one starts",
     )  # fmt: skip
-    add_memory_option(run)
     run.add_argument("--log-level", choices=LEVELS, help="lowest level of messages in the log")
     run.add_argument("--json", action="store_true", help="print reports as JSON on a terminal too")
     run.add_argument("--log-json", action="store_true", help="write the log as JSON lines")
@@ -94,15 +94,16 @@ def _run(options: argparse.Namespace, config: Config, folder: Path, handler: Log
         with closing(sinks.sink):
             if page is not None and not journal:
                 print_address(page)
-            with signal_handlers(daemon, _reload(options, config, daemon, sinks)):
+            live = stream is None and file is None  # what camera and microphone deliver is no untrusted input
+            bound = nullcontext() if live else memory_bound(options.max_memory_mb, file or "the stream")
+            with bound, signal_handlers(daemon, _reload(options, config, daemon, sinks)):
                 if stream is not None:
                     daemon.run([stream_feed(stream)])
                 elif file is None:
                     daemon.run(live_feeds(config))
                 else:
                     lines.position_s = lambda: daemon.position_s
-                    with memory_bound(options.max_memory_mb):
-                        run_recording(daemon, file, realtime=True)
+                    run_recording(daemon, file, realtime=True)
             if page is not None and file is not None:
                 serve_until_closed(page)
     if not journal:

@@ -115,6 +115,7 @@ class Core:
             self._quality_fault = self._quality.fault  # explains a recording's result, without spoiling any of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
+            self._evidence_ns = now_ns  # `_watch_tracks` has its own reasons for none, by the recording's time
         self._show.item(item, self._analyzer, now_ns)
         self._last_item_ns = self._clock.now_ns()
 

@@ -52,8 +52,9 @@ class Posterior:
     """The posterior of the offset after the newest evidence.
 
     near: the model's probability that the offset is right to within 40 ms. heard: the probability that the face in view
-    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. moving: the probability
-    that the offset has a slope.
+    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. heard_s: seconds of
+    evidence in which the face in view was more probably heard than not. moving: the probability that the offset has a
+    slope.
     """
 
     offset_ticks: float
@@ -62,6 +63,7 @@ class Posterior:
     heard: float
     at_edge: bool
     evidence_s: float
+    heard_s: float
     moving: float
     slope_ppm: float
     slope_std_ppm: float
@@ -95,6 +97,7 @@ class OffsetFilter:
         self._rows = 0
         self._step: int | None = None  # number of the incomplete step
         self._evidence_rows = 0
+        self._heard_rows = 0
         self._due = 0  # steps for which creep and jumps have not been applied yet
 
     def push(self, row: LipEvidence) -> None:
@@ -167,6 +170,8 @@ class OffsetFilter:
         unheard += stopped
         unheard *= np.float32(np.exp(max(-top, -_MAX_NATS)))
         heard *= np.exp(np.maximum(log_odds - top, -_MAX_NATS)).astype(np.float32)
+        if heard.sum() >= unheard.sum():
+            self._heard_rows += rows
 
     @property
     def mass(self) -> npt.NDArray[np.float64]:
@@ -192,6 +197,7 @@ class OffsetFilter:
             heard=float(self._state[1].sum() / self._state.sum()),
             at_edge=best < TOLERANCE_TICKS or best >= self._size - TOLERANCE_TICKS,
             evidence_s=min(self._evidence_rows * FRONT_END.lip_tick_ms / 1000, _MAX_EVIDENCE_S),
+            heard_s=self._heard_rows * FRONT_END.lip_tick_ms / 1000,
             moving=float(1 - slopes[0]),
             slope_ppm=slope_ppm,
             slope_std_ppm=float(np.sqrt(slopes @ (SLOPES_PPM - slope_ppm) ** 2)),

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable
 
 from device.errors import TransportError
-from device.printable import printable
+from device.printable import minutes, printable
 from device.records import Event, Health, Info, Report
 from device.telemetry.lines import CLEAR_LINE, LineWriter
 from device.telemetry.report_text import Summary, as_json, as_text, short_text
@@ -83,7 +83,7 @@ class LiveLine(Lines):
         self._fd, self._events = fd, events
 
     def _line(self, report: Report, t_s: float | None) -> str:
-        at = f"{t_s:.1f} s: " if t_s is not None else ""
+        at = f"{minutes(t_s)}  " if t_s is not None else ""
         why = report.reason.value.replace("_", " ") if report.reason else ""
         words = short_text(report)
         text = f"{at}{words}" + (f" ({why})" if why and why not in words else "")

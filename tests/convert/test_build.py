@@ -1,4 +1,4 @@
-"""A whole build: bundles that the device takes, a manifest that tells the truth, and what it refuses to begin with."""
+"""A whole build: bundles that the device accepts, a correct manifest, and refused inputs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The model card: what a build puts into the manifest, its page, and making it anew in a bundle that is there."""
+"""The model card: in the manifest of a build, as a page, and regenerated in an existing bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which operators XNNPACK takes: all of the shipped towers', and none that it cannot know."""
+"""Which operators XNNPACK supports: all of the shipped encoders', and no unknown ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SyncNet and the direct network as bundles: built of random weights, verified, and refused by what cannot run them."""
+"""SyncNet and the direct network as bundles: built with random weights, verified, and refused where they cannot run."""
 
 from __future__ import annotations
 

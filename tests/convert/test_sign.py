@@ -1,4 +1,4 @@
-"""`avdrift-convert sign`: what it signs a device accepts, and it signs nothing that no device would load."""
+"""`avdrift-convert sign`: a device accepts what it signs, and it signs no bundle that no device would load."""
 
 from __future__ import annotations
 

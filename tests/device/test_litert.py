@@ -1,4 +1,4 @@
-"""LiteRT behind `Model`: numbers to integers and back, and models that are not what they claim."""
+"""LiteRT behind `Model`: quantizing and dequantizing, and invalid models."""
 
 from __future__ import annotations
 

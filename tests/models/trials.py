@@ -1,4 +1,4 @@
-"""For tests of trials: reports by hand, and a child that measures with whatever the store says until it is killed."""
+"""For tests of trials: made-up reports, and a child that measures with the store's models until it is killed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documentation: links and named files exist, every page is reachable, and the README stays short."""
+"""The documentation: links and named files exist, every page can be reached, and the README is short."""
 
 from __future__ import annotations
 

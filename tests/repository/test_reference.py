@@ -1,4 +1,4 @@
-"""docs/reference/ says what the code does."""
+"""docs/reference/ agrees with the code."""
 
 from __future__ import annotations
 

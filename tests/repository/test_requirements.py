@@ -1,4 +1,4 @@
-"""The lock files: one for each Python and processor, whole, in step with pyproject.toml, and without an address."""
+"""The lock files: one for each Python and architecture, complete, in step with pyproject.toml, without an address."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forty scripted faults: what goes wrong, by which words it must be named, whether numbers may go on meanwhile."""
+"""The forty scripted faults: what fails, the fault's name, and whether numbers may continue."""
 
 from __future__ import annotations
 

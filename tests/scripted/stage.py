@@ -1,4 +1,4 @@
-"""The whole daemon between scripted devices on simulated time, and what comes of a fault that befalls it."""
+"""The whole daemon between scripted devices on simulated time, and the effect of a fault."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A film whose picture flashes when its sound clicks, once a second: what a stream does to the two shows at once."""
+"""A film that flashes and clicks at the same time, once a second: it shows the offset that a stream adds."""
 
 from __future__ import annotations
 

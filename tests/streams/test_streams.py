@@ -1,4 +1,4 @@
-"""`avdrift run` on real streams: the offset that was sliced into them, and no password anywhere."""
+"""`avdrift run` on real streams: the offset that was sliced into them, and no password in any output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/cli.py: each command runs, and whatever is wrong ends in one line and the documented exit code."""
+"""train/cli.py: each command runs, and every error ends in one line and the documented exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/progress.py: how far work is can be read by whoever began it, and never stands in its way."""
+"""train/progress.py: the starter of a job can read its progress, which never blocks the job."""
 
 from __future__ import annotations
 

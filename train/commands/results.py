@@ -25,6 +25,8 @@ def add_results_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     )
     results.add_argument("--again", action="append", default=[], choices=_PARTS, metavar="PART",
                          help=f"run this part again, even if it is up to date: {', '.join(_PARTS)}")  # fmt: skip
+    results.add_argument("--without", action="append", default=[], choices=_PARTS[1:], metavar="PART",
+                         help="leave this part out, on the page as well")  # fmt: skip
     results.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder of models (default: built in)")
     results.add_argument("--split", default="valid", help="which clips (default: valid)")
     results.add_argument("--seed", type=int, default=0, help="random seed")
@@ -33,6 +35,7 @@ def add_results_command(commands: argparse._SubParsersAction[argparse.ArgumentPa
     results.add_argument(
         "--hours", type=float, default=3.0, metavar="H", help="unmeasurable: hours of recording (default: 3)"
     )
+    results.add_argument("--degraded-clips", type=int, metavar="N", help="degraded: at most N clips (default: all)")
 
 
 def _results(options: argparse.Namespace) -> int:
@@ -41,8 +44,9 @@ def _results(options: argparse.Namespace) -> int:
     from train.results.parts import Settings
     from train.results.run import clip_set, measured
 
-    if not (1 <= options.copies <= 100 and 0.01 <= options.hours <= 1000 and options.jobs >= 0):
-        remedy = "Give 1 to 100 copies, 0.01 to 1000 h and jobs of at least 0"
+    possible = 1 <= options.copies <= 100 and 0.01 <= options.hours <= 1000 and options.jobs >= 0
+    if not possible or (options.degraded_clips is not None and options.degraded_clips < 1):
+        remedy = "Give 1 to 100 copies, 0.01 to 1000 h, at least one degraded clip and jobs of at least 0"
         raise UsageError("a value is out of range", where="avdrift-train results", remedy=remedy)
     around(options.out, MARK)  # before hours of work
     sets = [clip_set(*_titled(given), options.work) for given in options.sets]
@@ -50,9 +54,15 @@ def _results(options: argparse.Namespace) -> int:
         remedy = "Give each set a title of its own: TITLE=CLIPS"
         raise UsageError("two sets have the same title", where="avdrift-train results", remedy=remedy)
     settings = Settings(
-        options.bundle, options.split, options.seed, options.jobs, copies=options.copies, hours=options.hours
+        options.bundle,
+        options.split,
+        options.seed,
+        options.jobs,
+        copies=options.copies,
+        hours=options.hours,
+        degraded_clips=options.degraded_clips,
     )
-    put_into(options.out, MARK, page(measured(sets, settings, options.again)))
+    put_into(options.out, MARK, page(measured(sets, settings, options.again, options.without)))
     return 0
 
 

@@ -7,6 +7,7 @@ that hold more wrong answers), evaluate on the validation speakers after every o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -107,8 +108,11 @@ def _fit(
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
         choose = np.random.default_rng(config.seed + epoch)  # the same for all workers, which run in lockstep
-        while True:
-            kind = kinds[int(choose.random() >= config.short_share)]
+        # Each epoch begins with one batch of each length: TensorFlow traces a graph for the first length that a process
+        # meets, and one for any length after it, which may round differently. A resumed process must meet them in the
+        # same order.
+        drawn = (kinds[int(choose.random() >= config.short_share)] for _ in count())
+        for kind in chain(kinds, drawn):
             for _ in range(workers.local_replicas):  # which run in lockstep as well
                 yield next(kind)
 

@@ -46,7 +46,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
     load_bundle(bundle)  # here, so that a failure is reported once and not per recording
     make_folder(out)
     filled_in(out)  # fail now, not after hours, if somebody has spoilt the table
-    done = take_up(out)
+    done = read_finished(out)
     hours = sum(_seconds(line) for line in done.values()) / 3600
     todo = [key for path in recordings if (key := _key(folder, path)) not in done]
     wanted = (key for key in todo if hours < max_hours)  # what is under way then still counts
@@ -156,7 +156,7 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
     partial.replace(path)
 
 
-def take_up(out: Path) -> dict[str, dict[str, Any]]:
+def read_finished(out: Path) -> dict[str, dict[str, Any]]:
     """The lines of finished recordings, by source; a line that a kill cut short is removed."""
     path, done = out / DONE, dict[str, dict[str, Any]]()
     if path.is_file():

@@ -49,6 +49,7 @@ class Settings:
     jobs: int = 0
     copies: int = 4  # shifts of each file
     hours: float = 3.0  # of input that cannot be measured
+    degraded_clips: int | None = None  # at most; None: all
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,9 @@ def _two_speakers(clips: ClipSet, settings: Settings, own_ms: Mapping[str, float
 
 
 def _degraded(clips: ClipSet, settings: Settings, own_ms: Mapping[str, float]) -> Found:
-    return degraded(clips.folder, settings.bundle, window_s=REPORT_WINDOW_S, **_shared(settings))
+    return degraded(
+        clips.folder, settings.bundle, window_s=REPORT_WINDOW_S, most=settings.degraded_clips, **_shared(settings)
+    )
 
 
 def _unmeasurable(clips: ClipSet, settings: Settings, own_ms: Mapping[str, float]) -> Found:
@@ -158,10 +161,10 @@ def _shared(settings: Settings) -> dict[str, Any]:
 PARTS = {
     "windows": Part(_windows),
     "daily": Part(_daily),
-    "sliced": Part(_sliced, amounts=("copies",)),
+    "sliced": Part(_sliced, amounts=("copies",), first_only=True),
     "two-speakers": Part(_two_speakers, first_only=True),
     "trust": Part(_trust, first_only=True),
     "models": Part(_models, first_only=True),
-    "degraded": Part(_degraded, first_only=True),
+    "degraded": Part(_degraded, amounts=("degraded_clips",), first_only=True),
     "unmeasurable": Part(_unmeasurable, amounts=("hours",), first_only=True),
 }

@@ -32,8 +32,10 @@ def clip_set(title: str, folder: Path, work: Path) -> ClipSet:
     return ClipSet(title, folder, work / re.sub(r"\W+", "-", title.lower()).strip("-"))
 
 
-def measured(sets: Sequence[ClipSet], settings: Settings, again: Collection[str] = ()) -> dict[str, Any]:
-    """Run all parts on all sets, except those that an earlier call has run and `again` does not name.
+def measured(
+    sets: Sequence[ClipSet], settings: Settings, again: Collection[str] = (), without: Collection[str] = ()
+) -> dict[str, Any]:
+    """Run all parts but those of `without`, except those that an earlier call has run and `again` does not name.
 
     Raises AvdriftError for clips or models that cannot be used.
     """
@@ -46,6 +48,8 @@ def measured(sets: Sequence[ClipSet], settings: Settings, again: Collection[str]
         rows = [asdict(row) for row in clips.rows(settings.split)]
         found.append({"title": clips.title, "rows": rows, "own_ms": own_ms, "parts": {}})
     for name, part in PARTS.items():
+        if name in without:
+            continue
         for clips, of_set in zip(sets[:1] if part.first_only else sets, found, strict=False):
             run = partial(part.run, clips, settings, of_set["own_ms"])
             of_set["parts"][name] = _once(clips, settings, bundle.label, name, run, again, part.amounts)

@@ -52,7 +52,7 @@ def daily_by_group(sets: Sets) -> Iterator[str]:
     for grouping in ("language", "kind"):
         head = ["set", grouping, "speakers", "clips", "reports that have a number", "of these, right",
                 "first number: median"]  # fmt: skip
-        yield table(head, [line for clips in sets for line in _lines(clips, grouping)])
+        yield table(head, [line for clips in sets for line in _lines(clips, grouping)], texts=2)
 
 
 def _lines(clips: Found, grouping: str) -> Iterator[list[str]]:
@@ -72,26 +72,26 @@ def _lines(clips: Found, grouping: str) -> Iterator[list[str]]:
 
 def sliced(sets: Sets) -> Iterator[str]:
     """`avdrift measure` on files."""
-    parts = [clips["parts"]["sliced"] for clips in sets]
-    copies = parts[0]["copies"]
+    part = sets[0]["parts"]["sliced"]
+    copies = part["copies"]
     yield (
-        f"`avdrift measure --window 2` on {copies} {'copy' if copies == 1 else 'copies'} of each clip, whose audio or "
-        "video was really cut and encoded again, up to ±600 ms:"
+        f"`avdrift measure --window 2` on {copies} {'copy' if copies == 1 else 'copies'} of each of {part['clips']} "
+        f"clips ({part['left_out']} are left out: their own offset is not sure). The audio or the video of each copy "
+        "was really cut, by up to 600 ms, and encoded again."
     )
-    yield table(["", *(clips["title"] for clips in sets)], [
-        ["clips", *(str(part["clips"]) for part in parts)],
-        ["left out: own offset not sure", *(str(part["left_out"]) for part in parts)],
-        ["windows of 2 s with a face and speech", *(str(part["windows"]) for part in parts)],
-        ["right %, whatever their confidence", *(share(part["right"]) for part in parts)],
-        ["always 0: right %", *(share(part["always_zero"]) for part in parts)],
-        ["median error in ms", *(f"{part['median_error_ms']:.1f}" for part in parts)],
-        ["have a number %", *(share(part["measuring"]) for part in parts)],
-        ["of these, right %", *(share(part["measuring_right"]) for part in parts)],
+    yield table(["", ""], [
+        ["windows of 2 s with a face and speech", str(part["windows"])],
+        ["right %, whatever their confidence", share(part["right"])],
+        ["always 0: right %", share(part["always_zero"])],
+        ["median error in ms", "-" if part["median_error_ms"] is None else f"{part['median_error_ms']:.1f}"],
+        ["have a number %", share(part["measuring"])],
+        ["of these, right %", share(part["measuring_right"])],
     ])  # fmt: skip
 
 
-def unmeasurable(part: Found) -> Iterator[str]:
+def unmeasurable(sets: Sets) -> Iterator[str]:
     """Hours of hopeless scenes."""
+    part = sets[0]["parts"]["unmeasurable"]
     yield (
         f"{part['hours']:g} hours through the whole chain, in scenes of a minute: "
         f"{of(part['measuring'], part['reports'])} reports have a number."
@@ -102,8 +102,9 @@ def unmeasurable(part: Found) -> Iterator[str]:
     ])  # fmt: skip
 
 
-def two_speakers(part: Found) -> Iterator[str]:
+def two_speakers(sets: Sets) -> Iterator[str]:
     """Whose offset is reported."""
+    part = sets[0]["parts"]["two-speakers"]
     yield f"Two people side by side, both talking, one of them heard: {part['scenes']} scenes."
     yield table(["", "reports that have a number", "of these, right: the offset of the speaker who is heard"], [
         [title, of(one["measuring"], one["reports"]), of(round(one["right_of_all"] * one["reports"]), one["measuring"])]
@@ -111,8 +112,9 @@ def two_speakers(part: Found) -> Iterator[str]:
     ])  # fmt: skip
 
 
-def degraded(part: Found) -> Iterator[str]:
+def degraded(sets: Sets) -> Iterator[str]:
     """What each degradation costs."""
+    part = sets[0]["parts"]["degraded"]
     clips = part["clips"]
     yield f"The video or the audio of {clips} clips degraded in one way each, one shift of each clip:"
     yield table(["degradation", "reports that have a number", "of these, right"], [
@@ -129,11 +131,13 @@ _STREAMS = {
 }
 
 
-def trust(part: Found) -> Iterator[str]:
+def trust(sets: Sets) -> Iterator[str]:
     """Reports on clips joined with steps."""
+    part = sets[0]["parts"]["trust"]
     yield (
         f"{part['clips']} clips joined into one recording, {part['rounds']} times each, each time with a new shift, so "
-        "that the offset steps where clips meet:"
+        "that the offset steps where clips meet. Reports count from the step on, and while the voice is another "
+        "speaker's, every number counts as wrong, also the one that the daemon remembers for half a minute:"
     )
     head = ["", "reports", "have a number %", "of these, right %", "of those 1 s after a step and later, right %",
             "first right number after a step: median"]  # fmt: skip

@@ -43,7 +43,7 @@ def by_length(sets: Sets) -> Iterator[str]:
         [clips["title"], f"{row['window_s']:g} s", str(f["windows"]), str(f["speakers"]), _right(f),
          share(f["reported"]), share(f["right_of_reported"]), _median_ms(f), share(row["zero"]["within_frame"])]
         for clips in sets for row in _rows(clips, _WIDE) for f in [row["speech"]]
-    ])  # fmt: skip
+    ], texts=2)  # fmt: skip
 
 
 def by_group(sets: Sets) -> Iterator[str]:
@@ -57,7 +57,7 @@ def by_group(sets: Sets) -> Iterator[str]:
              share(f["right_of_reported"])]
             for clips in sets
             for name, f in clips["parts"]["windows"]["groups"][grouping].items() if f["windows"]
-        ])  # fmt: skip
+        ], texts=2)  # fmt: skip
 
 
 def calibration(sets: Sets) -> Iterator[str]:
@@ -68,20 +68,20 @@ def calibration(sets: Sets) -> Iterator[str]:
          ranged(f, "calibration_error", "calibration_error_low", "calibration_error_high", scale=1, digits=3),
          ranged(f, "brier_score", "brier_low", "brier_high", scale=1, digits=3)]
         for clips in sets for row in _rows(clips, _WIDE) if row["window_s"] in _CALIBRATED_S for f in [row["speech"]]
-    ])  # fmt: skip
+    ], texts=2)  # fmt: skip
     yield "The reliability diagram as a table: all windows of 1, 2 and 5 s, by their confidence."
     yield table(["set", "confidence", "windows", "mean confidence %", "right %"], [
         [clips["title"], f"{b['low']:g} to {b['high']:g}", str(b["windows"]), share(b["confidence"]), share(b["right"])]
         for clips in sets for b in clips["parts"]["windows"]["reliability"]
-    ])  # fmt: skip
+    ], texts=2)  # fmt: skip
 
 
 def beside_published(sets: Sets) -> Iterator[str]:
     """Windows cut out of their clip, as in published figures."""
     yield (
         f"Search of ±{CUT_OUT_SEARCH_FRAMES} frames; right windows in %, whatever their confidence. These windows are "
-        "cut out of their clip: nothing else is seen, and no two share a frame. So are those of the published "
-        "figures, on LRS2, after hundreds of hours of training."
+        "cut out of their clip: no other lips are seen, no two share a frame, and the sound reaches as far as the "
+        "candidates. So are those of the published figures, on LRS2, after hundreds of hours of training."
     )
     shown_s = CUT_OUT_LENGTHS_S
     frames_of = {s: round(s * 1000 / FRONT_END.lip_tick_ms) for s in shown_s}
@@ -115,11 +115,12 @@ def unmeasurable(sets: Sets) -> Iterator[str]:
     }
     kinds = dict.fromkeys((title, each["kind"]) for title, each in cases)
     yield table(["set", "input", *(f"{s:g} s" for s in lengths)],
-                [[*kind, *(counts.get((*kind, s), "-") for s in lengths)] for kind in kinds])  # fmt: skip
+                [[*kind, *(counts.get((*kind, s), "-") for s in lengths)] for kind in kinds], texts=2)  # fmt: skip
 
 
-def models(part: Mapping[str, Any]) -> Iterator[str]:
+def models(sets: Sets) -> Iterator[str]:
     """All estimators on the same windows."""
+    part = sets[0]["parts"]["models"]
     yield (
         f"{part['clips']} clips of {part['speakers']} speakers; for every model the same windows, and the same "
         f"{part['shifts_per_window']} shifts of each. Windows share no frame, and the lips around them are seen. Each "

@@ -68,7 +68,7 @@ class Connection:
             raise
         self._reports = SenderReports(container, (self.video, self.audio))
         self.form: dict[str, object] = {}  # size and rate of the last decoded frames, by kind
-        self.way_ns: int | None = None  # the delay to allow for packets, which one session finds out for the next
+        self.transit_ns: int | None = None  # the delay to allow for packets, which one session finds out for the next
         self._changed = threading.Condition()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
@@ -100,7 +100,7 @@ class Connection:
                 raise self._end() if self._end else _ended(self.name, "closed")
             return None
 
-    def rest(self, until_ns: int) -> bool:
+    def wait_until(self, until_ns: int) -> bool:
         """Wait until a time on the monotonic clock; False if the connection is being closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
@@ -123,9 +123,9 @@ class Connection:
         try:
             yield
         finally:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             self._users -= 1
         self._free()
@@ -142,7 +142,7 @@ class Connection:
         how, word = "ended", "lost"
         try:
             for packet in demuxed(self._opened.container, self.video, self.audio):
-                if packet.size and not self._give(packet):
+                if packet.size and not self._deliver(packet):
                     return
             if self._opened.over():
                 word = "ended"
@@ -156,9 +156,9 @@ class Connection:
             with self._changed:
                 self._end = partial(_ended, self.name, how, word)
                 self._changed.notify_all()
-            self._let_go()
+            self._release()
 
-    def _give(self, packet: Packet) -> bool:
+    def _deliver(self, packet: Packet) -> bool:
         if packet.size > _MAX_PACKET_BYTES:
             return True
         now_ns = time.monotonic_ns()
@@ -167,7 +167,7 @@ class Connection:
         ):
             return True
         self._reports.observe(packet)
-        arrived = Arrived(packet, stamp_ns(packet), now_ns, self._opened.at_live(), self._reports.related)
+        arrived = Arrived(packet, stamp_ns(packet), now_ns, self._opened.is_live(), self._reports.related)
         with self._changed:
             self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self.closing)
             if self.closing:

@@ -25,8 +25,8 @@ from device.capture.streams.protocols import (
     SEGMENT_WITHIN_S,
     ffmpeg_program,
     options_for,
-    spoken_by_ffmpeg,
-    spoken_by_pyav,
+    supported_by_ffmpeg,
+    supported_by_pyav,
 )
 from device.errors import InputMissingError, StreamError
 from device.records import NS_PER_S
@@ -46,7 +46,7 @@ class Opened:
 
     container: av.container.InputContainer
     close: Callable[[], None]
-    at_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
+    is_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
     over: Callable[[], bool] = lambda: False  # whether nothing can ever come again
 
 
@@ -89,11 +89,11 @@ class FromAddress:
     def open(self) -> Opened:
         scheme = self.address.scheme
         options = options_for(self.address, transport=self.transport, ca_file=self.ca_file)
-        if spoken_by_pyav(scheme):
+        if supported_by_pyav(scheme):
             timeout = (OPEN_WITHIN_S, SEGMENT_WITHIN_S if self._in_segments else READ_WITHIN_S)
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
             return Opened(container, _nothing)
-        if scheme not in spoken_by_ffmpeg():
+        if scheme not in supported_by_ffmpeg():
             what = f"neither PyAV nor an ffmpeg program here supports {scheme}://"
             raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
         return self._through_ffmpeg(options)
@@ -176,7 +176,7 @@ class FromGrowingFile:
             what = f"cannot be read ({error.strerror})"
             raise InputMissingError(what, where=self.name, remedy="Check the path and its permissions.") from None
         container = _opened(self.name, lambda: _av_open(file, _any_format()))
-        return Opened(container, file.close, at_live=lambda: file.at_end)
+        return Opened(container, file.close, is_live=lambda: file.at_end)
 
 
 def _av_open(

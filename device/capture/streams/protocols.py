@@ -77,7 +77,7 @@ def options_for(address: Address, *, transport: str, ca_file: Path | None) -> di
     return options
 
 
-def spoken_by_pyav(scheme: str) -> bool:
+def supported_by_pyav(scheme: str) -> bool:
     """Whether PyAV's FFmpeg supports this protocol. Nothing is connected to."""
     try:
         # A supported protocol is then refused, because none is allowed.
@@ -96,7 +96,7 @@ def ffmpeg_program() -> str | None:
 
 
 @cache
-def spoken_by_ffmpeg() -> frozenset[str]:
+def supported_by_ffmpeg() -> frozenset[str]:
     """The schemes that the installed `ffmpeg` program supports; empty without one."""
     program = ffmpeg_program()
     if program is None:
@@ -115,6 +115,6 @@ def spoken_by_ffmpeg() -> frozenset[str]:
 def available() -> dict[str, str | None]:
     """Each scheme with what supports it here, `PyAV` or `ffmpeg`; None if nothing does."""
     return {
-        scheme: "PyAV" if spoken_by_pyav(scheme) else "ffmpeg" if scheme in spoken_by_ffmpeg() else None
+        scheme: "PyAV" if supported_by_pyav(scheme) else "ffmpeg" if scheme in supported_by_ffmpeg() else None
         for scheme in SCHEMES
     }

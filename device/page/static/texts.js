@@ -173,6 +173,7 @@ const TABLE = {
     "Der Stream sagt nicht, wie Ton und Bild zusammengehören. Schalte beim Sender RTCP ein.",
   ],
   low_frame_rate: ["Too few frames per second to read lips.", "Zu wenige Bilder je Sekunde, um Lippen zu lesen."],
+  short: ["The recording is too short.", "Die Aufnahme ist zu kurz."],
   offset_varies: ["The offset keeps changing.", "Der Versatz ändert sich ständig."],
   uncertain: ["Not sure enough yet.", "Noch nicht sicher genug."],
   stalled: ["Camera or microphone delivers nothing. Check the cables.", "Kamera oder Mikrofon liefert nichts. Prüfe die Kabel."],

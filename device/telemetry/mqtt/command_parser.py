@@ -137,7 +137,7 @@ def _content(payload: bytes) -> dict[str, Any]:
     try:
         content = json.loads(payload.decode() or "{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
+        raise UsageError(f"not JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
     if not isinstance(content, dict):
         raise UsageError("JSON, but not an object", where="payload", remedy=remedy)
     return content

@@ -128,15 +128,15 @@ class Outbox:
             sent = self._sent.pop(message_id, None)
             return sent.message if sent else None
 
-    def refused(self, message_id: int, now_s: float, *, rest: bool = True) -> Message | None:
-        """The broker refuses it, and further ones of its topic if `rest`; None for an unknown id."""
+    def refused(self, message_id: int, now_s: float, *, pause_topic: bool = True) -> Message | None:
+        """The broker refuses it, and further ones of its topic if `pause_topic`; None for an unknown id."""
         with self._lock:
             sent = self._sent.pop(message_id, None)
             if sent is None:
                 return None
             if sent.message.kind is Kind.EVENT:
                 self._events_lost += 1
-            if rest and sent.message.kind is not Kind.RESULT:
+            if pause_topic and sent.message.kind is not Kind.RESULT:
                 self._paused[sent.message.topic] = now_s + _REFUSED_PAUSE_S
             return sent.message
 

@@ -176,7 +176,7 @@ class Session:
         size = len(message.topic.encode()) + len(message.payload) + _PACKET_HEAD_BYTES
         if size > self._max_packet_bytes:
             self._outbox.sent(0, message, now_s)
-            self._outbox.refused(0, now_s, rest=False)
+            self._outbox.refused(0, now_s, pause_topic=False)
             self._listener.log_once(f"the broker takes no {size} bytes, so nothing for {message.topic}")
             return
         message_id = 0  # an invalid id: if paho raises, the message counts as unacknowledged, and so is sent again

@@ -1,4 +1,4 @@
-"""The numeric chain: what comes out for what goes in, in whatever order it comes, and what may be said of it."""
+"""The numeric chain: its output, independent of the order of arrival."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from device.features.face import Face, FaceDetector
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.sync.evidence_stream import LipEvidence
-from tests.scenes import rash_bundle, talking_items, tiny_bundle
+from tests.scenes import overconfident_bundle, talking_items, tiny_bundle
 
 SEARCH_MS = 300.0
 SIZE = 2 * search_ticks(SEARCH_MS) + 1
@@ -129,7 +129,7 @@ def test_after_a_reset_it_is_as_new() -> None:
 def test_other_models_start_again_with_their_own_calibration() -> None:
     analyzer = fresh()
     list(analyzer.push(talking_items()[0]))
-    rash = load_bundle(rash_bundle())
+    rash = load_bundle(overconfident_bundle())
     analyzer.use(rash)
     assert analyzer.calibration == rash.calibration
     ticks = [row.tick for row in all_rows(analyzer, talking_items())]

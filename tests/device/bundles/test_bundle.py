@@ -1,4 +1,4 @@
-"""A bundle is loaded whole and right, or not at all: each single fault is refused with its own error and its place."""
+"""A bundle loads completely or not at all: each fault is refused with its own error and its location."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate of a bundle: what has not passed reaches no device by itself, whichever way it is sent."""
+"""The gate of a bundle: models that have not passed reach no device without consent."""
 
 from __future__ import annotations
 

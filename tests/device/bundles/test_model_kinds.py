@@ -1,4 +1,4 @@
-"""Bundles of each kind: what is in them, who may use them, and shapes that do not belong together."""
+"""Bundles of each kind: their contents, their users, and mismatched shapes."""
 
 from __future__ import annotations
 

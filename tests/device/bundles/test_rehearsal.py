@@ -1,4 +1,4 @@
-"""Models that kill whoever loads them: a child dies of it, and the device only says so."""
+"""Models that crash LiteRT: only a child process dies, and the device reports it."""
 
 from __future__ import annotations
 

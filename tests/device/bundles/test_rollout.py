@@ -1,4 +1,4 @@
-"""Models that follow the store: picked up, on trial, back again; and a device that measures whatever happens."""
+"""Models that follow the store: loaded, on trial, rolled back; and a device that keeps measuring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The store takes only what verifies, and keeps `current` whole whatever fails and whenever the power goes."""
+"""The store accepts only verified bundles, and `current` is complete after any failure or power cut."""
 
 from __future__ import annotations
 

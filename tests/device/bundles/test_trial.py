@@ -1,4 +1,4 @@
-"""The trial of new models, without a disk: when they pass, when they fall back, and what proves nothing."""
+"""The trial of new models, without a disk: when they pass and when they fall back."""
 
 from __future__ import annotations
 

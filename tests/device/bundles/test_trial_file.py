@@ -1,4 +1,4 @@
-"""Trials on the disk: whole or not at all, read as hostile, and written by one."""
+"""Trials on disk: written atomically, by one process, and validated when read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Films of the pattern, made once, and pieces of them: cut, resampled, made small."""
+"""Films of the pattern, rendered once, and parts of them: cut, resampled, scaled down."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A camera and a microphone before a screen that shows the pattern, simulated: exposures, rooms, noise, lags."""
+"""A simulated camera and microphone in front of a screen with the pattern: exposures, rooms, noise, delays."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift calibrate` end to end: films cut by known times, people, live sources; what is kept and what is not."""
+"""`avdrift calibrate` end to end: films with known offsets, people, live sources, and what is stored."""
 
 from __future__ import annotations
 

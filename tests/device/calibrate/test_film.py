@@ -1,4 +1,4 @@
-"""The film: exact in every container, whole or not there at all; and the player that shows it."""
+"""The film: exact in every container, complete or absent; and the player that shows it."""
 
 from __future__ import annotations
 

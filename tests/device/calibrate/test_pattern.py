@@ -1,4 +1,4 @@
-"""The pattern: where flashes and beeps are found, and how well cameras, rooms and noise let their offset be told."""
+"""The pattern: finding flashes and beeps, and the accuracy of their offset with many cameras, rooms and noise."""
 
 from __future__ import annotations
 

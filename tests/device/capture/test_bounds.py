@@ -1,4 +1,4 @@
-"""A small file can ask for any memory: what is too much is refused with a sentence, before it is unpacked."""
+"""A small file can demand any amount of memory: too large a demand is refused before anything is unpacked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does a recording come out of FileSource with each picture and each sample at the time where it was put?"""
+"""FileSource delivers each frame and each sample at the time at which it was recorded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that would have a decoder keep more than is allowed: refused, with what to do, and the next one is measured."""
+"""Files whose decoders need too much memory: refused with a remedy, and the next one is measured."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_small_file_that_would_take_a_lot_takes_no_more_than_is_allowed(
 
 def test_the_bound_ends_with_what_it_is_for() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(InputFormatError, match="--max-memory"), memory_bound(200):
+    with pytest.raises(InputFormatError, match=r"talk\.mkv: .*--max-memory"), memory_bound(200, "talk.mkv"):
         assert not has_room_for(1 << 40)
         np.ones(1 << 40)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
@@ -83,5 +83,5 @@ def test_the_bound_ends_with_what_it_is_for() -> None:
 
 @pytest.mark.parametrize("limit_mb", [0.0, 199.0, float("nan"), float("inf"), -1.0])
 def test_limits_that_cannot_be(limit_mb: float) -> None:
-    with pytest.raises(UsageError, match="--max-memory"), memory_bound(limit_mb):
+    with pytest.raises(UsageError, match="--max-memory"), memory_bound(limit_mb, "talk.mkv"):
         pass

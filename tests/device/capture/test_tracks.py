@@ -1,4 +1,4 @@
-"""Tracks and their clocks on frames made here, without a file: times, what is left out and how often, one channel."""
+"""Tracks and their clocks, without a file: times, counted losses, single channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift command` through a real broker to a real sink: signed or not, answered, refused, or in vain."""
+"""`avdrift command` through a real broker to a real sink: signed or not, answered, refused, unanswered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift model` inside this process, and which models the measuring commands take."""
+"""`avdrift model` in this process, and which models the measuring commands use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output that nobody reads, or that finds no room: measuring goes on, a signal ends it, and there is a message."""
+"""Output that nobody reads, or without space: measuring continues, a signal ends it, and there is a message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift page`: the address with its token, the network for a while, and what is wrong in words."""
+"""`avdrift page`: the address with its token, opening it to the network, and error messages."""
 
 from __future__ import annotations
 

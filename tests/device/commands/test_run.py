@@ -1,4 +1,4 @@
-"""`avdrift run` as a process: reports, log, metrics, events, SIGHUP, the journal's place and anybody else's."""
+"""`avdrift run` as a process: reports, log, metrics, events, SIGHUP, in the journal and elsewhere."""
 
 from __future__ import annotations
 

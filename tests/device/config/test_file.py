@@ -1,4 +1,4 @@
-"""Configuration files as people and accidents write them: all problems at once, at their lines, no traceback."""
+"""Configuration files with all kinds of errors: all problems at once, at their lines, no traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Older configuration files: there is only one form yet, so an invented older one shows that the way works."""
+"""Older configuration files: there is only one format yet, so a made-up older one proves the migration."""
 
 from __future__ import annotations
 

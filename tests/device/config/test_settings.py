@@ -1,4 +1,4 @@
-"""The sections: defaults, ranges at their very edges, what counts as a number, and the file generated from them."""
+"""The sections: defaults, limits of ranges, number types, and the file generated from them."""
 
 from __future__ import annotations
 

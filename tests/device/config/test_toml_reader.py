@@ -1,4 +1,4 @@
-"""Files of a form of one's own: whole numbers stay whole, sections keep their kind, and nothing is judged twice."""
+"""Files of another format than the daemon's: whole numbers stay whole, sections keep their types."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Computers made of files: a Raspberry Pi 4, a Raspberry Pi 5 with a weak supply, a PC; and programs that answer."""
+"""Simulated computers: a Raspberry Pi 4, a Raspberry Pi 5 with a weak supply, a PC; and programs that answer."""
 
 from __future__ import annotations
 

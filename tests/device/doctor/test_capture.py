@@ -1,4 +1,4 @@
-"""Camera, microphone and permissions: which one is meant, what is missing, and what to do."""
+"""Camera, microphone and permissions: which one is configured, what is missing, and what to do."""
 
 from __future__ import annotations
 

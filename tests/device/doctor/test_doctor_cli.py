@@ -1,4 +1,4 @@
-"""The whole of `avdrift doctor` on computers made of files: every check answers, exit codes, JSON, no traceback."""
+"""`avdrift doctor` on simulated computers: every check, exit codes, JSON, no traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carrying checks out: nothing raises, nothing waits for ever, the exit code is that of what failed."""
+"""Running checks: nothing raises, nothing waits for ever, the exit code is that of what failed."""
 
 from __future__ import annotations
 

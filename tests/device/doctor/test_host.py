@@ -1,4 +1,4 @@
-"""Reading the computer: what is missing, strange or too large is none, and nothing raises."""
+"""Reading the computer: missing, invalid or too large values are None, and nothing raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models as the doctor sees them: which would be used, is it whole, is it signed, is this computer fast enough."""
+"""The doctor's check of models: which are used, whether they are intact and signed, and the computer's speed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Power and heat as a Pi 4, a Pi 5 with a weak supply, and a PC tell them."""
+"""Power and temperature of a Pi 4, a Pi 5 with a weak supply, and a PC."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clock, memory, disk, software, service: as computers made of files have them."""
+"""Clock, memory, disk, software and service of simulated computers."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def test_no_clock_source_known(tmp_path: Path) -> None:
         (PI_4, "", Level.OK, "timesyncd"),
         (PC, "yes", Level.OK, "from the network"),
         (PC, "no", Level.WARNING, "not set"),
-        (PC, None, Level.WARNING, "cannot be told"),
-        (PC, "maybe", Level.WARNING, "cannot be told"),
+        (PC, None, Level.WARNING, "unknown whether"),
+        (PC, "maybe", Level.WARNING, "unknown whether"),
     ],
 )
 def test_the_wall_clock(tmp_path: Path, files: dict[str, str], said: str | None, level: Level, words: str) -> None:

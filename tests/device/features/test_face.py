@@ -1,4 +1,4 @@
-"""BlazeFace: anchors, decoding and overlaps with a scripted model; pictures with and without a face with the real."""
+"""BlazeFace: anchors, decoding and overlaps with a scripted model; frames with and without a face with the real one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Log-mel rows: the right band, the right tick, the same however the sound is cut, right on a clock that drifts."""
+"""Log-mel rows: the right band, the right tick, the same for any split of the audio, also on a drifting clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops on the 25 Hz grid: exact linear blends from any frame rate, and nothing across gaps, cuts and lost faces."""
+"""Crops on the 25 Hz grid: exact linear blends from any frame rate, none across gaps, cuts and lost faces."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with pictures and sound that do come: each finding after its time, none in what a real device gives."""
+"""Faults of arriving frames and audio: each detected in its time, and none with real devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small faces in tiles: no place is left out, a guess needs a closer look, and a large face costs no tile."""
+"""Small faces in tiles: the whole frame is searched, detections are confirmed, and a large face costs no tile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Following faces with a scripted detector: one or several of them, cuts, coming and going, how often is looked."""
+"""Tracking faces with a scripted detector: one or several, cuts, new and lost faces, the rate of detection."""
 
 from __future__ import annotations
 

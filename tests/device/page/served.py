@@ -1,4 +1,4 @@
-"""A page that is served, for tests: on a free port, with a folder of its own, asked over real HTTP."""
+"""A served page for tests: on a free port, with its own folder, queried over real HTTP."""
 
 from __future__ import annotations
 

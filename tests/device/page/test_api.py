@@ -1,4 +1,4 @@
-"""What programs get from the page: the daemon's own records, as openapi.json describes them."""
+"""The interface for programs: the daemon's own records, as openapi.json describes them."""
 
 from __future__ import annotations
 

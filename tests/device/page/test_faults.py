@@ -1,4 +1,4 @@
-"""A bad day for the page: nothing holds up whoever measures, each trouble is named once, and the page comes back."""
+"""Faults of the page: none delays measuring, each is named once, and the page recovers."""
 
 from __future__ import annotations
 

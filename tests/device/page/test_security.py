@@ -1,4 +1,4 @@
-"""Who gets in: tokens and cookies, names, origins, paths; what is refused is counted, and a token stands nowhere."""
+"""Access: tokens and cookies, host names, origins, paths; refusals are counted, and no token is written anywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drift over a restart: goes on where its times still mean something, begins anew elsewhere, and fakes nothing."""
+"""Drift over a restart: it continues if its times are still valid, and otherwise starts again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Events on their way: after their report, numbered, with its times."""
+"""Publishing events: after their report, numbered, with its times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""device/reporting/model_record.py: counts that survive a restart, one for each models, and bad files harm nobody."""
+"""device/reporting/model_record.py: counts for each bundle that survive a restart and damaged files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports: the documented schema, and nothing said that is not known."""
+"""Reports: the documented schema, and nothing unknown reported as known."""
 
 from __future__ import annotations
 

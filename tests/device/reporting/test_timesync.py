@@ -1,4 +1,4 @@
-"""Is the wall clock right? Against the kernel's real answer, a C compiler's idea of its form, and made-up answers."""
+"""Is the wall clock synchronized? The kernel's real answer, the layout of its structure, and made-up answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests of the live daemon share: small sources and sinks by hand, on a clock that the test holds."""
+"""Shared by tests of the live daemon: small sources and sinks by hand, on a clock that the test controls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
 from device.runtime.inputs.source_thread import Feed
-from tests.scenes import TALK_S, rash_bundle, talking_items
+from tests.scenes import TALK_S, overconfident_bundle, talking_items
 from tests.scripted.simclock import SimClock
 
 Item = Frame | Chunk
@@ -223,7 +223,7 @@ def live(
         beats: list[int] = []
         asleep = [0]
         made = Daemon(
-            bundle or load_bundle(rash_bundle()), require_face_model(), settings, collector, clock=clock,
+            bundle or load_bundle(overconfident_bundle()), require_face_model(), settings, collector, clock=clock,
             heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: asleep[0], **more,
         )  # fmt: skip
         feeds = [Feed("camera", Opener(clock, camera(clock))), Feed("microphone", Opener(clock, microphone(clock)))]

@@ -1,4 +1,4 @@
-"""Commands to a running daemon: carried out in its own thread, answered always, never the end of measuring."""
+"""Commands to a running daemon: run in its own thread, always answered, and never the end of measuring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reloading: what a running daemon takes over, and what it says about the rest."""
+"""A reload: what a running daemon applies, and what needs a restart."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reading the configuration again: what is applied, what is logged, and that a broken one changes nothing."""
+"""Reading the configuration again: what is applied, what is logged, and that an invalid one changes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""New models in a daemon that runs: taken over without a gap, judged by its reports, and gone again when they fail."""
+"""New models in a running daemon: loaded without a gap, judged by its reports, and rolled back when they fail."""
 
 from __future__ import annotations
 

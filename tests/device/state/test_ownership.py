@@ -1,4 +1,4 @@
-"""What others may change is not trusted, and root leaves its rights before it touches another user's models."""
+"""Files that others may change are not trusted, and root drops its rights before it uses another user's models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stored rig: what is kept comes back, what is damaged is none and said once, a power cut leaves a whole one."""
+"""The stored rig: it survives a restart and a power cut, and a damaged one is ignored and logged once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From synthetic embeddings of known offset to an estimate: sign, precision, what is missing, how far to believe it."""
+"""From synthetic embeddings with a known offset to an estimate: sign, precision, gaps, confidence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evidence stream: one row for each lip tick, in order, however both sides are cut, and never waiting for ever."""
+"""The evidence stream: one row for each lip tick, in order, for any split of both inputs, without endless waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The filter with a memory: what it has seen lasts, a step and a slope move it, and nothing is sure of chance."""
+"""The recursive filter: evidence lasts, a step and a slope move the offset, and chance gives no confidence."""
 
 from __future__ import annotations
 
@@ -117,6 +117,14 @@ def test_another_voice_erases_nothing_and_shows_in_what_is_heard() -> None:
     talk, other = rows_for(-80, 250, random), rows_for(None, 125, random)
     found = after(talk, other)
     assert found.heard < 0.5 and found.offset_ticks * 10 == pytest.approx(-80, abs=12)
+
+
+def test_only_evidence_that_fits_some_offset_counts_as_heard() -> None:
+    random = np.random.default_rng(4)
+    other_voice, own_voice = rows_for(None, 750, random), rows_for(70, 250, random)
+    assert after(own_voice).heard_s > 9.5
+    found = after(other_voice)
+    assert found.evidence_s == 15.0 and found.heard_s < 1.0
 
 
 def test_chance_is_never_sure() -> None:

@@ -1,4 +1,4 @@
-"""Robust location and slope: right numbers in spite of wrong ones, and errors that are as large as they say."""
+"""Robust location and slope: right values in spite of outliers, with correct standard errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Steps in evidence: seen in seconds, once, with their size; and never where there is none, or nothing to believe."""
+"""Steps in evidence: detected within seconds, once, with their size; and no false ones."""
 
 from __future__ import annotations
 

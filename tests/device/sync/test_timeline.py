@@ -1,4 +1,4 @@
-"""Timelines of made evidence: slope, steps, how sure, and what a long, empty or doubtful recording does."""
+"""Timelines of synthetic evidence: slope, steps, confidence, and long, empty or uncertain recordings."""
 
 from __future__ import annotations
 
@@ -85,6 +85,14 @@ def test_a_step_across_what_is_not_sure_is_where_it_is_sure_again() -> None:
     (step,) = found.steps
     assert step.step_ms == pytest.approx(100.0, abs=8) and step.t_s == pytest.approx(64, abs=1)
     assert [piece.sure for piece in found.pieces] == [True, False, True]
+
+
+def test_small_steps_between_shots_are_found() -> None:
+    """For a path through the evidence, five ticks in consecutive seconds are cheaper than one jump."""
+    found = told(curves(([-78.0] * 14 + [-26.0] * 14) * 4, evidence=60.0))
+    assert [step.t_s for step in found.steps] == pytest.approx([14 * turn for turn in range(1, 8)], abs=1.5)
+    assert [step.step_ms for step in found.steps] == pytest.approx([52, -52] * 3 + [52], abs=15)
+    assert all(piece.sure for piece in found.pieces)
 
 
 def test_one_wrong_second_is_no_step() -> None:

@@ -1,4 +1,4 @@
-"""Lines to readers that are slow, stuck, gone, or full: real pipes, sockets, files and disks."""
+"""Lines to readers that are slow, blocked, closed or full: real pipes, sockets, files and disks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reports and events in the log: each event, and no more reports than somebody wants to read."""
+"""Reports and events in the log: each event, and a limited number of reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The log: lines for people, for programs and for the journal; levels; repeats; whatever is logged, it goes on."""
+"""The log: lines for people, for programs and for the journal; levels; repeats; and no record ends the daemon."""
 
 from __future__ import annotations
 

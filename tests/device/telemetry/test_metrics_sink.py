@@ -1,4 +1,4 @@
-"""Metrics in a real file and over real HTTP: whole or not at all, whatever befalls folder, disk, port and clients."""
+"""Metrics in a real file and over real HTTP: written atomically, with failing folders, disks, ports and clients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What systemd hears, through real sockets of the kind that it listens on: a file's and an abstract one."""
+"""Notifications to systemd through real sockets of both kinds: in the file system and abstract."""
 
 from __future__ import annotations
 

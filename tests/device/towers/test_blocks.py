@@ -1,4 +1,4 @@
-"""Blocks through a tower: the same embeddings however the ticks are cut, validity, jumps."""
+"""Blocks through an encoder: the same embeddings for any split of the ticks, validity, jumps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/check/step_speed.py: a batch is really trained on, and the command line asks for what makes it fast."""
+"""train/check/step_speed.py: it really trains on a batch, and the command line enables oneDNN."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perfect meters are right, zero is not, and all see the same windows."""
+"""Perfect estimators are right, zero is not, and all see the same windows."""
 
 from __future__ import annotations
 

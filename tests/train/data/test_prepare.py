@@ -1,4 +1,4 @@
-"""Clips to shards, whatever is wrong with some of them; and one front end for training and device."""
+"""From clips to shards, with broken clips among them; and one front end for training and device."""
 
 from __future__ import annotations
 

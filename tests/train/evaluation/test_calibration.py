@@ -1,4 +1,4 @@
-"""The confidence is the device's own, holds what it promises and trusts nothing unmeasurable."""
+"""The confidence is the device's own, is calibrated, and is low for unmeasurable input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gate: who is worse is called so and kept out, who is the same is not, and too little is called too little."""
+"""The gate: worse models are called worse and refused, equal ones pass, and too little data is no pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Known answers give known figures; blind towers score chance."""
+"""Known answers give known figures; blind encoders are at chance."""
 
 from __future__ import annotations
 

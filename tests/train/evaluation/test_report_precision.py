@@ -1,4 +1,4 @@
-"""Joined recordings are what they say they are, and the figures count what they should."""
+"""Joined recordings have the given truth, and the figures count correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Offsets of clips whose offset was built in; windows sliced apart; models of a bundle as towers."""
+"""Offsets of clips with a built-in offset; sliced windows; the models of a bundle as encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SyncNet and the direct network: shapes, losses by hand, batches whose truth is what was cut, and short runs."""
+"""SyncNet and the direct network: shapes, losses by hand, batches with the right truth, and short runs."""
 
 from __future__ import annotations
 

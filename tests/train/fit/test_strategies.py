@@ -1,4 +1,4 @@
-"""train/fit/strategies.py: two workers on loopback, and two devices of one process, train one pair together."""
+"""train/fit/strategies.py: two workers on loopback, and two devices in one process, train one model together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run of two steps; it resumes where it was, optimizer and all, and never leaves half a checkpoint."""
+"""A run of two steps: it resumes exactly, with its optimizer, and never leaves an incomplete checkpoint."""
 
 from __future__ import annotations
 

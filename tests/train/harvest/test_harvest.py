@@ -1,4 +1,4 @@
-"""train/harvest: what is cut out of long recordings is one face with its own voice, and the rest has a reason."""
+"""train/harvest: clips cut from long recordings have one face with its own voice; the rest has a reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.scenes import ROOT
 from train.cli import main
 from train.data.clip_table import read_rows
 from train.harvest import recording
-from train.harvest.run import as_lines, harvest, harvest_recording, list_recordings, take_up, write_tables
+from train.harvest.run import as_lines, harvest, harvest_recording, list_recordings, read_finished, write_tables
 from train.harvest.stretches import MAX_S, MIN_S, WINDOW_S, FaceCheck, Part, SeenWindow, parts_of
 
 SAMPLE = ROOT / "device" / "models" / "sample.mkv"
@@ -108,10 +108,10 @@ def test_a_line_that_a_kill_cut_short_costs_its_own_recording(tmp_path: Path) ->
         {"source": name, "kept": [], "dropped": []} for name in ("доклад.mkv", "a\u2028b.mkv", "c.mkv")
     ]
     (tmp_path / "harvest.jsonl").write_text(as_lines(lines)[:-9])
-    assert list(take_up(tmp_path)) == ["доклад.mkv", "a\u2028b.mkv"]
+    assert list(read_finished(tmp_path)) == ["доклад.mkv", "a\u2028b.mkv"]
     with (tmp_path / "harvest.jsonl").open("a") as file:
         file.write(as_lines(lines[2:]))
-    assert list(take_up(tmp_path).values()) == lines
+    assert list(read_finished(tmp_path).values()) == lines
 
 
 def test_a_name_that_no_table_can_hold_is_dropped_with_its_reason(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""train/models/provenance.py: what a run's folder says of where it comes from, and what of it goes into a manifest."""
+"""train/models/provenance.py: what a run's folder records of its sources, and what of it goes into a manifest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/models/towers.py: what each tower sees, and a loss that only looks at what may be looked at."""
+"""train/models/towers.py: the input of each encoder, and a loss that ignores invalid pairs."""
 
 from __future__ import annotations
 

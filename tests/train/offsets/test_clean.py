@@ -1,4 +1,4 @@
-"""Known offsets are found, what fits nothing is dropped, and the halves never share a speaker."""
+"""Known offsets are found, clips that fit nothing are dropped, and the halves never share a speaker."""
 
 from __future__ import annotations
 

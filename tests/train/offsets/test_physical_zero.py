@@ -1,4 +1,4 @@
-"""A zero that was built in is found again, with an error that holds, among pairs that mean nothing."""
+"""A built-in zero is found, with a correct error, among unrelated pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of results: every figure from what the parts found, and an interrupted run that goes on."""
+"""The page of results: every figure comes from its part, and an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -54,13 +54,14 @@ def found() -> dict[str, Any]:
         "trust": {"clips": 2, "rounds": 5} | dict.fromkeys(
             ("speakers", "strangers_voices", "still_mouths", "by_turns"), trusted),
         "models": models,
+        "sliced": sliced,
         "degraded": {"clips": 2, "unsure": 0, "ways": {"fog": {"reports": 33, "measuring": 22, "right": 21}}},
         "unmeasurable": {"hours": 0.5, "reports": 1234, "measuring": 1, "scenes": {"fog horn": {"measuring": 1}}},
     }  # fmt: skip
     row = {"duration_s": 6.0, "corpus": "c"}
     rows = [row | {"file": "a.mkv", "speaker": "anna", "language": "English", "kind": "phone"},
             row | {"file": "b.mkv", "speaker": "bert", "language": "", "kind": ""}]  # fmt: skip
-    every = {"windows": windows, "daily": daily, "sliced": sliced}
+    every = {"windows": windows, "daily": daily}
     sets = [
         {"title": "mine", "rows": rows, "own_ms": OWN_MS, "parts": every | long_parts},
         {"title": "yours", "rows": rows, "own_ms": OWN_MS, "parts": every},
@@ -88,6 +89,14 @@ def test_the_page_has_the_figures_of_every_part_and_the_speakers_of_every_row(fo
     ):  # fmt: skip
         assert line in text, line
     assert not re.search(r"\b(nan|None|inf)\b", text)
+
+
+def test_a_part_that_was_not_run_has_no_section(found: dict[str, Any]) -> None:
+    parts_of = [{name: part for name, part in each["parts"].items() if name != "windows"} for each in found["sets"]]
+    sets = [each | {"parts": some} for each, some in zip(found["sets"], parts_of, strict=True)]
+    text = page(found | {"sets": sets})
+    assert "## Windows by themselves" not in text and "## Beside published" not in text
+    assert "## Languages and kinds" in text and "| mine | English | 1 | 1 | 9 of 10 |" in text
 
 
 def test_published_figures_stand_beside_windows_that_are_cut_out(found: dict[str, Any]) -> None:
@@ -140,7 +149,7 @@ def test_an_interrupted_run_goes_on_and_runs_again_what_has_changed(
     calls.clear()
     assert measured(sets, settings) == first and not calls
     measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0))
-    measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0), ["short"])
+    measured(sets, Settings(DEFAULT_BUNDLE, hours=1.0), ["short", "long"], ["long"])
     assert calls == ["mine long", "mine short", "yours short"]
     calls.clear()
     (clips / "clips.csv").write_text(TABLE.replace("anna", "berta"))

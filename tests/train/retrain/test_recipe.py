@@ -1,4 +1,4 @@
-"""The configuration of retrain: the shipped file, its ranges, and what is said of files that are wrong."""
+"""The configuration of retrain: the shipped file, its ranges, and the messages for invalid files."""
 
 from __future__ import annotations
 

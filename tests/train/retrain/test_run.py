@@ -1,4 +1,4 @@
-"""`avdrift-train retrain`: its commands exist, faults show before hours of work, and it comes to an end."""
+"""`avdrift-train retrain`: its commands exist, faults show before hours of work, and it completes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is done is skipped, what differs is redone, what was interrupted goes on or begins anew."""
+"""Finished stages are skipped, changed ones are redone, and interrupted ones resume or start again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips that are spoilt: what is done to them, and what is reported of them."""
+"""Degraded clips: how they are degraded, and what is reported of them."""
 
 from __future__ import annotations
 

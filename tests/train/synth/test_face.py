@@ -1,4 +1,4 @@
-"""The drawn face: a face to the detector, a mouth that shows its opening, and nothing that moves by itself."""
+"""The drawn face: the detector finds it, the mouth shows its opening, and nothing moves by itself."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sentences keep clear of changes, and what is seen is what is heard, moved by exactly the offset."""
+"""Sentences keep clear of changes, and the video is the audio's, shifted by exactly the offset."""
 
 from __future__ import annotations
 

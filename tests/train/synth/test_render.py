@@ -1,4 +1,4 @@
-"""Rendered recordings, decoded again: sound and picture where the truth says, equal for equal seeds, clear errors."""
+"""Rendered recordings, decoded again: audio and video where the truth says, equal for equal seeds, clear errors."""
 
 from __future__ import annotations
 

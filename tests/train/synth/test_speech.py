@@ -1,4 +1,4 @@
-"""Speech from espeak-ng: times that the waveform confirms, whatever the voice; the closure finder on made-up sound."""
+"""Speech from espeak-ng: the waveform confirms its times for every voice; the closure finder on synthetic audio."""
 
 from __future__ import annotations
 

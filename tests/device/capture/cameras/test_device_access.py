@@ -1,4 +1,4 @@
-"""Is the process named that holds a camera, and the node that may not be opened?"""
+"""Errors name the process that uses a camera, and the node that may not be opened."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is every camera listed once, under the string that opens it?"""
+"""Every camera is listed once, under the name that opens it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is a picture placed in the middle of its exposure, on the microphone's clock, and is a missing one counted?"""
+"""A frame's time is the middle of its exposure, on the microphone's clock; missing frames are counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Do exposure, white balance and focus settle, stay as they are, and settle again when the light changes?"""
+"""Exposure, white balance and focus settle, are locked, and settle again when the light changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Does CameraSource place, pass on, count and give back pictures, and say which kind of trouble there is?"""
+"""CameraSource delivers, times and counts frames, returns their buffers, and names each failure."""
 
 from __future__ import annotations
 

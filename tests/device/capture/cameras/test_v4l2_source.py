@@ -1,4 +1,4 @@
-"""Does a USB camera through Video4Linux give frames at the kernel's times, and end well or say why not?
+"""A USB camera through Video4Linux delivers frames with the kernel's times, and names each failure.
 
 FFmpeg's own test pictures stand in for the camera, with time stamps as the kernel would give them.
 """

@@ -1,4 +1,4 @@
-"""Simulated clocks: a microphone whose crystal is off and wanders, times that jitter in bursts, and what is lost."""
+"""Simulated clocks: a microphone whose crystal is off and wanders, jitter in bursts, and lost samples."""
 
 from __future__ import annotations
 

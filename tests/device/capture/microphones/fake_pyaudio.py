@@ -1,4 +1,4 @@
-"""A PyAudio, and the part of the kernel's /proc that goes with it, played from a script on clocks of its own."""
+"""A scripted PyAudio, with its part of the kernel's /proc, on simulated clocks."""
 
 from __future__ import annotations
 

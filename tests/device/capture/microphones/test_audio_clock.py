@@ -1,4 +1,4 @@
-"""The audio clock on simulated ones: which clock it is, small errors for hours, lost told from late."""
+"""The audio clock on simulated ones: which clock it is, small errors for hours, lost and late samples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound cards as the kernel lists them: names that last, who holds them, and each reason for not opening one."""
+"""Sound cards as the kernel lists them: stable names, the process that uses one, and each reason for a failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The microphone source on a scripted PyAudio: what it opens, what it gives, and each fault by its own name."""
+"""The microphone source on a scripted PyAudio: what it opens and delivers, and the name of each fault."""
 
 from __future__ import annotations
 

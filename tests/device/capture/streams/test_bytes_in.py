@@ -1,4 +1,4 @@
-"""Pipes and files that grow: bytes as soon as there are some, an end in time, and nothing held up by closing."""
+"""Pipes and growing files: data as soon as there is some, an end in time, and a close that never blocks."""
 
 from __future__ import annotations
 

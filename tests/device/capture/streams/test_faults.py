@@ -1,4 +1,4 @@
-"""What goes wrong with a stream is named, measuring goes on by itself, and picture and sound keep their distance."""
+"""Faults of a stream are named, measuring resumes by itself, and the offset stays right."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Senders that lie: bounded in time and memory, named, and nothing is read that should not be."""
+"""Hostile senders: bounded in time and memory, named, and without access to local files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each protocol with a real server on loopback: what is shown at once comes out at once, whatever the way between."""
+"""Each protocol with a real server on loopback: what is sent at the same time arrives with offset 0."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from device.addresses import parse_address, with_login
 from device.capture.streams.inputs import FromAddress
-from device.capture.streams.protocols import available, spoken_by_pyav
+from device.capture.streams.protocols import available, supported_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
 from tests.streams import stream_servers as servers
@@ -96,5 +96,5 @@ def test_the_passphrase_of_srt_is_in_no_process_list() -> None:
 
 
 def test_what_speaks_each_protocol_is_known() -> None:
-    assert spoken_by_pyav("rtsp") and not spoken_by_pyav("gopherx")
+    assert supported_by_pyav("rtsp") and not supported_by_pyav("gopherx")
     assert {"rtsp", "rtmp", "https", "udp"} <= {scheme for scheme, by in available().items() if by == "PyAV"}

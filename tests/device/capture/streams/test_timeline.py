@@ -1,4 +1,4 @@
-"""Stamps on the monotonic clock: in time, after the sender's clock, and never by when one packet happened to come."""
+"""Stamps on the monotonic clock: in time, on the sender's clock, and independent of a single packet's arrival."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ START_NS = 1000 * NS_PER_S
 EVERY_NS = 20 * NS_PER_MS
 
 
-def run(timeline: Timeline, seconds: float, way_ns: object, *, ppm: float = 0.0, from_s: float = 0.0) -> None:
-    """Packets whose sender's clock is off by ppm, and that take `way_ns(t_s)`."""
+def run(timeline: Timeline, seconds: float, transit_ns: object, *, ppm: float = 0.0, from_s: float = 0.0) -> None:
+    """Packets whose sender's clock is off by ppm, and that take `transit_ns(t_s)`."""
     for number in range(round(seconds * NS_PER_S / EVERY_NS)):
         t_ns = round(from_s * NS_PER_S) + number * EVERY_NS
-        timeline.observe(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + way_ns(t_ns / NS_PER_S))  # type: ignore[operator]
+        timeline.observe(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + transit_ns(t_ns / NS_PER_S))  # type: ignore[operator]
 
 
 def begun() -> Timeline:
@@ -53,8 +53,8 @@ def test_a_network_that_stood_still_once_is_not_slow_and_one_that_is_late_again_
     run(timeline, 30, lambda t_s: round(max(15 - t_s, 0) * NS_PER_S) if t_s >= 12 else 0)
     assert not timeline.slow
     run(timeline, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=30)
-    assert timeline.slow and timeline.needed_way_ns >= 2 * LATE_NS
-    again = Timeline([(60 * NS_PER_S, START_NS + 60 * NS_PER_S)], timeline.needed_way_ns)
+    assert timeline.slow and timeline.needed_delay_ns >= 2 * LATE_NS
+    again = Timeline([(60 * NS_PER_S, START_NS + 60 * NS_PER_S)], timeline.needed_delay_ns)
     run(again, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=60)
     assert not again.slow
 

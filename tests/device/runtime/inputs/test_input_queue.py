@@ -1,4 +1,4 @@
-"""The queue between the threads: what is lost is counted, one kind never costs the other, nobody waits for ever."""
+"""The queue between the threads: losses are counted, frames never displace audio, and nobody waits for ever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One source in its thread: every failure has a name, a pause and another try after it, and none ends anything."""
+"""One source in its thread: every failure has a name and is retried after a pause, and none ends the daemon."""
 
 from __future__ import annotations
 
@@ -90,11 +90,9 @@ def bench(make: Callable[[SimClock], Callable[[], Tape]], *, drop_oldest: bool =
 
 def test_a_fault_that_came_and_went_between_two_looks_is_told_once() -> None:
     """A stream that jumps is measured again within a second, and the measuring thread may be busy for longer."""
-
-    def busy_at_first(clock: SimClock) -> Opener:
-        return Opener(clock, [error(DeviceBusyError), lambda: Tape(clock, frames(clock.now_ns(), 200))])
-
-    with bench(busy_at_first) as made:
+    with bench(
+        lambda clock: Opener(clock, [error(DeviceBusyError), lambda: Tape(clock, frames(clock.now_ns(), 200))])
+    ) as made:
         made.clock.sleep(2)
         assert made.reader.fault is None
         assert [made.reader.take_fault() for _ in range(2)] == ["camera_busy", None]

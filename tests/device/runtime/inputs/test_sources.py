@@ -1,4 +1,4 @@
-"""From options and a configuration to a stream: what is asked for, and that no password goes astray."""
+"""From options and configuration to a stream, without leaking a password."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A stream in the daemon: both tracks from one source, its faults by name, and reports while it cannot be measured."""
+"""A stream in the daemon: both tracks from one source, its faults, and reports while it cannot be measured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device.records import NS_PER_MS, Chunk, Fault, Frame, Reason, Report, State
 from device.runtime.daemon import Daemon
 from device.runtime.inputs.source_thread import Feed
 from tests.device.runtime.live import RASH, Collector, Item, Opener, Tape, talk
-from tests.scenes import rash_bundle
+from tests.scenes import overconfident_bundle
 from tests.scripted.simclock import SimClock
 
 
@@ -49,7 +49,7 @@ def running(
     with SimClock() as clock, clock.taking_part():
         collector = Collector()
         daemon = Daemon(
-            load_bundle(rash_bundle()), require_face_model(), RASH, collector, clock=clock, asleep_ns=lambda: 0
+            load_bundle(overconfident_bundle()), require_face_model(), RASH, collector, clock=clock, asleep_ns=lambda: 0
         )
         thread = clock.start(lambda: daemon.run([Feed("stream", Opener(clock, script(clock)))]), "daemon")
         yield clock, collector
@@ -100,6 +100,6 @@ def test_an_unrecoverable_stream_ends_the_daemon() -> None:
 
 def test_what_ends_before_it_began_is_an_error() -> None:
     with SimClock() as clock, clock.taking_part():
-        daemon = Daemon(load_bundle(rash_bundle()), require_face_model(), RASH, Collector(), clock=clock)
+        daemon = Daemon(load_bundle(overconfident_bundle()), require_face_model(), RASH, Collector(), clock=clock)
         with pytest.raises(StreamError, match="scripted"):
             daemon.run([Feed("stream", Opener(clock, [error("ended")]))])

@@ -1,4 +1,4 @@
-"""Capture times that cannot be, and items that are none."""
+"""Impossible capture times and invalid items."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks and brokers as they should not be, on loopback: slow, cut, swallowing, talking rubbish."""
+"""Bad networks and brokers on loopback: slow, cut, black holes, garbage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Getting into a broker: names, passwords, certificates, and what each refusal is called in words."""
+"""Access to a broker: names, passwords, certificates, and a message for each refusal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands from a broker that anybody may write to: right ones reach the daemon, all others get an answer."""
+"""Commands from an open broker: valid ones reach the daemon, all others get an answer."""
 
 from __future__ import annotations
 

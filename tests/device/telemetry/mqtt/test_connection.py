@@ -1,4 +1,4 @@
-"""The connection's states and patience, and brokers that are none: rubbish, silence, lies about lengths."""
+"""The connection's states and timeouts, and servers that are no brokers: garbage, silence, wrong lengths."""
 
 from __future__ import annotations
 

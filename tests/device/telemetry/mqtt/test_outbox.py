@@ -1,4 +1,4 @@
-"""What waits: order, bounds, counted loss, and that nothing is forgotten between sent and acknowledged."""
+"""The outbox: order, bounds, counted losses, and nothing lost between sending and acknowledgement."""
 
 from __future__ import annotations
 
@@ -111,11 +111,11 @@ def test_no_more_than_the_window_is_on_its_way() -> None:
     assert outbox.next_message(5, 0.0) and outbox.oldest_sent_s() == 1.0
 
 
-def refuse(outbox: Outbox, now_s: float = 0.0, *, rest: bool = True) -> Message:
+def refuse(outbox: Outbox, now_s: float = 0.0, *, pause_topic: bool = True) -> Message:
     message = outbox.next_message(WINDOW, now_s)
     assert message
     outbox.sent(1, message, now_s)
-    assert outbox.refused(1, now_s, rest=rest) == message
+    assert outbox.refused(1, now_s, pause_topic=pause_topic) == message
     return message
 
 
@@ -137,7 +137,7 @@ def test_a_refused_topic_rests_and_holds_up_no_other() -> None:
 
 def test_one_event_that_is_too_long_does_not_hold_up_the_next() -> None:
     outbox = filled(1, 2)
-    refuse(outbox, rest=False)
+    refuse(outbox, pause_topic=False)
     assert drained(outbox) == ["e 2"] and outbox.events_lost == 1
 
 
@@ -192,7 +192,7 @@ def test_every_event_is_delivered_waiting_or_counted(steps: list[str], longest: 
         elif on_its_way and step in ("ack", "ack last", "refuse"):
             chosen = max(on_its_way) if step == "ack last" else min(on_its_way)
             message = on_its_way.pop(chosen)
-            answer = outbox.refused(chosen, 0.0, rest=False) if step == "refuse" else outbox.acknowledged(chosen)
+            answer = outbox.refused(chosen, 0.0, pause_topic=False) if step == "refuse" else outbox.acknowledged(chosen)
             assert answer == message
             if message.kind is Kind.EVENT and step != "refuse":
                 delivered.add(int(message.payload))

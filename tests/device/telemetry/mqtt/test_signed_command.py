@@ -1,4 +1,4 @@
-"""Commands that are signed with a shared secret: who has it may change things, once, now, and on this device only."""
+"""Commands signed with a shared secret: valid once, now, and on this device only."""
 
 from __future__ import annotations
 

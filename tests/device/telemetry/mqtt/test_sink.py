@@ -1,4 +1,4 @@
-"""The sink with a real mosquitto: what a reader sees, before, during and after what may happen to a broker."""
+"""The sink with a real mosquitto: what a reader sees before, during and after failures of a broker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recorders are spared: which reports become the topic `state`."""
+"""Which reports are published as `state`, to spare recorders."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.vad import SpeechStream
 from device.records import Chunk
 
-_ENOUGH_S = 6.0  # of speech: enough to decide
+_MIN_SPEECH_S = 6.0  # of speech: enough to decide
 _LONGER_S, _LONGEST_S = 30.0, 300.0
 _MIN_SPEECH, _MIN_QUIET = 0.15, 0.15
 _MAX_CHANNELS = 8
@@ -36,7 +36,7 @@ _CHUNKS_OF_A_SECOND = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class SelectedAudio:
     """Which audio to read, and what to tell the user about it."""
 
     which: TrackChoice
@@ -46,8 +46,8 @@ class Heard:
 
 
 @dataclass(slots=True)
-class _Ear:
-    """Listens to one track, or to one channel of it."""
+class _Probe:
+    """Adds up speech and level of one track, or of one channel of it."""
 
     sound: AudioTrack
     speech: SpeechStream = field(default_factory=SpeechStream)
@@ -56,15 +56,15 @@ class _Ear:
     power: float = 0.0  # of the mix of all channels, and of the loudest channel alone
     loudest: float = 0.0
 
-    def hear(self, frame: av.AudioFrame) -> None:
+    def push(self, frame: av.AudioFrame) -> None:
         if self.sound.channel is None and frame.layout.nb_channels == 2:
             left, right = (planes_of(frame)[number].astype(np.float64) for number in (0, 1))
             self.power += float(((left + right) ** 2).sum()) / 4
             self.loudest += float(max((left**2).sum(), (right**2).sum()))
         for chunk in self.sound.feed(frame):
-            self._take(chunk)
+            self._add(chunk)
 
-    def _take(self, chunk: Chunk) -> None:
+    def _add(self, chunk: Chunk) -> None:
         self.levels.append(float(np.sqrt(np.mean(chunk.samples**2))) if len(chunk.samples) else 0.0)
         self.flags += self.speech.push(chunk)[1].tolist()
 
@@ -81,73 +81,79 @@ class _Ear:
         return sum(self.flags) / 100
 
     @property
-    def spoken(self) -> bool:
+    def is_speech(self) -> bool:
         """Whether the audio is speech rather than music."""
         levels = np.array(self.levels[: len(self.levels) // _CHUNKS_OF_A_SECOND * _CHUNKS_OF_A_SECOND])
         if not len(levels) or not self.flags:
             return False
         seconds = levels.reshape(-1, _CHUNKS_OF_A_SECOND)
-        heard = seconds[seconds.mean(axis=1) > 10 ** (-60 / 20)]
-        quiet = float((heard < _QUIET_LEVEL * heard.mean(axis=1, keepdims=True)).mean()) if len(heard) else 0.0
+        audible = seconds[seconds.mean(axis=1) > 10 ** (-60 / 20)]
+        quiet = float((audible < _QUIET_LEVEL * audible.mean(axis=1, keepdims=True)).mean()) if len(audible) else 0.0
         return bool(np.mean(self.flags) >= _MIN_SPEECH and quiet >= _MIN_QUIET)
 
 
-def listen(path: Path, asked: TrackChoice) -> Heard:
+def select_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
     """Choose the tracks and the channel to read. Raises CaptureError."""
     with open_recording(path) as container:  # stream objects cannot be used after closing
-        video, played = (stream.index for stream in choose_tracks(container, path, asked))
+        video, played = (stream.index for stream in choose_tracks(container, path, requested))
         sounds = [stream for stream in container.streams.audio if _has_decoder(stream)]
         names = {stream.index: called(stream) for stream in sounds}
         channels = {stream.index: min(stream.codec_context.channels, _MAX_CHANNELS) for stream in sounds}
-    chosen, channel, why = played, asked.channel, None
-    among = [played] if asked.audio is not None else list(names)
+    chosen, channel, why = played, requested.channel, None
+    among = [played] if requested.audio is not None else list(names)
     if channel is None and (len(among) > 1 or channels[played] > 1):
-        ears = _hear(path, [(index, None) for index in among], played)
-        spoken = [index for index in among if ears[index, None].spoken]
-        if spoken and played not in spoken:
-            chosen = max(spoken, key=lambda index: ears[index, None].speech_s)
+        probes = _probe(path, [(index, None) for index in among], played)
+        with_speech = [index for index in among if probes[index, None].is_speech]
+        if with_speech and played not in with_speech:
+            chosen = max(with_speech, key=lambda index: probes[index, None].speech_s)
             why = f"nobody speaks in {names[played]}"
-        if not spoken or ears[chosen, None].cancelled:
-            several = [index for index in ([chosen] if spoken else among) if channels[index] > 1]
+        if not with_speech or probes[chosen, None].cancelled:
+            several = [index for index in ([chosen] if with_speech else among) if channels[index] > 1]
             best = _one_channel(path, [(index, number + 1) for index in several for number in range(channels[index])])
             if best is not None:
                 chosen, channel = best
                 why = "its channels cancel each other, or nobody speaks in all of them together"
     which = choice_of(path, video_index=video, audio_index=chosen, channel=channel)
-    return Heard(which, names[chosen], tuple(name for index, name in names.items() if index != chosen), why)
+    return SelectedAudio(which, names[chosen], tuple(name for index, name in names.items() if index != chosen), why)
 
 
 def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | None:
     """The channel with the most speech: (stream, number)."""
     if not keys:
         return None
-    ears = _hear(path, keys, keys[0][0])
-    return max((key for key in keys if ears[key].spoken), key=lambda key: ears[key].speech_s, default=None)
+    probes = _probe(path, keys, keys[0][0])
+    return max((key for key in keys if probes[key].is_speech), key=lambda key: probes[key].speech_s, default=None)
 
 
-def as_asked(path: Path, asked: TrackChoice) -> Heard:
-    """Choose without listening: the requested tracks, otherwise those that a player would take."""
+def requested_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
+    """Choose without probing: the requested tracks, otherwise those that a player would take."""
     with open_recording(path) as container:
-        _, audio = choose_tracks(container, path, asked)
+        _, audio = choose_tracks(container, path, requested)
         others = tuple(called(stream) for stream in container.streams.audio if stream.index != audio.index)
-        return Heard(asked, called(audio), others)
+        return SelectedAudio(requested, called(audio), others)
 
 
-def _hear(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Ear]:
-    """Listen to the start of these tracks or channels, until the first is known well enough or another has speech."""
-    ears = {(index, channel): _Ear(AudioTrack(AUDIO_RATE_HZ, Counter(), channel=channel)) for index, channel in keys}
+def _probe(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Probe]:
+    """Probe the start of these tracks or channels, until the first is known well enough or another has speech."""
+    probes = {
+        (index, channel): _Probe(AudioTrack(AUDIO_RATE_HZ, Counter(), channel=channel)) for index, channel in keys
+    }
     with open_recording(path) as container:
         streams = [container.streams[index] for index in dict.fromkeys(index for index, _ in keys)]
         for packet in _until_damage(container, streams):
             for frame in _decoded(packet):
-                for (index, _), ear in ears.items():
+                for (index, _), probe in probes.items():
                     if index == packet.stream.index:
-                        ear.hear(frame)
-            done = max(ear.length_s for ear in ears.values())
-            enough = any(ear.speech_s > _ENOUGH_S and ear.spoken for (index, _), ear in ears.items() if index == first)
-            if done > _LONGEST_S or enough or (done > _LONGER_S and any(ear.spoken for ear in ears.values())):
+                        probe.push(frame)
+            done = max(probe.length_s for probe in probes.values())
+            enough = any(
+                probe.speech_s > _MIN_SPEECH_S and probe.is_speech
+                for (index, _), probe in probes.items()
+                if index == first
+            )
+            if done > _LONGEST_S or enough or (done > _LONGER_S and any(probe.is_speech for probe in probes.values())):
                 break
-    return ears
+    return probes
 
 
 def _until_damage(container: av.container.InputContainer, streams: Sequence[Stream]) -> Iterator[Packet]:

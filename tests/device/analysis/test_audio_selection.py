@@ -1,4 +1,4 @@
-"""Which sound is measured: what a player would take, unless nobody speaks in it and somebody does elsewhere."""
+"""Which audio is measured: a player's choice, unless only another track or channel has speech."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 from av.stream import Disposition
 
-from device.analysis.listen import listen
+from device.analysis.audio_selection import select_audio
 from device.capture.container import AS_PLAYED, TrackChoice
 from device.capture.file import FileSource
 from device.errors import InputTrackError
@@ -73,7 +73,7 @@ def test_the_track_that_a_player_takes_is_used_if_it_has_speech(tmp_path: Path) 
     for number, tracks in enumerate(
         [([voice],), ([voice, voice],), ([voice], [0.5 * voice]), ([voice + 0.003], [voice])]
     ):
-        heard = listen(recorded(tmp_path / f"{number}.mkv", *tracks), AS_PLAYED)
+        heard = select_audio(recorded(tmp_path / f"{number}.mkv", *tracks), AS_PLAYED)
         assert heard.which == TrackChoice(1, 1, None) and heard.why is None
 
 
@@ -83,7 +83,7 @@ def test_another_track_is_taken_where_nobody_speaks_in_the_first(tmp_path: Path,
     hum = 0.2 * np.sin(2 * np.pi * 50 * np.arange(len(voice)) / RATE_HZ).astype(np.float32)
     sound = {"silence": np.zeros_like(voice), "music": music(len(voice)), "hum": hum}[first]
     path = recorded(tmp_path / "in.mkv", [sound], [voice], languages=("deu", "eng"))
-    heard = listen(path, AS_PLAYED)
+    heard = select_audio(path, AS_PLAYED)
     assert heard.which == TrackChoice(1, 2, None)
     assert heard.track == "sound 2 (eng)" and heard.others == ("sound 1 (deu)",)
     assert heard.why == "nobody speaks in sound 1 (deu)"
@@ -93,7 +93,7 @@ def test_another_track_is_taken_where_nobody_speaks_in_the_first(tmp_path: Path,
 def test_of_channels_that_cancel_each_other_one_is_taken(tmp_path: Path, left_over: float) -> None:
     voice = speech()
     path = recorded(tmp_path / "in.mkv", [voice, (left_over - 1) * voice])
-    heard = listen(path, AS_PLAYED)
+    heard = select_audio(path, AS_PLAYED)
     assert heard.which.channel in (1, 2) and heard.why is not None
     assert level(path, heard.which) > 20 * level(path, AS_PLAYED)
 
@@ -102,22 +102,22 @@ def test_of_many_channels_the_one_that_is_spoken_in_is_taken(tmp_path: Path) -> 
     voice = speech()
     buzz = np.sign(np.sin(2 * np.pi * 1000 * np.arange(len(voice)) / RATE_HZ)).astype(np.float32)
     path = recorded(tmp_path / "in.mkv", [0.6 * buzz, voice])
-    assert listen(path, AS_PLAYED).which.channel == 2
+    assert select_audio(path, AS_PLAYED).which.channel == 2
 
 
 def test_what_is_asked_for_is_taken(tmp_path: Path) -> None:
     voice = speech()
     path = recorded(tmp_path / "in.mkv", [voice], [np.zeros_like(voice), 0.5 * voice], languages=("deu", "eng"))
-    assert listen(path, TrackChoice(audio=2)).which.audio == 2
-    assert listen(path, TrackChoice(audio="ENG", channel=1)).which == TrackChoice(1, 2, 1)
+    assert select_audio(path, TrackChoice(audio=2)).which.audio == 2
+    assert select_audio(path, TrackChoice(audio="ENG", channel=1)).which == TrackChoice(1, 2, 1)
     assert level(path, TrackChoice(audio=2, channel=1)) == 0.0 < level(path, TrackChoice(audio=2, channel=2))
     for wrong in (TrackChoice(audio=3), TrackChoice(audio="fra"), TrackChoice(video=2), TrackChoice(channel=2)):
         with pytest.raises(InputTrackError) as caught:
-            listen(path, wrong)
+            select_audio(path, wrong)
         assert str(path) in str(caught.value) and caught.value.remedy
 
 
 def test_where_nobody_speaks_anywhere_nothing_changes(tmp_path: Path) -> None:
     nothing = np.zeros(8 * RATE_HZ, np.float32)
-    heard = listen(recorded(tmp_path / "in.mkv", [nothing, nothing], [music(8 * RATE_HZ)]), AS_PLAYED)
+    heard = select_audio(recorded(tmp_path / "in.mkv", [nothing, nothing], [music(8 * RATE_HZ)]), AS_PLAYED)
     assert heard.which == TrackChoice(1, 1, None) and heard.why is None
