@@ -1,4 +1,4 @@
-"""Makes text from devices, bundles, files and networks harmless, so that no terminal or log interprets it."""
+"""Text for people: harmless whatever device, bundle, file or network it comes from, and times as in players."""
 
 from __future__ import annotations
 
@@ -13,6 +13,13 @@ def printable(text: str, keep: str = "") -> str:
     Control characters, changes of writing direction and surrogates are not printable; spaces are.
     """
     return text if text.isprintable() else "".join(c if c in keep or _is_printable(c) else repr(c)[1:-1] for c in text)
+
+
+def minutes(t_s: float, decimals: int = 0) -> str:
+    """Minutes and seconds, as in players: `1:04`, or `1:04.8` with one decimal."""
+    whole, seconds = divmod(round(t_s, decimals), 60)
+    width = decimals + 3 if decimals else 2
+    return f"{whole:.0f}:{seconds:0{width}.{decimals}f}"
 
 
 def _is_printable(character: str) -> bool:

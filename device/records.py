@@ -85,7 +85,8 @@ class Reason(StrEnum):
     BEYOND_SEARCH_RANGE = "beyond_search_range"  # the best offset is at the end of the search range
     AMBIGUOUS = "ambiguous"  # several offsets fit
     NO_SENDER_REPORTS = "no_sender_reports"  # of an RTP stream; without them its tracks are unrelated
-    LOW_FRAME_RATE = "low_frame_rate"  # of a whole recording: lips cannot be read from so few frames
+    LOW_FRAME_RATE = "low_frame_rate"  # a face is in view, but lips cannot be read from so few frames
+    SHORT = "short"  # of a whole recording: all of it fits, but it ends too soon
     OFFSET_VARIES = "offset_varies"  # of a whole recording: no single offset holds, only its pieces or its drift
 
 
@@ -115,7 +116,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedRecord:
     """Base of the records that leave avdrift, as JSON objects whose keys are the field names."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -123,7 +124,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Report(Told):
+class Report(PublishedRecord):
     """One line of the log, or one message. Unknown is None, never 0."""
 
     schema: int  # version of this format
@@ -204,7 +205,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Told):
+class Event(PublishedRecord):
     """A single event, with the values before and after it."""
 
     schema: int
@@ -220,7 +221,7 @@ class Event(Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Health(Told):
+class Health(PublishedRecord):
     """The state of the computer and the daemon, once a minute. Unknown is None."""
 
     schema: int
@@ -246,7 +247,7 @@ class Health(Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Info(Told):
+class Info(PublishedRecord):
     """The running configuration, published at the start and after each change."""
 
     schema: int

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from device.analysis.frame_pace import FramePace
 from device.bundles.bundle import Bundle
 from device.config.settings import DEFAULT_SEARCH_MS, SEARCH_MS
 from device.errors import UsageError
@@ -30,7 +31,7 @@ _KEPT_SPEECH_TICKS = 100 * 120
 
 def search_ticks(search_ms: float) -> int:
     """Convert the search range to audio ticks. Raises UsageError if it is outside the configurable range."""
-    if not SEARCH_MS.takes(search_ms):
+    if not SEARCH_MS.allows(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy=f"Give {SEARCH_MS} ms")
     return round(search_ms / TICK_MS)
 
@@ -53,6 +54,7 @@ class Analyzer:
         """Forget all input so far: what follows is unrelated to it."""
         bundle = self._bundle
         self.faces: int | None = None
+        self.frame_pace = FramePace()
         self._mouth = MouthTracker(self._detector)
         self._mel, self._speech = LogMelStream(), SpeechStream()
         self._lips: dict[int, tuple[LipGrid, BlockStream]] = {}  # for each followed face
@@ -78,6 +80,7 @@ class Analyzer:
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         """Take the next frame or chunk and yield the evidence that it completes."""
         if isinstance(item, Frame):
+            self.frame_pace.add(item.t_ns)
             for mouths in self._mouth.push(item):
                 yield from self._push_mouths(mouths)
             return
@@ -109,6 +112,10 @@ class Analyzer:
         """Share of the time with speech; None where there was no audio."""
         flags = self._speech_flags(from_ns, to_ns)
         return float(flags.mean()) if len(flags) else None
+
+    def low_frame_rate(self, from_ns: int, to_ns: int) -> bool:
+        """Whether a face is in view, but frames come too seldom to read its lips."""
+        return bool(self.faces) and self.frame_pace.is_slow(from_ns, to_ns)
 
     def speech_ns(self, from_ns: int, to_ns: int) -> int:
         """Duration of speech, within the last two minutes."""

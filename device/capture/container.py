@@ -16,6 +16,10 @@ from device.capture.bounds import DECODER_OPTIONS, check_file, check_tracks, con
 from device.errors import InputFormatError, InputTrackError
 
 CONVERT = "Convert it, for example with: ffmpeg -i FILE -c:v libx264 -c:a flac converted.mkv"
+_GIVE_BOTH = (
+    "Give a recording with video and audio. Two files become one with: "
+    "ffmpeg -i VIDEO -i AUDIO -map 0:v -map 1:a -c copy both.mkv"
+)
 RECORD_AGAIN = "Copy or record the file again"
 
 
@@ -68,9 +72,9 @@ def choose_tracks(
     if audio is not None and which.audio is not None:
         audio = _wanted_audio(audios, which.audio, where)
     if video is None:
-        raise InputTrackError("has no video track", where=where, remedy="Give a recording with video and audio.")
+        raise InputTrackError("has no video track", where=where, remedy=_GIVE_BOTH)
     if audio is None:
-        raise InputTrackError("has no audio track", where=where, remedy="Give a recording with video and audio.")
+        raise InputTrackError("has no audio track", where=where, remedy=_GIVE_BOTH)
     for stream in (video, audio):
         if stream.codec_context is None:
             what = f"no decoder for its {stream.type} track"

@@ -33,7 +33,7 @@ def memory_bound(limit_mb: float, file: str | Path) -> Iterator[None]:
 
     Raises UsageError for an impossible limit.
     """
-    if not MEMORY_MB.takes(limit_mb):
+    if not MEMORY_MB.allows(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
     if resource is None:
         yield

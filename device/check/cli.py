@@ -20,10 +20,11 @@ from device.check.measure_file import Models, measure_file
 from device.check.pool import Lost, each
 from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
-from device.commands.limit_options import add_limit_options, chosen_limits
-from device.commands.memory_option import add_memory_option
-from device.commands.model import chosen_bundle
-from device.commands.output_file import check_output
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import chosen_bundle
+from device.commands.options.output_file import check_output
+from device.commands.options.tracks import add_track_options, track_choice
 from device.config.file import load_config
 from device.config.settings import SEARCH_MS, MeasureSettings
 from device.errors import UsageError
@@ -49,6 +50,7 @@ def add_check_command(
     check.add_argument("--recursive", action="store_true", help="include the folders within a folder")
     check.add_argument("--jobs", type=int, metavar="N", help="files at a time (default: one per processor core)")
     add_limit_options(check)
+    add_track_options(check)
     check.add_argument("--config", type=Path, metavar="FILE", help="take profile and limits from a configuration file")
     check.add_argument(
         "--fail-on", action="append", choices=[word.value for word in FailOn], default=[],
@@ -100,7 +102,7 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         refuse(f"{options.jobs} is not possible", "--jobs", f"Give 1 to {_MAX_JOBS}")
     if options.time_limit is not None and not options.time_limit > 0:
         refuse(f"{options.time_limit:g} s is not possible", "--time-limit", "Give more than 0")
-    if not MEMORY_MB.takes(options.max_memory_mb):
+    if not MEMORY_MB.allows(options.max_memory_mb):
         refuse(f"{options.max_memory_mb:g} MB is not possible", "--max-memory", f"Give {MEMORY_MB} MB")
     if options.resume and not options.jsonl:
         refuse("needs the journal of the run that stopped", "--resume", "Give --jsonl FILE")
@@ -134,13 +136,13 @@ def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:
     else:
         profile, limits = chosen_limits(options)
     search_ms = settings.search_ms if options.search_ms is None else options.search_ms
-    if not SEARCH_MS.takes(search_ms):
+    if not SEARCH_MS.allows(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="--search-ms", remedy=f"Give {SEARCH_MS}")
     bundle = chosen_bundle(options.bundle, options.store)
     require_face_model()  # otherwise each worker would download it
     fail_on = tuple(sorted({FailOn.UNACCEPTABLE, *map(FailOn, options.fail_on)}))
     models = Models(options.bundle, options.store, bundle.digest)
-    return Rules(profile, limits, fail_on, search_ms, bundle.label), models
+    return Rules(profile, limits, fail_on, search_ms, bundle.label, track_choice(options)), models
 
 
 def _check(options: argparse.Namespace, rules: Rules, models: Models, found: Found) -> list[Row]:

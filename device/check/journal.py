@@ -35,7 +35,7 @@ class Journal:
         try:
             self._lock()
             if resume:
-                self._take_up()
+                self._resume()
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -78,7 +78,7 @@ class Journal:
         except OSError as error:
             raise self._refusal(f"cannot be written ({error.strerror})", _NEW_NAME) from error
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Read the rows of the previous run. A last line without its end is incomplete and dropped."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(0)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
+from device.capture.container import AS_PLAYED, TrackChoice
 from device.printable import printable
 from device.records import DriftClass, Verdict
 from device.standards import Profile, severity
@@ -42,6 +43,7 @@ class Rules:
     fail_on: tuple[FailOn, ...]
     search_ms: float
     model: str
+    tracks: TrackChoice = AS_PLAYED
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"fail_on": list(self.fail_on)}

@@ -8,19 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from device.analysis.listen import listen
+from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
-from device.analysis.plot import minutes, write_csv, write_plot
+from device.analysis.plot import write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.capture.memory import memory_bound
-from device.commands.limit_options import chosen_limits
-from device.commands.model import chosen_bundle
+from device.commands.options.limits import chosen_limits
+from device.commands.options.models import chosen_bundle
+from device.commands.options.timeline_files import check_timeline_files
+from device.commands.options.tracks import track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.timeline_files import check_timeline_files
-from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model
+from device.printable import minutes
 from device.records import DriftClass, Reason
 
 _WORTH_MENDING_MS = 10.0
@@ -33,6 +34,7 @@ _REASONS = {
     Reason.BEYOND_SEARCH_RANGE: "the best offset is at the end of what was searched: give a larger --search-ms",
     Reason.AMBIGUOUS: "several offsets fit about as well",
     Reason.LOW_FRAME_RATE: "too few frames a second to read lips from: record at 12 or more, better 25",
+    Reason.SHORT: "the recording is too short: give one with two seconds or more of speech",
     Reason.OFFSET_VARIES: "no single offset holds for the whole recording: see its pieces and its drift",
 }
 
@@ -50,7 +52,7 @@ def measure_command(options: argparse.Namespace) -> int:
             with memory_bound(options.max_memory_mb, file), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, heard=listen(Path(file), asked), on_read=read,
+                    limits=limits, audio=select_audio(Path(file), asked), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
@@ -74,7 +76,7 @@ def measure_command(options: argparse.Namespace) -> int:
 
 def _print_measured(measured: Measured) -> None:
     found = measured.result
-    rows = [("", found), *((f"  {_exact(window['t_s']):>10}", window) for window in found.get("windows", ()))]
+    rows = [("", found), *((f"  {minutes(window['t_s'], 1):>10}", window) for window in found.get("windows", ()))]
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
@@ -107,9 +109,3 @@ def _piece_text(piece: dict[str, Any]) -> str:
     if piece["from_offset_ms"] == piece["to_offset_ms"]:
         return f"{piece['offset_ms']:+.0f} ms ±{piece['offset_std_ms']:.0f} ms"
     return f"{piece['from_offset_ms']:+.0f} to {piece['to_offset_ms']:+.0f} ms"
-
-
-def _exact(t_s: float) -> str:
-    """Minutes, seconds and tenths, because windows may begin anywhere."""
-    whole, tenths = divmod(round(t_s * 10), 600)
-    return f"{whole}:{tenths / 10:04.1f}"

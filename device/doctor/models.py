@@ -13,7 +13,7 @@ from device.bundles import signature
 from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
 from device.bundles.store import CURRENT, Store, verify_bundle
 from device.capture.file import FileSource
-from device.doctor.finding import Look, failed, ok, warning
+from device.doctor.finding import CheckResult, failed, ok, warning
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
 
@@ -24,20 +24,20 @@ _SAMPLE_S = 3.0
 ReadItems = Callable[[], list[Frame | Chunk]]
 
 
-def bundle(given: Path | None, store: Store) -> Look:
+def bundle(given: Path | None, store: Store) -> CheckResult:
     """Check the bundle that would be used: hashes, contract, golden vectors and signature. Raises ModelError."""
     folder, source = chosen(given, store)
     if not signature.is_signed(folder):
         loaded = load_bundle(folder)
         if folder == DEFAULT_BUNDLE:
-            return ok(f"{loaded.label}, {source}: hashes, contract and golden vectors are right")
-        return warning(f"{loaded.label}, {source}, is whole but not signed", "Sign it: avdrift-convert sign")
+            return ok(f"{loaded.label}, {source}: hashes, contract and golden vectors are correct")
+        return warning(f"{loaded.label}, {source}, is intact but not signed", "Sign it: avdrift-convert sign")
     if not store.signers.exists():
         loaded = load_bundle(folder)
-        what = f"{loaded.label}, {source}, is whole; it is signed, but nobody here is trusted to sign"
+        what = f"{loaded.label}, {source}, is intact and signed, but no key is trusted here"
         return warning(what, f"Put the public key into {store.signers}, as docs/raspberry-pi.md shows")
     loaded = verify_bundle(folder, store.signers)
-    return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are right")
+    return ok(f"{loaded.label}, {source}: signature, hashes, contract and golden vectors are correct")
 
 
 def chosen(given: Path | None, store: Store) -> tuple[Path, str]:
@@ -48,12 +48,14 @@ def chosen(given: Path | None, store: Store) -> tuple[Path, str]:
     return (store.path_of(digest), "installed") if digest else (DEFAULT_BUNDLE, "built in")
 
 
-def face_model() -> Look:
+def face_model() -> CheckResult:
     """Check the face detector's file. Raises ModelError."""
     return ok(f"{require_face_model()}: the pinned bytes")
 
 
-def speed(loaded: Bundle, read: ReadItems | None = None, clock_s: Callable[[], float] = time.thread_time) -> Look:
+def speed(
+    loaded: Bundle, read: ReadItems | None = None, clock_s: Callable[[], float] = time.thread_time
+) -> CheckResult:
     """Measure how many times faster than real time faces, mouths and encoders are, in processor time on one core."""
     items = (read or _sample)()
     analyzer = Analyzer(loaded, require_face_model())

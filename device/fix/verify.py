@@ -11,11 +11,14 @@ from pathlib import Path
 
 from device.analysis.measure import Measured
 from device.errors import InputFormatError
-from device.fix.copy import Copied, try_another
+from device.fix.audio_alignment import out_of_place_s
+from device.fix.copy import Copied
 from device.fix.inventory import differences, inventory, picture_moved_s, places
-from device.fix.place import out_of_place_s
 from device.fix.plan import Plan
+from device.fix.target import try_another
+from device.printable import minutes
 from device.records import DriftClass, State
+from device.sync.timeline import Piece
 
 _CLOSE_S = 0.005  # without a measurement, the same audio is searched for in both
 LEFT_MS = 10.0
@@ -56,6 +59,11 @@ def verify(
     return verified
 
 
+def span_of(piece: Piece) -> str:
+    """Where a piece lies, as part of a sentence."""
+    return f" from {minutes(piece.from_s)} to {minutes(piece.to_s)}"
+
+
 def what_is_left(found: Measured) -> str | None:
     """The remaining error that a measurement finds, in words; None if audio and video are in sync."""
     track, result = found.timeline, found.result
@@ -64,7 +72,7 @@ def what_is_left(found: Measured) -> str | None:
     else:
         unsure = next((piece for piece in track.pieces if not piece.sure), None)
         if unsure is not None or not track.pieces:
-            at = f" from {unsure.from_s:.0f} to {unsure.to_s:.0f} s" if unsure is not None else ""
+            at = span_of(unsure) if unsure is not None else ""
             return f"measured again, it is not sure{at} (state: {result['state']})"
         offsets_ms = [track.offset_ms(piece, at_s) for piece in track.pieces for at_s in (piece.from_s, piece.to_s)]
     worst_ms = max(offsets_ms, key=abs)

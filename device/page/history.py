@@ -90,7 +90,7 @@ class HistoryFile:
         content = json.dumps({"schema": 1, "columns": DAY_COLUMNS, "rows": rows}, separators=(",", ":"))
         try:
             self._disk.make_folders(self._file.parent)
-            self._disk.write_whole(self._file, content.encode())
+            self._disk.write_atomically(self._file, content.encode())
         except OSError as error:
             if not self._failed:
                 _log.warning("the history cannot be kept in %s: %s", self._file, error.strerror)

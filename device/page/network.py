@@ -30,7 +30,7 @@ def open_for(state_dir: Path, seconds: float, disk: Disk | None = None) -> None:
     content = json.dumps({"boot_id": _boot_id(), "until_s": _uptime_s() + seconds})
     try:
         disk.make_folders(state_dir)
-        disk.write_whole(file, content.encode())
+        disk.write_atomically(file, content.encode())
     except OSError as error:
         remedy = "Free some space, or run this as the user that owns the folder"
         raise UsageError(f"cannot be written ({error.strerror})", where=str(file), remedy=remedy) from error

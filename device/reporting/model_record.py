@@ -20,7 +20,7 @@ from device.state.disk import Disk, read_plain
 RECORD_FILE = "model_record.json"
 BINS = 10  # equal bins of confidence
 
-_KEPT_EVERY_S = 300.0
+_SAVE_EVERY_S = 300.0
 _MAX_MODELS = 4  # only the newest are kept
 _MAX_BYTES = 1 << 16
 _HEARD = (State.MEASURING, State.UNCERTAIN)  # a face is visible and speech is heard
@@ -92,12 +92,12 @@ class ModelRecords:
         record = self._records.pop(report.model, ModelRecord(report.model))
         self._records[report.model] = counted(record, report)  # newest models last
         if self._next_ns is None:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
         if now_ns >= self._next_ns:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
-            self.keep()
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the counts. A write error is logged once."""
         if self._path is None or self._current is None:
             return
@@ -105,7 +105,7 @@ class ModelRecords:
         content = json.dumps({"models": [asdict(each) for each in kept]}) + "\n"
         try:
             self._disk.make_folders(self._path.parent)
-            self._disk.write_whole(self._path, content.encode())
+            self._disk.write_atomically(self._path, content.encode())
             self._refused = False
         except OSError as error:
             if not self._refused:
@@ -121,7 +121,7 @@ def read_records(folder: Path) -> list[ModelRecord]:
     except FileNotFoundError:
         return []
     except (OSError, ModelCorruptError, ValueError, KeyError, TypeError, AttributeError) as error:
-        _log.warning("%s: cannot be read (%s): counting begins anew", folder / RECORD_FILE, error)
+        _log.warning("%s: cannot be read (%s): counting starts again", folder / RECORD_FILE, error)
         return []
 
 
@@ -131,5 +131,5 @@ def _record(found: Any) -> ModelRecord:
     confidence = tuple(int(count) for count in found["confidence"])
     reasons = {str(name): int(count) for name, count in found["reasons"].items()}
     if len(confidence) != BINS or not 0 <= numbers <= heard <= reports:
-        raise ValueError("counts that do not go together")
+        raise ValueError("counts that contradict each other")
     return ModelRecord(str(found["model"]), reports, heard, numbers, confidence, reasons)

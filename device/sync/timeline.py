@@ -29,8 +29,8 @@ MAX_BINS = 7200
 
 _POINT_S = 5.0
 _BLOCK_S = 10.0
-_JUMP_PRICE = 20.0  # nats: how much more probable a step must be than none
-_CREEP_PRICE = 3.0
+_JUMP_PRICE = 15.0  # nats: how much more probable a step must be than none
+_CREEP_PRICE = 4.0
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0
 _BROAD_FROM_S = 10.0
@@ -128,8 +128,9 @@ def timeline(
     if slope_ppm:
         level = timeline(_levelled(curves, length_s, slope_ppm), length_s, calibration, sure_from)
         return _on_slope(level, slope_ppm, _points(curves, length_s, calibration))
-    path = _path(curves / np.float32(calibration.temperature)) if len(curves) else np.zeros(0, np.int64)
-    cuts = _cuts(path)
+    log_odds = curves / np.float32(calibration.temperature)
+    path = _path(log_odds) if len(curves) else np.zeros(0, np.int64)
+    cuts = _cuts(path, log_odds)
     blocks = [_blocks(curves[a:b], path[a:b], a, length_s, calibration) for a, b in pairwise(cuts)]
     slope, slope_std = _common_slope(blocks)
     used = slope if slope is not None and slope_std is not None and abs(slope) >= _SIGMA * slope_std else 0.0
@@ -194,9 +195,21 @@ def _path(log_odds: Floats) -> npt.NDArray[np.int64]:
     return path
 
 
-def _cuts(path: npt.NDArray[np.int64]) -> list[int]:
-    jumps = np.flatnonzero(np.abs(np.diff(path)) * TICK_MS >= _MIN_STEP_MS) + 1
-    return [0, *(int(jump) for jump in jumps), len(path)] if len(path) else []
+def _cuts(path: npt.NDArray[np.int64], log_odds: Floats) -> list[int]:
+    """The bins that begin a piece, and the end.
+
+    A step of a few ticks is cheaper for the path in consecutive creeps than in a jump, but no drift is that fast.
+    """
+    if not len(path):
+        return []
+    cuts, signs = [0], np.sign(np.diff(path))
+    ends = np.flatnonzero(np.diff(signs, prepend=0, append=0))  # of the runs of moves in one direction
+    for begin, end in pairwise(ends):
+        old, new = path[begin], path[end]
+        if abs(new - old) * TICK_MS >= _MIN_STEP_MS:
+            older = np.cumsum(log_odds[begin:end, old] - log_odds[begin:end, new])  # in favour of the old offset
+            cuts.append(int(begin + older.argmax()) + 1)
+    return [*cuts, len(path)]
 
 
 def _blocks(
@@ -207,11 +220,11 @@ def _blocks(
     rows = []
     for start in range(0, len(curves), step):
         part = curves[start : start + step]
-        said = np.ptp(part, axis=1) > 1e-6
+        has_evidence = np.ptp(part, axis=1) > 1e-6
         middle = int(np.median(path[start : start + step]))
         found = estimate_near(part.sum(0), middle - size // 2, calibration)
         if found is not None:
-            bins = np.flatnonzero(said)
+            bins = np.flatnonzero(has_evidence)
             t_s = (first + start + float(bins.mean()) + 0.5) * length_s
             rows.append((t_s, found.offset_ms, len(bins) * length_s))
     return np.array(rows, np.float64).reshape(-1, 3)

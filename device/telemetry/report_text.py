@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from statistics import median
 
+from device.printable import minutes
 from device.records import Direction, Report, State
 
 _WORDS = {
@@ -25,7 +26,7 @@ def as_json(report: Report, t_s: float | None = None) -> str:
 
 def as_text(report: Report, t_s: float | None) -> str:
     """One line for a person."""
-    at = f"{t_s:8.1f} s  " if t_s is not None else ""
+    at = f"{minutes(t_s, 1):>10}  " if t_s is not None else ""
     if report.offset_ms is None or report.direction is None:
         state = report.state.value.replace("_", " ")
         why = report.reason.value.replace("_", " ") if report.reason else state
@@ -37,7 +38,7 @@ def as_text(report: Report, t_s: float | None) -> str:
     )
 
 
-def in_words(report: Report) -> str:
+def short_text(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault if there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
     words = ", ".join(dict.fromkeys(columns))  # "in sync" is both a direction and a verdict
@@ -56,7 +57,7 @@ class _Run:
 
 
 class Summary:
-    """Collects reports and summarises them in a few lines."""
+    """Collects reports and summarizes them in a few lines."""
 
     _SAME_MS = 40.0
 
@@ -73,7 +74,7 @@ class Summary:
         if report.drift_ppm is not None and report.drift_std_ppm is not None:
             self._drift_ppm = report.drift_ppm, report.drift_std_ppm
         if report.step_ms is not None:
-            seen = f", seen at {t_s:.1f} s" if t_s is not None else ""
+            seen = f", seen at {minutes(t_s, 1)}" if t_s is not None else ""
             self._steps = [*self._steps[-20:], f"step of {report.step_ms:+.0f} ms{seen}"]
         if report.offset_ms is None or report.direction is None:
             return
@@ -91,11 +92,13 @@ class Summary:
         for run in self._runs:
             offset_ms = median(run.offsets_ms)
             word = _WORDS[run.direction]
-            when = f"{run.from_s:6.1f} to {run.to_s:6.1f} s" if run.from_s is not None and run.to_s is not None else ""
+            when = ""
+            if run.from_s is not None and run.to_s is not None:
+                when = f"{minutes(run.from_s, 1):>8} to {minutes(run.to_s, 1):>8}"
             lines.append(f"  {when}  {offset_ms:+6.0f} ms ({word}), {len(run.offsets_ms)} reports")
         lines += self._steps
         if self._drift_ppm is not None:
             lines.append(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm")
         if any(self._dropped):
-            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound")
+            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of audio")
         return lines

@@ -1,4 +1,4 @@
-"""No name that a stranger chose gives orders to a terminal."""
+"""Names from outside cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.cli import main
-from device.commands.model import STATE_VARIABLE
-from device.printable import PrintableStream, printable
+from device.commands.options.models import STATE_VARIABLE
+from device.printable import PrintableStream, minutes, printable
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eolleh\r"
 
@@ -28,6 +28,11 @@ def test_what_people_read_stays_as_it_is() -> None:
     assert printable("Müller\u00a0– 25 µs, 日本語 ✓") == "Müller\u00a0– 25 µs, 日本語 ✓"
     assert printable("a\tb\nc", keep="\n\t") == "a\tb\nc"
     assert printable("a\x1bb") == r"a\x1bb"
+
+
+def test_times_are_as_in_players() -> None:
+    assert [minutes(t_s) for t_s in (0, 4.4, 59.6, 64, 7205)] == ["0:00", "0:04", "1:00", "1:04", "120:05"]
+    assert [minutes(t_s, 1) for t_s in (0, 4.84, 59.96, 119.94)] == ["0:00.0", "0:04.8", "1:00.0", "1:59.9"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii", "latin-1"])

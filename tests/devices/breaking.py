@@ -107,7 +107,7 @@ def check_reload(m: Machine) -> str:
     m.write(CONFIG, SETTINGS.replace("[measure]", '[measure]\nprofile = "ebu-r37"').replace("4.0", "5.0"))
     m.run("systemctl", "reload", "avdrift")
     wait_until(lambda: "needs a restart: measure.window_s" in journal(m, since_s), 10, "the reload's words")
-    assert "taken over: measure.profile" in journal(m, since_s), journal(m, since_s)
+    assert "applied: measure.profile" in journal(m, since_s), journal(m, since_s)
     m.write(CONFIG, "config_version = 1\n[measure]\nwindow_s = 400\n")
     m.run("systemctl", "reload", "avdrift")
     wait_until(lambda: "the settings stay as they are" in journal(m, since_s), 10, "the refusal")
@@ -115,7 +115,7 @@ def check_reload(m: Machine) -> str:
     m.run("systemctl", "reload", "avdrift")
     measuring(m)
     assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
-    return "another profile taken over, a wrong file refused, by the same process"
+    return "another profile applied, a wrong file refused, by the same process"
 
 
 def check_models(m: Machine) -> str:

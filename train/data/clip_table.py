@@ -1,8 +1,9 @@
 """`clips.csv`, validated strictly: the clips, their speakers, and the use of each; reports all faults at once.
 
 Columns: `file` (relative, `/` between folders), `speaker`, `corpus`. `split` (`train` or `valid`) may be left out
-altogether and is then assigned by speaker. `duration_s` and `language` are optional; other columns are ignored. UTF-8
-with or without a byte-order mark, or UTF-16 with one; commas, semicolons or tabs: what spreadsheets write.
+altogether and is then assigned by speaker. `duration_s`, `language` and `kind` (of recording: studio, phone, …) are
+optional; other columns are ignored. UTF-8 with or without a byte-order mark, or UTF-16 with one; commas, semicolons or
+tabs: what spreadsheets write.
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ class ClipRow:
     number: int = 0
     duration_s: float | None = None
     language: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,7 @@ def _row(cells: Cells, number: int) -> tuple[ClipRow, list[Fault]]:
     values = {name: (value or "").strip() for name, value in cells.items() if name and not isinstance(value, list)}
     file = posixpath.normpath(values["file"]) if values["file"] else ""
     row = ClipRow(file, values["speaker"], values.get("split", ""), values["corpus"], number,
-                  language=values.get("language", ""))  # fmt: skip
+                  language=values.get("language", ""), kind=values.get("kind", ""))  # fmt: skip
     wrong = []
     if None in cells:
         wrong.append(("more cells than columns", "Put cells that contain the separator into double quotes"))

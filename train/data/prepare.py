@@ -39,7 +39,7 @@ from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 from train.data.shards import SHARD_FORMAT, UNREADABLE
 from train.files import sha256
-from train.progress import shown
+from train.progress import with_progress
 
 FACE_PX = 64
 
@@ -190,12 +190,12 @@ def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
     return True, None
 
 
-def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> int:
+def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False, split: str | None = None) -> int:
     """Write a shard for every clip whose recording or row has changed; return the number of skipped clips.
 
-    prune: delete shards that no row names. Raises CaptureError if the table is invalid.
+    prune: delete shards that no row names. split: prepare only its clips. Raises CaptureError if the table is invalid.
     """
-    rows = read_rows(clips)
+    rows = [row for row in read_rows(clips) if split in (None, row.split)]
     out.mkdir(parents=True, exist_ok=True)
     work = [(clips / row.file, row, out / shard_name(row.file)) for row in rows]
     strangers = sorted(set(out.glob("*.npz")) - {shard for _, _, shard in work})
@@ -204,7 +204,7 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> in
             shard.unlink()
     made, skipped = 0, 0
     with closing(each(_work, work, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
-        for (path, _, _), answer in shown(answers, "prepare", len(work), "clip"):
+        for (path, _, _), answer in with_progress(answers, "prepare", len(work), "clip"):
             new, problem = (False, f"{path}: {answer.why}") if isinstance(answer, Lost) else answer
             made += new
             if problem:

@@ -20,11 +20,11 @@ from train.data.batches import Batches
 from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
-from train.files import write_whole
+from train.files import write_atomically
 from train.fit.config import FitConfig
+from train.fit.from_bundle import start_from
 from train.fit.loop import SEEDS_APART, describe_run, train
 from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
-from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
 from train.models.load import load_model
@@ -53,7 +53,7 @@ def validate(
         ]  # fmt: skip
         result[f"{window_s:g}s"] = accuracy(measured)
     if out is not None:
-        write_whole(out, watched(tracks, truths, calibration))
+        write_atomically(out, watched(tracks, truths, calibration))
     return result
 
 
@@ -86,7 +86,7 @@ def _fit(
     if teachers:
         model.learn_from([load_model(run) for run in teachers], config.teacher_share)
     if start:
-        begin_as(model, start, clips, config.teacher_share)
+        start_from(model, start, clips, config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,

@@ -15,7 +15,7 @@ import apache_beam as beam
 from device.check.beam import beam_options
 from device.features.model_download import require_face_model
 from train.files import make_folder
-from train.harvest.run import DONE, filled_in, harvest_recording, list_recordings, take_up, write_tables
+from train.harvest.run import DONE, filled_in, harvest_recording, list_recordings, read_finished, write_tables
 
 _SHARDS = "harvest-beam.jsonl"
 
@@ -43,7 +43,7 @@ def harvest_with_beam(folder: Path, out: Path, arguments: Sequence[str], *, bund
     sources = [path.relative_to(folder).as_posix() for path in list_recordings(folder, out)]
     make_folder(out)
     filled_in(out)  # fail now, not after hours, if somebody has spoilt the table
-    done = take_up(out)
+    done = read_finished(out)
     if todo := [source for source in sources if source not in done]:
         with beam.Pipeline(options=options) as pipeline:
             lines = (
@@ -56,5 +56,5 @@ def harvest_with_beam(folder: Path, out: Path, arguments: Sequence[str], *, bund
         with (out / DONE).open("a", encoding="ascii") as file:
             file.write((out / _SHARDS).read_text(encoding="ascii"))
         (out / _SHARDS).unlink()
-        done = take_up(out)
+        done = read_finished(out)
     return write_tables(out, [done[source] for source in sorted(done)], corpus)

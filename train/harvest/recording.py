@@ -21,9 +21,9 @@ from device.features.face import FaceDetector
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, RgbImage, State
 from train.data.clips import join
-from train.harvest.stretches import WINDOW_S, Look, Part, SeenWindow, parts_of
+from train.harvest.stretches import WINDOW_S, FaceCheck, Part, SeenWindow, parts_of
 
-_LOOK_EVERY_S = 0.4
+_CHECK_EVERY_S = 0.4
 _SMALL_PX = 32
 _CUT = 25.0  # mean difference of two consecutive frames, in grey levels: talking stays below 5
 _MAX_HEIGHT = 480
@@ -39,10 +39,10 @@ def study(path: Path, bundle: Bundle) -> list[Part]:
         )
         for window in measured.result["windows"]
     ]  # fmt: skip
-    return parts_of(windows, list(_looks(path)))
+    return parts_of(windows, list(_check_faces(path)))
 
 
-def _looks(path: Path) -> Iterator[Look]:
+def _check_faces(path: Path) -> Iterator[FaceCheck]:
     detector, before, next_s, cut = FaceDetector(require_face_model()), None, 0.0, False
     with FileSource(path, max_height=_MAX_HEIGHT) as source:
         for item in source:
@@ -52,8 +52,8 @@ def _looks(path: Path) -> Iterator[Look]:
             cut |= before is not None and float(np.abs(small - before).mean()) > _CUT
             before = small
             if t_s >= next_s:
-                yield Look(t_s, len(detector.detect(item.picture)), cut)
-                next_s, cut = t_s + _LOOK_EVERY_S, False
+                yield FaceCheck(t_s, len(detector.detect(item.picture)), cut)
+                next_s, cut = t_s + _CHECK_EVERY_S, False
 
 
 def _small(picture: RgbImage) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:

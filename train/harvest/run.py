@@ -28,7 +28,7 @@ from train.data.clip_table import TABLE, read_cells, shard_name
 from train.files import make_folder, sha256
 from train.harvest.recording import study, write_parts
 from train.harvest.stretches import Part
-from train.progress import shown
+from train.progress import with_progress
 
 DONE, DROPPED = "harvest.jsonl", "dropped.csv"
 _ENDINGS = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ts", ".webm", ".wmv"}
@@ -46,13 +46,13 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
     load_bundle(bundle)  # here, so that a failure is reported once and not per recording
     make_folder(out)
     filled_in(out)  # fail now, not after hours, if somebody has spoilt the table
-    done = take_up(out)
+    done = read_finished(out)
     hours = sum(_seconds(line) for line in done.values()) / 3600
     todo = [key for path in recordings if (key := _key(folder, path)) not in done]
     wanted = (key for key in todo if hours < max_hours)  # what is under way then still counts
     work = partial(harvest_recording, folder, out, bundle)
     with closing(each(work, wanted, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
-        for key, answer in shown(answers, "recordings", len(todo), "recording"):
+        for key, answer in with_progress(answers, "recordings", len(todo), "recording"):
             line = _failed(key, answer.why) if isinstance(answer, Lost) else answer
             with (out / DONE).open("a", encoding="ascii") as file:
                 file.write(as_lines([line]))
@@ -64,7 +64,7 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
 def list_recordings(folder: Path, out: Path) -> list[Path]:
     """All recordings below a folder, by their endings. Raises InputMissingError, UsageError."""
     if out.resolve().is_relative_to(folder.resolve()):
-        remedy = "Choose one elsewhere, or its clips would be harvested again"
+        remedy = "Choose another place, or its clips would be harvested again"
         raise UsageError("lies in the folder that is harvested", where=str(out), remedy=remedy)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not found:
@@ -89,8 +89,13 @@ def harvest_recording(folder: Path, out: Path, bundle: Path, source: str) -> dic
         write_parts(path, kept, [out / file for file in files])
     except AvdriftError as error:
         return _failed(source, str(error))
-    told = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
-    return {"source": source, "sha256": sha256(path), "kept": told, "dropped": [*map(_told, _without(parts, kept))]}
+    kept_rows = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
+    return {
+        "source": source,
+        "sha256": sha256(path),
+        "kept": kept_rows,
+        "dropped": [*map(_part_row, _without(parts, kept))],
+    }
 
 
 def _failed(source: str, problem: str) -> dict[str, Any]:
@@ -106,7 +111,7 @@ def _without(parts: Sequence[Part], kept: Sequence[Part]) -> Iterator[Part]:
     return (part for part in parts if part not in kept)
 
 
-def _told(part: Part) -> dict[str, Any]:
+def _part_row(part: Part) -> dict[str, Any]:
     return {"from_s": round(part.from_s, 2), "to_s": round(part.to_s, 2), "reason": part.reason}
 
 
@@ -151,7 +156,7 @@ def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, An
     partial.replace(path)
 
 
-def take_up(out: Path) -> dict[str, dict[str, Any]]:
+def read_finished(out: Path) -> dict[str, dict[str, Any]]:
     """The lines of finished recordings, by source; a line that a kill cut short is removed."""
     path, done = out / DONE, dict[str, dict[str, Any]]()
     if path.is_file():

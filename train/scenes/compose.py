@@ -20,7 +20,7 @@ from device.bundles.bundle import Bundle, load_bundle
 from device.capture.file import FileSource
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
-from device.records import NS_PER_S, Chunk, Frame, RgbImage
+from device.records import NS_PER_S, Chunk, Frame, RgbImage, State
 from device.sync.evidence_stream import LipEvidence
 from train.data.clips import join
 from train.evaluation.tracks import TOLERANCE_MS
@@ -90,6 +90,11 @@ def reports(items: Iterable[Frame | Chunk], bundle: Bundle, window_s: float) -> 
             result = tracker.result()
             found += [result] if result else []
     return found
+
+
+def word_of(result: WindowResult) -> str:
+    """`measuring`, or why there is no offset."""
+    return (result.state if result.state is State.MEASURING else result.reason or result.state).value
 
 
 def tally(results: Iterable[WindowResult], truth_ms: float) -> dict[str, int]:

@@ -8,6 +8,7 @@ that reported offsets are right.
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
@@ -25,7 +26,7 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Frame, RgbImage
 from train.data.clip_table import read_rows
-from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound
+from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound, word_of
 
 Random = np.random.Generator
 Pictures = Callable[[RgbImage, Random], RgbImage]
@@ -111,7 +112,7 @@ SOUNDS: dict[str, Sound] = {
     "telephone": _telephone,
 }
 RATES = {"every second picture": 2, "every third picture": 3, "every fifth picture": 5}
-WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
+CORRUPTIONS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
 def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
@@ -123,9 +124,12 @@ def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Rand
 
 
 def judge_clip(
-    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = WAYS
-) -> dict[str, dict[str, int]]:
-    """For each degradation: the number of reports, of `measuring` and of right ones; empty for an unsure clip."""
+    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = CORRUPTIONS
+) -> dict[str, dict[str, Any]]:
+    """For each degradation: the number of reports, of `measuring` and right ones, and of each reason why not.
+
+    Empty for an unsure clip.
+    """
     cv2.setNumThreads(1)
     bundle, random = loaded(bundle_folder), np.random.default_rng(seed)
     own_ms = measure(clip, bundle, require_face_model())["offset_ms"]
@@ -138,17 +142,24 @@ def judge_clip(
     for way in ways:
         shown, heard = corruption(way, frames, samples, random)
         results = reports(with_sound(shown, heard, audio_ns - shift_ms * NS_PER_MS), bundle, window_s)
-        found[way] = tally(results, own_ms + shift_ms)
+        reasons = Counter(word_of(result) for result in results if result.offset_ms is None)
+        found[way] = tally(results, own_ms + shift_ms) | {"reasons": reasons}
     return found
 
 
-def degraded(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
-    """The sums over all clips of a split. Raises AvdriftError for a folder without clips."""
+def degraded(
+    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0, most: int | None = None
+) -> dict[str, Any]:
+    """The sums over all clips of a split, or `most` random ones. Raises AvdriftError for a folder without clips."""
     files = [clips / row.file for row in read_rows(clips) if row.split == split]
+    if most is not None:
+        files = [files[int(k)] for k in np.random.default_rng(seed).permutation(len(files))[:most]]
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
         found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]
     sums = {
-        way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")} for way in WAYS
+        way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")}
+        | {"reasons": dict(sum((part[way]["reasons"] for part in found), Counter()).most_common())}
+        for way in CORRUPTIONS
     }
     return {"clips": len(found), "unsure": len(files) - len(found), "ways": sums}

@@ -1,12 +1,14 @@
 """`avdrift-train unmeasurable CLIPS`: hours of unmeasurable input through the device's own chain.
 
 Real faces with silence, noise, music, another person's speech or synthetic speech (dubbing); a photograph and a face
-that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong.
+that keeps still while somebody speaks; an empty room. Whatever is reported as `measuring` is wrong. The reasons show
+which scenes are mistaken for others.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
@@ -22,7 +24,7 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.records import NS_PER_S, Frame, RgbImage, State
 from train.data.clip_table import read_rows
 from train.fit.phonemes import talks
-from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound
+from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, with_sound, word_of
 
 PART_S = 60  # per scene, with other people in the next one
 _FPS = 25
@@ -119,21 +121,24 @@ SCENES: dict[str, tuple[Callable[..., Iterator[RgbImage]], Callable[..., Samples
 def judge_part(
     scene: str, seen: Path, others: Sequence[Path], bundle: Path, window_s: float, seed: int, part_s: int = PART_S
 ) -> list[str]:
-    """The states of the reports."""
+    """For each report `measuring`, or the reason why not."""
     cv2.setNumThreads(1)
     random = np.random.default_rng(seed)
     show, say = SCENES[scene]
     pictures = show(read_clip(seen)[0], random)
     frames = (Frame(k, k * NS_PER_S // _FPS, next(pictures)) for k in range(part_s * _FPS))
     items = with_sound(frames, say(part_s * AUDIO_RATE_HZ, random, others), 0)
-    return [result.state.value for result in reports(items, loaded(bundle), window_s)]
+    return [word_of(result) for result in reports(items, loaded(bundle), window_s)]
 
 
 def unmeasurable(
     clips: Path, bundle: Path, *, split: str, hours: float, window_s: float, seed: int = 0, jobs: int = 0,
     part_s: int = PART_S,
 ) -> dict[str, Any]:  # fmt: skip
-    """The number of `measuring` reports per scene. Raises AvdriftError for a folder without clips."""
+    """For each scene, the number of `measuring` reports and of each reason why not.
+
+    Raises AvdriftError for a folder without clips.
+    """
     random = np.random.default_rng(seed)
     rows = [row for row in read_rows(clips) if row.split == split]
     speaker_of = {clips / row.file: row.speaker for row in rows}
@@ -148,8 +153,8 @@ def unmeasurable(
         found = [task.result() for task in tqdm(waiting, desc="minutes", disable=None)]
     table = {}
     for scene in SCENES:
-        states = [state for (name, *_), part in zip(todo, found, strict=True) if name == scene for state in part]
-        table[scene] = {state: states.count(state) for state in sorted(set(states))}
+        words = [word for (name, *_), part in zip(todo, found, strict=True) if name == scene for word in part]
+        table[scene] = dict(Counter(words).most_common())
     reported = sum(map(len, found))
     measuring = sum(counts.get(State.MEASURING.value, 0) for counts in table.values())
     return {"reports": reported, "measuring": measuring, "scenes": table}

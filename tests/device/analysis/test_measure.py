@@ -18,10 +18,11 @@ import pytest
 from device.analysis.measure import measure
 from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
+from device.cli import main
 from device.errors import InputFormatError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from tests.recordings import Picture, Sound, truncate, write
-from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bundle
+from tests.scenes import TALK_S, looped, overconfident_bundle, silent, talking, tiny_bundle
 
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
@@ -35,7 +36,7 @@ def measured(path: Path, bundle: Path | None = None, window_s: float | None = No
     return measure(path, load_bundle(bundle or tiny_bundle()), require_face_model(), window_s=window_s)
 
 
-def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
+def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "slow.mkv"
     with av.open(str(talking())) as given, av.open(str(path), "w") as made:
         picture = made.add_stream("mpeg4", rate=Fraction(15, 2), width=320, height=240)
@@ -55,6 +56,21 @@ def test_too_few_pictures_a_second_are_no_missing_face(tmp_path: Path) -> None:
         made.mux(picture.encode(None))
     found = measured(path)
     assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "low_frame_rate", None)
+    assert main(["replay", str(path), "--json", "--bundle", str(tiny_bundle())]) == 0
+    reasons = [json.loads(line)["reason"] for line in capfd.readouterr().out.splitlines()]
+    assert set(reasons[3:]) == {"low_frame_rate"}, "live as well"
+
+
+def test_a_recording_that_ends_too_soon_is_short(tmp_path: Path) -> None:
+    path = tmp_path / "short.mkv"
+    with av.open(str(talking())) as given, av.open(str(path), "w") as made:
+        tracks = [made.add_stream_from_template(stream, opaque=True) for stream in given.streams]
+        for packet in given.demux():
+            if packet.size and packet.pts is not None and packet.pts * packet.time_base < 0.5:
+                packet.stream = tracks[packet.stream.index]
+                made.mux(packet)
+    found = measured(path)
+    assert (found["state"], found["reason"], found["offset_ms"]) == ("uncertain", "short", None)
 
 
 def facecam(path: Path, face_px: int) -> Path:
@@ -148,12 +164,12 @@ def test_the_whole_has_an_offset_only_while_measuring() -> None:
     doubtful = measured(talking())
     assert doubtful["state"] == "uncertain"
     assert doubtful["offset_ms"] is None and doubtful["offset_std_ms"] is None
-    states = [window["state"] for window in windows_of(measured(talking(), rash_bundle(), 2.0))]
+    states = [window["state"] for window in windows_of(measured(talking(), overconfident_bundle(), 2.0))]
     assert "measuring" in states, "the rash bundle believes what it sees"
 
 
-def test_silence_is_no_speech_even_for_a_model_that_believes_everything() -> None:
-    found = measured(silent(), rash_bundle(), 2.0)
+def test_silence_is_no_speech_even_for_an_overconfident_model() -> None:
+    found = measured(silent(), overconfident_bundle(), 2.0)
     assert (found["state"], found["speech_s"]) == ("no_speech", 0.0)
     assert found["offset_ms"] is found["offset_std_ms"] is found["confidence"] is None
     assert {window["state"] for window in windows_of(found)} == {"no_speech"}
@@ -161,7 +177,7 @@ def test_silence_is_no_speech_even_for_a_model_that_believes_everything() -> Non
 
 def test_without_a_face_there_is_no_face(tmp_path: Path) -> None:
     path = write(tmp_path / "flashes.mkv", Picture(), Sound())
-    found = measured(path, rash_bundle(), 1.0)
+    found = measured(path, overconfident_bundle(), 1.0)
     assert found["state"] == "no_face"
     assert found["offset_ms"] is found["confidence"] is None
     assert all(window["state"] == "no_face" and window["offset_ms"] is None for window in windows_of(found))

@@ -1,4 +1,4 @@
-"""What may be said of the offset, and the reason where there is no number."""
+"""When there is an offset, and otherwise the reason."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from device.sync.offset_hmm import Posterior
 
 SEARCH_TICKS = 100
 SURE = Posterior(
-    offset_ticks=10, std_ticks=1, near=0.999, heard=0.99, at_edge=False, evidence_s=10, moving=0.0, slope_ppm=0.0,
-    slope_std_ppm=0.0,
+    offset_ticks=10, std_ticks=1, near=0.999, heard=0.99, at_edge=False, evidence_s=10, heard_s=10, moving=0.0,
+    slope_ppm=0.0, slope_std_ppm=0.0,
 )  # fmt: skip
 UNSURE = replace(SURE, near=0.4)
 
@@ -33,6 +33,9 @@ class Speech:
     def speech_ratio(self, from_ns: int, to_ns: int) -> float:
         begin, end = self._silent_ns
         return 1 - max(min(to_ns, end) - max(from_ns, begin), 0) / (to_ns - from_ns)
+
+    def low_frame_rate(self, from_ns: int, to_ns: int) -> bool:
+        return False
 
 
 def tracker(speech: Speech | None = None) -> OffsetTracker:
@@ -76,6 +79,13 @@ def test_what_may_be_said_and_why_not_more(
 @pytest.mark.parametrize(("face", "speech"), [(0.1, 1.0), (1.0, 0.1)])
 def test_without_a_memory_there_is_no_number_without_a_face_and_speech(face: float, speech: float) -> None:
     assert judge(SURE, face, speech, Calibration())[0] in (State.NO_FACE, State.NO_SPEECH)
+
+
+@pytest.mark.parametrize(("posterior", "state"), [(SURE, State.MEASURING), (UNSURE, State.UNCERTAIN)])
+def test_lips_that_are_seen_too_seldom_are_no_missing_face(posterior: Posterior, state: State) -> None:
+    said, why, _ = judge(posterior, 0.1, 1.0, Calibration(), remembered=True, low_frame_rate=True)
+    assert (said, why) == (state, Reason.LOW_FRAME_RATE)
+    assert judge(UNSURE, 1.0, 0.1, Calibration(), low_frame_rate=True)[1] is Reason.NO_SPEECH, "lips were seen"
 
 
 def test_the_confidence_is_the_calibrated_one() -> None:
@@ -150,8 +160,8 @@ def test_before_there_is_anything_there_is_no_result() -> None:
     assert tracker().result() is None and tracker().to_ns is None
 
 
-def test_the_beginning_of_a_session_needs_more_confidence() -> None:
-    early, later = replace(SURE, near=0.97, evidence_s=2.0), replace(SURE, near=0.97, evidence_s=4.0)
+def test_until_a_face_has_been_heard_for_three_seconds_more_confidence_is_needed() -> None:
+    early, later = replace(SURE, near=0.97, heard_s=2.0), replace(SURE, near=0.97, heard_s=4.0)
     states = [
         judge(posterior, 1.0, 1.0, Calibration(), least_confidence=least_confidence(posterior))[0]
         for posterior in (early, later)

@@ -1,4 +1,4 @@
-"""Files that would have a decoder keep more than is allowed: refused, with what to do, and the next one is measured."""
+"""Files whose decoders need too much memory: refused with a remedy, and the next one is measured."""
 
 from __future__ import annotations
 

@@ -104,6 +104,13 @@ def test_exit_codes(tmp_path: Path, capsys: Shown) -> None:
     assert "detectable by itu-r-bt1359" in capsys.readouterr().out
 
 
+def test_tracks_can_be_chosen(tmp_path: Path, capsys: Shown) -> None:
+    file = str(cut(tmp_path / "a.mkv", early_ms=0.0))
+    assert main(["check", file, "--audio-track", "1", "--channel", "1", "--video-track", "1"]) == 0
+    assert main(["check", file, "--audio-track", "2"]) == 3
+    assert "has no 2 for --audio-track; it has sound 1" in capsys.readouterr().out
+
+
 def test_own_limits_come_from_a_configuration_too(tmp_path: Path, capsys: Shown) -> None:
     file = str(cut(tmp_path / "a.mkv", early_ms=80.0))
     config = tmp_path / "avdrift.toml"

@@ -1,4 +1,4 @@
-"""The journal: each row once, whatever the run before left in it, and never shared by two runs."""
+"""The journal: each row once, after any interruption, and never shared by two runs."""
 
 from __future__ import annotations
 

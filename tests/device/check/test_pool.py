@@ -32,7 +32,7 @@ def limit_s(job: str) -> float:
     return 0.3 if job == "hang" else 60.0
 
 
-def test_each_job_has_its_answer_whatever_befalls_its_worker() -> None:
+def test_each_job_has_its_answer_whatever_happens_to_its_worker() -> None:
     jobs = ["a", "crash", "b", "killed", "exit", "hang", "c"]
     answers = dict(each(work, jobs, workers=2, limit_s=limit_s))
     assert sorted(answers) == sorted(jobs)

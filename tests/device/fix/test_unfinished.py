@@ -1,4 +1,4 @@
-"""Unfinished copies: out of nobody's reach, and none of them stays."""
+"""Unfinished copies: inaccessible to others, and always removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a copy from being kept: streams, seconds, flags that are missing, and what measuring it again finds."""
+"""Why a copy is not kept: missing streams, seconds or flags, and the result of measuring it again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is kept of what was measured: bounded, at most once in ten minutes, and read again."""
+"""The history: bounded, written at most once in ten minutes, and read again."""
 
 from __future__ import annotations
 

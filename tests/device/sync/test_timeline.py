@@ -1,4 +1,4 @@
-"""Timelines of made evidence: slope, steps, how sure, and what a long, empty or doubtful recording does."""
+"""Timelines of synthetic evidence: slope, steps, confidence, and long, empty or uncertain recordings."""
 
 from __future__ import annotations
 
@@ -87,6 +87,14 @@ def test_a_step_across_what_is_not_sure_is_where_it_is_sure_again() -> None:
     assert [piece.sure for piece in found.pieces] == [True, False, True]
 
 
+def test_small_steps_between_shots_are_found() -> None:
+    """For a path through the evidence, five ticks in consecutive seconds are cheaper than one jump."""
+    found = told(curves(([-78.0] * 14 + [-26.0] * 14) * 4, evidence=60.0))
+    assert [step.t_s for step in found.steps] == pytest.approx([14 * turn for turn in range(1, 8)], abs=1.5)
+    assert [step.step_ms for step in found.steps] == pytest.approx([52, -52] * 3 + [52], abs=15)
+    assert all(piece.sure for piece in found.pieces)
+
+
 def test_one_wrong_second_is_no_step() -> None:
     offsets_ms = [0.0] * 200
     offsets_ms[100] = 500.0
@@ -104,7 +112,7 @@ def test_an_offset_at_the_end_of_the_search_range_is_not_sure() -> None:
     assert not told(curves([1000.0] * 100)).pieces[0].sure
 
 
-def test_the_towers_own_zero_is_taken_off() -> None:
+def test_the_encoders_zero_is_subtracted() -> None:
     calibration = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=30.0)
     found = timeline(curves([50.0] * 60), 1.0, calibration, 0.95)
     assert found.pieces[0].offset_ms == pytest.approx(20, abs=8)

@@ -1,4 +1,4 @@
-"""The log: JSON for programs, a line for people, and what a run amounted to."""
+"""Reports as text: JSON for programs, a line for people, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def test_json_without_nan() -> None:
 
 
 def test_text_carries_the_word_beside_the_number() -> None:
-    assert as_text(MEASURED, 12.0) == ("    12.0 s     +124 ms  audio early  ±4 ms  confidence 0.98  unacceptable")
+    assert as_text(MEASURED, 12.0) == ("    0:12.0     +124 ms  audio early  ±4 ms  confidence 0.98  unacceptable")
     late = replace(measured(-80.0), direction=Direction.AUDIO_LATE, verdict=Verdict.IN_SYNC)
     assert "-80 ms  audio late" in as_text(late, None) and "in sync" in as_text(late, None)
 
 
 def test_text_without_an_offset_has_no_number() -> None:
     assert as_text(BLIND, None) == "no face"
-    assert as_text(BLIND, 3.0).endswith("s  no face")
+    assert as_text(BLIND, 3.0).endswith("0:03.0  no face")
 
 
 def test_summary_counts_states() -> None:
@@ -72,8 +72,8 @@ def test_summary_counts_states() -> None:
 def test_summary_joins_what_agrees_and_parts_what_does_not() -> None:
     said = summary_of(*[(measured(v), float(k)) for k, v in enumerate((80, 84, 82, -160, -158))]).splitlines()
     assert [" ".join(line.split()) for line in said[2:]] == [
-        "0.0 to 2.0 s +82 ms (audio early), 3 reports",
-        "3.0 to 4.0 s -159 ms (audio late), 2 reports",
+        "0:00.0 to 0:02.0 +82 ms (audio early), 3 reports",
+        "0:03.0 to 0:04.0 -159 ms (audio late), 2 reports",
     ]
 
 
@@ -90,7 +90,7 @@ def test_summary_works_without_times_and_without_reports() -> None:
 def test_summary_speaks_of_losses_only_where_there_are_some() -> None:
     assert "dropped" not in summary_of((MEASURED, 0.0))
     lossy = replace(MEASURED, video_dropped=5, audio_dropped=9)
-    assert "dropped: 5 frames, 9 blocks of sound" in summary_of((MEASURED, 0.0), (lossy, 1.0))
+    assert "dropped: 5 frames, 9 blocks of audio" in summary_of((MEASURED, 0.0), (lossy, 1.0))
 
 
 def test_summary_of_a_long_run_stays_small() -> None:
@@ -102,7 +102,7 @@ def test_a_step_is_in_its_line_and_in_the_summary() -> None:
     stepped = replace(measured(-160.0), step_ms=-241.6)
     assert as_text(stepped, 26.1).endswith("step of -242 ms")
     said = summary_of((MEASURED, 25.1), (stepped, 26.1), (measured(-160.0), 27.1))
-    assert said.count("step of") == 1 and "step of -242 ms, seen at 26.1 s" in said
+    assert said.count("step of") == 1 and "step of -242 ms, seen at 0:26.1" in said
     assert "step of -242 ms\n" in summary_of((stepped, None))
 
 
@@ -118,4 +118,4 @@ def test_summary_gives_the_latest_drift() -> None:
 
 def test_summary_of_many_steps_stays_small() -> None:
     said = summary_of(*[(replace(MEASURED, step_ms=100.0), float(k)) for k in range(500)])
-    assert len(said.splitlines()) < 30 and "seen at 499.0 s" in said
+    assert len(said.splitlines()) < 30 and "seen at 8:19.0" in said

@@ -1,4 +1,4 @@
-"""What `avdrift-train check` says of folders as people have them: everything at once, and nothing is lost."""
+"""`avdrift-train check` on folders as users have them: all problems at once, and no clip is lost."""
 
 from __future__ import annotations
 

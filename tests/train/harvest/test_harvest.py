@@ -1,4 +1,4 @@
-"""train/harvest: what is cut out of long recordings is one face with its own voice, and the rest has a reason."""
+"""train/harvest: clips cut from long recordings have one face with its own voice; the rest has a reason."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from tests.scenes import ROOT
 from train.cli import main
 from train.data.clip_table import read_rows
 from train.harvest import recording
-from train.harvest.run import as_lines, harvest, harvest_recording, list_recordings, take_up, write_tables
-from train.harvest.stretches import MAX_S, MIN_S, WINDOW_S, Look, Part, SeenWindow, parts_of
+from train.harvest.run import as_lines, harvest, harvest_recording, list_recordings, read_finished, write_tables
+from train.harvest.stretches import MAX_S, MIN_S, WINDOW_S, FaceCheck, Part, SeenWindow, parts_of
 
 SAMPLE = ROOT / "device" / "models" / "sample.mkv"
-LOOKS = [Look(k * 0.4, 1, False) for k in range(1000)]
+CHECKS = [FaceCheck(k * 0.4, 1, False) for k in range(1000)]
 
 
 def window(number: int, offset_ms: float | None = 10.0, reason: str = "") -> SeenWindow:
@@ -36,7 +36,7 @@ def window(number: int, offset_ms: float | None = 10.0, reason: str = "") -> See
 @given(st.lists(st.sampled_from([0.0, 10.0, 30.0, 200.0, None]), max_size=60))
 def test_every_second_is_kept_or_has_a_reason_and_stretches_are_steady(offsets: list[float | None]) -> None:
     windows = [window(number, offset_ms, "ambiguous") for number, offset_ms in enumerate(offsets)]
-    parts = parts_of(windows, LOOKS)
+    parts = parts_of(windows, CHECKS)
     edges = [at for part in parts for at in (part.from_s, part.to_s)]
     assert edges == sorted(edges) and sum(part.to_s - part.from_s for part in parts) == WINDOW_S * len(offsets)
     for part in parts:
@@ -48,15 +48,19 @@ def test_every_second_is_kept_or_has_a_reason_and_stretches_are_steady(offsets: 
 
 
 @pytest.mark.parametrize(
-    ("look", "reason"),
-    [(Look(4.5, 0, False), "no face"), (Look(4.5, 2, False), "several faces"), (Look(4.5, 1, True), "a cut")],
+    ("check", "reason"),
+    [
+        (FaceCheck(4.5, 0, False), "no face"),
+        (FaceCheck(4.5, 2, False), "several faces"),
+        (FaceCheck(4.5, 1, True), "a cut"),
+    ],
 )
-def test_what_the_pictures_show_breaks_a_stretch(look: Look, reason: str) -> None:
-    parts = parts_of([window(number) for number in range(6)], sorted([*LOOKS, look], key=lambda each: each.t_s))
+def test_what_the_pictures_show_breaks_a_stretch(check: FaceCheck, reason: str) -> None:
+    parts = parts_of([window(number) for number in range(6)], sorted([*CHECKS, check], key=lambda each: each.t_s))
     assert [(part.from_s, part.to_s, part.reason) for part in parts] == [(0, 4, ""), (4, 6, reason), (6, 12, "")]
 
 
-def test_a_window_in_which_nobody_looked_is_not_kept() -> None:
+def test_a_window_without_face_checks_is_not_kept() -> None:
     assert [part.reason for part in parts_of([window(0), window(1)], [])] == ["no face"]
 
 
@@ -104,10 +108,10 @@ def test_a_line_that_a_kill_cut_short_costs_its_own_recording(tmp_path: Path) ->
         {"source": name, "kept": [], "dropped": []} for name in ("доклад.mkv", "a\u2028b.mkv", "c.mkv")
     ]
     (tmp_path / "harvest.jsonl").write_text(as_lines(lines)[:-9])
-    assert list(take_up(tmp_path)) == ["доклад.mkv", "a\u2028b.mkv"]
+    assert list(read_finished(tmp_path)) == ["доклад.mkv", "a\u2028b.mkv"]
     with (tmp_path / "harvest.jsonl").open("a") as file:
         file.write(as_lines(lines[2:]))
-    assert list(take_up(tmp_path).values()) == lines
+    assert list(read_finished(tmp_path).values()) == lines
 
 
 def test_a_name_that_no_table_can_hold_is_dropped_with_its_reason(tmp_path: Path) -> None:
@@ -150,8 +154,8 @@ def test_a_talk_among_other_recordings(tmp_path: Path) -> None:
     rows = read_rows(out)
     assert count == len(rows) >= 2 and {row.speaker for row in rows} == {"мой доклад/talk 1.mkv"}
     with (out / "clips.csv").open(newline="", encoding="utf-8") as file:
-        told = list(csv.DictReader(file))
-    for row, more in zip(rows, told, strict=True):
+        kept_rows = list(csv.DictReader(file))
+    for row, more in zip(rows, kept_rows, strict=True):
         with av.open(str(out / row.file)) as clip:
             assert clip.duration is not None and row.duration_s == pytest.approx(clip.duration / 1e6, abs=0.2)
         assert min(abs(float(more["offset_ms"]) - truth_ms) for truth_ms in (80, -160, 240)) < 40

@@ -10,7 +10,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE
 from device.features.model_download import face_model_path
 from tests.device.check.batch import cut
 from train.cli import main
-from train.harvest.run import DONE, harvest, take_up
+from train.harvest.run import DONE, harvest, read_finished
 
 pytest.importorskip("apache_beam", reason="pip install 'avdrift[beam]'")
 pytestmark = pytest.mark.skipif(not face_model_path().is_file(), reason="the face detector's model is not here")
@@ -33,7 +33,7 @@ def test_the_clips_are_those_of_one_machine(tmp_path: Path, capsys: pytest.Captu
     lines = (spread / DONE).read_text(encoding="ascii").splitlines()
     (spread / DONE).write_text("".join(line + "\n" for line in lines if "talk 1" in line), encoding="ascii")
     before = {path: path.stat().st_mtime_ns for path in spread.glob("*.mkv")}
-    assert main(command) == 0 and len(take_up(spread)) == 2
+    assert main(command) == 0 and len(read_finished(spread)) == 2
     assert {path: path.stat().st_mtime_ns for path in spread.glob("*.mkv")} == before
 
 

@@ -86,8 +86,8 @@ def device(folder: Path, port: int, *more: str) -> Iterator[psutil.Process]:
     """The daemon on a recording, which goes on talking; its reports are in `reports`."""
     mqtt = ["[mqtt]", 'host = "127.0.0.1"', f"port = {port}", 'node = "stage"', 'commands = "all"', *more]
     (folder / "avdrift.toml").write_text("\n".join(["config_version = 1", "[page]", 'listen = ""', *mqtt, ""]))
-    command = [sys.executable, "-m", "device.cli", "run", "--source", str(looped(20)), "--store", str(folder / "state"),
-               "--config", str(folder / "avdrift.toml")]  # fmt: skip
+    command: list[str | Path] = [sys.executable, "-m", "device.cli", "run", "--source", looped(20)]
+    command += ["--store", folder / "state", "--config", folder / "avdrift.toml"]
     with (folder / "reports").open("wb") as out, (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=log)
         try:
