@@ -62,7 +62,7 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
     found = pattern.match(flashes, sound.beeps_s())
     if (problem := pattern.problem(found)) or found is None:
         remedy = (
-            "Let the screen with the film fill the camera's frame, make the loudspeaker clearly audible, let nothing "
+            "Let the film of `avdrift pattern` fill the camera's frame, make its sound clearly audible, let nothing "
             "else move or flash, or give a longer --seconds"
         )
         raise CaptureError(problem or "no pattern", where=_WHERE, remedy=remedy)
