@@ -43,7 +43,7 @@ def test_each_piece_moves_by_its_own() -> None:
 
 def test_one_doubtful_piece_is_enough_to_refuse() -> None:
     doubtful = replace(STEPPED, pieces=(STEPPED.pieces[0], replace(STEPPED.pieces[1], sure=False)))
-    with pytest.raises(UsageError, match=r"300 to 600 s.*--offset"):
+    with pytest.raises(UsageError, match=r"5:00 to 10:00.*--offset"):
         plan_for(replace(FOUND, timeline=doubtful))
 
 
