@@ -73,6 +73,15 @@ def test_speed_against_real_time(took_s: float, level: Level) -> None:
     assert seen is level and "times real time" in found
 
 
+def test_fewer_streams_beside_other_programs() -> None:
+    items = [item for item in talking_items() if item.t_ns < 2_000_000_000]
+    found = [
+        models.speed(load_bundle(tiny_bundle()), lambda: items, clock(0.02), clock(wall_s))[1] for wall_s in (0.02, 0.2)
+    ]
+    alone, beside = (int(text.split("enough for ")[1].split()[0]) for text in found)
+    assert alone >= 8 * beside and "10% of one now" in found[1] and "leave it" not in found[0]
+
+
 def test_the_sample_is_long_enough_to_time() -> None:
     items = models._sample()
     assert len(items) > 100 and items[-1].t_ns < 3_000_000_000
