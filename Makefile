@@ -11,7 +11,8 @@ VENV     ?= .venv
 SOURCE   ?= device/models/sample.mkv
 UPGRADE  ?=
 PYTEST_ARGS ?=
-WORKERS  ?= $(shell nproc)
+# More than cores: many tests wait for a server, a process or real time.
+WORKERS  ?= $(shell expr $$(nproc) + 2)
 HA_PYTHON ?= python3.13
 
 PY       := $(VENV)/bin/python
@@ -25,7 +26,7 @@ TEST_SET := $(VENV)/.installed-test-$(SUM)
 TESTS    := $(PY) -m pytest -n $(WORKERS) --no-loadscope-reorder
 
 # The core: what is measured from arrays, and the rules of the house.
-QUICK    := tests/device/features tests/device/sync tests/device/towers tests/test_docs.py tests/test_house.py
+QUICK    := tests/device/features tests/device/sync tests/device/towers tests/repository/test_docs.py tests/repository/test_house.py
 
 # The speech synthesizer of the synthetic clips and the signing of bundles have no wheels.
 ESPEAK_FOUND = $(PY) -c 'import ctypes; ctypes.CDLL("libespeak-ng.so.1")' 2>/dev/null
@@ -43,7 +44,7 @@ RTSP_PACKAGES = gir1.2-gst-rtsp-server-1.0 gstreamer1.0-plugins-good gstreamer1.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak setup-test mutants lint format docs \
+.PHONY: help run setup test test-all test-quick test-devices test-aarch64 test-homeassistant soak soak-streams setup-test mutants lint format docs \
 	lock outdated release test-packages install uninstall clean
 
 help: ## say what there is
@@ -114,6 +115,9 @@ release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of
 
 soak: setup-test ## 2,000 scripted faults through the whole daemon on simulated time (12 minutes)
 	@$(PY) -m tests.scripted.soak --times 50
+
+soak-streams: setup-test ## 1,600 scripted faults of streams, seven at once in real time, with real servers (an hour and a half)
+	@$(PY) -m tests.scripted.streams.soak --times 50
 
 setup-test: setup $(TEST_SET) test-packages ## only what the tests need
 

@@ -1,16 +1,16 @@
-"""How far the audio of a talking face is ahead of its video, for programs.
+"""Measures how far the audio of a talking face is ahead of its video: the interface for programs.
 
     >>> import avdrift
     >>> found = avdrift.measure("talk.mp4")
     >>> found.offset_ms, found.confidence
 
-`measure` reads a recording; a `Meter` takes frames and sound as arrays, live or from anywhere. Both answer with records
-whose names carry the unit. `offset_ms` is positive where the audio is early and negative where it is late (ITU-R
-BT.1359-1). It is None where it is not known: `state` and `reason` then say why. The face detector's model is fetched
-once, by the command `avdrift fetch-face`. Everything else in avdrift's packages is internal and may change.
+`measure` reads a recording; a `Meter` takes frames and audio as arrays, from any source. Both return records whose
+names carry the unit. `offset_ms` is positive if the audio is early and negative if it is late (ITU-R BT.1359-1). It is
+None if it is unknown: `state` and `reason` then say why. The command `avdrift fetch-face` downloads the face
+detector's model once. Everything else in avdrift's packages is internal and may change.
 
-Errors are AvdriftError with what, where and a remedy: UsageError for arguments that cannot be right, CaptureError for
-recordings that cannot be read, ModelError for models.
+Errors are AvdriftError with what, where and a remedy: UsageError for invalid arguments, CaptureError for recordings
+that cannot be read, ModelError for models.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from device.records import NS_PER_S, Chunk, Direction, DriftClass, Frame, Reason
 from device.reporting.reporter import Reporter
 from device.reporting.sink import Hub
 from device.runtime.core import Core
-from device.runtime.input_queue import QueuedItem
+from device.runtime.inputs.input_queue import QueuedItem
 from device.standards import DEFAULT_PROFILE, PROFILES
 
 __all__ = [
@@ -48,8 +48,8 @@ __all__ = [
 
 FilePath = str | PathLike[str]
 
-_MAX_JOIN_ERROR_NS = NS_PER_S // 50  # sound whose time is further from where the last block ended begins anew
-_LEAST_PX = 16
+_MAX_JOIN_ERROR_NS = NS_PER_S // 50  # audio further from the end of the last block starts a new run
+_MIN_PX = 16
 _DEFAULTS = MeasureSettings()
 
 _Record = TypeVar("_Record")
@@ -65,7 +65,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of a recording without a step. The offset runs evenly from its beginning to its end."""
+    """A part of a recording without a step. The offset changes linearly from its beginning to its end."""
 
     from_s: float
     to_s: float
@@ -79,40 +79,40 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """One of consecutive windows. Its offset is the best guess, whatever its confidence: trust `state`."""
+    """One of consecutive windows. Its offset is the best guess at any confidence; rely on it only if `measuring`."""
 
     t_s: float  # its beginning, from the first frame on
     offset_ms: float | None  # positive: audio early
     offset_std_ms: float | None  # standard error
     confidence: float | None  # probability that the offset is right to within 40 ms
-    state: State  # only `measuring` is to be trusted
-    reason: Reason | None  # why it is not
+    state: State  # only in `measuring` the offset is reliable
+    reason: Reason | None  # why it is not reliable
     verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What is known of a recording: the object that `avdrift measure --json` prints."""
+    """The result for a recording: the object that `avdrift measure --json` prints."""
 
-    file: str  # as it was given
+    file: str  # the given path
     state: State  # `measuring`, or why there is no number
-    offset_ms: float | None  # positive: audio early; only where one number holds for the whole recording
+    offset_ms: float | None  # positive: audio early; None if no single number holds for the whole recording
     offset_std_ms: float | None  # standard error
     confidence: float | None  # probability that the offset is right to within 40 ms
-    duration_s: float  # how long the recording is
-    speech_s: float  # how long somebody speaks
+    duration_s: float  # of the recording
+    speech_s: float  # duration of speech
     drift_ppm: float | None  # slope of the offset; 1 ppm is 3.6 ms an hour
     drift_std_ppm: float | None  # its standard error
     drift_class: DriftClass
     steps: tuple[Step, ...]  # sudden changes of the offset
-    pieces: tuple[Piece, ...]  # what lies between the steps
+    pieces: tuple[Piece, ...]  # the parts between the steps
     verdict: Verdict  # the worst of all pieces
     profile: str  # the standard whose limits give the verdict
     reason: Reason | None  # why there is no number
-    audio_track: str  # the one that was measured
-    audio_channel: int | None  # the one that was measured, where not all mixed
+    audio_track: str  # the measured track
+    audio_channel: int | None  # the measured channel; None: all channels mixed
     other_audio_tracks: tuple[str, ...]
-    joints_s: tuple[float, ...]  # where recordings were joined end to end
+    joints_s: tuple[float, ...]  # where recordings were joined
     damaged: str | None  # what is wrong with the file, in words
     verdict_range: tuple[Verdict, Verdict] | None  # the mildest and the severest within the error bar
     zero_std_ms: float  # uncertainty of the models' zero
@@ -130,12 +130,12 @@ def measure(
     profile: str = DEFAULT_PROFILE,
     bundle: FilePath | None = None,
 ) -> Measurement:
-    """The offset of a recording, its pieces, steps and drift. Reads it once, as fast as the computer can.
+    """Measure the offset of a recording, its pieces, steps and drift. Reads it once, at full speed.
 
-    window_s: also the offset of each consecutive window of so many seconds, 0.2 to 100.
-    search_ms: the largest offset to look for, to both sides, 100 to 5000.
-    profile: the standard whose limits give the verdict: "itu-r-bt1359", "atsc-is191" or "ebu-r37".
-    bundle: a folder with other models than the built-in ones.
+    window_s: also measure each consecutive window of this length, 0.2 to 100.
+    search_ms: the largest offset to search for, in both directions, 100 to 5000.
+    profile: the standard whose limits give the verdict, such as "itu-r-bt1359" or "ebu-r37".
+    bundle: a folder with models to use instead of the built-in ones.
     Raises UsageError, CaptureError, ModelError.
     """
     if profile not in PROFILES:
@@ -154,16 +154,16 @@ def measure(
 
 
 class Meter:
-    """Frames and sound in as arrays, in the order of time; what is known of the offset now out.
+    """Measures frames and audio that are pushed as arrays, in order of time.
 
         meter = avdrift.Meter()
         meter.push_frame(rgb, t_s)
         meter.push_sound(samples, t_s, rate_hz=48_000)
         report = meter.report()
 
-    Times are seconds on one clock of the caller's choice, and of capture: frames and sound may come late and in bursts,
-    as long as each stream is in order and neither is held back for more than a few seconds. A constant error between
-    the two clocks is a constant error of the offset. Nothing is kept for longer than a minute. For one thread.
+    Times are capture times in seconds, on any one clock. Frames and audio may arrive late and in bursts, if each
+    stream is in order and neither lags by more than a few seconds. A constant difference between their clocks becomes a
+    constant error of the offset. Nothing is kept for longer than a minute. Not thread-safe.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class Meter:
         profile: str = DEFAULT_PROFILE,
         bundle: FilePath | None = None,
     ) -> None:
-        """Options as of the configuration's section [measure]. Raises UsageError, ModelError."""
+        """The options are those of [measure] in the configuration. Raises UsageError, ModelError."""
         self._settings = MeasureSettings(
             window_s=window_s, report_every_s=report_every_s, search_ms=search_ms, profile=profile
         )
@@ -183,7 +183,7 @@ class Meter:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all: what comes next may have other times, another camera or another microphone."""
+        """Discard everything: what follows may have other times, another camera or another microphone."""
         clock, settings = SystemClock(), self._settings
         reporter = Reporter(self._bundle.label, settings.profile, settings.window_s, clock)
         self._core = Core(self._bundle, self._face_model, settings, Hub(()), reporter, clock)
@@ -193,23 +193,23 @@ class Meter:
         self._rate_hz = self._channels = self._run = 0
 
     def push_frame(self, rgb: npt.NDArray[np.uint8], t_s: float) -> None:
-        """One picture [height, width, 3] in RGB (OpenCV has BGR: give `bgr[:, :, ::-1]`), and when it was taken.
+        """Add a frame [height, width, 3] in RGB (OpenCV has BGR: give `bgr[:, :, ::-1]`) with its capture time.
 
-        480 lines are enough; larger pictures only cost time. Raises UsageError.
+        480 lines are enough; larger frames only cost time. Raises UsageError.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < _LEAST_PX:
-            what = f"a picture of {rgb.dtype} {list(rgb.shape)} cannot be used"
+        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or min(rgb.shape[:2]) < _MIN_PX:
+            what = f"a frame of {rgb.dtype} {list(rgb.shape)} cannot be used"
             raise UsageError(what, where="push_frame", remedy="Give uint8 [height, width, 3] in RGB")
         t_ns = _ns(t_s, self._frame_ns, "push_frame")
         self._frame_ns = t_ns
         self._frames += 1
-        self._take(Frame(self._frames, t_ns, np.ascontiguousarray(rgb)))
+        self._process(Frame(self._frames, t_ns, np.ascontiguousarray(rgb)))
 
     def push_sound(self, samples: npt.NDArray[Any], t_s: float, rate_hz: int) -> None:
-        """A block of sound [n] or [n, channels], float of full scale 1 or int16, and when its first sample was taken.
+        """Add audio [n] or [n, channels], float of full scale 1 or int16, with the capture time of its first sample.
 
-        Of several channels, the loudest is heard. Blocks of 10 to 100 ms are best. A block that begins more than 20 ms
-        from where the last one ended leaves a gap. Raises UsageError.
+        Of several channels, the loudest is used. Blocks of 10 to 100 ms are best. A block that begins more than 20 ms
+        before or after the end of the last one is treated as a gap. Raises UsageError.
         """
         samples = _floats(samples)
         if rate_hz <= 0:
@@ -222,15 +222,15 @@ class Meter:
             self._run += 1
         self._sound_ns = t_ns + len(samples) * NS_PER_S // rate_hz
         for chunk in self._placed.feed(self._choose(samples), Placed(t_ns, self._run)):
-            self._take(chunk)
+            self._process(chunk)
 
     def report(self) -> Report | None:
-        """The newest report, of which there is one each `report_every_s` of the stream; None before the first."""
+        """The newest report; None before the first. There is a new one every `report_every_s` of the stream."""
         return self._core.last
 
-    def _take(self, item: Frame | Chunk) -> None:
+    def _process(self, item: Frame | Chunk) -> None:
         self._items += 1
-        self._core.take(QueuedItem(item, "", 0, 0, self._items))
+        self._core.process(QueuedItem(item, "", 0, 0, self._items))
 
 
 def _load(folder: FilePath | None) -> Bundle:
@@ -244,21 +244,21 @@ def _record(kind: type[_Record], values: Mapping[str, Any]) -> _Record:
 def _ns(t_s: float, after_ns: int | None, where: str) -> int:
     """In nanoseconds. Raises UsageError for a time that is not finite, or not later than the last."""
     if not np.isfinite(t_s):
-        raise UsageError(f"{t_s} is no time", where=where, remedy="Give seconds")
+        raise UsageError(f"{t_s} is not a time", where=where, remedy="Give seconds")
     t_ns = round(t_s * NS_PER_S)
     if after_ns is not None and t_ns <= after_ns:
         what = f"{t_s:.3f} s is not later than {after_ns / NS_PER_S:.3f} s, the time before it"
-        raise UsageError(what, where=where, remedy="Give each stream in order, or call reset() where it begins anew")
+        raise UsageError(what, where=where, remedy="Give each stream in order, or call reset() where it starts again")
     return t_ns
 
 
 def _floats(samples: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     """As [n, channels] of full scale 1. Raises UsageError."""
-    whole = samples.dtype == np.int16
-    if not (whole or np.issubdtype(samples.dtype, np.floating)) or samples.ndim not in (1, 2) or not samples.size:
-        what = f"sound of {samples.dtype} {list(samples.shape)} cannot be used"
+    is_integer = samples.dtype == np.int16
+    if not (is_integer or np.issubdtype(samples.dtype, np.floating)) or samples.ndim not in (1, 2) or not samples.size:
+        what = f"audio of {samples.dtype} {list(samples.shape)} cannot be used"
         raise UsageError(what, where="push_sound", remedy="Give float or int16, [n] or [n, channels]")
-    samples = samples.astype(np.float32).reshape(len(samples), -1) / np.float32(32768 if whole else 1)
+    samples = samples.astype(np.float32).reshape(len(samples), -1) / np.float32(32768 if is_integer else 1)
     if not np.isfinite(samples).all():
-        raise UsageError("samples that are no numbers", where="push_sound", remedy="Leave such blocks out")
+        raise UsageError("samples that are not numbers", where="push_sound", remedy="Leave such blocks out")
     return samples

@@ -12,11 +12,11 @@ from typing import Any
 
 from convert.card import card_of, read_evaluation, read_object
 from convert.gate import read_gate
+from convert.models.trained import open_run
 from convert.pack import pack, write_json
 from convert.parity import Parity, compare, require_parity
 from convert.quantize import FORMATS, to_tflite
 from convert.report import FormatReport, draw, report
-from convert.trained import open_run
 from device import __version__
 from device.bundles.bundle import MANIFEST, load_bundle
 from device.errors import InputMissingError, UsageError

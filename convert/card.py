@@ -29,8 +29,8 @@ NOT_MEASURED = (
 _PLAIN = 0.95  # share of right windows below which a window length is listed
 # Teachers, by the settings for their share in the training.
 _TEACHERS = {
-    "MediaPipe's face mesh (Apache-2.0), of the shapes of lips": ("shape_steps", "shape_weight"),
-    "espeak-ng's voices, of the sounds of speech": ("phone_steps",),
+    "MediaPipe's face mesh (Apache-2.0), for lip shapes": ("shape_steps", "shape_weight"),
+    "espeak-ng's voices, for phonemes": ("phone_steps",),
 }
 
 
@@ -42,17 +42,17 @@ def card_of(
 
     strangers: the number of validation speakers who were not trained on, and of all; None if unknown.
     """
-    said = asdict(texts)
-    terms, config = said.pop("terms"), training.get("config") or {}
-    said["measured_on"] = said["measured_on"] or _measured_on(strangers)
-    said["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *said["may_fail"], NOT_MEASURED]
+    found = asdict(texts)
+    terms, config = found.pop("terms"), training.get("config") or {}
+    found["measured_on"] = found["measured_on"] or _measured_on(strangers)
+    found["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *found["may_fail"], NOT_MEASURED]
     corpora = {
         name: {"terms": terms.get(name, _NOT_STATED), **figures}
         for name, figures in (training.get("data") or {}).items()
     }
     taught_by = [teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for key in keys)]
     measured = evaluation and _measured(evaluation)
-    return {"schema": CARD_SCHEMA, **said, "taught_by": taught_by, "corpora": corpora, "measured": measured}
+    return {"schema": CARD_SCHEMA, **found, "taught_by": taught_by, "corpora": corpora, "measured": measured}
 
 
 def _measured_on(strangers: tuple[int, int] | None) -> str:
@@ -107,15 +107,15 @@ def _measured(evaluation: Mapping[str, Any]) -> dict[str, Any]:
         {"search_ms": row["search_frames"] * FRAME_MS, "window_s": row["window_s"], **_figures(row["speech"])}
         for row in evaluation["rows"] if row["speech"]["windows"]
     ]  # fmt: skip
-    hopeless = [{key: case[key] for key in ("kind", "window_s", "windows", "numbered")}
-                for case in evaluation["hopeless"]]  # fmt: skip
+    keys = ("kind", "window_s", "windows", "numbered")
+    unmeasurable = [{key: case[key] for key in keys} for case in evaluation["hopeless"]]
     return {
         "clips": evaluation["clips"],
         "speakers": evaluation["speakers"],
         "truth": truth if truth.endswith(_OWN_TRUTH) else "a table of offsets that another model made",
         "windows": windows,
         "corpora": {name: _figures(figures) for name, figures in evaluation["corpora"].items()},
-        "hopeless": hopeless,
+        "hopeless": unmeasurable,
     }
 
 
@@ -160,33 +160,33 @@ def _page(manifest: Mapping[str, Any], card: Mapping[str, Any]) -> Iterator[str]
     towers, calibration = manifest["contract"]["towers"], manifest["calibration"]
     size = sum(entry["size"] for file, entry in manifest["files"].items() if file.endswith(".tflite"))
     yield f"# Model card: {name} {version}"
-    yield "From the bundle's manifest, by `avdrift-convert card`; [bundle.md](bundle.md) says what else stands there."
+    yield "Generated from the bundle's manifest by `avdrift-convert card`; see [Bundles](bundle.md)."
     cost = ", ".join(f"{stem} {tower['macs'] / 1e6:.0f} million" for stem, tower in towers.items())
     front_end = manifest["contract"]["front_end"]
     seen_ms = front_end["lip_window_ticks"] * front_end["lip_tick_ms"]
     heard_ms = (front_end["audio_window_ticks"] - 1) * front_end["audio_tick_ms"]
     yield (
-        f"**What it is.** Small networks ({manifest['number_format']}, {size / 1e6:.2f} MB) that see {seen_ms} ms of "
-        f"grey pictures of a mouth and hear {heard_ms} ms of sound, and tell how well these belong together. Sliding "
-        f"one against the other gives the offset. Multiply-accumulates of one run: {cost}."
+        f"**What it is.** Small networks ({manifest['number_format']}, {size / 1e6:.2f} MB) that compare {seen_ms} ms "
+        f"of grey mouth crops with {heard_ms} ms of audio. The offset is the shift at which they match best. "
+        f"Multiply-accumulates of one run: {cost}."
     )
     yield f"**What it is for.** {card['purpose']}"
     yield _listed("What it must not be used for", card["must_not"])
     yield _listed("Where it may fail", card["may_fail"])
     doubt = calibration.get("zero_uncertainty_ms")
-    yield "**Where zero is.** " + (
-        f"It answers {calibration['zero_offset_ms']:g} ms where lips part as /p b m/ sound; that is taken off, and "
-        f"{doubt:g} ms of doubt remain." if doubt is not None else "Not measured: zero is the mean of its clips."
+    yield "**Zero.** " + (
+        f"Where lips open at /p b m/, the models report {calibration['zero_offset_ms']:g} ms, which is subtracted. Its "
+        f"standard error is {doubt:g} ms." if doubt is not None else "Not measured: it is the mean of the clips."
     )  # fmt: skip
-    yield "## What it learnt from"
+    yield "## Training data"
     yield _table(["corpus", "clips", "speaker labels", "minutes", "terms"],
                  [[corpus, str(row["clips"]), str(row["speakers"]), f"{row['minutes']:g}", row["terms"]]
                   for corpus, row in card["corpora"].items()])  # fmt: skip
-    teachers = f" It was also taught by {'; and by '.join(card['taught_by'])}." if card["taught_by"] else ""
+    teachers = f" It was also trained with {'; and with '.join(card['taught_by'])}." if card["taught_by"] else ""
     yield f"No clip, face or voice is in the bundle.{teachers}"
-    yield "## What it was measured on, and how good it is"
+    yield "## Evaluation"
     yield from _accuracy(card["measured_on"], card["measured"])
-    yield "## How it was made"
+    yield "## Training run"
     yield from _made(manifest.get("training") or {})
 
 
@@ -202,7 +202,7 @@ def _accuracy(measured_on: str, found: Mapping[str, Any] | None) -> Iterator[str
                  [[f"{w['search_ms']:g}", f"{w['window_s']:g}", *_row(w)] for w in found["windows"]])  # fmt: skip
     yield "By corpus, 2 s, search of ±1000 ms:"
     yield _table(["corpus", *head], [[corpus, *_row(f)] for corpus, f in found["corpora"].items() if f["windows"]])
-    yield "Hopeless input, which should get no number:"
+    yield "Input that cannot be measured (hopeless input), which should get no number:"
     yield _table(["kind", "seconds", "windows", "given a number %"],
                  [[h["kind"], f"{h['window_s']:g}", str(h["windows"]), _percent(h["numbered"])]
                   for h in found["hopeless"]])  # fmt: skip
@@ -227,7 +227,7 @@ def _made(training: Mapping[str, Any]) -> Iterator[str]:
     if note := provenance.get("note"):
         yield str(note)
     if teachers := provenance.get("teachers"):
-        yield "It learnt what these trainings think on average, and began as the first of them: " + "; ".join(
+        yield "It was distilled from the mean of these trainings, starting from the first: " + "; ".join(
             f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
         ) + "."  # fmt: skip
     if "versions" in provenance:

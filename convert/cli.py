@@ -12,17 +12,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from convert.canary import deploy_by_canary
-from convert.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.deployment.canary import deploy_by_canary
+from convert.deployment.deploy import TIMEOUT_S, deploy, exit_code, plan, read_hosts, table
+from convert.deployment.remote import SERVICE, Access
 from convert.gate import accept
 from convert.kinds import KINDS
-from convert.remote import SERVICE, Access
 from device import __version__
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.gate import require_gate
 from device.bundles.signature import sign
 from device.commands.guard import guarded
-from device.commands.output_file import check_output
+from device.commands.options.output_file import check_output
 from device.errors import UsageError
 from train.model_card import DEFAULT_CARD
 from train.models.backend import require_tensorflow
@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     build.add_argument("--name", default="avdrift-towers", help="name of the models (default: %(default)s)")
     build.add_argument("--model-version", default=__version__, help="version of the models (default: that of avdrift)")
     build.add_argument(
-        "--examples", type=_count, default=300, help="stretches of clips that set the scales of int8 (300)"
+        "--examples", type=_count, default=300, help="number of clip segments that set the scales of int8 (300)"
     )
     build.add_argument(
         "--max-loss", type=_share, default=0.005, help="largest share of windows that a format may lose (0.005)"

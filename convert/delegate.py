@@ -1,4 +1,4 @@
-"""Finds the operators of a .tflite model that XNNPACK does not take over and that run on far slower kernels."""
+"""Finds the operators of a .tflite model that XNNPACK does not support, so that far slower kernels run them."""
 
 from __future__ import annotations
 

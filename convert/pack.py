@@ -61,7 +61,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def _tensors(content: bytes) -> dict[str, Any]:
-    """The input and output of a model for the manifest; scale 0 means not quantised."""
+    """The input and output of a model for the manifest; scale 0 means not quantized."""
     interpreter = Interpreter(model_content=content)
     sides = {"input": interpreter.get_input_details()[0], "output": interpreter.get_output_details()[0]}
     return {

@@ -62,7 +62,7 @@ def require_xnnpack(content: bytes, *, where: str) -> None:
     """Raises ModelContractError if XNNPACK leaves operators out; passes if this LiteRT has no XNNPACK."""
     if others := left_over(content):
         raise ModelContractError(
-            f"XNNPACK does not take {', '.join(others)}", where=where,
+            f"XNNPACK does not support {', '.join(others)}", where=where,
             remedy="Build the network from layers that it has int8 kernels for",
         )  # fmt: skip
 

@@ -48,9 +48,9 @@ def parse_address(text: str) -> Address:
         host, scheme = parts.hostname, parts.scheme
         _ = parts.port  # raises if it is not a number up to 65535
     except ValueError as error:
-        raise _wrong(f"no address ({error})") from None
+        raise _wrong(f"not an address ({error})") from None
     if scheme not in SCHEMES:
-        raise _wrong(f"{scheme or 'nothing'}:// is no kind of address that can be measured")
+        raise _wrong(f"{scheme or 'nothing'}:// is not a supported kind of address")
     if len(text) > MAX_CHARACTERS or not text.isprintable() or " " in text:
         raise _wrong(f"an address has at most {MAX_CHARACTERS} characters, without spaces")
     if not host and scheme not in ("udp", "rtp"):  # udp://@:5000 listens on all addresses of this machine

@@ -18,15 +18,16 @@ from device.commands.check_config import check_config_command
 from device.commands.command import add_command_command, command_command
 from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
-from device.commands.limit_options import add_limit_options
 from device.commands.measure import measure_command
-from device.commands.memory_option import add_memory_option
-from device.commands.model import add_model_commands, add_store_option, model_command
+from device.commands.model import add_model_commands, model_command
+from device.commands.options.limits import add_limit_options
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import add_store_option
+from device.commands.options.timeline_files import add_timeline_files
+from device.commands.options.tracks import add_track_options
 from device.commands.page import add_page_command, page_command
 from device.commands.replay import replay_command
 from device.commands.run import add_run_options, run_command
-from device.commands.timeline_files import add_timeline_files
-from device.commands.track_options import add_track_options
 from device.config.file import DEFAULT_FILE
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.doctor.cli import add_doctor_command, doctor_command

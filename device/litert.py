@@ -30,7 +30,7 @@ _REMEDY = "Install the bundle or the package again"
 
 
 def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.NDArray[Any]:
-    """Quantise real values: rounded to the nearest integer, clipped to the type's range."""
+    """Quantize real values: rounded to the nearest integer, clipped to the type's range."""
     limits = np.iinfo(dtype)
     scaled = values / scale
     np.rint(scaled, out=scaled)
@@ -39,7 +39,7 @@ def quantize(values: Floats, scale: float, zero_point: int, dtype: Any) -> npt.N
 
 
 def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Floats:
-    """Dequantise a model's integers."""
+    """Dequantize a model's integers."""
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
@@ -100,7 +100,7 @@ class Model:
 
     @property
     def same_step(self) -> float | None:
-        """The quantisation step of its first output, if its integers are the same on every processor.
+        """The quantization step of its first output, if its integers are the same on every processor.
 
         Raises ValueError if LiteRT cannot tell, for example because a name is not text.
         """

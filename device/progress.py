@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 _SHOWN_AFTER_S = 2.0  # shorter work needs no bar
-_PACE_OF_S = 600.0  # the remaining time is estimated from the pace of so many seconds
+_RATE_WINDOW_S = 600.0  # the remaining time is estimated from the pace of so many seconds
 
 
 class Progress:
@@ -66,7 +66,7 @@ class Progress:
         terminal = Console(file=sys.__stderr__)
         bar = RichProgress(
             *columns, console=terminal, transient=True, redirect_stdout=False, redirect_stderr=False,
-            speed_estimate_period=_PACE_OF_S,
+            speed_estimate_period=_RATE_WINDOW_S,
         )  # fmt: skip
         bar.add_task(self._label, total=self._total, completed=round(self._done))
         bar.start()

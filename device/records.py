@@ -116,7 +116,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class PublishedRecord:
     """Base of the records that leave avdrift, as JSON objects whose keys are the field names."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -124,7 +124,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Report(Told):
+class Report(PublishedRecord):
     """One line of the log, or one message. Unknown is None, never 0."""
 
     schema: int  # version of this format
@@ -205,7 +205,7 @@ class EventKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Event(Told):
+class Event(PublishedRecord):
     """A single event, with the values before and after it."""
 
     schema: int
@@ -221,7 +221,7 @@ class Event(Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Health(Told):
+class Health(PublishedRecord):
     """The state of the computer and the daemon, once a minute. Unknown is None."""
 
     schema: int
@@ -247,7 +247,7 @@ class Health(Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Info(Told):
+class Info(PublishedRecord):
     """The running configuration, published at the start and after each change."""
 
     schema: int

@@ -174,6 +174,7 @@ remove_other_releases() { # KEPT
 install_all() { # yes | no: start it
     local before release
     check_machine
+    renice -n 10 -p $$ >/dev/null || : # what measures meanwhile comes first
     before=$(readlink -f "$venv" 2>/dev/null || :)
     [[ -d $before ]] || before=
     mkdir -p "$home/releases"

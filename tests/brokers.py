@@ -1,4 +1,4 @@
-"""A real mosquitto on loopback, readers that nobody here wrote, and records to send. For tests with MQTT."""
+"""A real mosquitto on loopback, independent readers, and records to publish: for tests with MQTT."""
 
 from __future__ import annotations
 

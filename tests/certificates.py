@@ -1,4 +1,4 @@
-"""A private authority and what it signs, made with openssl's command line. For tests with TLS."""
+"""A private certificate authority and its certificates, made with openssl's command line: for tests with TLS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every test runs under. No test is timed, hypothesis's examples neither: some machines are very slow."""
+"""Set-up of all tests. No test and no hypothesis example has a time limit, because some machines are very slow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes small recordings with known truth for tests: white flashes in black pictures, short tone bursts in silence.
+"""Writes small recordings with known truth for tests: white flashes in black frames, tone bursts in silence.
 
 `write` makes them with PyAV in any container and codec; `flash_times_s` and `click_times_s` find them again in what a
 source gives. All times in seconds on the file's own clock before muxing: a container may move both tracks together.
@@ -33,6 +33,7 @@ class Picture:
     start_s: float = 0.0
     width: int = 64
     height: int = 48
+    aspect: Fraction = Fraction(1)  # of a pixel
     pix_fmt: str = "yuv420p"
     flashes_s: Sequence[float] = (0.4, 1.0, 1.8, 2.4)
     options: dict[str, str] = field(default_factory=dict)
@@ -153,6 +154,8 @@ def _encode_pictures(
     stream = container.add_stream(picture.codec, rate=picture.rate_hz, options=dict(picture.options))
     assert isinstance(stream, av.VideoStream)
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, picture.pix_fmt
+    if picture.aspect != 1:
+        stream.codec_context.sample_aspect_ratio = picture.aspect
     fixed = picture.times_s is None
     base = 1 / picture.rate_hz if fixed else Fraction(1, 90_000)
     stream.codec_context.time_base = base

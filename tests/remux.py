@@ -1,4 +1,4 @@
-"""Recordings made of others, packet by packet: moved in time, joined, with more tracks, with other edit lists."""
+"""Recordings made from others, packet by packet: shifted in time, joined, with more tracks or other edit lists."""
 
 from __future__ import annotations
 

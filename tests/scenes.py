@@ -1,4 +1,4 @@
-"""What tests of the whole chain share: a rendered talking face, tiny bundles, the command line. Made on first use."""
+"""Shared by tests of the whole chain: a rendered talking face, tiny bundles, the command line. Made on first use."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from av.stream import Stream
 from device.capture.file import FileSource
 from device.cli import main
 from device.records import Chunk, Frame
-from tests.bundles import change_manifest, write_bundle
+from tests.models.bundles import change_manifest, write_bundle
 from train.synth.render import render_clip
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -105,12 +105,12 @@ def tiny_bundle() -> Path:
 
 
 @cache
-def rash_bundle() -> Path:
-    """Random towers that believe whatever they see: for the shape of reports, not for what they say."""
-    folder = write_bundle(scene_folder() / "rash")
-    rash = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
+def overconfident_bundle() -> Path:
+    """Random encoders with a confidence of 1 at any input: for the form of reports, not for their values."""
+    folder = write_bundle(scene_folder() / "overconfident")
+    calibration = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
             "confidence": {"bias": 50.0}}  # fmt: skip
-    change_manifest(folder, lambda manifest: manifest.update(calibration=rash))
+    change_manifest(folder, lambda manifest: manifest.update(calibration=calibration))
     return folder
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 from device.bundles.store import Store
+from tests.models.stores import make_key
 from tests.scenes import ROOT
-from tests.stores import make_key
 
 SSHD = shutil.which("sshd", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 needs_sshd = pytest.mark.skipif(

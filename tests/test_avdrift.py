@@ -16,9 +16,9 @@ import pytest
 
 import avdrift
 from device.records import NS_PER_S, Frame
+from tests.repository.test_house import repository_files
 from tests.scenes import avdrift as command
 from tests.scenes import talking, talking_items
-from tests.test_house import repository_files
 from train.scenes.sliced_files import slice_file
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -17,20 +17,20 @@ from typing import Any
 
 import pytest
 
-from convert import deploy as deploying
 from convert.cli import main
-from convert.remote import Access, remote_model
+from convert.deployment import deploy as deploying
+from convert.deployment.remote import Access, remote_model
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.rollout import Models
 from device.bundles.store import CURRENT
 from device.bundles.trial import Trial, TrialState
 from device.bundles.trial_file import TrialFile
 from device.commands.guard import INTERRUPTED
-from tests.bundles import change_manifest
-from tests.scenes import ROOT, looped, rash_bundle
+from tests.models.bundles import change_manifest
+from tests.models.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
+from tests.models.trials import Device
+from tests.scenes import ROOT, looped, overconfident_bundle
 from tests.ssh_devices import Site, SshDevice, cut_after, free_port, needs_sshd
-from tests.stores import current_version, make_key, needs_ssh_keygen, signed, small_disk, trust, versioned
-from tests.trials import Device
 
 pytestmark = [needs_sshd, needs_ssh_keygen]
 Shown = pytest.CaptureFixture[str]
@@ -46,7 +46,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, signing_key: Path) -> Path:
     folder = tmp_path_factory.mktemp("bundles")
     for version in ("1", "2"):
         signed(versioned(folder / version, version), signing_key)
-    for version, source in (("3", rash_bundle()), ("4", DEFAULT_BUNDLE)):
+    for version, source in (("3", overconfident_bundle()), ("4", DEFAULT_BUNDLE)):
         shutil.copytree(source, folder / version)
         (folder / version / "manifest.json.sig").unlink(missing_ok=True)
         change_manifest(folder / version, partial(dict.update, version=version))
@@ -102,7 +102,7 @@ def test_a_dry_run_reaches_and_changes_nothing(site: Site, pi: SshDevice, made: 
     before = sorted(path.name for path in (pi.folder / "state" / "models").iterdir())
     assert deploy(site, "pi", "--bundle", made / "2", "--dry-run") == 0
     shown = capsys.readouterr()
-    assert shown.out.startswith("pi  would install  tiny 2 ") and "in place of tiny 1 " in shown.out
+    assert shown.out.startswith("pi  would install  tiny 2 ") and ", replacing tiny 1 " in shown.out
     assert shown.err == "pi: connecting\n"
     untouched(pi)
     assert sorted(path.name for path in (pi.folder / "state" / "models").iterdir()) == before
@@ -124,7 +124,7 @@ def test_where_no_daemon_runs_that_is_said(
     monkeypatch.setattr(deploying, "_START_S", 0.0)
     monkeypatch.setattr(deploying, "_POLL_S", 0.1)
     assert deploy(site, "pi", "--bundle", made / "2", "--json") == 0
-    assert "does not run there" in outcomes(capsys)["pi"]["about"]
+    assert "is not running there" in outcomes(capsys)["pi"]["about"]
     assert current_version(pi.folder / "state") == "2"
 
 
@@ -401,7 +401,7 @@ def test_no_host_and_no_inventory(made: Path, tmp_path: Path, capsys: Shown) -> 
     (tmp_path / "bytes").write_bytes(b"\xff")
     assert main(["deploy", "--bundle", str(made / "2"), "--inventory", str(tmp_path / "bytes")]) == 2
     shown = capsys.readouterr().err
-    assert "no host is named" in shown and "cannot be read" in shown
+    assert "no host is given" in shown and "cannot be read" in shown
 
 
 # The verdict, as the device tells it

@@ -19,7 +19,7 @@ import pytest
 
 from device.bench.pipeline import SAMPLE
 from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST
-from tests.bundles import change_manifest
+from tests.models.bundles import change_manifest
 from tests.recordings import Picture, Sound, truncate, write
 from tests.scenes import (
     REPORT_KEYS,
@@ -27,7 +27,7 @@ from tests.scenes import (
     avdrift,
     avdrift_in_process,
     looped,
-    rash_bundle,
+    overconfident_bundle,
     silent,
     talking,
     tiny_bundle,
@@ -54,8 +54,8 @@ def check_refused(done: Done, exit_code: int, *words: str) -> None:
 def both_ways(path: Path, run: Callable[..., Done] = avdrift_in_process) -> list[Done]:
     """The same file through `measure` and through the daemon, with a bundle that believes all that it sees."""
     return [
-        run("measure", path, "--json", "--window", 1, "--bundle", rash_bundle()),
-        run("replay", path, "--json", "--window", 1, "--bundle", rash_bundle()),
+        run("measure", path, "--json", "--window", 1, "--bundle", overconfident_bundle()),
+        run("replay", path, "--json", "--window", 1, "--bundle", overconfident_bundle()),
     ]
 
 
@@ -229,7 +229,7 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     assert "Traceback" not in said and "BrokenPipe" not in said
 
 
-def peak_rss_bytes(path: Path, folder: Path, least_reports: int) -> int:
+def peak_rss_bytes(path: Path, folder: Path, min_reports: int) -> int:
     command = [sys.executable, "-m", "device.cli", "replay", str(path), "--json", "--bundle", str(tiny_bundle())]
     with (folder / "reports.jsonl").open("w+", encoding="utf-8") as reports:
         process = subprocess.Popen(command, cwd=ROOT, stdout=reports, stderr=subprocess.DEVNULL)
@@ -238,7 +238,7 @@ def peak_rss_bytes(path: Path, folder: Path, least_reports: int) -> int:
         reports.seek(0)
         count = len(reports.readlines())
     assert process.returncode == 0
-    assert count >= least_reports
+    assert count >= min_reports
     return int(usage.ru_maxrss) * 1024
 
 

@@ -14,6 +14,7 @@ from device import __version__
 from device.commands.guard import guarded
 from train.commands.evaluate import add_judge_commands
 from train.commands.make import add_make_commands, prepare_with_beam
+from train.commands.results import add_results_command
 from train.commands.retrain import add_retrain_commands, harvest_with_beam
 from train.commands.scenes import add_scene_commands
 
@@ -27,13 +28,14 @@ def build_parser(command: str | None = None, model: str = "towers") -> argparse.
     add_make_commands(commands, command, model)
     add_judge_commands(commands)
     add_scene_commands(commands)
+    add_results_command(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # before TensorFlow loads, or it prints
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/fit/step_speed.py
+    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")  # see train/check/step_speed.py
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
     return guarded("avdrift-train", lambda: _run(command, arguments))

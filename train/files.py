@@ -25,7 +25,7 @@ def make_folder(folder: Path) -> None:
 def check_parent(file: Path) -> None:
     """Raises UsageError if a file cannot be written."""
     if not os.access(file.parent, os.W_OK) or file.is_dir():
-        raise UsageError("cannot be written", where=str(file), remedy="Name a file in a folder that is there")
+        raise UsageError("cannot be written", where=str(file), remedy="Give a file in an existing folder")
 
 
 def write_all(stem: Path, **contents: str) -> None:
@@ -50,7 +50,7 @@ def sha256(file: Path) -> str:
         raise InputMissingError(f"cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
 
 
-def write_whole(path: Path, content: Mapping[str, Any]) -> None:
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON atomically: readers find the old file or the new one, never a part."""
     partial = path.with_suffix(".part")
     partial.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")

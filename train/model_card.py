@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from device.config.constraints import shown
+from device.config.constraints import formatted
 from device.config.toml_reader import Problem, parse, read_text, require_correct
 
 DEFAULT_CARD = Path(__file__).with_name("card.toml")
@@ -50,7 +50,7 @@ def _problems(document: Mapping[str, Any]) -> Iterator[Problem]:
         if key not in known:
             near = get_close_matches(key[:60], known, n=1)
             hint = f"did you mean {near[0]}?" if near else ""
-            yield Problem(None, shown(key), "an unknown name", ", ".join(known), hint)
+            yield Problem(None, formatted(key), "an unknown name", ", ".join(known), hint)
     for key in known:
         value = document.get(key)
         if value is None and key in optional:
@@ -68,4 +68,4 @@ def _is_text(value: object) -> bool:
 
 
 def _found(value: object) -> str:
-    return "nothing" if value is None else shown(value)
+    return "nothing" if value is None else formatted(value)

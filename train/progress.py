@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
     return f"{hours} h {left} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def shown(
+def with_progress(
     items: Iterable[Item], what: str, total: int, unit: str, *, before: int = 0, quiet: bool = False
 ) -> Iterator[Item]:
     """Yield the items while showing the progress; `before` of the total were done by an earlier call."""

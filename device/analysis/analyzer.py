@@ -31,7 +31,7 @@ _KEPT_SPEECH_TICKS = 100 * 120
 
 def search_ticks(search_ms: float) -> int:
     """Convert the search range to audio ticks. Raises UsageError if it is outside the configurable range."""
-    if not SEARCH_MS.takes(search_ms):
+    if not SEARCH_MS.allows(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="search range", remedy=f"Give {SEARCH_MS} ms")
     return round(search_ms / TICK_MS)
 

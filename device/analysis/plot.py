@@ -26,7 +26,7 @@ COLUMNS = ("t_s", "offset_ms", "low_ms", "high_ms", "confidence", "state", "verd
 PICTURES = (b"\x89PNG", b"%PDF", b"%!PS", b"<?xml", b"\xff\xd8\xff")  # how those that matplotlib writes begin
 PICTURE_SUFFIXES = (".png", ".pdf", ".svg", ".jpg", ".jpeg", ".eps", ".ps")
 _BAND = 2.0  # standard errors: 95 %
-_LEAST_SPAN_MS = 120.0
+_MIN_SPAN_MS = 120.0
 _NAME_LENGTH = 48
 _LABEL_APART = 0.05  # of the width: closer steps are drawn, but not all of them labelled
 
@@ -67,7 +67,7 @@ def check_plot(path: Path) -> None:
         raise _no_matplotlib()
     if path.suffix.lower() not in PICTURE_SUFFIXES:
         remedy = f"Give a name that ends in one of {', '.join(PICTURE_SUFFIXES)}"
-        raise UsageError("is no kind of picture", where=str(path), remedy=remedy)
+        raise UsageError("is not a supported image format", where=str(path), remedy=remedy)
 
 
 def write_csv(found: Measured, path: Path) -> None:
@@ -129,7 +129,7 @@ def draw(drawing: Drawing, path: Path) -> None:
     axes.axhspan(limits.detectable_late_ms, limits.detectable_early_ms, color="tab:green", alpha=0.12, linewidth=0,
                  label="not noticed")  # fmt: skip
     shown = [offset_ms for _, offset_ms, _ in sure] + [0.0]
-    middle, span = (max(shown) + min(shown)) / 2, max(max(shown) - min(shown), _LEAST_SPAN_MS)
+    middle, span = (max(shown) + min(shown)) / 2, max(max(shown) - min(shown), _MIN_SPAN_MS)
     axes.set(xlim=(0, drawing.end_s), ylim=(middle - 0.7 * span, middle + 0.7 * span))
     axes.set(ylabel="offset in ms (positive: audio early)", xlabel="time in the recording, m:ss")
     axes.set_title(drawing.title, parse_math=False)

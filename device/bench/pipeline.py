@@ -116,11 +116,11 @@ def measure_pipeline(
 
     stages = [
         StageCost("decode", ms_per_s(decode)),
-        StageCost("face", ms_per_s(chain.look), chain.face_macs / 1e6 / length_s),
+        StageCost("face", ms_per_s(chain.detect_faces), chain.face_macs / 1e6 / length_s),
         StageCost("crop", ms_per_s(chain.crop)),
         StageCost("features", ms_per_s(chain.features)),
-        StageCost("lip tower", ms_per_s(chain.see), chain.lip_macs / 1e6 / length_s),
-        StageCost("audio tower", ms_per_s(chain.hear), chain.audio_macs / 1e6 / length_s),
+        StageCost("lip tower", ms_per_s(chain.embed_lips), chain.lip_macs / 1e6 / length_s),
+        StageCost("audio tower", ms_per_s(chain.embed_audio), chain.audio_macs / 1e6 / length_s),
         StageCost("curve", ms_per_s(chain.match), chain.curve_macs / 1e6 / length_s),
     ]
     whole_ms = ms_per_s(lambda: _run_whole(bundle, face_model, source, stretch_s))
@@ -151,5 +151,5 @@ def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float)
     reports = EverySecond(analyzer)
     with FileSource(source) as opened:
         for item in in_bursts(_stretch(opened, stretch_s)):
-            reports.take(analyzer.push(item))
-        reports.take(analyzer.finish())
+            reports.add(analyzer.push(item))
+        reports.add(analyzer.finish())

@@ -42,7 +42,7 @@ class EverySecond:
         self._tracker = OffsetTracker(analyzer, WINDOW_S)
         self._due_ns: int | None = None
 
-    def take(self, rows: Iterable[LipEvidence]) -> None:
+    def add(self, rows: Iterable[LipEvidence]) -> None:
         for row in rows:
             self._tracker.push(row)
             self._due_ns = row.t_ns + NS_PER_S if self._due_ns is None else self._due_ns
@@ -66,13 +66,13 @@ class Chain:
         self._grid_parts = list(self._crop_with(self._detector))
         self._lips, self._audio = (_CountedModel((folder / name).read_bytes(), name=name) for name in (LIPS, AUDIO))
         self._mel_parts = self.features()
-        self.lip_parts, self._audio_parts = self.see(), self.hear()
-        self.face_macs = len(self._detector.looks) * count_macs(face_model.read_bytes())
+        self.lip_parts, self._audio_parts = self.embed_lips(), self.embed_audio()
+        self.face_macs = len(self._detector.calls) * count_macs(face_model.read_bytes())
         self.lip_macs, self.audio_macs = self._lips.macs, self._audio.macs
         self.curve_macs = self._count_curve()
 
-    def look(self) -> None:
-        for picture, region in self._detector.looks:
+    def detect_faces(self) -> None:
+        for picture, region in self._detector.calls:
             FaceDetector.detect(self._detector, picture, region)
 
     def crop(self) -> None:
@@ -87,16 +87,16 @@ class Chain:
             parts.append((tick, rows, np.ones(len(rows), np.bool_)))
         return parts
 
-    def see(self) -> list[Embeddings]:
+    def embed_lips(self) -> list[Embeddings]:
         return _embed(BlockStream(self._lips, normalize), self._grid_parts)
 
-    def hear(self) -> list[Embeddings]:
+    def embed_audio(self) -> list[Embeddings]:
         return _embed(BlockStream(self._audio), self._mel_parts)
 
     def match(self) -> None:
         reports = EverySecond(self._analyzer)
         for rows in self._evidence():
-            reports.take(rows)
+            reports.add(rows)
 
     def _evidence(self) -> Iterator[list[LipEvidence]]:
         stream = EvidenceStream(self._search_ticks, self._calibration, self._score)
@@ -138,12 +138,12 @@ class _RecordingDetector(FaceDetector):
 
     def __init__(self, model_path: Path) -> None:
         super().__init__(model_path)
-        self.looks: list[tuple[Picture, Region]] = []
+        self.calls: list[tuple[Picture, Region]] = []
         self.found: list[list[Face]] = []
 
     def detect(self, picture: Picture, region: Region = None, *, min_score: float = MIN_SCORE) -> list[Face]:
         faces = super().detect(picture, region, min_score=min_score)
-        self.looks.append((picture, region))
+        self.calls.append((picture, region))
         self.found.append(faces)
         return faces
 

@@ -71,9 +71,9 @@ def measure_streams(count: int, source: Path) -> StreamCosts:
     began_s, cpu_s = time.monotonic(), _children_s()
     running: list[subprocess.Popen[bytes]] = []
     with ExitStack() as files:
-        said = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
+        outputs = [files.enter_context(tempfile.TemporaryFile("w+")) for _ in range(count)]
         try:
-            for out in said:
+            for out in outputs:
                 process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.DEVNULL)
                 running.append(process)
             for process in running:
@@ -83,7 +83,7 @@ def measure_streams(count: int, source: Path) -> StreamCosts:
                 process.kill()
                 process.wait()
         ratio = (_children_s() - cpu_s) / max(time.monotonic() - began_s, 1e-6)
-        streams = [carried(_lines(out)) for out in said]
+        streams = [carried(_lines(out)) for out in outputs]
     return StreamCosts(streams, len(os.sched_getaffinity(0)), round(ratio, 3))
 
 

@@ -81,7 +81,7 @@ def load_bundle(folder: Path, kinds: tuple[Kind, ...] = (TOWERS,), *, trusted: b
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
         what = f"no usable {str(error)[:200]} in the manifest"
         raise ModelCorruptError(what, where=where, remedy=_REINSTALL) from error
-    if not all(_NAME.takes(text) and text for text in (name, version)):
+    if not all(_NAME.allows(text) and text for text in (name, version)):
         raise ModelCorruptError(f"name or version is not {_NAME}", where=where, remedy=_REINSTALL)
     check_software(min_software, where)
     if not calibration.temperature > 0:

@@ -10,7 +10,7 @@ import numpy as np
 
 NEGATIVE_REACH_TICKS = 20  # 0.8 s before and after: later lips would come after the audio that a row waits for
 MAX_NEGATIVE_REACH_TICKS = 250  # bounds memory and the delay of a row
-_LEAST_ODDS = 1e-6
+_MIN_ODDS = 1e-6
 _REACH_KEY = "rival_ticks"  # name in manifests, for bundles in use
 
 
@@ -38,7 +38,7 @@ class ConfidenceWeights:
 
 def confidence_inputs(near: float, evidence_s: float) -> tuple[float, float]:
     """Inputs of `ConfidenceWeights`: the log odds of a posterior, and the log of its evidence over 2 s."""
-    near = min(max(near, _LEAST_ODDS), 1 - _LEAST_ODDS)
+    near = min(max(near, _MIN_ODDS), 1 - _MIN_ODDS)
     return float(np.log(near / (1 - near))), float(np.log(max(evidence_s, 0.04) / 2))
 
 

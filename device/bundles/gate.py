@@ -12,7 +12,7 @@ from typing import Any
 from device.errors import ModelGateError
 
 GATED_FORMAT = 2  # of manifests; older ones have no gate
-_LONGEST = 300
+_MAX_REASON = 300
 
 
 def gate_problem(manifest: Mapping[str, Any]) -> str | None:
@@ -25,8 +25,8 @@ def gate_problem(manifest: Mapping[str, Any]) -> str | None:
     if gate.get("passed") is True or gate.get("accepted") is True:
         return None
     sentence = gate.get("sentence")
-    said = sentence[:_LONGEST].rstrip(".") if isinstance(sentence, str) else "it gives no reason"
-    return f"not shown to be as good as the models before it ({said})"
+    reason = sentence[:_MAX_REASON].rstrip(".") if isinstance(sentence, str) else "it gives no reason"
+    return f"not shown to be as good as the models before it ({reason})"
 
 
 def require_gate(manifest: Mapping[str, Any], where: str) -> None:

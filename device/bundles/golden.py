@@ -73,7 +73,7 @@ def check_golden(model: Model, given: Floats, expected: Floats, where: str) -> N
 def difference(answer: Floats, expected: Floats, step: float | None) -> str:
     """Describe how far an output is from the expected one; empty if it is close enough.
 
-    `step` is the quantisation step, if the integers must be the same on every processor.
+    `step` is the quantization step, if the integers must be the same on every processor.
     """
     if step is None:
         share = distance(answer, expected)

@@ -22,7 +22,7 @@ from device.errors import AvdriftError, ModelError, ModelStoreError
 from device.records import NS_PER_S, Report
 from device.state.disk import Disk
 
-LOOK_EVERY_S = 2.0
+POLL_EVERY_S = 2.0
 _WRITE_EVERY_S = 10.0  # of updates that only change a count
 _NOT_OURS = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ModelChange:
     """A change of models: those in use before and after it, and one sentence."""
 
     before: str
@@ -45,17 +45,17 @@ class Models:
     """
 
     def __init__(self, store: Store, settings: ModelSettings | None = None, disk: Disk | None = None) -> None:
-        self.news: list[News] = []  # read and cleared by the caller
+        self.changes: list[ModelChange] = []  # read and cleared by the caller
         self._store, self._settings = store, settings or ModelSettings()
-        self._file, self._keeps = TrialFile(store.folder, disk), False
+        self._file, self._has_lock = TrialFile(store.folder, disk), False
         self._trials: dict[str, Trial] = {}  # by digest; only the holder of the lock has any
         self._bundle: Bundle | None = None  # in use
-        self._seen: Activation | None = None  # the last activation handled
+        self._handled: Activation | None = None  # the last activation handled
         self._unlinked: tuple[Activation, str | None] | None = None  # failed but still linked, and its replacement
-        self._said = ""
+        self._warned = ""
         self._last: Report | None = None  # the newest report that counted
         self._begun_ns: int | None = None
-        self._now_ns = self._written_ns = self._next_look_ns = 0
+        self._now_ns = self._written_ns = self._next_poll_ns = 0
 
     def __enter__(self) -> Self:
         return self
@@ -72,14 +72,14 @@ class Models:
         try:
             bundle, problem = self._follow(), ""
         except ModelError as error:
-            spare = self._loaded(fallback_of(self._trials, self._before(False)))
+            spare = self._loaded(fallback_of(self._trials, self._previous_models(False)))
             bundle, problem = spare, f"{error}. Until then with {spare.label if spare else 'the built-in models'}"
         self._bundle = bundle or load_bundle(DEFAULT_BUNDLE)
         if problem:
             self._warn_once(problem)
         return self._bundle
 
-    def look(self, bundle: Bundle, report: Report | None, now_ns: int) -> Bundle | None:
+    def poll(self, bundle: Bundle, report: Report | None, now_ns: int) -> Bundle | None:
         """Return other models to use from now on, or None; to be called a few times a second.
 
         bundle: the models in use. report: the newest one, repeats are ignored. now_ns: monotonic time.
@@ -87,9 +87,9 @@ class Models:
         self._bundle, self._now_ns = bundle, now_ns
         self._begun_ns = now_ns if self._begun_ns is None else self._begun_ns
         other = self._judge(bundle, report)
-        if other is not None or now_ns < self._next_look_ns:
+        if other is not None or now_ns < self._next_poll_ns:
             return other
-        self._next_look_ns = now_ns + round(LOOK_EVERY_S * NS_PER_S)
+        self._next_poll_ns = now_ns + round(POLL_EVERY_S * NS_PER_S)
         if now_ns - self._begun_ns > SETTLED_S * NS_PER_S:
             self._settle()
         try:
@@ -108,12 +108,12 @@ class Models:
         """
         activation = self._store.activation()
         if activation is None:
-            return self._builtin_again()
-        if activation == self._seen:
+            return self._return_to_builtin()
+        if activation == self._handled:
             return None
         loaded = self._bundle is not None and self._bundle.digest == activation.digest
-        trial = self._begin(activation, self._before(loaded))
-        self._seen = activation
+        trial = self._begin(activation, self._previous_models(loaded))
+        self._handled = activation
         if trial is not None and trial.standing is TrialState.FELL_BACK:
             return self._fall_back(trial, trial.fallback)
         if loaded:  # whoever changed the link has changed the models as well
@@ -129,12 +129,12 @@ class Models:
             self._note(bundle.label, f"The models changed from {self._bundle.label} to {bundle.label}{words}")
         return bundle
 
-    def _builtin_again(self) -> Bundle | None:
+    def _return_to_builtin(self) -> Bundle | None:
         """The built-in models, if a rollback has unlinked the only installed ones; None if nothing changes."""
-        seen, used = self._seen, self._bundle
+        seen, used = self._handled, self._bundle
         if seen is None or self._store.named(PREVIOUS) != seen.digest:
             return None
-        self._seen = None
+        self._handled = None
         self._settle()
         if used is None or used.digest != seen.digest:  # whoever unlinked them has changed the models as well
             return None
@@ -142,7 +142,7 @@ class Models:
         self._note(bundle.label, f"The models changed from {used.label} to {bundle.label}")
         return bundle
 
-    def _before(self, loaded: bool) -> str | None:
+    def _previous_models(self, loaded: bool) -> str | None:
         """The installed models that were in use before."""
         if self._bundle is not None and not loaded:
             before: str | None = self._bundle.digest
@@ -155,7 +155,7 @@ class Models:
 
         Raises ModelStoreError if the disk rejects it: then the models must not be loaded.
         """
-        if not self._hold():
+        if not self._acquire_lock():
             return None
         known = self._trials.get(activation.digest)
         trial = started(begun(activation, known, fallback_of(self._trials, before)))
@@ -173,22 +173,22 @@ class Models:
             ) from error  # fmt: skip
         return trial
 
-    def _hold(self) -> bool:
+    def _acquire_lock(self) -> bool:
         """Whether this daemon keeps the store's trials. Raises ModelStoreError."""
-        if self._keeps:
+        if self._has_lock:
             return True
         try:
-            self._keeps = self._file.hold()
+            self._has_lock = self._file.acquire()
             what = "another avdrift measures with it and keeps the trials of new models"
         except OSError as error:
             what = f"trials of new models cannot be kept here ({error.strerror})"
             if error.errno not in _NOT_OURS:
                 raise ModelStoreError(what, where=str(self._store.folder), remedy="Free some space") from error
-        if self._keeps:
+        if self._has_lock:
             self._trials = self._file.read()
         else:
             _log.warning("%s: %s", self._store.folder, what)
-        return self._keeps
+        return self._has_lock
 
     # Fallback
 
@@ -209,15 +209,15 @@ class Models:
             self._note(bundle.label, f"The models {bundle.label} have passed their trial: {after.why}")
         due = self._now_ns - self._written_ns > _WRITE_EVERY_S * NS_PER_S
         if after.is_open != trial.is_open or (after != trial and due):
-            self._keep()
+            self._try_to_save()
         return None
 
     def _fall_back(self, trial: Trial, to: str | None) -> Bundle | None:
         """The models to use instead of the failed ones; None if those in use can stay."""
         bundle = self._loaded(to)
-        if self._keeps:
+        if self._has_lock:
             self._trials[trial.digest] = trial
-            self._keep()
+            self._try_to_save()
             self._unlinked = Activation(*_key(trial)), bundle.digest if bundle is not None else None
         used = self._bundle
         bundle = bundle or load_bundle(DEFAULT_BUNDLE)
@@ -243,8 +243,8 @@ class Models:
             known = Trial(*_key(now), None, TrialState.PASSED, "they were in use before")
         # These models' own trial continues.
         self._trials[now.digest] = replace(known, made_ns=now.made_ns, running=known.is_open)
-        self._seen = now
-        self._keep()
+        self._handled = now
+        self._try_to_save()
 
     def _loaded(self, digest: str | None) -> Bundle | None:
         try:
@@ -259,11 +259,11 @@ class Models:
         """From now on, the end of this process does not count against the models."""
         if any(trial.running for trial in self._trials.values()):
             self._trials = {digest: ended(trial) for digest, trial in self._trials.items()}
-            self._keep()
+            self._try_to_save()
 
-    def _keep(self) -> None:
+    def _try_to_save(self) -> None:
         """Try to save the trials, for changes that a power cut may lose without harm."""
-        if not self._keeps:
+        if not self._has_lock:
             return
         try:
             self._write()
@@ -278,13 +278,13 @@ class Models:
 
     def _warn_once(self, about: str) -> None:
         """Log a problem once that does not change the models in use."""
-        if about != self._said:
-            self._said = about
+        if about != self._warned:
+            self._warned = about
             self._note(self._bundle.label if self._bundle is not None else "", about)
 
     def _note(self, after: str, about: str, before: str | None = None) -> None:
         used = self._bundle.label if self._bundle is not None else after
-        self.news.append(News(before or used, after, about))
+        self.changes.append(ModelChange(before or used, after, about))
 
 
 def _key(of: Activation | Trial) -> tuple[str, int]:

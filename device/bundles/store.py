@@ -187,7 +187,7 @@ class Store:
         """
         digest = self.find(digest)
         with self._changing():
-            bundle, old = self.load(digest), self._whole(CURRENT)
+            bundle, old = self.load(digest), self._loaded_link(CURRENT)
             if not allow_downgrade:
                 self._refuse_downgrade(bundle, self.path_of(digest))
             if self.named(CURRENT) != digest:
@@ -203,7 +203,7 @@ class Store:
         A power cut in between leaves the previous one current. Raises ModelError.
         """
         with self._changing():
-            target, old = self.linked(PREVIOUS), self._whole(CURRENT)
+            target, old = self.linked(PREVIOUS), self._loaded_link(CURRENT)
             if target is None or (old is not None and target == old.digest):
                 if old is None:
                     what = "there are no earlier models to go back to"
@@ -265,7 +265,7 @@ class Store:
         except ModelError:
             return None
 
-    def _whole(self, link: str) -> Bundle | None:
+    def _loaded_link(self, link: str) -> Bundle | None:
         """The bundle of a link; None if link or bundle is missing or broken."""
         digest = self.named(link)
         return None if digest is None else self._loaded(digest)
@@ -279,7 +279,7 @@ class Store:
 
     def _refuse_downgrade(self, bundle: Bundle, where: Path) -> None:
         """Check that the version is not lower than the one in use, whether installed or built in."""
-        current = self._whole(CURRENT)
+        current = self._loaded_link(CURRENT)
         used = current.version if current is not None else manifest_version(DEFAULT_BUNDLE)
         if version_key(bundle.version, str(where)) < version_key(used, str(self._models)):
             what = f"version {bundle.version} is lower than {used}, which is in use"
@@ -307,7 +307,7 @@ class Store:
             self.check()
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             with os.fdopen(os.open(self._models / _LOCK, flags, 0o644), "rb") as lock:
-                self._take(lock.fileno())
+                self._lock(lock.fileno())
                 self._sweep()
                 try:
                     yield
@@ -322,7 +322,7 @@ class Store:
                 remedy="Free some space, or run this as the store's owner, and try again",
             ) from error
 
-    def _take(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int) -> None:
         import fcntl  # POSIX only, like the store
 
         try:

@@ -110,7 +110,9 @@ def fallback_of(trials: Mapping[str, Trial], before: str | None) -> str | None:
     return before if trial is None or trial.standing is TrialState.PASSED else trial.fallback
 
 
-def standing(activation: Activation | None, digest: str, trial: Trial | None, *, measured: bool) -> tuple[str, str]:
+def describe_trial(
+    activation: Activation | None, digest: str, trial: Trial | None, *, measured: bool
+) -> tuple[str, str]:
     """Describe the trial state of an installed bundle, and the reason; empty texts if there is nothing to say.
 
     activation: the target of `current`. measured: a daemon that follows it is running.

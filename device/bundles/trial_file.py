@@ -42,15 +42,15 @@ class TrialFile:
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
-            _log.warning("%s: cannot be read (%s): what is in use is on trial again", self._path, error)
+            _log.warning("%s: cannot be read (%s): the models in use are on trial again", self._path, error)
             return {}
 
     def write(self, trials: Mapping[str, Trial]) -> None:
         """Replace the file. Raises OSError."""
         content = json.dumps({"trials": [asdict(trial) for trial in trials.values()]}, indent=1) + "\n"
-        self._disk.write_whole(self._path, content.encode())
+        self._disk.write_atomically(self._path, content.encode())
 
-    def hold(self) -> bool:
+    def acquire(self) -> bool:
         """Take the lock until this process ends; return whether it is held. Raises OSError if it cannot be created."""
         if self._lock is None:
             descriptor = os.open(self._folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
@@ -65,7 +65,7 @@ class TrialFile:
             os.close(self._lock)
             self._lock = None
 
-    def is_held(self) -> bool:
+    def is_locked(self) -> bool:
         """Whether a daemon is measuring with this state folder."""
         try:
             descriptor = os.open(self._folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -89,8 +89,8 @@ def _locked(descriptor: int, *, shared: bool) -> bool:
 
 def _trial(values: Any) -> Trial:
     if not isinstance(values, dict) or set(values) != set(_TYPES):
-        raise ValueError("another set of keys")
+        raise ValueError("unexpected keys")
     for name, kinds in _TYPES.items():
         if not isinstance(values[name], kinds) or (isinstance(values[name], bool) and bool not in kinds):
-            raise ValueError(f"{name} is of another kind")
+            raise ValueError(f"{name} has another type")
     return Trial(**{**values, "standing": TrialState(values["standing"])})

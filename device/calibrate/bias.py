@@ -60,12 +60,12 @@ def from_pattern(items: Iterable[Frame | Chunk], *, recorded: bool) -> Bias:
         seen_s += 0.5 * np.append(np.diff(seen_s), np.diff(seen_s)[-1])
     flashes = pattern.find_flashes(seen_s, np.array(lights) if lights else np.zeros((0, 1)))
     found = pattern.match(flashes, sound.beeps_s())
-    if (doubt := pattern.doubt(found)) or found is None:
+    if (problem := pattern.problem(found)) or found is None:
         remedy = (
-            "Let the screen of `avdrift pattern` fill the camera's picture, its loudspeaker be heard clearly, and "
-            "nothing else move or flash; a longer --seconds helps as well"
+            "Let the film of `avdrift pattern` fill the camera's frame, make its sound clearly audible, let nothing "
+            "else move or flash, or give a longer --seconds"
         )
-        raise CaptureError(doubt or "no pattern", where=_WHERE, remedy=remedy)
+        raise CaptureError(problem or "no pattern", where=_WHERE, remedy=remedy)
     in_step = None
     if found.offset_std_ms > _IN_STEP_STD_MS and not recorded:
         in_step = "camera and film run in step, which leaves this uncertain: make a film with another --fps"

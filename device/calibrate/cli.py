@@ -14,15 +14,15 @@ from device.calibrate.bias import Bias, from_pattern, from_person
 from device.calibrate.film import DEFAULT_FPS, DEFAULT_SECONDS, write_film
 from device.calibrate.gather import Live, recorded
 from device.calibrate.show import player, show
-from device.commands.model import add_store_option, chosen_bundle, default_store
+from device.commands.options.models import add_store_option, chosen_bundle, default_store
 from device.config.constraints import Range
 from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
 from device.standards import direction
 from device.state.ownership import become_owner
 from device.state.rig import MAX_BIAS_MS, Rig, store_rig, undo_rig
@@ -48,11 +48,11 @@ _ABOUT_CALIBRATE = (
 def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `pattern` and `calibrate`."""
     film = commands.add_parser("pattern", help="write a film that flashes and beeps", description=_ABOUT_PATTERN)
-    film.add_argument("file", metavar="FILE", type=Path, help="a new film; its ending chooses the container")
+    film.add_argument("file", metavar="FILE", type=Path, help="a new film; its suffix chooses the container")
     film.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, metavar="N", help="default: %(default)g")
     film.add_argument(
         "--fps", type=float, default=DEFAULT_FPS, metavar="N",
-        help="pictures a second; best not the camera's own rate (default: %(default)g)",
+        help="frames per second; preferably not the camera's own rate (default: %(default)g)",
     )  # fmt: skip
     film.add_argument("--show", action="store_true", help="play it full screen; an existing film is only played")
 
@@ -92,7 +92,7 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
     become_owner(state_dir)
     if options.undo:
         return _undo(state_dir, as_json=options.json)
-    if options.seconds is not None and not _SECONDS.takes(options.seconds):
+    if options.seconds is not None and not _SECONDS.allows(options.seconds):
         raise UsageError(f"{options.seconds:g} s is not possible", where="--seconds", remedy=f"Give {_SECONDS} s")
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     config = load_config(file) if file else Config()
@@ -102,7 +102,7 @@ def calibrate_command(options: argparse.Namespace, feeds: Callable[[Config], Seq
         camera, microphone = _named(config.camera.device), _named(config.microphone.device)
     else:
         live = Live(feeds(config), options.seconds or _LIVE_S)
-        print(f"looking and listening for {options.seconds or _LIVE_S:g} s", file=sys.stderr, flush=True)
+        print(f"recording for {options.seconds or _LIVE_S:g} s", file=sys.stderr, flush=True)
         bias = measured(live.items())
         camera, microphone = live.devices.get("camera"), live.devices.get("microphone")
     stored = None
@@ -117,9 +117,9 @@ def _undo(state_dir: Path, *, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"rig": asdict(rig) if rig else None}))
     elif rig is None:
-        print("no calibration counts from the next start of avdrift on, as before the last one")
+        print("from its next start, avdrift uses no calibration, as before the last one")
     else:
-        print(f"{rig.bias_ms:+.1f} ms for {rig.camera} with {rig.microphone} count from the next start of avdrift on")
+        print(f"from its next start, avdrift subtracts {rig.bias_ms:+.1f} ms for {rig.camera} with {rig.microphone}")
     return 0
 
 
@@ -142,8 +142,8 @@ def _named(device: str) -> str | None:
 
 def _rig(bias: Bias, camera: str, microphone: str) -> Rig:
     if abs(bias.bias_ms) > MAX_BIAS_MS:
-        what = f"{bias.bias_ms:+.0f} ms is more than a rig can have"
-        raise UsageError(what, where="avdrift calibrate", remedy="Look for what delays the sound or the picture")
+        what = f"{bias.bias_ms:+.0f} ms is too much for a rig"
+        raise UsageError(what, where="avdrift calibrate", remedy="Find out what delays the audio or the video")
     made_unix_ms = max(time.time_ns() // NS_PER_MS, 0)
     return Rig(round(bias.bias_ms, 2), round(bias.bias_std_ms, 2), made_unix_ms, camera, microphone)
 
@@ -170,10 +170,10 @@ def _print(
     if bias.warning:
         print(f"warning: {bias.warning}")
     if stored:
-        print(f"stored for {camera} with {microphone} in {stored}; it counts from the next start of avdrift on")
+        print(f"stored for {camera} with {microphone} in {stored}; avdrift uses it from its next start")
     elif options.dry_run:
-        print("not stored, as asked")
+        print("not stored (--dry-run)")
     else:
         print("not stored: name the camera and the microphone that made the recording in a configuration (--config)")
-    print("3 ms of it for each metre from the sound to the microphone are the air's", end="")
-    print("; the screen's and loudspeaker's own delays are in it too" if options.pattern else "")
+    print("this includes 3 ms for each metre from the sound source to the microphone", end="")
+    print(", and the delays of screen and loudspeaker" if options.pattern else "")

@@ -82,11 +82,11 @@ def _checked(path: Path, seconds: float, fps: float) -> Codecs:
     where = "avdrift pattern"
     if codecs is None:
         remedy = f"Give a name that ends in one of {' '.join(CONTAINERS)}"
-        raise UsageError(f"no kind of film is called {path.suffix!r}", where=where, remedy=remedy)
+        raise UsageError(f"{path.suffix!r} is not a supported film format", where=where, remedy=remedy)
     if path.exists():
-        raise UsageError("is there already", where=str(path), remedy="Give another name, or remove it first")
+        raise UsageError("exists already", where=str(path), remedy="Give another name, or remove it first")
     for name, value, allowed in (("--seconds", seconds, _SECONDS), ("--fps", fps, _FPS)):
-        if not allowed.takes(value):
+        if not allowed.allows(value):
             raise UsageError(f"{name} {value:g} is not possible", where=where, remedy=f"Give {allowed}")
     return codecs
 

@@ -12,11 +12,11 @@ from device.capture.file import FileSource
 from device.capture.source import LiveSource
 from device.errors import AvdriftError, DeviceLostError
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.source_thread import Feed
+from device.runtime.inputs.source_thread import Feed
 
 _WAITING_ITEMS = 256  # about four seconds of both
-_PATIENCE_S = 15.0  # a camera may need a while to start; once it runs, sources detect silence themselves
-_GOODBYE_S = 1.5
+_TIMEOUT_S = 15.0  # a camera may need a while to start; once it runs, sources detect silence themselves
+_SHUTDOWN_TIMEOUT_S = 1.5
 
 
 def recorded(path: Path, seconds: float | None) -> Iterator[Frame | Chunk]:
@@ -35,7 +35,7 @@ class Live:
 
     def __init__(self, feeds: Sequence[Feed], seconds: float) -> None:
         self._feeds, self._seconds = feeds, seconds
-        self._given: queue.Queue[Frame | Chunk | BaseException] = queue.Queue(_WAITING_ITEMS)
+        self._items: queue.Queue[Frame | Chunk | BaseException] = queue.Queue(_WAITING_ITEMS)
         self._stopped = threading.Event()
         self._open: list[LiveSource[Frame | Chunk]] = []
         self.devices: dict[str, str] = {}
@@ -53,18 +53,18 @@ class Live:
                 source.close()
             with suppress(queue.Empty):
                 while True:  # a thread that waits for space must notice the end
-                    self._given.get_nowait()
+                    self._items.get_nowait()
             for thread in threads:
-                thread.join(_GOODBYE_S)
+                thread.join(_SHUTDOWN_TIMEOUT_S)
 
     def _until_the_end(self) -> Iterator[Frame | Chunk]:
         begun: dict[type, int] = {}
         while True:
             try:
-                item = self._given.get(timeout=_PATIENCE_S)
+                item = self._items.get(timeout=_TIMEOUT_S)
             except queue.Empty:
                 missing = [feed.part for feed in self._feeds if feed.part not in self.devices]
-                what = f"nothing came for {_PATIENCE_S:g} s"
+                what = f"nothing came for {_TIMEOUT_S:g} s"
                 remedy = "Run `avdrift doctor`"
                 where = " and ".join(missing) or "camera and microphone"
                 raise DeviceLostError(what, where=where, remedy=remedy) from None
@@ -84,7 +84,7 @@ class Live:
                 for item in source:
                     if self._stopped.is_set():
                         return
-                    self._given.put(item)
+                    self._items.put(item)
             raise DeviceLostError("ended", where=feed.part, remedy="Run `avdrift doctor`")
         except AvdriftError as error:
             self._fail(error)
@@ -94,4 +94,4 @@ class Live:
 
     def _fail(self, error: AvdriftError) -> None:
         if not self._stopped.is_set():
-            self._given.put(error)
+            self._items.put(error)

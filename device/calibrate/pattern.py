@@ -131,13 +131,13 @@ def match(flashes: list[Flash], beeps_s: Doubles) -> Match | None:
     )  # fmt: skip
 
 
-def doubt(found: Match | None) -> str | None:
+def problem(found: Match | None) -> str | None:
     """Why an offset is not reliable, in words for a user; None if it is."""
     if found is None or found.pairs < MIN_PAIRS:
         pairs, flashes, beeps = (found.pairs, found.flashes, found.beeps) if found else (0, 0, 0)
         return f"only {pairs} flashes have a beep ({flashes} flashes and {beeps} beeps seen, {MIN_PAIRS} pairs needed)"
     if found.pairs < 2 * found.competing_pairs or found.pairs < 0.5 * min(found.flashes, found.beeps):
-        return f"{found.pairs} flashes and beeps meet, but {found.competing_pairs} would at another offset as well"
+        return f"{found.pairs} flashes and beeps match, but {found.competing_pairs} would match at another offset too"
     if found.scatter_ms > MAX_SCATTER_MS:
         return f"flashes and beeps scatter by {found.scatter_ms:.0f} ms, allowed is {MAX_SCATTER_MS:g}"
     return None

@@ -74,11 +74,11 @@ def check_tracks(video: av.VideoStream, audio: av.AudioStream, where: str) -> No
         raise InputFormatError(what, where=where, remedy=_converted("-vf scale=-2:1080"))
     sound = audio.codec_context
     if sound.sample_rate and not MIN_RATE_HZ <= sound.sample_rate <= MAX_RATE_HZ:
-        what = f"sound at {sound.sample_rate} Hz cannot be used ({MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can)"
+        what = f"audio at {sound.sample_rate} Hz cannot be used ({MIN_RATE_HZ} to {MAX_RATE_HZ} Hz can)"
         raise InputFormatError(what, where=where, remedy=_converted("-ar 48000"))
     form = getattr(sound.format, "name", "flt")  # there is no format where probing found none
     if sound.channels and not _can_be_mixed(form, sound.layout.name, sound.channels):
-        what = f"sound of {sound.channels} channels ({sound.layout.name}) cannot be mixed to one"
+        what = f"audio of {sound.channels} channels ({sound.layout.name}) cannot be mixed to one"
         raise InputFormatError(what, where=where, remedy=_converted("-af 'pan=mono|c0=c0'"))
     for stream in (video, audio):
         stream.codec_context.options = stream.codec_context.options | DECODER_OPTIONS

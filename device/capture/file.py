@@ -163,10 +163,10 @@ class FileSource(Closing):
     def _convert(self, frame: object) -> Iterator[Frame | Chunk]:
         try:
             if isinstance(frame, av.VideoFrame):
-                self._trouble["picture marked as damaged"] += frame.is_corrupt
+                self._trouble["frame marked as damaged"] += frame.is_corrupt
                 yield from self._frames.feed(frame)
             elif isinstance(frame, av.AudioFrame) and not sound_fits(frame):
-                self._trouble["block of sound whose rate or channels cannot be used"] += 1
+                self._trouble["block of audio whose rate or channels cannot be used"] += 1
             elif isinstance(frame, av.AudioFrame):
                 yield from self._chunks.feed(frame)
         except (av.FFmpegError, ValueError):

@@ -48,7 +48,7 @@ class _Times:
 
 
 @dataclass(slots=True)
-class _Held:
+class _Buffered:
     packet: Packet
     times: _Times
     new: bool  # belongs to the next recording
@@ -62,8 +62,8 @@ class Joints:
         self._ahead_s = _AHEAD_S if container_format in _MPEG else float("inf")
         self._tracks = {index: _Track() for index in main if _EDITED not in container_format}
         self._moved_s = 0.0
-        self._held: list[_Held] = []  # since the first jump
-        self._held_bytes = 0
+        self._buffer: list[_Buffered] = []  # since the first jump
+        self._buffer_bytes = 0
 
     def follow(self, packets: Iterable[Packet]) -> Iterator[Packet]:
         """Yield all packets, in order, with their stamps on the continuous clock."""
@@ -72,16 +72,16 @@ class Joints:
             new = self._is_new(packet, times)
             jumped = [track for track in self._tracks.values() if track.new_count]
             if jumped:
-                self._held.append(_Held(packet, times, new))
-                self._held_bytes += packet.size
+                self._buffer.append(_Buffered(packet, times, new))
+                self._buffer_bytes += packet.size
                 if len(jumped) == len(self._tracks) and min(track.new_count for track in jumped) >= _SURE_COUNT:
                     yield from self._join()
-                elif self._held_bytes > _WAIT_BYTES or any((t.new_s or 0) - t.begin_s > _WAIT_S for t in jumped):
-                    yield from self._stay()
+                elif self._buffer_bytes > _WAIT_BYTES or any((t.new_s or 0) - t.begin_s > _WAIT_S for t in jumped):
+                    yield from self._keep_times()
             else:
-                yield from self._let_go(self._moved_s)  # held because of a stray stamp
-                yield self._give(packet, times, self._moved_s)
-        yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._stay()
+                yield from self._release(self._moved_s)  # held because of a stray stamp
+                yield self._emit(packet, times, self._moved_s)
+        yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._keep_times()
 
     def _is_new(self, packet: Packet, times: _Times) -> bool:
         stamp_s, track = times.stamp_s, self._tracks.get(packet.stream_index)
@@ -98,8 +98,8 @@ class Joints:
             return True
         if track.new_s is not None:  # only a stray stamp
             track.new_s, track.new_count = None, 0
-            for held in self._held:
-                held.new = held.new and held.packet.stream_index != packet.stream_index
+            for buffered in self._buffer:
+                buffered.new = buffered.new and buffered.packet.stream_index != packet.stream_index
         elif track.last_s is not None and self._jumps(track.last_s, stamp_s):
             track.new_s, track.new_count, track.begin_s = stamp_s, 1, times.shown_s
             return True
@@ -111,41 +111,41 @@ class Joints:
 
     def _join(self) -> Iterator[Packet]:
         """Both have jumped: append the new recording to the end of the previous one."""
-        if not self._held:
+        if not self._buffer:
             return
         tracks = self._tracks.values()
         if all(abs((track.last_s or 0) - track.begin_s - _WRAP_S) < _AHEAD_S for track in tracks):
             moved_s = self._moved_s + _WRAP_S
         else:
-            for held in self._held:  # the rest of the previous recording, to find its end
-                self._see_end(held.packet, held.times, self._moved_s, count=not held.new)
+            for buffered in self._buffer:  # the rest of the previous recording, to find its end
+                self._extend(buffered.packet, buffered.times, self._moved_s, count=not buffered.new)
             moved_s = max(track.end_s - track.begin_s for track in tracks)
             self.at_s.append(moved_s + min(track.begin_s for track in tracks))
         before_s, self._moved_s = self._moved_s, moved_s
-        yield from self._let_go(before_s)
+        yield from self._release(before_s)
 
-    def _stay(self) -> Iterator[Packet]:
-        for held in self._held:
-            held.new = True
-        yield from self._let_go(self._moved_s)
+    def _keep_times(self) -> Iterator[Packet]:
+        for buffered in self._buffer:
+            buffered.new = True
+        yield from self._release(self._moved_s)
 
-    def _let_go(self, before_s: float) -> Iterator[Packet]:
-        held, self._held, self._held_bytes = self._held, [], 0
+    def _release(self, before_s: float) -> Iterator[Packet]:
+        buffered, self._buffer, self._buffer_bytes = self._buffer, [], 0
         for track in self._tracks.values():
             track.last_s = track.last_s if track.new_s is None else track.new_s
             track.new_s, track.new_count = None, 0
-        for one in held:
-            yield self._give(one.packet, one.times, self._moved_s if one.new else before_s)
+        for one in buffered:
+            yield self._emit(one.packet, one.times, self._moved_s if one.new else before_s)
 
-    def _give(self, packet: Packet, times: _Times, moved_s: float) -> Packet:
-        self._see_end(packet, times, moved_s)
+    def _emit(self, packet: Packet, times: _Times, moved_s: float) -> Packet:
+        self._extend(packet, times, moved_s)
         if moved_s and packet.time_base:
             ticks = round(moved_s / packet.time_base)
             packet.pts = None if packet.pts is None else packet.pts + ticks
             packet.dts = None if packet.dts is None else packet.dts + ticks
         return packet
 
-    def _see_end(self, packet: Packet, times: _Times, moved_s: float, *, count: bool = True) -> None:
+    def _extend(self, packet: Packet, times: _Times, moved_s: float, *, count: bool = True) -> None:
         track = self._tracks.get(packet.stream_index)
         if count and track is not None and times.stamp_s is not None:
             track.end_s = max(track.end_s, times.shown_s + times.length_s + moved_s)

@@ -28,12 +28,12 @@ _MB, _KB = 1 << 20, 1 << 10
 
 
 @contextmanager
-def memory_bound(limit_mb: float) -> Iterator[None]:
-    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError.
+def memory_bound(limit_mb: float, file: str | Path) -> Iterator[None]:
+    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError of the file.
 
     Raises UsageError for an impossible limit.
     """
-    if not MEMORY_MB.takes(limit_mb):
+    if not MEMORY_MB.allows(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
     if resource is None:
         yield
@@ -48,7 +48,7 @@ def memory_bound(limit_mb: float) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise too_much(where="recording") from error
+        raise too_much(str(file)) from error
     finally:
         with suppress(ValueError):
             resource.setrlimit(resource.RLIMIT_DATA, (before, hard))

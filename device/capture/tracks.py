@@ -25,10 +25,10 @@ CLOCK_TIME_CONSTANT_S = 2.0  # long against the 1 ms grid of Matroska, short aga
 REORDER_FRAMES = 4
 STRAY_NS = 2 * NS_PER_S  # no codec reorders over such a long time
 FALLBACK_RATE_HZ = 25
-GAP = "gap or splice in the sound"
+GAP = "gap or splice in the audio"
 _WATCH_S, _WATCH_EVERY_S, _WATCH_LEAST = 8.0, 0.015, 12
 _WATCH_SIGMAS, _WATCH_DRIFT_S, _WATCH_MAX_SLOPE = 6.0, 0.003, 0.05
-GOING_BACK = "picture or block of sound left out because its time stamp goes back"
+GOING_BACK = "frame or block of audio dropped because its time stamp goes back"
 
 
 class SampleClock:
@@ -71,7 +71,7 @@ class SampleClock:
         """Advance by `count` samples, the first of which has the time stamp `stamp_ns`."""
         error_ns = 0 if stamp_ns is None else stamp_ns - self.end_ns()
         if stamp_ns is not None:
-            self.watch.see(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
+            self.watch.observe(self.run_s, (stamp_ns - self.start_ns) / NS_PER_S - self.run_s)
         self._count += count
         self.lean_ns += error_ns * count / min(self._count, CLOCK_TIME_CONSTANT_S * self._rate_hz)
 
@@ -88,7 +88,7 @@ class RateWatch:
         # running sums as plain floats, because this runs for every block
         self._x = self._y = self._xx = self._xy = self._yy = 0.0
 
-    def see(self, run_s: float, late_s: float) -> None:
+    def observe(self, run_s: float, late_s: float) -> None:
         if self._seen and run_s - self._seen[-1][0] < _WATCH_EVERY_S:
             return
         self._seen.append((run_s, late_s))
@@ -140,7 +140,7 @@ class AudioTrack:
         self._format: tuple[int, str, str] | None = None
         self._run_count = 0  # samples of this run that were passed on
         self._runs = 0
-        self._pace = 1.0  # ratio of time stamps to samples
+        self._rate_ratio = 1.0  # ratio of time stamps to samples
         self._strayed = 0.0  # time times squared error, of the audio placed before the pace was known
         self._going_back = False
         self.seq = 0
@@ -162,7 +162,7 @@ class AudioTrack:
         elif form != self._format:
             yield from self._begin(stamp_ns if self._resampler is None else None, form)
         elif (slope := self._clock.watch.slope()) is not None:
-            yield from self._keep_pace(slope, form)
+            yield from self._follow_rate(slope, form)
         self._clock.advance(stamp_ns, frame.samples)
         frame.pts, frame.sample_rate = None, self._source_hz(form)  # the resampler must not apply it a second time
         yield from self._resample(frame if self.channel is None else one_channel(frame, self.channel))
@@ -170,7 +170,7 @@ class AudioTrack:
     @property
     def rate_error(self) -> float:
         """The share by which the stamps take longer than the samples."""
-        return self._pace - 1.0
+        return self._rate_ratio - 1.0
 
     @property
     def error_ms(self) -> float:
@@ -185,15 +185,15 @@ class AudioTrack:
             self._resampler = None
 
     def _source_hz(self, form: tuple[int, str, str]) -> int:
-        return round(form[0] / self._pace)
+        return round(form[0] / self._rate_ratio)
 
-    def _keep_pace(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
+    def _follow_rate(self, slope: float, form: tuple[int, str, str]) -> Iterator[Chunk]:
         """Start a run at the end of the last one, at the rate of the stamps."""
         run_s = self._clock.run_s
         late_s = self._clock.watch.late_s(run_s)
         off_s = late_s - self._clock.lean_ns / NS_PER_S
         self._strayed += off_s**2 / 3 * min(run_s, _WATCH_S)
-        self._pace *= 1 + slope
+        self._rate_ratio *= 1 + slope
         yield from self._begin(self._clock.start_ns + round((run_s + late_s) * NS_PER_S), form)
 
     def _begin(self, stamp_ns: int | None, form: tuple[int, str, str]) -> Iterator[Chunk]:

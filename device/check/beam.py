@@ -96,8 +96,8 @@ def beam_options(arguments: Sequence[str]) -> PipelineOptions:
         raise UsageError("an option of Beam is wrong", where="--beam", remedy="See above") from error
     if unknown:
         named = ", ".join(f"--{name}" for name in sorted(unknown))
-        remedy = "Options beyond our own go to Apache Beam: see its documentation of the runner"
-        raise UsageError(f"nobody knows {named}", where="--beam", remedy=remedy)
+        remedy = "Options that avdrift does not have go to Apache Beam: see the documentation of its runner"
+        raise UsageError(f"unknown: {named}", where="--beam", remedy=remedy)
     options.view_as(SetupOptions).save_main_session = False  # everything that workers run is in installed modules
     return options
 

@@ -20,11 +20,11 @@ from device.check.measure_file import Models, measure_file
 from device.check.pool import Lost, each
 from device.check.row import FailOn, Result, Row, Rules, unreadable
 from device.check.tables import line, print_table, totals, write_csv
-from device.commands.limit_options import add_limit_options, chosen_limits
-from device.commands.memory_option import add_memory_option
-from device.commands.model import chosen_bundle
-from device.commands.output_file import check_output
-from device.commands.track_options import add_track_options, track_choice
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import chosen_bundle
+from device.commands.options.output_file import check_output
+from device.commands.options.tracks import add_track_options, track_choice
 from device.config.file import load_config
 from device.config.settings import SEARCH_MS, MeasureSettings
 from device.errors import UsageError
@@ -102,7 +102,7 @@ def _refuse_clashes(options: argparse.Namespace) -> None:
         refuse(f"{options.jobs} is not possible", "--jobs", f"Give 1 to {_MAX_JOBS}")
     if options.time_limit is not None and not options.time_limit > 0:
         refuse(f"{options.time_limit:g} s is not possible", "--time-limit", "Give more than 0")
-    if not MEMORY_MB.takes(options.max_memory_mb):
+    if not MEMORY_MB.allows(options.max_memory_mb):
         refuse(f"{options.max_memory_mb:g} MB is not possible", "--max-memory", f"Give {MEMORY_MB} MB")
     if options.resume and not options.jsonl:
         refuse("needs the journal of the run that stopped", "--resume", "Give --jsonl FILE")
@@ -136,7 +136,7 @@ def _rules(options: argparse.Namespace) -> tuple[Rules, Models]:
     else:
         profile, limits = chosen_limits(options)
     search_ms = settings.search_ms if options.search_ms is None else options.search_ms
-    if not SEARCH_MS.takes(search_ms):
+    if not SEARCH_MS.allows(search_ms):
         raise UsageError(f"{search_ms:g} ms is not possible", where="--search-ms", remedy=f"Give {SEARCH_MS}")
     bundle = chosen_bundle(options.bundle, options.store)
     require_face_model()  # otherwise each worker would download it

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from device.check.row import Row, Rules, identity_of, row_from
 from device.errors import UsageError
+from device.state.bounded_json import parse_json
 
 _NEW_NAME = "Give another name, or delete it"
 
@@ -34,7 +35,7 @@ class Journal:
         try:
             self._lock()
             if resume:
-                self._take_up()
+                self._resume()
         except BaseException:
             os.close(self._descriptor)
             raise
@@ -77,19 +78,19 @@ class Journal:
         except OSError as error:
             raise self._refusal(f"cannot be written ({error.strerror})", _NEW_NAME) from error
 
-    def _take_up(self) -> None:
+    def _resume(self) -> None:
         """Read the rows of the previous run. A last line without its end is incomplete and dropped."""
         with os.fdopen(os.dup(self._descriptor), "rb") as file:
             file.seek(0)
             lines = file.read().split(b"\n")
         for number, line in enumerate(lines[:-1], start=1):
             try:
-                entry: dict[str, Any] = json.loads(line)
+                entry: dict[str, Any] = parse_json(line)
                 row, rules = row_from(entry), entry["rules"]
                 path = row.identity["path"]
-            except (ValueError, KeyError, TypeError, RecursionError):
+            except (ValueError, KeyError, TypeError):
                 raise self._refusal(f"line {number} is not one of avdrift check", _NEW_NAME) from None
-            if rules != json.loads(json.dumps(self._rules.to_dict())):
+            if rules != parse_json(json.dumps(self._rules.to_dict())):
                 what = "was made with other limits, models or options"
                 raise self._refusal(what, f"Give the same as then. {_NEW_NAME}")
             self.rows[path] = row

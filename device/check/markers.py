@@ -39,7 +39,9 @@ class Marker:
 def require_markers(path: Path) -> None:
     """Raises UsageError if markers cannot be written in this format."""
     if path.suffix.lower() not in ENDINGS:
-        raise UsageError("has another ending", where=f"--markers {path}", remedy=f"Give one of {', '.join(ENDINGS)}")
+        raise UsageError(
+            "has an unsupported suffix", where=f"--markers {path}", remedy=f"Give one of {', '.join(ENDINGS)}"
+        )
     try:
         import opentimelineio  # noqa: F401 - the optional group `check`
     except ImportError as error:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from device.analysis.listen import listen
+from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
 from device.bundles.bundle import Bundle
 from device.capture.memory import DEFAULT_MEMORY_MB, memory_bound
 from device.check.row import Row, Rules, identity_of, judged, unreadable
-from device.commands.model import chosen_bundle
+from device.commands.options.models import chosen_bundle
 from device.errors import AvdriftError, CaptureError, ModelStoreError
 from device.features.model_download import require_face_model
 from device.printable import printable
@@ -33,10 +33,10 @@ def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: floa
     began_s, identity = time.monotonic(), identity_of(file)
     bundle, face_model = _loaded(models), require_face_model()
     try:
-        with memory_bound(max_memory_mb):
+        with memory_bound(max_memory_mb, file):
             found = measure_timeline(
                 Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits,
-                heard=listen(Path(file), rules.tracks),
+                audio=select_audio(Path(file), rules.tracks),
             )  # fmt: skip
     except CaptureError as error:
         return unreadable(file, f"{error.what}. {error.remedy}", time.monotonic() - began_s)

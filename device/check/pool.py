@@ -11,7 +11,7 @@ import os
 import queue
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import BrokenExecutor, ProcessPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,39 +71,40 @@ class _Worker(Generic[Job, Answer]):
 
 
 def each(
-    work: Callable[[Job], Answer], jobs: Sequence[Job], *, workers: int, limit_s: Callable[[Job], float]
+    work: Callable[[Job], Answer], jobs: Iterable[Job], *, workers: int, limit_s: Callable[[Job], float]
 ) -> Generator[tuple[Job, Answer | Lost]]:
     """The jobs with their answers, in the order of completion. Raises what the work raises.
 
-    `work` must be a function of a module, or a partial of one. Closing the iterator ends all workers at once.
+    `work` must be a function of a module, or a partial of one. `jobs` is read, by threads of its own, only as fast as
+    they are begun, so that it may end early. Closing the iterator ends all workers at once.
     """
-    todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[Job, Answer | Lost | BaseException]] = queue.SimpleQueue()
+    todo, lock = iter(jobs), threading.Lock()
+    done: queue.SimpleQueue[tuple[Job, Answer | Lost | BaseException] | None] = queue.SimpleQueue()  # None: no more
     stopped = threading.Event()
-    for job in jobs:
-        todo.put(job)
 
     def serve() -> None:
         worker: _Worker[Job, Answer] = _Worker(work)
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by the processes
-        with suppress(queue.Empty):
+        with suppress(StopIteration):
             while not stopped.is_set():
-                job = todo.get_nowait()
+                with lock:
+                    job = next(todo)
                 try:
                     done.put((job, worker.do(job, limit_s(job))))
                 except BaseException as error:  # raised to the caller below
                     done.put((job, error))
         worker.end()
+        done.put(None)
 
-    threads = [threading.Thread(target=serve, name="check", daemon=True) for _ in range(min(workers, len(jobs)))]
+    threads = [threading.Thread(target=serve, name="check", daemon=True) for _ in range(workers)]
     try:
         for thread in threads:
             thread.start()
-        for _ in jobs:
-            job, answer = done.get()
-            if isinstance(answer, BaseException):
-                raise answer
-            yield job, answer
+        for _ in threads:
+            for job, answer in iter(done.get, None):
+                if isinstance(answer, BaseException):
+                    raise answer
+                yield job, answer
     finally:
         stopped.set()
         while any(thread.is_alive() for thread in threads):

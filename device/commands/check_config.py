@@ -21,10 +21,12 @@ def check_config_command(options: argparse.Namespace) -> int:
         return UsageError.exit_code if problems else 0
     lines = [problem.text(file) for problem in problems] or [f"{file}: correct"]
     if new is not None:
-        lines.append(f"{new}: the same settings in today's form; without your comments, which are still in {file}")
+        lines.append(
+            f"{new}: the same settings in the current format, without your comments, which are still in {file}"
+        )
     elif older is not None:
-        lines.append(f"{file}: in the older form {older}; --migrate writes it in today's")
+        lines.append(f"{file}: in the older format {older}; --migrate converts it")
     elif options.migrate and not problems:
-        lines.append(f"{file}: in today's form already; nothing was written")
+        lines.append(f"{file}: in the current format already; nothing was written")
     print("\n".join(lines))
     return UsageError.exit_code if problems else 0

@@ -56,7 +56,7 @@ def command_command(options: argparse.Namespace) -> int:
     from device.telemetry.mqtt.signed_command import read_command_secret
     from device.telemetry.mqtt.sink import topics_of
 
-    if not _TIMEOUT_S.takes(options.timeout):
+    if not _TIMEOUT_S.allows(options.timeout):
         raise UsageError(f"{options.timeout:g} s is not possible", where="--timeout", remedy=f"Give {_TIMEOUT_S} s")
     file = options.config or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     settings = _settings(load_config(file) if file else Config(), options)

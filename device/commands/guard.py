@@ -26,7 +26,7 @@ def guarded(name: str, work: Callable[[], int]) -> int:
     Names from devices, bundles and files reach the terminal only as printable text.
     """
     try:
-        _take_descriptors()
+        _open_standard_streams()
     except TransportError as error:
         return _print(name, error)
     stdout, stderr = (cast(TextIO, PrintableStream(stream)) for stream in (sys.stdout, sys.stderr))
@@ -40,7 +40,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
     except AvdriftError as error:
         return _print(name, error)
     except BrokenPipeError:
-        _forget_stdout()  # the reader of our output has gone
+        _discard_stdout()  # the reader of our output has gone
         return 0
     except OSError as error:
         if error.errno not in _NO_ROOM or error.filename is not None:
@@ -48,7 +48,7 @@ def _guarded(name: str, work: Callable[[], int]) -> int:
         what = f"cannot be written ({error.strerror})"
         return _print(name, TransportError(what, where="output", remedy="Free some space, or write somewhere else"))
     except KeyboardInterrupt:
-        _flush_or_forget()
+        _flush_or_discard()
         return INTERRUPTED
 
 
@@ -64,7 +64,7 @@ def _written(work: Callable[[], int]) -> int:
 
 
 def _print(name: str, error: AvdriftError) -> int:
-    _flush_or_forget()
+    _flush_or_discard()
     # In the journal, each of its lines is marked as an error.
     mark = ERROR_MARK if is_journal(_STDERR) else ""
     with suppress(OSError):
@@ -72,7 +72,7 @@ def _print(name: str, error: AvdriftError) -> int:
     return error.exit_code
 
 
-def _take_descriptors() -> None:
+def _open_standard_streams() -> None:
     """Open any of the first three descriptors that is closed. Raises TransportError for standard output.
 
     Otherwise the next opened file would get its number, and our output.
@@ -89,13 +89,13 @@ def _take_descriptors() -> None:
         raise TransportError("closed", where="standard output", remedy="Redirect it, for example to /dev/null")
 
 
-def _flush_or_forget() -> None:
+def _flush_or_discard() -> None:
     try:
         sys.stdout.flush()
     except OSError:
-        _forget_stdout()
+        _discard_stdout()
 
 
-def _forget_stdout() -> None:
+def _discard_stdout() -> None:
     """Otherwise Python would report another error when it closes stdout."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

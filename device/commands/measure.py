@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from device.analysis.listen import listen
+from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
 from device.bundles.model_kinds import MEASURING
 from device.capture.memory import memory_bound
-from device.commands.limit_options import chosen_limits
-from device.commands.model import chosen_bundle
+from device.commands.options.limits import chosen_limits
+from device.commands.options.models import chosen_bundle
+from device.commands.options.timeline_files import check_timeline_files
+from device.commands.options.tracks import track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.timeline_files import check_timeline_files
-from device.commands.track_options import track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model
@@ -49,10 +49,10 @@ def measure_command(options: argparse.Namespace) -> int:
     exit_code, asked, (profile, limits) = 0, track_choice(options), chosen_limits(options)
     for file in options.files:
         try:
-            with memory_bound(options.max_memory_mb), reading_progress(Path(file)) as read:
+            with memory_bound(options.max_memory_mb, file), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, heard=listen(Path(file), asked), on_read=read,
+                    limits=limits, audio=select_audio(Path(file), asked), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):

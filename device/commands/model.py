@@ -1,70 +1,26 @@
-"""`avdrift model`: lists and replaces the installed models; also chooses the bundle for the other commands."""
+"""The command `avdrift model`: lists, verifies, installs, activates and rolls back models."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE, Bundle, load_bundle
-from device.bundles.model_kinds import TOWERS, Kind
-from device.bundles.signature import SIGNERS, is_signed
+from device.bundles.bundle import DEFAULT_BUNDLE, Bundle, load_bundle
+from device.bundles.signature import is_signed
 from device.bundles.store import CURRENT, MAX_FILE_BYTES, PREVIOUS, Entry, Store, verify_bundle
-from device.bundles.trial import standing
+from device.bundles.trial import describe_trial
 from device.bundles.trial_file import TrialFile
-from device.errors import ModelError, ModelMissingError, ModelStoreError
+from device.commands.options.models import add_store_option, open_store
+from device.errors import ModelError, ModelMissingError
 from device.reporting.model_record import ModelRecord, read_records
 from device.state.disk import read_plain
-from device.state.ownership import become_owner, check_ours
-
-STATE_VARIABLE, CONFIG_VARIABLE = "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY"  # set by systemd
-
-
-def default_store() -> Path:
-    """The state folder given by systemd, or the user's. Raises ModelStoreError without either."""
-    if given := os.environ.get(STATE_VARIABLE, "").split(":")[0]:
-        return Path(given)
-    try:
-        return Path.home() / ".local" / "state" / "avdrift"
-    except RuntimeError as error:
-        what = "this user has no home folder to keep models in"
-        raise ModelStoreError(what, where="~", remedy="Give --store a folder") from error
-
-
-def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...] = (TOWERS,)) -> Bundle:
-    """The bundle to use: the given one, the store's current one, or the built-in one. Raises ModelError.
-
-    The store holds two-tower models: if `kinds` does not include them, the built-in direct network is used.
-
-    If the store's bundle is broken, a message on stderr says so and the built-in one is used: a device in a ceiling
-    must not stop measuring.
-    """
-    if given is not None:
-        if os.geteuid() == 0:  # whoever may change the folder could have root run their files
-            check_ours(given.resolve(), folder=True)
-        return load_bundle(given, kinds, trusted=False)
-    if TOWERS not in kinds:
-        return load_bundle(DIRECT_BUNDLE, kinds)
-    try:
-        current = open_store(store).load_current()
-    except ModelError as error:
-        print(f"avdrift: {error}", file=sys.stderr)
-        current = load_bundle(DEFAULT_BUNDLE)
-        print(f"avdrift: measuring with the built-in models instead: {current.label}", file=sys.stderr)
-    return current or load_bundle(DEFAULT_BUNDLE)
-
-
-def add_store_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--store", type=Path, metavar="FOLDER",
-        help=f"state folder with the installed models (default: ${STATE_VARIABLE}, or ~/.local/state/avdrift)",
-    )  # fmt: skip
+from device.state.ownership import become_owner
 
 
 def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -86,11 +42,11 @@ def add_model_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     allowed = [common, unsigned, downgrade, worse]
     install = below.add_parser("install", parents=allowed, help="verify a bundle and install a copy of it")
     install.add_argument("bundle", type=Path, help="folder with the bundle")
-    install.add_argument("--activate", action="store_true", help="also measure with it from now on")
-    activate = below.add_parser("activate", parents=[common, downgrade], help="measure with an installed bundle")
+    install.add_argument("--activate", action="store_true", help="also activate it")
+    activate = below.add_parser("activate", parents=[common, downgrade], help="use an installed bundle")
     activate.add_argument("digest", help="the first digits of its digest (6 or more)")
     below.add_parser("rollback", parents=[common], help="go back to the previous bundle, or to the built-in one")
-    below.add_parser("report", parents=[common], help="print how well the models have done on this device")
+    below.add_parser("report", parents=[common], help="print how often the models had a number on this device")
     verify = below.add_parser("verify", parents=[common, unsigned, worse], help="verify a bundle as install does")
     verify.add_argument("bundle", type=Path, nargs="?", help="folder with the bundle (default: the current one)")
 
@@ -129,24 +85,11 @@ def _readable(options: argparse.Namespace, folder: Path) -> Iterator[Path | None
         yield copy
 
 
-def open_store(given: Path | None) -> Store:
-    """The store in a given folder, or the service's or user's own. Raises ModelStoreError.
-
-    The service's allowed signers are beside its configuration, which it cannot write. The file in its state folder,
-    from an older avdrift, is used only if there is no such file.
-    """
-    if given is not None:
-        return Store(given)
-    configuration = os.environ.get(CONFIG_VARIABLE, "").split(":")[0]
-    signers = Path(configuration) / SIGNERS if configuration else None
-    return Store(default_store(), signers=signers if signers is not None and os.path.lexists(signers) else None)
-
-
 def _list(store: Store, options: argparse.Namespace) -> int:
-    stands, installed = _standings(store), store.entries()
+    trial_state, installed = _trial_states(store), store.entries()
     for entry in (*installed, _built_in(installed)):
         built_in = entry not in installed
-        trial, about = ("", "") if built_in else stands(entry.digest)
+        trial, about = ("", "") if built_in else trial_state(entry.digest)
         if options.json:
             more = {"trial": trial or None, "trial_about": about or None, "built_in": built_in}
             print(json.dumps(asdict(entry) | more))
@@ -165,14 +108,14 @@ def _built_in(installed: Sequence[Entry]) -> Entry:
     return Entry(bundle.digest, bundle.name, bundle.version, False, used, False, None)
 
 
-def _standings(store: Store) -> Callable[[str], tuple[str, str]]:
+def _trial_states(store: Store) -> Callable[[str], tuple[str, str]]:
     """For each digest, the state of its trial and the reason; two empty texts without one."""
     file = TrialFile(store.folder)
     trials, activation = file.read(), None
-    measured = file.is_held()
+    measured = file.is_locked()
     with suppress(ModelError):  # a broken link is reported where models are loaded
         activation = store.activation()
-    return lambda digest: standing(activation, digest, trials.get(digest), measured=measured)
+    return lambda digest: describe_trial(activation, digest, trials.get(digest), measured=measured)
 
 
 def _install(store: Store, options: argparse.Namespace) -> int:
@@ -211,7 +154,7 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
         folder, store.signers, allow_unsigned=options.allow_unsigned or in_use,
         accept_worse=options.accept_worse or in_use,
     )  # fmt: skip
-    signed, (trial, about) = is_signed(folder), _standings(store)(bundle.digest)
+    signed, (trial, about) = is_signed(folder), _trial_states(store)(bundle.digest)
     words = f"all checks passed, {'signed' if signed else 'unsigned'}{f'; {trial}: {about}' if trial else ''}"
     _print(store, bundle, words, as_json=options.json, signed=signed, trial=trial or None, trial_about=about or None)
     return 0
@@ -220,13 +163,13 @@ def _verify(store: Store, options: argparse.Namespace) -> int:
 def _report(store: Store, options: argparse.Namespace) -> int:
     records = read_records(store.folder)
     for record in reversed(records):
-        print(json.dumps(record.to_dict()) if options.json else _told_record(record))
+        print(json.dumps(record.to_dict()) if options.json else _record_text(record))
     if not records and not options.json:
         print("nothing counted yet: avdrift has to run for some minutes")
     return 0
 
 
-def _told_record(record: ModelRecord) -> str:
+def _record_text(record: ModelRecord) -> str:
     """One record in words; confidence as counts in ten bins from 0 to 1."""
     share = "-" if record.coverage is None else f"{100 * record.coverage:.1f} %"
     lines = [f"{record.model}: a number in {share} of {record.heard} reports with a face and speech"]

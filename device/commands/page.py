@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from device.commands.model import add_store_option, default_store
+from device.commands.options.models import add_store_option, default_store
 from device.config.constraints import Range
 from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config, PageSettings
@@ -22,7 +22,7 @@ from device.state.ownership import become_owner
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _FOR = Range(10, network.MAX_S)
-_THERE_S = 5.0  # the daemon checks every two
+_ANSWER_TIMEOUT_S = 5.0  # the daemon checks every two
 _LOOPBACK = ("127.0.0.1", "::1")
 
 
@@ -90,7 +90,7 @@ def _print(address: str, *, on_network: bool, left_s: float) -> None:
 
 def _require_answer(host: str, port: int) -> None:
     """Raises TransportError."""
-    end_s = time.monotonic() + _THERE_S
+    end_s = time.monotonic() + _ANSWER_TIMEOUT_S
     while True:
         try:
             socket.create_connection((host, port), 1.0).close()
@@ -98,7 +98,7 @@ def _require_answer(host: str, port: int) -> None:
         except OSError as error:
             if time.monotonic() > end_s:
                 remedy = "Start avdrift (systemctl start avdrift); where it runs, its log says why there is no page"
-                what = f"nobody answers there yet ({error.strerror or 'no answer'})"
+                what = f"nothing answers there yet ({error.strerror or 'no answer'})"
                 raise TransportError(what, where=f"{host} port {port}", remedy=remedy) from error
             time.sleep(0.2)
 
@@ -106,6 +106,6 @@ def _require_answer(host: str, port: int) -> None:
 def _seconds(text: str) -> float:
     match = re.fullmatch(r"(\d{1,6})([smh])", text)
     seconds = int(match[1]) * _SECONDS[match[2]] if match else 0
-    if text != "0" and not _FOR.takes(seconds):
+    if text != "0" and not _FOR.allows(seconds):
         raise UsageError(f"{text!r} is not possible", where="--for", remedy="Give 10s to 24h, such as 20m or 1h, or 0")
     return seconds

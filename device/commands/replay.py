@@ -8,23 +8,26 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.analysis.listen import Heard, listen
+from device.analysis.audio_selection import SelectedAudio, select_audio
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.bundles.bundle import Bundle
 from device.capture.memory import memory_bound
 from device.clock import SystemClock
-from device.commands.limit_options import chosen_limits
-from device.commands.model import chosen_bundle, default_store
+from device.commands.options.limits import chosen_limits
+from device.commands.options.models import chosen_bundle, default_store
+from device.commands.options.overrides import overridden_settings
+from device.commands.options.timeline_files import check_timeline_files
+from device.commands.options.tracks import track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.run import linger, measure_settings, run_recording, say_address, signals
-from device.commands.timeline_files import check_timeline_files
-from device.commands.track_options import track_choice
+from device.commands.recording import run_recording
+from device.commands.served_page import print_address, serve_until_closed
 from device.config.settings import EventSettings, MeasureSettings, PageSettings
 from device.features.model_download import require_face_model
 from device.records import Event, Health, Info, Report
 from device.reporting.event_publisher import EventPublisher
 from device.reporting.sink import Hub
 from device.runtime.daemon import Daemon
+from device.runtime.signals import signal_handlers
 from device.runtime.sinks import page_sink
 from device.standards import Profile
 from device.telemetry.stdout_sink import Lines
@@ -37,8 +40,8 @@ _STDOUT, _STDERR = 1, 2
 
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
-    settings, (_, limits) = measure_settings(options, MeasureSettings()), chosen_limits(options)
-    with memory_bound(options.max_memory_mb):
+    settings, (_, limits) = overridden_settings(options, MeasureSettings()), chosen_limits(options)
+    with memory_bound(options.max_memory_mb, options.file):
         seen = _replay(options, settings, limits)
     if options.csv:
         write_table(seen.moments, options.csv)
@@ -52,7 +55,7 @@ def replay_command(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Profile) -> _Seen:
     speed = options.speed or ("realtime" if options.page else "max")
     bundle = chosen_bundle(options.bundle, options.store)
-    heard = listen(Path(options.file), track_choice(options))
+    audio = select_audio(Path(options.file), track_choice(options))
     page = None
     if options.page:
         page = page_sink(
@@ -63,7 +66,7 @@ def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Prof
     seen = _Seen(options.csv is not None or options.plot is not None)
     with nullcontext() if realtime else reading_progress(Path(options.file)) as read:
         seen.on_read = read
-        _follow(settings, limits, bundle, options.file, heard, page, seen, realtime=realtime, as_lines=options.json)
+        _follow(settings, limits, bundle, options.file, audio, page, seen, realtime=realtime, as_lines=options.json)
     return seen
 
 
@@ -99,7 +102,7 @@ class _Seen:
 
 
 def _follow(
-    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, heard: Heard, page: PageSink | None,
+    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, audio: SelectedAudio, page: PageSink | None,
     seen: _Seen, *, realtime: bool, as_lines: bool,
 ) -> None:  # fmt: skip
     """Run the daemon on a recording."""
@@ -107,14 +110,15 @@ def _follow(
     sink = EventPublisher(Hub([lines, seen, *([page] if page else [])]), EventSettings(), SystemClock(), limits)
     daemon = Daemon(bundle, require_face_model(), settings, sink, own_limits=limits, view=page.view if page else None)
     lines.position_s = seen.position_s = lambda: daemon.position_s
-    lines.patient = lambda: not (realtime or daemon.stopping)  # at full speed the reader of stdout may set the pace
+    # At full speed, the reader of standard output may set the pace.
+    lines.waits_for_reader = lambda: not (realtime or daemon.stopping)
     with closing(sink):
         if page is not None:
-            page.take_limits(limits)
+            page.set_limits(limits)
             page.submit_to(daemon.submit)
-            say_address(page)
-        with signals(daemon):
-            run_recording(daemon, file, realtime=realtime, heard=heard)
+            print_address(page)
+        with signal_handlers(daemon):
+            run_recording(daemon, file, realtime=realtime, audio=audio)
         if page is not None:
-            linger(page)
+            serve_until_closed(page)
     lines.sum_up(_STDERR)

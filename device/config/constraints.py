@@ -22,7 +22,7 @@ _TOPIC_LEVEL = re.compile(r"[A-Za-z0-9_-]+")  # valid in MQTT, in Home Assistant
 class Allowed(Protocol):
     """The constraint of a key; its text is for users."""
 
-    def takes(self, value: object) -> bool: ...
+    def allows(self, value: object) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Range:
     low: float
     high: float
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and self.low <= value <= self.high
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Names:
 
     names: tuple[str, ...]
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, str) and value in self.names
 
     def __str__(self) -> str:
@@ -58,7 +58,7 @@ class Choice:
 
     numbers: tuple[float, ...]
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool) and value in self.numbers
 
     def __str__(self) -> str:
@@ -66,14 +66,14 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeNumber:
     """A whole number from `low` to `high`, both included."""
 
     low: int
     high: int
 
-    def takes(self, value: object) -> bool:
-        return Range(self.low, self.high).takes(value) and value == int(value)  # type: ignore[call-overload]
+    def allows(self, value: object) -> bool:
+        return Range(self.low, self.high).allows(value) and value == int(value)  # type: ignore[call-overload]
 
     def __str__(self) -> str:
         return f"a whole number from {self.low} to {self.high}"
@@ -83,7 +83,7 @@ class Whole:
 class Flag:
     """Yes or no."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, bool)
 
     def __str__(self) -> str:
@@ -96,7 +96,7 @@ class Text:
 
     longest: int
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, str) and len(value) <= self.longest and (value.isprintable() or not value)
 
     def __str__(self) -> str:
@@ -107,10 +107,10 @@ class Text:
 class HostText:
     """The name or the address of a computer, and nothing else; or empty."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         if not isinstance(value, str) or len(value) > _MAX_HOST_CHARACTERS:
             return False
-        return not value or _HOST.fullmatch(value) is not None or IpAddressText().takes(value)
+        return not value or _HOST.fullmatch(value) is not None or IpAddressText().allows(value)
 
     def __str__(self) -> str:
         return "a name or an address alone, such as broker.local or 192.168.1.2, without mqtt:// and without a port"
@@ -122,7 +122,7 @@ class TopicText:
 
     levels: int
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         if not isinstance(value, str) or len(value) > _MAX_TOPIC_CHARACTERS:
             return False
         levels = value.split("/")
@@ -137,7 +137,7 @@ class TopicText:
 class PathText:
     """A path as text, relative to the file's folder, or empty; opening it shows whether it exists."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         if not isinstance(value, str) or any(ord(sign) < 32 or ord(sign) == 127 for sign in value):
             return False
         return len(value.encode(errors="replace")) <= _MAX_PATH_BYTES
@@ -150,7 +150,7 @@ class PathText:
 class AddressText:
     """The address of a stream without a password in it, as text; or empty."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         if not isinstance(value, str):
             return False
         try:
@@ -166,7 +166,7 @@ class AddressText:
 class ListenText:
     """An address of this computer with a port, as text; or empty."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, str) and (not value or parse_listen(value) is not None)
 
     def __str__(self) -> str:
@@ -177,7 +177,7 @@ class ListenText:
 class IpAddressText:
     """An IP address of this computer, or empty."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         if not isinstance(value, str):
             return False
         try:
@@ -205,7 +205,7 @@ def parse_listen(text: str) -> tuple[str, int] | None:
 class LevelList:
     """Log levels of single modules, as text; or empty."""
 
-    def takes(self, value: object) -> bool:
+    def allows(self, value: object) -> bool:
         return isinstance(value, str) and parse_levels(value) is not None
 
     def __str__(self) -> str:
@@ -217,7 +217,7 @@ TextKind: TypeAlias = (
 )
 
 
-def shown(value: object) -> str:
+def formatted(value: object) -> str:
     """A value roughly as the user wrote it, on one short line without control characters."""
     match value:
         case bool():

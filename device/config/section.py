@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, field, fields
 from typing import ClassVar, TypeVar
 
-from device.config.constraints import Allowed, Choice, Flag, Range, TextKind, Whole, shown
+from device.config.constraints import Allowed, Choice, Flag, Range, TextKind, WholeNumber, formatted
 from device.errors import UsageError
 
 Number = TypeVar("Number", int, float)
 
 
-def number(default: Number, allowed: Range | Choice | Whole, about: str, *, live: bool = False) -> Number:
+def number(default: Number, allowed: Range | Choice | WholeNumber, about: str, *, live: bool = False) -> Number:
     """A numeric key: its default, constraint and description, and whether a reload changes it."""
     return field(default=default, metadata={"allowed": allowed, "about": about, "live": live})
 
@@ -53,14 +53,14 @@ class Section:
 
     def __post_init__(self) -> None:
         wrong = [
-            f"{key.name} is {shown(value)}, allowed is {allowed_of(key)}"
+            f"{key.name} is {formatted(value)}, allowed is {allowed_of(key)}"
             for key in fields(self)
-            if not allowed_of(key).takes(value := getattr(self, key.name))
+            if not allowed_of(key).allows(value := getattr(self, key.name))
         ]
         values = {key.name: getattr(self, key.name) for key in fields(self)}
         if not wrong:
             clashes = self.clashes(values)
-            wrong = [f"{name} is {shown(values[name])}, allowed is {allowed}" for name, allowed in clashes]
+            wrong = [f"{name} is {formatted(values[name])}, allowed is {allowed}" for name, allowed in clashes]
         if wrong:
             raise UsageError("; ".join(wrong), where="settings", remedy="Correct these values")
 

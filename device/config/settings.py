@@ -21,7 +21,7 @@ from device.config.constraints import (
     Range,
     Text,
     TopicText,
-    Whole,
+    WholeNumber,
 )
 from device.config.log_levels import LEVELS
 from device.config.section import Section, annotated
@@ -203,7 +203,7 @@ class MqttSettings(Section):
     about = "MQTT. Home Assistant discovers avdrift through it. Paths are relative to this file."
 
     host: str = _text("", HostText(), "Name or address of the broker. Empty: nothing is sent.")
-    port: float = _number(0, Whole(0, 65535), "Port of the broker. 0: 1883, or 8883 with tls.")
+    port: float = _number(0, WholeNumber(0, 65535), "Port of the broker. 0: 1883, or 8883 with tls.")
     tls: bool = _flag(False, "Encrypt, and check the broker's certificate against its name above.")
     ca_file: str = _text("", PathText(), "Certificate of the authority to trust. Empty: all that the system trusts.")
     client_cert_file: str = _text("", PathText(), "Certificate to present if the broker asks for one.")
@@ -234,11 +234,13 @@ class MqttSettings(Section):
     )
     only_changes: bool = _flag(False, "Send the topic state only when it says something new, and once a minute.")
     queue_events: float = _number(
-        3600, Whole(1, 100_000), "Events to keep while the broker is away. The default is one per second for an hour."
+        3600,
+        WholeNumber(1, 100_000),
+        "Events to keep while the broker is away. The default is one per second for an hour.",
     )
     keepalive_s: float = _number(
         30,
-        Whole(5, 3600),
+        WholeNumber(5, 3600),
         "Seconds without an answer after which the broker counts as gone, and avdrift counts as gone for the broker.",
     )
 
@@ -265,7 +267,7 @@ class PageSettings(Section):
         IpAddressText(),
         "Address to listen on. 127.0.0.1: this computer only. 0.0.0.0 or ::: the network. Empty: no page.",
     )
-    port: float = _number(9754, Whole(1, 65535), "Port to listen on.")
+    port: float = _number(9754, WholeNumber(1, 65535), "Port to listen on.")
     name: str = _text("", Text(253), "Name that browsers may use for this computer besides its own name and addresses.")
     token_file: str = _text(
         "", PathText(), "File with the token that opens the page. Empty: page-token in the state folder."
@@ -327,6 +329,6 @@ def _lines(config: Config) -> Iterator[str]:
     yield "# After a change: avdrift check-config, and then systemctl reload avdrift where it says so, or else restart."
     yield "# The annotated default file is made by: python -m device.config"
     yield ""
-    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield "# Version of this format. Always required, so that a truncated file is noticed."
     yield f"config_version = {CONFIG_VERSION}"
     yield from annotated({name: getattr(config, name) for name in SECTIONS})

@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from device.config.constraints import shown
+from device.config.constraints import formatted
 from device.config.section import Section, allowed_of
 from device.errors import UsageError
 
@@ -133,7 +133,7 @@ def parse(text: str) -> Document | Problem:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        return Problem(None, None, "brackets too deep in one another", allowed)
+        return Problem(None, None, "brackets nested too deeply", allowed)
     except tomllib.TOMLDecodeError as error:
         match = _AT_LINE.search(str(error))
         line = int(match[1]) if match and match[1] else text.rstrip().count("\n") + 1
@@ -164,7 +164,7 @@ def _problems(document: Document, form: Form) -> Iterator[tuple[KeyPath, Problem
     elif not isinstance(version, int) or isinstance(version, bool) or version != form.version:
         newer = isinstance(version, int) and version > form.version
         hint = "the file is for a newer avdrift: update avdrift" if newer else ""
-        yield (VERSION_KEY,), Problem(None, VERSION_KEY, shown(version), str(form.version), hint)
+        yield (VERSION_KEY,), Problem(None, VERSION_KEY, formatted(version), str(form.version), hint)
         if newer:
             return  # its keys may well be valid
     for name, values in document.items():
@@ -173,7 +173,7 @@ def _problems(document: Document, form: Form) -> Iterator[tuple[KeyPath, Problem
         if name not in form.sections:
             yield (name,), _unknown((name,), [VERSION_KEY, *form.sections], form)
         elif not isinstance(values, dict):
-            yield (name,), Problem(None, name, shown(values), f"one section [{name}]")
+            yield (name,), Problem(None, name, formatted(values), f"one section [{name}]")
         else:
             yield from _section_problems(name, values, form)
 
@@ -186,13 +186,13 @@ def _section_problems(name: str, values: Document, form: Form) -> Iterator[tuple
         path = (name, key)
         if key not in known:
             yield path, _unknown(path, list(known), form)
-        elif not allowed_of(known[key]).takes(value):
+        elif not allowed_of(known[key]).allows(value):
             wrong = True
-            yield path, Problem(None, f"{name}.{key}", shown(value), str(allowed_of(known[key])))
+            yield path, Problem(None, f"{name}.{key}", formatted(value), str(allowed_of(known[key])))
     if not wrong:
         together = {key: values.get(key, field.default) for key, field in known.items()}
         for key, allowed in section.clashes(together):
-            yield (name, key), Problem(None, f"{name}.{key}", shown(together[key]), allowed)
+            yield (name, key), Problem(None, f"{name}.{key}", formatted(together[key]), allowed)
 
 
 def _unknown(path: KeyPath, known: list[str], form: Form) -> Problem:
@@ -200,7 +200,7 @@ def _unknown(path: KeyPath, known: list[str], form: Form) -> Problem:
     homes = [name for name, section in form.sections.items() if key in {field.name for field in fields(section)}]
     near = get_close_matches(key.lower()[:60], known, n=1)
     hint = f"it belongs under [{homes[0]}]" if homes else f"did you mean {near[0]}?" if near else ""
-    where = ".".join(part if _BARE_KEY.fullmatch(part) else shown(part) for part in path)
+    where = ".".join(part if _BARE_KEY.fullmatch(part) else formatted(part) for part in path)
     return Problem(None, where, "an unknown name", ", ".join(known), hint)
 
 

@@ -12,17 +12,17 @@ from typing import Any
 
 from device.commands.devices import is_installed
 from device.config.settings import Config
-from device.doctor.finding import Look, ok, warning
+from device.doctor.finding import CheckResult, ok, warning
 from device.errors import TransportError
 
 TIMEOUT_S = 5.0
 # MQTT 5, 3.1: protocol level 5, a clean start, a keep-alive of 10 s, without properties and without a name.
 _CONNECT = bytes([0x10, 13, 0, 4, *b"MQTT", 5, 2, 0, 10, 0, 0, 0])
 _CONNACK = bytes([0x20])
-_TURN_S = 0.2
+_POLL_S = 0.2
 
 
-def broker(config: Config, folder: Path) -> Look:
+def broker(config: Config, folder: Path) -> CheckResult:
     """Connect as the daemon would, under another client's name, and disconnect. Raises TransportError."""
     settings = getattr(config, "mqtt", None)
     if settings is None or not settings.host:
@@ -36,7 +36,7 @@ def broker(config: Config, folder: Path) -> Look:
         if not is_installed("paho"):
             remedy = f"Install it: {sys.executable} -m pip install paho-mqtt"
             return warning(f"{what}; without paho-mqtt nothing can be sent", remedy)
-        answer = _let_in(access)
+        answer = _log_in(access)
     except (OSError, TransportError) as error:
         if isinstance(error, ssl.SSLError | ConnectionResetError) and access.tls and _speaks_plain(access):
             remedy = "Give the port of its TLS listener, or set tls = false under [mqtt]"
@@ -46,7 +46,7 @@ def broker(config: Config, folder: Path) -> Look:
         if not access.tls and _speaks_tls(access):
             remedy = "Set tls = true under [mqtt], or give the port of its plain listener"
             raise TransportError("this port speaks TLS", where=access.where, remedy=remedy)
-        what = f"took the connection, but gave no answer in {TIMEOUT_S:g} s"
+        what = f"accepted the connection, but did not answer within {TIMEOUT_S:g} s"
         raise TransportError(what, where=access.where, remedy="Check that this port is an MQTT broker's, and its log")
     if answer != "Success":
         raise mqtt_access.broker_refusal(answer, access).error
@@ -89,7 +89,7 @@ def _reach(access: Any) -> str | None:
             return wrapped.version()
 
 
-def _let_in(access: Any) -> str | None:
+def _log_in(access: Any) -> str | None:
     """The broker's answer to our name and password; None without an answer. Raises OSError, TransportError."""
     paho: Any = importlib.import_module("paho.mqtt.client")
     bounded: Any = importlib.import_module("device.telemetry.mqtt.client")
@@ -104,7 +104,7 @@ def _let_in(access: Any) -> str | None:
     try:
         client.connect(access.host, access.port, keepalive=access.keepalive_s)
         until_s = time.monotonic() + TIMEOUT_S
-        while not answers and time.monotonic() < until_s and client.loop(_TURN_S) == paho.MQTT_ERR_SUCCESS:
+        while not answers and time.monotonic() < until_s and client.loop(_POLL_S) == paho.MQTT_ERR_SUCCESS:
             continue
     finally:
         client.disconnect()

@@ -5,28 +5,32 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from device.commands.devices import CAMERA_LIBRARY, MICROPHONE_LIBRARY, Found, is_installed
-from device.doctor.finding import Look, failed, ok, warning
+from device.doctor.finding import CheckResult, failed, ok, warning
 from device.doctor.host import Host
 
 _CHOOSE = "Choose one with `avdrift devices`"
 
 
-def camera(wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed) -> Look:
+def camera(
+    wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed
+) -> CheckResult:
     """Check the configured camera, or the only one."""
     found = find()
     if not found and not installed("picamera2"):
-        return failed("no USB camera is here, and picamera2 is not installed", CAMERA_LIBRARY)
+        return failed("no USB camera is connected, and picamera2 is not installed", CAMERA_LIBRARY)
     return _chosen("camera", wanted, found, "Check its cable; rpicam-hello --list-cameras must show it")
 
 
-def microphone(wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed) -> Look:
+def microphone(
+    wanted: str, find: Callable[[], list[Found]], installed: Callable[[str], bool] = is_installed
+) -> CheckResult:
     """Check the configured microphone, or the only one."""
     if not installed("pyaudio"):
         return failed("PyAudio is not installed", MICROPHONE_LIBRARY)
     return _chosen("microphone", wanted, find(), "Plug it in; arecord -l must show it")
 
 
-def permissions(host: Host) -> Look:
+def permissions(host: Host) -> CheckResult:
     """Check the groups that own cameras and microphones, and whether their nodes exist."""
     nodes = {
         "video": host.paths("dev/video*") + host.paths("dev/media*"),
@@ -46,7 +50,7 @@ def permissions(host: Host) -> Look:
     return ok(f"{host.user} is in video and audio ({seen})")
 
 
-def _chosen(part: str, wanted: str, found: list[Found], connect: str) -> Look:
+def _chosen(part: str, wanted: str, found: list[Found], connect: str) -> CheckResult:
     listed = ", ".join(f"{each.device} ({each.about})" for each in found)
     if not found:
         return failed(f"no {part} is connected", connect)
@@ -56,11 +60,11 @@ def _chosen(part: str, wanted: str, found: list[Found], connect: str) -> Look:
         return _opens(found[0])
     here = [each for each in found if wanted == each.device or each.device.endswith(f":{wanted}")]
     if not here:
-        return failed(f"{wanted} is not here; there are: {listed}", f"{connect}, or choose another: {_CHOOSE}")
+        return failed(f"{wanted} is not connected; available: {listed}", f"{connect}, or choose another: {_CHOOSE}")
     return _opens(here[0])
 
 
-def _opens(found: Found) -> Look:
+def _opens(found: Found) -> CheckResult:
     what = f"{found.device} ({found.about})"
     if "may not open" in found.about:
         return failed(what, "See permissions")

@@ -11,12 +11,24 @@ from pathlib import Path
 from device.bundles.bundle import load_bundle
 from device.bundles.store import Store
 from device.commands.devices import find_cameras, find_microphones
-from device.commands.model import add_store_option, open_store
+from device.commands.options.models import add_store_option, open_store
 from device.config.file import DEFAULT_FILE, read_config
 from device.config.settings import Config
 from device.config.toml_reader import Problem
 from device.doctor import broker, capture, clock, models, power, streams, system
-from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
+from device.doctor.finding import (
+    CAPTURE,
+    CONFIG,
+    MODEL,
+    TRANSPORT,
+    Check,
+    CheckResult,
+    Level,
+    examine,
+    exit_code,
+    failed,
+    ok,
+)
 from device.doctor.host import Host, this_host
 from device.state.ownership import become_owner
 
@@ -94,7 +106,7 @@ def _capture(host: Host, config: Config) -> list[Check]:
     ]  # fmt: skip
 
 
-def _config(file: Path | None, problems: list[Problem]) -> Look:
+def _config(file: Path | None, problems: list[Problem]) -> CheckResult:
     if file is None:
         return ok(f"none given, and no {DEFAULT_FILE}: the defaults")
     if not problems:

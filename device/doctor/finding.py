@@ -38,29 +38,29 @@ class Check:
 
     name: str
     exit_code: int
-    look: Callable[[], tuple[Level, str, str]]
+    run: Callable[[], tuple[Level, str, str]]
     limit_s: float = LIMIT_S
 
 
-Look = tuple[Level, str, str]
+CheckResult = tuple[Level, str, str]
 
 
-def ok(found: str) -> Look:
+def ok(found: str) -> CheckResult:
     return Level.OK, found, ""
 
 
-def warning(found: str, remedy: str) -> Look:
+def warning(found: str, remedy: str) -> CheckResult:
     return Level.WARNING, found, remedy
 
 
-def failed(found: str, remedy: str) -> Look:
+def failed(found: str, remedy: str) -> CheckResult:
     return Level.FAILED, found, remedy
 
 
 def examine(checks: Iterable[Check]) -> Iterator[Finding]:
     """Run checks one after the other. Never raises: a check that breaks has failed."""
     for check in checks:
-        level, found, remedy = _within(check)
+        level, found, remedy = _run_in_time(check)
         yield Finding(check.name, level, printable(found), printable(remedy))
 
 
@@ -70,20 +70,20 @@ def exit_code(checks: Iterable[Check], findings: Iterable[Finding]) -> int:
     return min((check.exit_code for check in checks if check.name in wrong), default=0)
 
 
-def _within(check: Check) -> Look:
-    seen: list[Look] = []
-    thread = threading.Thread(target=lambda: seen.append(_look(check)), name=f"check {check.name}", daemon=True)
+def _run_in_time(check: Check) -> CheckResult:
+    seen: list[CheckResult] = []
+    thread = threading.Thread(target=lambda: seen.append(_run_check(check)), name=f"check {check.name}", daemon=True)
     thread.start()
     thread.join(check.limit_s)
     if not seen:
-        return failed(f"no answer within {check.limit_s:g} s", "Something hangs in a driver or a network: look there")
+        return failed(f"no answer within {check.limit_s:g} s", "A driver or a network hangs: check it")
     return seen[0]
 
 
-def _look(check: Check) -> Look:
+def _run_check(check: Check) -> CheckResult:
     try:
-        return check.look()
+        return check.run()
     except AvdriftError as error:
         return failed(f"{error.where}: {error.what}", error.remedy)
     except Exception as error:  # a check that breaks is a finding, too
-        return failed(f"this check itself broke: {type(error).__name__}: {error}", "Please report this")
+        return failed(f"this check itself failed: {type(error).__name__}: {error}", "Please report this")

@@ -6,21 +6,21 @@ from pathlib import Path
 
 from device.capture.streams.protocols import available
 from device.config.settings import SourceSettings
-from device.doctor.finding import Look, failed, ok
-from device.runtime.sources import address_input
+from device.doctor.finding import CheckResult, failed, ok
+from device.runtime.inputs.sources import address_input
 
 _INSTALL = "sudo apt install ffmpeg"
 
 
-def protocols(settings: SourceSettings, folder: Path) -> Look:
+def protocols(settings: SourceSettings, folder: Path) -> CheckResult:
     """Check the supported protocols. Raises UsageError for an invalid address or password file."""
     speaks = available()
     missing = [scheme for scheme, by in speaks.items() if by is None]
     here = ", ".join(f"{scheme} ({by})" for scheme, by in speaks.items() if by)
-    said = f"{here}; not {', '.join(missing)}" if missing else here
+    summary = f"{here}; not {', '.join(missing)}" if missing else here
     if not settings.url:
-        return ok(said)
+        return ok(summary)
     name, scheme = address_input(settings, folder).name, settings.url.partition(":")[0]
     if speaks[scheme] is None:
-        return failed(f"{name} is configured, and nothing here supports {scheme}: {said}", _INSTALL)
-    return ok(f"{name} is configured; {said}")
+        return failed(f"{name} is configured, and nothing here supports {scheme}: {summary}", _INSTALL)
+    return ok(f"{name} is configured; {summary}")

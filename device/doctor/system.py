@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from device import __version__
-from device.doctor.finding import Look, failed, ok, warning
+from device.doctor.finding import CheckResult, failed, ok, warning
 from device.doctor.host import Host
 
 LITTLE_MEMORY_MB, LITTLE_DISK_MB = 200, 50
@@ -25,11 +25,11 @@ _PYTHONS = ((3, 11), (3, 14))
 _UNIT = "avdrift.service"
 
 
-def memory(host: Host) -> Look:
+def memory(host: Host) -> CheckResult:
     """Check the available memory."""
     free_kb = host.fields("proc/meminfo").get("MemAvailable")
     if free_kb is None:
-        return warning("the kernel does not tell", "Mount /proc")
+        return warning("the kernel does not say", "Mount /proc")
     free_mb = free_kb // 1024
     if free_mb < LITTLE_MEMORY_MB:
         remedy = "End other programs, or boot without a desktop: sudo systemctl set-default multi-user.target"
@@ -37,7 +37,9 @@ def memory(host: Host) -> Look:
     return ok(f"{free_mb} MB are free")
 
 
-def state_folder(folder: Path, free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free) -> Look:
+def state_folder(
+    folder: Path, free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free
+) -> CheckResult:
     """Check that models and the rig can be stored, by writing and removing a file."""
     there = next((each for each in (folder, *folder.parents) if each.is_dir()), Path("/"))
     remedy = f"Run this as the user that avdrift runs as, or give it the folder: sudo chown USER {there}"
@@ -54,7 +56,9 @@ def state_folder(folder: Path, free_bytes: Callable[[Path], int] = lambda path: 
     return ok(f"{there} can be written, {free_mb / 1000:.1f} GB are free{not_yet}")
 
 
-def software(version: Callable[[str], str] = metadata.version, python: tuple[int, ...] = sys.version_info[:3]) -> Look:
+def software(
+    version: Callable[[str], str] = metadata.version, python: tuple[int, ...] = sys.version_info[:3]
+) -> CheckResult:
     """Check the versions of Python and of the libraries; names all that are missing."""
     own = ".".join(map(str, python))
     found, missing = [f"avdrift {__version__}", f"Python {own}", platform.machine()], []
@@ -70,7 +74,7 @@ def software(version: Callable[[str], str] = metadata.version, python: tuple[int
     return ok(", ".join(found))
 
 
-def service(host: Host) -> Look:
+def service(host: Host) -> CheckResult:
     """Check whether systemd runs avdrift, if systemd and the unit are present."""
     if not (host.root / "run/systemd/system").is_dir():
         return ok("no systemd here")

@@ -77,7 +77,7 @@ class FaceDetector:
         likely = likely[np.argsort(-scores[likely])]
         found = _decode(boxes[0, likely], _anchors()[likely], scores[likely], to_input, x - side / 2, y - side / 2)
         faces: list[Face] = []
-        add_others(faces, found)
+        add_new_faces(faces, found)
         return faces
 
 
@@ -114,7 +114,7 @@ def _decode(
     ]
 
 
-def add_others(faces: list[Face], more: list[Face]) -> None:
+def add_new_faces(faces: list[Face], more: list[Face]) -> None:
     """Add those faces of `more`, in order, that are not in the list yet."""
     for face in more:
         if all(_overlap(face.box, other.box) < _SAME_FACE_OVERLAP for other in faces):

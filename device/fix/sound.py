@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _RATIO_HZ = 1_000_000  # with ten times as many, libswresample finds no memory
 # Interpolates between its 1024 phases, instead of a phase for each of the millions of an odd ratio.
-_PACE_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
+_RESAMPLER_OPTIONS = {"linear_interp": "1", "exact_rational": "0"}
 _GAP_S = 0.04  # a container's rounding is not a gap
 _ENCODERS = {"opus": "libopus", "mp3": "libmp3lame", "mp3float": "libmp3lame", "vorbis": "libopus"}
 _OPUS_HZ = 48_000
@@ -64,7 +64,7 @@ class Recoder:
         self._to_planes: av.AudioResampler | None = None
         self._form: tuple[int, str, str] | None = None
         self._to_codec: av.AudioResampler | None = None
-        self._pace: av.AudioResampler | None = None
+        self._resampler: av.AudioResampler | None = None
         self._index = -1  # of the current move
         self._end: int | None = None  # the next expected sample of the source
         self._written = round(
@@ -79,7 +79,7 @@ class Recoder:
                 self._take(frame)
 
     def finish(self) -> None:
-        self._end_pace()
+        self._end_run()
         if self._from_floor and self._end is not None:  # such containers end with the shorter track
             until = self._end + round(self._rebase_s * self._rate_hz)
             self._write(np.zeros((self.stream.codec_context.channels, max(until - self._written, 0)), np.float32))
@@ -90,7 +90,7 @@ class Recoder:
         if frame.pts is not None and frame.time_base is not None:
             stamped = round(frame.pts * frame.time_base * self._rate_hz)
             if self._end is None or abs(stamped - self._end) > _GAP_S * self._rate_hz:
-                self._end_pace()  # a gap, or the beginning
+                self._end_run()  # a gap, or the beginning
                 at = stamped
         frame.pts = None
         for part in self._planes(frame):
@@ -111,20 +111,20 @@ class Recoder:
         """Place the source's samples from number `at` on, split where another move begins."""
         while planes.shape[1]:
             index = sum(move.from_s * self._rate_hz <= at for move in self._plan.moves[1:])
-            if index != self._index or self._pace is None:
-                self._end_pace()
-                self._begin_pace(index, at)
+            if index != self._index or self._resampler is None:
+                self._end_run()
+                self._begin_run(index, at)
             last = index + 1 == len(self._plan.moves)
             until = None if last else int(np.ceil(self._plan.moves[index + 1].from_s * self._rate_hz))
             count = planes.shape[1] if until is None else min(until - at, planes.shape[1])
             self._write(self._paced(planes[:, :count]))
             at, planes = at + count, planes[:, count:]
 
-    def _begin_pace(self, index: int, at: int) -> None:
+    def _begin_run(self, index: int, at: int) -> None:
         move: Move = self._plan.moves[index]
         self._index = index
         rate_hz = round(_RATIO_HZ * (1 + move.drift_ppm / 1e6))
-        self._pace = av.AudioResampler("fltp", self._layout, rate_hz, options=_PACE_OPTIONS)
+        self._resampler = av.AudioResampler("fltp", self._layout, rate_hz, options=_RESAMPLER_OPTIONS)
         begin = round((move.to_s(at / self._rate_hz) + self._rebase_s) * self._rate_hz)
         if not self._begun:
             self.cut_s = max(self._written - begin, 0) / self._rate_hz
@@ -135,18 +135,18 @@ class Recoder:
         if begin > self._written:
             self._write(np.zeros((self.stream.codec_context.layout.nb_channels, begin - self._written), np.float32))
 
-    def _end_pace(self) -> None:
-        if self._pace is not None:
+    def _end_run(self) -> None:
+        if self._resampler is not None:
             self._write(self._paced(None))
-            self._pace = None
+            self._resampler = None
 
     def _paced(self, planes: Planes | None) -> Planes:
-        assert self._pace is not None
+        assert self._resampler is not None
         frame = None
         if planes is not None:
             frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(planes), format="fltp", layout=self._layout)
             frame.sample_rate = _RATIO_HZ
-        parts = [part.to_ndarray().astype(np.float32, copy=False) for part in self._pace.resample(frame)]
+        parts = [part.to_ndarray().astype(np.float32, copy=False) for part in self._resampler.resample(frame)]
         return np.concatenate(parts, axis=1) if parts else np.empty((1, 0), np.float32)
 
     def _write(self, planes: Planes) -> None:

@@ -11,10 +11,11 @@ from pathlib import Path
 
 from device.analysis.measure import Measured
 from device.errors import InputFormatError
-from device.fix.copy import Copied, try_another
+from device.fix.audio_alignment import out_of_place_s
+from device.fix.copy import Copied
 from device.fix.inventory import differences, inventory, picture_moved_s, places
-from device.fix.place import out_of_place_s
 from device.fix.plan import Plan
+from device.fix.target import try_another
 from device.printable import minutes
 from device.records import DriftClass, State
 from device.sync.timeline import Piece

@@ -33,19 +33,19 @@ from device.standards import OWN_PROFILE, PROFILES
 from device.telemetry.mqtt.command_parser import MAX_BYTES, Commands
 
 _STATIC = Path(__file__).parent / "static"
-_KINDS = {
+_MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".svg": "image/svg+xml",
     ".js": "text/javascript; charset=utf-8", ".json": "application/json",
 }  # fmt: skip
 _PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 _COOKIE_S = 30 * 86_400
-_ANSWER_S = 60.0  # a calibration takes half a minute
+_COMMAND_TIMEOUT_S = 60.0  # a calibration takes half a minute
 _MAX_COMMANDS = 8
-_LOOK_S, _POLL_S = 2.0, 0.05
+_VIEW_TIMEOUT_S, _POLL_S = 2.0, 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class PageInfo:
     """What the page needs besides the daemon's records."""
 
     pictures: str
@@ -59,12 +59,12 @@ class PageApp:
     """The request handlers and their data. For one event loop."""
 
     def __init__(
-        self, state: PageState, view: LiveView, streams: Streams, clock: Clock, about: About, connections: Connections,
-        token: Callable[[], str | None], submit: Callable[[], Callable[[Command], None] | None], names: frozenset[str],
-        limits: Limits,
+        self, state: PageState, view: LiveView, streams: Streams, clock: Clock, page: PageInfo,
+        connections: Connections, token: Callable[[], str | None],
+        submit: Callable[[], Callable[[Command], None] | None], names: frozenset[str], limits: Limits,
     ) -> None:  # fmt: skip
         self._submit = submit
-        self._state, self._view, self._streams, self._clock, self._about = state, view, streams, clock, about
+        self._state, self._view, self._streams, self._clock, self._page_info = state, view, streams, clock, page
         self._token, self._connections = token, connections
         self._files = {f"/{file.name}": file.read_bytes() for file in sorted(_STATIC.iterdir()) if file.is_file()}
         self._files["/"] = self._files.pop("/index.html")
@@ -82,7 +82,7 @@ class PageApp:
             Route("/api/login", self._login, methods=["POST"]),
             Route("/api/command/{verb}", self._command, methods=["POST"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: self._failed})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: self._http_error})
         self.guard = Guard(
             app, token=token, open_paths=frozenset({*self._files, "/healthz"}), names=names, connections=connections,
             limits=limits,
@@ -96,7 +96,7 @@ class PageApp:
         headers = {"Cache-Control": "no-cache", "ETag": tag}
         if request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
-        kind = _KINDS[Path(request.url.path).suffix or ".html"]
+        kind = _MEDIA_TYPES[Path(request.url.path).suffix or ".html"]
         return Response(content, media_type=kind, headers=headers)
 
     async def _healthz(self, request: Request) -> Response:
@@ -127,7 +127,7 @@ class PageApp:
         limits = {name: asdict(profile) for name, profile in profiles.items()}
         events = [event.to_dict() for event in self._state.events]
         refused = {"requests": sum(self.guard.refused.values()), "connections": self._connections.refused}
-        return JSONResponse(asdict(self._about) | {"profiles": limits, "events": events, "refused": refused})
+        return JSONResponse(asdict(self._page_info) | {"profiles": limits, "events": events, "refused": refused})
 
     async def _history(self, request: Request) -> Response:
         since = request.query_params.get("since", "0")
@@ -147,30 +147,30 @@ class PageApp:
         return Response(self._state.metrics(), headers={"Content-Type": _PROMETHEUS})
 
     async def _curve(self, request: Request) -> Response:
-        every_s = self._about.report_every_s
-        await self._look(lambda: self._view.curve is not None, every_s + _LOOK_S)
+        every_s = self._page_info.report_every_s
+        await self._wait_for_view(lambda: self._view.curve is not None, every_s + _VIEW_TIMEOUT_S)
         found = curve(self._view)
-        return JSONResponse(found) if found else _nothing("no curve: nothing was measured yet")
+        return JSONResponse(found) if found else _error_response("no curve: nothing was measured yet")
 
     async def _picture(self, request: Request) -> Response:
-        if self._about.pictures != "live":
-            return _nothing("pictures under [page] is not live", 404)
-        await self._look(lambda: self._view.frame is not None, _LOOK_S)
+        if self._page_info.pictures != "live":
+            return _error_response("pictures under [page] is not live", 404)
+        await self._wait_for_view(lambda: self._view.frame is not None, _VIEW_TIMEOUT_S)
         given = self._view.frame
-        if given is None or self._clock.now_ns() - given[0] > _LOOK_S * NS_PER_S:
-            return _nothing("no picture comes")
+        if given is None or self._clock.now_ns() - given[0] > _VIEW_TIMEOUT_S * NS_PER_S:
+            return _error_response("no frame arrives")
         return Response(jpeg(given[1].picture), media_type="image/jpeg")
 
-    async def _look(self, there: Callable[[], bool], longest_s: float) -> None:
+    async def _wait_for_view(self, is_available: Callable[[], bool], timeout_s: float) -> None:
         """Wait for data that is only produced while someone watches."""
-        end_ns = self._clock.now_ns() + round(longest_s * NS_PER_S)
-        self._view.look(end_ns + round(_LOOK_S * NS_PER_S))
-        while not there() and self._clock.now_ns() < end_ns:
+        end_ns = self._clock.now_ns() + round(timeout_s * NS_PER_S)
+        self._view.watch_until(end_ns + round(_VIEW_TIMEOUT_S * NS_PER_S))
+        while not is_available() and self._clock.now_ns() < end_ns:
             await asyncio.sleep(_POLL_S)
 
     async def _events(self, request: Request) -> Response:
         if self._streams.full:
-            return _nothing("too many pages are open. Close one")
+            return _error_response("too many pages are open. Close one")
         state = self._state
         known = {"info": state.info, "health": state.health, "report": state.report}
         first = [message(kind, record.to_dict()) for kind, record in known.items() if record is not None]
@@ -189,34 +189,34 @@ class PageApp:
             if len(body) > MAX_BYTES:
                 return JSONResponse({"error": f"more than {MAX_BYTES} bytes"}, 413)
         assert request.client is not None
-        self._connections.begin((request.client.host, request.client.port), _ANSWER_S)
+        self._connections.begin((request.client.host, request.client.port), _COMMAND_TIMEOUT_S)
         self._commands += 1
         try:
-            answer = await asyncio.wait_for(self._carried_out(request.path_params["verb"], body), _ANSWER_S)
+            answer = await asyncio.wait_for(self._run_command(request.path_params["verb"], body), _COMMAND_TIMEOUT_S)
         except TimeoutError:
             return JSONResponse({"error": "no result. See the log"}, 504)
         finally:
             self._commands -= 1
         return Response(answer, 200 if json.loads(answer)["ok"] else 409, media_type="application/json")
 
-    async def _carried_out(self, verb: str, body: bytes) -> bytes:
+    async def _run_command(self, verb: str, body: bytes) -> bytes:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[bytes] = loop.create_future()
 
-        def take(payload: bytes) -> None:
+        def resolve(payload: bytes) -> None:
             if not result.done():
                 result.set_result(payload)
 
         def publish(_: str, payload: bytes) -> None:
-            loop.call_soon_threadsafe(take, payload)
+            loop.call_soon_threadsafe(resolve, payload)
 
         commands = Commands("all", publish)
         if submit := self._submit():
             commands.submit_to(submit)
-        commands.take(verb, body, retained=False)
+        commands.handle(verb, body, retained=False)
         return await result
 
-    async def _failed(self, request: Request, error: Exception) -> Response:
+    async def _http_error(self, request: Request, error: Exception) -> Response:
         """No such path, or no such method there."""
         assert isinstance(error, HTTPException)
         assert request.client is not None
@@ -224,8 +224,8 @@ class PageApp:
 
 
 def _record(record: Any) -> Response:
-    return JSONResponse(record.to_dict()) if record is not None else _nothing("nothing yet")
+    return JSONResponse(record.to_dict()) if record is not None else _error_response("nothing yet")
 
 
-def _nothing(error: str, status: int = 503) -> Response:
+def _error_response(error: str, status: int = 503) -> Response:
     return JSONResponse({"error": error}, status)

@@ -19,8 +19,8 @@ from device.page.access import is_right, knows_host, same_origin
 from device.page.connections import Bucket, Connections, Limits
 
 _WRONG_TOKEN_S, _MAX_WRONG = 1.0, 4  # delay after each wrong token, and the number of requests in that delay at once
-_SAID_AGAIN = (1, 10, 100, 1000, 10_000, 100_000)
-_READING = ("GET", "HEAD")
+_LOGGED_COUNTS = (1, 10, 100, 1000, 10_000, 100_000)
+_READ_METHODS = ("GET", "HEAD")
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -74,13 +74,13 @@ class Guard:
         peer = scope["client"][0]
         if not knows_host(headers.get("host", ""), self._names):
             known = "Use its IP address, or give the name under [page]"
-            return self.refuse(421, "host", f"this is not its name. {known}", peer)
-        is_open = path in self._open_paths and method in _READING
+            return self.refuse(421, "host", f"unknown host name. {known}", peer)
+        is_open = path in self._open_paths and method in _READ_METHODS
         if is_open:
             return None
         if not same_origin(scope["scheme"], headers):
             return self.refuse(403, "origin", "another site sent this request", peer)
-        if method not in _READING and "origin" not in headers and "authorization" not in headers:
+        if method not in _READ_METHODS and "origin" not in headers and "authorization" not in headers:
             return self.refuse(403, "origin", "the request does not say which page it comes from", peer)
         token = self._token()
         if token is None:
@@ -106,7 +106,7 @@ class Guard:
         """Count the refusal and sometimes log it, but never what was shown."""
         self.refused[reason] += 1
         count = self.refused[reason]
-        if count in _SAID_AGAIN:
+        if count in _LOGGED_COUNTS:
             _log.warning("the page refused a request from %s: %s (%d so far)", peer, reason, count)
         return JSONResponse({"error": error}, status)
 

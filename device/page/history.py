@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from device.errors import ModelCorruptError
 from device.records import Report, State
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 FILE = "page-history.json"
@@ -73,7 +74,7 @@ class HistoryFile:
             found = _parsed(read_plain(self._file, MAX_BYTES))
         except FileNotFoundError:
             return []
-        except (OSError, ModelCorruptError, ValueError, RecursionError) as error:
+        except (OSError, ModelCorruptError, ValueError) as error:
             _log.warning("the history in %s cannot be read and starts again (%s)", self._file, error)
             return []
         return [row for row in found if now_ms - DAY_POINTS * _MINUTE_MS <= row[0] <= now_ms][-DAY_POINTS:]
@@ -89,7 +90,7 @@ class HistoryFile:
         content = json.dumps({"schema": 1, "columns": DAY_COLUMNS, "rows": rows}, separators=(",", ":"))
         try:
             self._disk.make_folders(self._file.parent)
-            self._disk.write_whole(self._file, content.encode())
+            self._disk.write_atomically(self._file, content.encode())
         except OSError as error:
             if not self._failed:
                 _log.warning("the history cannot be kept in %s: %s", self._file, error.strerror)
@@ -114,7 +115,7 @@ def _point(reports: list[Report]) -> Row:
 
 def _parsed(content: bytes) -> list[Row]:
     """Raises ValueError for content that no daemon has written."""
-    document: Any = json.loads(content)
+    document: Any = parse_json(content)
     rows = document.get("rows") if isinstance(document, dict) and document.get("schema") == 1 else None
     if not isinstance(rows, list) or not all(isinstance(row, list) and _is_point(row) for row in rows):
         raise ValueError("not what avdrift writes")

@@ -53,7 +53,7 @@ class LiveMessages:
 
     def _levels(self) -> dict[str, Any]:
         """Levels of the new audio: root mean square and peak in dB of full scale, and whether it was clipped."""
-        samples = [chunk.samples for chunk in self._view.take_chunks() if len(chunk.samples)]
+        samples = [chunk.samples for chunk in self._view.pop_chunks() if len(chunk.samples)]
         if not samples:
             return {"rms_db": None, "peak_db": None, "clipped": None}
         joined = np.concatenate(samples)

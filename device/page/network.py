@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from device.errors import ModelCorruptError, UsageError
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 FILE = "page-network.json"
@@ -29,7 +30,7 @@ def open_for(state_dir: Path, seconds: float, disk: Disk | None = None) -> None:
     content = json.dumps({"boot_id": _boot_id(), "until_s": _uptime_s() + seconds})
     try:
         disk.make_folders(state_dir)
-        disk.write_whole(file, content.encode())
+        disk.write_atomically(file, content.encode())
     except OSError as error:
         remedy = "Free some space, or run this as the user that owns the folder"
         raise UsageError(f"cannot be written ({error.strerror})", where=str(file), remedy=remedy) from error
@@ -38,9 +39,9 @@ def open_for(state_dir: Path, seconds: float, disk: Disk | None = None) -> None:
 def open_s(state_dir: Path) -> float:
     """For how many more seconds it is open; 0 if it is closed."""
     try:
-        found: Any = json.loads(read_plain(state_dir / FILE, _MAX_BYTES))
+        found: Any = parse_json(read_plain(state_dir / FILE, _MAX_BYTES))
         left_s = float(found["until_s"]) - _uptime_s() if found["boot_id"] == _boot_id() else 0.0
-    except (OSError, ModelCorruptError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ModelCorruptError, ValueError, TypeError, KeyError):
         return 0.0  # closed is the safe state
     return left_s if 0 < left_s <= MAX_S else 0.0
 

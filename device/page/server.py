@@ -21,7 +21,7 @@ from device.errors import TransportError
 from device.page.connections import Connections, listen
 
 _BACKLOG = 64
-_HANDSHAKE_S, _GOODBYE_S = 5.0, 0.3
+_HANDSHAKE_S, _SHUTDOWN_TIMEOUT_S = 5.0, 0.3
 _MAX_HEAD_BYTES = 16_384
 
 
@@ -83,4 +83,4 @@ class PageServer:
         for task in self._state.tasks:
             task.cancel()
         if self._state.tasks:
-            await asyncio.wait(set(self._state.tasks), timeout=_GOODBYE_S)
+            await asyncio.wait(set(self._state.tasks), timeout=_SHUTDOWN_TIMEOUT_S)

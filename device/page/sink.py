@@ -21,7 +21,7 @@ from device.config.settings import PageSettings
 from device.errors import TransportError
 from device.page import network
 from device.page.access import own_names
-from device.page.app import About, PageApp
+from device.page.app import PageApp, PageInfo
 from device.page.connections import Connections, Limits
 from device.page.history import HistoryFile
 from device.page.server import PageServer, tls_context
@@ -32,9 +32,9 @@ from device.records import NS_PER_MS, Command, Event, Health, Info, Report, Verb
 from device.reporting.live_view import LiveView
 from device.standards import Profile
 
-_LOOK_S = 2.0  # how soon a lost token, an opened network and a disconnected client are noticed
-_AGAIN_S = 15.0
-_GOODBYE_S = 1.0
+_POLL_S = 2.0  # how soon a lost token, an opened network and a disconnected client are noticed
+_RETRY_S = 15.0
+_SHUTDOWN_TIMEOUT_S = 1.0
 _NICE = 5
 
 _log = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class PageSink:
         self._token = Token(token_file(settings, folder, state_dir))
         self._problem: str | None = None  # why there is no page
         self._history_file = None if recording else HistoryFile(state_dir)
-        self._about = About(
+        self._page_info = PageInfo(
             settings.pictures, report_every_s, recording, calibration_s,
             tuple(verb.value for verb in Verb),
         )  # fmt: skip
@@ -64,31 +64,31 @@ class PageSink:
         self._streams: Streams | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop = asyncio.Event()
-        self._at: str | None = None
+        self._served: str | None = None
         self._port = 0
         self._next_try_s = 0.0
         self._ready = threading.Event()
-        self._thread = self._clock.start(self._work, "page")
+        self._thread = self._clock.start(self._run, "page")
 
     # For the daemon's thread
 
     def report(self, report: Report) -> None:
-        self._take("report", report)
+        self._handle("report", report)
 
     def event(self, event: Event) -> None:
-        self._take("event", event)
+        self._handle("event", event)
 
     def health(self, health: Health) -> None:
-        self._take("health", health)
+        self._handle("health", health)
 
     def info(self, info: Info) -> None:
-        self._take("info", info)
+        self._handle("info", info)
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
         """Set the handler of commands."""
         self._submit = submit
 
-    def take_limits(self, own_limits: Profile) -> None:
+    def set_limits(self, own_limits: Profile) -> None:
         """Set the limits of the profile `own`."""
         self._state.own_limits = own_limits
 
@@ -96,7 +96,7 @@ class PageSink:
         if self._loop is not None:
             with suppress(RuntimeError):  # it has already ended
                 self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(_GOODBYE_S)
+        self._thread.join(_SHUTDOWN_TIMEOUT_S)
 
     # For the code that starts it
 
@@ -108,10 +108,10 @@ class PageSink:
     def address(self, timeout_s: float) -> str | None:
         """The address for a browser on this computer; None if there is no page, or not in time."""
         self._ready.wait(timeout_s)
-        token = self._token.now() if self._at is not None else None
-        if self._at is None or token is None:
+        token = self._token.current() if self._served is not None else None
+        if self._served is None or token is None:
             return None
-        host = {network.ANYWHERE: "localhost", "0.0.0.0": "localhost"}.get(self._at, self._at)
+        host = {network.ANYWHERE: "localhost", "0.0.0.0": "localhost"}.get(self._served, self._served)
         return network.url(host, self._port, token, tls=bool(self._settings.cert_file))
 
     @property
@@ -121,14 +121,14 @@ class PageSink:
 
     # In the page's own thread
 
-    def _take(self, kind: str, record: Report | Event | Health | Info) -> None:
-        self._state.take(record)
+    def _handle(self, kind: str, record: Report | Event | Health | Info) -> None:
+        self._state.update(record)
         loop, streams = self._loop, self._streams
         if loop is not None and streams is not None and len(streams):
             with suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(lambda: streams.publish(kind, record.to_dict()))
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         with suppress(OSError):  # the lower priority is optional
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
         try:
@@ -144,42 +144,42 @@ class PageSink:
         names = own_names(self._settings.name)
         self._streams = Streams(self.view, self._clock, connections, self._settings.pictures)
         self._app = PageApp(
-            self._state, self.view, self._streams, self._clock, self._about, connections, self._token.now,
+            self._state, self.view, self._streams, self._clock, self._page_info, connections, self._token.current,
             lambda: self._submit, names, self._limits,
         )  # fmt: skip
         if self._history_file:
             self._state.history.day.extend(self._history_file.load(time.time_ns() // NS_PER_MS))
-        known = self._token.now()
+        known = self._token.current()
         server: PageServer | None = None
         while not self._stop.is_set():
-            server = await self._keep_up(server, connections)
+            server = await self._update_address(server, connections)
             self._ready.set()
-            if (token := self._token.now()) != known:
+            if (token := self._token.current()) != known:
                 known = token
                 connections.drop_all()  # the token has changed
             connections.sweep()
             self._streams.ping()
-            if self.view.frame is not None and not self.view.wanted(self._clock.now_ns()):
+            if self.view.frame is not None and not self.view.is_watched(self._clock.now_ns()):
                 self.view.leave()
             self._save_history()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _LOOK_S)
+                await asyncio.wait_for(self._stop.wait(), _POLL_S)
         self._save_history()
         if server is not None:
             await server.close()
 
-    async def _keep_up(self, server: PageServer | None, connections: Connections) -> PageServer | None:
+    async def _update_address(self, server: PageServer | None, connections: Connections) -> PageServer | None:
         """Serve the address that is currently wanted, or log once why that is not possible."""
         opened = network.open_s(self._state_dir) > 0
         wanted = network.ANYWHERE if opened else self._settings.listen
-        if wanted == self._at or time.monotonic() < self._next_try_s:
+        if wanted == self._served or time.monotonic() < self._next_try_s:
             return server
-        before, self._at = self._at, None
+        before, self._served = self._served, None
         try:
             server = server or self._make_server(connections)
             self._port = await self._move(server, wanted)
         except (OSError, TransportError) as error:
-            self._next_try_s = time.monotonic() + _AGAIN_S
+            self._next_try_s = time.monotonic() + _RETRY_S
             where = f"no page at {wanted} port {self._settings.port:g}"
             problem = f"{where}: {error}"
             if isinstance(error, OSError):
@@ -188,7 +188,7 @@ class PageSink:
                 _log.warning("%s", problem)
             self._problem = problem
             return server
-        self._at = wanted
+        self._served = wanted
         if self._problem is not None:
             _log.info("the page is now available at %s port %d", wanted, self._port)
         elif before is not None:
@@ -202,7 +202,7 @@ class PageSink:
         try:
             return await server.move(address, int(self._settings.port))
         except OSError as error:
-            if error.errno != errno.EADDRINUSE or not self._about.recording:
+            if error.errno != errno.EADDRINUSE or not self._page_info.recording:
                 raise
             return await server.move(address, 0)
 

@@ -13,7 +13,7 @@ from device.standards import DEFAULT_PROFILE, PROFILES
 from device.telemetry.metrics import Metrics
 
 MAX_EVENTS = 100
-_STALE_REPORTS, _LEAST_STALE_S = 3, 10.0
+_STALE_REPORTS, _MIN_STALE_S = 3, 10.0
 
 
 class PageState:
@@ -27,12 +27,12 @@ class PageState:
         self.history = History(report_every_s)
         self._events: deque[Event] = deque(maxlen=MAX_EVENTS)
         self._clock, self._reported_ns = clock, 0
-        self._stale_s = max(_STALE_REPORTS * report_every_s, _LEAST_STALE_S)
+        self._stale_s = max(_STALE_REPORTS * report_every_s, _MIN_STALE_S)
         self._metrics = Metrics(self._stale_s, clock.now_ns)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._metrics)
 
-    def take(self, record: Report | Event | Health | Info) -> None:
+    def update(self, record: Report | Event | Health | Info) -> None:
         match record:
             case Report():
                 self.report, self._reported_ns = record, self._clock.now_ns()

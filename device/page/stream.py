@@ -21,7 +21,7 @@ from device.reporting.live_view import LiveView
 
 MAX_CLIENTS = 8
 _MAX_WAITING = 64
-_LOOKED_FOR_NS = 2 * NS_PER_S
+_WATCHED_FOR_NS = 2 * NS_PER_S
 _MAX_SHARE = 0.06  # of a core, for images: a slower computer shows fewer of them
 RETRY = b"retry: 2000\n\n"
 PING = b": still here\n\n"
@@ -89,7 +89,7 @@ class Streams:
     async def _tick(self) -> None:
         while any(client.live for client in self._clients):
             begun_s = time.thread_time()
-            self._view.look(self._clock.now_ns() + _LOOKED_FOR_NS)
+            self._view.watch_until(self._clock.now_ns() + _WATCHED_FOR_NS)
             self._put(message("live", self._messages.next()), live=True)
             found = self._view.curve
             if found is not None and found.put_ns != self._curve_ns and (content := curve(self._view)):

@@ -17,7 +17,7 @@ from device.errors import UsageError
 
 FILE = "page-token"
 _TOKEN_BYTES = 16
-_LEAST_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits are 22 characters of base64
+_MIN_CHARACTERS, _MAX_BYTES = 22, 200  # 128 bits are 22 characters of base64
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 _log = logging.getLogger(__name__)
@@ -37,14 +37,14 @@ class Token:
         self._changed_ns = 0  # of the file when it was read
         self._problem: str | None = None
 
-    def now(self) -> str | None:
+    def current(self) -> str | None:
         """The token; None if there is none, which is logged once."""
-        changed_ns = self._looked_at()
+        changed_ns = self._last_change_ns()
         if self._known is not None and changed_ns == self._changed_ns:
             return self._known
-        before = self._known
+        previous = self._known
         try:
-            self._known, self._changed_ns = read_token(self._file), self._looked_at()
+            self._known, self._changed_ns = read_token(self._file), self._last_change_ns()
         except UsageError as error:
             self._known = None
             if str(error) != self._problem:
@@ -52,11 +52,11 @@ class Token:
             self._problem = str(error)
             return None
         self._problem = None
-        if before not in (None, self._known):
+        if previous not in (None, self._known):
             _log.warning("the page has another token: `avdrift page` prints its new address")
         return self._known
 
-    def _looked_at(self) -> int:
+    def _last_change_ns(self) -> int:
         try:
             return self._file.lstat().st_ctime_ns
         except OSError:
@@ -93,9 +93,9 @@ def _read(file: Path) -> str:
         remedy = "Run this as the user that owns it, for example with sudo"
         raise UsageError(f"the token cannot be read ({error.strerror})", where=str(file), remedy=remedy) from error
     if not stat.S_ISREG(status.st_mode) or status.st_mode & _OTHERS:
-        raise UsageError("others may read this token, or it is no plain file", where=str(file), remedy=remedy)
+        raise UsageError("others may read this token, or it is not a plain file", where=str(file), remedy=remedy)
     token = content.decode("ascii", "replace").strip()
-    if not _LEAST_CHARACTERS <= len(token) <= _MAX_BYTES or not (token.isascii() and token.isprintable()):
-        what = f"no token of {_LEAST_CHARACTERS} to {_MAX_BYTES} characters"
+    if not _MIN_CHARACTERS <= len(token) <= _MAX_BYTES or not (token.isascii() and token.isprintable()):
+        what = f"no token of {_MIN_CHARACTERS} to {_MAX_BYTES} characters"
         raise UsageError(what, where=str(file), remedy=remedy)
     return token

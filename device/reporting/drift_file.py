@@ -21,7 +21,7 @@ from device.state.disk import Disk, read_plain
 from device.sync.drift import DriftState
 
 DRIFT_FILE = "drift.json"
-KEPT_EVERY_S = 120.0  # 15 kB per write: 10 MB a day for an SD card
+SAVE_EVERY_S = 120.0  # 15 kB per write: 10 MB a day for an SD card
 
 _MAX_BYTES = 1 << 20
 _SAME_NS = NS_PER_S // 10
@@ -51,31 +51,31 @@ class DriftFile:
         self._next_ns: int | None = None
         self._refused = False
 
-    def take_up(self, now: Circumstances, now_ns: int) -> DriftState:
+    def restore(self, now: Circumstances, now_ns: int) -> DriftState:
         """Return the stored state, or an empty one where it cannot be continued."""
         try:
             stored, state = _parsed(parse_json(read_plain(self._path, _MAX_BYTES)))
         except FileNotFoundError:
             return DriftState()
         except (OSError, ValueError, KeyError, TypeError, ModelCorruptError) as error:
-            _log.warning("%s: cannot be read (%s): drift begins anew", self._path, error)
+            _log.warning("%s: cannot be read (%s): the drift starts again", self._path, error)
             return DriftState()
         if not now.allow(stored) or (state.recent and state.recent[-1].t_s * NS_PER_S > now_ns):
             return DriftState()
         self._kept = state
         return state
 
-    def keep(self, state: DriftState, now: Circumstances, now_ns: int, *, at_once: bool = False) -> None:
+    def save(self, state: DriftState, now: Circumstances, now_ns: int, *, at_once: bool = False) -> None:
         """Write the state if it is due and differs from the last one written."""
         if self._next_ns is None:
-            self._next_ns = now_ns + round(KEPT_EVERY_S * NS_PER_S)
+            self._next_ns = now_ns + round(SAVE_EVERY_S * NS_PER_S)
         forgotten = not state.recent and self._kept is not None and bool(self._kept.recent)
         if state is self._kept or not (at_once or forgotten or now_ns >= self._next_ns):
             return
-        self._next_ns = now_ns + round(KEPT_EVERY_S * NS_PER_S)
+        self._next_ns = now_ns + round(SAVE_EVERY_S * NS_PER_S)
         try:
             self._disk.make_folders(self._path.parent)
-            self._disk.write_whole(self._path, _content(now, state))
+            self._disk.write_atomically(self._path, _content(now, state))
         except OSError as error:
             if not self._refused:
                 _log.warning("%s: cannot be written (%s): a restart would lose drift", self._path, error)

@@ -27,7 +27,7 @@ class EventPublisher:
         # one event per millisecond.
         self._seq = clock.now_ns() // NS_PER_MS
 
-    def take_settings(self, settings: EventSettings, own_limits: Profile) -> None:
+    def apply_settings(self, settings: EventSettings, own_limits: Profile) -> None:
         """Takes effect with the next report."""
         self._settings, self._own_limits = settings, own_limits
 

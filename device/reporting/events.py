@@ -70,7 +70,7 @@ def update(
         model=report.model,
         profile=report.profile,
     )
-    said = (
+    events = (
         _changed(EventKind.MODEL, state.model, new.model, "The models changed from {0} to {1}"),
         _changed(EventKind.PROFILE, state.profile, new.profile, "The limits changed from {0} to {1}"),
         _fault_event(state.fault.held, new.fault.held),
@@ -79,22 +79,22 @@ def update(
         _step_event(report),
         _verdict_event(state.verdict.held, new.verdict.held, report, limits),
     )
-    return new, tuple(event for event in said if event)
+    return new, tuple(event for event in events if event)
 
 
-def settled(level: Level, said: str | None, report: Report, needed_s: float) -> Level:
-    """The level after a report that shows `said`, or None for unknown. A new level needs `needed_s`."""
-    if said is None:
+def settled(level: Level, observed: str | None, report: Report, needed_s: float) -> Level:
+    """The level after a report that shows `observed`, or None for unknown. A new level needs `needed_s`."""
+    if observed is None:
         return level
     t_s = report.uptime_s
-    if said == level.held:
-        return Level(said, heard_s=t_s)
+    if observed == level.held:
+        return Level(observed, heard_s=t_s)
     for_s = 0.0
-    if said == level.coming and level.heard_s is not None:
+    if observed == level.coming and level.heard_s is not None:
         for_s = level.for_s + min(max(t_s - level.heard_s, 0.0), report.window_s)
     if for_s >= needed_s:
-        return Level(said, heard_s=t_s)
-    return Level(level.held, said, for_s, t_s)
+        return Level(observed, heard_s=t_s)
+    return Level(level.held, observed, for_s, t_s)
 
 
 # The verdict
@@ -165,8 +165,8 @@ def _speech(report: Report) -> str | None:
     return ABSENT if report.state is State.NO_SPEECH else PRESENT
 
 
-def _presence(level: Level, said: str | None, report: Report, settings: EventSettings) -> Level:
-    return settled(level, said, report, settings.absent_s if said == ABSENT else settings.min_s)
+def _presence(level: Level, observed: str | None, report: Report, settings: EventSettings) -> Level:
+    return settled(level, observed, report, settings.absent_s if observed == ABSENT else settings.min_s)
 
 
 # Faults, steps and configuration changes

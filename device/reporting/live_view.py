@@ -57,7 +57,7 @@ class LiveView:
 
     # For the viewer
 
-    def look(self, until_ns: int) -> None:
+    def watch_until(self, until_ns: int) -> None:
         """Keep everything that is put until then."""
         self._until_ns = until_ns
 
@@ -66,14 +66,14 @@ class LiveView:
         self._until_ns = 0
         self._clear()
 
-    def take_chunks(self) -> Iterator[Chunk]:
+    def pop_chunks(self) -> Iterator[Chunk]:
         """The audio since the last call, at most two seconds."""
         while self._chunks:
             yield self._chunks.popleft()
 
     # For the measuring thread
 
-    def wanted(self, now_ns: int) -> bool:
+    def is_watched(self, now_ns: int) -> bool:
         return now_ns < self._until_ns
 
     def put(self, item: Frame | Chunk, now_ns: int) -> None:

@@ -12,13 +12,15 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from device.errors import ModelCorruptError
 from device.records import NS_PER_S, Report, State
+from device.state.bounded_json import parse_json
 from device.state.disk import Disk, read_plain
 
 RECORD_FILE = "model_record.json"
 BINS = 10  # equal bins of confidence
 
-_KEPT_EVERY_S = 300.0
+_SAVE_EVERY_S = 300.0
 _MAX_MODELS = 4  # only the newest are kept
 _MAX_BYTES = 1 << 16
 _HEARD = (State.MEASURING, State.UNCERTAIN)  # a face is visible and speech is heard
@@ -90,12 +92,12 @@ class ModelRecords:
         record = self._records.pop(report.model, ModelRecord(report.model))
         self._records[report.model] = counted(record, report)  # newest models last
         if self._next_ns is None:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
         if now_ns >= self._next_ns:
-            self._next_ns = now_ns + round(_KEPT_EVERY_S * NS_PER_S)
-            self.keep()
+            self._next_ns = now_ns + round(_SAVE_EVERY_S * NS_PER_S)
+            self.save()
 
-    def keep(self) -> None:
+    def save(self) -> None:
         """Write the counts. A write error is logged once."""
         if self._path is None or self._current is None:
             return
@@ -103,7 +105,7 @@ class ModelRecords:
         content = json.dumps({"models": [asdict(each) for each in kept]}) + "\n"
         try:
             self._disk.make_folders(self._path.parent)
-            self._disk.write_whole(self._path, content.encode())
+            self._disk.write_atomically(self._path, content.encode())
             self._refused = False
         except OSError as error:
             if not self._refused:
@@ -114,12 +116,12 @@ class ModelRecords:
 def read_records(folder: Path) -> list[ModelRecord]:
     """The records in a state folder, newest models last; empty where there is nothing readable."""
     try:
-        found = json.loads(read_plain(folder / RECORD_FILE, _MAX_BYTES))
+        found = parse_json(read_plain(folder / RECORD_FILE, _MAX_BYTES))
         return [_record(each) for each in found["models"]]
     except FileNotFoundError:
         return []
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _log.warning("%s: cannot be read (%s): counting begins anew", folder / RECORD_FILE, error)
+    except (OSError, ModelCorruptError, ValueError, KeyError, TypeError, AttributeError) as error:
+        _log.warning("%s: cannot be read (%s): counting starts again", folder / RECORD_FILE, error)
         return []
 
 
@@ -129,5 +131,5 @@ def _record(found: Any) -> ModelRecord:
     confidence = tuple(int(count) for count in found["confidence"])
     reasons = {str(name): int(count) for name, count in found["reasons"].items()}
     if len(confidence) != BINS or not 0 <= numbers <= heard <= reports:
-        raise ValueError("counts that do not go together")
+        raise ValueError("counts that contradict each other")
     return ModelRecord(str(found["model"]), reports, heard, numbers, confidence, reasons)

@@ -15,8 +15,8 @@ from device.records import NS_PER_MS, NS_PER_S, DriftClass, Fault, Reason, Repor
 from device.reporting.timesync import clock_synced
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile, direction, limits_of, verdict_range
 from device.state.rig import Rig
-from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, known, update
-from device.sync.step_detector import SeenStep
+from device.sync.drift import PPM_PER_MS_PER_S, Drift, DriftState, current_drift, update
+from device.sync.step_detector import DetectedStep
 
 SCHEMA = 1
 
@@ -81,7 +81,7 @@ class Reporter:
     def report(
         self, result: WindowResult | None, *, state: State | None = None, faults: Sequence[str] = (),
         faces: int | None = None, video_dropped: int = 0, audio_dropped: int = 0, captured_ns: int | None = None,
-        step: SeenStep | None = None,
+        step: DetectedStep | None = None,
     ) -> Report:  # fmt: skip
         """Make the next report.
 
@@ -128,14 +128,14 @@ class Reporter:
             verdict_range=judged.ends,
         )
 
-    def _follow(self, result: WindowResult | None, step: SeenStep | None, *, measured: bool) -> Drift:
+    def _follow(self, result: WindowResult | None, step: DetectedStep | None, *, measured: bool) -> Drift:
         """Update drift and steps on the stream's own clock, from measurements only."""
         if step is not None:
             self.drift = DriftState(stepped=True)
             report = self._follow(result, None, measured=measured)
             return replace(report, step_ms=step.step_ms, step_t_s=step.onset_ns / NS_PER_S)
         t_s = result.to_ns / NS_PER_S if result else None
-        drift = known(self.drift, t_s)
+        drift = current_drift(self.drift, t_s)
         if result is not None and t_s is not None and measured and (level := result.level) is not None:
             slope_ms_per_s = result.slope[0] / PPM_PER_MS_PER_S if result.slope else None
             self.drift, drift = update(

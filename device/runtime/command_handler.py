@@ -20,8 +20,8 @@ from device.clock import Clock
 from device.errors import AvdriftError, UsageError
 from device.records import NS_PER_MS, NS_PER_S, Command, Verb
 from device.runtime.core import Core
+from device.runtime.inputs.source_thread import Reader
 from device.runtime.recalibration import Recalibration
-from device.runtime.source_thread import Reader
 from device.runtime.status import Status
 from device.standards import PROFILE_NAMES, own_profile
 from device.state.rig import Rig, forget_rig, store_rig, undo_rig
@@ -109,7 +109,7 @@ class Operator:
         recalibration.add(self._core.last)
         if recalibration.is_over(self._clock.now_ns()):
             self._recalibrating = None
-            _answer(command, lambda: self._take_rig(recalibration))
+            _run(command, lambda: self._store_measured_rig(recalibration))
 
     def close(self) -> None:
         """Answer all commands that still wait."""
@@ -134,7 +134,7 @@ class Operator:
             Verb.DIAGNOSTICS: self._diagnose,
         }
         if command.verb is not Verb.RECALIBRATE:
-            _answer(command, works[command.verb])
+            _run(command, works[command.verb])
         elif self._recalibrating:
             _refuse(command, "already under way", "Wait for its result")
         else:
@@ -153,7 +153,7 @@ class Operator:
         before, reporter.profile = reporter.profile, str(profile)
         if "early_ms" in args:
             reporter.own_limits = own_profile(float(args["early_ms"]), float(args["late_ms"]))
-        self._status.say_info()
+        self._status.publish_info()
         return {"before": before, "profile": reporter.profile}
 
     def _roll_back(self, *, allow_downgrade: bool) -> dict[str, object]:
@@ -163,7 +163,7 @@ class Operator:
         target = self._store.rollback(allow_downgrade=allow_downgrade)
         before, bundle = self._core.bundle.label, target or load_bundle(DEFAULT_BUNDLE)
         self._core.swap(bundle)
-        self._status.say_info()
+        self._status.publish_info()
         return {"before": before, "model": bundle.label}
 
     def _restart_sources(self) -> dict[str, object]:
@@ -171,7 +171,7 @@ class Operator:
             reader.restart()
         return {"sources": [reader.part for reader in self.readers if reader.live]}
 
-    def _take_rig(self, recalibration: Recalibration) -> dict[str, object]:
+    def _store_measured_rig(self, recalibration: Recalibration) -> dict[str, object]:
         devices = {reader.part: reader.device or reader.part for reader in self.readers}
         camera, microphone = (devices.get(part) or devices.get("stream") or part for part in ("camera", "microphone"))
         rig = recalibration.found(camera, microphone, time.time_ns() // NS_PER_MS)
@@ -185,7 +185,7 @@ class Operator:
 
     def _change_rig(self, rig: Rig | None) -> dict[str, object]:
         before = self._core.reporter.rig
-        self._status.take_rig(rig)
+        self._status.use_rig(rig)
         return {
             "before_ms": before.bias_ms if before else None,
             "bias_ms": rig.bias_ms if rig else None,
@@ -233,7 +233,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _answer(command: Command, work: Callable[[], dict[str, object]]) -> None:
+def _run(command: Command, work: Callable[[], dict[str, object]]) -> None:
     try:
         found: dict[str, object] = {"ok": True, "error": None} | work()
     except AvdriftError as error:
@@ -251,7 +251,7 @@ def _refuse(command: Command, what: str, remedy: str) -> None:
     def work() -> dict[str, object]:
         raise _refusal(command.verb, what, remedy)
 
-    _answer(command, work)
+    _run(command, work)
 
 
 def _refusal(verb: Verb, what: str, remedy: str) -> UsageError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 
-from device.config.constraints import shown
+from device.config.constraints import formatted
 from device.config.section import is_live
 from device.config.settings import SECTIONS, Config
 
@@ -20,7 +20,7 @@ class Change:
     live: bool
 
     def __str__(self) -> str:
-        return f"{self.key} from {shown(self.before)} to {shown(self.after)}"
+        return f"{self.key} from {formatted(self.before)} to {formatted(self.after)}"
 
 
 def plan_reload(old: Config, new: Config) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
@@ -29,7 +29,7 @@ def plan_reload(old: Config, new: Config) -> tuple[tuple[Change, ...], tuple[Cha
     return tuple(c for c in changes if c.live), tuple(c for c in changes if not c.live)
 
 
-def taken_over(old: Config, new: Config) -> Config:
+def applied_config(old: Config, new: Config) -> Config:
     """The configuration in use after a reload: the old one with the new one's live keys."""
     sections = {}
     for name, section in SECTIONS.items():

@@ -23,19 +23,19 @@ from device.reporting.live_view import LiveView
 from device.reporting.reporter import Reporter
 from device.reporting.schedule import Schedule
 from device.reporting.sink import Sink
-from device.runtime.input_queue import InputQueue, QueuedItem
+from device.runtime.inputs.input_queue import InputQueue, QueuedItem
 from device.runtime.live_feed import LiveFeed
 from device.runtime.load_shedding import Load
 from device.sync.evidence_stream import LipEvidence
-from device.sync.step_detector import StepWatch
+from device.sync.step_detector import StepDetector
 
 _CHAIN_S = 3.0  # more than the numeric chain holds back, in addition to the search range
-_NO_PROGRESS_S = 30.0
-_QUIET_NS = NS_PER_S
+_STALL_TIMEOUT_S = 30.0
+_SILENT_NS = NS_PER_S
 _JUMP_SHOWN_NS = 2 * NS_PER_S
 _STUCK_NS = 5 * NS_PER_S  # if reports are stalled for this long although both sources deliver, the analysis has failed
 
-_SPOILS = SPOILS_NUMBERS | {Fault.CLOCK_JUMPED, Fault.MODEL_FAILED, Fault.ANALYSIS_STALLED}
+_DISCARDING_FAULTS = SPOILS_NUMBERS | {Fault.CLOCK_JUMPED, Fault.MODEL_FAILED, Fault.ANALYSIS_STALLED}
 
 _log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ class Core:
         self._show = LiveFeed(view or LiveView())
         self._analyzer = Analyzer(bundle, face_model, search_ms=settings.search_ms)
         self._tracker = self._new_tracker()
-        self._steps = StepWatch()
+        self._steps = StepDetector()
         self._schedule = Schedule(round(settings.report_every_s * NS_PER_S))
         self._quality = QualityMonitor()
         self._live = self._realtime = False
@@ -70,13 +70,14 @@ class Core:
         self._quality_fault: str | None = None
         self._alarm_ns: int | None = None  # time in the recording by which evidence must come
         self._stuck_from_ns: int | None = None  # time in the recording of the first alarm without evidence
-        self._seen_ns = 0  # time of the newest item
+        self._newest_item_ns = 0  # time of the newest item
         self._newest_ns: dict[type, int] = {}  # time of the newest frame and of the newest chunk
         self._origin_ns: int | None = None
-        self._pace_ns: int | None = None  # the clock minus the recording's time
+        self._clock_offset_ns: int | None = None  # the clock minus the recording's time
         self._jumped_ns: int | None = None  # when the time of a stream last jumped
-        self._taken_ns: dict[str, int] = {}  # when each live source last delivered
-        self._heard_ns = self._evidence_ns = clock.now_ns()  # the last item; the last evidence, or a reason for none
+        self._delivered_ns: dict[str, int] = {}  # when each live source last delivered
+        # When the last item came, and the last evidence or a reason for none.
+        self._last_item_ns = self._evidence_ns = clock.now_ns()
 
     # Input
 
@@ -87,12 +88,12 @@ class Core:
         clock's pace.
         """
         self.queue, self._awaited, self._live, self._realtime = queue, awaited, live, realtime
-        self._heard_ns = self._evidence_ns = self._clock.now_ns()
+        self._last_item_ns = self._evidence_ns = self._clock.now_ns()
         if live:
-            self._pace_ns = 0
-            self._schedule.begin(self._heard_ns)
+            self._clock_offset_ns = 0
+            self._schedule.begin(self._last_item_ns)
 
-    def take(self, queued: QueuedItem) -> None:
+    def process(self, queued: QueuedItem) -> None:
         """Process the next item."""
         item, now_ns = queued.item, self._clock.now_ns()
         self._origin_ns = item.t_ns if self._origin_ns is None else self._origin_ns
@@ -100,12 +101,12 @@ class Core:
         if isinstance(item, Frame):
             self._frames.append(item.t_ns)
         if self._realtime:
-            self._pace_ns = now_ns - item.t_ns if self._pace_ns is None else self._pace_ns
+            self._clock_offset_ns = now_ns - item.t_ns if self._clock_offset_ns is None else self._clock_offset_ns
             step = self.load.update(now_ns, now_ns - queued.queued_ns, self.queue.overflowed)
         if self._live:
             self._analyzer.set_load(step)
             self._awaited.discard(queued.part)
-            self._taken_ns[queued.part] = now_ns
+            self._delivered_ns[queued.part] = now_ns
             self._watch_quality(item)
             if self._source_fault is None or isinstance(item, Chunk):  # lips without audio would only wait
                 self._add_live(item)
@@ -114,8 +115,9 @@ class Core:
             self._quality_fault = self._quality.fault  # explains a recording's result, without spoiling any of it
             self._add(self._analyzer.push(item))
             self._watch_tracks(item.t_ns)
+            self._evidence_ns = now_ns  # `_watch_tracks` has its own reasons for none, by the recording's time
         self._show.item(item, self._analyzer, now_ns)
-        self._heard_ns = self._clock.now_ns()
+        self._last_item_ns = self._clock.now_ns()
 
     def finish(self) -> None:
         """The recording has ended."""
@@ -124,14 +126,14 @@ class Core:
     def tick(self) -> None:
         """To be called a few times a second: reports must go out even while no input comes."""
         now_ns = self._clock.now_ns()
-        giving = self._live and not (self._awaited or self._source_fault or self._model_fault or self._quiet)
-        if giving and now_ns - self._evidence_ns > self._patience_ns + _STUCK_NS:
+        giving = self._live and not (self._awaited or self._source_fault or self._model_fault or self._is_source_silent)
+        if giving and now_ns - self._evidence_ns > self._stall_timeout_ns + _STUCK_NS:
             self._restart_analysis()
         if self._live and not (self._awaited and self.fault is None):
             if self._schedule.due_live(now_ns, evidence=False):
                 self._send()
-        elif self._realtime and not self._live and now_ns - self._heard_ns >= self.settings.stalled_after_s * NS_PER_S:
-            self._heard_ns = now_ns
+        elif self._realtime and not self._live and now_ns - self._last_item_ns >= self._stalled_after_ns:
+            self._last_item_ns = now_ns
             self._send(state=State.STALLED)
 
     @property
@@ -157,7 +159,7 @@ class Core:
         """Discard the evidence; drift and steps continue."""
         self._analyzer.reset()
         self._tracker = self._new_tracker()
-        self._steps = StepWatch()
+        self._steps = StepDetector()
         self._evidence_ns = self._clock.now_ns()
 
     def _new_tracker(self) -> OffsetTracker:
@@ -171,7 +173,7 @@ class Core:
         self._model_fault = self._analysis_fault = None
         self.restart()
 
-    def take_video_rate_hz(self) -> float | None:
+    def read_video_rate_hz(self) -> float | None:
         """Frames per second since the last call, including gaps."""
         times_ns = list(self._frames)
         self._frames.clear()
@@ -201,7 +203,7 @@ class Core:
         if self._analysis_fault:
             return False
         waiting = self._source_fault is not None or not self._realtime
-        return waiting or self._clock.now_ns() - self._evidence_ns < _NO_PROGRESS_S * NS_PER_S
+        return waiting or self._clock.now_ns() - self._evidence_ns < _STALL_TIMEOUT_S * NS_PER_S
 
     # Evidence
 
@@ -212,10 +214,11 @@ class Core:
         for row in batch:
             self._tracker.push(row)
             self._steps.push(row)
-            self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._patience_ns)
+            self._alarm_ns = max(self._alarm_ns or row.t_ns, row.t_ns + self._stall_timeout_ns)
             if self._schedule.due_within(row.t_ns, batch[-1].t_ns):
-                behind_ns = self._clock.now_ns() - self._pace_ns - row.t_ns if self._pace_ns is not None else 0
-                if behind_ns <= self._patience_ns:  # at real-time pace, an old offset helps nobody
+                offset_ns = self._clock_offset_ns
+                behind_ns = 0 if offset_ns is None else self._clock.now_ns() - offset_ns - row.t_ns
+                if behind_ns <= self._stall_timeout_ns:  # at real-time pace, an old offset helps nobody
                     self._send(t_ns=row.t_ns)
 
     def _add_live(self, item: Frame | Chunk) -> None:
@@ -258,12 +261,12 @@ class Core:
 
     def _watch_tracks(self, t_ns: int) -> None:
         """Report when one of the two tracks goes on alone, which gives no evidence and so no other report."""
-        jumped = t_ns - self._seen_ns > NS_PER_S
-        self._seen_ns = t_ns
+        jumped = t_ns - self._newest_item_ns > NS_PER_S
+        self._newest_item_ns = t_ns
         if self._alarm_ns is None or jumped:
-            self._alarm_ns = t_ns + self._patience_ns
+            self._alarm_ns = t_ns + self._stall_timeout_ns
         if t_ns >= self._alarm_ns:
-            self._alarm_ns = t_ns + round(self.settings.stalled_after_s * NS_PER_S)
+            self._alarm_ns = t_ns + self._stalled_after_ns
             giving = len(self._newest_ns) == 2 and t_ns - min(self._newest_ns.values()) < NS_PER_S
             self._stuck_from_ns = (self._stuck_from_ns or t_ns) if giving else None
             if self._stuck_from_ns is not None and t_ns - self._stuck_from_ns >= _STUCK_NS:
@@ -273,29 +276,38 @@ class Core:
     # Reports
 
     @property
-    def _patience_ns(self) -> int:
+    def _stalled_after_ns(self) -> int:
+        return round(self.settings.stalled_after_s * NS_PER_S)
+
+    @property
+    def _stall_timeout_ns(self) -> int:
         settings = self.settings
         return round((settings.stalled_after_s + settings.search_ms / 1000 + _CHAIN_S) * NS_PER_S)
 
     def _send(self, *, state: State | None = None, t_ns: int | None = None) -> None:
         fault = self.fault
         if self._tracker.moving:
-            self._steps = StepWatch()
-        looks = state is None and self._tracker.to_ns is not None and self.reporter.has_level(self._tracker.to_ns)
-        step = self._steps.look(self._analyzer.calibration) if looks else None
+            self._steps = StepDetector()
+        detects = state is None and self._tracker.to_ns is not None and self.reporter.has_level(self._tracker.to_ns)
+        step = self._steps.detect(self._analyzer.calibration) if detects else None
         if step is not None:
             self._tracker.forget_before(step.onset_ns)
         result = self._tracker.result() if state is None else None
         captured_ns = None
-        if self._pace_ns is not None and result:  # the window extends a little beyond its last frame
-            captured_ns = min(self._pace_ns + result.to_ns, self._clock.now_ns())
+        if self._clock_offset_ns is not None and result:  # the window extends a little beyond its last frame
+            captured_ns = min(self._clock_offset_ns + result.to_ns, self._clock.now_ns())
         if self._live and state is None:
-            old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._patience_ns
+            old = captured_ns is not None and self._clock.now_ns() - captured_ns > self._stall_timeout_ns
             if self._source_fault or old:
                 unsynced = self._source_fault == Fault.STREAM_UNSYNCED
                 state, result = State.STARTING if unsynced else State.STALLED, None
-        state = state or self._unfilled(result)
-        if self._live and result and result.state is State.MEASURING and (fault in _SPOILS or self._quiet):
+        state = state or self._starting_state(result)
+        if (
+            self._live
+            and result
+            and result.state is State.MEASURING
+            and (fault in _DISCARDING_FAULTS or self._is_source_silent)
+        ):
             state = State.UNCERTAIN
         report = self.reporter.report(
             result, state=state, faults=self.faults, faces=self._analyzer.faces if result else None,
@@ -303,18 +315,18 @@ class Core:
             captured_ns=None if captured_ns is None else captured_ns - self.source_delay_ns, step=step,
         )  # fmt: skip
         if report.step_ms is not None and step is None:
-            self._steps = StepWatch()  # the reports have shown it first: do not report it twice
+            self._steps = StepDetector()  # the reports have shown it first: do not report it twice
         self.position_s = (t_ns - (self._origin_ns or 0)) / NS_PER_S if t_ns is not None else None
         self.last = report
         self._show.curves(self._analyzer, self._tracker, self.reporter.rig, self._clock.now_ns())
         self._sink.report(report)
 
     @property
-    def _quiet(self) -> bool:
+    def _is_source_silent(self) -> bool:
         """Whether a live source does not deliver, even before its fault is known."""
-        return self._clock.now_ns() - min(self._taken_ns.values(), default=0) > _QUIET_NS
+        return self._clock.now_ns() - min(self._delivered_ns.values(), default=0) > _SILENT_NS
 
-    def _unfilled(self, result: WindowResult | None) -> State | None:
+    def _starting_state(self, result: WindowResult | None) -> State | None:
         """STARTING where the window is too short to say what is missing."""
         if result is None or result.state is State.MEASURING:
             return None

@@ -24,18 +24,18 @@ from device.reporting.reporter import Reporter
 from device.reporting.sink import Sink
 from device.runtime.command_handler import Operator, RigStore
 from device.runtime.core import Core
-from device.runtime.input_queue import InputQueue
-from device.runtime.source_thread import Feed, Reader, RecordingFeed
+from device.runtime.inputs.input_queue import InputQueue
+from device.runtime.inputs.source_thread import Feed, Reader, RecordingFeed
 from device.runtime.status import Status
 from device.standards import DEFAULT_PROFILE, PROFILES, Profile
 from device.state.rig import Rig
 
 _POLL_S = 0.2  # how soon a waiting daemon notices `stop`: a signal handler must not take the queue's lock
-_REST_S = 0.12  # between polls of the queue without audio; audio ends the pause every 0.1 s
-_AT_ONCE = 10
-_GOODBYE_S = 1.5  # for sources that close slowly
-_SLEPT_NS = NS_PER_S // 10
-_BEAT_EVERY_NS = NS_PER_S // 2
+_BATCH_TIMEOUT_S = 0.12  # between polls of the queue without audio; audio ends the pause every 0.1 s
+_MAX_ITEMS_PER_TURN = 10
+_SHUTDOWN_TIMEOUT_S = 1.5  # for sources that close slowly
+_MIN_SUSPEND_NS = NS_PER_S // 10
+_HEARTBEAT_EVERY_NS = NS_PER_S // 2
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ class Daemon:
         self._stopped = self._realtime = False
         self._readers: list[Reader] = []
         self._sessions: dict[str, int] = {}
-        self._jumps = self._next_beat_ns = self._events = 0
-        self._slept_ns = asleep_ns()
+        self._jumps = self._next_heartbeat_ns = self._events = 0
+        self._suspended_ns = asleep_ns()
 
     @property
     def position_s(self) -> float | None:
@@ -116,7 +116,7 @@ class Daemon:
             # a recording says nothing about the device's site
             self._drift_file, self._records = None, ModelRecords(None)
         if self._drift_file is not None:
-            self._core.reporter.drift = self._drift_file.take_up(self._circumstances(), self._clock.now_ns())
+            self._core.reporter.drift = self._drift_file.restore(self._circumstances(), self._clock.now_ns())
         self._core.begin(inputs, set(self._sessions), live=live, realtime=realtime)
         self._status.begin(self._readers)
         self._operator.readers = self._readers
@@ -132,99 +132,101 @@ class Daemon:
 
     def _measure(self, inputs: InputQueue) -> None:
         while not self._stopped:
-            self._look_at_clocks()
-            self._look_after_sources()
+            self._check_clocks()
+            self._supervise_sources()
             self._operator.work()
-            self._look_after_models()
+            self._supervise_models()
             self._core.tick()
-            self._keep_drift()
+            self._save_drift()
             self._records.add(self._core.last, self._clock.now_ns())
-            self._status.look()
-            self._beat()
+            self._status.poll()
+            self._send_heartbeat()
             try:
-                if not self._take_some(inputs):
+                if not self._process_waiting(inputs):
                     self._core.finish()
                     return
             except TimeoutError:
                 continue
             if self._realtime and not inputs.waiting:
-                inputs.rest(_REST_S)
+                inputs.gather(_BATCH_TIMEOUT_S)
 
-    def _take_some(self, inputs: InputQueue) -> bool:
+    def _process_waiting(self, inputs: InputQueue) -> bool:
         """Process the items that have come; False at the end. Raises TimeoutError if nothing comes."""
-        for _ in range(_AT_ONCE):
+        for _ in range(_MAX_ITEMS_PER_TURN):
             queued = inputs.get(_POLL_S)
             if queued is None:
                 return False
-            self._notice(queued.part, queued.session)
+            self._check_session(queued.part, queued.session)
             if queued.session == self._sessions[queued.part]:
-                self._core.take(queued)
+                self._core.process(queued)
             if self._stopped or not inputs.waiting:
                 break
         return True
 
-    def _look_at_clocks(self) -> None:
-        before_ns, self._slept_ns = self._slept_ns, self._asleep_ns()
-        if self._slept_ns - before_ns > _SLEPT_NS and any(reader.live for reader in self._readers):
-            _log.warning("the computer was suspended for %.1f s", (self._slept_ns - before_ns) / NS_PER_S)
+    def _check_clocks(self) -> None:
+        before_ns, self._suspended_ns = self._suspended_ns, self._asleep_ns()
+        if self._suspended_ns - before_ns > _MIN_SUSPEND_NS and any(reader.live for reader in self._readers):
+            _log.warning("the computer was suspended for %.1f s", (self._suspended_ns - before_ns) / NS_PER_S)
             self._core.jump(suspended=True)
 
-    def _look_after_sources(self) -> None:
+    def _supervise_sources(self) -> None:
         for reader in self._readers:
             reader.supervise()
-            self._notice(reader.part, reader.session)
+            self._check_session(reader.part, reader.session)
         jumps = sum(reader.jumps for reader in self._readers)
         if jumps > self._jumps:
             self._jumps = jumps
             self._core.jump()
         self._core.source_delay_ns = max((reader.delay_ns for reader in self._readers), default=0)
-        self._core.set_source_faults(tuple(reader.fault for reader in self._readers if reader.fault))
+        self._core.set_source_faults(tuple(fault for reader in self._readers if (fault := reader.take_fault())))
 
-    def _look_after_models(self) -> None:
+    def _supervise_models(self) -> None:
         if self._models is None:
             return
-        other = self._models.look(self._core.bundle, self._core.last, self._clock.now_ns())
-        if other is not None:
-            self._core.swap(other)
-            self._status.say_info()
-        for news in self._models.news:
+        new_bundle = self._models.poll(self._core.bundle, self._core.last, self._clock.now_ns())
+        if new_bundle is not None:
+            self._core.swap(new_bundle)
+            self._status.publish_info()
+        for change in self._models.changes:
             self._events += 1
             self._sink.event(
                 Event(
                     **self._core.reporter.stamp(), seq=self._events, kind=EventKind.MODEL,
-                    before=news.before, after=news.after, about=news.about,
+                    before=change.before, after=change.after, about=change.about,
                 )
             )  # fmt: skip
-        self._models.news.clear()
+        self._models.changes.clear()
 
     def _circumstances(self) -> Circumstances:
-        return Circumstances(self._core.reporter.boot_id, self._slept_ns, self._core.settings.window_s)
+        return Circumstances(self._core.reporter.boot_id, self._suspended_ns, self._core.settings.window_s)
 
-    def _keep_drift(self, *, at_once: bool = False) -> None:
+    def _save_drift(self, *, at_once: bool = False) -> None:
         if self._drift_file is not None:
             drift, now_ns = self._core.reporter.drift, self._clock.now_ns()
-            self._drift_file.keep(drift, self._circumstances(), now_ns, at_once=at_once)
+            self._drift_file.save(drift, self._circumstances(), now_ns, at_once=at_once)
 
-    def _notice(self, part: str, session: int) -> None:
+    def _check_session(self, part: str, session: int) -> None:
         """Items of an earlier session must not be measured together with this one."""
         if session > self._sessions[part]:
             self._sessions[part] = session
             self._core.restart()
 
-    def _beat(self) -> None:
+    def _send_heartbeat(self) -> None:
         now_ns = self._clock.now_ns()
         well = self._core.progressing and not any(reader.unrecoverable for reader in self._readers)
-        if well and now_ns >= self._next_beat_ns:
-            self._next_beat_ns = now_ns + _BEAT_EVERY_NS
+        if well and now_ns >= self._next_heartbeat_ns:
+            self._next_heartbeat_ns = now_ns + _HEARTBEAT_EVERY_NS
             self._heartbeat()
 
     def _end(self, inputs: InputQueue) -> None:
         self._stopped = True
-        self._keep_drift(at_once=True)
-        self._records.keep()
+        self._save_drift(at_once=True)
+        self._records.save()
         self._operator.close()
         inputs.close(discard=True)
         for reader in self._readers:
             reader.stop()
         with inputs.changed:
-            self._clock.wait_for(inputs.changed, lambda: all(reader.ended for reader in self._readers), _GOODBYE_S)
+            self._clock.wait_for(
+                inputs.changed, lambda: all(reader.ended for reader in self._readers), _SHUTDOWN_TIMEOUT_S
+            )

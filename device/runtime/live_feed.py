@@ -18,23 +18,23 @@ class LiveFeed:
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
-        self._next_ns = self._heard_to_ns = 0
+        self._next_ns = self._audio_to_ns = 0
 
     def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
         """Put an item that the analyzer has taken."""
-        if not self._view.wanted(now_ns):
+        if not self._view.is_watched(now_ns):
             return
         self._view.put(item, now_ns)
         if isinstance(item, Chunk):
-            self._heard_to_ns = item.t_ns
+            self._audio_to_ns = item.t_ns
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + _SCENE_EVERY_NS
-            ratio = analyzer.speech_ratio(self._heard_to_ns - _SPEECH_NS, self._heard_to_ns)
+            ratio = analyzer.speech_ratio(self._audio_to_ns - _SPEECH_NS, self._audio_to_ns)
             self._view.scene = Scene(now_ns, analyzer.seen, None if ratio is None else ratio > 0)
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
         """Put the curves behind the current report, on the scale of its offset."""
-        if not self._view.wanted(now_ns) or (found := tracker.curves()) is None:
+        if not self._view.is_watched(now_ns) or (found := tracker.curves()) is None:
             return
         zero_ms = analyzer.calibration.zero_offset_ms + (rig.bias_ms if rig else 0.0)
         first_ms = -analyzer.reach_ticks * TICK_MS - zero_ms

@@ -15,8 +15,8 @@ from device.state.rig import Rig
 from device.sync.robust_stats import spread
 
 LASTS_S = 30.0
-_LEAST_REPORTS = 3
-_LEAST_SHARE = 0.3  # of the possible reports
+_MIN_REPORTS = 3
+_MIN_SHARE = 0.3  # of the possible reports
 _MAX_SPREAD_MS = 40.0
 _WHERE = "recalibrate"
 
@@ -46,7 +46,7 @@ class Recalibration:
     def found(self, camera: str, microphone: str, unix_ms: int) -> Rig:
         """Return the rig with its new offset. Raises UsageError if too little was measured, or if it does not agree."""
         count = len(self._offsets_ms)
-        if count < max(_LEAST_REPORTS, _LEAST_SHARE * LASTS_S / self._every_s):
+        if count < max(_MIN_REPORTS, _MIN_SHARE * LASTS_S / self._every_s):
             what = f"only {count} offsets were measured in {LASTS_S:g} s"
             raise UsageError(what, where=_WHERE, remedy="Let somebody speak to the camera all the time, and try again")
         offsets_ms = np.array(self._offsets_ms)

@@ -48,7 +48,7 @@ class Sinks:
             sinks.append(self._mqtt)
         self._page = page
         if page is not None:
-            page.take_limits(config.limits.profile)
+            page.set_limits(config.limits.profile)
             sinks.append(page)
         self.sink = EventPublisher(Hub(sinks), config.events, clock, config.limits.profile)
 
@@ -63,13 +63,13 @@ class Sinks:
         """Number of events dropped because a queue was full."""
         return self._mqtt.events_lost if self._mqtt else 0
 
-    def take_settings(self, config: Config) -> None:
+    def apply_settings(self, config: Config) -> None:
         """Apply the settings that a reload may change; safe from any thread."""
-        self._handler.take_settings(config.log)
-        self._log.take_settings(self._log_settings(config))
-        self.sink.take_settings(config.events, config.limits.profile)
+        self._handler.apply_settings(config.log)
+        self._log.apply_settings(self._log_settings(config))
+        self.sink.apply_settings(config.events, config.limits.profile)
         if self._page:
-            self._page.take_limits(config.limits.profile)
+            self._page.set_limits(config.limits.profile)
 
     def _log_settings(self, config: Config) -> LogSettings:
         return replace(config.log, reports="none") if self._quiet else config.log

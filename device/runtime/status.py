@@ -13,7 +13,7 @@ from device.reporting.model_record import ModelRecords
 from device.reporting.reporter import SCHEMA
 from device.reporting.sink import Sink
 from device.runtime.core import Core
-from device.runtime.source_thread import Reader
+from device.runtime.inputs.source_thread import Reader
 from device.state.rig import Rig, applies
 
 _log = logging.getLogger(__name__)
@@ -35,20 +35,20 @@ class Status:
     def begin(self, readers: Sequence[Reader]) -> None:
         self._readers, self._next_ns = readers, self._clock.now_ns() + round(EVERY_S * NS_PER_S)
         self._core.reporter.rig = self._rig
-        self.say_info()
+        self.publish_info()
 
-    def look(self) -> None:
+    def poll(self) -> None:
         """To be called a few times a second."""
         devices = {reader.part: reader.device for reader in self._readers}
         if devices != self._devices:
             self._devices = devices
-            self.take_rig(self._rig)
+            self.use_rig(self._rig)
         now_ns = self._clock.now_ns()
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + round(EVERY_S * NS_PER_S)
             self._publish_health()
 
-    def take_rig(self, rig: Rig | None) -> None:
+    def use_rig(self, rig: Rig | None) -> None:
         """Subtract this rig's own offset from reports, if its camera and microphone are the open ones."""
         self._rig = rig
         camera, microphone = self._named("camera"), self._named("microphone")
@@ -59,9 +59,9 @@ class Status:
                 camera, microphone, rig.camera, rig.microphone,
             )  # fmt: skip
         self._core.reporter.rig = rig if fits else None
-        self.say_info()
+        self.publish_info()
 
-    def say_info(self) -> None:
+    def publish_info(self) -> None:
         core, rig = self._core, self._core.reporter.rig
         self._sink.info(
             Info(
@@ -88,7 +88,7 @@ class Status:
         self._sink.health(
             self._monitor.read(
                 **core.reporter.stamp(),
-                video_rate_hz=core.take_video_rate_hz(),
+                video_rate_hz=core.read_video_rate_hz(),
                 microphone_ppm=microphone.ppm if microphone else None,
                 video_dropped=core.queue.video_dropped,
                 audio_dropped=core.queue.audio_dropped,

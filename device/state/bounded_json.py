@@ -14,7 +14,7 @@ def parse_json(content: bytes | str) -> Any:
     try:
         return json.loads(content, parse_int=_whole, parse_float=_finite, parse_constant=_no_number)
     except RecursionError as error:
-        raise ValueError("brackets too deep in one another") from error
+        raise ValueError("brackets nested too deeply") from error
 
 
 def _whole(text: str) -> int:
@@ -30,4 +30,4 @@ def _finite(text: str) -> float:
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

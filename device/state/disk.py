@@ -56,7 +56,7 @@ class Disk:
             self.make_folder(each)
             self.sync_folder(each.parent)
 
-    def write_whole(self, path: Path, content: bytes) -> None:
+    def write_atomically(self, path: Path, content: bytes) -> None:
         """Replace a file: a power cut leaves the complete old one or the complete new one."""
         made = path.with_name(f".{path.name}.new")
         if os.path.lexists(made):  # left by a killed process

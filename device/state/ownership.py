@@ -33,7 +33,7 @@ def check_ours(path: Path, *, folder: bool) -> None:
     finally:
         os.close(descriptor)
     if not folder and not stat.S_ISREG(status.st_mode):
-        raise ModelStoreError("no plain file", where=where, remedy="Check what it is, and who has put it there")
+        raise ModelStoreError("not a plain file", where=where, remedy="Check what it is, and who has put it there")
     if status.st_uid not in (0, os.geteuid()):
         user = user_name(status.st_uid)
         remedy = f"Run this as that user, for example with: sudo -u {user}"

@@ -25,7 +25,7 @@ MAX_BIAS_MS = 5000.0  # the widest possible search range
 _MAX_BYTES = 4096
 _NAME = Text(200)  # as long as a device name in the configuration may be
 _MAX_UNIX_MS = 1 << 53  # the largest integer that JSON represents exactly
-_AGAIN = "Run `avdrift calibrate` again, or delete the file"
+_REMEDY = "Run `avdrift calibrate` again, or delete the file"
 
 _log = logging.getLogger(__name__)
 
@@ -46,15 +46,15 @@ class Rig:
     def __post_init__(self) -> None:
         wrong = [name for name, right in self._checks() if not right]
         if wrong:
-            raise UsageError(f"no possible {', '.join(wrong)}", where="rig", remedy=_AGAIN)
+            raise UsageError(f"invalid {', '.join(wrong)}", where="rig", remedy=_REMEDY)
 
     def _checks(self) -> list[tuple[str, bool]]:
         return [
-            ("bias_ms", Range(-MAX_BIAS_MS, MAX_BIAS_MS).takes(self.bias_ms)),
-            ("bias_std_ms", Range(0, MAX_BIAS_MS).takes(self.bias_std_ms)),
-            ("made_unix_ms", type(self.made_unix_ms) is int and Range(0, _MAX_UNIX_MS).takes(self.made_unix_ms)),
-            ("camera", bool(self.camera) and _NAME.takes(self.camera)),
-            ("microphone", bool(self.microphone) and _NAME.takes(self.microphone)),
+            ("bias_ms", Range(-MAX_BIAS_MS, MAX_BIAS_MS).allows(self.bias_ms)),
+            ("bias_std_ms", Range(0, MAX_BIAS_MS).allows(self.bias_std_ms)),
+            ("made_unix_ms", type(self.made_unix_ms) is int and Range(0, _MAX_UNIX_MS).allows(self.made_unix_ms)),
+            ("camera", bool(self.camera) and _NAME.allows(self.camera)),
+            ("microphone", bool(self.microphone) and _NAME.allows(self.microphone)),
         ]
 
 
@@ -104,10 +104,10 @@ def store_rig(state_dir: Path, rig: Rig, disk: Disk | None = None) -> Path:
     try:
         disk.make_folders(state_dir)
         if (before := _readable(path)) is not None:
-            disk.write_whole(previous, _content(before))
+            disk.write_atomically(previous, _content(before))
         elif os.path.lexists(previous) and not os.path.lexists(path):  # the previous state is "not calibrated"
             disk.remove(previous)
-        disk.write_whole(path, _content(rig))
+        disk.write_atomically(path, _content(rig))
     except OSError as error:
         raise UsageError(
             f"the rig cannot be stored ({error.strerror})", where=str(path),
@@ -174,9 +174,9 @@ def _parsed(content: bytes) -> Rig:
     values = parse_json(content)
     names = {field.name for field in fields(Rig)}
     if not isinstance(values, dict) or set(values) != names:
-        raise ValueError("another set of keys")
+        raise ValueError("unexpected keys")
     return Rig(**values)
 
 
 def _damaged(path: Path, what: str) -> UsageError:
-    return UsageError(f"{what}; measuring without the rig's own offset", where=str(path), remedy=_AGAIN)
+    return UsageError(f"{what}; measuring without the rig's own offset", where=str(path), remedy=_REMEDY)

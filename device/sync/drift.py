@@ -55,7 +55,7 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """One report: its time, its offset, and the deviation from the expected offset (0 while none was expected)."""
 
     t_s: float
@@ -73,15 +73,15 @@ class Block:
     looks: float
 
 
-Row = TypeVar("Row", Seen, Block)
+Row = TypeVar("Row", Observation, Block)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftState:
     """Everything that is kept between reports and over a restart."""
 
-    recent: tuple[Seen, ...] = ()
-    filling: tuple[Seen, ...] = ()  # of the block that is not yet complete
+    recent: tuple[Observation, ...] = ()
+    filling: tuple[Observation, ...] = ()  # of the block that is not yet complete
     blocks: tuple[Block, ...] = ()
     slope_ms_per_s: float = 0.0
     slope_std_ms_per_s: float | None = None  # None: the slope is unknown
@@ -100,8 +100,8 @@ class DriftState:
         """
         slope_std = found["slope_std_ms_per_s"]
         return cls(
-            recent=_rows(Seen, found["recent"]),
-            filling=_rows(Seen, found["filling"]),
+            recent=_rows(Observation, found["recent"]),
+            filling=_rows(Observation, found["filling"]),
             blocks=_rows(Block, found["blocks"]),
             slope_ms_per_s=_finite(found["slope_ms_per_s"]),
             slope_std_ms_per_s=None if slope_std is None else _finite(slope_std),
@@ -138,18 +138,18 @@ def update(
     if state.recent:
         passed_s = t_s - state.recent[-1].t_s
         if passed_s == 0:
-            return state, known(state)
+            return state, current_drift(state)
         if not 0 < passed_s <= _MAX_GAP_S:
             state = DriftState()
     if slope_ms_per_s is not None and state.slope_std_ms_per_s is None:
-        state = _add(state, Seen(t_s, offset_ms, offset_std_ms, 0.0), window_s)
-        return state, known(state)
+        state = _add(state, Observation(t_s, offset_ms, offset_std_ms, 0.0), window_s)
+        return state, current_drift(state)
     level_ms = _level_ms(state, t_s)
-    seen = Seen(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
+    seen = Observation(t_s, offset_ms, offset_std_ms, 0.0 if level_ms is None else offset_ms - level_ms)
     state = _add(state, seen, window_s)
     onset = _onset(state, window_s)
     if onset is None:
-        return state, known(state)
+        return state, current_drift(state)
     since = state.recent[onset:]
     new_ms = centre(_offsets(since), _noise_ms(state.recent[:onset]))
     old_ms = since[-1].offset_ms - since[-1].surprise_ms
@@ -158,10 +158,10 @@ def update(
         fresh = _add(fresh, replace(entry, surprise_ms=entry.offset_ms - new_ms), window_s)
     # The last window of the old level and the first of the new one are both half in the past.
     step_t_s = (state.recent[onset - 1].t_s + since[0].t_s - window_s) / 2
-    return fresh, replace(known(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
+    return fresh, replace(current_drift(fresh), step_ms=new_ms - old_ms, step_t_s=step_t_s)
 
 
-def known(state: DriftState, t_s: float | None = None) -> Drift:
+def current_drift(state: DriftState, t_s: float | None = None) -> Drift:
     """Drift and step at a time; all None if the last report is more than five minutes older."""
     if t_s is not None and state.recent and not 0 <= t_s - state.recent[-1].t_s <= _MAX_GAP_S:
         return Drift()
@@ -175,7 +175,7 @@ def known(state: DriftState, t_s: float | None = None) -> Drift:
     )
 
 
-def _offsets(seen: tuple[Seen, ...]) -> Doubles:
+def _offsets(seen: tuple[Observation, ...]) -> Doubles:
     return np.array([entry.offset_ms for entry in seen], np.float64)
 
 
@@ -187,7 +187,7 @@ def _level_ms(state: DriftState, t_s: float) -> float | None:
     return float(np.median(_offsets(state.recent) + state.slope_ms_per_s * ages_s))
 
 
-def _noise_ms(seen: tuple[Seen, ...]) -> float:
+def _noise_ms(seen: tuple[Observation, ...]) -> float:
     """The noise of one report: its own error bars or the scatter of the reports, whichever is larger."""
     told_ms = float(np.median([entry.offset_std_ms for entry in seen])) if seen else 0.0
     offsets_ms = _offsets(seen)
@@ -197,7 +197,7 @@ def _noise_ms(seen: tuple[Seen, ...]) -> float:
     return max(spread(near), told_ms, _MIN_NOISE_MS)
 
 
-def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
+def _add(state: DriftState, seen: Observation, window_s: float) -> DriftState:
     state = replace(state, recent=(*state.recent, seen)[-_RECENT:])
     if not state.filling or seen.t_s - state.filling[0].t_s < _BLOCK_S:
         return replace(state, filling=(*state.filling, seen))
@@ -207,10 +207,10 @@ def _add(state: DriftState, seen: Seen, window_s: float) -> DriftState:
     block = Block(float(np.mean([entry.t_s for entry in full])), centre(_offsets(full), noise_ms), float(looks))
     blocks = (*state.blocks, block)[-_MAX_BLOCKS:]
     found = _line(blocks, noise_ms)
-    known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
+    is_known = found is not None and found.slope_std * PPM_PER_MS_PER_S <= _MAX_STD_PPM
     return replace(
-        state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and known else 0.0,
-        slope_std_ms_per_s=found.slope_std if found and known else None,
+        state, filling=(seen,), blocks=blocks, slope_ms_per_s=found.slope if found and is_known else 0.0,
+        slope_std_ms_per_s=found.slope_std if found and is_known else None,
     )  # fmt: skip
 
 
@@ -237,12 +237,12 @@ def _onset(state: DriftState, window_s: float) -> int | None:
     past_seen = recent[:settled] if settled >= _MIN_LEVEL // 2 else recent
     looks = _looks(np.array([entry.t_s for entry in past_seen]), window_s).sum()
     noise_ms = _noise_ms(past_seen) * (1 + 1 / float(np.sqrt(looks)))  # the noise of few looks may be underestimated
-    least_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
-    if abs(recent[-1].surprise_ms) < least_ms / 2:
+    min_ms = max(_MIN_STEP_MS, 0.75 * noise_ms)
+    if abs(recent[-1].surprise_ms) < min_ms / 2:
         return None
     surprise, t_s = np.array([(entry.surprise_ms, entry.t_s) for entry in recent], np.float64).T
     shifts = surprise[-2 * _NEWEST :]
-    shifts = shifts[np.abs(shifts) >= least_ms]
+    shifts = shifts[np.abs(shifts) >= min_ms]
     if not len(shifts):
         return None
     past = np.abs(surprise[: max(settled, 0)])

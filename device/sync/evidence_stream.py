@@ -118,7 +118,7 @@ class EvidenceStream:
             before_tick = min([before_tick, *(tick * AUDIO_TICKS_PER_LIP_TICK for tick in reached)])
         found: dict[int, dict[int, tuple[Floats, bool]]] = {}  # for each tick, the row of each face
         for face_id, lips in list(self._lips.items()):
-            while run := lips.take_run(before_tick):
+            while run := lips.pop_run(before_tick):
                 for tick, row, face in self._rows(run):
                     found.setdefault(tick, {})[face_id] = row, face
             if lips.ended and not lips.waiting:
@@ -177,7 +177,7 @@ class _Lips:
         """Rows before this tick need nothing more from this face."""
         return max(self.end_tick - self._negative_reach_ticks, self._first_tick)
 
-    def take_run(self, before_tick: int | None) -> _Run | None:
+    def pop_run(self, before_tick: int | None) -> _Run | None:
         """Take the first lips that need not wait any longer, up to the next jump in their ticks."""
         if not self.waiting:
             return None

@@ -41,10 +41,10 @@ _CREEP = 0.002  # per step, to each side
 # Per step: how often the face in view stops being the one that is heard, and becomes it again.
 _STOPS, _BEGINS = 0.01, 0.02
 _NULL_NATS = 0.1  # per step, against "heard": unrelated audio fits by chance more often than the encoders predict
-_MOST_EVIDENCE_S = 15.0  # more evidence does not make the posterior more certain
+_MAX_EVIDENCE_S = 15.0  # more evidence does not make the posterior more certain
 _OUTSIDE = 1e-12
-_MOST_NATS = 12.0  # limit of a step's evidence against a candidate: five steps must stay within the range of float32
-_LEAST_STD_TICKS = 0.29  # the rounding to one tick
+_MAX_NATS = 12.0  # limit of a step's evidence against a candidate: five steps must stay within the range of float32
+_MIN_STD_TICKS = 0.29  # the rounding to one tick
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +52,9 @@ class Posterior:
     """The posterior of the offset after the newest evidence.
 
     near: the model's probability that the offset is right to within 40 ms. heard: the probability that the face in view
-    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. moving: the probability
-    that the offset has a slope.
+    is the one that is heard. evidence_s: seconds of evidence behind the posterior, at most 15. heard_s: seconds of
+    evidence in which the face in view was more probably heard than not. moving: the probability that the offset has a
+    slope.
     """
 
     offset_ticks: float
@@ -62,6 +63,7 @@ class Posterior:
     heard: float
     at_edge: bool
     evidence_s: float
+    heard_s: float
     moving: float
     slope_ppm: float
     slope_std_ppm: float
@@ -70,7 +72,7 @@ class Posterior:
         """The offset in ms with a calibrated probability."""
         return Estimate(
             offset_ms=self.offset_ticks * TICK_MS - calibration.zero_offset_ms,
-            offset_std_ms=max(self.std_ticks, _LEAST_STD_TICKS) * TICK_MS,
+            offset_std_ms=max(self.std_ticks, _MIN_STD_TICKS) * TICK_MS,
             confidence=calibration.confidence(self.near, self.evidence_s),
             at_edge=self.at_edge,
         )
@@ -95,6 +97,7 @@ class OffsetFilter:
         self._rows = 0
         self._step: int | None = None  # number of the incomplete step
         self._evidence_rows = 0
+        self._heard_rows = 0
         self._due = 0  # steps for which creep and jumps have not been applied yet
 
     def push(self, row: LipEvidence) -> None:
@@ -165,8 +168,10 @@ class OffsetFilter:
         heard += np.float32(_BEGINS) * unheard
         unheard *= np.float32(1 - _BEGINS)
         unheard += stopped
-        unheard *= np.float32(np.exp(max(-top, -_MOST_NATS)))
-        heard *= np.exp(np.maximum(log_odds - top, -_MOST_NATS)).astype(np.float32)
+        unheard *= np.float32(np.exp(max(-top, -_MAX_NATS)))
+        heard *= np.exp(np.maximum(log_odds - top, -_MAX_NATS)).astype(np.float32)
+        if heard.sum() >= unheard.sum():
+            self._heard_rows += rows
 
     @property
     def mass(self) -> npt.NDArray[np.float64]:
@@ -191,7 +196,8 @@ class OffsetFilter:
             near=min(float(mass[near].sum()), 1.0),
             heard=float(self._state[1].sum() / self._state.sum()),
             at_edge=best < TOLERANCE_TICKS or best >= self._size - TOLERANCE_TICKS,
-            evidence_s=min(self._evidence_rows * FRONT_END.lip_tick_ms / 1000, _MOST_EVIDENCE_S),
+            evidence_s=min(self._evidence_rows * FRONT_END.lip_tick_ms / 1000, _MAX_EVIDENCE_S),
+            heard_s=self._heard_rows * FRONT_END.lip_tick_ms / 1000,
             moving=float(1 - slopes[0]),
             slope_ppm=slope_ppm,
             slope_std_ppm=float(np.sqrt(slopes @ (SLOPES_PPM - slope_ppm) ** 2)),

@@ -47,10 +47,10 @@ def centre(values: Doubles, scale: float) -> float:
     return found
 
 
-def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | None:
+def line(t: Doubles, y: Doubles, looks: Doubles, min_scale: float) -> Line | None:
     """Fit a line to points [n], each from `looks` independent observations; None for too few points.
 
-    `least_scale` is a lower bound for the noise of a point. The error is widened for what neighbours share, as far as
+    `min_scale` is a lower bound for the noise of a point. The error is widened for what neighbours share, as far as
     the residuals show it, and for few points, so that 3 of it cover the 99.7 % of a normal distribution.
     """
     if len(t) < _MIN_POINTS or not np.ptp(t) > 0:
@@ -60,21 +60,21 @@ def line(t: Doubles, y: Doubles, looks: Doubles, least_scale: float) -> Line | N
     x = np.stack([root, root * (t - t_mid)], axis=1)
     slope = _theil_sen(t, y)
     fit = np.array([np.median(y - slope * (t - t_mid)), slope])
-    scale = max(spread(root * y - x @ fit), least_scale)
+    scale = max(spread(root * y - x @ fit), min_scale)
     for _ in range(_ITERATIONS):
         weights = _weights((root * y - x @ fit) / scale)
         normal = x.T @ (weights[:, None] * x)
         if np.linalg.cond(normal) > 1e12:
             return None
         fit = np.linalg.solve(normal, x.T @ (weights * root * y))
-        scale = max(spread(root * y - x @ fit), least_scale)
+        scale = max(spread(root * y - x @ fit), min_scale)
     u = (root * y - x @ fit) / scale
     degrees = len(t) - 2
     psi, bend = u * _weights(u), _psi_slope(u).mean()
     if bend < 0.2:  # hardly a point in the bulk: there is no line
         return None
-    # Where most residuals are below `least_scale`, psi would make the line better than its points can be.
-    variance = scale**2 * max((psi**2).sum() / degrees, 1.0 if scale == least_scale else 0.0) / bend**2
+    # Where most residuals are below `min_scale`, psi would make the line better than its points can be.
+    variance = scale**2 * max((psi**2).sum() / degrees, 1.0 if scale == min_scale else 0.0) / bend**2
     slope_std = float(np.sqrt(variance * np.linalg.inv(x.T @ x)[1, 1]))
     widened = slope_std * _shared(psi) * (1 + 2.5 / degrees + 5.75 / degrees**2)  # Abramowitz and Stegun 26.7.5 at 3
     return Line(t_mid, float(fit[0]), float(fit[1]), widened)

@@ -1,6 +1,6 @@
 """A step of the offset, seen in the evidence itself: seconds sooner than in reports, whose windows span the step.
 
-Method: a generalised likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The last minute of
+Method: a generalized likelihood-ratio test (Lorden, Annals of Mathematical Statistics 42, 1971). The last minute of
 evidence is split at each place in its newest 15 s. A step is found where two offsets, before and after, explain it much
 better than a common one, and where both would be accepted alone. The caller must know that an offset was measured
 before: the test needs a level to step from.
@@ -24,22 +24,22 @@ from device.sync.evidence_stream import LipEvidence
 _BIN_LIP_TICKS = 5
 _PAST_BINS = 225  # 45 s before the newest stretch
 _NEW_BINS = 75  # 15 s: a step shows within this time, or it is too small to look for
-_LEAST_BINS = 4
-_LEAST_PAST_BINS = 10
+_MIN_BINS = 4
+_MIN_PAST_BINS = 10
 _MIN_STEP_MS = 25.0
 _STEP_EVIDENCE = 20.0  # nats
-_LEAST_CONFIDENCE = 0.95
+_MIN_CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class SeenStep:
+class DetectedStep:
     """The new offset minus the old one, and the time of the first lips with the new offset."""
 
     onset_ns: int
     step_ms: float
 
 
-class StepWatch:
+class StepDetector:
     """Takes each row of evidence and reports each step once. Bounded memory."""
 
     def __init__(self) -> None:
@@ -54,7 +54,7 @@ class StepWatch:
             self._bins.append((row.t_ns, row.row.astype(np.float32)))
             self._count = 1
 
-    def look(self, calibration: Calibration) -> SeenStep | None:
+    def detect(self, calibration: Calibration) -> DetectedStep | None:
         """Return the step that the evidence shows by now, and forget what lies before it."""
         cut = self._cut(calibration.temperature)
         if cut is None:
@@ -62,18 +62,18 @@ class StepWatch:
         bins = list(self._bins)
         sums = (np.sum([row for _, row in part], axis=0) for part in (bins[:cut], bins[cut:]))
         old, new = (estimate(total, calibration) for total in sums)
-        if old is None or new is None or min(old.confidence, new.confidence) < _LEAST_CONFIDENCE:
+        if old is None or new is None or min(old.confidence, new.confidence) < _MIN_CONFIDENCE:
             return None
         step_ms = new.offset_ms - old.offset_ms
         if old.at_edge or new.at_edge or abs(step_ms) < _MIN_STEP_MS:
             return None
         self._bins = deque(bins[cut:], maxlen=self._bins.maxlen)
-        return SeenStep(bins[cut][0], step_ms)
+        return DetectedStep(bins[cut][0], step_ms)
 
     def _cut(self, temperature: float) -> int | None:
         """Number of the first bin after the most probable step; None while one offset explains the evidence as well."""
         count = len(self._bins)
-        cuts = np.arange(max(count - _NEW_BINS, _LEAST_PAST_BINS), count - _LEAST_BINS + 1)
+        cuts = np.arange(max(count - _NEW_BINS, _MIN_PAST_BINS), count - _MIN_BINS + 1)
         if not len(cuts):
             return None
         sums = np.cumsum([row for _, row in self._bins], axis=0, dtype=np.float64)

@@ -220,11 +220,11 @@ def _blocks(
     rows = []
     for start in range(0, len(curves), step):
         part = curves[start : start + step]
-        said = np.ptp(part, axis=1) > 1e-6
+        has_evidence = np.ptp(part, axis=1) > 1e-6
         middle = int(np.median(path[start : start + step]))
         found = estimate_near(part.sum(0), middle - size // 2, calibration)
         if found is not None:
-            bins = np.flatnonzero(said)
+            bins = np.flatnonzero(has_evidence)
             t_s = (first + start + float(bins.mean()) + 0.5) * length_s
             rows.append((t_s, found.offset_ms, len(bins) * length_s))
     return np.array(rows, np.float64).reshape(-1, 3)

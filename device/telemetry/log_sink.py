@@ -7,10 +7,10 @@ import logging
 from device.config.settings import LogSettings
 from device.records import NO_FAULT, Event, EventKind, Health, Info, Report, Verdict
 from device.telemetry.logging_setup import LogHandler
-from device.telemetry.report_text import in_words
+from device.telemetry.report_text import short_text
 
 # How often a report is logged, by its own time. A year of `changes` must fit on a small card.
-_MINUTE_S, _SIGN_OF_LIFE_S = 60.0, 3600.0
+_MINUTE_S, _MAX_SILENCE_S = 60.0, 3600.0
 _SAME_MS = 20.0  # smaller changes of the offset do not count
 
 _log = logging.getLogger(__name__)
@@ -21,20 +21,20 @@ class LogSink:
 
     def __init__(self, settings: LogSettings, handler: LogHandler | None = None) -> None:
         self._settings, self._handler = settings, handler
-        self._said: Report | None = None
+        self._last_logged: Report | None = None
         self._info: Info | None = None
 
-    def take_settings(self, settings: LogSettings) -> None:
+    def apply_settings(self, settings: LogSettings) -> None:
         """Takes effect with the next report."""
         self._settings = settings
 
     def report(self, report: Report) -> None:
         if self._handler is not None:
             self._handler.tick()
-        if not worth_saying(report, self._said, self._settings.reports):
+        if not is_worth_logging(report, self._last_logged, self._settings.reports):
             return
-        self._said = report
-        _log.info("report: %s", in_words(report), extra={"fields": {"report": report.to_dict()}, "always": True})
+        self._last_logged = report
+        _log.info("report: %s", short_text(report), extra={"fields": {"report": report.to_dict()}, "always": True})
 
     def event(self, event: Event) -> None:
         fields = {"event": event.to_dict()}
@@ -49,14 +49,14 @@ class LogSink:
         self._info = info
         known = {"models": info.model, "limits": info.profile, "camera": info.camera, "microphone": info.microphone}
         words = [f"avdrift {info.version}", *(f"{name} {what}" for name, what in known.items() if what)]
-        words += [f"bias {info.bias_ms:+.1f} ms taken off"] if info.bias_ms is not None else []
+        words += [f"bias {info.bias_ms:+.1f} ms subtracted"] if info.bias_ms is not None else []
         _log.info("%s", ", ".join(words), extra={"fields": {"info": info.to_dict()}, "always": True})
 
     def close(self) -> None:
-        _log.info("measuring has ended")
+        _log.info("measuring has stopped")
 
 
-def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
+def is_worth_logging(report: Report, last: Report | None, reports: str) -> bool:
     """Whether to log a report, given the last one that was logged.
 
     With `changes`, at most one a minute, and only if it differs from the last one or an hour has passed without any:
@@ -64,22 +64,22 @@ def worth_saying(report: Report, said: Report | None, reports: str) -> bool:
     """
     if reports in ("all", "none"):
         return reports == "all"
-    if said is None:
+    if last is None:
         return True
-    passed_s = report.uptime_s - said.uptime_s
+    passed_s = report.uptime_s - last.uptime_s
     if passed_s < _MINUTE_S:
         return False
-    return reports == "minute" or passed_s >= _SIGN_OF_LIFE_S or differ(report, said)
+    return reports == "minute" or passed_s >= _MAX_SILENCE_S or differ(report, last)
 
 
-def differ(report: Report, said: Report) -> bool:
+def differ(report: Report, last: Report) -> bool:
     """Whether a report differs from another one for a person."""
-    if (report.state, report.verdict, report.fault) != (said.state, said.verdict, said.fault):
+    if (report.state, report.verdict, report.fault) != (last.state, last.verdict, last.fault):
         return True
     return (
         report.offset_ms is not None
-        and said.offset_ms is not None
-        and (abs(report.offset_ms - said.offset_ms) > _SAME_MS)
+        and last.offset_ms is not None
+        and (abs(report.offset_ms - last.offset_ms) > _SAME_MS)
     )
 
 

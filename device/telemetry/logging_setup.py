@@ -22,7 +22,7 @@ from device.records import NS_PER_S
 from device.telemetry.lines import ERROR_MARK, LineWriter, is_journal
 
 REPEATS_EVERY_S = 60.0
-_MOST_KEYS = 500
+_MAX_KEYS = 500
 _STDERR = 2
 # The journal's priorities at the start of a line, see sd-daemon(3).
 _PRIORITIES = ((logging.ERROR, ERROR_MARK), (logging.WARNING, "<4>"), (logging.INFO, "<6>"), (logging.NOTSET, "<7>"))
@@ -70,7 +70,7 @@ class Repeats:
         if key in self._seen:
             self._seen[key].hold(record)
             return now
-        if len(self._seen) < _MOST_KEYS:  # beyond that, something generates messages without end
+        if len(self._seen) < _MAX_KEYS:  # beyond that, something generates messages without end
             self._seen[key] = _Repeated(self._now_ns())
         return [*now, record]
 
@@ -169,7 +169,7 @@ class LogHandler(logging.Handler):
         self._form = _form(settings, journal)
         self._lost = 0  # lines lost since the last one was written
 
-    def take_settings(self, settings: LogSettings) -> None:
+    def apply_settings(self, settings: LogSettings) -> None:
         """Takes effect with the next line."""
         self._form = _form(settings, self._journal)
         set_levels(settings)
@@ -193,7 +193,7 @@ class LogHandler(logging.Handler):
     def _write_all(self, records: list[logging.LogRecord]) -> None:
         for line in (line for record in records for line in self._form.lines(record)):
             if self._lost:
-                words = f"{self._lost} lines of the log were lost, because nobody took them"
+                words = f"{self._lost} lines of the log were lost, because nobody read them"
                 loss = logging.LogRecord(__name__, logging.WARNING, "", 0, words, None, None)
                 if all(self._write(line) for line in self._form.lines(loss)):
                     self._lost = 0

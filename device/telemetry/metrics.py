@@ -27,32 +27,32 @@ _OF_REPORT = (
     ("confidence_ratio", "Probability that the offset is right to within 0.04 s.", "confidence", 1),
     ("drift_ratio", "Slope of the offset in seconds per second; 1 ppm is 0.000001.", "drift_ppm", _PER_PPM),
     ("drift_std_ratio", "Standard error of the drift.", "drift_std_ppm", _PER_PPM),
-    ("faces", "Faces in the last picture that was looked at.", "faces", 1),
-    ("speech_ratio", "Share of the window in which somebody speaks.", "speech_ratio", 1),
+    ("faces", "Faces in the last frame that was searched.", "faces", 1),
+    ("speech_ratio", "Share of the recent time with speech.", "speech_ratio", 1),
     ("evidence_age_seconds", "Age of the newest evidence behind the offset.", "evidence_age_s", 1),
     ("latency_seconds", "From the capture of the newest input to the report.", "latency_ms", _S_PER_MS),
-    ("clock_synced", "1 while the wall clock is kept right by a time service, otherwise 0.", "clock_synced", 1),
+    ("clock_synced", "1 while the wall clock is synchronized with a time server, otherwise 0.", "clock_synced", 1),
 )
 _OF_HEALTH = (
     ("cpu_ratio", "Share of one processor core that avdrift used in the last minute.", "cpu_ratio", 1),
-    ("memory_bytes", "Memory that avdrift holds.", "memory_mb", _BYTES_PER_MB),
+    ("memory_bytes", "Resident memory of avdrift.", "memory_mb", _BYTES_PER_MB),
     ("threads", "Threads of avdrift.", "threads", 1),
-    ("open_files", "File descriptors that avdrift holds.", "open_files", 1),
+    ("open_files", "Open file descriptors of avdrift.", "open_files", 1),
     ("temperature_celsius", "Temperature of the processor.", "temperature_c", 1),
     ("undervoltage", "1 while the supply voltage is too low, otherwise 0.", "undervoltage", 1),
     ("disk_free_bytes", "Free space where avdrift keeps its state.", "disk_free_mb", _BYTES_PER_MB),
-    ("video_rate_hertz", "Pictures that really come in a second.", "video_rate_hz", 1),
+    ("video_rate_hertz", "Frames that arrive per second.", "video_rate_hz", 1),
     (
         "microphone_clock_ratio",
-        "Sample clock of the microphone, fast against the computer's.",
+        "How much faster the microphone's sample clock is than the computer's.",
         "microphone_ppm",
         _PER_PPM,
     ),
-    ("load_step", "Work left out because the computer is too slow: 0 none, to 2.", "load_step", 1),
+    ("load_step", "Work skipped because the computer is too slow: 0 (none) to 2.", "load_step", 1),
 )
 _COUNTED_BY_REPORTS = (
-    ("video_dropped_frames", "Pictures lost before they were looked at.", "video_dropped"),
-    ("audio_dropped_blocks", "Blocks of sound lost before they were listened to.", "audio_dropped"),
+    ("video_dropped_frames", "Frames lost before they were analysed.", "video_dropped"),
+    ("audio_dropped_blocks", "Blocks of audio lost before they were analysed.", "audio_dropped"),
 )
 _COUNTED_BY_HEALTH = (
     ("sources_reopened", "Times that the camera or the microphone was opened again.", "sources_reopened"),
@@ -97,40 +97,42 @@ class Metrics(Collector):
             reports, events = dict(self._reports), dict(self._events)
             stale = self._now_ns() - self._reported_ns > self._stale_ns
         yield _counter("reports", "Reports made.", "state", reports)
-        yield _counter("events", "Events told of.", "kind", events)
+        yield _counter("events", "Events reported.", "kind", events)
         if report is not None:
             yield _gauge(
                 "report_timestamp_seconds", "When the last report was made, in Unix time.", report.t_unix_ms / 1e3
             )
             yield from _counters(_COUNTED_BY_REPORTS, report)
             if not stale:
-                yield from _said(report)
+                yield from _report_families(report)
         if health is not None:
             yield from _gauges(_OF_HEALTH, health)
             yield from _counters(_COUNTED_BY_HEALTH, health)
         if info is not None:
-            yield from _about(info)
+            yield from _info_families(info)
 
 
-def _said(report: Report) -> Iterator[Family]:
+def _report_families(report: Report) -> Iterator[Family]:
     yield from _gauges(_OF_REPORT, report)
-    yield _which("state", "1 for what avdrift is doing, 0 for the rest.", State, report.state)
-    yield _which("drift_class", "1 for what the offset does over time, 0 for the rest.", DriftClass, report.drift_class)
-    yield _which("verdict", "1 for what a viewer would say, 0 for the rest.", Verdict, report.verdict)
+    yield _state_set("state", "1 for the present state, 0 for the others.", State, report.state)
+    yield _state_set(
+        "drift_class", "1 for the present class of drift, 0 for the others.", DriftClass, report.drift_class
+    )
+    yield _state_set("verdict", "1 for the present verdict, 0 for the others.", Verdict, report.verdict)
     if report.fault is not None:
-        fault = GaugeMetricFamily("avdrift_fault", "1 for what keeps avdrift from measuring.", labels=["fault"])
+        fault = GaugeMetricFamily("avdrift_fault", "1 for each present fault.", labels=["fault"])
         fault.add_metric([report.fault], 1)
         yield fault
 
 
-def _about(info: Info) -> Iterator[Family]:
+def _info_families(info: Info) -> Iterator[Family]:
     known = {"version": info.version, "model": info.model, "model_digest": info.model_digest, "profile": info.profile}
     known |= {"camera": info.camera or "", "microphone": info.microphone or ""}
-    family = GaugeMetricFamily("avdrift_info", "What is running; always 1.", labels=list(known))
+    family = GaugeMetricFamily("avdrift_info", "The running version and models; always 1.", labels=list(known))
     family.add_metric(list(known.values()), 1)
     yield family
     if info.bias_ms is not None:
-        yield _gauge("bias_seconds", "The rig's own offset, already taken off.", info.bias_ms * _S_PER_MS)
+        yield _gauge("bias_seconds", "The rig's own offset, already subtracted.", info.bias_ms * _S_PER_MS)
     if info.bias_std_ms is not None:
         yield _gauge("bias_std_seconds", "Standard error of the rig's own offset.", info.bias_std_ms * _S_PER_MS)
 
@@ -158,7 +160,7 @@ def _counter(name: str, about: str, label: str, counted: dict[str, int]) -> Coun
     return family
 
 
-def _which(name: str, about: str, words: type[StrEnum], now: StrEnum) -> GaugeMetricFamily:
+def _state_set(name: str, about: str, words: type[StrEnum], now: StrEnum) -> GaugeMetricFamily:
     family = GaugeMetricFamily(f"avdrift_{name}", about, labels=[name])
     for word in words:
         family.add_metric([word.value], float(word is now))

@@ -25,10 +25,10 @@ from device.telemetry.metrics import Metrics
 RUNTIME_VARIABLE = "RUNTIME_DIRECTORY"
 PATHS = ("/metrics", "/")
 _STALE_REPORTS = 3  # samples expire after this many missing reports
-_LEAST_STALE_S = 10.0
+_MIN_STALE_S = 10.0
 MAX_CLIENTS = 8
-_CLIENT_S = 3.0  # without a byte from a client
-_GOODBYE_S = 0.5
+_CLIENT_TIMEOUT_S = 3.0  # without a byte from a client
+_SHUTDOWN_TIMEOUT_S = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class MetricsSink:
     ) -> None:  # fmt: skip
         """A relative path of the file starts at the service's runtime folder, or at `folder` without one."""
         self._clock = clock or SystemClock()
-        self._metrics = Metrics(max(_STALE_REPORTS * report_every_s, _LEAST_STALE_S), self._clock.now_ns)
+        self._metrics = Metrics(max(_STALE_REPORTS * report_every_s, _MIN_STALE_S), self._clock.now_ns)
         self._registry = CollectorRegistry(auto_describe=False)
         self._registry.register(self._metrics)
         home = Path(environment.get(RUNTIME_VARIABLE, "").partition(":")[0] or folder)
@@ -51,7 +51,7 @@ class MetricsSink:
         self._server: _Server | None = None
         self._last_problem: dict[str, str] = {}  # the last problem of each of the two
         self._changed, self._closed = threading.Condition(), False
-        self._worker = self._clock.start(self._work, "metrics") if self._file or self._listen else None
+        self._worker = self._clock.start(self._run, "metrics") if self._file or self._listen else None
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -79,9 +79,9 @@ class MetricsSink:
             self._closed = True
             self._changed.notify_all()
         if self._worker is not None:
-            self._worker.join(_GOODBYE_S)
+            self._worker.join(_SHUTDOWN_TIMEOUT_S)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         over = False
         while not over:
             if self._listen and self._server is None:
@@ -179,12 +179,12 @@ class _Server(ThreadingMixIn, HTTPServer):
         self.shown = f"[{host}]:{self.server_port}" if ":" in host else f"{host}:{self.server_port}"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        _log.debug("a client of the metrics has gone", exc_info=True)
+        _log.debug("a client of the metrics has disconnected", exc_info=True)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _CLIENT_S
+    timeout = _CLIENT_TIMEOUT_S
     server_version, sys_version = "avdrift", ""
 
     def do_GET(self) -> None:

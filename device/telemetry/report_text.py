@@ -38,7 +38,7 @@ def as_text(report: Report, t_s: float | None) -> str:
     )
 
 
-def in_words(report: Report) -> str:
+def short_text(report: Report) -> str:
     """One short line without a time: commas instead of columns, and the fault if there is one."""
     columns = re.split(r"\s{2,}", as_text(report, None).strip())
     words = ", ".join(dict.fromkeys(columns))  # "in sync" is both a direction and a verdict
@@ -57,7 +57,7 @@ class _Run:
 
 
 class Summary:
-    """Collects reports and summarises them in a few lines."""
+    """Collects reports and summarizes them in a few lines."""
 
     _SAME_MS = 40.0
 
@@ -100,5 +100,5 @@ class Summary:
         if self._drift_ppm is not None:
             lines.append(f"drift: {self._drift_ppm[0]:+.1f} ±{self._drift_ppm[1]:.1f} ppm")
         if any(self._dropped):
-            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of sound")
+            lines.append(f"dropped: {self._dropped[0]} frames, {self._dropped[1]} blocks of audio")
         return lines

@@ -10,10 +10,10 @@ from device.errors import TransportError
 from device.printable import minutes, printable
 from device.records import Event, Health, Info, Report
 from device.telemetry.lines import CLEAR_LINE, LineWriter
-from device.telemetry.report_text import Summary, as_json, as_text, in_words
+from device.telemetry.report_text import Summary, as_json, as_text, short_text
 
-_LOOK_S = 0.2  # how often a blocked writer checks whether to stop
-_SAY_S = 0.5
+_POLL_S = 0.2  # how often a blocked writer checks whether to stop
+_SUMMARY_TIMEOUT_S = 0.5
 _COLUMNS = 80  # of a terminal of unknown width
 
 _log = logging.getLogger(__name__)
@@ -32,20 +32,20 @@ class Lines:
         self.summary = Summary()
         self.position_s: Callable[[], float | None] = lambda: None  # position of the current report in a recording
         # whether to wait for the reader instead, so that no line is lost
-        self.patient: Callable[[], bool] = lambda: False
+        self.waits_for_reader: Callable[[], bool] = lambda: False
         self._writer, self._as_json = LineWriter(fd), as_json
         self._lost = 0
 
     def report(self, report: Report) -> None:
         t_s = self.position_s()
         line = self._line(report, t_s)
-        while not (written := self._writer.write(line, _LOOK_S if self.patient() else 0.0, end=self._end)):
+        while not (written := self._writer.write(line, _POLL_S if self.waits_for_reader() else 0.0, end=self._end)):
             if isinstance(error := self._writer.error, BrokenPipeError):
                 raise error
             if error is not None:
                 remedy = "Free some space, or write somewhere else"
                 raise TransportError(f"cannot be written ({error.strerror})", where="standard output", remedy=remedy)
-            if not self.patient():
+            if not self.waits_for_reader():
                 break
         self._lost += not written
         self.summary.add(report, t_s)
@@ -68,7 +68,7 @@ class Lines:
         """Print the summary as lines, as far as they are read."""
         writer = LineWriter(fd)
         for line in self.summary.lines():
-            if not writer.write(line, _SAY_S):
+            if not writer.write(line, _SUMMARY_TIMEOUT_S):
                 return
 
 
@@ -85,7 +85,7 @@ class LiveLine(Lines):
     def _line(self, report: Report, t_s: float | None) -> str:
         at = f"{minutes(t_s)}  " if t_s is not None else ""
         why = report.reason.value.replace("_", " ") if report.reason else ""
-        words = in_words(report)
+        words = short_text(report)
         text = f"{at}{words}" + (f" ({why})" if why and why not in words else "")
         return CLEAR_LINE + printable(text)[: self._columns() - 1]
 

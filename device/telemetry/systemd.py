@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from device.records import Event, Health, Info, Report
-from device.telemetry.report_text import in_words
+from device.telemetry.report_text import short_text
 
 SOCKET_VARIABLE = "NOTIFY_SOCKET"
 WATCHDOG_VARIABLE = "WATCHDOG_USEC"
@@ -55,7 +55,7 @@ class Notifier:
             self._beat_ns = now_ns
 
     def report(self, report: Report) -> None:
-        status = in_words(report)
+        status = short_text(report)
         ready = [] if self._ready else ["READY=1"]
         if (ready or status != self._status) and self._notify(*ready, f"STATUS={status}"):
             self._ready, self._status = True, status

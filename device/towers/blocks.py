@@ -53,9 +53,9 @@ class BlockStream:
             yield from self.finish()
         if not self._held:
             self._first_tick = first_tick
-        self._hold(values, valid)
+        self._append(values, valid)
         while self._held >= self._window - 1 + (count := self._until_end()):
-            values, valid = self._take()
+            values, valid = self._joined()
             self._skipped = self.skips and not self._skipped
             if self._skipped:
                 next_tick = self._first_tick + count + self._window // 2
@@ -64,20 +64,20 @@ class BlockStream:
                 end = self._window - 1 + count
                 yield self._run(values[:end], valid[:end])
             self._first_tick += count
-            self._hold(values[count:], valid[count:])
+            self._append(values[count:], valid[count:])
 
     def finish(self) -> Iterator[Embeddings]:
         """Yield the windows that lie wholly in the rest."""
         if self._held:
-            values, valid = self._take()
+            values, valid = self._joined()
             if len(values) >= self._window:
                 yield self._run(values, valid)
 
-    def _hold(self, values: npt.NDArray[Any], valid: Flags) -> None:
+    def _append(self, values: npt.NDArray[Any], valid: Flags) -> None:
         self._parts.append((values, valid))
         self._held += len(values)
 
-    def _take(self) -> tuple[npt.NDArray[Any], Flags]:
+    def _joined(self) -> tuple[npt.NDArray[Any], Flags]:
         """Everything that is held, in one piece."""
         parts, self._parts, self._held = self._parts, [], 0
         if len(parts) == 1:

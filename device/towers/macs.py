@@ -89,7 +89,7 @@ def _operator_macs(graph: Any, index: int, codes: list[str]) -> int:
         raise ModelContractError(
             f"operator {name} has no known cost",
             where=f"{_WHERE}, operator {index}",
-            remedy="Convert the model without it, or teach device/towers/macs.py what it costs",
+            remedy="Convert the model without it, or add its cost to device/towers/macs.py",
         )
     inputs = [_shape(graph, operator.Inputs(i)) for i in range(operator.InputsLength())]
     outputs = [_shape(graph, operator.Outputs(i)) for i in range(operator.OutputsLength())]

@@ -1,4 +1,4 @@
-"""One build for all tests of conversion: a pair with random weights, and made-up clips as `prepare` keeps them."""
+"""One build for all tests of conversion: a model with random weights, and synthetic clips as `prepare` writes them."""
 
 from __future__ import annotations
 

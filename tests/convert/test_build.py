@@ -1,4 +1,4 @@
-"""A whole build: bundles that the device takes, a manifest that tells the truth, and what it refuses to begin with."""
+"""A whole build: bundles that the device accepts, a correct manifest, and refused inputs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import pytest
 
 from convert.build import build
 from convert.gate import read_gate
+from convert.models.towers import examples
 from convert.pack import golden_input
 from convert.quantize import FORMATS
-from convert.towers import examples
 from device.bundles.bundle import FILES, MANIFEST, load_bundle
 from device.bundles.gate import gate_problem
 from device.errors import (
@@ -69,7 +69,7 @@ def test_towers_need_less_than_a_fiftieth_of_syncnet(built: Path) -> None:
 
 
 @pytest.mark.parametrize("fmt", FORMATS)
-def test_manifest_tells_of_the_tensors(fmt: str, built: Path) -> None:
+def test_the_manifest_describes_the_tensors(fmt: str, built: Path) -> None:
     contract, bundle = manifest(built, fmt)["contract"], load_bundle(built / fmt)
     assert contract["front_end"] == FRONT_END.to_dict()
     assert contract["embedding_size"] == 128 and contract["offset_tick_ms"] == 10
@@ -281,7 +281,7 @@ def test_a_gate_of_something_else_is_refused(
         read_gate(tmp_path / "gate.json", run_folder)
 
 
-def test_a_gate_of_these_weights_is_taken(run_folder: Path, tmp_path: Path) -> None:
+def test_a_gate_of_these_weights_is_accepted(run_folder: Path, tmp_path: Path) -> None:
     whole = GATE | {"weights_sha256": sha256(run_folder / "last.weights.h5")}
     (tmp_path / "gate.json").write_text(json.dumps(whole))
     assert read_gate(tmp_path / "gate.json", run_folder) == whole

@@ -1,4 +1,4 @@
-"""The model card: what a build puts into the manifest, its page, and making it anew in a bundle that is there."""
+"""The model card: in the manifest of a build, as a page, and regenerated in an existing bundle."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_a_build_without_figures_says_so(bundle: Path) -> None:
     assert "Not recorded.\n" in page(load_bundle(bundle).manifest)
 
 
-def test_a_card_made_anew_has_the_figures_and_names_nobody(
+def test_a_regenerated_card_has_the_figures_and_names_nobody(
     bundle: Path, evaluation: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = load_bundle(bundle)

@@ -1,4 +1,4 @@
-"""The command line: what it prints, its exit codes, and that `verify` lets nothing damaged pass."""
+"""The command line: output, exit codes, and that `verify` passes no damaged bundle."""
 
 from __future__ import annotations
 

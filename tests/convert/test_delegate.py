@@ -1,4 +1,4 @@
-"""Which operators XNNPACK takes: all of the shipped towers', and none that it cannot know."""
+"""Which operators XNNPACK supports: all of the shipped encoders', and no unknown ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from convert.delegate import _left_over, left_over
 from convert.quantize import to_tflite
 from device.bundles.bundle import DEFAULT_BUNDLE
 from device.errors import ModelContractError
-from tests.bundles import looping_model
+from tests.models.bundles import looping_model
 
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])

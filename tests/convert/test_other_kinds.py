@@ -1,4 +1,4 @@
-"""SyncNet and the direct network as bundles: built of random weights, verified, and refused by what cannot run them."""
+"""SyncNet and the direct network as bundles: built with random weights, verified, and refused where they cannot run."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import pytest
 
 from convert.cli import main
 from convert.kinds import KINDS
-from convert.syncnet import windows_of
-from convert.trained import open_run
+from convert.models.syncnet import windows_of
+from convert.models.trained import open_run
 from device.bundles.bundle import load_bundle
 from device.bundles.model_kinds import DIRECT
 from device.cli import main as avdrift
@@ -52,7 +52,7 @@ def test_the_direct_network(shards: Path, tmp_path: Path, capsys: pytest.Capture
         load_bundle(out / "int8")
 
 
-def test_the_origins_direct_network_is_no_bundle(tmp_path: Path) -> None:
+def test_the_concatenation_baseline_cannot_be_a_bundle(tmp_path: Path) -> None:
     config = DirectConfig(form="linear")
     with pytest.raises(ModelContractError, match="form 'linear' cannot be used on a device"):
         open_run(run_of(tmp_path / "run", config, build_direct(config)))

@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
+from convert.models.towers import examples
 from convert.pack import golden_input
 from convert.quantize import to_tflite
-from convert.towers import examples
 from device.errors import ModelContractError
 from device.litert import Model
 from device.sync.curve import unit
@@ -63,7 +63,7 @@ def test_int8_holds_integers_only(tower: str, built: Path) -> None:
     kinds = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert kinds <= {"int8", "int32"}, "int32: biases and shapes"
     operators = {operator["op_name"] for operator in interpreter._get_ops_details()}
-    assert not operators & {"QUANTIZE", "DEQUANTIZE", "MUL", "ADD", "RSQRT", "SUB"}, "batch normalisation is folded"
+    assert not operators & {"QUANTIZE", "DEQUANTIZE", "MUL", "ADD", "RSQRT", "SUB"}, "batch normalization is folded"
 
 
 @pytest.mark.parametrize("tower", ["lips", "audio"])

@@ -1,4 +1,4 @@
-"""`avdrift-convert sign`: what it signs a device accepts, and it signs nothing that no device would load."""
+"""`avdrift-convert sign`: a device accepts what it signs, and it signs no bundle that no device would load."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 from convert.cli import main
 from device.bundles.model_kinds import LIPS
 from device.bundles.signature import SIGNATURE, verify
-from tests.bundles import write_bundle
-from tests.stores import make_key, needs_ssh_keygen, trust
+from tests.models.bundles import write_bundle
+from tests.models.stores import make_key, needs_ssh_keygen, trust
 
 pytestmark = needs_ssh_keygen
 

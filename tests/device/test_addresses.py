@@ -1,4 +1,4 @@
-"""Addresses: which are taken, and that nothing secret of one is ever shown."""
+"""Addresses: which are accepted, and that their secrets are never shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line inside this process: options, exit codes, what goes to which stream."""
+"""The command line in this process: options, exit codes, and the streams that it prints to."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import SHARE_VARIABLE
 from device.records import Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
-from tests.scenes import REPORT_KEYS, ROOT, rash_bundle, talking, tiny_bundle
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
+from tests.scenes import REPORT_KEYS, ROOT, overconfident_bundle, talking, tiny_bundle
 
 
 def lines_of(text: str) -> list[dict[str, object]]:
@@ -131,14 +131,14 @@ def test_replay_prints_one_report_a_line_and_the_summary_beside(capfd: pytest.Ca
 def test_replay_writes_its_reports_as_a_table_and_a_picture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     table, picture = tmp_path / "out.csv", tmp_path / "out.png"
     written = ["--csv", str(table), "--plot", str(picture)]
-    assert main(["replay", str(talking()), "--json", "--bundle", str(rash_bundle()), *written]) == 0
+    assert main(["replay", str(talking()), "--json", "--bundle", str(overconfident_bundle()), *written]) == 0
     reports, rows = lines_of(capfd.readouterr().out), table.read_text(encoding="utf-8").splitlines()[1:]
     assert [row.split(",")[0] for row in rows] == [str(round(float(str(report["t_s"])), 1)) for report in reports]
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 def test_replay_for_people_has_no_json(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["replay", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
+    assert main(["replay", str(talking()), "--window", "2", "--bundle", str(overconfident_bundle())]) == 0
     shown = capfd.readouterr()
     assert len(shown.out.splitlines()) == 7
     assert "{" not in shown.out and "audio" in shown.out and "uncertain" in shown.out
@@ -146,7 +146,7 @@ def test_replay_for_people_has_no_json(capfd: pytest.CaptureFixture[str]) -> Non
 
 @pytest.mark.quiet
 def test_run_and_replay_have_one_schema(capfd: pytest.CaptureFixture[str]) -> None:
-    short = ["--bundle", str(rash_bundle()), "--window", "2"]
+    short = ["--bundle", str(overconfident_bundle()), "--window", "2"]
     assert main(["run", "--source", str(talking()), *short]) == 0
     live = lines_of(capfd.readouterr().out)
     assert main(["replay", str(talking()), "--json", *short]) == 0
@@ -173,7 +173,7 @@ def test_measure_for_programs_has_exactly_the_documented_keys(capsys: pytest.Cap
 
 
 def test_measure_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["measure", str(talking()), "--window", "2", "--bundle", str(rash_bundle())]) == 0
+    assert main(["measure", str(talking()), "--window", "2", "--bundle", str(overconfident_bundle())]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in shown[1:5]] == ["0:00.0", "0:02.0", "0:04.0", "0:06.0"], "a line each window"
     assert shown[0].startswith(f"{talking()}: ")

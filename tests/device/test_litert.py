@@ -1,4 +1,4 @@
-"""LiteRT behind `Model`: numbers to integers and back, and models that are not what they claim."""
+"""LiteRT behind `Model`: quantizing and dequantizing, and invalid models."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from device.bench.syncnet import Dense, _Graph
 from device.errors import ModelContractError, ModelCorruptError
 from device.litert import Model, dequantize, quantize
-from tests.bundles import audio_encoder, head, identity_int8, reshape
+from tests.models.bundles import audio_encoder, head, identity_int8, reshape
 
 SCALES = st.floats(1e-4, 10)
 ZERO_POINTS = st.integers(-128, 127)
@@ -148,7 +148,7 @@ def test_a_shape_that_cannot_be(shape: tuple[int, ...]) -> None:
         Model(audio_encoder(), name="audio").resize(shape)
 
 
-def test_the_library_does_not_greet_users() -> None:
+def test_the_library_prints_no_banner() -> None:
     """In a process of its own, as it greets once only."""
     code = """
 from device.features.model_download import require_face_model

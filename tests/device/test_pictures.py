@@ -1,4 +1,4 @@
-"""Is a part of a YUV picture what it would be of the whole, in colour and in grey?"""
+"""A part of a YUV frame is the same as that part of the whole frame, in colour and in grey."""
 
 from __future__ import annotations
 

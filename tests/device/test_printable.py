@@ -1,4 +1,4 @@
-"""No name that a stranger chose gives orders to a terminal."""
+"""Names from outside cannot control a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.cli import main
-from device.commands.model import STATE_VARIABLE
+from device.commands.options.models import STATE_VARIABLE
 from device.printable import PrintableStream, minutes, printable
 
 CLEAR = "\x1b[2J\x1b]0;owned\x07\x9b31m\u202eolleh\r"

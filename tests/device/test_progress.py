@@ -1,4 +1,4 @@
-"""The bar: on a terminal only, and never between the lines that a program reads."""
+"""The progress bar: on a terminal only, and never between lines that a program reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits of the standards, each from both sides, and the words for a direction."""
+"""Limits of the standards from both sides, and the words for a direction."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def check_reload(m: Machine) -> str:
     m.write(CONFIG, SETTINGS.replace("[measure]", '[measure]\nprofile = "ebu-r37"').replace("4.0", "5.0"))
     m.run("systemctl", "reload", "avdrift")
     wait_until(lambda: "needs a restart: measure.window_s" in journal(m, since_s), 10, "the reload's words")
-    assert "taken over: measure.profile" in journal(m, since_s), journal(m, since_s)
+    assert "applied: measure.profile" in journal(m, since_s), journal(m, since_s)
     m.write(CONFIG, "config_version = 1\n[measure]\nwindow_s = 400\n")
     m.run("systemctl", "reload", "avdrift")
     wait_until(lambda: "the settings stay as they are" in journal(m, since_s), 10, "the refusal")
@@ -115,7 +115,7 @@ def check_reload(m: Machine) -> str:
     m.run("systemctl", "reload", "avdrift")
     measuring(m)
     assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
-    return "another profile taken over, a wrong file refused, by the same process"
+    return "another profile applied, a wrong file refused, by the same process"
 
 
 def check_models(m: Machine) -> str:
@@ -136,7 +136,7 @@ def check_models(m: Machine) -> str:
         tower.write_bytes(b"not a model")
     since_s = time.time()
     took_s = restart(m)
-    assert "measuring with the built-in models instead" in journal(m, since_s), journal(m, since_s)
+    assert "they cannot be used" in journal(m, since_s), journal(m, since_s)
     m.run("rm", "-rf", f"{STATE}/models")
     return f"{refused}; {within_limit(took_s, 'damaged installed model: the built-in one is used')}"
 
@@ -148,7 +148,7 @@ def check_without_devices(m: Machine) -> str:
     m.run("systemctl", "restart", "avdrift")
     took_s = time.monotonic() - began_s
     before, status = pid(m), shown(m, "StatusText")
-    assert re.search(r"\((camera|microphone) \w+\)", status), status
+    assert re.search(r"\((camera|microphone) \w+", status), status
     time.sleep(30)  # more than WatchdogSec
     assert (pid(m), shown(m, "ActiveState"), shown(m, "NRestarts")) == (before, "active", "0")
     return f"ready after {took_s:.1f} s with STATUS {status!r}, and so for 30 s"

@@ -122,7 +122,7 @@ def test_after_a_stall_of_the_whole_process_clicks_stand_where_they_belong_whate
 
 
 def test_a_server_that_stands_still_is_lost_and_can_be_opened_again(sink: NullSink) -> None:
-    with MicrophoneSource(SETTINGS) as source, pytest.raises(DeviceLostError, match=r"avmic: gave no sound for"):
+    with MicrophoneSource(SETTINGS) as source, pytest.raises(DeviceLostError, match=r"avmic: delivered no audio for"):
         chunks = iter(source)
         listen(chunks, 1)
         sink.signal(signal.SIGSTOP)

@@ -49,8 +49,8 @@ from device.litert import Model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, Samples
 from device.reporting.sink import Hub, Sink
 from device.runtime.daemon import Daemon
+from device.runtime.inputs.source_thread import Feed
 from device.runtime.sinks import page_sink
-from device.runtime.source_thread import Feed
 from device.telemetry.stdout_sink import Lines
 
 SERVER_MMAC_PER_MS = 54.0

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.test_house import ROOT, repository_files
+from tests.repository.test_house import ROOT, repository_files
 
 CONTROLLERS = ("memory", "devices", "pids", "cpu")
 Done = subprocess.CompletedProcess[str]

@@ -1,4 +1,4 @@
-"""The forty scripted faults: what goes wrong, by which words it must be named, whether numbers may go on meanwhile."""
+"""The forty scripted faults: what fails, the fault's name, and whether numbers may continue."""
 
 from __future__ import annotations
 
@@ -47,10 +47,13 @@ class World:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """`words`: one of these must be named; none: nothing need be. `numbers`: right ones may go on while it lasts."""
+    """`words`: one of these must be named; none: nothing need be. `numbers`: right ones may go on while it lasts.
+
+    begin: takes the world in which it is to begin.
+    """
 
     name: str
-    begin: Callable[[World], None]
+    begin: Callable[[Any], None]
     words: frozenset[str]
     numbers: bool = False
 

@@ -28,7 +28,7 @@ from tests.scripted.faults import FAULTS, Fault
 from tests.scripted.stage import STOPPED_WITHIN_S, Outcome, stage
 
 WARM_SHARE = 0.2  # of the rounds, after which memory has found its level
-MOST_GROWTH_MB = 15.0
+MAX_GROWTH_MB = 15.0
 
 
 def process_figures() -> dict[str, float]:
@@ -66,16 +66,19 @@ def one_round(seed: int, faults: Sequence[Fault], out: TextIO, progress: tqdm[An
 
 
 def summary(
-    outcomes: Sequence[Outcome], stops_s: Sequence[float], figures: Sequence[dict[str, float]]
+    faults: Sequence[Fault],
+    outcomes: Sequence[Outcome],
+    stops_s: Sequence[float],
+    figures: Sequence[dict[str, float]],
 ) -> dict[str, Any]:
     """The figures of all rounds, and `correct`."""
     by_name = defaultdict(list)
     for outcome in outcomes:
         by_name[outcome.name].append(outcome)
-    rows = {fault.name: _row(fault, by_name[fault.name]) for fault in FAULTS if fault.name in by_name}
+    rows = {fault.name: _row(fault, by_name[fault.name]) for fault in faults if fault.name in by_name}
     judged = figures[int(WARM_SHARE * len(figures)) :]
     growth = {key: round(judged[-1][key] - judged[0][key], 1) for key in judged[0]}
-    flat = growth["memory_mb"] <= MOST_GROWTH_MB and growth["threads"] <= 0 and growth["open_files"] <= 0
+    flat = growth["memory_mb"] <= MAX_GROWTH_MB and growth["threads"] <= 0 and growth["open_files"] <= 0
     wrong = sum(row["problems"] for row in rows.values())
     return {
         "faults": len(outcomes), "correct": not wrong and flat and max(stops_s) <= STOPPED_WITHIN_S,
@@ -117,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             stops_s.append(stopped_s)
             figures.append(process_figures())
             out.write(json.dumps({"round": seed, **figures[-1]}) + "\n")
-        result = summary(outcomes, stops_s, figures)
+        result = summary(faults, outcomes, stops_s, figures)
         out.write(json.dumps(result) + "\n")
     return 0 if result["correct"] else 1
 

@@ -27,7 +27,7 @@ from tests.scripted.stage import (
 BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
-def numbers_ms(running: Stage) -> list[float]:
+def numbers_ms(running: Stage[World]) -> list[float]:
     return [report.offset_ms for _, report in running.sink.reports if report.offset_ms is not None]
 
 

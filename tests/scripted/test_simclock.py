@@ -83,7 +83,7 @@ def test_threads_wake_in_order_of_time_whatever_they_wait(naps: list[list[int]])
         assert [t_s for t_s, who in woken if who == number] == [sum(row[: k + 1]) for k in range(len(row))]
 
 
-def test_time_stands_while_somebody_works(clock: SimClock) -> None:
+def test_time_stands_still_while_a_thread_works(clock: SimClock) -> None:
     box = Box(clock)
 
     def work() -> None:
@@ -118,7 +118,7 @@ def test_who_was_notified_runs_before_time_goes_on(clock: SimClock) -> None:
     thread.join()
 
 
-def test_a_change_that_nobody_was_told_of_is_seen_all_the_same(clock: SimClock) -> None:
+def test_a_change_without_a_notification_is_noticed_too(clock: SimClock) -> None:
     changed, flags = threading.Condition(), [False]
 
     def set_it() -> None:

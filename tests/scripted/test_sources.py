@@ -1,4 +1,4 @@
-"""The scripted devices: true to the scene, at the clock's pace, held by one at a time, closed by others, in trouble."""
+"""The scripted devices: true to the scene, in real time, used by one at a time, closed by others, and their faults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A command for stages of tests: `python -m tests.train.job DIR WHAT`. It adds a line to DIR/ran, then does WHAT."""
+"""A command for tests of stages: `python -m tests.train.job DIR WHAT`. It adds a line to DIR/ran, then does WHAT."""
 
 from __future__ import annotations
 

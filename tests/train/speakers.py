@@ -1,4 +1,4 @@
-"""People made for tests who say nothing but "ba": lips that part, and a burst that sounds, at times that are given."""
+"""Synthetic people who say nothing but "ba": lips that part and bursts that sound at given times."""
 
 from __future__ import annotations
 

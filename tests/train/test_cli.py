@@ -1,4 +1,4 @@
-"""train/cli.py: each command runs, and whatever is wrong ends in one line and the documented exit code."""
+"""train/cli.py: each command runs, and every error ends in one line and the documented exit code."""
 
 from __future__ import annotations
 
@@ -155,7 +155,10 @@ def test_fit_without_training_clips_is_exit_code_3(tmp_path: Path, capsys: pytes
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--model", "direct", "--teacher", "first"], "--teacher: only towers, not direct, learn from others"),
+        (
+            ["--model", "direct", "--teacher", "first"],
+            "--teacher: only towers, not direct, can be trained with teachers",
+        ),
         (["--teacher", "{run}/../run"], "a run cannot be its own teacher"),
         (["--teacher-share", "2"], "--teacher-share is 2, allowed is 0 to 1"),
     ],
@@ -202,7 +205,7 @@ def test_a_calibration_is_read_at_the_scale_of_the_towers(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "content", ["", "[]", "{}", '{"logit_scale": 1, "temperature": 0, "null_log_odds": 1, "zero_offset_ms": 0}']
 )
-def test_a_calibration_that_is_none_is_exit_code_3(
+def test_an_invalid_calibration_is_exit_code_3(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.train.made import perfect_towers

@@ -1,4 +1,4 @@
-"""train/model_card.py: the texts of a model card, and what is said of files that are none."""
+"""train/model_card.py: the texts of a model card, and the messages for invalid files."""
 
 from __future__ import annotations
 

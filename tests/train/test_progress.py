@@ -1,4 +1,4 @@
-"""train/progress.py: how far work is can be read by whoever began it, and never stands in its way."""
+"""train/progress.py: the starter of a job can read its progress, which never blocks the job."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from train import progress
-from train.progress import FILE_VARIABLE, Progress, read, shown
+from train.progress import FILE_VARIABLE, Progress, read, with_progress
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def test_the_file_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     file = tmp_path / "progress.json"
     monkeypatch.setenv(FILE_VARIABLE, str(file))
     monkeypatch.setattr(progress, "_FILE_EVERY_S", 0.0)
-    items = shown(range(3), "clips", 10, "clip", before=7)
+    items = with_progress(range(3), "clips", 10, "clip", before=7)
     assert next(items) == 0 and read(file) is None
     assert next(items) == 1 and read(file) is not None
     assert list(items) == [2]
@@ -41,7 +41,7 @@ def test_a_disk_that_refuses_does_not_end_the_work(
     monkeypatch.setenv(FILE_VARIABLE, "/proc/nowhere/progress.json")
     monkeypatch.setattr(progress, "_FILE_EVERY_S", 0.0)
     monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
-    assert list(shown(range(3), "clips", 3, "clip")) == [0, 1, 2]
+    assert list(with_progress(range(3), "clips", 3, "clip")) == [0, 1, 2]
     assert capsys.readouterr().err.splitlines()[0].startswith("clips: 1 of 3")
 
 

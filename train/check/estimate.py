@@ -17,7 +17,7 @@ from train.check.survey import Survey
 _BATCHES = 10
 _BENCHMARK_TIMEOUT_S = 600
 _SHARD_BYTES_PER_S = 303_000  # crops, faces and landmarks at 25 Hz, audio as 16-bit samples
-_RUN_BYTES = 30_000_000  # weights with their optimiser, and bundles in four formats
+_RUN_BYTES = 30_000_000  # weights with their optimizer, and bundles in four formats
 _RECORDING_BYTES_PER_S = 60_000  # of a synthetic face
 # Cost of a second of each input, in training batches, measured on two cores.
 _SYNTH_BATCHES_PER_S = 0.7
@@ -41,7 +41,7 @@ class Estimate:
 
 def seconds_a_batch() -> float | None:
     """Of training on noise, in a process of its own; None if it cannot be measured."""
-    command = [sys.executable, "-P", "-m", "train.fit.step_speed", str(_BATCHES)]
+    command = [sys.executable, "-P", "-m", "train.check.step_speed", str(_BATCHES)]
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     around = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2", "TF_ENABLE_ONEDNN_OPTS": "1", "PYTHONPATH": path}
     try:

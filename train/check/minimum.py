@@ -51,16 +51,16 @@ def _shortages(found: Survey, recipe: str, need: Need) -> Iterator[str]:
     if train.minutes < need.minutes:
         other = f', or let the recipe be "{ADAPT}"' if recipe != ADAPT and train.minutes >= NEEDS[ADAPT].minutes else ""
         stage = "fit" if recipe == ADAPT else "clean and fit"
-        yield f"{stage}: {train.minutes:.1f} minutes to train on, {need.minutes:g} are the least: record more{other}"
+        yield f"{stage}: {train.minutes:.1f} training minutes, at least {need.minutes:g} are needed: record more{other}"
     if train.speakers < need.speakers:
-        yield f"fit: {train.speakers} speakers to train on, {need.speakers} are the least: record more people"
-    judges = "calibrate, evaluate and gate"
+        yield f"fit: {train.speakers} training speakers, at least {need.speakers} are needed: record more people"
+    stages = "calibrate, evaluate and gate"
     if valid.minutes < need.valid_minutes:
-        least = f"{need.valid_minutes:g} are the least: record more, or move speakers there"
-        yield f"{judges}: {valid.minutes:.1f} minutes of the split valid, {least}"
+        needed = f"at least {need.valid_minutes:g} are needed: record more, or move speakers there"
+        yield f"{stages}: {valid.minutes:.1f} minutes in the split valid, {needed}"
     if valid.speakers < MIN_VALID_SPEAKERS:
-        least = f"{MIN_VALID_SPEAKERS} are the least, to know another's voice: record more people"
-        yield f"{judges}: {valid.speakers} speakers in the split valid, {least}"
+        needed = f"at least {MIN_VALID_SPEAKERS} are needed, to test another speaker's voice: record more people"
+        yield f"{stages}: {valid.speakers} speakers in the split valid, {needed}"
 
 
 def advice(found: Survey, recipe: str) -> str:
@@ -68,4 +68,4 @@ def advice(found: Survey, recipe: str) -> str:
     train, need = found.sides[TRAIN], NEEDS[recipe]
     if train.minutes >= need.worth_minutes and train.speakers >= need.worth_speakers:
         return ""
-    return f"For a result worth having: {need.worth_minutes:g} minutes of {need.worth_speakers} speakers to train on"
+    return f"For a good result: {need.worth_minutes:g} training minutes of {need.worth_speakers} speakers"

@@ -8,12 +8,13 @@ from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.errors import InputFormatError
-from train.check.heads import read_heads
+from train.check.copies import copies
+from train.check.file_headers import read_heads
 from train.check.minimum import chosen_recipe
 from train.check.survey import Survey, lines, survey
-from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, listed, read_table
+from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, is_below, listed, read_table
 
-Tell = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +27,19 @@ class Checked:
     survey: Survey
 
 
-def check_clips(folder: Path, tell: Tell) -> Checked:
+def check_clips(folder: Path, log: Log) -> Checked:
     """Report the data, one line each; unusable clips are named and left out.
 
     Raises InputMissingError, InputFormatError with all faults of the table and of its files.
     """
     table, where = read_table(folder), str(folder / TABLE)
-    below = {row.file: row for row in table.rows if row.file and not row.file.startswith(("/", "."))}
+    below = {row.file: row for row in table.rows if is_below(row.file)}
     heads = read_heads(folder, list(below.values()))
     faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
+    usable = tuple(head.row for head in heads.clips)
+    same = copies(folder, usable)
     if faults:
-        remedy = listed("Correct this:", [*faults, *heads.unusable])
+        remedy = listed("Correct this:", [*faults, *heads.unusable, *same])
         raise InputFormatError(counted(faults), where=where, remedy=remedy)
     for split in (TRAIN, VALID):
         if split not in {head.row.split for head in heads.clips}:
@@ -44,14 +47,16 @@ def check_clips(folder: Path, tell: Tell) -> Checked:
             if heads.unusable:
                 remedy = listed("These cannot be used:", heads.unusable)
             raise InputFormatError(f"no usable clip of the split {split!r}", where=where, remedy=remedy)
-    found = survey(folder, heads.clips, heads.looked_at, load_bundle(DEFAULT_BUNDLE))
+    found = survey(folder, heads.clips, heads.examined, load_bundle(DEFAULT_BUNDLE))
     for line in lines(found):
-        tell(line)
+        log(line)
     if not table.has_split:
-        tell(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
+        log(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
     if heads.unusable:
-        tell(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
-    return Checked(table.rows, tuple(head.row for head in heads.clips), heads.unusable, found)
+        log(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
+    if same:
+        log(listed("These are there twice:", same))
+    return Checked(table.rows, usable, heads.unusable, found)
 
 
 def recipe_for(kind: str, found: Survey) -> str:

@@ -14,7 +14,7 @@ from device.analysis.measure import measure
 from device.bundles.bundle import Bundle
 from device.errors import AvdriftError
 from device.features.model_download import require_face_model
-from train.check.heads import Head
+from train.check.file_headers import Head
 from train.data.clip_table import SPLITS
 
 _MEASURED_CLIPS = 6
@@ -50,7 +50,7 @@ class Survey:
         return self.sides[split].minutes
 
 
-def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) -> Survey:
+def survey(folder: Path, heads: Sequence[Head], examined: int, bundle: Bundle) -> Survey:
     """Survey a folder; a few clips of different speakers are measured with the bundle."""
     sides, speakers = {}, {}
     for split in SPLITS:
@@ -58,14 +58,14 @@ def survey(folder: Path, heads: Sequence[Head], looked_at: int, bundle: Bundle) 
         speakers[split] = tuple(sorted({head.row.speaker for head in own}))
         sides[split] = Side(len(own), len(speakers[split]), sum(head.duration_s for head in own) / 60)
     faces = [head.face_px for head in heads if head.face_px is not None]
-    seen = heads[:: max(-(-len(heads) // max(looked_at, 1)), 1)]
+    seen = heads[:: max(-(-len(heads) // max(examined, 1)), 1)]
     offsets_ms, cost = _offsets(folder, heads, bundle)
     return Survey(
         sides, speakers, dict(Counter(head.row.language for head in heads if head.row.language)),
         dict(Counter(f"{head.width}x{head.height}" for head in heads).most_common(6)),
         dict(Counter(f"{head.fps:.2f}".rstrip("0").rstrip(".") for head in heads).most_common(6)),
         tuple(np.percentile(faces, (5, 50, 95))) if faces else None,
-        tuple(head.row.file for head in seen if head.face_px is None) if faces or looked_at else (),
+        tuple(head.row.file for head in seen if head.face_px is None) if faces or examined else (),
         sum(px < _SMALL_FACE_PX for px in faces), offsets_ms, cost,
     )  # fmt: skip
 
@@ -89,22 +89,22 @@ def _offsets(folder: Path, heads: Sequence[Head], bundle: Bundle) -> tuple[dict[
 
 def lines(found: Survey) -> list[str]:
     """For people."""
-    said = [
+    rows = [
         f"{split}: {side.clips} clips, {side.minutes:.1f} minutes, {side.speakers} speakers"
         for split, side in found.sides.items()
     ]
     tables = {"languages": found.languages, "pictures": found.sizes, "frames per second": found.frame_rates}
     for name, counts in tables.items():
         if counts:
-            said.append(f"{name}: " + ", ".join(f"{key} ({count})" for key, count in counts.items()))
+            rows.append(f"{name}: " + ", ".join(f"{key} ({count})" for key, count in counts.items()))
     if found.face_px:
         low, middle, high = found.face_px
         small = f"; {found.small_faces} below {_SMALL_FACE_PX:g}, which is little" if found.small_faces else ""
-        said.append(f"eyes to mouth, in pixels of 480 lines: {low:.0f} to {high:.0f}, median {middle:.0f}{small}")
+        rows.append(f"eyes to mouth, in pixels of 480 lines: {low:.0f} to {high:.0f}, median {middle:.0f}{small}")
     if found.faceless:
         shown = ", ".join(found.faceless[:5]) + (" …" if len(found.faceless) > 5 else "")
-        said.append(f"no face in the beginning of {len(found.faceless)} clips: {shown}")
+        rows.append(f"no face in the beginning of {len(found.faceless)} clips: {shown}")
     if found.offsets_ms:
-        told = [f"{file} {'unknown' if ms is None else f'{ms:+.0f} ms'}" for file, ms in found.offsets_ms.items()]
-        said.append("offsets by the built-in models: " + ", ".join(told))
-    return said
+        offsets = [f"{file} {'unknown' if ms is None else f'{ms:+.0f} ms'}" for file, ms in found.offsets_ms.items()]
+        rows.append("offsets by the built-in models: " + ", ".join(offsets))
+    return rows

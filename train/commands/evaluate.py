@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
-_LEAST_SURE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
+_MIN_SURE_SHARE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
 _SURE_TRUTH = 0.95  # the truth for single windows and reports must be right
 
 
@@ -32,8 +32,10 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     fitted = calibrate.add_mutually_exclusive_group(required=True)
     fitted.add_argument("--run", type=Path, metavar="RUN", help="the folder that fit wrote")
     fitted.add_argument("--bundle", type=Path, metavar="DIR", help="folder with the models; their zero stays")
-    calibrate.add_argument("--keep", type=Path, metavar="BUNDLE", help="take this bundle's, for a run that began as it")
-    calibrate.add_argument("--split", default="valid", help="clips that it never saw (default: valid)")
+    calibrate.add_argument(
+        "--keep", type=Path, metavar="BUNDLE", help="use this bundle's calibration, for a run that started from it"
+    )
+    calibrate.add_argument("--split", default="valid", help="clips not used in training (default: valid)")
     calibrate.add_argument("--out", type=Path, required=True, metavar="CALIBRATION.json", help="file for the fit")
 
     evaluate = commands.add_parser(
@@ -61,7 +63,7 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     whose.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="folder with the models (default: built in)")
     whose.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="the table that clean wrote")
     zero.add_argument("--calibration", type=Path, metavar="FILE.json", help="write the towers' zero into this file")
-    zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, counted from the physical zero")
+    zero.add_argument("--out", type=Path, metavar="MOVED.json", help="write the table, relative to the physical zero")
     zero.add_argument("--seed", type=int, default=0, help="random seed of the bootstrap")
 
     report = commands.add_parser(
@@ -136,9 +138,9 @@ def _calibrate(options: argparse.Namespace) -> int:
 
 def _require_learnt(where: str, sure: int, clips: int) -> None:
     """Raises InputFormatError if the models, not their clips, are the reason that nothing can be fitted."""
-    if sure <= _LEAST_SURE * clips:
-        what = f"these models are sure of the offset of {sure} of {clips} clips: they have not learnt enough"
-        remedy = "Train with more batches or more clips, or begin as the built-in models (recipe adapt)"
+    if sure <= _MIN_SURE_SHARE * clips:
+        what = f"these models are sure of the offset of {sure} of {clips} clips: they are not trained enough"
+        remedy = "Train with more batches or more clips, or start from the built-in models (recipe adapt)"
         raise InputFormatError(what, where=where, remedy=remedy)
 
 
@@ -184,7 +186,7 @@ def _zero(options: argparse.Namespace) -> int:
     wrong = options.calibration if options.offsets else options.out
     if wrong:
         remedy = "Give --calibration with towers, and --out with --offsets"
-        raise UsageError("does not go with the other options", where=str(wrong), remedy=remedy)
+        raise UsageError("cannot be combined with the other options", where=str(wrong), remedy=remedy)
     for file in filter(None, (options.calibration, options.out)):
         check_parent(file)
     if options.offsets:

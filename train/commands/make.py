@@ -40,9 +40,7 @@ def add_make_commands(
     prepare.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     commands.add_parser("synth", add_help=False, help="render synthetic talking faces")  # has a parser of its own
 
-    clean = commands.add_parser(
-        "clean", parents=[shards], help="measure the offset that each training clip has by itself"
-    )
+    clean = commands.add_parser("clean", parents=[shards], help="measure the original offset of each training clip")
     clean.set_defaults(work_of=_clean)
     clean.add_argument(
         "--out", type=Path, required=True, metavar="OFFSETS.json", help="file for the offset of each clip"
@@ -54,9 +52,11 @@ def add_make_commands(
         "--work", type=Path, metavar="DIR", help="folder for two models, each trained on half of the clips"
     )
     measured_by.add_argument(
-        "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on others, in minutes"
+        "--bundle", type=Path, metavar="DIR", help="measure with these models, trained on other clips; takes minutes"
     )
-    clean.add_argument("--absolute", action="store_true", help="count from the bundle's zero, not the clips' median")
+    clean.add_argument(
+        "--absolute", action="store_true", help="relative to the bundle's zero, not to the clips' median"
+    )
     fit = commands.add_parser("fit", parents=[shards], help="train a model; continues where it was interrupted")
     fit.set_defaults(work_of=_fit)
     fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
@@ -72,7 +72,7 @@ def add_make_commands(
     )  # fmt: skip
     fit.add_argument(
         "--teacher", type=Path, action="append", default=[], metavar="RUN",
-        help="a finished run of towers: begin as the first of these, and learn what they think on average",
+        help="a finished run of towers; start from the first of these, and distil the mean of all",
     )  # fmt: skip
     fit.add_argument(
         "--from-bundle", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers"
@@ -108,8 +108,8 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def prepare_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
     if options.jobs:
-        remedy = "Give --direct_num_workers, or what the runner has in its place"
-        raise UsageError("--jobs is of no use to Apache Beam", where="avdrift-train prepare", remedy=remedy)
+        remedy = "Give --direct_num_workers, or the runner's own option"
+        raise UsageError("--jobs has no effect with Apache Beam", where="avdrift-train prepare", remedy=remedy)
     require_beam()
     from train.data.prepare_beam import prepare_with_beam
 
@@ -143,13 +143,13 @@ def _clean(options: argparse.Namespace) -> int:
 def _fit(options: argparse.Namespace) -> int:
     config = fit_config(options, options.model)
     if options.strategy != "none" and options.model != "towers":
-        what = f"only towers, not {options.model}, can be trained by several"
-        raise UsageError(what, where="--strategy", remedy="Leave it out, or train towers")
+        what = f"only towers, not {options.model}, can be trained on several devices"
+        raise UsageError(what, where="--strategy", remedy="Omit it, or train towers")
     if options.teacher and options.model != "towers":
-        what = f"only towers, not {options.model}, learn from others"
-        raise UsageError(what, where="--teacher", remedy="Leave it out, or train towers")
+        what = f"only towers, not {options.model}, can be trained with teachers"
+        raise UsageError(what, where="--teacher", remedy="Omit it, or train towers")
     if options.from_bundle and (options.teacher or options.model != "towers"):
-        what = "a bundle is a start for towers without other teachers"
+        what = "--from-bundle is for towers without teachers"
         raise UsageError(what, where="--from-bundle", remedy="Leave it out, or the other option")
     if options.out.resolve() in [run.resolve() for run in options.teacher]:
         where, remedy = str(options.out), "Give another folder as --out"

@@ -14,6 +14,7 @@ from train.commands.shared import require_beam, shards_parser
 from train.files import make_folder, sha256, write_all
 from train.models.run_files import CHECKPOINT
 
+_MAX_HOURS = 30.0
 GATE = "gate"  # the stem of the gate's output files
 
 
@@ -24,21 +25,29 @@ def add_retrain_commands(commands: argparse._SubParsersAction[argparse.ArgumentP
     check.add_argument("clips", type=Path, metavar="CLIPS", help="folder with clips.csv")
     harvest = commands.add_parser("harvest", help="cut clips out of long recordings: lectures, talks, an archive")
     harvest.set_defaults(work_of=_harvest)
-    harvest.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, in folders below it as well")
+    harvest.add_argument("folder", type=Path, metavar="FOLDER", help="recordings, also in subfolders")
     harvest.add_argument("out", type=Path, metavar="OUT", help="folder for the clips and their table")
-    harvest.add_argument("--max-hours", type=float, default=30.0, metavar="H", help="of clips; then it stops (30)")
-    harvest.add_argument("--corpus", default="harvest", metavar="NAME", help="what the table calls them (harvest)")
-    harvest.add_argument("--bundle", type=Path, default=DEFAULT_BUNDLE, help="models that choose (default: built in)")
-    harvest.add_argument("--jobs", type=int, default=0, metavar="N", help="recordings at once (default: one a core)")
+    harvest.add_argument(
+        "--max-hours", type=float, metavar="H", help="stop after this many hours of clips (default: 30)"
+    )
+    harvest.add_argument(
+        "--corpus", default="harvest", metavar="NAME", help="name of the corpus in the table (harvest)"
+    )
+    harvest.add_argument(
+        "--bundle", type=Path, default=DEFAULT_BUNDLE, help="models that select the clips (default: built in)"
+    )
+    harvest.add_argument(
+        "--jobs", type=int, default=0, metavar="N", help="recordings at a time (default: one per core)"
+    )
     harvest.add_argument("--beam", action="store_true", help="on Apache Beam; options such as --runner are its own")
     retrain = commands.add_parser(
         "retrain", help="run the whole training of a configuration file; continues where it stopped"
     )
     retrain.set_defaults(work_of=_retrain)
     retrain.add_argument("config", type=Path, metavar="CONFIG.toml", help="a copy of train/adapt.toml or default.toml")
-    retrain.add_argument("--dry-run", action="store_true", help="check the clips, and stop there")
+    retrain.add_argument("--dry-run", action="store_true", help="only check the clips")
     gate = commands.add_parser(
-        "gate", parents=[shards_parser()], help="compare a training run with the models before it"
+        "gate", parents=[shards_parser()], help="compare a training run with the previous models"
     )
     gate.set_defaults(work_of=_gate)
     gate.add_argument("--run", type=Path, required=True, metavar="RUN", help="the folder that fit wrote")
@@ -60,28 +69,33 @@ def _check(options: argparse.Namespace) -> int:
 def _harvest(options: argparse.Namespace) -> int:
     from train.harvest.run import harvest
 
-    if options.max_hours <= 0 or options.jobs < 0:
+    max_hours = _MAX_HOURS if options.max_hours is None else options.max_hours
+    if not max_hours > 0 or options.jobs < 0:
         remedy = "Give hours above 0 and 0 jobs or more"
         raise UsageError("a value is out of range", where="avdrift-train harvest", remedy=remedy)
     count = harvest(
-        options.folder, options.out, bundle=options.bundle, max_hours=options.max_hours, corpus=options.corpus,
+        options.folder, options.out, bundle=options.bundle, max_hours=max_hours, corpus=options.corpus,
         jobs=options.jobs,
     )  # fmt: skip
-    _tell_harvest(options.out, count)
+    _print_harvest(options.out, count)
     return 0
 
 
 def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
-    """The same with Apache Beam. Raises UsageError if it is not installed."""
+    """The same with Apache Beam. Raises UsageError if it is not installed, or for options that are not for it."""
+    if options.jobs or options.max_hours is not None:
+        remedy = "Leave them out, and give fewer recordings"
+        what = "--jobs and --max-hours are of no use to Apache Beam"
+        raise UsageError(what, where="avdrift-train harvest", remedy=remedy)
     require_beam()
     from train.harvest.on_beam import harvest_with_beam as on_beam
 
     count = on_beam(options.folder, options.out, of_beam, bundle=options.bundle, corpus=options.corpus)
-    _tell_harvest(options.out, count)
+    _print_harvest(options.out, count)
     return 0
 
 
-def _tell_harvest(out: Path, count: int) -> None:
+def _print_harvest(out: Path, count: int) -> None:
     print(f"{count} clips in {out}; what was dropped, and why: {out / 'dropped.csv'}")
     print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
 

@@ -1,4 +1,4 @@
-"""`avdrift-train ablate SHARDS…`: the origin's direct network with each of its six remedies, one at a time.
+"""`avdrift-train ablate SHARDS…`: the concatenation baseline with each of six improvements, one at a time.
 
 Then, one change at a time, from that network to the form that works.
 """

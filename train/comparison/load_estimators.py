@@ -45,7 +45,7 @@ def estimator_of_run(run: Path) -> EmbeddingEstimator:
     """The output folder of `avdrift-train fit`. Raises ModelError."""
     path = run / "config.json"
     if not path.is_file():
-        raise ModelMissingError("no training run", where=str(path), remedy="Give the folder that fit wrote")
+        raise ModelMissingError("not a training run", where=str(path), remedy="Give the folder that fit wrote")
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind = config.pop("model", "towers")

@@ -1,4 +1,4 @@
-"""Mouth opening against voice: the baseline that needs no training, and what this project's origin shipped.
+"""Mouth opening against voice: the baseline that needs no training, with which this project began.
 
 Method: the mouth's aspect ratio at each frame, from lip landmarks; the loudness of the voice, or its presence, at each
 10 ms; Pearson's correlation of the two over a window, for each candidate offset. The highest one is the answer.

@@ -21,7 +21,7 @@ from train.evaluation.metrics import FRAME_MS, Figures
 from train.evaluation.plots import ANCHOR_FRAMES, ANCHORS, CHANCE_SEARCH_FRAMES
 from train.evaluation.protocol import CORPUS_WINDOW_S, SEARCHES_FRAMES
 from train.evaluation.tables import Table, text_of
-from train.markdown import put_into
+from train.markdown import put_into, table
 
 # Mouth opening against voice activity, ±25 frames, as this project's origin reports it: window in s, RMSE in frames.
 ORIGIN_RMSE = {1.0: 16.0, 6.0: 9.0, 12.0: 2.3}
@@ -68,8 +68,7 @@ def as_markdown(report: Report) -> str:
     """GitHub tables, for a page with a heading of its own."""
     parts = [_summary(report)]
     for title, head, body in tables(report):
-        lines = [head, ["---", *["---:"] * (len(head) - 1)], *body]
-        parts.append("\n".join([f"**{title}**", "", *("| " + " | ".join(line) + " |" for line in lines)]))
+        parts.append(f"**{title}**\n\n{table(head, body)}")
     return "\n\n".join(parts) + "\n"
 
 

@@ -1,8 +1,9 @@
 """`clips.csv`, validated strictly: the clips, their speakers, and the use of each; reports all faults at once.
 
 Columns: `file` (relative, `/` between folders), `speaker`, `corpus`. `split` (`train` or `valid`) may be left out
-altogether and is then assigned by speaker. `duration_s` and `language` are optional; other columns are ignored. UTF-8
-with or without a byte-order mark, or UTF-16 with one; commas, semicolons or tabs: what spreadsheets write.
+altogether and is then assigned by speaker. `duration_s`, `language` and `kind` (of recording: studio, phone, …) are
+optional; other columns are ignored. UTF-8 with or without a byte-order mark, or UTF-16 with one; commas, semicolons or
+tabs: what spreadsheets write.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from device.errors import InputFormatError, InputMissingError
+
+Cells = dict[str | None, str | list[str] | None]  # as csv.DictReader gives them
 
 TABLE = "clips.csv"
 TRAIN, VALID = "train", "valid"
@@ -45,6 +48,7 @@ class ClipRow:
     number: int = 0
     duration_s: float | None = None
     language: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +80,11 @@ def read_rows(folder: Path) -> list[ClipRow]:
 
 def read_table(folder: Path) -> ClipTable:
     """The whole table. Raises InputMissingError, InputFormatError if it is not a table."""
-    table = folder / TABLE
-    if not table.is_file():
-        raise InputMissingError("no such file", where=str(table), remedy=_WRITE)
-    try:
-        rows, faults = _parsed(_text(table.read_bytes()), table)
-    except (OSError, UnicodeError, csv.Error) as error:
-        remedy = f"{_WRITE} (in a spreadsheet: save as CSV UTF-8)"
-        raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
+    table, rows, faults = folder / TABLE, list[ClipRow](), list[Fault]()
+    for number, cells in read_cells(table):
+        row, wrong = _row(cells, number)
+        rows.append(row)
+        faults += wrong
     if not rows:
         raise InputFormatError("has no rows", where=str(table), remedy="Write one for each clip")
     has_split = any(row.split for row in rows)
@@ -93,6 +94,17 @@ def read_table(folder: Path) -> ClipTable:
     else:
         rows = with_splits(rows)
     return ClipTable(tuple(rows), (*faults, *_repeated(rows)), has_split)
+
+
+def read_cells(table: Path) -> list[tuple[int, Cells]]:
+    """The number of each row and its cells by column, unchecked. Raises InputMissingError, InputFormatError."""
+    if not table.is_file():
+        raise InputMissingError("no such file", where=str(table), remedy=_WRITE)
+    try:
+        return _parsed(_text(table.read_bytes()), table)
+    except (OSError, UnicodeError, csv.Error) as error:
+        remedy = f"{_WRITE} (in a spreadsheet: save as CSV UTF-8)"
+        raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
 
 
 def with_splits(rows: Sequence[ClipRow]) -> list[ClipRow]:
@@ -146,7 +158,7 @@ def _text(content: bytes) -> str:
     return content.decode("utf-16" if wide else "utf-8-sig")
 
 
-def _parsed(text: str, table: Path) -> tuple[list[ClipRow], list[Fault]]:
+def _parsed(text: str, table: Path) -> list[tuple[int, Cells]]:
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), strict=True)
     names = [name.strip().lower() for name in reader.fieldnames or []]
@@ -156,31 +168,31 @@ def _parsed(text: str, table: Path) -> tuple[list[ClipRow], list[Fault]]:
         what = f"no column {', '.join(missing)}" if missing else f"two columns {', '.join(twice)}"
         raise InputFormatError(f"{what}; it has {', '.join(names)[:200] or 'none'}", where=str(table), remedy=_WRITE)
     reader.fieldnames = names
-    rows, faults = [], []
-    for cells in reader:
-        row, wrong = _row(cells, reader.line_num)
-        rows.append(row)
-        faults += wrong
-    return rows, faults
+    return [(reader.line_num, cells) for cells in reader]
 
 
-def _row(cells: dict[str | None, str | list[str] | None], number: int) -> tuple[ClipRow, list[Fault]]:
+def _row(cells: Cells, number: int) -> tuple[ClipRow, list[Fault]]:
     """A row and its own faults; cells with a named column always hold text."""
     values = {name: (value or "").strip() for name, value in cells.items() if name and not isinstance(value, list)}
     file = posixpath.normpath(values["file"]) if values["file"] else ""
     row = ClipRow(file, values["speaker"], values.get("split", ""), values["corpus"], number,
-                  language=values.get("language", ""))  # fmt: skip
+                  language=values.get("language", ""), kind=values.get("kind", ""))  # fmt: skip
     wrong = []
     if None in cells:
         wrong.append(("more cells than columns", "Put cells that contain the separator into double quotes"))
     wrong += [(f"{name} is empty", "Fill it in") for name in _COLUMNS if not values[name]]
-    if file.startswith(("/", "../")) or file in ("..", "."):
+    if file and not is_below(file):
         wrong.append(("not a file below this folder", "Give its path relative to clips.csv"))
     try:
         row = replace(row, duration_s=_seconds(values.get("duration_s", "")))
     except ValueError:
         wrong.append((f"duration_s is {values['duration_s'][:40]!r}", "Give seconds above 0, or leave it empty"))
     return row, [Fault(row, what, remedy) for what, remedy in wrong]
+
+
+def is_below(file: str) -> bool:
+    """Whether a path, normalised, names something below its folder."""
+    return bool(file) and not file.startswith(("/", "../")) and file not in ("..", ".")
 
 
 def _seconds(text: str) -> float | None:

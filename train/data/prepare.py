@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
-from multiprocessing import get_context
 from pathlib import Path
+from threading import TIMEOUT_MAX
 
 import cv2
 import numpy as np
@@ -22,6 +23,7 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from device.capture.file import FileSource
+from device.check.pool import Lost, each
 from device.errors import AvdriftError, InputFormatError
 from device.features.contract import FRONT_END, LIP_TICK_NS
 from device.features.face import FaceDetector
@@ -30,18 +32,19 @@ from device.features.mouth import MouthCrop
 from device.features.mouth_grid import Crops, Flags, LipGrid
 from device.features.tracker import MouthTracker
 from device.features.vad import SpeechStream, widen
-from device.records import Frame, GrayImage, RgbImage
+from device.records import NS_PER_S, Chunk, Frame, GrayImage, RgbImage
 from train.data.augment import MARGIN_PX
 from train.data.clip_table import ClipRow, read_rows, shard_name
 from train.data.clips import join
 from train.data.landmarks import LIP_POINTS, LipMarker, LipPoints, face_matrix, fetch_landmark_model
 from train.data.shards import SHARD_FORMAT, UNREADABLE
 from train.files import sha256
-from train.progress import shown
+from train.progress import with_progress
 
 FACE_PX = 64
 
 _MIN_FACE_S = 0.4
+_MAX_GAP_S = 10.0
 _NO_POINTS = np.full((LIP_POINTS, 2), np.nan, np.float32)
 
 
@@ -97,7 +100,7 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
         lips.append(grid.push(crop))
 
     with FileSource(path) as source:
-        for item in source:
+        for item in _without_jumps(source, path):
             if isinstance(item, Frame):
                 study.keep(item)
                 for (crop,) in tracker.push(item):
@@ -133,6 +136,18 @@ def prepare_clip(path: Path, row: ClipRow, shard: Path) -> None:
     partial.replace(shard)
 
 
+def _without_jumps(items: Iterable[Frame | Chunk], path: Path) -> Iterator[Frame | Chunk]:
+    """Raises InputFormatError at a jump of the time stamps, since a shard holds blank pictures for all of a gap."""
+    last_ns: dict[type, int] = {}
+    for item in items:
+        gap_s = (item.t_ns - last_ns.get(type(item), item.t_ns)) / NS_PER_S
+        if gap_s > _MAX_GAP_S:
+            what = f"its time stamps jump by {gap_s:.0f} s; at most {_MAX_GAP_S:g} s can be used"
+            raise InputFormatError(what, where=str(path), remedy="Cut it into clips there, or leave it out")
+        last_ns[type(item)] = item.t_ns
+        yield item
+
+
 def _meta(row: ClipRow, digest: str) -> str:
     """A shard's metadata. Two shards are the same if their metadata and their recordings are."""
     return json.dumps({"format": SHARD_FORMAT, "file": row.file, "speaker": row.speaker, "split": row.split,
@@ -164,7 +179,6 @@ def placed(parts: list[tuple[int, Crops, Flags]]) -> tuple[int, Crops, Flags]:
 
 def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
     """Whether a shard was made, and otherwise the reason, if it is an error."""
-    cv2.setNumThreads(1)
     path, row, shard = job
     try:
         if shard.exists() and is_current(shard, row, sha256(path)):
@@ -176,12 +190,12 @@ def _work(job: tuple[Path, ClipRow, Path]) -> tuple[bool, str | None]:
     return True, None
 
 
-def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> int:
+def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False, split: str | None = None) -> int:
     """Write a shard for every clip whose recording or row has changed; return the number of skipped clips.
 
-    prune: delete shards that no row names. Raises CaptureError if the table is invalid.
+    prune: delete shards that no row names. split: prepare only its clips. Raises CaptureError if the table is invalid.
     """
-    rows = read_rows(clips)
+    rows = [row for row in read_rows(clips) if split in (None, row.split)]
     out.mkdir(parents=True, exist_ok=True)
     work = [(clips / row.file, row, out / shard_name(row.file)) for row in rows]
     strangers = sorted(set(out.glob("*.npz")) - {shard for _, _, shard in work})
@@ -189,11 +203,9 @@ def prepare(clips: Path, out: Path, *, jobs: int = 0, prune: bool = False) -> in
         for shard in strangers:
             shard.unlink()
     made, skipped = 0, 0
-    # Spawned, because a fork of a process whose libraries have threads may block for ever.
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(_work, job) for job in work]
-        for done in shown(as_completed(running), "prepare", len(running), "clip"):
-            new, problem = done.result()
+    with closing(each(_work, work, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
+        for (path, _, _), answer in with_progress(answers, "prepare", len(work), "clip"):
+            new, problem = (False, f"{path}: {answer.why}") if isinstance(answer, Lost) else answer
             made += new
             if problem:
                 skipped += 1

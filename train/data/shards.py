@@ -142,7 +142,7 @@ def require_clips_of_each(folders: Sequence[Path], offsets: Path | None) -> None
 
 
 def front_end(clip: Clip) -> tuple[Floats, int, npt.NDArray[np.bool_], Floats, int]:
-    """The device's front end on a whole clip: normalised crops, their first tick and flags; rows, first tick."""
+    """The device's front end on a whole clip: normalized crops, their first tick and flags; rows, first tick."""
     crops = normalize(clip.crops[:, MARGIN_PX:-MARGIN_PX, MARGIN_PX:-MARGIN_PX])
     half_ns = FRONT_END.stft_window_samples * NS_PER_S // (2 * AUDIO_RATE_HZ)
     first = -(-(clip.samples_t_ns + half_ns) // AUDIO_TICK_NS)

@@ -23,7 +23,7 @@ from device.bundles.calibration import Calibration
 from device.errors import InputFormatError
 from device.sync.curve import TICK_MS, offset_posterior
 from train.evaluation.confidence_fit import fitted_confidence, scored_windows
-from train.evaluation.negatives import mismatched, still_embeddings
+from train.evaluation.negatives import mismatched, still_embeddings, with_json_keys
 from train.evaluation.tracks import SPEECH_RATIO, TOLERANCE_MS, Track, window_curve, window_parts
 
 WINDOWS_S = (1.0, 2.0, 5.0)
@@ -60,15 +60,15 @@ class Fitted:
 
     calibration: Calibration
     windows: int
-    hopeless_windows: int
+    unmeasurable_windows: int
     log_loss: float
     reported: float
     right_of_reported: float | None
-    hopeless_reported: float | None
+    unmeasurable_reported: float | None
     reliability: tuple[Bin, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return with_json_keys(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Curves:
     truth_ticks: Floats
 
     @property
-    def hopeless(self) -> Flags:
+    def unmeasurable(self) -> Flags:
         return np.isinf(self.truth_ticks)
 
 
@@ -98,8 +98,8 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
     Raises InputFormatError if there are fewer than 20 windows with speech.
     """
     curves = collect(tracks, truths_ms, random)
-    hopeless = curves.hopeless
-    if np.count_nonzero(~hopeless) < _MIN_WINDOWS:
+    unmeasurable = curves.unmeasurable
+    if np.count_nonzero(~unmeasurable) < _MIN_WINDOWS:
         raise InputFormatError(
             f"fewer than {_MIN_WINDOWS} windows with speech",
             where="calibration clips",
@@ -118,12 +118,12 @@ def fitted(tracks: Sequence[Track], truths_ms: Sequence[float], random: np.rando
     sure, right, reported = judged.confidence[0], judged.right, judged.reported[0]
     return Fitted(
         calibration=calibration,
-        windows=int((~hopeless).sum()),
-        hopeless_windows=int(hopeless.sum()),
-        log_loss=round(float(_losses(judged, hopeless)[0]), 4),
-        reported=float(reported[~hopeless].mean()),
+        windows=int((~unmeasurable).sum()),
+        unmeasurable_windows=int(unmeasurable.sum()),
+        log_loss=round(float(_losses(judged, unmeasurable)[0]), 4),
+        reported=float(reported[~unmeasurable].mean()),
         right_of_reported=float(right[reported].mean()) if reported.any() else None,
-        hopeless_reported=float(reported[hopeless].mean()) if hopeless.any() else None,
+        unmeasurable_reported=float(reported[unmeasurable].mean()) if unmeasurable.any() else None,
         reliability=reliability(sure, right),
     )
 
@@ -168,10 +168,10 @@ def judge(curves: Curves, temperature: float, null_log_odds: Floats) -> Judged:
 
 
 def _search(curves: Curves) -> tuple[float, float]:
-    temperatures, nulls, hopeless = _TEMPERATURES, _NULL_LOG_ODDS, curves.hopeless
+    temperatures, nulls, unmeasurable = _TEMPERATURES, _NULL_LOG_ODDS, curves.unmeasurable
     best = (float(temperatures[0]), float(nulls[0]))
     for _ in range(3):
-        losses = np.stack([_losses(judge(curves, float(t), nulls), hopeless) for t in temperatures])
+        losses = np.stack([_losses(judge(curves, float(t), nulls), unmeasurable) for t in temperatures])
         row, column = np.unravel_index(int(np.argmin(losses)), losses.shape)
         best = (float(temperatures[row]), float(nulls[column]))
         # Around the best point, from one neighbour to the other.
@@ -181,11 +181,11 @@ def _search(curves: Curves) -> tuple[float, float]:
     return best
 
 
-def _losses(judged: Judged, hopeless: Flags) -> Floats:
+def _losses(judged: Judged, unmeasurable: Flags) -> Floats:
     """Log loss [k] of confidences [k, n], plus the penalty for wrong reports."""
     clipped = np.clip(judged.confidence, 1e-6, 1 - 1e-6)
     surprise = -np.where(judged.right, np.log(clipped), np.log(1 - clipped))
-    weight = np.where(hopeless, _UNMEASURABLE_WEIGHT / max(hopeless.sum(), 1), 1 / (~hopeless).sum())
+    weight = np.where(unmeasurable, _UNMEASURABLE_WEIGHT / max(unmeasurable.sum(), 1), 1 / (~unmeasurable).sum())
     loss = surprise @ weight / weight.sum()
     wrong = (judged.reported & ~judged.right).sum(1) / np.maximum(judged.reported.sum(1), 1)
     return np.asarray(loss + _WRONG_PENALTY * np.maximum(wrong - _MAX_WRONG_OF_REPORTED, 0))

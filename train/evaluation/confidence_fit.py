@@ -87,9 +87,9 @@ def fitted_confidence(windows: ScoredWindows) -> ConfidenceWeights:
     found = np.zeros(4)
     penalty = np.diag([0, _RIDGE, _RIDGE, _RIDGE]) * weight.sum()
     for _ in range(_ROUNDS):
-        said = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
-        slope = inputs.T @ (weight * (right - said)) - penalty @ found
-        bend = (inputs * (weight * said * (1 - said))[:, None]).T @ inputs + penalty
+        predicted = 1 / (1 + np.exp(-np.clip(inputs @ found, -30, 30)))
+        slope = inputs.T @ (weight * (right - predicted)) - penalty @ found
+        bend = (inputs * (weight * predicted * (1 - predicted))[:, None]).T @ inputs + penalty
         found = found + np.clip(np.linalg.solve(bend + 1e-9 * np.eye(4), slope), -2, 2)
     bias, posterior, by_length, both = (round(float(value), 4) for value in found)
     return ConfidenceWeights(bias, posterior, by_length, both)

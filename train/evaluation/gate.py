@@ -20,14 +20,15 @@ from device.bundles.calibration import Calibration
 from train.data.clip_table import MIN_VALID_SPEAKERS
 from train.data.shards import Clip
 from train.evaluation.metrics import FRAME_MS, has_speech, is_reported, is_right
-from train.evaluation.protocol import SEARCHES_FRAMES, SHIFT_MARGIN_FRAMES, Hopeless, hopeless_input
+from train.evaluation.negatives import with_json_keys
+from train.evaluation.protocol import SEARCHES_FRAMES, SHIFT_MARGIN_FRAMES, Unmeasurable, unmeasurable_figures
 from train.evaluation.tables import Table, share, text_of
 from train.evaluation.tracks import Track, Window, own_offset, sure_tracks, track, windows
 from train.models.encoders import Towers
 
 LENGTHS_S = (0.6, 1.0, 2.0, 5.0)
-MAX_HOPELESS = 0.02  # limit on the share of windows of a kind and length that get an offset
-BETTER, WORSE, UNTOLD = "better", "worse", "cannot be told"
+MAX_UNMEASURABLE = 0.02  # limit on the share of windows of a kind and length that get an offset
+BETTER, WORSE, UNDECIDED = "better", "worse", "cannot be told"
 
 _MIN_WINDOWS = 20  # per length, or it is omitted
 _PLAINLY_WORSE = 0.1  # a difference that fails the gate even if there are too few clips for an interval
@@ -70,7 +71,7 @@ class Gate:
     speakers: int
     left_out: int  # clips on which the old models are not sure
     rows: tuple[Compared, ...]
-    hopeless: tuple[tuple[Hopeless, float], ...]  # of the new models, with the share of the old ones
+    unmeasurable: tuple[tuple[Unmeasurable, float], ...]  # of the new models, with the share of the old ones
     zero_difference_ms: float | None  # median over clips: new zero minus old zero
     verdict: str
     passed: bool
@@ -78,8 +79,8 @@ class Gate:
 
     def to_dict(self) -> dict[str, Any]:
         found = asdict(self)
-        found["hopeless"] = [asdict(new) | {"old": old} for new, old in self.hopeless]
-        return {"schema": 1, **found}
+        found["unmeasurable"] = [asdict(new) | {"old": old} for new, old in self.unmeasurable]
+        return {"schema": 1, **with_json_keys(found)}
 
 
 def judge(clips: Sequence[Clip], new: Model, old: Model, *, seed: int = 0) -> Gate:
@@ -102,41 +103,41 @@ def judge(clips: Sequence[Clip], new: Model, old: Model, *, seed: int = 0) -> Ga
         ]  # fmt: skip
         rows += _rows(window_s, pairs, seed)
     zeros = [own_offset(t, new.calibration)[0] - truth for t, truth in zip(new_tracks, truths_ms, strict=True)]
-    hopeless = _hopeless(new_tracks, new, old_tracks, old, seed) if old_tracks else ()
-    verdict, passed, sentence = conclusion(rows, hopeless, speakers)
+    unmeasurable = _compare_unmeasurable(new_tracks, new, old_tracks, old, seed) if old_tracks else ()
+    verdict, passed, sentence = conclusion(rows, unmeasurable, speakers)
     return Gate(
-        new.label, old.label, len(old_tracks), speakers, len(clips) - len(old_tracks), tuple(rows), hopeless,
+        new.label, old.label, len(old_tracks), speakers, len(clips) - len(old_tracks), tuple(rows), unmeasurable,
         round(float(np.median(zeros)), 1) if zeros else None, verdict, passed, sentence,
     )  # fmt: skip
 
 
 def conclusion(
-    rows: Sequence[Compared], hopeless: Sequence[tuple[Hopeless, float]], speakers: int
+    rows: Sequence[Compared], unmeasurable: Sequence[tuple[Unmeasurable, float]], speakers: int
 ) -> tuple[str, bool, str]:
     """The verdict, whether the gate is passed, and one sentence for people."""
     worse, better = ([row for row in rows if row.verdict == verdict] for verdict in (WORSE, BETTER))
-    if beyond := [(each, old) for each, old in hopeless if _is_beyond(each, old)]:
+    if beyond := [(each, old) for each, old in unmeasurable if _is_beyond(each, old)]:
         worst, old = max(beyond, key=lambda pair: pair[0].numbered)
-        said = f"{worst.kind} gets a number in {worst.numbered:.1%} of {worst.window_s:g} s windows"
-        return WORSE, False, f"Worse: {said} instead of {old:.1%}, {MAX_HOPELESS:.0%} are allowed."
+        words = f"{worst.kind} gets a number in {worst.numbered:.1%} of {worst.window_s:g} s windows"
+        return WORSE, False, f"Worse: {words} instead of {old:.1%}, {MAX_UNMEASURABLE:.0%} are allowed."
     if worse:
         return WORSE, False, f"Worse: {_named(worse)}."
     if speakers < MIN_VALID_SPEAKERS or not any(row.low is not None for row in rows):
-        return UNTOLD, False, "It cannot be told: too few clips or speakers in the split valid to judge by."
+        return UNDECIDED, False, "It cannot be told: too few clips or speakers in the split valid to judge by."
     if better:
         return BETTER, True, f"Better: {_named(better)}."
-    return UNTOLD, True, "It cannot be told from what was there: no difference is larger than chance."
+    return UNDECIDED, True, "It cannot be told from what was there: no difference is larger than chance."
 
 
-def _is_beyond(new: Hopeless, old: float) -> bool:
+def _is_beyond(new: Unmeasurable, old: float) -> bool:
     """Above the bound, and by two standard errors above the old models, which such windows deceive as well."""
     error = float(np.sqrt((new.numbered + old) / new.windows))
-    return new.numbered > MAX_HOPELESS and new.numbered - old > 2 * error
+    return new.numbered > MAX_UNMEASURABLE and new.numbered - old > 2 * error
 
 
 def _named(rows: Sequence[Compared]) -> str:
-    told = [f"{row.figure} {row.new:.1%} instead of {row.old:.1%} at {row.window_s:g} s" for row in rows[:3]]
-    return ", ".join(told)
+    differences = [f"{row.figure} {row.new:.1%} instead of {row.old:.1%} at {row.window_s:g} s" for row in rows[:3]]
+    return ", ".join(differences)
 
 
 def _measured(
@@ -166,16 +167,16 @@ def _rows(window_s: float, pairs: Pairs, seed: int) -> list[Compared]:
 
 def _compared(figure: str, window_s: float, pairs: Pairs, holds: Callable[[Window], bool], seed: int) -> Compared:
     if len(pairs) < _MIN_WINDOWS:
-        return Compared(figure, window_s, len(pairs), None, None, None, None, UNTOLD)
+        return Compared(figure, window_s, len(pairs), None, None, None, None, UNDECIDED)
     new, old = (np.array([holds(pair[side]) for pair in pairs], np.float64) for side in (0, 1))
     drawn = _drawn_means(new - old, [pair[1].clip.speaker for pair in pairs], np.random.default_rng(seed))
     low = high = None
-    verdict = UNTOLD
+    verdict = UNDECIDED
     if drawn is not None:
         low, high = (float(value) for value in np.percentile(drawn, (2.5, 97.5)))
         surely_low, surely_high = np.percentile(drawn, (0.5, 99.5))
         plainly = new.mean() - old.mean() < -_PLAINLY_WORSE
-        verdict = WORSE if surely_high < 0 or plainly else BETTER if surely_low > 0 else UNTOLD
+        verdict = WORSE if surely_high < 0 or plainly else BETTER if surely_low > 0 else UNDECIDED
     return Compared(figure, window_s, len(pairs), float(new.mean()), float(old.mean()), low, high, verdict)
 
 
@@ -183,12 +184,12 @@ def _right_of_these(window_s: float, of_new: Pairs, of_old: Pairs) -> Compared:
     """Precision of each. Different windows, so without a paired interval; "worse" only if it is obvious."""
     new, old = ([is_right(pair[side]) for pair in pairs] for side, pairs in ((0, of_new), (1, of_old)))
     if len(new) < _MIN_WINDOWS:
-        return Compared("right of these", window_s, len(new), None, None, None, None, UNTOLD)
+        return Compared("right of these", window_s, len(new), None, None, None, None, UNDECIDED)
     share, before = float(np.mean(new)), float(np.mean(old)) if old else 1.0
     # Two standard errors of the old share, and never less than a point.
     slack = max(2.6 * float(np.sqrt(before * (1 - before) / len(new))), 0.01)
     return Compared("right of these", window_s, len(new), share, before, None, None,
-                    WORSE if share < before - slack else UNTOLD)  # fmt: skip
+                    WORSE if share < before - slack else UNDECIDED)  # fmt: skip
 
 
 def _drawn_means(
@@ -202,11 +203,13 @@ def _drawn_means(
     return np.asarray(draws @ np.bincount(index, weights=values) / (draws @ np.bincount(index)))
 
 
-def _hopeless(
+def _compare_unmeasurable(
     new_tracks: list[Track], new: Model, old_tracks: list[Track], old: Model, seed: int
-) -> tuple[tuple[Hopeless, float], ...]:
-    of_new = hopeless_input(new_tracks, new.towers, new.calibration, seed)
-    of_old = {(h.kind, h.window_s): h.numbered for h in hopeless_input(old_tracks, old.towers, old.calibration, seed)}
+) -> tuple[tuple[Unmeasurable, float], ...]:
+    of_new = unmeasurable_figures(new_tracks, new.towers, new.calibration, seed)
+    of_old = {
+        (h.kind, h.window_s): h.numbered for h in unmeasurable_figures(old_tracks, old.towers, old.calibration, seed)
+    }
     return tuple((each, of_old.get((each.kind, each.window_s), 0.0)) for each in of_new)
 
 
@@ -220,7 +223,7 @@ def table(gate: Gate) -> Table:
     ]  # fmt: skip
     body += [
         [f"number for {each.kind}", f"{each.window_s:g}", str(each.windows), share(each.numbered), share(old), "-"]
-        for each, old in gate.hopeless
+        for each, old in gate.unmeasurable
     ]
     return f"{gate.new} (new) beside {gate.old} (old): {gate.clips} clips of {gate.speakers} speakers", head, body
 

@@ -42,6 +42,9 @@ class Figures:
     calibration_error_low: float | None = None
     calibration_error_high: float | None = None
     brier_score: float | None = None
+    brier_low: float | None = None
+    brier_high: float | None = None
+    speakers: int = 0
 
 
 def is_right(w: Window) -> bool:
@@ -78,6 +81,8 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
     truth = np.array([w.true_ms for w in measured])
     confidence = np.array([w.confidence for w in measured])
     error_low, error_high = _calibration_interval(confidence, right, speakers, np.random.default_rng(seed))
+    missed = (confidence - right) ** 2
+    brier_low, brier_high = interval(missed, speakers, np.random.default_rng(seed))
     return Figures(
         windows=len(measured),
         within_frame=float(right.mean()),
@@ -97,7 +102,10 @@ def figures(measured: list[Window], seed: int = 0) -> Figures:
         calibration_error=calibration_error(confidence, right),
         calibration_error_low=error_low,
         calibration_error_high=error_high,
-        brier_score=float(np.mean((confidence - right) ** 2)),
+        brier_score=float(np.mean(missed)),
+        brier_low=brier_low,
+        brier_high=brier_high,
+        speakers=len(set(speakers)),
     )
 
 

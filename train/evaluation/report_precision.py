@@ -137,13 +137,13 @@ def trust(stream: Stream, window_s: float, calibration: Calibration) -> Trust:
     """The figures of one joined recording."""
     reports = list(judged(stream, window_s, calibration))
     begins = np.array(stream.begins)
-    said = [(tick, offset_ms) for tick, offset_ms in reports if offset_ms is not None]
-    right = np.array([abs(offset_ms - stream.truth_ms[tick]) <= TOLERANCE_MS for tick, offset_ms in said], np.bool_)
-    age = np.array([tick - begins[begins <= tick][-1] for tick, _ in said])
-    settled = right[age >= _TICKS_PER_S] if len(said) else right
-    first = list(_first_right_s(stream, [tick for (tick, _), ok in zip(said, right, strict=True) if ok]))
+    numbered = [(tick, offset_ms) for tick, offset_ms in reports if offset_ms is not None]
+    right = np.array([abs(offset_ms - stream.truth_ms[tick]) <= TOLERANCE_MS for tick, offset_ms in numbered], np.bool_)
+    age = np.array([tick - begins[begins <= tick][-1] for tick, _ in numbered])
+    settled = right[age >= _TICKS_PER_S] if len(numbered) else right
+    first = list(_first_right_s(stream, [tick for (tick, _), ok in zip(numbered, right, strict=True) if ok]))
     return Trust(
-        len(reports), len(said), _mean(right), _mean(settled), len(first),
+        len(reports), len(numbered), _mean(right), _mean(settled), len(first),
         _mean(np.isfinite(first)), float(np.median(came)) if (came := [s for s in first if np.isfinite(s)]) else None,
     )  # fmt: skip
 

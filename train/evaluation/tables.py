@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from train.evaluation.metrics import Figures
-from train.evaluation.protocol import CORPUS_WINDOW_S, SEARCHES_FRAMES, Evaluation, Row
+from train.evaluation.protocol import CORPUS_WINDOW_S, CUT_OUT_SEARCH_FRAMES, SEARCHES_FRAMES, Evaluation, Row
 
 Table = tuple[str, list[str], list[list[str]]]  # title, head, body
 
@@ -44,6 +44,8 @@ def tables(evaluation: Evaluation) -> list[Table]:
         found.append(
             (f"Windows with speech, search of ±{frames} frames", _ACCURACY_HEAD, [_accuracy(row) for row in rows])
         )
+    title = f"Windows cut out of their clip, search of ±{CUT_OUT_SEARCH_FRAMES} frames"
+    found.append((title, _ACCURACY_HEAD, [_accuracy(row) for row in evaluation.cut_out if row.speech.windows]))
     silent = [
         [f"±{r.search_frames}", f"{r.window_s:g}", *_basic(r.silent)] for r in evaluation.rows if r.silent.windows
     ]
@@ -53,6 +55,7 @@ def tables(evaluation: Evaluation) -> list[Table]:
             f"{r.window_s:g}", str(r.speech.windows), share(r.speech.reported), share(r.speech.right_of_reported),
             _number(r.speech.rmse_of_reported_frames, 1), _number(r.speech.calibration_error, 3),
             _range(r.speech.calibration_error_low, r.speech.calibration_error_high), _number(r.speech.brier_score, 3),
+            _range(r.speech.brier_low, r.speech.brier_high),
         ]
         for r in evaluation.rows if r.search_frames == SEARCHES_FRAMES[-1] and r.speech.windows
     ]  # fmt: skip
@@ -68,15 +71,16 @@ def tables(evaluation: Evaluation) -> list[Table]:
                 "calibration error",
                 "95 %",
                 "Brier score",
+                "95 % of it",
             ],
             trust,
         )
     )
-    hopeless = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.hopeless]
-    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], hopeless))
-    corpora = [[name, *_basic(f), _interval(f)] for name, f in evaluation.corpora.items() if f.windows]
+    unmeasurable = [[h.kind, f"{h.window_s:g}", str(h.windows), share(h.numbered)] for h in evaluation.unmeasurable]
+    found.append(("Unmeasurable input", ["kind", "window s", "windows", "given a number %"], unmeasurable))
+    corpora = [[name, str(f.speakers), *_basic(f), _interval(f)] for name, f in evaluation.corpora.items() if f.windows]
     title = f"By corpus, {CORPUS_WINDOW_S:g} s, search of ±{SEARCHES_FRAMES[-1]} frames"
-    found.append((title, ["corpus", *_BASIC_HEAD, "95 %"], corpora))
+    found.append((title, ["corpus", "speakers", *_BASIC_HEAD, "95 %"], corpora))
     bins = [
         [f"{b.low:g} to {b.high:g}", str(b.windows), share(b.confidence), share(b.right)]
         for b in evaluation.reliability

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -102,11 +102,23 @@ class Window:
     at_edge: bool
 
 
-def window_parts(clip_track: Track, window_s: float) -> Iterator[slice]:
-    """Consecutive stretches of lip windows that each see `window_s` of video (0.2 s at least)."""
-    length = max(round(window_s * 1000 / FRONT_END.lip_tick_ms) - FRONT_END.lip_window_ticks + 1, 1)
-    for start in range(0, len(clip_track.lips) - length + 1, length):
+def window_parts(clip_track: Track, window_s: float, *, apart: bool = False) -> Iterator[slice]:
+    """Consecutive stretches of lip windows that each see `window_s` of video (0.2 s at least).
+
+    apart: no two of them see the same frame; otherwise, none of them has a lip window of another.
+    """
+    shared = FRONT_END.lip_window_ticks - 1
+    length = max(round(window_s * 1000 / FRONT_END.lip_tick_ms) - shared, 1)
+    for start in range(0, len(clip_track.lips) - length + 1, length + shared * apart):
         yield slice(start, start + length)
+
+
+def _cut_out(clip_track: Track, part: slice) -> Track:
+    """A stretch whose evidence knows no lips around it. Its audio reaches as far as the candidates do."""
+    lips_first = clip_track.lips_first + part.start
+    return replace(
+        clip_track, lips=clip_track.lips[part], lips_valid=clip_track.lips_valid[part], lips_first=lips_first
+    )
 
 
 def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks: int = 0) -> Floats:
@@ -116,16 +128,18 @@ def window_curve(clip_track: Track, part: slice, search_ticks: int, shift_ticks:
 
 def windows(
     clip_track: Track, truth_ms: float, *, window_s: float, search_ms: float, calibration: Calibration,
-    random: np.random.Generator, max_shift_ms: float,
+    random: np.random.Generator, max_shift_ms: float, cut_out: bool = False,
 ) -> Iterator[Window]:  # fmt: skip
     """Measure consecutive windows of `window_s` (5 lip ticks at least), each sliced with its own random shift.
 
     Slicing the audio earlier by u is a shift of its ticks, so the truth becomes exactly truth_ms + u.
+    cut_out: no two windows share a frame, and the lips around a window do not compete with its own.
     """
     speech, search_ticks = clip_track.speech(), round(search_ms / TICK_MS)
-    for part in window_parts(clip_track, window_s):
+    for part in window_parts(clip_track, window_s, apart=cut_out):
         shift_ticks = round(float(random.uniform(-max_shift_ms, max_shift_ms)) / TICK_MS)
-        posterior = posterior_of(clip_track.evidence(search_ticks, audio_from=-shift_ticks, part=part), calibration)
+        seen, inside = (_cut_out(clip_track, part), slice(None)) if cut_out else (clip_track, part)
+        posterior = posterior_of(seen.evidence(search_ticks, audio_from=-shift_ticks, part=inside), calibration)
         found = posterior.estimate(calibration) if posterior else None
         true_ms = truth_ms + shift_ticks * TICK_MS
         yield Window(

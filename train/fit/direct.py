@@ -1,4 +1,4 @@
-"""`avdrift-train fit --model direct`: the origin's direct network with its remedies, and the form that works."""
+"""`avdrift-train fit --model direct`: the concatenation baseline with its improvements, and the correlation network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from train.data.augment import Augmentation
 from train.data.shards import Clip
 from train.fit.config import FitConfig
 from train.fit.direct_batches import concat_batches, correlation_batches, judge_concat, judge_correlation, longest
-from train.fit.direct_init import begin
+from train.fit.direct_init import initialize
 from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
 from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_direct
 
@@ -34,14 +34,16 @@ def fit_direct(
     correlates = isinstance(model, CorrelationNet)
     make: Any = correlation_batches if correlates else concat_batches
     judge: Any = judge_correlation if correlates else judge_concat
-    # The origin's form gets unaugmented recordings: it does not even memorise these.
+    # The concatenation baseline gets unaugmented recordings: it cannot even memorize these.
     augmentation = Augmentation() if correlates else None
     if correlates and not resumes(out):
         pretraining = FitConfig(
             learning_rate=config.learning_rate, shape_steps=config.shape_steps, phone_steps=config.phone_steps,
             phone_voices=config.phone_voices, seed=config.seed,
         )  # fmt: skip
-        begin(model.model, config.start, make(clips, config, config.seed, augmentation), pretraining, Augmentation())
+        initialize(
+            model.model, config.start, make(clips, config, config.seed, augmentation), pretraining, Augmentation()
+        )
 
     def figures(_: int) -> dict[str, float]:
         found = {f"train_{k}": v for k, v in judge(model, make(clips, config, 7, None)).items()}

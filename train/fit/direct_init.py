@@ -15,10 +15,10 @@ from train.fit.strategies import Workers
 from train.models.bundle_weights import take_weights
 from train.models.towers import TwoTowerModel
 
-_EXAMPLES = 8  # batches for the statistics of normalisation
+_EXAMPLES = 8  # batches for the statistics of normalization
 
 
-def begin(
+def initialize(
     model: TwoTowerModel, start: str, batches: Iterator[Any], pretraining: FitConfig, augmentation: Augmentation
 ) -> None:
     """Give a fresh model its initial state: one of STARTS.

@@ -17,10 +17,10 @@ import numpy as np
 
 from device.features.contract import FRONT_END
 from train.data.shards import Clip
-from train.files import write_whole
+from train.files import write_atomically
 from train.fit.strategies import Workers
 from train.models.run_files import CHECKPOINT, STATE
-from train.progress import shown
+from train.progress import with_progress
 
 # XLA's convolutions are several times slower than TensorFlow's own on a CPU; JAX has nothing else.
 JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
@@ -76,13 +76,13 @@ def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], thr
             failures.append(error)
         put(None)
 
-    def taken() -> Iterator[Any]:
+    def checked() -> Iterator[Any]:
         yield from iter(queue.get, None)
         if failures:
             raise failures[0]
 
     threading.Thread(target=work, daemon=True).start()
-    return taken(), stop
+    return checked(), stop
 
 
 def train(
@@ -99,7 +99,9 @@ def train(
     With several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
-    told = keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
+    callback_list = (
+        keras.callbacks.CallbackList(list(callbacks), model=model) if callbacks and workers.is_chief else None
+    )
     checkpoint, state = out / CHECKPOINT, out / STATE
     model.optimizer.build(model.trainable_variables)  # otherwise its moments would be skipped when weights are loaded
     done = 0
@@ -111,13 +113,13 @@ def train(
         with prefetched(workers.grouped(batches(0))) as source:
             pretraining(source)
     step = workers.step(model)
-    if told:
-        told.on_train_begin()
+    if callback_list:
+        callback_list.on_train_begin()
     for epoch in range(done + 1, epochs + 1):
         began = time.monotonic()
         reseed(model, epoch)
         with prefetched(workers.grouped(batches(epoch))) as source:
-            steps = shown(
+            steps = with_progress(
                 range(steps_per_epoch), f"batches, epoch {epoch} of {epochs}", epochs * steps_per_epoch, "batch",
                 before=(epoch - 1) * steps_per_epoch, quiet=not workers.is_chief,
             )  # fmt: skip
@@ -138,17 +140,17 @@ def train(
         with (out / "log.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(figures) + "\n")
         partial.replace(checkpoint)
-        write_whole(state, {"epochs": epoch})
-        if told:
-            told.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
-    if told:
-        told.on_train_end()
+        write_atomically(state, {"epochs": epoch})
+        if callback_list:
+            callback_list.on_epoch_end(epoch - 1, {key: value for key, value in figures.items() if key != "epoch"})
+    if callback_list:
+        callback_list.on_train_end()
 
 
 def _epochs_done(steps: int, state: Path, steps_per_epoch: int) -> int:
     """The epochs of a checkpoint with so many steps; the state of a killed process may be one epoch behind."""
-    told = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
-    return told + (steps == (told + 1) * steps_per_epoch)
+    finished_epochs = int(json.loads(state.read_text(encoding="utf-8"))["epochs"])
+    return finished_epochs + (steps == (finished_epochs + 1) * steps_per_epoch)
 
 
 def reseed(model: keras.Model, epoch: int) -> None:

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from device.features.contract import AUDIO_RATE_HZ, AUDIO_TICK_NS, FRONT_END
 from device.records import NS_PER_S
 from train.data.augment import PREROLL_TICKS, Augmentation, Floats, SoundAugmenter
-from train.progress import shown
+from train.progress import with_progress
 from train.synth.plan import Segment, Talk, plan_talk, random_voice
 
 CLASSES = 40
@@ -32,7 +32,7 @@ def talks(count: int, seed: int, duration_s: float = 8.0) -> list[Talk]:
     """Recordings of `count` random voices at 16 kHz. Raises UsageError if espeak-ng is not installed."""
     random = np.random.default_rng(seed)
     found = []
-    for _ in shown(range(count), "voices", count, "voice"):
+    for _ in with_progress(range(count), "voices", count, "voice"):
         talk = plan_talk(random, random_voice(random), [Segment(0.0, 0.0)], duration_s)
         at = np.arange(round(duration_s * AUDIO_RATE_HZ)) * talk.rate_hz / AUDIO_RATE_HZ
         samples = np.interp(at, np.arange(len(talk.samples)), talk.samples).astype(np.float32)
@@ -42,14 +42,14 @@ def talks(count: int, seed: int, duration_s: float = 8.0) -> list[Talk]:
 
 def labels(talk: Talk, classes: dict[str, int], ticks: int) -> Labels:
     """The class of the phoneme at each of the first `ticks` audio ticks."""
-    said = np.full(ticks, SILENCE, np.int32)
+    targets = np.full(ticks, SILENCE, np.int32)
     for phoneme in talk.phonemes:
         if phoneme.ipa:
-            said[_span(phoneme.start_s, phoneme.end_s)] = classes.get(phoneme.ipa[0], OTHER)
+            targets[_span(phoneme.start_s, phoneme.end_s)] = classes.get(phoneme.ipa[0], OTHER)
     for phoneme in talk.phonemes:  # a silent closure precedes its phoneme's time, and overrides
         if phoneme.closure_s is not None:
-            said[_span(*phoneme.closure_s)] = classes.get(phoneme.ipa[0], OTHER)
-    return said
+            targets[_span(*phoneme.closure_s)] = classes.get(phoneme.ipa[0], OTHER)
+    return targets
 
 
 def classes_of(spoken: list[Talk]) -> dict[str, int]:
@@ -67,7 +67,7 @@ def phone_batches(
     sound = SoundAugmenter(augmentation, random, voices)
     reach, total = FRONT_END.audio_window_ticks // 2, PREROLL_TICKS + ticks
     count = (total - 1) * _HOP + FRONT_END.stft_window_samples
-    said = [labels(talk, classes, len(talk.samples) // _HOP) for talk in spoken]
+    targets = [labels(talk, classes, len(talk.samples) // _HOP) for talk in spoken]
     while True:
         heard, target = np.empty((batch_size, count), np.float32), np.empty((batch_size, ticks - 2 * reach), np.int32)
         for n, index in enumerate(random.integers(0, len(spoken), batch_size)):
@@ -76,7 +76,7 @@ def phone_batches(
             start = first * _HOP - FRONT_END.stft_window_samples // 2
             heard[n] = sound.samples(samples[start : start + count])
             middle = first + PREROLL_TICKS + reach
-            target[n] = said[index][middle : middle + ticks - 2 * reach]
+            target[n] = targets[index][middle : middle + ticks - 2 * reach]
         yield sound.rows(heard, np.ones((batch_size, total), np.bool_)), target
 
 

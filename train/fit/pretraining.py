@@ -15,7 +15,7 @@ from train.fit.loop import SEEDS_APART, prefetch
 from train.fit.phonemes import CLASSES, phone_batches, talks
 from train.fit.strategies import Workers
 from train.models.towers import PhoneReader, ShapeReader, TwoTowerModel
-from train.progress import shown
+from train.progress import with_progress
 
 _PHONE_TICKS = 200
 _LAST = 50  # steps whose mean is reported
@@ -55,7 +55,10 @@ def _learn(
     optimizer = keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
     reader.compile(optimizer=optimizer, **compiled)
     step = workers.step(reader)
-    return [step(next(source))[figure] for _ in shown(range(steps), desc, steps, "batch", quiet=not workers.is_chief)]
+    return [
+        step(next(source))[figure]
+        for _ in with_progress(range(steps), desc, steps, "batch", quiet=not workers.is_chief)
+    ]
 
 
 def _log_mean(steps: str, figure: str, values: list[float]) -> None:

@@ -7,6 +7,7 @@ that hold more wrong answers), evaluate on the validation speakers after every o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ from train.data.batches import Batches
 from train.data.shards import Clip
 from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
-from train.files import write_whole
+from train.files import write_atomically
 from train.fit.config import FitConfig
+from train.fit.from_bundle import start_from
 from train.fit.loop import SEEDS_APART, describe_run, train
 from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
-from train.fit.start import begin_as
 from train.fit.strategies import Workers
 from train.models.encoders import Towers
 from train.models.load import load_model
@@ -52,7 +53,7 @@ def validate(
         ]  # fmt: skip
         result[f"{window_s:g}s"] = accuracy(measured)
     if out is not None:
-        write_whole(out, watched(tracks, truths, calibration))
+        write_atomically(out, watched(tracks, truths, calibration))
     return result
 
 
@@ -85,7 +86,7 @@ def _fit(
     if teachers:
         model.learn_from([load_model(run) for run in teachers], config.teacher_share)
     if start:
-        begin_as(model, start, clips, config.teacher_share)
+        start_from(model, start, clips, config.teacher_share)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,
@@ -107,8 +108,11 @@ def _fit(
             for k, ticks in enumerate((SHORT_TICKS, LONG_TICKS))
         ]  # fmt: skip
         choose = np.random.default_rng(config.seed + epoch)  # the same for all workers, which run in lockstep
-        while True:
-            kind = kinds[int(choose.random() >= config.short_share)]
+        # Each epoch begins with one batch of each length: TensorFlow traces a graph for the first length that a process
+        # meets, and one for any length after it, which may round differently. A resumed process must meet them in the
+        # same order.
+        drawn = (kinds[int(choose.random() >= config.short_share)] for _ in count())
+        for kind in chain(kinds, drawn):
             for _ in range(workers.local_replicas):  # which run in lockstep as well
                 yield next(kind)
 

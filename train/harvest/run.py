@@ -11,26 +11,28 @@ import csv
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing, suppress
 from dataclasses import asdict
-from functools import cache
-from multiprocessing import get_context
+from functools import cache, partial
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 import cv2
 
 from device.bundles.bundle import Bundle, load_bundle
+from device.check.pool import Lost, each
 from device.errors import AvdriftError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.data.clip_table import TABLE, shard_name
+from train.data.clip_table import TABLE, read_cells, shard_name
 from train.files import make_folder, sha256
 from train.harvest.recording import study, write_parts
 from train.harvest.stretches import Part
-from train.progress import shown
+from train.progress import with_progress
 
 DONE, DROPPED = "harvest.jsonl", "dropped.csv"
 _ENDINGS = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ts", ".webm", ".wmv"}
+_MEASURED = ("file", "duration_s", "source", "source_from_s", "offset_ms")
 _COLUMNS = ("file", "speaker", "corpus", "duration_s", "language", "licence", "source", "source_from_s", "offset_ms")
 
 
@@ -43,30 +45,26 @@ def harvest(folder: Path, out: Path, *, bundle: Path, max_hours: float, corpus: 
     require_face_model()
     load_bundle(bundle)  # here, so that a failure is reported once and not per recording
     make_folder(out)
-    done = {line["source"]: line for line in _lines(out)}
-    todo = [path for path in recordings if _key(folder, path) not in done]
+    filled_in(out)  # fail now, not after hours, if somebody has spoilt the table
+    done = read_finished(out)
     hours = sum(_seconds(line) for line in done.values()) / 3600
-    # Spawned, because a fork of a process whose libraries have threads may block for ever.
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(harvest_recording, path, _key(folder, path), out, bundle) for path in todo]
-        for task in shown(as_completed(running), "recordings", len(todo), "recording"):
-            if task.cancelled():
-                continue
-            line = task.result()
-            with (out / DONE).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+    todo = [key for path in recordings if (key := _key(folder, path)) not in done]
+    wanted = (key for key in todo if hours < max_hours)  # what is under way then still counts
+    work = partial(harvest_recording, folder, out, bundle)
+    with closing(each(work, wanted, workers=jobs or os.cpu_count() or 1, limit_s=lambda _: TIMEOUT_MAX)) as answers:
+        for key, answer in with_progress(answers, "recordings", len(todo), "recording"):
+            line = _failed(key, answer.why) if isinstance(answer, Lost) else answer
+            with (out / DONE).open("a", encoding="ascii") as file:
+                file.write(as_lines([line]))
             done[line["source"]] = line
             hours += _seconds(line) / 3600
-            if hours >= max_hours:
-                for other in running:
-                    other.cancel()  # running ones finish, and count
     return write_tables(out, [done[key] for key in sorted(done)], corpus)
 
 
 def list_recordings(folder: Path, out: Path) -> list[Path]:
     """All recordings below a folder, by their endings. Raises InputMissingError, UsageError."""
     if out.resolve().is_relative_to(folder.resolve()):
-        remedy = "Choose one elsewhere, or its clips would be harvested again"
+        remedy = "Choose another place, or its clips would be harvested again"
         raise UsageError("lies in the folder that is harvested", where=str(out), remedy=remedy)
     found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
     if not found:
@@ -75,9 +73,14 @@ def list_recordings(folder: Path, out: Path) -> list[Path]:
     return found
 
 
-def harvest_recording(path: Path, source: str, out: Path, bundle: Path) -> dict[str, Any]:
-    """Write the clips of one recording; return its line of `harvest.jsonl`."""
+def harvest_recording(folder: Path, out: Path, bundle: Path, source: str) -> dict[str, Any]:
+    """Write the clips of one recording of a folder; return its line of `harvest.jsonl`."""
+    path = folder / source
     cv2.setNumThreads(1)
+    try:
+        source.encode()
+    except UnicodeEncodeError:
+        return _failed(source, "its name is not UTF-8, which clips.csv is. Rename it")
     try:
         parts = study(path, _bundle(bundle))
         kept = [part for part in parts if not part.reason]
@@ -85,9 +88,18 @@ def harvest_recording(path: Path, source: str, out: Path, bundle: Path) -> dict[
         files = [f"{stem}_{part.from_s:08.2f}.mkv" for part in kept]
         write_parts(path, kept, [out / file for file in files])
     except AvdriftError as error:
-        return {"source": source, "problem": str(error), "kept": [], "dropped": []}
-    told = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
-    return {"source": source, "sha256": sha256(path), "kept": told, "dropped": [*map(_told, _without(parts, kept))]}
+        return _failed(source, str(error))
+    kept_rows = [{"file": file, **asdict(part)} for file, part in zip(files, kept, strict=True)]
+    return {
+        "source": source,
+        "sha256": sha256(path),
+        "kept": kept_rows,
+        "dropped": [*map(_part_row, _without(parts, kept))],
+    }
+
+
+def _failed(source: str, problem: str) -> dict[str, Any]:
+    return {"source": source, "problem": problem, "kept": [], "dropped": []}
 
 
 @cache
@@ -99,55 +111,67 @@ def _without(parts: Sequence[Part], kept: Sequence[Part]) -> Iterator[Part]:
     return (part for part in parts if part not in kept)
 
 
-def _told(part: Part) -> dict[str, Any]:
+def _part_row(part: Part) -> dict[str, Any]:
     return {"from_s": round(part.from_s, 2), "to_s": round(part.to_s, 2), "reason": part.reason}
 
 
 def write_tables(out: Path, lines: Sequence[dict[str, Any]], corpus: str) -> int:
     """Write clips.csv and dropped.csv, keeping what users have filled in. Returns the number of clips."""
-    filled = _filled_in(out / TABLE)
+    filled = filled_in(out)
+    added = dict.fromkeys(name for cells in filled.values() for name in cells if name not in _COLUMNS)
     rows = [
         {"file": clip["file"], "speaker": line["source"], "corpus": corpus, "language": "", "licence": "",
          "duration_s": round(clip["to_s"] - clip["from_s"], 2), "source": line["source"],
          "source_from_s": round(clip["from_s"], 2), "offset_ms": clip["offset_ms"]} | filled.get(clip["file"], {})
         for line in lines for clip in line["kept"]
     ]  # fmt: skip
-    _write_table(out / TABLE, _COLUMNS, rows)
+    _write_table(out / TABLE, (*_COLUMNS, *added), rows)
     dropped = [{"source": line["source"], **part} for line in lines for part in line["dropped"]]
     dropped += [{"source": line["source"], "reason": line["problem"]} for line in lines if line.get("problem")]
     _write_table(out / DROPPED, ("source", "from_s", "to_s", "reason"), dropped)
     return len(rows)
 
 
-def _filled_in(table: Path) -> dict[str, dict[str, str]]:
-    """The cells that users write into the table, by file."""
+def filled_in(out: Path) -> dict[str, dict[str, str]]:
+    """What users may have written into the table, by file. Raises InputFormatError."""
+    table = out / TABLE
     if not table.is_file():
         return {}
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        return {row["file"]: {key: row[key] for key in ("speaker", "language", "licence") if row.get(key)}
-                for row in csv.DictReader(file)}  # fmt: skip
+    return {
+        str(cells["file"]): {
+            name: value
+            for name, value in cells.items()
+            if name and name not in _MEASURED and isinstance(value, str) and value
+        }
+        for _, cells in read_cells(table)
+    }
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> None:
     partial = path.with_suffix(".part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with partial.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns)
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(path)
 
 
-def _lines(out: Path) -> list[dict[str, Any]]:
-    """The finished recordings; a truncated line does not count."""
-    try:
-        text = (out / DONE).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    found = []
-    for line in text.splitlines(keepends=True):
-        if line.endswith("\n"):
-            found.append(json.loads(line))
-    return found
+def read_finished(out: Path) -> dict[str, dict[str, Any]]:
+    """The lines of finished recordings, by source; a line that a kill cut short is removed."""
+    path, done = out / DONE, dict[str, dict[str, Any]]()
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+            with suppress(ValueError):
+                found = json.loads(line)
+                done[found["source"]] = found
+        partial = path.with_suffix(".part")
+        partial.write_text(as_lines(done.values()), encoding="ascii")
+        partial.replace(path)
+    return done
+
+
+def as_lines(found: Iterable[dict[str, Any]]) -> str:
+    return "".join(json.dumps(line) + "\n" for line in found)
 
 
 def _seconds(line: dict[str, Any]) -> float:

@@ -6,6 +6,7 @@ other: then the voice belongs to the face, and nothing was edited.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -30,7 +31,7 @@ class SeenWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class FaceCheck:
     """One look at the video: the number of faces, and whether the shot has changed since the last look."""
 
     t_s: float
@@ -49,9 +50,13 @@ class Part:
     reason: str = ""
 
 
-def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]:
-    """The whole recording in parts, in order."""
-    judged = [(window, _reason(window, looks)) for window in windows]
+def parts_of(windows: Sequence[SeenWindow], checks: Sequence[FaceCheck]) -> list[Part]:
+    """The whole recording in parts, in order. `checks` are in order as well."""
+    times_s = [check.t_s for check in checks]
+    judged = []
+    for window in windows:
+        first, end = bisect_left(times_s, window.t_s), bisect_left(times_s, window.t_s + WINDOW_S)
+        judged.append((window, _reason(window, checks[first:end])))
     found: list[Part] = []
     for reason, group in groupby(judged, key=lambda each: each[1]):
         run = [window for window, _ in group]
@@ -62,14 +67,13 @@ def parts_of(windows: Sequence[SeenWindow], looks: Sequence[Look]) -> list[Part]
     return found
 
 
-def _reason(window: SeenWindow, looks: Sequence[Look]) -> str:
-    """Why a window is not worth training on; empty if it is."""
-    inside = [look for look in looks if window.t_s <= look.t_s < window.t_s + WINDOW_S]
-    if not inside or any(look.faces == 0 for look in inside):
+def _reason(window: SeenWindow, inside: Sequence[FaceCheck]) -> str:
+    """Why a window is not worth training on, given the face checks inside it; empty if it is."""
+    if not inside or any(check.faces == 0 for check in inside):
         return "no face"
-    if any(look.faces > 1 for look in inside):
+    if any(check.faces > 1 for check in inside):
         return "several faces"
-    if any(look.cut for look in inside):
+    if any(check.cut for check in inside):
         return "a cut"
     return (window.reason or "no number") if window.offset_ms is None else ""
 

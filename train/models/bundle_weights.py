@@ -1,8 +1,8 @@
 """Restores the weights of a bundle's towers in Keras: a start for training if only the bundle is left.
 
 A .tflite tower is one chain of convolutions and dense layers, in the order of the Keras tower's own. Batch
-normalisation is folded into them, and int8 weights are multiples of a scale per filter. Unfolding gives each
-normalisation the statistics of its actual input, so that training continues from the bundle's output.
+normalization is folded into them, and int8 weights are multiples of a scale per filter. Unfolding gives each
+normalization the statistics of its actual input, so that training continues from the bundle's output.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _real(model: Any, tensor: Any) -> Floats:
 def take_weights(model: TwoTowerModel, bundle: Path, crops: Floats, rows: Floats) -> None:
     """Give a model the weights of a bundle's towers, so that it answers as they do. Raises ModelError.
 
-    crops [batch, ticks, 64, 64] and rows [batch, ticks, bands], normalised as in training: they give the statistics of
-    batch normalisation.
+    crops [batch, ticks, 64, 64] and rows [batch, ticks, bands], normalized as in training: they give the statistics of
+    batch normalization.
     """
     load_bundle(bundle)  # it is complete, and its towers use this front end
     lips, audio = (stored_weights((bundle / name).read_bytes()) for name in (LIPS, AUDIO))

@@ -1,12 +1,13 @@
-"""Networks that output the offset itself: the origin's first attempt, which learns the mean, and one that works.
+"""Networks that output the offset itself: a concatenation baseline, which learns the mean, and a correlation network.
 
-The origin's form (`ConcatNet`): convolutions over a window of frames, convolutions over its spectrogram, both flattened
-and joined, dense layers, one linear neuron for the offset in frames, squared error; or, instead of the neuron, a
-softmax over all offsets.
-The form that works (`CorrelationNet`): one branch makes features of each lip window, another of each 10 ms of audio.
-Their products at all lags are an image [frames, lags], and a small network along the lags turns it into evidence. The
-evidence is summed over the window, and a softmax goes over offset bins and `none of them`, with softened targets.
-Everything is the same at all times and at all lags, so windows and search ranges of any size work with any training.
+The concatenation baseline (`ConcatNet`), with which this project began: convolutions over a window of frames,
+convolutions over its spectrogram, both flattened and concatenated, dense layers, one linear neuron for the offset in
+frames, squared error; or, instead of the neuron, a softmax over all offsets.
+The correlation network (`CorrelationNet`): one branch makes features of each lip window, another of each 10 ms of
+audio. Their products at all lags are an image [frames, lags], and a small network along the lags turns it into
+evidence. The evidence is summed over the window, and a softmax goes over offset bins and `none of them`, with softened
+targets. Everything is the same at all times and at all lags, so windows and search ranges of any size work with any
+training.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ _MIN_SPOKEN = 0.3
 
 
 class ConcatNet(keras.Model):
-    """The origin's form: {crops [batch, ticks, 64, 64], rows [batch, rows, bands]} to an offset in frames.
+    """The baseline: {crops [batch, ticks, 64, 64], rows [batch, rows, bands]} to an offset in frames.
 
     Its output is that offset [batch, 1], or with `max_offset` logits [batch, 2 max_offset + 1] of all whole offsets.
     """
@@ -187,7 +188,7 @@ def cross_entropy(target: Any, logits: Any) -> Any:
 class DirectConfig:
     """Everything that determines a training run; saved beside its checkpoints.
 
-    The form `linear` is the origin's, with its remedies: `picture` (mouth instead of the whole face), `differences`,
+    `linear` is the baseline, with its improvements: `picture` (mouth instead of the whole face), `differences`,
     `window_ticks`, `conv_layers`, `dense_layers`, `clips` (1: a single training video), `max_offset` (frames). `bins`
     is the same with a softmax over the offsets instead of its linear neuron. For `correlation`, `start` is the initial
     state of the branches (train/fit/direct_init.py), with `shape_steps` and `phone_steps` of the pretraining.
@@ -217,7 +218,7 @@ class DirectConfig:
 
 
 def build_direct(config: DirectConfig) -> ConcatNet | CorrelationNet:
-    """A direct network with initialised weights."""
+    """A direct network with initialized weights."""
     net, ticks, steps = CorrelationNet(build_model(config.dropout, config.shape_weight)), 8, 48
     if config.form != "correlation":
         net = ConcatNet(

@@ -66,7 +66,7 @@ def load_direct(run: Path) -> CorrelationNet:
     config = DirectConfig(**{key: value for key, value in run_config(run).items() if key != "model"})
     net = load_weights(run, lambda: build_direct(config))
     if not isinstance(net, CorrelationNet):
-        what = "the origin's form answers for windows of one length only"
+        what = "the concatenation baseline measures windows of one length only"
         raise ModelCorruptError(what, where=str(run), remedy="Give a run of --form correlation")
     return net
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from device import __version__
-from train.files import hash_of_hashes, sha256, write_whole
+from train.files import hash_of_hashes, sha256, write_atomically
 from train.models.run_files import CHECKPOINT, PROVENANCE, STATE
 
 _SCHEMA = 1
@@ -49,10 +49,10 @@ def recorded(
         kept = ("config", "versions", "machine", "data", "teachers")
         session["changed"] = [key for key in kept if before.get(key) != now.get(key)]
     sessions = [*before.get("sessions", []), session]
-    write_whole(path, now | {"sessions": sessions})
+    write_atomically(path, now | {"sessions": sessions})
     yield
     session["ended"] = _utc()
-    write_whole(path, now | {"sessions": sessions})
+    write_atomically(path, now | {"sessions": sessions})
 
 
 def _teacher(run: Path) -> dict[str, Any]:

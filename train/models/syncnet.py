@@ -108,7 +108,7 @@ class SyncNet(keras.Model):
         self.log_scale = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0), name="log_scale")
 
     def embed_lips(self, crops: Any, training: bool | None = None) -> Any:
-        """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, 256]."""
+        """[batch, ticks, crop, crop] normalized crops to [batch, ticks - 4, 256]."""
         size, px = FRONT_END.crop_px, self.input_px
         frames = ops.reshape(crops, (-1, size, size, 1))
         frames = ops.image.resize(frames, (px, px)) if px != size else frames
@@ -225,7 +225,7 @@ class SyncNetConfig:
 
 
 def build_syncnet(config: SyncNetConfig) -> SyncNet:
-    """A SyncNet with initialised weights."""
+    """A SyncNet with initialized weights."""
     model = SyncNet(
         loss=config.loss, margin=config.margin, input_px=config.input_px, dtype_policy=config.precision
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """The two-tower model: one network makes an embedding of each lip window, another of each audio window.
 
 Both are convolutional over time, so overlapping windows share all encodings of single frames. Inside are only layers
-that can be converted to int8 (convolution, batch normalisation, ReLU); L2 normalisation and correlation are outside.
+that can be converted to int8 (convolution, batch normalization, ReLU); L2 normalization and correlation are outside.
 Written with `keras.ops`: trains on any Keras backend.
 """
 
@@ -38,7 +38,7 @@ def _conv(
 
 
 class LipEncoder(keras.Model):
-    """[batch, ticks, crop, crop] normalised crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
+    """[batch, ticks, crop, crop] normalized crops to [batch, ticks - 4, EMBEDDING_SIZE]."""
 
     def __init__(self, *, dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -232,7 +232,7 @@ def distillation_loss(logits: Any, teacher_logits: Any, lip_weight: Any, audio_v
     found = []
     for axis, left_out in ((2, absent), (1, silent)):
         target = ops.softmax(teacher_logits + _ABSENT * left_out, axis=axis) * (1 - silent) * (1 - absent)
-        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, least_mass=0.5))
+        found.append(_cross_entropy(target, logits + _ABSENT * left_out, axis=axis, min_mass=0.5))
     return found[0] + found[1]
 
 
@@ -241,17 +241,17 @@ def _silent_and_absent(lip_weight: Any, audio_valid: Any, dtype: Any) -> tuple[A
     return 1 - ops.cast(lip_weight, dtype)[..., None], 1 - ops.cast(audio_valid, dtype)[:, None]
 
 
-def _cross_entropy(target: Any, logits: Any, axis: int, least_mass: float = 1.0) -> Any:
-    """Cross-entropy of rows with more than `least_mass`, so that the match itself is inside, not only its soft edge."""
+def _cross_entropy(target: Any, logits: Any, axis: int, min_mass: float = 1.0) -> Any:
+    """Cross-entropy of rows with more than `min_mass`, so that the match itself is inside, not only its soft edge."""
     mass = ops.sum(target, axis=axis)
     log_probability = logits - ops.logsumexp(logits, axis=axis, keepdims=True)
     entropy = -ops.sum(target * log_probability, axis=axis) / ops.maximum(mass, 1e-6)
-    weight = ops.cast(mass > least_mass, logits.dtype)
+    weight = ops.cast(mass > min_mass, logits.dtype)
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
 
 
 def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
-    """A two-tower model with initialised weights."""
+    """A two-tower model with initialized weights."""
     model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px

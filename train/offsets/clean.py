@@ -35,14 +35,14 @@ from train.fit.config import FitConfig
 from train.fit.towers import fit
 from train.models.encoders import Towers, bundle_towers
 from train.models.towers import keras_towers
-from train.progress import shown
+from train.progress import with_progress
 
 _SEARCH_TICKS = 60
 _PRIOR_STD_MS = 60.0  # of a clip around its corpus
 _MIN_GAIN_PER_WINDOW = 0.02  # mean evidence per lip window in nats, below which nothing fits
 _LARGE_CORPUS = 20  # clips: a smaller corpus does not count for the zero
 _CALIBRATION_LIP_TICKS = 100  # clips of 4 s: shorter ones do not determine their own offset well enough
-_MOST_DROPPED = 0.8  # share of the clips: beyond it, too little is left
+_MAX_DROPPED = 0.8  # share of the clips: beyond it, too little is left
 _POOLS = 20  # a label with more clips than this is taken for many speakers and split by clip
 
 Curve = npt.NDArray[np.float32]
@@ -131,7 +131,7 @@ def _tracks(clips: list[Clip], towers: Towers) -> list[Track]:
     # The minimum gain that keeps a clip applies to evidence without temporal negatives; with them more noise would
     # pass.
     towers = replace(towers, negative_reach_ticks=0)
-    return [track(clip, towers) for clip in shown(clips, "measure", len(clips), "clip")]
+    return [track(clip, towers) for clip in with_progress(clips, "measure", len(clips), "clip")]
 
 
 def clean(
@@ -158,15 +158,15 @@ def clean(
 def require_kept(table: Mapping[str, Mapping[str, Any]], out: Path) -> None:
     """Raises InputFormatError, with the cause, if hardly a clip is left."""
     dropped = sum(bool(row["dropped"]) for row in table.values())
-    if dropped <= _MOST_DROPPED * len(table):
+    if dropped <= _MAX_DROPPED * len(table):
         return
     gain = float(np.median([float(row["gain"]) for row in table.values()]))
     if gain < _MIN_GAIN_PER_WINDOW / 2:
         seen = f"{gain:.3f} nats a window, {_MIN_GAIN_PER_WINDOW} are needed"
-        why = f"what measured them has not learnt ({seen})"
+        why = f"the models that measured them have not learnt ({seen})"
         remedy = "Give clean more batches, or let built-in models measure: --bundle, or the recipe `adapt`"
     else:
-        why = "their sound hardly fits their lips"
-        remedy = "See whether the clips show the person who is heard"
+        why = "their audio hardly fits their lips"
+        remedy = "Check whether the clips show the person who is heard"
     what = f"clean dropped {dropped} of {len(table)} clips because {why}"
     raise InputFormatError(what, where=str(out), remedy=remedy)

@@ -6,7 +6,7 @@ after it.
 Conventions: for each pair of a parting and a burst, residual = offset of the clip - (parting - burst). If the pair is
 one release, this is the zero of whatever gave the offset. A frame's time is its presentation time.
 Method: residuals of true pairs form a peak, those of all others a floor: a normal on a uniform density, fitted by
-expectation maximisation around the mode. Corpora are fitted separately, their errors bootstrapped over speakers, and
+expectation maximization around the mode. Corpora are fitted separately, their errors bootstrapped over speakers, and
 combined as random effects (DerSimonian and Laird, Meta-analysis in clinical trials, 1986). The resulting uncertainty is
 that for a recording from elsewhere: it includes the disagreement of the corpora and the method's own error.
 """
@@ -35,7 +35,7 @@ _BIN_MS = 10.0
 _PEAK_MS = 120.0  # the peak is fitted within this of its mode: further away the floor is not uniform
 _STD_RANGE_MS = (8.0, 30.0)
 _STEPS, _STEPS_DRAWN, _DRAWS = 60, 15, 200
-_LEAST_EVENTS, _LEAST_SIGMAS = 12.0, 3.0
+_MIN_EVENTS, _MIN_SIGMAS = 12.0, 3.0
 _POOL_CLIPS = 20  # a label with more clips hides many speakers, or one who must not decide alone: drawn clip by clip
 
 Floats = npt.NDArray[np.float64]
@@ -133,7 +133,7 @@ def find_peak(residual_ms: Floats, unit: npt.NDArray[np.str_], random: np.random
         return None
     zero_ms, spread_ms, events = _fit(values, np.ones(len(values)), mode_ms, _STEPS)
     floor = (len(values) - events) * min(2 * spread_ms / _PEAK_MS, 1.0)  # pairs by chance within two sigma
-    if events < _LEAST_EVENTS or events < _LEAST_SIGMAS * np.sqrt(floor):
+    if events < _MIN_EVENTS or events < _MIN_SIGMAS * np.sqrt(floor):
         return None
     draws = random.multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
     drawn = [

@@ -27,7 +27,7 @@ Times = npt.NDArray[np.float64]  # ms
 _CLOSED: Final = 0.2  # of the way from the clip's closed to its wide mouth
 _FIRST_STEP: Final = 0.1  # how much wider the first open tick is
 _WIDE_STEP: Final = 0.35  # and the widest of the first three
-_LEAST_RANGE: Final = 0.02  # of a mouth's width: below it the mouth never opens, and its range is noise
+_MIN_RANGE: Final = 0.02  # of a mouth's width: below it the mouth never opens, and its range is noise
 
 _WINDOW, _HOP, _FFT = 96, 16, 128  # samples: 6 ms, every ms
 _BAND_HZ: Final = (1000.0, 7000.0)
@@ -43,7 +43,7 @@ def lip_openings_ms(lip_points: npt.NDArray[np.float32], first_tick: int) -> Tim
     if len(wide) < 5 or not np.isfinite(wide).any():
         return np.empty(0)
     low, high = np.nanpercentile(wide, (2, 90))
-    if not high - low > _LEAST_RANGE:
+    if not high - low > _MIN_RANGE:
         return np.empty(0)
     gap = (wide - low) / (high - low)
     closed = np.arange(1, len(gap) - 3)

@@ -19,7 +19,7 @@ from train.models.encoders import Towers
 from train.models.load import read_calibration
 from train.offsets.physical_zero import Zero, find_zero, moved, residuals
 from train.offsets.table import read_offsets
-from train.progress import shown
+from train.progress import with_progress
 
 _MIN_CONFIDENCE = 0.5  # in a clip's own offset: below it the offset may be anything
 
@@ -70,7 +70,7 @@ def _clips(folders: Sequence[Path]) -> Iterator[Clip]:
     if not shards:
         raise InputMissingError("no shards", where=where, remedy="Run avdrift-train prepare CLIPS OUT first")
     seen = 0
-    for shard in shown(shards, "zero", len(shards), "clip"):
+    for shard in with_progress(shards, "zero", len(shards), "clip"):
         clip = load_clip(shard)
         if np.isfinite(clip.lip_points).any():
             seen += 1

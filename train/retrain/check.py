@@ -9,21 +9,21 @@ from typing import Any
 from device.errors import InputFormatError
 from train.check.estimate import estimate, line, seconds_a_batch
 from train.check.minimum import AUTO, NEEDS, advice, chosen_recipe, shortages
-from train.check.run import Checked, Tell, check_clips
+from train.check.run import Checked, Log, check_clips
 from train.data.clip_table import TABLE, TRAIN
 from train.retrain.recipe import FORM
 
 
-def check(clips: Path, report: Tell) -> bool:
+def check(clips: Path, report: Log) -> bool:
     """Check a folder alone, for the recipe that fits it; return whether it is enough. Raises CaptureError."""
     values = {name: vars_of(section) for name, section in FORM.defaults().items()}
     found = check_clips(clips, report)
     recipe, missing = enough_for(found, AUTO, report)
-    say_estimate(found, recipe, values, clips, report)
+    print_estimate(found, recipe, values, clips, report)
     return not missing
 
 
-def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report: Tell) -> tuple[Checked, str]:
+def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report: Log) -> tuple[Checked, str]:
     """Return the data and the recipe. Raises InputFormatError listing what is missing, unless the settings allow it."""
     found = check_clips(clips, report)
     recipe, missing = enough_for(found, values["recipe"]["kind"], report)
@@ -33,13 +33,13 @@ def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report:
     return found, recipe
 
 
-def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]:
+def enough_for(found: Checked, kind: str, report: Log) -> tuple[str, list[str]]:
     """Return the recipe that `kind` means here, and what it lacks; report both."""
     minutes = found.survey.minutes(TRAIN)
     recipe = chosen_recipe(kind, minutes)
     missing = shortages(found.survey, recipe)
     need = NEEDS[recipe]
-    report(f"recipe: {recipe}, which needs at least {need.minutes:g} minutes of {need.speakers} speakers to train on")
+    report(f"recipe: {recipe}, which needs at least {need.minutes:g} training minutes of {need.speakers} speakers")
     for each in missing:
         report(f"too little for {each}")
     if not missing and (more := advice(found.survey, recipe)):
@@ -47,8 +47,8 @@ def enough_for(found: Checked, kind: str, report: Tell) -> tuple[str, list[str]]
     return recipe, missing
 
 
-def say_estimate(
-    found: Checked, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, report: Tell
+def print_estimate(
+    found: Checked, recipe: str, values: Mapping[str, Mapping[str, Any]], work: Path, report: Log
 ) -> None:
     """Time and space, as far as they can be known."""
     batch_s = seconds_a_batch()

@@ -20,7 +20,7 @@ from typing import Any
 from device.bundles.bundle import DEFAULT_BUNDLE
 from train.check.minimum import ADAPT, CORPUS
 from train.data.shards import SHARD_FORMAT
-from train.files import write_whole
+from train.files import write_atomically
 from train.retrain.recipe import MAX_SEED, Recipe
 from train.retrain.stages import Stage
 
@@ -143,7 +143,7 @@ def _bundle(recipe: Recipe, work: Path, after: list[str], command: list[str]) ->
                    max_loss=settings["max_loss"], **({"card": card} if card else {}))  # fmt: skip
 
     def begin() -> None:
-        write_whole(out / RECIPE, {"config": recipe.to_dict()})
+        write_atomically(out / RECIPE, {"config": recipe.to_dict()})
 
     inputs, after = [card] if card else [], [*after, "evaluate", "gate"]
     return Stage("bundle", command, dict(recipe.to_dict()), inputs, after, begin=begin)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields, make_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from device.config.constraints import Names, PathText, Range, Text, Whole
+from device.config.constraints import Names, PathText, Range, Text, WholeNumber
 from device.config.section import Section, allowed_of, annotated, flag, number, text
 from device.config.toml_reader import Form, read_form, require_correct
 from train.check.minimum import ADAPT, AUTO, CORPUS, FROM_SCRATCH
@@ -23,16 +23,16 @@ from train.fit.options import RANGES
 RECIPE_VERSION = 1
 _ADAPT_SYNTH = 16  # faces, in addition to minutes of clips
 MAX_SEED = int(RANGES["seed"][1])
-_SEED = Whole(int(RANGES["seed"][0]), MAX_SEED)
+_SEED = WholeNumber(int(RANGES["seed"][0]), MAX_SEED)
 
 
 @dataclass(frozen=True, slots=True)
 class FolderSettings(Section):
-    about = "Where everything lies. Paths are relative to this file."
+    about = "Folders. Paths are relative to this file."
 
     clips: str = text("clips", PathText(), "Folder with recordings and clips.csv: file, speaker, split, corpus.")
-    work: str = text("work", PathText(), "Folder for all that is made, a folder for each stage in it.")
-    jobs: int = number(0, Whole(0, 1024), "Recordings to decode or render at once. 0: one a core.")
+    work: str = text("work", PathText(), "Folder for all output, with a subfolder for each stage.")
+    jobs: int = number(0, WholeNumber(0, 1024), "Recordings to decode or render at once. 0: one per core.")
 
     @classmethod
     def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -43,23 +43,23 @@ class FolderSettings(Section):
 
 @dataclass(frozen=True, slots=True)
 class RecipeSettings(Section):
-    about = "Which way: adapt the built-in models, train from scratch, or train on a corpus with several machines."
+    about = "The recipe: adapt the built-in models, train from scratch, or train on a corpus with several machines."
 
     kind: str = text("auto", Names((AUTO, ADAPT, FROM_SCRATCH, CORPUS)),
-                     "auto: adapt below 30 minutes of clips to train on, train from there on.")  # fmt: skip
-    ignore_minimum: bool = flag(False, "true: go on with fewer clips than avdrift-train check calls the least.")
+                     "auto: adapt with less than 30 minutes of training clips, otherwise train.")  # fmt: skip
+    ignore_minimum: bool = flag(False, "true: continue with fewer clips than avdrift-train check requires.")
 
 
 @dataclass(frozen=True, slots=True)
 class SynthSettings(Section):
-    about = "Synthetic talking faces, whose sound is at zero exactly."
+    about = "Synthetic talking faces, whose offset is exactly zero."
 
-    clips: int = number(40, Whole(0, 100_000), "How many. 0: none.")
-    seed: int = number(1, _SEED, "Of faces, voices and words.")
-    duration_s: float = number(8.0, Range(2, 600), "Length of each.")
+    clips: int = number(40, WholeNumber(0, 100_000), "How many. 0: none.")
+    seed: int = number(1, _SEED, "Random seed of faces, voices and words.")
+    duration_s: float = number(8.0, Range(2, 600), "Length of each clip.")
 
 
-_LESSONS = ("phone_steps", "phone_voices", "shape_steps")  # not for a student
+_PRETRAINING = ("phone_steps", "phone_voices", "shape_steps")  # not for a student
 _TEACHING = ("teacher_share",)
 
 
@@ -80,7 +80,7 @@ def _training_section(
         low, high = RANGES[key.name]
         default = defaults.get(key.name, key.default)
         whole = isinstance(key.default, int)
-        allowed = Whole(int(low), int(high)) if whole else Range(low, high)
+        allowed = WholeNumber(int(low), int(high)) if whole else Range(low, high)
         kind = int if whole else float
         keys.append((key.name, kind, number(kind(default), allowed, str(key.metadata["about"]))))  # type: ignore[arg-type]
     namespace = {"about": about, "clashes": classmethod(clashes), "__annotations__": {"about": ClassVar[str]}}
@@ -89,14 +89,14 @@ def _training_section(
 
 AdaptSettings = _training_section(
     "AdaptSettings",
-    "Recipe adapt: begin as a bundle's models, train their last layers, and keep their zero and their confidence.",
+    "Recipe adapt: start from a bundle's models, train their last layers, and keep their zero and their confidence.",
     ("start", str, text("", PathText(), "Folder of that bundle. Empty: the built-in one.")),
-    without=_LESSONS, epochs=6, steps_per_epoch=25, learning_rate=3e-4, warmup_steps=15, frames_per_batch=480,
+    without=_PRETRAINING, epochs=6, steps_per_epoch=25, learning_rate=3e-4, warmup_steps=15, frames_per_batch=480,
 )  # fmt: skip
 CleanSettings = _training_section(
     "CleanSettings",
-    "How far each training clip is off by itself: each half is measured by a pair trained on the other half.",
-    ("use", bool, flag(True, "false: trust the clips as they are, and leave out [zero] for training as well.")),
+    "The original offset of each training clip. Two models, each trained on half of the clips, measure the other half.",
+    ("use", bool, flag(True, "false: use the clips as they are, and skip [zero] for training too.")),
     epochs=8, steps_per_epoch=80, warmup_steps=60, dropout=0.1,
 )  # fmt: skip
 FitSettings = _training_section(
@@ -106,36 +106,36 @@ FitSettings = _training_section(
 )  # fmt: skip
 StudentSettings = _training_section(
     "StudentSettings",
-    "The pair that ships: it begins as the first of several trainings, and learns what all of them think on average.",
-    ("teachers", int, number(2, Whole(0, 20), "Trainings as [fit] says, each of the next seed. 0: one, shipped.")),
-    without=_LESSONS, epochs=6, learning_rate=7e-4, warmup_steps=100,
+    "The final model: it starts from the first of several trainings, and is distilled from the mean of all.",
+    ("teachers", int, number(2, WholeNumber(0, 20), "Trainings as in [fit], each with the next seed. 0: only one.")),
+    without=_PRETRAINING, epochs=6, learning_rate=7e-4, warmup_steps=100,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class ZeroSettings(Section):
-    about = "Where zero is: where lips part at /p b m/ as the burst sounds."
+    about = "The zero: the offset at which the lips open at /p b m/ as the burst sounds."
 
-    use: bool = flag(True, "false: trust the clips' mean. Needs some dozens of such moments.")
-    seed: int = number(0, _SEED, "Of the bootstrap.")
+    use: bool = flag(True, "false: use the mean of the clips. true needs some dozens of such plosives.")
+    seed: int = number(0, _SEED, "Random seed of the bootstrap.")
 
 
 @dataclass(frozen=True, slots=True)
 class EvaluateSettings(Section):
-    about = "How good it is, on the split `valid`. Its confidence is fitted there too."
+    about = "Evaluation on the split `valid`, where the confidence is fitted too."
 
-    seed: int = number(0, _SEED, "Of the shifts.")
+    seed: int = number(0, _SEED, "Random seed of the shifts.")
 
 
 @dataclass(frozen=True, slots=True)
 class BundleSettings(Section):
     about = "The bundle, and its model card."
 
-    name: str = text("avdrift-towers", Text(100), "What the models are called.")
-    version: str = text("0.4.1", Text(40), "Of the models. Must go up, or devices refuse them.")
-    examples: int = number(300, Whole(1, 100_000), "Stretches of clips that int8 takes its scales from.")
+    name: str = text("avdrift-towers", Text(100), "Name of the models.")
+    version: str = text("0.4.1", Text(40), "Version of the models. Must increase, otherwise devices refuse them.")
+    examples: int = number(300, WholeNumber(1, 100_000), "Number of clip segments that set the scales of int8.")
     max_loss: float = number(0.005, Range(0, 1), "Share of windows that a number format may lose against float32.")
-    card: str = text("", PathText(), "File with what nobody can measure, such as terms. Empty: the built-in one.")
+    card: str = text("", PathText(), "File with texts for the model card, such as terms. Empty: the built-in one.")
 
     @classmethod
     def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
@@ -148,8 +148,8 @@ class BundleSettings(Section):
 class CorpusSettings(Section):
     about = "Recipe corpus: clips are prepared on Apache Beam, and several devices may train."
 
-    beam: str = text("", Text(2000), "Options of Beam, such as --runner FlinkRunner. Empty: its runner here.")
-    strategy: str = text("none", Names(("none", "mirrored", "multiworker")), "As of avdrift-train fit --strategy.")
+    beam: str = text("", Text(2000), "Options of Beam, such as --runner FlinkRunner. Empty: its local runner.")
+    strategy: str = text("none", Names(("none", "mirrored", "multiworker")), "As avdrift-train fit --strategy.")
 
 
 SECTIONS: dict[str, type[Section]] = {
@@ -213,7 +213,7 @@ def _lines(kind: str) -> Iterator[str]:
     yield f"# keeps its default. Printed by: {command}"
     yield from (f"# {line}" for line in _ABOUT[kind])
     yield ""
-    yield "# The form of this file. Always needed, so that a file that was cut short is noticed."
+    yield "# Version of this format. Always required, so that a truncated file is noticed."
     yield f"config_version = {RECIPE_VERSION}"
     shown = {name: section for name, section in FORM.defaults().items() if name not in _LEFT_OUT[kind]}
     shown["recipe"] = RecipeSettings(kind=kind)

@@ -9,7 +9,7 @@ from train.check.run import Checked
 from train.data.clip_table import TABLE
 from train.files import make_folder
 from train.model_card import read_card
-from train.retrain.check import require_enough, say_estimate
+from train.retrain.check import print_estimate, require_enough
 from train.retrain.plan import stages_of
 from train.retrain.recipe import Recipe, read_recipe
 from train.retrain.report import REPORT
@@ -28,13 +28,13 @@ def retrain(file: Path) -> Path:
     new = not work.exists()
     make_folder(work)
     if new:  # an earlier call has reported it
-        say_estimate(found, kind, recipe.values, work, tell_line)
+        print_estimate(found, kind, recipe.values, work, log_line)
     watcher = Watcher(work, clips, report, terminal=sys.stdout.isatty())
-    tell_line(f"what is learnt meanwhile: {work / REPORT}")
+    log_line(f"what is learnt meanwhile: {work / REPORT}")
     try:
         run_stages(list(stages_of(recipe, kind, work, inputs_of(clips, found))), work, report, watcher)
     except (KeyboardInterrupt, SystemExit):
-        tell_line(f"What is done is kept. To go on: avdrift-train retrain {file}")
+        log_line(f"What is done is kept. To go on: avdrift-train retrain {file}")
         raise
     finally:
         watcher.report()
@@ -46,13 +46,13 @@ def dry_run(file: Path) -> None:
     """Run all checks that come before the work. Raises AvdriftError."""
     recipe = read_recipe(file)
     found, kind = _checked(recipe)
-    say_estimate(found, kind, recipe.values, recipe.path("folders", "work"), tell_line)
+    print_estimate(found, kind, recipe.values, recipe.path("folders", "work"), log_line)
 
 
 def _checked(recipe: Recipe) -> tuple[Checked, str]:
     if recipe.values["bundle"]["card"]:
         read_card(recipe.path("bundle", "card"))  # fail now, with a message, not after hours of work
-    return require_enough(recipe.path("folders", "clips"), recipe.values, tell_line)
+    return require_enough(recipe.path("folders", "clips"), recipe.values, log_line)
 
 
 def inputs_of(clips: Path, found: Checked) -> list[Path]:
@@ -64,5 +64,5 @@ def report(words: str) -> None:
     print(words, end="", flush=True)
 
 
-def tell_line(words: str) -> None:
+def log_line(words: str) -> None:
     report(f"{words}\n")

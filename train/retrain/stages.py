@@ -21,7 +21,7 @@ from typing import Any
 
 from device import __version__
 from device.errors import AvdriftError, UsageError
-from train.files import sha256, write_whole
+from train.files import sha256, write_atomically
 from train.progress import duration
 from train.retrain.subprocesses import run_command
 
@@ -80,7 +80,7 @@ def run_stages(
                 report(f"{'failed' if isinstance(error, AvdriftError) else 'stopped'}\n")
                 raise
             _mark(folder, fingerprint, spent + time.monotonic() - began, done=True)
-            resumed = " in all, taken up again" if before else ""
+            resumed = " in all, resumed" if before else ""
             report(f"{duration(spent + time.monotonic() - began)}{resumed}\n")
 
 
@@ -107,7 +107,7 @@ def read_mark(folder: Path) -> dict[str, Any]:
 
 def _mark(folder: Path, fingerprint: str, seconds: float, *, done: bool) -> None:
     with _writing(folder):
-        write_whole(folder / MARK, {"fingerprint": fingerprint, "done": done, "seconds": round(seconds, 1)})
+        write_atomically(folder / MARK, {"fingerprint": fingerprint, "done": done, "seconds": round(seconds, 1)})
 
 
 def _empty(folder: Path) -> None:

@@ -34,7 +34,7 @@ def run_command(
     # Our own modules, wherever they are, and not a train.py in the current folder.
     path = os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH"))))
     with log, _ended_by_signals():
-        begun = log.tell()
+        start = log.tell()
         command = subprocess.Popen(
             [sys.executable, "-P", "-m", *words],
             env=os.environ | {"PYTHONPATH": path, FILE_VARIABLE: str(log_file.with_name(PROGRESS))},
@@ -46,9 +46,9 @@ def run_command(
             _stop(command)
             raise
     if code:
-        said = _last_words(log_file, begun)
-        what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {said}"
-        first = "See whether memory ran out" if code == -signal.SIGKILL else "Correct that"
+        words = _last_lines(log_file, start)
+        what = f"{name} was ended by {signal.Signals(-code).name}" if code < 0 else f"{name} failed: {words}"
+        first = "Check whether memory ran out" if code == -signal.SIGKILL else "Correct that"
         remedy = f"{first}, and give the same command again: what is done is kept"
         raise _ERRORS.get(code, UsageError)(what, where=str(log_file), remedy=remedy)
 
@@ -91,8 +91,8 @@ def _ended_by_signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _last_words(log: Path, begun: int) -> str:
+def _last_lines(log: Path, start: int) -> str:
     """The command's error message, or its last line."""
-    lines = [line.rstrip() for line in log.read_bytes()[begun:].decode(errors="replace").splitlines() if line.strip()]
+    lines = [line.rstrip() for line in log.read_bytes()[start:].decode(errors="replace").splitlines() if line.strip()]
     ours = [number for number, line in enumerate(lines) if line.startswith("avdrift-")]
-    return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it said nothing"
+    return "\n".join(lines[(ours or [-1])[-1] :]).strip().removesuffix(".") if lines else "it printed nothing"

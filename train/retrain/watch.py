@@ -24,7 +24,7 @@ class Watcher:
         now_s: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
         self._work, self._clips, self._tell, self._terminal, self._now_s = work, clips, report, terminal, now_s
-        self._told_s, self._epochs, self._width = now_s(), 0.0, 0
+        self._logged_s, self._epochs, self._width = now_s(), 0.0, 0
 
     def __call__(self, folder: Path) -> None:
         """Look at a stage's folder."""
@@ -40,9 +40,9 @@ class Watcher:
 
     def _show(self, folder: Path) -> None:
         found, now_s = read(folder / PROGRESS), self._now_s()
-        if found is None or (not self._terminal and now_s - self._told_s < LINE_EVERY_S):
+        if found is None or (not self._terminal and now_s - self._logged_s < LINE_EVERY_S):
             return
-        self._told_s = now_s
+        self._logged_s = now_s
         if not self._terminal:
             self._tell(f"{found}\n{folder.name:14}")
             return

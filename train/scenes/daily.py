@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from train.data.clip_table import read_rows
 from train.evaluation.tracks import TOLERANCE_MS
 from train.scenes.compose import loaded, read_clip, reports, with_sound
 
-LEAST_S = 8.0
+MIN_S = 8.0
 SETTLED_S = 4.0  # reports count from here on
 _MAX_SHIFT_MS = 400.0
 _VOICES = 2  # of other speakers, for each face
@@ -66,7 +66,7 @@ def judge_talk(clip: Path, bundle_folder: Path, window_s: float, seed: int) -> T
     """One clip through the daemon's chain; None if it is too short, or its own offset is not sure."""
     cv2.setNumThreads(1)
     frames, samples, audio_ns = read_clip(clip)
-    if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
+    if frames[-1].t_ns - frames[0].t_ns < MIN_S * NS_PER_S:
         return None
     bundle = loaded(bundle_folder)
     own_ms = measure(clip, bundle, require_face_model())["offset_ms"]
@@ -81,7 +81,7 @@ def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: floa
     """The number of reports for one speaker's face with another's voice, and of those with an offset."""
     cv2.setNumThreads(1)
     frames = read_clip(face)[0]
-    if frames[-1].t_ns - frames[0].t_ns < LEAST_S * NS_PER_S:
+    if frames[-1].t_ns - frames[0].t_ns < MIN_S * NS_PER_S:
         return 0, 0
     samples = read_clip(voice)[1]
     length = round((frames[-1].t_ns - frames[0].t_ns) / NS_PER_S * AUDIO_RATE_HZ)
@@ -91,7 +91,7 @@ def judge_strangers(face: Path, voice: Path, bundle_folder: Path, window_s: floa
 
 
 def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
-    """The figures of a split. Raises AvdriftError for a folder without sufficiently long clips."""
+    """The figures of a split, and of each clip. Raises AvdriftError for a folder without sufficiently long clips."""
     rows = [row for row in read_rows(clips) if row.split == split]
     random = np.random.default_rng(seed)
     pairs = []
@@ -104,14 +104,19 @@ def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int =
             pool.submit(judge_strangers, clips / face.file, clips / voice.file, bundle, window_s)
             for face, voice in pairs
         ]
-        talks = [talk for task in tqdm(talking, desc="clips", disable=None) if (talk := task.result())]
+        of_rows = [task.result() for task in tqdm(talking, desc="clips", disable=None)]
         strangers = [task.result() for task in tqdm(strange, desc="other voices", disable=None)]
+    each = [asdict(talk) | {"clip": row.file} for row, talk in zip(rows, of_rows, strict=True) if talk]
+    other_voices = [
+        {"face": face.file, "voice": voice.file, "reports": count, "with_a_number": numbered}
+        for (face, voice), (count, numbered) in zip(pairs, strangers, strict=True)
+    ]
+    talks = [talk for talk in of_rows if talk]
     if not talks:
-        what = f"no clip of the split {split!r} lasts {LEAST_S:g} s and has an offset that is sure"
+        what = f"no clip of the split {split!r} lasts {MIN_S:g} s and has an offset that is sure"
         raise InputMissingError(what, where=str(clips), remedy="Give longer clips, or another --split")
-    return {"split": split, "window_s": window_s, "clips": len(talks), "left_out": len(rows) - len(talks)} | summary(
-        talks, strangers
-    )
+    found = {"split": split, "window_s": window_s, "clips": len(talks), "left_out": len(rows) - len(talks)}
+    return found | summary(talks, strangers) | {"each": each, "each_voice": other_voices}
 
 
 def summary(talks: Sequence[Talk], strangers: Sequence[tuple[int, int]]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ SOUNDS: dict[str, Sound] = {
     "telephone": _telephone,
 }
 RATES = {"every second picture": 2, "every third picture": 3, "every fifth picture": 5}
-WAYS = ("as it is", *PICTURES, *RATES, *SOUNDS)
+CORRUPTIONS = ("as it is", *PICTURES, *RATES, *SOUNDS)
 
 
 def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Random) -> tuple[list[Frame], Samples]:
@@ -124,7 +124,7 @@ def corruption(way: str, frames: Sequence[Frame], samples: Samples, random: Rand
 
 
 def judge_clip(
-    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = WAYS
+    clip: Path, bundle_folder: Path, window_s: float, seed: int, ways: Sequence[str] = CORRUPTIONS
 ) -> dict[str, dict[str, Any]]:
     """For each degradation: the number of reports, of `measuring` and right ones, and of each reason why not.
 
@@ -147,15 +147,19 @@ def judge_clip(
     return found
 
 
-def degraded(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0) -> dict[str, Any]:
-    """The sums over all clips of a split. Raises AvdriftError for a folder without clips."""
+def degraded(
+    clips: Path, bundle: Path, *, split: str, window_s: float, seed: int = 0, jobs: int = 0, most: int | None = None
+) -> dict[str, Any]:
+    """The sums over all clips of a split, or `most` random ones. Raises AvdriftError for a folder without clips."""
     files = [clips / row.file for row in read_rows(clips) if row.split == split]
+    if most is not None:
+        files = [files[int(k)] for k in np.random.default_rng(seed).permutation(len(files))[:most]]
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
         found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]
     sums = {
         way: {key: sum(part[way][key] for part in found) for key in ("reports", "measuring", "right")}
         | {"reasons": dict(sum((part[way]["reasons"] for part in found), Counter()).most_common())}
-        for way in WAYS
+        for way in CORRUPTIONS
     }
     return {"clips": len(found), "unsure": len(files) - len(found), "ways": sums}

@@ -34,7 +34,7 @@ from train.data.clips import join
 Doubles = npt.NDArray[np.float64]
 Floats = npt.NDArray[np.float32]
 
-LEAST_CLIP_S = 4.0
+MIN_CLIP_S = 4.0
 _SIZE = (480, 360)  # width, height
 _TICKS_HZ = 90_000
 _SINC_REACH = 16  # samples on each side
@@ -66,7 +66,7 @@ def usable_clips(folder: Path, split: str, bundle: Bundle) -> list[Clip]:
     found = []
     for path in (folder / row.file for row in read_rows(folder) if row.split == split):
         with FileSource(path) as source:
-            if (source.duration_s or 0.0) < LEAST_CLIP_S:
+            if (source.duration_s or 0.0) < MIN_CLIP_S:
                 continue
         whole = measure(path, bundle, require_face_model())
         if whole["offset_ms"] is not None:

@@ -2,13 +2,14 @@
 
 The truth comes from slicing: the file begins later in its audio (audio early) or in its video (audio late). Nothing is
 padded or delayed. Each window is compared with the shift plus the clip's own offset, as `measure` finds it on the
-original clip.
+original clip. Clips on which it is not sure are left out.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ from device.analysis.measure import measure
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.model_kinds import MEASURING
 from device.capture.file import FileSource
-from device.errors import AvdriftError
+from device.errors import AvdriftError, InputFormatError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame, State
@@ -103,10 +104,13 @@ def _bundle(folder: Path) -> Bundle:
 def check_clip(
     clip: Path, corpus: str, speaker: str, bundle: Path, shifts_ms: list[float], window_s: float
 ) -> list[SlicedWindow]:
-    """All windows with speech of a clip's copies, one copy per shift."""
+    """All windows with speech of a clip's copies, one copy per shift. Raises InputFormatError for an unsure clip."""
     cv2.setNumThreads(1)
     towers, face_model = _bundle(bundle), require_face_model()
-    own_ms = _own_offset_ms(clip, towers, face_model)
+    own_ms = measure(clip, towers, face_model)["offset_ms"]
+    if own_ms is None:
+        remedy = "Leave it out, or give a longer clip"
+        raise InputFormatError("its own offset is not sure", where=str(clip), remedy=remedy)
     found = []
     with tempfile.TemporaryDirectory() as folder:
         for shift_ms in shifts_ms:
@@ -119,16 +123,6 @@ def check_clip(
                 found.append(SlicedWindow(clip.name, corpus, speaker, window["t_s"], round(error_ms, 1),
                                           window["confidence"], window["state"]))  # fmt: skip
     return found
-
-
-def _own_offset_ms(clip: Path, towers: Bundle, face_model: Path) -> float:
-    """The result of `measure` on the original clip: its offset, or its best guess if it is not sure."""
-    whole = measure(clip, towers, face_model)
-    if whole["offset_ms"] is not None:
-        return float(whole["offset_ms"])
-    length_s = min(whole["duration_s"] - 0.1, 100.0)
-    guesses = measure(clip, towers, face_model, window_s=length_s)["windows"] if length_s >= 0.2 else []
-    return float(guesses[0]["offset_ms"] or 0.0) if guesses else 0.0
 
 
 def _check_job(job: tuple[Path, str, str, Path, list[float], float]) -> list[SlicedWindow] | str:
@@ -158,15 +152,19 @@ def check(
         for row in rows
     ]  # fmt: skip
     windows: list[SlicedWindow] = []
+    left_out = 0
     with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
         for result in tqdm(pool.map(_check_job, work), total=len(work), unit="clip", desc="sliced", disable=None):
             if isinstance(result, str):
-                tqdm.write(f"skipped: {result}")
+                left_out += 1
+                tqdm.write(f"skipped: {result}", file=sys.stderr)
             else:
                 windows += result
     right = [abs(window.error_ms) <= TOLERANCE_MS for window in windows]
     trusted = [ok for ok, window in zip(right, windows, strict=True) if window.state == State.MEASURING]
     return {
+        "clips": len(rows) - left_out,
+        "left_out": left_out,
         "windows": len(windows),
         "right": float(np.mean(right)) if right else None,
         "always_zero": TOLERANCE_MS / max_shift_ms,

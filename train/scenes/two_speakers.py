@@ -27,7 +27,7 @@ from device.records import NS_PER_MS, Frame
 from train.data.clip_table import read_rows
 from train.scenes.compose import loaded, read_clip, reports, square, tally, with_sound
 
-_LEAST_S = 5
+_MIN_S = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def judge_scene(scene: Scene, bundle_folder: Path, window_s: float) -> dict[str,
     bundle = loaded(bundle_folder)
     frames, samples, audio_ns = read_clip(scene.heard)
     own_ms = measure(scene.heard, bundle, require_face_model())["offset_ms"]
-    if len(samples) < _LEAST_S * AUDIO_RATE_HZ or own_ms is None:
+    if len(samples) < _MIN_S * AUDIO_RATE_HZ or own_ms is None:
         return {"heard": scene.heard.name, "seen": scene.seen.name, "unsure": True}
     others, _, _ = read_clip(scene.seen)
     alone = [Frame(frame.seq, frame.t_ns, square(frame.rgb)) for frame in frames]

@@ -18,7 +18,7 @@ _IRISES: tuple[Rgb, ...] = ((70, 44, 26), (90, 66, 36), (70, 96, 70), (84, 112, 
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Appearance:
     """Everything about a face and its picture that stays the same through a recording."""
 
     skin: Rgb
@@ -68,7 +68,7 @@ def _any_rgb(rng: np.random.Generator, low: int, high: int) -> Rgb:
     return _mix((red, green, blue), (grey, grey, grey), rng.uniform(0.4, 0.95))
 
 
-def random_look(rng: np.random.Generator, *, clean: bool = False) -> Look:
+def random_appearance(rng: np.random.Generator, *, clean: bool = False) -> Appearance:
     """Draw a person. `clean`: frontal, evenly lit, shaven and free of noise (the sample has to be small and clear)."""
     place = rng.uniform(0, len(_SKINS) - 1)
     skin = _mix(_SKINS[int(place)], _SKINS[min(int(place) + 1, len(_SKINS) - 1)], place % 1)
@@ -80,7 +80,7 @@ def random_look(rng: np.random.Generator, *, clean: bool = False) -> Look:
     lamp = np.array([rng.normal(0, 0.15 if clean else 0.45), rng.uniform(0.25, 0.7), 1.0])
     lamp /= np.linalg.norm(lamp)
     hair = _HAIRS[int(rng.integers(0, 2 if place > 4.5 else len(_HAIRS)))]
-    return Look(
+    return Appearance(
         skin=skin,
         lips=lips,
         hair=hair,

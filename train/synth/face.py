@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from device.records import RgbImage
-from train.synth.appearance import Look
+from train.synth.appearance import Appearance
 from train.synth.articulation import Mouth
 from train.synth.head import (
     CANVAS_H,
@@ -52,7 +52,7 @@ class Pose:
 class FaceRenderer:
     """Draws one person in one room; holds nothing that changes between frames, so frames may come in any order."""
 
-    def __init__(self, look: Look, width: int, height: int) -> None:
+    def __init__(self, look: Appearance, width: int, height: int) -> None:
         self.look, self.width, self.height = look, width, height
         head = paint_head(look)
         self._rgba = np.dstack([head.rgb, head.alpha * 255.0]).clip(0, 255).astype(np.uint8)
@@ -165,7 +165,7 @@ def _jaw_fields() -> tuple[Plane, tuple[Plane, Plane], Plane]:
     return x + ORIGIN[0], (y + ORIGIN[1], weight.astype(np.float32)), corner.astype(np.float32)
 
 
-def paint_room(look: Look, width: int, height: int) -> RgbImage:
+def paint_room(look: Appearance, width: int, height: int) -> RgbImage:
     """Wall, out-of-focus things, neck and shoulders, at the picture's size; it never moves."""
     rng = np.random.default_rng(look.texture_seed + 2)
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)

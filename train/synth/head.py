@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from train.synth.appearance import Look
+from train.synth.appearance import Appearance
 
 Plane = npt.NDArray[np.float32]  # [height, width]
 Array = npt.NDArray[np.floating[Any]]
@@ -66,7 +66,7 @@ def cloud(rng: np.random.Generator, shape: tuple[int, int], cell: tuple[float, f
     return scaled
 
 
-def half_width(look: Look, y: Plane) -> Plane:
+def half_width(look: Appearance, y: Plane) -> Plane:
     """Half the face's width at each height: a round skull above the eyes, narrowing to the chin below."""
     skull_top = HAIRLINE_Y - 78.0
     up = np.clip(1.0 - np.abs(np.minimum(y, 0.0) / skull_top) ** 2.5, 0.0, 1.0) ** 0.45
@@ -77,7 +77,7 @@ def half_width(look: Look, y: Plane) -> Plane:
     return width
 
 
-def paint_head(look: Look) -> Head:
+def paint_head(look: Appearance) -> Head:
     """Paint a person's head once: shape, light, skin, hair, brows, nose. Takes about 0.1 s."""
     x, y = face_grid()
     rng = np.random.default_rng(look.texture_seed)
@@ -96,7 +96,7 @@ def paint_head(look: Look) -> Head:
     return Head(np.asarray(np.clip(rgb, 0, 255), np.float32), alpha, np.asarray(smooth_depth, np.float32), light)
 
 
-def _shape(look: Look, x: Plane, y: Plane, width: Plane) -> Plane:
+def _shape(look: Appearance, x: Plane, y: Plane, width: Plane) -> Plane:
     across = np.clip(1.0 - (x / np.maximum(width, 1.0)) ** 2, 0.0, 1.0)
     along = np.clip(1.0 - np.where(y < 20, (y - 20) / -230.0, (y - 20) / (look.chin_y + 30)) ** 2, 0.0, 1.0)
     depth = 105.0 * np.sqrt(across) * np.sqrt(along)
@@ -108,7 +108,7 @@ def _shape(look: Look, x: Plane, y: Plane, width: Plane) -> Plane:
     return np.asarray(depth, np.float32)
 
 
-def _light(look: Look, depth: Plane) -> tuple[Plane, Plane]:
+def _light(look: Appearance, depth: Plane) -> tuple[Plane, Plane]:
     """Lambert's law plus ambient light, and a broad gloss."""
     smooth = cv2.GaussianBlur(depth, (0, 0), 3.5)
     dy, dx = np.gradient(smooth)
@@ -122,7 +122,7 @@ def _light(look: Look, depth: Plane) -> tuple[Plane, Plane]:
     return cv2.GaussianBlur(light.astype(np.float32), (0, 0), 1.2), gloss.astype(np.float32)
 
 
-def _skin(look: Look, rng: np.random.Generator, x: Plane, y: Plane) -> npt.NDArray[np.float32]:
+def _skin(look: Appearance, rng: np.random.Generator, x: Plane, y: Plane) -> npt.NDArray[np.float32]:
     shape = (CANVAS_H, CANVAS_W)
     grain = 0.016 * cloud(rng, shape, (2, 2)) + 0.016 * cloud(rng, shape, (7, 7)) + 0.02 * cloud(rng, shape, (40, 40))
     skin = np.asarray(look.skin, np.float32) * (1.0 + grain)[..., None]
@@ -132,7 +132,7 @@ def _skin(look: Look, rng: np.random.Generator, x: Plane, y: Plane) -> npt.NDArr
     return np.asarray(skin * (1.0 - under_eye[..., None]), np.float32)
 
 
-def _nose_and_folds(look: Look, x: Plane, y: Plane, rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _nose_and_folds(look: Appearance, x: Plane, y: Plane, rgb: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     nostrils = 0.75 * twin(x, y, (look.nose_width * 0.36, 92), (5.5, 3.2))
     under = 0.28 * bump(x, y, (0, 97), (look.nose_width * 0.7, 4))
     wings = 0.25 * twin(x, y, (look.nose_width * 0.98, 84), (3, 8))
@@ -144,7 +144,7 @@ def _nose_and_folds(look: Look, x: Plane, y: Plane, rgb: npt.NDArray[np.float32]
 
 
 def _facial_hair(
-    look: Look, rng: np.random.Generator, x: Plane, y: Plane, rgb: npt.NDArray[np.float32], light: Plane
+    look: Appearance, rng: np.random.Generator, x: Plane, y: Plane, rgb: npt.NDArray[np.float32], light: Plane
 ) -> npt.NDArray[np.float32]:
     """Brows, beard and moustache, as strands of noise in the hair's colour."""
     strands = np.clip(0.75 + 0.3 * cloud(rng, (CANVAS_H, CANVAS_W), (2, 5)), 0.2, 1.2)
@@ -160,7 +160,13 @@ def _facial_hair(
 
 
 def _hair(
-    look: Look, rng: np.random.Generator, x: Plane, y: Plane, width: Plane, rgb: npt.NDArray[np.float32], alpha: Plane
+    look: Appearance,
+    rng: np.random.Generator,
+    x: Plane,
+    y: Plane,
+    width: Plane,
+    rgb: npt.NDArray[np.float32],
+    alpha: Plane,
 ) -> tuple[npt.NDArray[np.float32], Plane]:
     if look.hair_style == "bald":
         return rgb, alpha

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from train.synth.appearance import Look
+from train.synth.appearance import Appearance
 from train.synth.articulation import Mouth
 from train.synth.head import CANVAS_W, MOUTH_Y, ORIGIN, Plane, cloud
 
@@ -41,7 +41,7 @@ class LipPaint:
     light: Plane  # [h, w]
 
 
-def lip_paint(look: Look, light: Plane) -> LipPaint:
+def lip_paint(look: Appearance, light: Plane) -> LipPaint:
     """Prepare a person's mouth patch; `light` is the whole head's shading."""
     rng = np.random.default_rng(look.texture_seed + 1)
     x = np.arange(LEFT, RIGHT, dtype=np.float32)[None, :]
@@ -66,7 +66,7 @@ class Edges:
     aperture: float
 
 
-def lip_edges(look: Look, mouth: Mouth, x: Plane) -> Edges:
+def lip_edges(look: Appearance, mouth: Mouth, x: Plane) -> Edges:
     """Where the lips are. `aperture` is the opening in the middle, px; 0 while the lips touch."""
     half = look.mouth_half_width * (1.0 + 0.15 * mouth.wide - 0.30 * mouth.rounded - 0.05 * mouth.jaw)
     u = x / half
@@ -95,7 +95,7 @@ def lip_edges(look: Look, mouth: Mouth, x: Plane) -> Edges:
     return Edges(lines[0], lines[1], lines[2], lines[3], lines[4], lines[5], half, gap)
 
 
-def draw_mouth(patch: Patch, look: Look, mouth: Mouth, paint: LipPaint) -> Patch:
+def draw_mouth(patch: Patch, look: Appearance, mouth: Mouth, paint: LipPaint) -> Patch:
     """Draw the mouth over `patch` (skin already moved with the jaw) and return the new patch."""
     edges = lip_edges(look, mouth, paint.x)
     out = _around(patch, mouth, edges, paint)
@@ -127,7 +127,7 @@ def _around(patch: Patch, mouth: Mouth, edges: Edges, paint: LipPaint) -> Patch:
     return shaded
 
 
-def _inside(look: Look, mouth: Mouth, edges: Edges, paint: LipPaint) -> Patch:
+def _inside(look: Appearance, mouth: Mouth, edges: Edges, paint: LipPaint) -> Patch:
     """Cavity, tongue and teeth, in the shadow of the lips."""
     x, y, u = paint.x, paint.y, edges.u
     out = np.broadcast_to(_CAVITY * look.gain, (*paint.light.shape, 3)).copy()
@@ -169,7 +169,7 @@ def _gaps(x: Plane, tooth: float) -> Plane:
     return lines
 
 
-def _lips(look: Look, mouth: Mouth, edges: Edges, paint: LipPaint) -> tuple[Patch, Plane]:
+def _lips(look: Appearance, mouth: Mouth, edges: Edges, paint: LipPaint) -> tuple[Patch, Plane]:
     """Colour and share of the two lips: the upper one faces down and is darker, the lower one catches the light."""
     y = paint.y
     up_v = np.clip((y - edges.upper_out) / np.maximum(edges.upper_in - edges.upper_out, 0.5), 0.0, 1.0)

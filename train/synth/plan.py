@@ -17,7 +17,7 @@ from device.errors import UsageError
 from device.records import Samples
 from train.synth.articulation import Mouth, Trajectory, move_mouth
 from train.synth.face import Pose
-from train.synth.speech import Phoneme, Utterance, Voice, speak
+from train.synth.speech import Phoneme, Utterance, Voice, synthesize
 from train.synth.text import ENGLISH, OTHERS, VARIANTS, random_sentence
 
 MAX_OFFSET_MS = 5000.0
@@ -163,14 +163,14 @@ def _next_fitting(
         return None
     if scripted:
         for text in waiting:
-            utterance = trimmed(speak(text, voice))
+            utterance = trimmed(synthesize(text, voice))
             if utterance.duration_s <= room_s:
                 waiting.remove(text)
                 return text, utterance
         return None
     for attempt in range(5):
         text = random_sentence(rng, voice.language, short=attempt >= 2 or room_s < 1.2)
-        utterance = trimmed(speak(text, voice))
+        utterance = trimmed(synthesize(text, voice))
         if utterance.duration_s <= room_s:
             return text, utterance
     return None

@@ -25,8 +25,8 @@ from tqdm import tqdm
 
 from device.errors import AvdriftError, UsageError
 from device.records import Samples
-from train.progress import shown
-from train.synth.appearance import Look, random_look
+from train.progress import with_progress
+from train.synth.appearance import Appearance, random_appearance
 from train.synth.face import FaceRenderer, Pose
 from train.synth.plan import Performance, Truth, check_schedule, plan_talk, random_voice
 from train.synth.room import roughen_picture, roughen_sound
@@ -69,7 +69,7 @@ def render_clip(
     offset_schedule: Sequence[tuple[float, float]] = ((0.0, 0.0),),
     size: tuple[int, int] = (320, 240),
     voice: Voice | None = None,
-    look: Look | None = None,
+    look: Appearance | None = None,
     script: Sequence[str] = (),
     effort: float | None = None,
     encoding: Encoding | None = None,
@@ -85,7 +85,7 @@ def render_clip(
     _check(duration_s, float(fps), size)
     segments = check_schedule(offset_schedule, duration_s)
     rng = np.random.default_rng(seed)
-    look = look or random_look(rng)
+    look = look or random_appearance(rng)
     voice = voice or random_voice(rng)
     talk = plan_talk(rng, voice, segments, duration_s, script)
     truth = Truth(path.name, seed, duration_s, float(fps), voice, segments, talk.sentences, talk.phonemes)
@@ -95,7 +95,17 @@ def render_clip(
     encoding = encoding or Encoding(crf=int(rng.integers(18, 30)))
     sound = talk.samples if encoding.audio_codec == "libopus" else roughen_sound(rng, talk.samples, talk.rate_hz)
     try:
-        _write(path, performance, FaceRenderer(look, *size), rng, sound, talk.rate_hz, _exact(fps), encoding, progress)
+        _write(
+            path,
+            performance,
+            FaceRenderer(look, *size),
+            rng,
+            sound,
+            talk.rate_hz,
+            _exact(fps),
+            encoding,
+            progress,
+        )
         path.with_suffix(".json").write_text(json.dumps(truth.to_dict(), ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise _unwritable(path, error) from error
@@ -170,7 +180,7 @@ def _write(
 
 def render_sample(path: Path | str, *, seed: int = SAMPLE_SEED, progress: bool = True) -> Truth:
     """Render the recording that ships with the project: 48 s, three offsets, at most 450 kB with its truth."""
-    look = random_look(np.random.default_rng(seed), clean=True)
+    look = random_appearance(np.random.default_rng(seed), clean=True)
     return render_clip(
         path,
         seed=seed,
@@ -212,7 +222,7 @@ def render_clips(folder: Path, *, clips: int, seed: int, duration_s: float, jobs
             # Spawned, not forked: espeak-ng and OpenCV hold threads that a forked process would wait for in vain.
             with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
                 tasks = [pool.submit(_render_numbered, folder, index, seed, duration_s) for index in range(clips)]
-                for task in shown(tasks, "faces", len(tasks), "clip"):
+                for task in with_progress(tasks, "faces", len(tasks), "clip"):
                     writer.writerow(task.result())
                     file.flush()
     except OSError as error:

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 
 from device.records import RgbImage, Samples
-from train.synth.appearance import Look
+from train.synth.appearance import Appearance
 
 
-def roughen_picture(rng: np.random.Generator, picture: RgbImage, look: Look) -> RgbImage:
+def roughen_picture(rng: np.random.Generator, picture: RgbImage, look: Appearance) -> RgbImage:
     """What a camera does: a soft lens and sensor noise."""
     if look.blur_px > 0:
         picture = np.asarray(cv2.GaussianBlur(picture, (0, 0), look.blur_px), np.uint8)

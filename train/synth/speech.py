@@ -129,7 +129,7 @@ def open_espeak(library: str = LIBRARY) -> Iterator[tuple[Any, int]]:
         ctypes.CDLL(None).fflush(None)  # what it complains of waits in C's buffer, and would come after everything else
 
 
-def speak(text: str, voice: Voice) -> Utterance:
+def synthesize(text: str, voice: Voice) -> Utterance:
     """Say one sentence; equal text and voice always give equal samples. Raises UsageError for an unknown voice."""
     with open_espeak() as (lib, rate_hz):
         pcm, marks = _synthesize(lib, text, voice)

@@ -78,16 +78,16 @@ def permission_error(where: str, closed: Sequence[Path]) -> DevicePermissionErro
     )
 
 
-def why(error: BaseException, where: str, among: Sequence[Path], proc: Path = _PROC) -> CaptureError | None:
+def access_error(error: BaseException, where: str, among: Sequence[Path], proc: Path = _PROC) -> CaptureError | None:
     """The cause of a library's error while opening a camera: no permission, busy, or None for anything else."""
-    said = " ".join(str(link) for link in _chain(error)).lower()
+    text = " ".join(str(link) for link in _chain(error)).lower()
     if closed := closed_nodes(among):
         return permission_error(where, closed)
-    if any(isinstance(link, PermissionError) for link in _chain(error)) or "permission denied" in said:
+    if any(isinstance(link, PermissionError) for link in _chain(error)) or "permission denied" in text:
         return permission_error(where, [*among])
     # A camera that another program streams from can be acquired but not configured; that error has no number.
-    held = "configuration failed" in said and holders(among, proc).keys() - {os.getpid()}
-    return busy_error(where, among, proc) if held or "busy" in said else None
+    held = "configuration failed" in text and holders(among, proc).keys() - {os.getpid()}
+    return busy_error(where, among, proc) if held or "busy" in text else None
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

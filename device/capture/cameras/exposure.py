@@ -81,7 +81,7 @@ class GapCounter:
         self._last_ns: int | None = None
         self.missing = 0
 
-    def see(self, t_ns: int) -> None:
+    def observe(self, t_ns: int) -> None:
         """Take the time of the next frame; times rise."""
         if self._last_ns is not None:
             interval_ns = t_ns - self._last_ns

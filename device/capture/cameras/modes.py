@@ -17,10 +17,10 @@ _FMTDESC = struct.Struct("=3I32s5I")  # index, type, flags, description, pixelfo
 _FRMSIZE = struct.Struct("=3I6I2I")  # index, pixel_format, type, sizes, reserved
 _FRMIVAL = struct.Struct("=5I6I2I")  # index, pixel_format, width, height, type, intervals, reserved
 _CAPTURE, _DISCRETE = 1, 1
-_MOST = 64  # per list: a driver whose list never ends must not block us
+_MAX_ENTRIES = 64  # per list: a driver whose list never ends must not block us
 _JPEGS = (b"MJPG", b"JPEG")
-LEAST_RATE_HZ = 25.0
-_LEAST_HEIGHT_PX = 480
+MIN_RATE_HZ = 25.0
+_MIN_HEIGHT_PX = 480
 
 Ioctl = Callable[[int, int, bytearray], object]
 
@@ -54,10 +54,10 @@ def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:
 
 def best_mode(offered: list[Mode]) -> Mode | None:
     """The mode with the least work among those with a sufficient frame rate; None if there is none."""
-    enough = [mode for mode in offered if mode.rate_hz >= LEAST_RATE_HZ]
+    enough = [mode for mode in offered if mode.rate_hz >= MIN_RATE_HZ]
     return min(
         enough,
-        key=lambda mode: (mode.height_px < _LEAST_HEIGHT_PX, mode.width_px * mode.height_px, mode.form != "raw"),
+        key=lambda mode: (mode.height_px < _MIN_HEIGHT_PX, mode.width_px * mode.height_px, mode.form != "raw"),
         default=None,
     )
 
@@ -82,7 +82,7 @@ def _listed(
     descriptor: int, ioctl: Ioctl, request: int, form: struct.Struct, rest: tuple[object, ...]
 ) -> Iterator[tuple[int, ...]]:
     """The driver's entries for index 0, 1, 2, … to the end of its list."""
-    for index in range(_MOST):
+    for index in range(_MAX_ENTRIES):
         block = bytearray(form.pack(index, *rest))
         try:
             ioctl(descriptor, request, block)

@@ -8,7 +8,7 @@ import os
 import threading
 from typing import Any
 
-from device.capture.cameras.device_access import closed_nodes, nodes, permission_error, why
+from device.capture.cameras.device_access import access_error, closed_nodes, nodes, permission_error
 from device.config.settings import CameraSettings
 from device.errors import CaptureError, DeviceMissingError
 
@@ -33,10 +33,10 @@ def load_library() -> Any:
 
 def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
     """Return number and description of the wanted camera."""
-    found, wanted = _look(library, device)
+    found, wanted = _list_cameras(library, device)
     if not wanted:  # libcamera may not notice cameras that are connected after its first look
         library.Picamera2._cm.reset()
-        found, wanted = _look(library, device)
+        found, wanted = _list_cameras(library, device)
     if len(wanted) == 1:
         return wanted[0]
     if closed := closed_nodes(nodes()):
@@ -45,13 +45,13 @@ def choose(library: Any, device: str) -> tuple[int, dict[str, Any]]:
     if wanted:
         what, remedy = f"there are {len(wanted)} cameras", f"Choose one as [camera] device: {names}."
     elif found:
-        what, remedy = "no such camera", f"Those that are here: {names}."
+        what, remedy = "no such camera", f"Available: {names}."
     else:
         what, remedy = "no camera is connected", "Check its cable; rpicam-hello --list-cameras must show it."
     raise DeviceMissingError(what, where=f"camera {device}", remedy=remedy)
 
 
-def _look(library: Any, device: str) -> tuple[list[dict[str, Any]], list[tuple[int, dict[str, Any]]]]:
+def _list_cameras(library: Any, device: str) -> tuple[list[dict[str, Any]], list[tuple[int, dict[str, Any]]]]:
     found = library.Picamera2.global_camera_info()
     return found, [(n, info) for n, info in enumerate(found) if device in ("auto", PREFIX + info["Id"], info["Id"])]
 
@@ -73,7 +73,7 @@ def open_camera(library: Any, number: int, where: str) -> Any:
 def error_of(error: Exception, where: str) -> CaptureError:
     """Translate an error of picamera2 while opening."""
     # picamera2 and libcamera raise bare RuntimeErrors for nearly everything.
-    known = why(error, where, nodes())
+    known = access_error(error, where, nodes())
     what, remedy = f"cannot be started ({error})", "Check its cable and try rpicam-hello; `dmesg` may say more."
     return known or DeviceMissingError(what, where=where, remedy=remedy)
 

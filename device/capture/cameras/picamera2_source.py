@@ -24,7 +24,7 @@ from device.capture.cameras.exposure import (
     middle_of_exposure_ns,
     readout_ns,
 )
-from device.capture.cameras.exposure_lock import Settling
+from device.capture.cameras.exposure_lock import ExposureLock
 from device.capture.cameras.picamera2_device import (
     CLOSE_WITHIN_S,
     PREFIX,
@@ -44,7 +44,7 @@ from device.records import Frame
 
 LOST_AFTER_S = 2.0
 _MAX_WAITING = 2  # frames; the other buffers are for the camera to fill
-_LOOK_AT_EVERY_PX = 16
+_SAMPLE_EVERY_PX = 16
 
 
 class CameraSource(Closing):
@@ -82,7 +82,7 @@ class CameraSource(Closing):
 
     def _start(self, settings: CameraSettings) -> None:
         camera = self._camera
-        self._turn = configure(self._library, camera, settings)
+        self._rotate = configure(self._library, camera, settings)
         given = camera.camera_configuration()["main"]
         self._format, self._size, self._stride = given["format"], given["size"], given["stride"]
         if self._format not in FORMATS:
@@ -94,9 +94,9 @@ class CameraSource(Closing):
         has_sensor = "ColorFilterArrangement" in camera.camera_properties
         self._readout_ns = readout_ns(self.name, shortest_us) if has_sensor else 0
         self._clock, self._gaps = SensorClock(), GapCounter()
-        self._settling = Settling(limits)
-        camera.set_controls(self._settling.automatic())
-        camera.post_callback = self._take
+        self._exposure_lock = ExposureLock(limits)
+        camera.set_controls(self._exposure_lock.automatic())
+        camera.post_callback = self._on_request
         camera.start()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -113,7 +113,7 @@ class CameraSource(Closing):
             if frame is None or frame.t_ns <= last_ns:
                 continue
             seq, last_ns, alive_s = seq + 1, frame.t_ns, time.monotonic()
-            self._gaps.see(frame.t_ns)
+            self._gaps.observe(frame.t_ns)
             self.dropped = self._gaps.missing
             yield frame
 
@@ -136,7 +136,7 @@ class CameraSource(Closing):
         # collected.
         gc.collect()
 
-    def _take(self, request: Any) -> None:
+    def _on_request(self, request: Any) -> None:
         """Called in picamera2's thread, with its locks held: must be quick and must not raise."""
         oldest = None
         with self._arrived:
@@ -171,11 +171,11 @@ class CameraSource(Closing):
             picture = to_picture(mapped.array, self._format, self._size, self._stride)
         if picture is None:  # a damaged JPEG, as USB cameras occasionally send
             return None
-        if self._turn:
+        if self._rotate:
             picture = turned(picture)
         t_ns = middle_of_exposure_ns(stamp_ns, metadata.get("ExposureTime") or 0, self._readout_ns)
-        bright = float(brightness(picture, _LOOK_AT_EVERY_PX).mean())
-        if controls := self._settling.see(t_ns, metadata, bright):
+        bright = float(brightness(picture, _SAMPLE_EVERY_PX).mean())
+        if controls := self._exposure_lock.observe(t_ns, metadata, bright):
             with self._camera.request_lock:  # picamera2 loses controls that are set while it sends the previous ones
                 self._camera.set_controls(controls)
         return Frame(seq, t_ns, picture)
@@ -185,6 +185,6 @@ class CameraSource(Closing):
             here = any(PREFIX + info["Id"] == self.device for info in self._library.Picamera2.global_camera_info())
         except (RuntimeError, IndexError):
             here = False
-        what = f"no usable picture for {self._lost_after_s:g} s" if here else "the camera has gone"
+        what = f"no usable frame for {self._lost_after_s:g} s" if here else "the camera was disconnected"
         remedy = "Check its cable and its power; `dmesg` may say more."
         return DeviceLostError(what, where=self.device, remedy=remedy)

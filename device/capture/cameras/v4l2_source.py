@@ -58,7 +58,7 @@ class V4l2Source(Closing):
         self.dropped = 0
         self.rate_ppm: float | None = None  # the computer's clock stamps its frames
         self._settings, self._opener, self._lost_after_s = settings, opener, lost_after_s
-        self._turn = settings.rotation_deg == 180
+        self._rotate = settings.rotation_deg == 180
         self._changed = threading.Condition()
         self._waiting: deque[tuple[int, RgbImage]] = deque()  # with their times
         self._opened = False
@@ -76,7 +76,7 @@ class V4l2Source(Closing):
             opened, error = self._opened, self._error
         if not opened:
             self.close()
-            raise self._cannot_open(error or TimeoutError(f"no picture within {OPEN_WITHIN_S:g} s")) from error
+            raise self._cannot_open(error or TimeoutError(f"no frame within {OPEN_WITHIN_S:g} s")) from error
 
     def __iter__(self) -> Iterator[Frame]:
         if self._read:
@@ -88,7 +88,7 @@ class V4l2Source(Closing):
             t_ns, rgb = item
             if t_ns <= last_ns:
                 continue
-            gaps.see(t_ns)
+            gaps.observe(t_ns)
             self.dropped = gaps.missing
             yield Frame(seq, t_ns, rgb)
             seq, last_ns, alive_s = seq + 1, t_ns, time.monotonic()
@@ -111,9 +111,9 @@ class V4l2Source(Closing):
                 return None
             if self._waiting:
                 return self._waiting.popleft()
-        what = f"no usable picture for {self._lost_after_s:g} s"
+        what = f"no usable frame for {self._lost_after_s:g} s"
         if self._ended:
-            what = f"the camera has gone ({self._error or 'its stream ended'})"
+            what = f"the camera was disconnected ({self._error or 'its stream ended'})"
         raise DeviceLostError(what, where=self.device, remedy="Check its cable and its power; `dmesg` may say more.")
 
     def _work(self) -> None:
@@ -143,16 +143,16 @@ class V4l2Source(Closing):
                     stamp_ns = picture.pts * stream.time_base.numerator * NS_PER_S // stream.time_base.denominator
                     t_ns = clock.monotonic_ns(stamp_ns, time.monotonic_ns(), boot_minus_monotonic_ns())
                     if t_ns is not None:
-                        self._put(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
+                        self._deliver(t_ns, reformatter.reformat(picture, format="rgb24", threads=1))
                 if self._closed:
                     return None
         except Exception as found:  # passed on to the reader
             return found.with_traceback(None)
         return None
 
-    def _put(self, t_ns: int, picture: av.VideoFrame) -> None:
+    def _deliver(self, t_ns: int, picture: av.VideoFrame) -> None:
         rgb = np.asarray(picture.to_ndarray(), np.uint8)
-        rgb = np.ascontiguousarray(rgb[::-1, ::-1]) if self._turn else rgb
+        rgb = np.ascontiguousarray(rgb[::-1, ::-1]) if self._rotate else rgb
         with self._changed:
             self._opened = True
             if len(self._waiting) == _MAX_WAITING:

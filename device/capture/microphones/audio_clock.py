@@ -29,7 +29,7 @@ from device.records import NS_PER_MS, NS_PER_S
 DECIDE_NS = NS_PER_S  # an error that lasts this long is real
 GIVE_UP_NS = 5 * NS_PER_S // 2  # times that fit no clock for this long at the start never will
 SETTLED_NS = 5 * NS_PER_S  # sound servers correct themselves by up to 0.5 s at first: that is no loss
-LEAST_GATE_NS = 10 * NS_PER_MS  # more than a burst of jitter, less than an overrun loses
+MIN_GATE_NS = 10 * NS_PER_MS  # more than a burst of jitter, less than an overrun loses
 SUSPEND_NS = NS_PER_S // 2  # an advance of the boot clock beyond any pause between two readings
 LAG_NS = (-50 * NS_PER_MS, 5 * NS_PER_S)  # the delay of a block after its first sample
 LAG_SPREAD_NS = 200 * NS_PER_MS  # a larger spread within DECIDE_NS is no clock, or not yet
@@ -39,7 +39,7 @@ SMALL_LOSS_GROUPS = 50
 
 _CORRELATED = 3.0  # jitter comes in bursts, so its mean over time shrinks this much slower than for white noise
 _SCALE_STEP = 1.01
-_LEAST_SCALE_NS = 0.05 * NS_PER_MS
+_MIN_SCALE_NS = 0.05 * NS_PER_MS
 _KNOWN_STD_PPM = 10.0
 
 
@@ -146,7 +146,7 @@ class AudioClock:
         if error_ns is not None:
             gate_ns = self._gate_ns()
             self._scale_ns *= _SCALE_STEP if abs(error_ns) > self._scale_ns else 1 / _SCALE_STEP
-            self._scale_ns = max(self._scale_ns, _LEAST_SCALE_NS)
+            self._scale_ns = max(self._scale_ns, _MIN_SCALE_NS)
             if abs(error_ns) <= gate_ns:
                 placed += self._release()
                 self._follow(n, error_ns)
@@ -172,7 +172,7 @@ class AudioClock:
 
     def _gate_ns(self) -> float:
         assert self._loop is not None
-        return max(LEAST_GATE_NS, 4 * self._scale_ns + 3 * self._loop.std_ns)
+        return max(MIN_GATE_NS, 4 * self._scale_ns + 3 * self._loop.std_ns)
 
     def _follow(self, n: int, error_ns: float) -> None:
         self._group.append(error_ns)
@@ -184,8 +184,8 @@ class AudioClock:
         self._loop.correct(n, max(-limit_ns, min(limit_ns, centre_ns)), _CORRELATED * self._scale_ns)
         self._group = []
         self._centres.append(centre_ns)
-        least_ns = SMALL_LOSS_NS + 3 * self._loop.std_ns
-        if len(self._centres) == SMALL_LOSS_GROUPS and _all_beyond(self._centres, least_ns):
+        min_ns = SMALL_LOSS_NS + 3 * self._loop.std_ns
+        if len(self._centres) == SMALL_LOSS_GROUPS and _all_beyond(self._centres, min_ns):
             shift_ns = median(self._centres)
             self._loop.shift(n, shift_ns, SMALL_LOSS_NS / 4)
             self._count_lost(shift_ns)
@@ -213,7 +213,7 @@ class AudioClock:
         errors_ns = [e for held in recent if (e := self._error_ns(held.n, held.stamp)) is not None]
         shift_ns = self._centre(errors_ns)
         if not self._sure or abs(shift_ns) > self._gate_ns():
-            self._scale_ns = max(median(abs(error - shift_ns) for error in errors_ns), _LEAST_SCALE_NS)
+            self._scale_ns = max(median(abs(error - shift_ns) for error in errors_ns), _MIN_SCALE_NS)
             self._loop.shift(self._held[-1].n, shift_ns, 2 * self._scale_ns)
             if self._sure and not new and now_ns - self._since_ns > SETTLED_NS:
                 self._count_lost(shift_ns)

@@ -185,7 +185,7 @@ class InputStream:
                 return None
             silent_s = time.monotonic() - since_s
             if not active or silent_s >= self._lost_after_s:
-                what = f"gave no sound for {silent_s:.1f} s" if active else "its stream has ended"
+                what = f"delivered no audio for {silent_s:.1f} s" if active else "its stream has ended"
                 remedy = "Check whether it is still plugged in; it is opened again when it comes back."
                 raise DeviceLostError(what, where=self._where, remedy=remedy)
         return None

@@ -70,15 +70,19 @@ def canonical(device: str) -> str:
     match = _NAME.fullmatch(device)
     if match is None:
         what = f"{device!r} is not the name of a sound card's device"
-        raise UsageError(what, where="microphone", remedy="Take one that `avdrift devices` prints.")
+        raise UsageError(what, where="microphone", remedy="Use one that `avdrift devices` prints.")
     if match["card"].isdigit():
         what = f"{device} names a card by its number, which changes from boot to boot"
-        raise UsageError(what, where="microphone", remedy="Take the name that `avdrift devices` prints.")
+        raise UsageError(what, where="microphone", remedy="Use the name that `avdrift devices` prints.")
     return f"hw:CARD={match['card']},DEV={int(match['dev'] or 0)}"
 
 
 def _missing(wanted: str, here: list[Microphone]) -> CaptureError:
-    what = f"not there; there are: {_listed(here)}" if here else "not there, nor is any other sound card that records"
+    what = (
+        f"not connected; available: {_listed(here)}"
+        if here
+        else "not connected, and there is no other sound card that records"
+    )
     where = "microphone" if wanted == "auto" else f"microphone {wanted}"
     return DeviceMissingError(what, where=where, remedy="Plug it in, or see what `avdrift devices` finds.")
 

@@ -37,8 +37,8 @@ def is_card(settings: MicrophoneSettings) -> bool:
         canonical(settings.device)
         return True
     if not settings.force:
-        what = f"{settings.device!r} is no sound card but a sound server or a plug-in, whose times cannot be trusted"
-        remedy = "Take a device that `avdrift devices` prints, or set force = true to measure all the same"
+        what = f"{settings.device!r} is not a sound card but a sound server or a plug-in, whose times cannot be trusted"
+        remedy = "Use a device that `avdrift devices` prints, or set force = true to use it anyway"
         raise UsageError(what, where="microphone", remedy=remedy)
     return False
 
@@ -124,9 +124,9 @@ class MicrophoneSource(Closing):
             raise RuntimeError("a MicrophoneSource is read once: open the microphone again")
         self._read = True
         while (block := self._stream.read()) is not None:
-            yield from self._take(block)
+            yield from self._convert(block)
 
-    def _take(self, block: Block) -> Iterator[Chunk]:
+    def _convert(self, block: Block) -> Iterator[Chunk]:
         samples = np.frombuffer(block.data, np.float32).reshape(-1, self._stream.channels)
         self._silent_samples = 0 if np.ptp(samples, axis=0).any() else self._silent_samples + len(samples)
         self._waiting.append(self._choice(np.nan_to_num(samples, nan=0.0, posinf=1.0, neginf=-1.0)))

@@ -16,12 +16,13 @@ _STORED_NS = NS_PER_S // 2
 class Beginning:
     """Gathers packets in order of arrival. tracks: the indexes of video and audio.
 
-    in_segments: data comes in segments of seconds, so several packets at once need not be old.
+    max_stored_ns: how much data may have been stored before the session; the rest of what comes at once is new.
     """
 
-    def __init__(self, tracks: tuple[int, int], *, in_segments: bool) -> None:
+    def __init__(self, tracks: tuple[int, int], *, max_stored_ns: int) -> None:
         self.packets: deque[Arrived] = deque()
-        self._video, self._tracks, self._in_segments = tracks[0], tracks, in_segments
+        self._video, self._tracks, self._max_stored_ns = tracks[0], tracks, max_stored_ns
+        self._first: tuple[int, int] | None = None  # stamp and arrival of the first packet on this clock
         self._newest_ns: dict[int, int] = {}
         self._bytes = 0
 
@@ -29,6 +30,7 @@ class Beginning:
         """Take the next packet. Packets before a jump of the stamps are on another clock."""
         if jumped:
             self._newest_ns.clear()
+            self._first = None
             self._clear()
         if arrived.stamp_ns is not None:
             self._newest_ns[arrived.packet.stream.index] = arrived.stamp_ns
@@ -60,12 +62,16 @@ class Beginning:
         return self.packets[-1].at_ns - self.packets[0].at_ns if self.packets else 0
 
     def _is_new_after_stored(self, arrived: Arrived) -> bool:
-        """A server may start with stored data, all at once: only the last key frame of that is needed."""
+        """A session may start with stored data, all at once: only the last key frame of that is needed."""
+        if arrived.stamp_ns is None:
+            return False
+        self._first = self._first or (arrived.stamp_ns, arrived.at_ns)
         oldest_ns = next((one.stamp_ns for one in self.packets if one.stamp_ns is not None), None)
-        if self._in_segments or oldest_ns is None or arrived.stamp_ns is None:
+        if oldest_ns is None or not arrived.packet.is_keyframe or arrived.packet.stream.index != self._video:
             return False
         ahead_ns = arrived.stamp_ns - oldest_ns - (arrived.at_ns - self.packets[0].at_ns)
-        return arrived.packet.is_keyframe and arrived.packet.stream.index == self._video and ahead_ns > _STORED_NS
+        in_all_ns = arrived.stamp_ns - self._first[0] - (arrived.at_ns - self._first[1])
+        return ahead_ns > _STORED_NS and in_all_ns <= self._max_stored_ns
 
     def _clear(self) -> None:
         self.packets.clear()

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import BinaryIO
 
-_LOOK_AGAIN_S = 0.05
+_POLL_S = 0.05
 
 
 class Pipe:
@@ -27,7 +27,7 @@ class Pipe:
         """Up to `size` bytes, as soon as there are any; empty at the end."""
         until = time.monotonic() + self._within_s
         while not self._closing.is_set():
-            if select.select([self._descriptor], [], [], _LOOK_AGAIN_S)[0]:
+            if select.select([self._descriptor], [], [], _POLL_S)[0]:
                 block = os.read(self._descriptor, size)
                 self.ended = not block
                 return block
@@ -58,7 +58,7 @@ class GrowingFile:
             self.at_end = True
             if time.monotonic() > until:
                 raise TimeoutError("the file does not grow any more")
-            self._closing.wait(_LOOK_AGAIN_S)
+            self._closing.wait(_POLL_S)
         return b""
 
     def close(self) -> None:

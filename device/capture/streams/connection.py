@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from typing import TypeAlias
 
@@ -17,10 +18,12 @@ from av.stream import Discard, Stream
 from device.capture.container import AS_PLAYED, choose_tracks, demuxed
 from device.capture.file import OBJECT_BYTES
 from device.capture.streams.inputs import StreamInput
+from device.capture.streams.replays import Replays
 from device.capture.streams.sender_reports import SenderReports, stamp_ns
-from device.errors import StreamError
+from device.errors import InputFormatError, InputTrackError, StreamError
 
 MAX_WAITING_BYTES = 24_000_000
+_SILENT = "sends nothing any more"
 _MAX_PACKET_BYTES = 8_000_000  # a 4K key frame has 2 MB
 
 Packet: TypeAlias = "av.Packet[Stream]"
@@ -38,18 +41,21 @@ class Arrived:
 
 
 class Connection:
-    """Opens `source`; raises its errors, and CaptureError if it lacks video or audio.
+    """Opens `source`; raises its errors, and StreamError if it lacks video or audio that can be used.
 
     Nothing is lost while packets are not taken, until MAX_WAITING_BYTES wait. Then the sender must wait, if it can.
     """
 
-    def __init__(self, source: StreamInput) -> None:
+    def __init__(self, source: StreamInput, replays: Replays | None = None) -> None:
+        """replays: what earlier connections to the same server gave."""
         self.name = source.name
-        self.in_segments = source.in_segments
+        begun_ns = time.monotonic_ns()
         self._opened = source.open()
+        self.max_stored_ns = source.max_stored_ns(time.monotonic_ns() - begun_ns)
         container = self._opened.container
+        self._replays = (replays or Replays()) if container.format.name == "hls" else None
         try:
-            self.video, self.audio = choose_tracks(container, self.name, AS_PLAYED)
+            self.video, self.audio = _tracks(container, self.name)
             for track in (self.video, self.audio):
                 track.codec_context.thread_count = 1
                 track.codec_context.thread_type = "NONE"
@@ -62,7 +68,7 @@ class Connection:
             raise
         self._reports = SenderReports(container, (self.video, self.audio))
         self.form: dict[str, object] = {}  # size and rate of the last decoded frames, by kind
-        self.way_ns: int | None = None  # the delay to allow for packets, which one session finds out for the next
+        self.transit_ns: int | None = None  # the delay to allow for packets, which one session finds out for the next
         self._changed = threading.Condition()
         self._waiting: deque[Arrived] = deque()
         self._waiting_bytes = 0
@@ -72,11 +78,16 @@ class Connection:
         threading.Thread(target=self._read, name="stream", daemon=True).start()
 
     @property
+    def pixel_aspect(self) -> Fraction | None:
+        """Width by height of a pixel in the last decoded frame, or as the container says before there is one."""
+        return self.video.codec_context.sample_aspect_ratio or self.video.sample_aspect_ratio
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come, except for the waiting packets."""
         return self._end is not None or self.closing
 
-    def take(self, within_s: float) -> Arrived | None:
+    def receive(self, within_s: float) -> Arrived | None:
         """The next packet; None if none comes in time. Raises the error that ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
@@ -89,7 +100,7 @@ class Connection:
                 raise self._end() if self._end else _ended(self.name, "closed")
             return None
 
-    def rest(self, until_ns: int) -> bool:
+    def wait_until(self, until_ns: int) -> bool:
         """Wait until a time on the monotonic clock; False if the connection is being closed."""
         with self._changed:
             self._changed.wait_for(lambda: self.closing, max(until_ns - time.monotonic_ns(), 0) / 1e9)
@@ -112,9 +123,9 @@ class Connection:
         try:
             yield
         finally:
-            self._let_go()
+            self._release()
 
-    def _let_go(self) -> None:
+    def _release(self) -> None:
         with self._changed:
             self._users -= 1
         self._free()
@@ -131,25 +142,32 @@ class Connection:
         how, word = "ended", "lost"
         try:
             for packet in demuxed(self._opened.container, self.video, self.audio):
-                if packet.size and not self._give(packet):
+                if packet.size and not self._deliver(packet):
                     return
-            word = "ended" if self._opened.over() else "lost"
+            if self._opened.over():
+                word = "ended"
+            elif self._replays is not None:
+                how, word = _SILENT, "stalled"  # FFmpeg calls it the end when a playlist does not grow in time
         except (av.ExitError, TimeoutError):
-            how, word = "sends nothing any more", "stalled"
+            how, word = _SILENT, "stalled"
         except (av.FFmpegError, OSError, ValueError) as error:
             how = f"broke off ({getattr(error, 'strerror', None) or type(error).__name__})"
         finally:
             with self._changed:
                 self._end = partial(_ended, self.name, how, word)
                 self._changed.notify_all()
-            self._let_go()
+            self._release()
 
-    def _give(self, packet: Packet) -> bool:
+    def _deliver(self, packet: Packet) -> bool:
         if packet.size > _MAX_PACKET_BYTES:
             return True
-        self._reports.see(packet)
-        live, related = self._opened.at_live(), self._reports.related
-        arrived = Arrived(packet, stamp_ns(packet), time.monotonic_ns(), live, related)
+        now_ns = time.monotonic_ns()
+        if self._replays and self._replays.is_replayed(
+            (packet.stream.index, packet.dts, packet.pts, packet.size), now_ns
+        ):
+            return True
+        self._reports.observe(packet)
+        arrived = Arrived(packet, stamp_ns(packet), now_ns, self._opened.is_live(), self._reports.related)
         with self._changed:
             self._changed.wait_for(lambda: self._waiting_bytes < MAX_WAITING_BYTES or self.closing)
             if self.closing:
@@ -158,6 +176,17 @@ class Connection:
             self._waiting_bytes += packet.size + OBJECT_BYTES
             self._changed.notify_all()
             return True
+
+
+def _tracks(container: av.container.InputContainer, name: str) -> tuple[av.VideoStream, av.AudioStream]:
+    try:
+        return choose_tracks(container, name, AS_PLAYED)
+    except InputTrackError as error:
+        remedy = "It is opened again by itself; check what its sender sends"
+        raise StreamError(error.what, where=name, remedy=remedy, word="incomplete") from None
+    except InputFormatError as error:
+        remedy = "Let its sender use another form"
+        raise StreamError(error.what, where=name, remedy=remedy, word="refused") from None
 
 
 def _ended(name: str, how: str, word: str = "lost") -> StreamError:

@@ -7,6 +7,7 @@ passed on, because they contain whole addresses.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,14 +25,18 @@ from device.capture.streams.protocols import (
     SEGMENT_WITHIN_S,
     ffmpeg_program,
     options_for,
-    spoken_by_ffmpeg,
-    spoken_by_pyav,
+    supported_by_ffmpeg,
+    supported_by_pyav,
 )
 from device.errors import InputMissingError, StreamError
+from device.records import NS_PER_S
 
 _NO_PROTOCOL = {"protocol_whitelist": "none"}
 _PIPE_READ_WITHIN_S = 3.0
 _END_WITHIN_S = 1.0
+_PIPE_KEEPS_NS = 5 * NS_PER_S // 2  # nobody reads between two sessions
+_SILENT = "does not answer, or sends nothing"
+_MOST_STORED_NS = 60 * NS_PER_S  # of a server that begins with what it has stored
 _CHECK = "Check the address, and that its server runs"
 
 
@@ -41,7 +46,7 @@ class Opened:
 
     container: av.container.InputContainer
     close: Callable[[], None]
-    at_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
+    is_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
     over: Callable[[], bool] = lambda: False  # whether nothing can ever come again
 
 
@@ -53,9 +58,8 @@ class StreamInput(Protocol):
         """The name without secrets."""
         ...
 
-    @property
-    def in_segments(self) -> bool:
-        """Whether data comes in segments of seconds, each at once."""
+    def max_stored_ns(self, opening_ns: int) -> int:
+        """How much of what comes at once after an opening that took so long may be older than that."""
         ...
 
     def open(self) -> Opened:
@@ -75,18 +79,21 @@ class FromAddress:
     def name(self) -> str:
         return str(self.address)
 
+    def max_stored_ns(self, opening_ns: int) -> int:
+        return 0 if self._in_segments else _MOST_STORED_NS
+
     @property
-    def in_segments(self) -> bool:
+    def _in_segments(self) -> bool:
         return self.address.scheme in ("http", "https")
 
     def open(self) -> Opened:
         scheme = self.address.scheme
         options = options_for(self.address, transport=self.transport, ca_file=self.ca_file)
-        if spoken_by_pyav(scheme):
-            timeout = (OPEN_WITHIN_S, SEGMENT_WITHIN_S if self.in_segments else READ_WITHIN_S)
+        if supported_by_pyav(scheme):
+            timeout = (OPEN_WITHIN_S, SEGMENT_WITHIN_S if self._in_segments else READ_WITHIN_S)
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
             return Opened(container, _nothing)
-        if scheme not in spoken_by_ffmpeg():
+        if scheme not in supported_by_ffmpeg():
             what = f"neither PyAV nor an ffmpeg program here supports {scheme}://"
             raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
         return self._through_ffmpeg(options)
@@ -132,9 +139,9 @@ class FromPipe:
     def name(self) -> str:
         return "standard input"
 
-    @property
-    def in_segments(self) -> bool:
-        return True
+    def max_stored_ns(self, opening_ns: int) -> int:
+        """What a live program wrote meanwhile or before. One that writes faster than real time must not lose more."""
+        return opening_ns + _PIPE_KEEPS_NS
 
     def open(self) -> Opened:
         pipe = Pipe(self.descriptor, _PIPE_READ_WITHIN_S)
@@ -157,9 +164,8 @@ class FromGrowingFile:
     def name(self) -> str:
         return str(self.path)
 
-    @property
-    def in_segments(self) -> bool:
-        return True
+    def max_stored_ns(self, opening_ns: int) -> int:
+        return 0
 
     def open(self) -> Opened:
         try:
@@ -170,7 +176,7 @@ class FromGrowingFile:
             what = f"cannot be read ({error.strerror})"
             raise InputMissingError(what, where=self.name, remedy="Check the path and its permissions.") from None
         container = _opened(self.name, lambda: _av_open(file, _any_format()))
-        return Opened(container, file.close, at_live=lambda: file.at_end)
+        return Opened(container, file.close, is_live=lambda: file.at_end)
 
 
 def _av_open(
@@ -186,18 +192,21 @@ def _any_format() -> dict[str, str]:
 
 
 def _opened(where: str, work: Callable[[], av.container.InputContainer]) -> av.container.InputContainer:
+    begun_s = time.monotonic()
     try:
         return work()
     except (av.HTTPUnauthorizedError, av.HTTPForbiddenError, PermissionError):
-        what, word = "the server wants another user name or password, or lets nobody in", "permission"
+        what, word = "the server refuses this user name or password, or any client", "permission"
         remedy = "Set username and password_file under [source]"
     except (av.ExitError, TimeoutError):
-        what, word, remedy = "does not answer, or sends nothing", "stalled", _CHECK
+        what, word, remedy = _SILENT, "stalled", _CHECK
     except (av.HTTPNotFoundError, FileNotFoundError, ConnectionError, av.ProtocolNotFoundError) as error:
         what, word, remedy = f"cannot be reached ({_reason(error)})", "missing", _CHECK
     except (EOFError, av.InvalidDataError, av.ArgumentError, ValueError) as error:
-        what, word = f"gives nothing that can be measured ({_reason(error)})", "refused"
+        what, word = f"delivers nothing that can be measured ({_reason(error)})", "refused"
         remedy = f"{_CHECK}; what it sends must not point to files or to another protocol"
+        if time.monotonic() - begun_s >= OPEN_WITHIN_S:  # RTSP: FFmpeg calls an answer that never came invalid
+            what, word, remedy = _SILENT, "stalled", _CHECK
     except (av.FFmpegError, OSError) as error:
         what, word = f"cannot be reached, or its certificate is not trusted ({_reason(error)})", "missing"
         remedy = f"{_CHECK}; for an authority of your own, set ca_file under [source]"

@@ -19,7 +19,7 @@ from device.addresses import SCHEMES, Address
 
 OPEN_WITHIN_S = 7.0  # for connecting, and again for probing
 READ_WITHIN_S = 3.0
-SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete
+SEGMENT_WITHIN_S = 30.0  # HLS: the next segment may come only when it is complete; each request must still answer
 _MAX_REDIRECTS = "3"
 _MAX_STREAMS = "64"  # FFmpeg's own limit is 1000; each takes memory
 _PROBE_BYTES = "5000000"
@@ -40,7 +40,11 @@ class Protocol:
     options: tuple[tuple[str, str], ...] = ()
 
 
-_HTTP = Protocol("http,https,tls,tcp,crypto", _HTTP_FORMATS, (("max_redirects", _MAX_REDIRECTS), ("tls_verify", "1")))
+_HTTP = Protocol(
+    "http,https,tls,tcp,crypto",
+    _HTTP_FORMATS,
+    (("max_redirects", _MAX_REDIRECTS), ("tls_verify", "1"), ("rw_timeout", f"{READ_WITHIN_S * 1e6:.0f}")),
+)
 # never from an encrypted address to an unencrypted one
 _HTTPS = Protocol("https,tls,tcp,crypto", _HTTP_FORMATS, _HTTP.options)
 _FLV = (("analyzeduration", "1500000"),)  # it never signals that there are no more tracks
@@ -73,7 +77,7 @@ def options_for(address: Address, *, transport: str, ca_file: Path | None) -> di
     return options
 
 
-def spoken_by_pyav(scheme: str) -> bool:
+def supported_by_pyav(scheme: str) -> bool:
     """Whether PyAV's FFmpeg supports this protocol. Nothing is connected to."""
     try:
         # A supported protocol is then refused, because none is allowed.
@@ -92,7 +96,7 @@ def ffmpeg_program() -> str | None:
 
 
 @cache
-def spoken_by_ffmpeg() -> frozenset[str]:
+def supported_by_ffmpeg() -> frozenset[str]:
     """The schemes that the installed `ffmpeg` program supports; empty without one."""
     program = ffmpeg_program()
     if program is None:
@@ -111,6 +115,6 @@ def spoken_by_ffmpeg() -> frozenset[str]:
 def available() -> dict[str, str | None]:
     """Each scheme with what supports it here, `PyAV` or `ffmpeg`; None if nothing does."""
     return {
-        scheme: "PyAV" if spoken_by_pyav(scheme) else "ffmpeg" if scheme in spoken_by_ffmpeg() else None
+        scheme: "PyAV" if supported_by_pyav(scheme) else "ffmpeg" if scheme in supported_by_ffmpeg() else None
         for scheme in SCHEMES
     }

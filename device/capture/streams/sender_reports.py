@@ -39,7 +39,7 @@ class SenderReports:
     def related(self) -> bool:
         return not self._missing
 
-    def see(self, packet: Packet) -> None:
+    def observe(self, packet: Packet) -> None:
         """Take the next packet."""
         if packet.stream.index in self._missing and packet.pts is not None and packet.has_sidedata("prft"):
             (wall_us,) = _WALL_CLOCK.unpack_from(bytes(packet.get_sidedata("prft")))

@@ -29,6 +29,7 @@ from device.capture.source import Closing
 from device.capture.streams.beginning import Beginning
 from device.capture.streams.connection import Arrived, Connection
 from device.capture.streams.inputs import StreamInput
+from device.capture.streams.replays import Replays
 from device.capture.streams.timeline import LATE_NS, StampWatch, Timeline
 from device.capture.tracks import AudioTrack, VideoTrack, time_ns
 from device.errors import StreamError
@@ -40,10 +41,12 @@ SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
 FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key frame
 _STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
 _POLL_S = 0.25
+_REST_OF_BEFORE = 2  # packets that a demuxer still held when nothing came any more
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
 
-_AGAIN = "Measuring restarts by itself"
-_GOES_ON = frozenset({"jumped", "changed", "unsynced", "slow"})  # the connection is still good
+_REMEDY = "Measuring restarts by itself"
+# The connection is, or may be, still good after these.
+_RESUMABLE_FAULTS = frozenset({"jumped", "changed", "unsynced", "slow", "stalled"})
 
 _log = logging.getLogger(__name__)
 
@@ -54,14 +57,16 @@ class Stream:
     def __init__(self, source: StreamInput) -> None:
         self._source = source
         self._connection: Connection | None = None
+        self._replays = Replays()
 
     def open(self) -> StreamSource:
-        """Raises StreamError, InputMissingError and the errors of choosing its tracks."""
+        """Raises StreamError, InputMissingError."""
         before, self._connection = self._connection, None
         if before is not None and before.ended:
             before.close()
             before = None
-        self._connection = before or Connection(self._source)
+            self._replays.reopened(time.monotonic_ns())
+        self._connection = before or Connection(self._source, self._replays)
         return StreamSource(self._connection)
 
 
@@ -81,18 +86,20 @@ class StreamSource(Closing):
         video = connection.video
         rate = video.average_rate or video.guessed_rate
         self._frames = VideoTrack(
-            float(rate) if rate else None, video.sample_aspect_ratio, DEFAULT_MAX_HEIGHT, self._trouble
+            float(rate) if rate else None, connection.pixel_aspect, DEFAULT_MAX_HEIGHT, self._trouble
         )
         self._chunks = AudioTrack(AUDIO_RATE_HZ, self._trouble)
         self._stamps = {connection.video.index: StampWatch(), connection.audio.index: StampWatch()}
-        self._came_ns: dict[type, int] = {}  # when each kind was last delivered
+        self._delivered_ns: dict[type, int] = {}  # when each kind was last delivered
+        self._reached_ns: dict[type, int] = {}  # the time stamp of the last one of each kind
+        self._arrived_ns = time.monotonic_ns()  # the last packet that could be decoded
         self._failing: dict[str, float] = {}  # for each kind, the share of packets that cannot be decoded
         self._skipping = False  # frames, up to the next key frame
         self._left_out = 0  # frames since the last delivered one
-        self._goes_on = False
+        self._resumable = False
 
     def close(self) -> None:
-        if not self._goes_on:
+        if not self._resumable:
             self._connection.close()
 
     def __iter__(self) -> Iterator[Frame | Chunk]:
@@ -102,13 +109,14 @@ class StreamSource(Closing):
             except StreamError as error:
                 if self._connection.closing:
                     return
-                self._goes_on = error.word in _GOES_ON
+                self._resumable = error.word in _RESUMABLE_FAULTS
                 raise
 
     def _play(self) -> Iterator[Frame | Chunk]:
         waiting, connection = self._gathered(), self._connection
+        self._arrived_ns = waiting[-1].at_ns
         first = [(one.stamp_ns, one.at_ns) for one in waiting if one.stamp_ns is not None]
-        timeline, connection.way_ns = Timeline(first, connection.way_ns), None
+        timeline, connection.transit_ns = Timeline(first, connection.transit_ns), None
         begun_ns = time.monotonic_ns()
         while True:
             now_ns = time.monotonic_ns()
@@ -117,11 +125,11 @@ class StreamSource(Closing):
             if arrived is None:
                 continue
             due_ns = arrived.at_ns if arrived.stamp_ns is None else timeline.due_ns(arrived.stamp_ns)
-            if not connection.rest(due_ns):
+            if not connection.wait_until(due_ns):
                 return
-            if self._worth_decoding(arrived, late_ns=now_ns - due_ns):
+            if self._should_decode(arrived, late_ns=now_ns - due_ns):
                 for item in self._decoded(arrived):
-                    self._came_ns[type(item)] = time.monotonic_ns()
+                    self._delivered_ns[type(item)], self._reached_ns[type(item)] = time.monotonic_ns(), item.t_ns
                     if isinstance(item, Frame):
                         self.dropped, self._left_out = self.dropped + self._left_out, 0
                     yield replace(item, t_ns=item.t_ns + timeline.base_ns)
@@ -132,10 +140,12 @@ class StreamSource(Closing):
     def _gathered(self) -> deque[Arrived]:
         """The first packets, from where both tracks are present and related."""
         connection, tracks = self._connection, (self._connection.video.index, self._connection.audio.index)
-        beginning, begun_ns = Beginning(tracks, in_segments=connection.in_segments), time.monotonic_ns()
+        beginning, begun_ns = Beginning(tracks, max_stored_ns=connection.max_stored_ns), time.monotonic_ns()
         while not beginning.enough:
-            arrived = connection.take(_POLL_S)
+            arrived = connection.receive(_POLL_S)
             now_ns = time.monotonic_ns()
+            if arrived is not None:
+                self._arrived_ns = arrived.at_ns
             if arrived is not None and not arrived.live:
                 begun_ns = now_ns
             elif arrived is not None and arrived.related:
@@ -147,8 +157,10 @@ class StreamSource(Closing):
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:
             return self._ended("jumped", "the time stamps of video and audio are far apart")
-        if beginning.packets:
+        if len(beginning.packets) > _REST_OF_BEFORE:
             return self._ended("incomplete", "its picture or its sound is missing")
+        if beginning.packets or time.monotonic_ns() - self._arrived_ns > BEGIN_WITHIN_NS:
+            return self._stalled()
         what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
         return self._ended("unsynced", what, "Wait; if none ever come, let the camera send them (RTCP, or NTP)")
 
@@ -156,14 +168,14 @@ class StreamSource(Closing):
 
     def _followed(self, timeline: Timeline) -> Arrived | None:
         """The next packet, if one comes soon and continues the previous ones."""
-        arrived = self._connection.take(_POLL_S)
+        arrived = self._connection.receive(_POLL_S)
         if arrived is None or arrived.stamp_ns is None:
             return arrived
         if (step_ns := self._jumped(arrived)) is not None:
             raise self._ended("jumped", f"its time stamps jump by {step_ns / NS_PER_S:+.1f} s")
-        timeline.see(arrived.stamp_ns, arrived.at_ns)
+        timeline.observe(arrived.stamp_ns, arrived.at_ns)
         if timeline.slow:
-            self._connection.way_ns = timeline.needed_way_ns
+            self._connection.transit_ns = timeline.needed_delay_ns
             raise self._ended("slow", "video and audio arrive later and later: its network or its sender is too slow")
         return arrived
 
@@ -172,7 +184,7 @@ class StreamSource(Closing):
             return None
         return self._stamps[arrived.packet.stream.index].jumped_ns(arrived.stamp_ns, arrived.at_ns)
 
-    def _worth_decoding(self, arrived: Arrived, *, late_ns: int) -> bool:
+    def _should_decode(self, arrived: Arrived, *, late_ns: int) -> bool:
         if arrived.packet.stream is not self._connection.video:
             return True
         self._skipping = (self._skipping or late_ns > LATE_NS) and not arrived.packet.is_keyframe
@@ -182,6 +194,7 @@ class StreamSource(Closing):
     def _decoded(self, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             decoded = arrived.packet.decode()
+            self._arrived_ns = arrived.at_ns
             self._watch_decoder(arrived, 0.0)
         except (av.FFmpegError, ValueError):
             self._trouble[f"{arrived.packet.stream.type} packet that cannot be decoded"] += 1
@@ -203,14 +216,14 @@ class StreamSource(Closing):
     def _converted(self, frame: object, arrived: Arrived) -> Iterator[Frame | Chunk]:
         try:
             if isinstance(frame, av.VideoFrame):
-                self._watch_form("video", (frame.width, frame.height))
-                if not _strays(frame, arrived):
+                self._watch_form("video", (frame.width, frame.height, self._connection.pixel_aspect))
+                if not _is_stale(frame, arrived):
                     yield from self._frames.feed(frame)
             elif isinstance(frame, av.AudioFrame) and sound_fits(frame):
                 self._watch_form("audio", (frame.sample_rate, frame.layout.name))
-                if not _strays(frame, arrived):
+                if not _is_stale(frame, arrived):
                     yield from self._chunks.feed(frame)
-                self._tell_pace()
+                self._log_clock_rate()
         except (av.FFmpegError, ValueError):
             self._trouble["frame that cannot be converted"] += 1
 
@@ -222,25 +235,39 @@ class StreamSource(Closing):
             raise self._ended("changed", f"its {kind} has changed from {before} to {form}")
 
     def _watch_tracks(self, begun_ns: int, now_ns: int) -> None:
+        silent_ns = now_ns - max(self._delivered_ns.values(), default=begun_ns)
+        if silent_ns > LATE_NS and now_ns - self._arrived_ns > SILENT_AFTER_NS:
+            raise self._stalled()
         for kind, name in ((Frame, "picture"), (Chunk, "sound")):
-            came_ns = self._came_ns.get(kind)
-            silent_ns = now_ns - (begun_ns if came_ns is None else came_ns)
-            if silent_ns > (FIRST_ITEM_WITHIN_NS if came_ns is None else SILENT_AFTER_NS):
+            delivered_ns = self._delivered_ns.get(kind)
+            silent_ns = now_ns - (begun_ns if delivered_ns is None else delivered_ns)
+            if silent_ns > (FIRST_ITEM_WITHIN_NS if delivered_ns is None else SILENT_AFTER_NS):
+                if self._stopped_together:
+                    raise self._stalled()
                 undecodable = ", and cannot be decoded" if self._trouble else ""
                 raise self._ended("incomplete", f"its {name} is missing{undecodable}")
 
-    def _tell_pace(self) -> None:
+    @property
+    def _stopped_together(self) -> bool:
+        """Whether both tracks end at one moment: after that, a demuxer may still give a rest of one."""
+        reached_ns = self._reached_ns.values()
+        return len(reached_ns) == 2 and max(reached_ns) - min(reached_ns) < LATE_NS
+
+    def _stalled(self) -> StreamError:
+        return self._ended("stalled", "sends nothing usable any more", "Measuring goes on when it sends again")
+
+    def _log_clock_rate(self) -> None:
         pace = self._chunks.rate_error
         if abs(pace) > TELLING_RATE_ERROR and not self._trouble["pace"]:
             self._trouble["pace"] += 1
             share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
             _log.warning("%s: the sound's time stamps take %s time than its samples", self.device, share)
 
-    def _ended(self, word: str, what: str, remedy: str = _AGAIN) -> StreamError:
+    def _ended(self, word: str, what: str, remedy: str = _REMEDY) -> StreamError:
         return StreamError(what, where=self._connection.name, remedy=remedy, word=word)
 
 
-def _strays(frame: av.VideoFrame | av.AudioFrame, arrived: Arrived) -> bool:
+def _is_stale(frame: av.VideoFrame | av.AudioFrame, arrived: Arrived) -> bool:
     """Whether it is left over in the decoder from before a jump."""
     t_ns = time_ns(frame)
     return t_ns is not None and arrived.stamp_ns is not None and abs(t_ns - arrived.stamp_ns) > _STRAY_NS

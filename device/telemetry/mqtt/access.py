@@ -28,7 +28,7 @@ _NOT_YET_VALID, _EXPIRED, _WRONG_NAMES = 9, 10, (62, 64)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class ConnectionEnd:
     """Why there is no connection; `refused` if the same attempt would soon fail the same way."""
 
     refused: bool
@@ -79,11 +79,11 @@ class Access:
     def warnings(self) -> list[TransportError]:
         """Security warnings about these settings, each with its remedy."""
         found = []
-        if self.username and self.password_file and not self.tls and not _is_here(self.host):
+        if self.username and self.password_file and not self.tls and not _is_local(self.host):
             what = "the password goes over the network as plain text"
             found.append(_fault(self, what, "Use a TLS listener of the broker, and set tls = true under [mqtt]"))
         for file, what in ((self.password_file, "password"), (self.secret_file, "secret for commands")):
-            if file is not None and others_read(file):
+            if file is not None and is_world_readable(file):
                 what = f"others on this computer can read the {what}"
                 found.append(TransportError(what, where=str(file), remedy=f"Remove that permission: chmod o-r {file}"))
         return found
@@ -97,7 +97,7 @@ def read_broker_secret(file: Path, max_bytes: int, what: str, remedy: str) -> st
         raise TransportError(error.what, where=error.where, remedy=error.remedy) from None
 
 
-def others_read(file: Path) -> bool:
+def is_world_readable(file: Path) -> bool:
     """Whether every user of this computer may read a file."""
     try:
         return bool(file.stat().st_mode & stat.S_IROTH)
@@ -105,7 +105,7 @@ def others_read(file: Path) -> bool:
         return False
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     try:
         return ip_address(host).is_loopback
     except ValueError:
@@ -154,64 +154,68 @@ def _load(file: Path, what: str, load: Callable[[], None]) -> None:
         raise TransportError(f"no {what} ({reason})", where=str(file), remedy=remedy) from error
 
 
-def explained(error: Exception, access: Access) -> Ended:
+def explained(error: Exception, access: Access) -> ConnectionEnd:
     """Explain an exception of an attempt or of a connection."""
     if isinstance(error, TransportError):
-        return Ended(True, error)
+        return ConnectionEnd(True, error)
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Ended(True, _untrusted(error, access))
+        return ConnectionEnd(True, _untrusted(error, access))
     if isinstance(error, ssl.SSLError):
-        return tls_refusal(str(error), access) or Ended(
+        return tls_refusal(str(error), access) or ConnectionEnd(
             True, _fault(access, f"TLS failed ({error.reason or error})", "Check that this port speaks TLS")
         )
     if isinstance(error, socket.gaierror):
-        what = f"the name {access.host} leads nowhere ({error.strerror})"
-        return Ended(False, _fault(access, what, "Check host under [mqtt], and the network"))
+        what = f"the name {access.host} cannot be resolved ({error.strerror})"
+        return ConnectionEnd(False, _fault(access, what, "Check host under [mqtt], and the network"))
     if not isinstance(error, OSError):
-        what = f"said something that is not MQTT 5 ({type(error).__name__})"
-        return Ended(False, _fault(access, what, "Check that host and port under [mqtt] are a broker's"))
+        what = f"sent something that is not MQTT 5 ({type(error).__name__})"
+        return ConnectionEnd(False, _fault(access, what, "Check that host and port under [mqtt] are a broker's"))
     reason = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
     remedy = "Check that the broker runs and that host and port under [mqtt] are right"
-    return Ended(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
+    return ConnectionEnd(False, _fault(access, f"cannot be reached ({reason or type(error).__name__})", remedy))
 
 
-def tls_refusal(text: str, access: Access) -> Ended | None:
+def tls_refusal(text: str, access: Access) -> ConnectionEnd | None:
     """Explain the broker's alert in a message of OpenSSL; None without one."""
     if "WRONG_VERSION_NUMBER" in text:
         what, remedy = "this port does not speak TLS", "Give the port of the broker's TLS listener, or set tls = false"
-        return Ended(True, _fault(access, what, remedy))
+        return ConnectionEnd(True, _fault(access, what, remedy))
     if not (match := _ALERT.search(text)):
         return None
     alert = (match[1] or match[2]).lower().replace("_", " ")
     if access.client_cert_file:
         what = f"refused the certificate {access.client_cert_file} ({alert})"
-        return Ended(True, _fault(access, what, "Give one that is valid today and signed by an authority it trusts"))
+        return ConnectionEnd(
+            True, _fault(access, what, "Give one that is valid today and signed by an authority it trusts")
+        )
     what = f"refused the connection ({alert})"
     remedy = "If it asks for certificates, give client_cert_file and client_key_file under [mqtt]"
-    return Ended(True, _fault(access, what, remedy))
+    return ConnectionEnd(True, _fault(access, what, remedy))
 
 
-def broker_refusal(name: str, access: Access) -> Ended:
+def broker_refusal(name: str, access: Access) -> ConnectionEnd:
     """Explain the name of an MQTT 5 reason code in CONNACK or DISCONNECT."""
     match name:
         case "Bad user name or password" | "Not authorized" | "Bad authentication method":
             user = f"the user {access.username}" if access.username else "somebody without a user name"
             what = f"does not let {user} in ({name.lower()})"
-            return Ended(True, _fault(access, what, _way_in(access)))
+            return ConnectionEnd(True, _fault(access, what, _login_remedy(access)))
         case "Unsupported protocol version":
             remedy = "Use a broker that does, such as mosquitto 1.6 or newer"
-            return Ended(True, _fault(access, "does not speak MQTT 5", remedy))
+            return ConnectionEnd(True, _fault(access, "does not speak MQTT 5", remedy))
         case "Session taken over":
             what = f"another client calls itself {access.client_id}, too"
-            return Ended(True, _fault(access, what, "Give each device a node of its own under [mqtt]"))
+            return ConnectionEnd(True, _fault(access, what, "Give each device a node of its own under [mqtt]"))
         case "Client identifier not valid" | "Banned" | "Use another server" | "Server moved":
             what = f"refused the client {access.client_id} ({name.lower()})"
-            return Ended(True, _fault(access, what, "Ask the administrator of the broker"))
+            return ConnectionEnd(True, _fault(access, what, "Ask the administrator of the broker"))
         case _:
-            return Ended(False, _fault(access, f"ended the connection ({name.lower()})", "Check the broker's log"))
+            return ConnectionEnd(
+                False, _fault(access, f"ended the connection ({name.lower()})", "Check the broker's log")
+            )
 
 
-def _way_in(access: Access) -> str:
+def _login_remedy(access: Access) -> str:
     if not access.username:
         return "Give username under [mqtt], and its password"
     if not access.password_file:

@@ -1,7 +1,7 @@
 """Commands from outside: untrusted bytes in, a Command for the daemon or a result with an error out.
 
 A payload is a JSON object with the command's arguments, or empty: `{"profile": "ebu-r37"}`. Its `id` is returned in the
-result, so that senders recognise their answer. With a shared secret, commands that change something must be signed
+result, so that senders recognize their answer. With a shared secret, commands that change something must be signed
 (`device.telemetry.mqtt.signed_command`).
 """
 
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from device.config.constraints import Allowed, Flag, Names, shown
+from device.config.constraints import Allowed, Flag, Names, formatted
 from device.errors import AvdriftError, UsageError
 from device.records import Command, Verb
 from device.standards import PROFILE_NAMES
@@ -59,7 +59,7 @@ class Commands:
         """Set the handler that carries commands out."""
         self._submit = submit
 
-    def take(self, verb: str, payload: bytes, *, retained: bool) -> None:
+    def handle(self, verb: str, payload: bytes, *, retained: bool) -> None:
         """Carry out a request, or publish a result that says why not."""
         request_id: str | int | None = None
         try:
@@ -68,8 +68,10 @@ class Commands:
             if signed := is_signed(content):
                 content = self._opened(verb, content)
             if retained:
-                raise _wrong("retained, and so would run again and again", verb, "Send it without the retain flag")
-            known = _known(verb)
+                raise _wrong(
+                    "retained, so it would run again at each connection", verb, "Send it without the retain flag"
+                )
+            known = _parsed_verb(verb)
             if known not in ALLOWED[self._setting]:
                 what = f"refused, because commands under [mqtt] is {self._setting}"
                 remedy = "Set it to all, if all who may publish on the broker may do that, and restart avdrift"
@@ -81,8 +83,10 @@ class Commands:
         except AvdriftError as error:
             self._answer(verb, request_id, {"ok": False, "error": str(error)})
         except Exception as error:  # an internal error must not cost the connection
-            _LOG.exception("command %s", shown(verb))
-            self._answer(verb, request_id, {"ok": False, "error": f"{shown(verb)}: failed ({type(error).__name__})"})
+            _LOG.exception("command %s", formatted(verb))
+            self._answer(
+                verb, request_id, {"ok": False, "error": f"{formatted(verb)}: failed ({type(error).__name__})"}
+            )
 
     def _opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
         if self._verifier is None:
@@ -91,7 +95,7 @@ class Commands:
 
     def _hand_over(self, verb: Verb, args: dict[str, Any], request_id: str | int | None) -> None:
         if self._submit is None:
-            raise _wrong("nobody to carry it out yet", verb, "Send it again in a few seconds")
+            raise _wrong("avdrift is not ready yet", verb, "Send it again in a few seconds")
         request = object()
         with self._lock:
             now_s = self._now_s()
@@ -123,7 +127,7 @@ class Commands:
 
 
 def _wrong(what: str, verb: str, remedy: str) -> UsageError:
-    return UsageError(what, where=f"command {shown(str(verb))}", remedy=remedy)
+    return UsageError(what, where=f"command {formatted(str(verb))}", remedy=remedy)
 
 
 def _content(payload: bytes) -> dict[str, Any]:
@@ -133,14 +137,14 @@ def _content(payload: bytes) -> dict[str, Any]:
     try:
         content = json.loads(payload.decode() or "{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"no JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
+        raise UsageError(f"not JSON ({str(error)[:80]})", where="payload", remedy=remedy) from error
     if not isinstance(content, dict):
-        raise UsageError("JSON, but no object", where="payload", remedy=remedy)
+        raise UsageError("JSON, but not an object", where="payload", remedy=remedy)
     return content
 
 
 def _no_number(name: str) -> float:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _request_id(content: dict[str, Any]) -> str | int | None:
@@ -155,10 +159,10 @@ def _request_id(content: dict[str, Any]) -> str | int | None:
         case int() if abs(request_id) <= _MAX_ID_NUMBER:
             return request_id
     remedy = f"Give a text of at most {_MAX_ID_CHARACTERS} characters, or a whole number"
-    raise UsageError(f"{_shown(request_id)} is no id", where="payload", remedy=remedy)
+    raise UsageError(f"{_formatted_or_null(request_id)} is no id", where="payload", remedy=remedy)
 
 
-def _known(verb: str) -> Verb:
+def _parsed_verb(verb: str) -> Verb:
     if verb not in set(Verb):
         raise _wrong("no such command", verb, f"There are {', '.join(Verb)}")
     return Verb(verb)
@@ -170,15 +174,15 @@ def _arguments(verb: Verb, content: dict[str, Any], *, signed: bool) -> dict[str
         raise _wrong(f"{early[0]} is for signed commands only", verb, "See commands_secret_file under [mqtt]")
     allowed = needed | extra
     if unknown := [name for name in content if name not in allowed]:
-        takes = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
-        raise _wrong(f"{_shown(unknown[0])} is an unknown name", verb, takes)
+        allows = f"Leave it out; this command takes {', '.join(needed)}" if needed else "Leave it out"
+        raise _wrong(f"{_formatted_or_null(unknown[0])} is an unknown name", verb, allows)
     for name, values in allowed.items():
         if name in needed and name not in content:
             raise _wrong(f"{name} is missing", verb, f"Give one of {values}")
-        if name in content and not values.takes(content[name]):
-            raise _wrong(f"{name} is {_shown(content[name])}", verb, f"Allowed is {values}")
+        if name in content and not values.allows(content[name]):
+            raise _wrong(f"{name} is {_formatted_or_null(content[name])}", verb, f"Allowed is {values}")
     return content
 
 
-def _shown(value: object) -> str:
-    return "null" if value is None else shown(value)
+def _formatted_or_null(value: object) -> str:
+    return "null" if value is None else formatted(value)

@@ -24,13 +24,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, Ended
+from device.telemetry.mqtt.access import Access, ConnectionEnd
 from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Listener, Presence, Session, Wakeup
 
 _LOG = logging.getLogger(__name__)
 _STOP_S = 0.9  # a sink may take a second to close
-_MAX_SAID = 50
+_MAX_LOGGED = 50
 _SUSPICIOUS = 3
 _ALWAYS = {"always": True}  # logged when it happens, even if it repeats
 
@@ -84,7 +84,7 @@ class Connection:
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._phase = Phase.OFF
         self._problem: str | None = None
-        self._said: set[str] = set()
+        self._logged: set[str] = set()
         self._failures = 0
         self._short = 0  # consecutive short connections
         self._online_s = 0.0
@@ -126,7 +126,7 @@ class Connection:
                 self._access, self._outbox, self._presence, self._topics, self._listener, self._wakeup
             ).run()  # fmt: skip
             if not self._is_stopping():
-                self._stopping.wait(self._give_way(ended, random.random()))
+                self._stopping.wait(self._delay_after(ended, random.random()))
 
     def _enter(self, phase: Phase) -> None:
         if phase in NEXT[self._phase]:
@@ -137,7 +137,7 @@ class Connection:
         self._enter(Phase.ONLINE)
         self._online_s = time.monotonic()
         self._problem = None
-        self._outbox.due_again(last=self._presence.topic)
+        self._outbox.publish_again(last=self._presence.topic)
         waiting = self._outbox.events_waiting
         again = "again " if self._has_been_online else ""
         self._has_been_online = True
@@ -146,16 +146,16 @@ class Connection:
             extra=_ALWAYS,
         )  # fmt: skip
 
-    def _give_way(self, ended: Ended, chance: float) -> float:
+    def _delay_after(self, ended: ConnectionEnd, chance: float) -> float:
         """Record and log why the connection ended; return the delay before the next attempt."""
         if self._phase is Phase.ONLINE:
             steady = time.monotonic() - self._online_s >= self._backoff.steady_s
             self._short = 0 if steady else self._short + 1
             if steady:
                 self._failures = 0
-                self._said.clear()
+                self._logged.clear()
         if self._short >= _SUSPICIOUS and not ended.refused:
-            ended = Ended(False, self._suspicion(ended.error))
+            ended = ConnectionEnd(False, self._suspicion(ended.error))
         self._failures += 1
         self._problem = str(ended.error)
         self._enter(Phase.REFUSED if ended.refused else Phase.WAITING)
@@ -164,11 +164,11 @@ class Connection:
 
     def _suspicion(self, error: TransportError) -> TransportError:
         """Not every broker (mosquitto 2.0.11, for one) reports that another client with the same name has connected."""
-        what = f"{error.what}, again and again, as soon as it was made"
+        what = f"{error.what}, repeatedly, as soon as it was made"
         remedy = f"See that no other client calls itself {self._access.client_id}: each device needs a node of its own"
         return TransportError(what, where=error.where, remedy=remedy)
 
     def _log_once(self, text: str, level: int = logging.WARNING) -> None:
-        if text not in self._said and len(self._said) < _MAX_SAID:
-            self._said.add(text)
+        if text not in self._logged and len(self._logged) < _MAX_LOGGED:
+            self._logged.add(text)
             _LOG.log(level, "%s", text, extra=_ALWAYS)

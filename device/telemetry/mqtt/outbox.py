@@ -17,7 +17,7 @@ from enum import Enum, auto
 
 WINDOW = 20  # messages in flight: the limit of a broker that does not announce one
 _MAX_RESULTS = 64
-_REST_S = 600.0
+_REFUSED_PAUSE_S = 600.0
 
 
 class Kind(Enum):
@@ -48,10 +48,11 @@ class Outbox:
         self._retained: dict[str, bytes] = {}
         self._due: dict[str, None] = {}  # topics of `_retained`, in sending order
         self._results: deque[Message] = deque(maxlen=_MAX_RESULTS)
+        self._result_was_last = False
         self._events: deque[Message] = deque()
         self._sent: dict[int, _Sent] = {}  # by message id, in sending order
         self._events_lost = 0
-        self._resting: dict[str, float] = {}  # refused topics, and until when they pause
+        self._paused: dict[str, float] = {}  # refused topics, and until when they pause
 
     @property
     def events_lost(self) -> int:
@@ -90,26 +91,29 @@ class Outbox:
         with self._lock:
             self._results.append(Message(topic, payload, Kind.RESULT))
 
-    def due_again(self, last: str) -> None:
+    def publish_again(self, last: str) -> None:
         """Send all retained messages again, `last` as the last."""
         with self._lock:
             self._due = dict.fromkeys(topic for topic in self._retained if topic != last)
             if last in self._retained:
                 self._due[last] = None
 
-    def take(self, window: int, now_s: float, *, only: str | None = None) -> Message | None:
+    def next_message(self, window: int, now_s: float, *, only: str | None = None) -> Message | None:
         """The next message, or None if `window` are in flight or nothing waits; `only`: of that topic."""
         with self._lock:
             if len(self._sent) >= window:
                 return None
-            self._resting = {topic: until_s for topic, until_s in self._resting.items() if now_s < until_s}
+            self._paused = {topic: until_s for topic, until_s in self._paused.items() if now_s < until_s}
             going = {sent.message.topic for sent in self._sent.values() if sent.message.kind is Kind.RETAINED}
             for topic in self._due:
-                if topic not in going and topic not in self._resting and only in (None, topic):
+                if topic not in going and topic not in self._paused and only in (None, topic):
                     del self._due[topic]
                     return Message(topic, self._retained[topic], Kind.RETAINED)
-            for queue in () if only else (self._results, self._events):
-                if queue and queue[0].topic not in self._resting:
+            # In turn: a flood of results must not hold events back, nor many events a result.
+            queues = (self._events, self._results) if self._result_was_last else (self._results, self._events)
+            for queue in () if only else queues:
+                if queue and queue[0].topic not in self._paused:
+                    self._result_was_last = queue is self._results
                     return queue.popleft()
             return None
 
@@ -124,16 +128,16 @@ class Outbox:
             sent = self._sent.pop(message_id, None)
             return sent.message if sent else None
 
-    def refused(self, message_id: int, now_s: float, *, rest: bool = True) -> Message | None:
-        """The broker refuses it, and further ones of its topic if `rest`; None for an unknown id."""
+    def refused(self, message_id: int, now_s: float, *, pause_topic: bool = True) -> Message | None:
+        """The broker refuses it, and further ones of its topic if `pause_topic`; None for an unknown id."""
         with self._lock:
             sent = self._sent.pop(message_id, None)
             if sent is None:
                 return None
             if sent.message.kind is Kind.EVENT:
                 self._events_lost += 1
-            if rest and sent.message.kind is not Kind.RESULT:
-                self._resting[sent.message.topic] = now_s + _REST_S
+            if pause_topic and sent.message.kind is not Kind.RESULT:
+                self._paused[sent.message.topic] = now_s + _REFUSED_PAUSE_S
             return sent.message
 
     def is_done(self, topic: str) -> bool:

@@ -18,8 +18,8 @@ from device.telemetry.mqtt.client import MAX_QOS, BoundedClient
 from device.telemetry.mqtt.signed_command import signed
 from device.telemetry.mqtt.topics import Topics
 
-_TURN_S = 0.2
-_HELLO_S = 10.0  # until the broker has accepted the connection and sent the device's retained messages
+_POLL_S = 0.2
+_CONNECT_TIMEOUT_S = 10.0  # until the broker has accepted the connection and sent the device's retained messages
 
 
 class Request:
@@ -36,7 +36,7 @@ class Request:
         self._result: dict[str, Any] | None = None
         self._info: dict[str, Any] | None = None
         client = BoundedClient(CallbackAPIVersion.VERSION2, f"{access.client_id}-{self._id}", protocol=paho.MQTTv5)
-        client.connect_timeout = _HELLO_S
+        client.connect_timeout = _CONNECT_TIMEOUT_S
         client.on_connect, client.on_message = self._on_connect, self._on_message
         self._client = client
 
@@ -49,7 +49,7 @@ class Request:
             if access.tls:
                 client.tls_set_context(access.context())
             client.connect(access.host, access.port, access.keepalive_s)
-            self._wait(lambda: self._info is not None, _HELLO_S, f"says nothing of a device {self._topics.node}")
+            self._wait(lambda: self._info is not None, _CONNECT_TIMEOUT_S, f"knows no device {self._topics.node}")
             self._send()
             self._wait(lambda: self._result is not None, timeout_s, f"delivered no result within {timeout_s:g} s")
         except TransportError:
@@ -64,7 +64,7 @@ class Request:
     def _wait(self, done: Callable[[], bool], timeout_s: float, what: str) -> None:
         until_s = time.monotonic() + timeout_s
         while not done():
-            code = self._client.loop(_TURN_S)
+            code = self._client.loop(_POLL_S)
             if self._error:
                 raise self._error
             if code != MQTTErrorCode.MQTT_ERR_SUCCESS:

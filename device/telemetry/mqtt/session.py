@@ -19,13 +19,13 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from device.errors import TransportError
-from device.telemetry.mqtt.access import Access, Ended, broker_refusal, explained, tls_refusal
+from device.telemetry.mqtt.access import Access, ConnectionEnd, broker_refusal, explained, tls_refusal
 from device.telemetry.mqtt.client import MAX_PACKET_BYTES, MAX_QOS, BoundedClient
 from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 
-_ANSWER_S = 15.0  # from the socket to the broker's CONNACK
-_TURN_S = 1.0
-_EVENTS_FIRST_S, _GOODBYE_S = 0.35, 0.45  # together less than a sink may take to close
+_CONNACK_TIMEOUT_S = 15.0  # from the socket to the broker's CONNACK
+_POLL_TIMEOUT_S = 1.0
+_FLUSH_TIMEOUT_S, _DISCONNECT_TIMEOUT_S = 0.35, 0.45  # together less than a sink may take to close
 _PACKET_HEAD_BYTES = 16
 
 
@@ -45,7 +45,7 @@ class Listener:
 
     online: Callable[[], None]
     heard: Callable[[str, bytes, bool], None]  # topic, payload, retained
-    say_once: Callable[[str], None]  # a problem worth reporting that does not end the session
+    log_once: Callable[[str], None]  # a problem worth reporting that does not end the session
     stopping: Callable[[], bool]
 
 
@@ -96,12 +96,12 @@ class Session:
         self._topics, self._listener, self._wakeup = topics, listener, wakeup
         self._online = False
         self._only: str | None = None  # the only topic that may still be sent
-        self._ended: Ended | None = None
+        self._ended: ConnectionEnd | None = None
         self._window, self._max_packet_bytes = WINDOW, MAX_PACKET_BYTES * 4
         self._last_error = ""  # from paho's log: the only place where a TLS alert shows
         self._started_s = time.monotonic()
 
-    def run(self) -> Ended:
+    def run(self) -> ConnectionEnd:
         """Block until the connection has ended; return why. Messages in flight are back in the outbox."""
         client = None
         try:
@@ -111,16 +111,16 @@ class Session:
             access = self._access
             client.connect(access.host, access.port, access.keepalive_s, clean_start=True, properties=properties)
             while self._ended is None and not self._listener.stopping():
-                self._turn(client, _TURN_S)
+                self._step(client, _POLL_TIMEOUT_S)
             if self._ended is None:
-                self._goodbye(client)
+                self._disconnect(client)
         except Exception as error:  # paho may raise anything if a broker sends invalid data
             self._ended = self._ended or explained(error, self._access)
         finally:
             if client and (sock := client.socket()):
                 sock.close()
             self._outbox.connection_lost()
-        return self._ended or Ended(False, self._error("said goodbye to", ""))
+        return self._ended or ConnectionEnd(False, self._error("said goodbye to", ""))
 
     def _client(self) -> BoundedClient:
         client = BoundedClient(
@@ -137,11 +137,11 @@ class Session:
         client.on_message, client.on_log = self._on_message, self._on_log
         return client
 
-    def _turn(self, client: BoundedClient, timeout_s: float) -> None:
+    def _step(self, client: BoundedClient, timeout_s: float) -> None:
         """Read what has come, send what waits, and check that the broker is alive."""
         self._read(client, 0.0)  # shows why the broker disconnects, before a write fails
         while self._online and self._ended is None:
-            message = self._outbox.take(self._window, time.monotonic(), only=self._only)
+            message = self._outbox.next_message(self._window, time.monotonic(), only=self._only)
             if message is None:
                 break
             self._send(client, message)
@@ -151,7 +151,7 @@ class Session:
         if self._ended is None:
             client.loop_misc()
         if self._ended is None:
-            self._check_patience()
+            self._check_timeouts()
 
     def _read(self, client: BoundedClient, timeout_s: float) -> None:
         sock = client.socket()
@@ -164,20 +164,20 @@ class Session:
             client.loop_read()
             readable = isinstance(sock, ssl.SSLSocket) and sock.fileno() >= 0 and sock.pending() > 0
 
-    def _check_patience(self) -> None:
+    def _check_timeouts(self) -> None:
         now_s, oldest_s = time.monotonic(), self._outbox.oldest_sent_s()
-        if not self._online and now_s - self._started_s > _ANSWER_S:
-            self._ended = Ended(False, self._error("does not answer", "Check that this port speaks MQTT"))
+        if not self._online and now_s - self._started_s > _CONNACK_TIMEOUT_S:
+            self._ended = ConnectionEnd(False, self._error("does not answer", "Check that this port speaks MQTT"))
         elif oldest_s is not None and now_s - oldest_s > self._access.keepalive_s:
-            self._ended = Ended(False, self._error("takes messages but acknowledges none", "Check its log"))
+            self._ended = ConnectionEnd(False, self._error("accepts messages but acknowledges none", "Check its log"))
 
     def _send(self, client: BoundedClient, message: Message) -> None:
         now_s = time.monotonic()
         size = len(message.topic.encode()) + len(message.payload) + _PACKET_HEAD_BYTES
         if size > self._max_packet_bytes:
             self._outbox.sent(0, message, now_s)
-            self._outbox.refused(0, now_s, rest=False)
-            self._listener.say_once(f"the broker takes no {size} bytes, so nothing for {message.topic}")
+            self._outbox.refused(0, now_s, pause_topic=False)
+            self._listener.log_once(f"the broker takes no {size} bytes, so nothing for {message.topic}")
             return
         message_id = 0  # an invalid id: if paho raises, the message counts as unacknowledged, and so is sent again
         try:
@@ -186,19 +186,19 @@ class Session:
         finally:
             self._outbox.sent(message_id, message, now_s)
 
-    def _goodbye(self, client: BoundedClient) -> None:
+    def _disconnect(self, client: BoundedClient) -> None:
         """Send what waits, then `stopped`, then DISCONNECT."""
         if not self._online:
             return
-        until_s = time.monotonic() + _EVENTS_FIRST_S
+        until_s = time.monotonic() + _FLUSH_TIMEOUT_S
         while self._ended is None and self._outbox.events_waiting and time.monotonic() < until_s:
-            self._turn(client, 0.05)
+            self._step(client, 0.05)
         self._only = self._presence.topic
         self._outbox.retain(self._presence.topic, self._presence.stopped)
-        until_s = time.monotonic() + _GOODBYE_S
+        until_s = time.monotonic() + _DISCONNECT_TIMEOUT_S
         # Closing a socket with unread data resets the connection, and what was written last would be lost.
         while self._ended is None and not self._outbox.is_done(self._presence.topic) and time.monotonic() < until_s:
-            self._turn(client, 0.02)
+            self._step(client, 0.02)
         if self._ended is None:
             client.disconnect()
 
@@ -228,12 +228,12 @@ class Session:
             self._outbox.acknowledged(message_id)
         elif message := self._outbox.refused(message_id, time.monotonic()):
             remedy = "Let this user write there"
-            self._listener.say_once(f"the broker refuses {message.topic} ({reason.getName().lower()}). {remedy}")
+            self._listener.log_once(f"the broker refuses {message.topic} ({reason.getName().lower()}). {remedy}")
 
     def _on_subscribe(self, _: paho.Client, __: Any, ___: int, reasons: list[ReasonCode], ____: Any) -> None:
         for topic, reason in zip(self._topics, reasons, strict=False):
             if reason.is_failure:
-                self._listener.say_once(f"the broker does not let avdrift read {topic} ({reason.getName().lower()})")
+                self._listener.log_once(f"the broker does not let avdrift read {topic} ({reason.getName().lower()})")
 
     def _on_message(self, _: paho.Client, __: Any, message: paho.MQTTMessage) -> None:
         self._listener.heard(message.topic, bytes(message.payload), message.retain)
@@ -242,14 +242,14 @@ class Session:
         if level == LogLevel.MQTT_LOG_ERR:
             self._last_error = text
 
-    def _lost(self) -> Ended:
+    def _lost(self) -> ConnectionEnd:
         if refusal := tls_refusal(self._last_error, self._access):
             return refusal
         if self._online:
-            return Ended(False, self._error("the connection was lost", "Check the network and the broker"))
+            return ConnectionEnd(False, self._error("the connection was lost", "Check the network and the broker"))
         hint = "plain MQTT" if self._access.tls else "TLS (then set tls = true)"
-        what = "closed the connection instead of an answer, or said something that is not MQTT 5"
-        return Ended(False, self._error(what, f"Check that this port does not speak {hint}"))
+        what = "closed the connection instead of an answer, or sent something that is not MQTT 5"
+        return ConnectionEnd(False, self._error(what, f"Check that this port does not speak {hint}"))
 
     def _error(self, what: str, remedy: str) -> TransportError:
         return TransportError(what, where=self._access.where, remedy=remedy)

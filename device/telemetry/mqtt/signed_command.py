@@ -5,7 +5,7 @@ The payload is `{"signed": TEXT, "hmac": HEX}`: the HMAC-SHA256 (RFC 2104) of th
 
 Against replays: the session is a random name that the daemon chooses at each start and publishes in `info`, so nothing
 recorded before the start is accepted, whatever the clocks say. A nonce counts once. A command more than TOLERANCE_S
-older than the newest one is refused, so that old nonces can be forgotten. While the device's clock is synchronised, the
+older than the newest one is refused, so that old nonces can be forgotten. While the device's clock is synchronized, the
 time must also be within TOLERANCE_S of it; otherwise this check is skipped.
 """
 
@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from device.config.constraints import Range, Text, shown
+from device.config.constraints import Range, Text, formatted
 from device.errors import TransportError, UsageError
 from device.telemetry.mqtt.access import read_broker_secret
 
@@ -32,7 +32,7 @@ _MAX_NONCES = 1000
 _MIN_NONCE_CHARACTERS = 8
 _TIME = Range(0, 2**53)
 _KEYS = {"signed", "hmac"}
-_AGAIN = "Send it with `avdrift command`, or see docs/mqtt.md"
+_REMEDY = "Send it with `avdrift command`, or see docs/mqtt.md"
 
 
 def read_command_secret(file: Path) -> bytes:
@@ -40,7 +40,7 @@ def read_command_secret(file: Path) -> bytes:
     remedy = "Make one: openssl rand -hex 32, readable for avdrift only"
     secret = read_broker_secret(file, _MAX_SECRET_BYTES, "secret for commands", remedy).encode()
     if len(secret) < MIN_SECRET_BYTES:
-        what = f"a secret for commands of {len(secret)} bytes, {MIN_SECRET_BYTES} are the least"
+        what = f"a secret for commands of {len(secret)} bytes, at least {MIN_SECRET_BYTES} are needed"
         raise TransportError(what, where=str(file), remedy=remedy)
     return secret
 
@@ -74,7 +74,7 @@ class Verifier:
         """Return the payload inside. Raises UsageError, TransportError."""
         text, given = content.get("signed"), content.get("hmac")
         if content.keys() != _KEYS or not isinstance(text, str) or not isinstance(given, str):
-            raise _refused("a signed command has exactly the texts signed and hmac", verb, _AGAIN)
+            raise _refused("a signed command has exactly the keys signed and hmac", verb, _REMEDY)
         expected = _hmac(read_command_secret(self._secret_file), text)
         if not hmac.compare_digest(expected.encode(), given.lower().encode()):
             raise _refused("signed with another secret", verb, "Give the secret that the device has")
@@ -83,7 +83,9 @@ class Verifier:
     def _checked(self, verb: str, body: dict[str, Any]) -> dict[str, Any]:
         for name, expected in (("node", self._node), ("verb", verb), ("session", self.session)):
             if body[name] != expected:
-                raise _refused(f"signed for the {name} {shown(body[name])}, this is {shown(expected)}", verb, _AGAIN)
+                raise _refused(
+                    f"signed for the {name} {formatted(body[name])}, this is {formatted(expected)}", verb, _REMEDY
+                )
         time_s, nonce = float(body["time_unix_s"]), body["nonce"]
         if self.clock_synced and abs(time_s - self._now_s()) > TOLERANCE_S:
             what = f"signed {time_s - self._now_s():+.0f} s from now, allowed are {TOLERANCE_S:g} s"
@@ -91,10 +93,9 @@ class Verifier:
         if time_s < self._newest_s - TOLERANCE_S:
             what = f"signed {self._newest_s - time_s:.0f} s before another one that was accepted"
             raise _refused(what, verb, "Set the clock of the sender")
-        oldest_s = max(self._newest_s, time_s) - TOLERANCE_S
-        self._nonces = {old: at_s for old, at_s in self._nonces.items() if at_s >= oldest_s}
+        self._forget_before(max(self._newest_s, time_s) - TOLERANCE_S)
         if nonce in self._nonces:
-            raise _refused("a replay: it was accepted before", verb, _AGAIN)
+            raise _refused("a replay: it was accepted before", verb, _REMEDY)
         if len(self._nonces) >= _MAX_NONCES:
             raise _refused(f"busy: {_MAX_NONCES} commands within {TOLERANCE_S:g} s", verb, "Send it again later")
         self._newest_s = max(self._newest_s, time_s)
@@ -102,22 +103,27 @@ class Verifier:
         payload: dict[str, Any] = body["payload"]
         return payload
 
+    def _forget_before(self, oldest_s: float) -> None:
+        """Forget nonces in the order in which they came, which costs next to nothing in a flood."""
+        while self._nonces and self._nonces[first := next(iter(self._nonces))] < oldest_s:
+            del self._nonces[first]
+
 
 def _body(verb: str, text: str) -> dict[str, Any]:
     """The signed content, parsed only after its signature was verified."""
     right: dict[str, Callable[[Any], bool]] = {
-        "node": Text(64).takes, "verb": Text(64).takes, "session": Text(64).takes, "time_unix_s": _TIME.takes,
-        "nonce": lambda value: Text(64).takes(value) and len(value) >= _MIN_NONCE_CHARACTERS,
+        "node": Text(64).allows, "verb": Text(64).allows, "session": Text(64).allows, "time_unix_s": _TIME.allows,
+        "nonce": lambda value: Text(64).allows(value) and len(value) >= _MIN_NONCE_CHARACTERS,
         "payload": lambda value: isinstance(value, dict),
     }  # fmt: skip
     try:
         body = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise _refused("the signed content is not JSON", verb, _AGAIN) from error
+        raise _refused("the signed content is not JSON", verb, _REMEDY) from error
     if not isinstance(body, dict) or body.keys() != right.keys():
-        raise _refused(f"what is signed has exactly {', '.join(right)}", verb, _AGAIN)
-    if wrong := [name for name, takes in right.items() if not takes(body[name])]:
-        raise _refused(f"no possible {', '.join(wrong)}", verb, _AGAIN)
+        raise _refused(f"the signed content must have exactly {', '.join(right)}", verb, _REMEDY)
+    if wrong := [name for name, allows in right.items() if not allows(body[name])]:
+        raise _refused(f"invalid {', '.join(wrong)}", verb, _REMEDY)
     return body
 
 
@@ -126,4 +132,4 @@ def _hmac(secret: bytes, text: str) -> str:
 
 
 def _refused(what: str, verb: str, remedy: str) -> UsageError:
-    return UsageError(what, where=f"command {shown(verb)}", remedy=remedy)
+    return UsageError(what, where=f"command {formatted(verb)}", remedy=remedy)

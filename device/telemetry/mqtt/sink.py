@@ -60,11 +60,13 @@ class MqttSink:
             return
         topics = [self.topics.command("+")] if self._allowed else []
         topics += [birth_topic(self._discovery_prefix)] if self._discovery_prefix else []
-        how = access(settings, node, folder)
-        for warning in how.warnings():
+        broker_access = access(settings, node, folder)
+        for warning in broker_access.warnings():
             _LOG.warning("%s", warning)
-        self._connection = Connection(how, self._outbox, self._presence, topics, self._heard, backoff or Backoff())
-        self._announce(None)
+        self._connection = Connection(
+            broker_access, self._outbox, self._presence, topics, self._handle_message, backoff or Backoff()
+        )
+        self._publish_discovery(None)
         self._connection.start()
 
     @property
@@ -91,7 +93,7 @@ class MqttSink:
     def report(self, report: Report) -> None:
         if self._verifier:
             self._verifier.clock_synced = report.clock_synced
-        if self._states.takes(report):
+        if self._states.admits(report):
             self._put(self._outbox.retain, self.topics.state, report.to_dict())
 
     def event(self, event: Event) -> None:
@@ -103,7 +105,7 @@ class MqttSink:
     def info(self, info: Info) -> None:
         session = {"command_session": self._verifier.session} if self._verifier else {}
         self._put(self._outbox.retain, self.topics.info, info.to_dict() | session)
-        self._announce(info)
+        self._publish_discovery(info)
 
     def close(self) -> None:
         if self._birth:
@@ -119,12 +121,12 @@ class MqttSink:
         try:
             payload = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
         except (TypeError, ValueError) as error:
-            _LOG.error("MQTT: nothing for %s, because this is no JSON (%s): %s", topic, error, record)
+            _LOG.error("MQTT: nothing for %s, because this is not JSON (%s): %s", topic, error, record)
             return
         put(topic, payload)
         self._connection.wake()
 
-    def _announce(self, info: Info | None) -> None:
+    def _publish_discovery(self, info: Info | None) -> None:
         if self._discovery_prefix and self._connection:
             # Home Assistant cannot sign, so commands that must be signed get no button.
             allowed = ALLOWED["read"] if self._verifier else self._allowed
@@ -132,17 +134,17 @@ class MqttSink:
             self._outbox.retain(self.topics.discovery(self._discovery_prefix), json.dumps(payload).encode())
             self._connection.wake()
 
-    def _heard(self, topic: str, payload: bytes, retained: bool) -> None:
+    def _handle_message(self, topic: str, payload: bytes, retained: bool) -> None:
         if topic == birth_topic(self._discovery_prefix):
             if payload == BIRTH and not (self._birth and self._birth.is_alive()):
                 self._birth = threading.Timer(random.uniform(*_BIRTH_DELAY_S), self._publish_all)
                 self._birth.daemon = True
                 self._birth.start()
             return
-        self._commands.take(topic.removeprefix(self.topics.command("")), payload, retained=retained)
+        self._commands.handle(topic.removeprefix(self.topics.command("")), payload, retained=retained)
 
     def _publish_all(self) -> None:
-        self._outbox.due_again(last=self.topics.availability)
+        self._outbox.publish_again(last=self.topics.availability)
         if self._connection:
             self._connection.wake()
 

@@ -1,4 +1,4 @@
-"""The numeric chain: what comes out for what goes in, in whatever order it comes, and what may be said of it."""
+"""The numeric chain: its output, independent of the order of arrival."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from device.features.face import Face, FaceDetector
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.sync.evidence_stream import LipEvidence
-from tests.scenes import rash_bundle, talking_items, tiny_bundle
+from tests.scenes import overconfident_bundle, talking_items, tiny_bundle
 
 SEARCH_MS = 300.0
 SIZE = 2 * search_ticks(SEARCH_MS) + 1
@@ -99,7 +99,7 @@ def test_unheard_time_has_no_speech_ratio_rather_than_0() -> None:
     assert analyzer.speech_ns(100 * NS_PER_S, 101 * NS_PER_S) == 0
 
 
-def test_faces_are_unknown_before_anybody_looked() -> None:
+def test_faces_are_unknown_before_the_first_detection() -> None:
     assert Analyzer(load_bundle(tiny_bundle()), require_face_model()).faces is None
 
 
@@ -126,10 +126,10 @@ def test_after_a_reset_it_is_as_new() -> None:
     np.testing.assert_array_equal([row.row for row in rows], [row.row for row in expected])
 
 
-def test_other_models_begin_anew_with_their_own_calibration() -> None:
+def test_other_models_start_again_with_their_own_calibration() -> None:
     analyzer = fresh()
     list(analyzer.push(talking_items()[0]))
-    rash = load_bundle(rash_bundle())
+    rash = load_bundle(overconfident_bundle())
     analyzer.use(rash)
     assert analyzer.calibration == rash.calibration
     ticks = [row.tick for row in all_rows(analyzer, talking_items())]

@@ -22,7 +22,7 @@ from device.cli import main
 from device.errors import InputFormatError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from tests.recordings import Picture, Sound, truncate, write
-from tests.scenes import TALK_S, looped, rash_bundle, silent, talking, tiny_bundle
+from tests.scenes import TALK_S, looped, overconfident_bundle, silent, talking, tiny_bundle
 
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
@@ -164,12 +164,12 @@ def test_the_whole_has_an_offset_only_while_measuring() -> None:
     doubtful = measured(talking())
     assert doubtful["state"] == "uncertain"
     assert doubtful["offset_ms"] is None and doubtful["offset_std_ms"] is None
-    states = [window["state"] for window in windows_of(measured(talking(), rash_bundle(), 2.0))]
+    states = [window["state"] for window in windows_of(measured(talking(), overconfident_bundle(), 2.0))]
     assert "measuring" in states, "the rash bundle believes what it sees"
 
 
-def test_silence_is_no_speech_even_for_a_model_that_believes_everything() -> None:
-    found = measured(silent(), rash_bundle(), 2.0)
+def test_silence_is_no_speech_even_for_an_overconfident_model() -> None:
+    found = measured(silent(), overconfident_bundle(), 2.0)
     assert (found["state"], found["speech_s"]) == ("no_speech", 0.0)
     assert found["offset_ms"] is found["offset_std_ms"] is found["confidence"] is None
     assert {window["state"] for window in windows_of(found)} == {"no_speech"}
@@ -177,7 +177,7 @@ def test_silence_is_no_speech_even_for_a_model_that_believes_everything() -> Non
 
 def test_without_a_face_there_is_no_face(tmp_path: Path) -> None:
     path = write(tmp_path / "flashes.mkv", Picture(), Sound())
-    found = measured(path, rash_bundle(), 1.0)
+    found = measured(path, overconfident_bundle(), 1.0)
     assert found["state"] == "no_face"
     assert found["offset_ms"] is found["confidence"] is None
     assert all(window["state"] == "no_face" and window["offset_ms"] is None for window in windows_of(found))

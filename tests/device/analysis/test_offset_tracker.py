@@ -1,4 +1,4 @@
-"""What may be said of the offset, and the reason where there is no number."""
+"""When there is an offset, and otherwise the reason."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from device.sync.offset_hmm import Posterior
 
 SEARCH_TICKS = 100
 SURE = Posterior(
-    offset_ticks=10, std_ticks=1, near=0.999, heard=0.99, at_edge=False, evidence_s=10, moving=0.0, slope_ppm=0.0,
-    slope_std_ppm=0.0,
+    offset_ticks=10, std_ticks=1, near=0.999, heard=0.99, at_edge=False, evidence_s=10, heard_s=10, moving=0.0,
+    slope_ppm=0.0, slope_std_ppm=0.0,
 )  # fmt: skip
 UNSURE = replace(SURE, near=0.4)
 
@@ -160,8 +160,8 @@ def test_before_there_is_anything_there_is_no_result() -> None:
     assert tracker().result() is None and tracker().to_ns is None
 
 
-def test_the_beginning_of_a_session_needs_more_confidence() -> None:
-    early, later = replace(SURE, near=0.97, evidence_s=2.0), replace(SURE, near=0.97, evidence_s=4.0)
+def test_until_a_face_has_been_heard_for_three_seconds_more_confidence_is_needed() -> None:
+    early, later = replace(SURE, near=0.97, heard_s=2.0), replace(SURE, near=0.97, heard_s=4.0)
     states = [
         judge(posterior, 1.0, 1.0, Calibration(), least_confidence=least_confidence(posterior))[0]
         for posterior in (early, later)

@@ -1,4 +1,4 @@
-"""The timeline as a table and as a picture: what is unknown is empty, and what cannot be written is said."""
+"""The timeline as a table and as a plot: unknown values are empty, and write errors have a message."""
 
 from __future__ import annotations
 

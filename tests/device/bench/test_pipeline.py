@@ -16,7 +16,7 @@ from device.features.contract import FRONT_END
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S
 from device.towers.macs import count_macs
-from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS
+from tests.models.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS
 from tests.recordings import Picture, Sound, write
 from tests.scenes import talking, talking_items, tiny_bundle
 
@@ -62,7 +62,7 @@ def test_tower_counts_are_those_of_overlapping_blocks() -> None:
         assert count - 0.5 <= found * 1e6 / macs * STRETCH_S <= count + 2
 
 
-def test_the_face_is_looked_for_at_the_trackers_cadence() -> None:
+def test_faces_are_detected_at_the_trackers_cadence() -> None:
     found = mmac("face")
     assert found is not None
     looks_per_s = found * 1e6 / count_macs(require_face_model().read_bytes())

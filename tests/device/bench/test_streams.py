@@ -1,4 +1,4 @@
-"""How many streams a machine carries: from reports to a verdict, and once in earnest."""
+"""How many streams a machine can measure: from reports to a verdict, and one real run."""
 
 from __future__ import annotations
 

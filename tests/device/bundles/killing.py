@@ -24,9 +24,9 @@ from typing import Any
 from device.bundles.bundle import DEFAULT_BUNDLE
 from device.bundles.signature import SIGNATURE
 from device.bundles.store import Store, verify_bundle
-from tests.bundles import change_manifest
+from tests.models.bundles import change_manifest
+from tests.models.stores import leftovers, versioned
 from tests.scenes import avdrift, talking
-from tests.stores import leftovers, versioned
 
 _LONGEST_S = 0.4  # of a child's life: some installs,
 _LONGEST_TURNS = 4  # also where the processor is slow

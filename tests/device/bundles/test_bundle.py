@@ -1,4 +1,4 @@
-"""A bundle is loaded whole and right, or not at all: each single fault is refused with its own error and its place."""
+"""A bundle loads completely or not at all: each fault is refused with its own error and its location."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, FILES, MANIFEST, Bundle, load_
 from device.bundles.golden import GOLDEN, difference, distance
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.errors import AvdriftError, ModelContractError, ModelCorruptError, ModelError, ModelMissingError
-from tests.bundles import (
+from tests.models.bundles import (
     CALIBRATION,
     audio_encoder,
     change_manifest,
@@ -247,8 +247,8 @@ def set_calibration(key: str, value: Any) -> Change:
         (lambda m: m.pop("calibration"), ModelCorruptError, "'calibration'"),
         (lambda m: m.update(calibration=[1]), ModelCorruptError, "in the manifest"),
         (lambda m: m["calibration"].pop("temperature"), ModelCorruptError, "'temperature'"),
-        (set_calibration("logit_scale", float("nan")), ModelCorruptError, "NaN is no JSON"),
-        (set_calibration("null_log_odds", float("inf")), ModelCorruptError, "Infinity is no JSON"),
+        (set_calibration("logit_scale", float("nan")), ModelCorruptError, "NaN is not JSON"),
+        (set_calibration("null_log_odds", float("inf")), ModelCorruptError, "Infinity is not JSON"),
         (set_calibration("zero_offset_ms", 10**400), ModelCorruptError, "a number of 401 digits"),
         (set_calibration("zero_offset_ms", "early"), ModelCorruptError, "in the manifest"),
         (set_calibration("temperature", None), ModelCorruptError, "no usable 'temperature'"),

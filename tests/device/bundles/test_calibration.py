@@ -1,4 +1,4 @@
-"""Calibrations: what a manifest may leave out, and what it may not."""
+"""Calibrations: optional and required values of a manifest."""
 
 from __future__ import annotations
 

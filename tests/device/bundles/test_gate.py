@@ -1,4 +1,4 @@
-"""The gate of a bundle: what has not passed reaches no device by itself, whichever way it is sent."""
+"""The gate of a bundle: models that have not passed reach no device without consent."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from convert.cli import main as convert
-from convert.deploy import plan
+from convert.deployment.deploy import plan
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.gate import gate_problem
 from device.bundles.store import Store
 from device.cli import main
 from device.errors import ModelGateError
 from device.features.model_download import face_model_path
-from tests.bundles import change_manifest
-from tests.stores import make_key, needs_ssh_keygen, trust, versioned
+from tests.models.bundles import change_manifest
+from tests.models.stores import make_key, needs_ssh_keygen, trust, versioned
 
 SENTENCE = "Worse: right 12.0% instead of 93.0% at 1 s."
 GATES: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -36,7 +36,7 @@ def junk(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_bundle_that_has_not_passed_is_not_installed_unless_told(
+def test_a_bundle_that_has_not_passed_is_not_installed_without_the_option(
     junk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = ["model", "install", str(junk), "--activate", "--allow-unsigned", "--store", str(tmp_path / "store")]

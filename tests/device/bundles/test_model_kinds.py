@@ -1,4 +1,4 @@
-"""Bundles of each kind: what is in them, who may use them, and shapes that do not belong together."""
+"""Bundles of each kind: their contents, their users, and mismatched shapes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device.bundles.model_kinds import AUDIO, DIRECT, HEAD, LIPS, TOWERS
 from device.bundles.store import Store
 from device.cli import main
 from device.errors import ModelContractError, ModelCorruptError, ModelError
-from tests.bundles import change_manifest, head, sign_off, write_bundle, write_direct_bundle
+from tests.models.bundles import change_manifest, head, sign_off, write_bundle, write_direct_bundle
 
 
 @pytest.fixture

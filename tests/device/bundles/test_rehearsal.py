@@ -1,4 +1,4 @@
-"""Models that kill whoever loads them: a child dies of it, and the device only says so."""
+"""Models that crash LiteRT: only a child process dies, and the device reports it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from device.bundles.store import Store
 from device.cli import main
 from device.errors import ModelCorruptError, ModelStoreError
 from device.litert import Model
-from tests.bundles import (
+from tests.models.bundles import (
     audio_encoder,
     golden_vectors,
     greedy_model,
@@ -28,7 +28,7 @@ from tests.bundles import (
     sign_off,
     write_bundle,
 )
-from tests.stores import current_version, leftovers, versioned
+from tests.models.stores import current_version, leftovers, versioned
 
 FOUR = np.zeros((1, 4), np.float32)
 DEADLY, ENDLESS = looping_model(endless=False), looping_model(endless=True)
@@ -52,7 +52,7 @@ def test_a_crash_is_an_error_that_names_the_model() -> None:
 
 
 def test_it_does_crash_a_process_that_is_not_careful() -> None:
-    program = "from tests.bundles import looping_model\nfrom device.litert import Model\n"
+    program = "from tests.models.bundles import looping_model\nfrom device.litert import Model\n"
     program += "Model(looping_model(endless=False), name='x')"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=120, check=False)
     assert done.returncode == -11, "if LiteRT has learnt to refuse it, look for another"

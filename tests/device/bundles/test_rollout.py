@@ -1,4 +1,4 @@
-"""Models that follow the store: picked up, on trial, back again; and a device that measures whatever happens."""
+"""Models that follow the store: loaded, on trial, rolled back; and a device that keeps measuring."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from device.bundles.trial_file import LOCK, TRIALS, TrialFile
 from device.config.settings import ModelSettings
 from device.errors import UsageError
 from device.records import NS_PER_S, State
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk, versioned
+from tests.models.trials import SHORT, Device, builtin, report
 from tests.scenes import ROOT
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk, versioned
-from tests.trials import SHORT, Device, builtin, report
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,7 @@ def test_reports_made_with_other_models_do_not_count(store: Store, made: Path) -
     device.notice()
     late = report(State.MEASURING, seq=9, model="the models before")
     for _ in range(9):
-        assert device.models.look(device.bundle, replace(late, seq=late.seq + 1), device.now_ns) is None
+        assert device.models.poll(device.bundle, replace(late, seq=late.seq + 1), device.now_ns) is None
     device.end()
     assert TrialFile(store.folder).read()[digest].valid == 0
 
@@ -403,7 +403,7 @@ def test_a_failure_at_any_step_leaves_a_working_device(way: str, store: Store, m
 @pytest.mark.parametrize(("times", "seed"), [(15, 1), pytest.param(200, 2, marks=pytest.mark.slow)])
 def test_kill_9_at_random_moments(times: int, seed: int, store: Store, made: Path) -> None:
     put(store, made / "1")
-    command = [sys.executable, "-m", "tests.trials", str(store.folder), str(times), str(seed)]
+    command = [sys.executable, "-m", "tests.models.trials", str(store.folder), str(times), str(seed)]
     done = subprocess.run(
         [*command, *(str(made / version) for version in "123")],
         cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,

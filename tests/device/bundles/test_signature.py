@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from device.bundles.bundle import MANIFEST, load_bundle
 from device.bundles.signature import NAMESPACE, SIGNATURE, is_signed, sign, verify
 from device.errors import ModelCorruptError, ModelError, ModelMissingError, ModelSignatureError
-from tests.bundles import change_manifest, write_bundle
-from tests.stores import make_key, needs_ssh_keygen, sign_raw, signers_line, trust
+from tests.models.bundles import change_manifest, write_bundle
+from tests.models.stores import make_key, needs_ssh_keygen, sign_raw, signers_line, trust
 
 pytestmark = needs_ssh_keygen
 

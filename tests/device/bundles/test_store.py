@@ -1,4 +1,4 @@
-"""The store takes only what verifies, and keeps `current` whole whatever fails and whenever the power goes."""
+"""The store accepts only verified bundles, and `current` is complete after any failure or power cut."""
 
 from __future__ import annotations
 
@@ -27,10 +27,9 @@ from device.errors import (
     ModelStoreError,
 )
 from device.state.disk import Disk, read_plain
-from tests.bundles import audio_encoder, change_manifest, golden_vectors, lip_encoder, sign_off
 from tests.device.bundles import killing
-from tests.scenes import ROOT
-from tests.stores import (
+from tests.models.bundles import audio_encoder, change_manifest, golden_vectors, lip_encoder, sign_off
+from tests.models.stores import (
     FAILURES,
     FailingDisk,
     KilledHere,
@@ -45,6 +44,7 @@ from tests.stores import (
     trust,
     versioned,
 )  # fmt: skip
+from tests.scenes import ROOT
 
 
 @pytest.fixture(scope="module")

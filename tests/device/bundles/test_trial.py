@@ -1,4 +1,4 @@
-"""The trial of new models, without a disk: when they pass, when they fall back, and what proves nothing."""
+"""The trial of new models, without a disk: when they pass and when they fall back."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from device.bundles.trial import (
     Trial,
     TrialState,
     begun,
+    describe_trial,
     ended,
     fallback_of,
     fallen,
     judged,
-    standing,
     started,
 )
 from device.config.settings import ModelSettings
 from device.records import Report, State
-from tests.trials import report
+from tests.models.trials import report
 
 NEW, OLD, OLDER = "a" * 64, "b" * 64, "c" * 64
 TRIAL = Trial(NEW, 5, OLD)
@@ -52,7 +52,7 @@ def test_speech_without_an_offset_and_they_go() -> None:
     assert trial.standing is TrialState.FELL_BACK and trial.why == "no offset in 1 minutes of speech with a face"
 
 
-def test_only_speech_counts_and_an_offset_begins_anew() -> None:
+def test_only_speech_counts_and_an_offset_starts_the_count_again() -> None:
     half = replace(UNSURE, speech_ratio=0.5)
     assert after(TRIAL, [half] * 100).speech_s == 50
     assert after(TRIAL, [*[UNSURE] * 50, VALID, *[UNSURE] * 50]).is_open
@@ -141,4 +141,4 @@ def test_only_what_can_be_trusted_is_gone_back_to() -> None:
 )
 def test_in_words(trial: Any, made_ns: int | None, measured: bool, words: tuple[str, str]) -> None:
     activation = Activation(NEW, made_ns) if made_ns is not None else Activation(OLD, 5)
-    assert standing(activation, NEW, trial, measured=measured) == words
+    assert describe_trial(activation, NEW, trial, measured=measured) == words

@@ -1,4 +1,4 @@
-"""Trials on the disk: whole or not at all, read as hostile, and written by one."""
+"""Trials on disk: written atomically, by one process, and validated when read."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from device.bundles.trial import Trial, TrialState, fallen
 from device.bundles.trial_file import LOCK, TRIALS, TrialFile
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 ONE = Trial("a" * 64, 7, "b" * 64, valid=3, speech_s=1.5, running=True)
 TWO = fallen(Trial("b" * 64, 8, None), "it broke")
@@ -77,19 +77,19 @@ def test_a_failure_at_any_step_leaves_the_old_or_the_new(way: str, tmp_path: Pat
 
 def test_one_at_a_time_keeps_the_trials(tmp_path: Path) -> None:
     first, second = TrialFile(tmp_path), TrialFile(tmp_path)
-    assert not first.is_held()
-    assert first.hold() and first.hold() and not second.hold()
-    assert second.is_held()
+    assert not first.is_locked()
+    assert first.acquire() and first.acquire() and not second.acquire()
+    assert second.is_locked()
     first.release()
-    assert not second.is_held() and second.hold()
+    assert not second.is_locked() and second.acquire()
     second.release()
     with pytest.raises(OSError, match="none"):
-        TrialFile(tmp_path / "none").hold()
-    assert not TrialFile(tmp_path / "none").is_held()
+        TrialFile(tmp_path / "none").acquire()
+    assert not TrialFile(tmp_path / "none").is_locked()
 
 
 def test_a_lock_is_no_link(tmp_path: Path) -> None:
     (tmp_path / LOCK).symlink_to("elsewhere")
     with pytest.raises(OSError, match=LOCK):
-        TrialFile(tmp_path).hold()
-    assert not (tmp_path / "elsewhere").exists() and not TrialFile(tmp_path).is_held()
+        TrialFile(tmp_path).acquire()
+    assert not (tmp_path / "elsewhere").exists() and not TrialFile(tmp_path).is_locked()

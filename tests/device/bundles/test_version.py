@@ -1,4 +1,4 @@
-"""Versions are numbers: 1.10 is newer than 1.9, and what is none is refused."""
+"""Versions are compared as numbers: 1.10 is newer than 1.9; invalid versions are refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift calibrate` end to end: films cut by known times, people, live sources; what is kept and what is not."""
+"""`avdrift calibrate` end to end: films with known offsets, people, live sources, and what is stored."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from device.config.settings import Config
 from device.doctor.models import SAMPLE
 from device.errors import CaptureError, DeviceBusyError, DeviceLostError, UsageError
 from device.records import NS_PER_S, Chunk, Frame
-from device.runtime.source_thread import Feed
-from device.runtime.sources import live_feeds
+from device.runtime.inputs.source_thread import Feed
+from device.runtime.inputs.sources import live_feeds
 from device.state.rig import Rig, load_rig, store_rig
-from tests.films import cut, film
-from tests.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
+from tests.device.calibrate.films import cut, film
+from tests.device.calibrate.pattern_scene import RATE_HZ, Camera, Room, heard, seen, shown_s
 from tests.scenes import silent
 
 CONFIGURED = """
@@ -100,7 +100,7 @@ def test_text_for_a_person(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["calibrate", "--pattern", "--source", str(film()), "--store", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     assert "flashes and beeps" in shown and "not stored" in shown
-    assert "3 ms of it for each metre" in shown and "screen's" in shown
+    assert "this includes 3 ms for each metre" in shown and "delays of screen" in shown
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ def test_a_live_rig_is_measured_and_stored(offset_s: float, tmp_path: Path, caps
     assert all(source.closed.wait(5) for source in sources)
 
 
-def test_it_looks_no_longer_than_it_was_asked_to(tmp_path: Path) -> None:
+def test_it_records_no_longer_than_requested(tmp_path: Path) -> None:
     feeds, _ = rig_of(0.0)
     items = list(Live(feeds, 10).items())
     times = [item.t_ns for item in items]

@@ -1,4 +1,4 @@
-"""The film: exact in every container, whole or not there at all; and the player that shows it."""
+"""The film: exact in every container, complete or absent; and the player that shows it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from device.calibrate.pattern import beep, event_times_s, find_beeps
 from device.calibrate.show import PLAYERS, player, show
 from device.cli import main
 from device.errors import UsageError
-from tests.films import FILM_S, decoded, film
+from tests.device.calibrate.films import FILM_S, decoded, film
 
 
 def flashes_s(path: Path) -> list[float]:
@@ -57,7 +57,7 @@ def test_the_command_says_what_it_made(tmp_path: Path, capsys: pytest.CaptureFix
     assert "11 flashes" in capsys.readouterr().out and path.is_file()
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     assert main(["pattern", "--seconds", "12", "--", str(path)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The pattern: where flashes and beeps are found, and how well cameras, rooms and noise let their offset be told."""
+"""The pattern: finding flashes and beeps, and the accuracy of their offset with many cameras, rooms and noise."""
 
 from __future__ import annotations
 
@@ -14,14 +14,23 @@ from device.calibrate.pattern import (
     MIN_PAIRS,
     Match,
     beep,
-    doubt,
     event_times_s,
     find_beeps,
     find_flashes,
     light,
     match,
+    problem,
 )  # fmt: skip
-from tests.pattern_scene import RATE_HZ, Camera, Room, flashes_and_beeps, heard, offset_error_ms, seen, shown_s
+from tests.device.calibrate.pattern_scene import (
+    RATE_HZ,
+    Camera,
+    Room,
+    flashes_and_beeps,
+    heard,
+    offset_error_ms,
+    seen,
+    shown_s,
+)
 
 OFFSETS_S = (-1.15, -0.12, 0.0, 0.3, 1.15)
 
@@ -117,7 +126,7 @@ def test_noise_and_slow_light_do_not_pass_for_the_pattern() -> None:
     slow = 0.3 + 0.2 * np.sin(times)[:, None]
     flashes = find_flashes(times, np.clip(slow + rng.normal(0, 0.05, (1500, 192)), 0, 1))
     beeps = event_times_s(60)
-    assert doubt(match(flashes, beeps)) is not None
+    assert problem(match(flashes, beeps)) is not None
 
 
 # Beeps
@@ -211,7 +220,7 @@ def test_the_standard_error_is_small_where_the_pictures_fall_everywhere() -> Non
 def test_half_of_the_flashes_hidden() -> None:
     flashes, beeps = flashes_and_beeps(-0.2)
     found = match(flashes[::2], beeps)
-    assert doubt(found) is None and found is not None
+    assert problem(found) is None and found is not None
     assert found.offset_ms == pytest.approx(-200, abs=3) and found.pairs == len(flashes[::2])
 
 
@@ -219,30 +228,30 @@ def test_half_of_the_flashes_hidden() -> None:
 
 
 def test_nothing_is_doubted_of_a_good_one() -> None:
-    assert doubt(match(*flashes_and_beeps(0.08))) is None
+    assert problem(match(*flashes_and_beeps(0.08))) is None
 
 
 def test_too_few() -> None:
     flashes, beeps = flashes_and_beeps(0.0)
     for some in (0, 1, 2, MIN_PAIRS - 1):
-        assert "flashes have a beep" in (doubt(match(flashes[:some], beeps)) or "")
-        assert "flashes have a beep" in (doubt(match(flashes, beeps[:some])) or "")
+        assert "flashes have a beep" in (problem(match(flashes[:some], beeps)) or "")
+        assert "flashes have a beep" in (problem(match(flashes, beeps[:some])) or "")
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_flashes_and_beeps_of_different_things(seed: int) -> None:
     flashes, beeps = flashes_and_beeps(0.0)
     at_random = np.sort(np.random.default_rng(seed).uniform(0, 64, len(beeps)))
-    assert doubt(match(flashes, at_random)) is not None
+    assert problem(match(flashes, at_random)) is not None
 
 
 def test_a_metronome_is_no_pattern() -> None:
     flashes, _ = flashes_and_beeps(0.0)
     regular = [replace(flash, t_s=k / 2, times_s=flash.times_s - flash.t_s + k / 2) for k, flash in enumerate(flashes)]
-    assert "another offset" in (doubt(match(regular, np.arange(len(flashes)) / 2)) or "")
+    assert "another offset" in (problem(match(regular, np.arange(len(flashes)) / 2)) or "")
 
 
 def test_too_scattered() -> None:
     good = Match(0.0, 1.0, 5.0, pairs=40, flashes=40, beeps=40, competing_pairs=5)
-    assert doubt(good) is None
-    assert "scatter" in (doubt(replace(good, scatter_ms=21.0)) or "")
+    assert problem(good) is None
+    assert "scatter" in (problem(replace(good, scatter_ms=21.0)) or "")

@@ -1,4 +1,4 @@
-"""A small file can ask for any memory: what is too much is refused with a sentence, before it is unpacked."""
+"""A small file can demand any amount of memory: too large a demand is refused before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_words_of_a_list_within_a_recording_make_it_none(content: bytes, tmp_pat
 
 
 @pytest.mark.parametrize("address", ["rtsp://me:secret@camera/live", "https://host/talk.m3u8", "srt://host:9000"])
-def test_an_address_is_told_what_takes_addresses_without_its_secrets(address: str) -> None:
+def test_an_address_is_refused_with_a_hint_and_without_its_secrets(address: str) -> None:
     with pytest.raises(InputMissingError, match="run --source") as caught:
         check_file(Path(address))
     assert "secret" not in str(caught.value)

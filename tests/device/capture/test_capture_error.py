@@ -18,7 +18,7 @@ from device.features.contract import LIP_TICK_NS
 from device.features.mouth import MouthCrop
 from device.features.mouth_grid import LipGrid
 from device.records import NS_PER_MS, NS_PER_S
-from tests.clocks import RATE_HZ, START_NS, Crystal, Errors, Times, jitter_ns, stamps
+from tests.device.capture.microphones.clocks import RATE_HZ, START_NS, Crystal, Errors, Times, jitter_ns, stamps
 
 HOURS = 24
 MICROPHONE_PPM, CAMERA_PPM = 200, 100

@@ -1,4 +1,4 @@
-"""Pictures of decoded frames: the same whatever form the decoder gives them in."""
+"""Decoded frames: the same result from every pixel format of the decoder."""
 
 from __future__ import annotations
 

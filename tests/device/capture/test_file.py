@@ -1,4 +1,4 @@
-"""Does a recording come out of FileSource with each picture and each sample at the time where it was put?"""
+"""FileSource delivers each frame and each sample at the time at which it was recorded."""
 
 from __future__ import annotations
 
@@ -427,7 +427,7 @@ def test_watch_sees_another_pace_through_jitter(pace: float) -> None:
     watch, found = RateWatch(), None
     for k in range(200):
         run_s = k * 1024 / 48_000
-        watch.see(run_s, run_s * (pace - 1) + rng.uniform(-0.005, 0.005))
+        watch.observe(run_s, run_s * (pace - 1) + rng.uniform(-0.005, 0.005))
         found = watch.slope()
         if found is not None:
             break
@@ -438,7 +438,7 @@ def test_watch_takes_jitter_for_no_pace() -> None:
     rng = np.random.default_rng(6)
     watch = RateWatch()
     for k in range(20_000):
-        watch.see(k * 1024 / 48_000, 50e-6 * k * 1024 / 48_000 + rng.uniform(-0.005, 0.005))
+        watch.observe(k * 1024 / 48_000, 50e-6 * k * 1024 / 48_000 + rng.uniform(-0.005, 0.005))
         assert watch.slope() is None
 
 

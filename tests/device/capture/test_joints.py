@@ -1,4 +1,4 @@
-"""Recordings joined end to end, and clocks that wrap: every picture and every sound counts, at its own distance."""
+"""Joined recordings and clocks that wrap: all frames and all audio are measured, at their own offsets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Capture sticks: picture and sound of one USB device are found together, with the mode that has enough pictures."""
+"""Capture sticks: the video and the audio of one USB device are paired, with a mode of sufficient frame rate."""
 
 from __future__ import annotations
 

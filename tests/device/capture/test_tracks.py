@@ -1,4 +1,4 @@
-"""Tracks and their clocks on frames made here, without a file: times, what is left out and how often, one channel."""
+"""Tracks and their clocks, without a file: times, counted losses, single channels."""
 
 from __future__ import annotations
 
@@ -121,10 +121,10 @@ def test_a_time_is_the_stamp_in_its_own_base() -> None:
 
 
 @pytest.mark.parametrize(("rate", "is_told"), [(0.0004, False), (0.01, True), (-0.01, True), (0.06, False)])
-def test_a_pace_is_told_beyond_3_ms_and_below_5_per_cent(rate: float, is_told: bool) -> None:
+def test_a_rate_error_is_reported_beyond_3_ms_and_below_5_per_cent(rate: float, is_told: bool) -> None:
     watch = RateWatch()
     for k in range(60):
-        watch.see(k * 0.1, k * 0.1 * rate)
+        watch.observe(k * 0.1, k * 0.1 * rate)
     assert (watch.slope() is not None) == is_told
     if is_told:
         assert watch.slope() == pytest.approx(rate, rel=1e-6)
@@ -134,15 +134,15 @@ def test_a_pace_is_told_beyond_3_ms_and_below_5_per_cent(rate: float, is_told: b
 def test_a_pace_needs_a_dozen_blocks_apart() -> None:
     watch = RateWatch()
     for k in range(11):
-        watch.see(k * 0.1, k * 0.001)
-        watch.see(k * 0.1 + 0.001, 0.5)  # too soon after the last: not looked at
+        watch.observe(k * 0.1, k * 0.001)
+        watch.observe(k * 0.1 + 0.001, 0.5)  # too soon after the last: not looked at
     assert watch.slope() is None
-    watch.see(1.1, 0.011)
+    watch.observe(1.1, 0.011)
     assert watch.slope() == pytest.approx(0.01)
 
 
 def test_a_step_is_no_pace() -> None:
     watch = RateWatch()
     for k in range(60):
-        watch.see(k * 0.1, 0.0 if k < 30 else 0.03)
+        watch.observe(k * 0.1, 0.0 if k < 30 else 0.03)
     assert watch.slope() is None

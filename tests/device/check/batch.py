@@ -1,4 +1,4 @@
-"""A folder as people bring it: good, damaged, empty and faceless recordings, texts, odd names. Quick to measure."""
+"""A folder as users have it: good, damaged, empty and faceless recordings, text files, unusual names."""
 
 from __future__ import annotations
 

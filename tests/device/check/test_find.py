@@ -1,4 +1,4 @@
-"""Which files are checked: each once, by the first path to it, whatever its name; never what is no recording."""
+"""Which files are checked: each once, by the first path to it, with any name; other files are skipped."""
 
 from __future__ import annotations
 

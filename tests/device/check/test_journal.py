@@ -1,4 +1,4 @@
-"""The journal: each row once, whatever the run before left in it, and never shared by two runs."""
+"""The journal: each row once, after any interruption, and never shared by two runs."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ def test_other_limits_or_another_file_are_refused_and_left_as_they_are(tmp_path:
     content = written(path, [unreadable(files[0], "why")])
     with pytest.raises(UsageError, match="other limits"):
         Journal(path, replace(RULES, search_ms=500.0), resume=True)
-    for text in ("file,result\n", "{}\n", "[1]\n", "[" * 100_000 + "\n", '{"file": 1, "identity": 2}\n'):
+    huge = json.dumps({**json.loads(content), "curve": [[10**400, 0, 0]]}) + "\n"
+    for text in ("file,result\n", "{}\n", "[1]\n", "[" * 100_000 + "\n", '{"file": 1, "identity": 2}\n', huge):
         other = tmp_path / "other"
         other.write_text(text)
         with pytest.raises(UsageError, match="line 1"):

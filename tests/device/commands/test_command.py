@@ -1,4 +1,4 @@
-"""`avdrift command` through a real broker to a real sink: signed or not, answered, refused, or in vain."""
+"""`avdrift command` through a real broker to a real sink: signed or not, answered, refused, unanswered."""
 
 from __future__ import annotations
 
@@ -91,9 +91,9 @@ def test_what_the_device_refuses_is_said_without_steering_the_terminal(
 def test_nobody_there(
     tmp_path: Path, broker: Mosquitto, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(request, "_HELLO_S", 0.5)
+    monkeypatch.setattr(request, "_CONNECT_TIMEOUT_S", 0.5)
     config = tmp_path / "avdrift.toml"
-    for port, words in ((broker.port, f"says nothing of a device {NODE}"), (free_port(), "Connection refused")):
+    for port, words in ((broker.port, f"knows no device {NODE}"), (free_port(), "Connection refused")):
         config.write_text(f'config_version = 1\n[mqtt]\nhost = "127.0.0.1"\nport = {port}\n')
         asked = ["command", "diagnostics", "--node", NODE, "--config", str(config)]
         assert main(asked) == TransportError.exit_code

@@ -1,4 +1,4 @@
-"""`avdrift devices`: what it prints is TOML that the configuration takes, whatever devices call themselves."""
+"""`avdrift devices` prints TOML that the configuration accepts, with any device names."""
 
 from __future__ import annotations
 

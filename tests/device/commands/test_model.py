@@ -1,4 +1,4 @@
-"""`avdrift model` inside this process, and which models the measuring commands take."""
+"""`avdrift model` in this process, and which models the measuring commands use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.model_kinds import LIPS
 from device.bundles.store import CURRENT, PREVIOUS, Store
 from device.cli import main
-from device.commands.model import STATE_VARIABLE, chosen_bundle, default_store
+from device.commands.options.models import STATE_VARIABLE, chosen_bundle, default_store
 from device.errors import ModelStoreError
 from device.records import State
+from tests.models.stores import make_key, needs_ssh_keygen, signed, trust, versioned
+from tests.models.trials import Device
 from tests.scenes import talking
-from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
-from tests.trials import Device
 
 Shown = pytest.CaptureFixture[str]
 

@@ -23,8 +23,8 @@ from device.bundles.model_kinds import AUDIO, LIPS
 from device.bundles.signature import SIGNATURE
 from device.bundles.store import CURRENT, Store
 from device.cli import main
-from device.commands.model import STATE_VARIABLE
-from tests.bundles import (
+from device.commands.options.models import STATE_VARIABLE
+from tests.models.bundles import (
     audio_encoder,
     change_manifest,
     golden_vectors,
@@ -33,8 +33,8 @@ from tests.bundles import (
     sign_off,
     write_direct_bundle,
 )
+from tests.models.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, small_disk, trust, versioned
 from tests.scenes import talking
-from tests.stores import leftovers, make_key, needs_ssh_keygen, sign_raw, signed, small_disk, trust, versioned
 
 pytestmark = needs_ssh_keygen
 Shown = pytest.CaptureFixture[str]
@@ -185,7 +185,7 @@ def measured(capsys: Shown) -> dict[str, Any]:
     return found
 
 
-def test_what_is_not_spoilt_is_taken(state: Path, keys: Keys, tmp_path: Path) -> None:
+def test_an_intact_bundle_is_accepted(state: Path, keys: Keys, tmp_path: Path) -> None:
     """Else nothing below would prove anything."""
     Store(state).install(signed(versioned(tmp_path / "good", "2"), keys.ours))
 

@@ -1,4 +1,4 @@
-"""`avdrift page`: the address with its token, the network for a while, and what is wrong in words."""
+"""`avdrift page`: the address with its token, opening it to the network, and error messages."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_page_that_is_off_says_how_to_turn_it_on(
 def test_without_a_daemon_the_address_is_printed_and_that_nobody_answers(
     config: Callable[..., list[str]], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("device.commands.page._THERE_S", 0.1)
+    monkeypatch.setattr("device.commands.page._ANSWER_TIMEOUT_S", 0.1)
     assert main(["page", *config(f"port = {free_port()}")]) == 5
     result = capsys.readouterr()
     assert result.out.startswith("http://") and "systemctl start avdrift" in result.err

@@ -1,4 +1,4 @@
-"""Never a partial start: with a configuration that is wrong anywhere, `run` ends before it has touched anything."""
+"""With an error anywhere in the configuration, `run` ends before it has opened or written anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`avdrift run` as a process: reports, log, metrics, events, SIGHUP, the journal's place and anybody else's."""
+"""`avdrift run` as a process: reports, log, metrics, events, SIGHUP, in the journal and elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import IO, Any
 import pytest
 
 from device.cli import build_parser, main
-from device.commands.run import configured
+from device.commands.options.overrides import overridden_config
 from device.config.settings import Config
 from device.errors import UsageError
 from device.standards import own_profile
@@ -160,17 +160,19 @@ def test_metrics_are_in_their_file_while_it_runs_and_not_after(tmp_path: Path, s
 
 def test_options_win_over_the_files_log_settings(tmp_path: Path) -> None:
     file = str(written(tmp_path, "[log]\nlevel = 'error'\nlevels = 'device.cli=debug'\n"))
-    given = configured(build_parser().parse_args(["run", "--config", file, "--log-level", "debug", "--log-json"]))
+    given = overridden_config(
+        build_parser().parse_args(["run", "--config", file, "--log-level", "debug", "--log-json"])
+    )
     assert (given.log.level, given.log.json, given.log.levels) == ("debug", True, "device.cli=debug")
-    assert configured(build_parser().parse_args(["run", "--config", file])).log.level == "error"
-    assert configured(build_parser().parse_args(["run"])) == Config()
+    assert overridden_config(build_parser().parse_args(["run", "--config", file])).log.level == "error"
+    assert overridden_config(build_parser().parse_args(["run"])) == Config()
 
 
-def test_limits_of_ones_own_come_from_options_or_the_file(tmp_path: Path) -> None:
+def test_own_limits_come_from_options_or_the_file(tmp_path: Path) -> None:
     file = str(written(tmp_path, "[measure]\nprofile = 'own'\n[limits]\nearly_ms = 10\n"))
-    of_file = configured(build_parser().parse_args(["run", "--config", file]))
+    of_file = overridden_config(build_parser().parse_args(["run", "--config", file]))
     assert (of_file.measure.profile, of_file.limits.profile) == ("own", own_profile(10, -60))
-    given = configured(build_parser().parse_args(["run", "--config", file, "--limits", "30", "-50"]))
+    given = overridden_config(build_parser().parse_args(["run", "--config", file, "--limits", "30", "-50"]))
     assert (given.measure.profile, given.limits.profile) == ("own", own_profile(30, -50))
     with pytest.raises(UsageError, match="late_ms"):
-        configured(build_parser().parse_args(["run", "--limits", "30", "50"]))
+        overridden_config(build_parser().parse_args(["run", "--limits", "30", "50"]))

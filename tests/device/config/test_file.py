@@ -1,4 +1,4 @@
-"""Configuration files as people and accidents write them: all problems at once, at their lines, no traceback."""
+"""Configuration files with all kinds of errors: all problems at once, at their lines, no traceback."""
 
 from __future__ import annotations
 
@@ -320,7 +320,7 @@ def within_what_is_allowed(config: Config, content: bytes) -> bool:
     in_use = {name: {key.name: key for key in fields(section)} for name, section in SECTIONS.items()}
     given = [(name, key, value) for name, values in document.items() for key, value in values.items()]
     return all(
-        allowed_of(in_use[name][key]).takes(value) and getattr(getattr(config, name), key) == value
+        allowed_of(in_use[name][key]).allows(value) and getattr(getattr(config, name), key) == value
         for name, key, value in given
     )
 

@@ -1,4 +1,4 @@
-"""Levels of single modules as text: taken only where every part of it means something."""
+"""Levels of single modules as text: accepted only if every part is valid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Older configuration files: there is only one form yet, so an invented older one shows that the way works."""
+"""Older configuration files: there is only one format yet, so a made-up older one proves the migration."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_nothing_of_anybodys_is_overwritten(tmp_path: Path) -> None:
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = written(tmp_path)
     assert main(["check-config", str(file)]) == 0
-    assert "older form 0; --migrate" in capsys.readouterr().out
+    assert "older format 0; --migrate" in capsys.readouterr().out
     assert main(["check-config", str(file), "--migrate", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"file": str(file), "correct": True, "problems": [], "migrated": f"{file}.new"}

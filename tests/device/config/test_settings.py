@@ -1,4 +1,4 @@
-"""The sections: defaults, ranges at their very edges, what counts as a number, and the file generated from them."""
+"""The sections: defaults, limits of ranges, number types, and the file generated from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipaddress import ip_address
 import pytest
 
 from device.analysis.analyzer import search_ticks
-from device.config.constraints import ListenText, Names, PathText, Range, parse_listen, shown
+from device.config.constraints import ListenText, Names, PathText, Range, formatted, parse_listen
 from device.config.section import allowed_of
 from device.config.settings import (
     CONFIG_VERSION,
@@ -77,27 +77,27 @@ def test_a_range_holds_its_limits_and_nothing_beyond(name: str, limits: tuple[fl
 
 @pytest.mark.parametrize("value", [True, "5", None, [5], {}])
 def test_what_is_no_number_is_refused(value: object) -> None:
-    assert not Range(0, 10).takes(value)
+    assert not Range(0, 10).allows(value)
     with pytest.raises(UsageError, match="window_s"):
         MeasureSettings(window_s=value)  # type: ignore[arg-type]
 
 
 def test_names_are_taken_as_they_are_written() -> None:
     names = Names(("one", "two"))
-    assert names.takes("one") and str(names) == "one, two"
+    assert names.allows("one") and str(names) == "one, two"
     for value in ("One", "", "on", "one ", 1, True, None, ["one"]):
-        assert not names.takes(value)
+        assert not names.allows(value)
 
 
 @pytest.mark.parametrize("value", ["", "talk.mkv", "/srv/a b/größe.mkv", "../x", "a" * 4095, "ü" * 2047])
 def test_a_path_may_be_any_text_for_people(value: str) -> None:
-    assert PathText().takes(value)
+    assert PathText().allows(value)
     assert (ModelSettings(value).bundle, SourceSettings(value).file) == (value, value)
 
 
 @pytest.mark.parametrize("value", ["a\0b", "a\nb", "\x1b[31m", "\x7f", "a" * 4096, "ü" * 2048, 7, True, None, ["a"]])
 def test_a_path_may_not_be_what_no_file_system_or_terminal_bears(value: object) -> None:
-    assert not PathText().takes(value)
+    assert not PathText().allows(value)
     for section in (ModelSettings, SourceSettings):
         with pytest.raises(UsageError, match="allowed is text"):
             section(value)  # type: ignore[arg-type]
@@ -123,7 +123,7 @@ def test_an_address_to_listen_at(text: str, address: tuple[str, int]) -> None:
      "fe80::1%eth0:80", "127.0.0.1:٨٠", 9753, None, True],
 )  # fmt: skip
 def test_what_is_no_address_to_listen_at(value: object) -> None:
-    assert not ListenText().takes(value)
+    assert not ListenText().allows(value)
     with pytest.raises(UsageError, match="listen is"):
         MetricsSettings(listen=value)  # type: ignore[arg-type]
 
@@ -150,7 +150,7 @@ def test_settings_do_not_change_under_a_running_daemon() -> None:
 def test_every_key_has_a_default_that_is_allowed() -> None:
     for section in SECTIONS.values():
         for key in fields(section):
-            assert allowed_of(key).takes(key.default), key.name
+            assert allowed_of(key).allows(key.default), key.name
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_every_key_has_a_default_that_is_allowed() -> None:
     ],
 )
 def test_values_are_shown_short_and_without_control_characters(value: object, text: str) -> None:
-    assert shown(value) == text
+    assert formatted(value) == text
 
 
 @pytest.mark.parametrize("host", ["", "broker", "broker.local", "192.168.1.2", "::1", "bücher.example", "my_pi"])

@@ -1,4 +1,4 @@
-"""Files of a form of one's own: whole numbers stay whole, sections keep their kind, and nothing is judged twice."""
+"""Files of another format than the daemon's: whole numbers stay whole, sections keep their types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from device.config.constraints import Range, Whole
+from device.config.constraints import Range, WholeNumber
 from device.config.section import Section, annotated, flag, number
 from device.config.toml_reader import Form, read_form, require_correct
 from device.errors import UsageError
@@ -19,7 +19,7 @@ class Oven(Section):
     about = "The oven."
 
     heat_c: float = number(180, Range(50, 300), "How hot.")
-    trays: int = number(1, Whole(1, 4), "How many.")
+    trays: int = number(1, WholeNumber(1, 4), "How many.")
     fan: bool = flag(True, "Whether it blows.")
 
 

@@ -1,4 +1,4 @@
-"""The broker as the doctor finds it: a real mosquitto with and without TLS and passwords, and things that are none."""
+"""The doctor's check of the broker: a real mosquitto with and without TLS and passwords, and servers that are none."""
 
 from __future__ import annotations
 

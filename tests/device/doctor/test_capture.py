@@ -1,4 +1,4 @@
-"""Camera, microphone and permissions: which one is meant, what is missing, and what to do."""
+"""Camera, microphone and permissions: which one is configured, what is missing, and what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from device.commands.devices import Found
 from device.doctor.capture import camera, microphone, permissions
 from device.doctor.finding import Level
-from tests.hosts import PC, PI_4, host
+from tests.device.doctor.hosts import PC, PI_4, host
 
 PI_CAMERA = Found("libcamera:/base/soc/i2c0mux/i2c@1/imx708@1a", "imx708, csi")
 WEBCAM = Found("v4l2:/dev/v4l/by-id/usb-C920-video-index0", "C920, usb")
@@ -38,7 +38,7 @@ def test_two_cameras_and_none_chosen() -> None:
 
 def test_another_camera_than_the_configured() -> None:
     level, found, _ = camera("libcamera:/base/other", lambda: [WEBCAM], there)
-    assert level is Level.FAILED and "not here" in found and WEBCAM.device in found
+    assert level is Level.FAILED and "not connected" in found and WEBCAM.device in found
 
 
 def test_no_camera() -> None:
@@ -59,7 +59,7 @@ def test_microphones() -> None:
     assert level is Level.FAILED and "python3-pyaudio" in remedy
 
 
-def test_a_microphone_that_somebody_holds() -> None:
+def test_a_microphone_in_use() -> None:
     held = Found(USB.device, "USB, held by pipewire (812)")
     assert microphone("auto", lambda: [held], there)[0] is Level.FAILED
     ours = Found(USB.device, "USB, held by avdrift (900)")

@@ -1,4 +1,4 @@
-"""Carrying checks out: nothing raises, nothing waits for ever, the exit code is that of what failed."""
+"""Running checks: nothing raises, nothing waits for ever, the exit code is that of what failed."""
 
 from __future__ import annotations
 
@@ -6,12 +6,24 @@ import threading
 
 import pytest
 
-from device.doctor.finding import CAPTURE, CONFIG, MODEL, TRANSPORT, Check, Level, Look, examine, exit_code, failed, ok
+from device.doctor.finding import (
+    CAPTURE,
+    CONFIG,
+    MODEL,
+    TRANSPORT,
+    Check,
+    CheckResult,
+    Level,
+    examine,
+    exit_code,
+    failed,
+    ok,
+)
 from device.doctor.finding import warning as warn
 from device.errors import DeviceMissingError
 
 
-def fails() -> Look:
+def fails() -> CheckResult:
     return failed("broken", "Mend it")
 
 
@@ -28,18 +40,18 @@ def test_what_a_check_says_is_what_is_found() -> None:
 
 
 def test_an_error_of_ours_keeps_its_place_and_its_remedy() -> None:
-    def look() -> Look:
+    def run() -> CheckResult:
         raise DeviceMissingError("no camera", where="camera", remedy="Plug it in")
 
-    assert only(Check("x", 3, look)) == (Level.FAILED, "camera: no camera", "Plug it in")
+    assert only(Check("x", 3, run)) == (Level.FAILED, "camera: no camera", "Plug it in")
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), OSError(5, "Input/output error"), RecursionError(), ValueError("")])
 def test_a_check_that_breaks_has_failed_in_one_line(error: Exception) -> None:
-    def look() -> Look:
+    def run() -> CheckResult:
         raise error
 
-    level, found, remedy = only(Check("x", 3, look))
+    level, found, remedy = only(Check("x", 3, run))
     assert level is Level.FAILED and type(error).__name__ in found and "report" in remedy
     assert "\n" not in found and "Traceback" not in found
 
@@ -47,11 +59,11 @@ def test_a_check_that_breaks_has_failed_in_one_line(error: Exception) -> None:
 def test_a_check_that_hangs_has_failed_and_the_next_one_runs() -> None:
     never = threading.Event()
 
-    def look() -> Look:
+    def run() -> CheckResult:
         never.wait(60)
         return ok("late")
 
-    findings = list(examine([Check("slow", 5, look, limit_s=0.05), Check("next", 3, lambda: ok("fine"))]))
+    findings = list(examine([Check("slow", 5, run, limit_s=0.05), Check("next", 3, lambda: ok("fine"))]))
     never.set()
     assert findings[0].level is Level.FAILED and "0.05 s" in findings[0].found
     assert findings[1].level is Level.OK

@@ -1,4 +1,4 @@
-"""Reading the computer: what is missing, strange or too large is none, and nothing raises."""
+"""Reading the computer: missing, invalid or too large values are None, and nothing raises."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from device.doctor.host import Host, own_name, run_program, this_host
-from tests.hosts import PI_4, host
+from tests.device.doctor.hosts import PI_4, host
 
 
 def test_text_and_numbers(tmp_path: Path) -> None:

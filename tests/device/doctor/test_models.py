@@ -1,4 +1,4 @@
-"""Models as the doctor sees them: which would be used, is it whole, is it signed, is this computer fast enough."""
+"""The doctor's check of models: which are used, whether they are intact and signed, and the computer's speed."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from device.bundles.store import Store
 from device.doctor import models
 from device.doctor.finding import Level
 from device.errors import ModelCorruptError, ModelError, ModelSignatureError
-from tests.bundles import write_bundle
+from tests.models.bundles import write_bundle
+from tests.models.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 from tests.scenes import talking_items, tiny_bundle
-from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 
 
 def test_the_built_in_bundle(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_an_installed_signed_bundle(tmp_path: Path) -> None:
         models.bundle(None, store)
     store.signers.unlink()
     level, found, remedy = models.bundle(None, store)
-    assert level is Level.WARNING and "nobody here is trusted" in found and str(store.signers) in remedy
+    assert level is Level.WARNING and "no key is trusted here" in found and str(store.signers) in remedy
 
 
 def test_the_face_model_is_there() -> None:
@@ -71,6 +71,15 @@ def test_speed_against_real_time(took_s: float, level: Level) -> None:
     items = [item for item in talking_items() if item.t_ns < 2_000_000_000]
     seen, found, _ = models.speed(load_bundle(tiny_bundle()), lambda: items, clock(took_s))
     assert seen is level and "times real time" in found
+
+
+def test_fewer_streams_beside_other_programs() -> None:
+    items = [item for item in talking_items() if item.t_ns < 2_000_000_000]
+    found = [
+        models.speed(load_bundle(tiny_bundle()), lambda: items, clock(0.02), clock(wall_s))[1] for wall_s in (0.02, 0.2)
+    ]
+    alone, beside = (int(text.split("enough for ")[1].split()[0]) for text in found)
+    assert alone >= 8 * beside and "10% of one now" in found[1] and "leave it" not in found[0]
 
 
 def test_the_sample_is_long_enough_to_time() -> None:

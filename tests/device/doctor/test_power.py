@@ -1,4 +1,4 @@
-"""Power and heat as a Pi 4, a Pi 5 with a weak supply, and a PC tell them."""
+"""Power and temperature of a Pi 4, a Pi 5 with a weak supply, and a PC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 
 from device.doctor.finding import Level
 from device.doctor.power import power_supply, temperature, throttling
-from tests.hosts import PC, PI_4, PI_5_WEAK, Programs, host
+from tests.device.doctor.hosts import PC, PI_4, PI_5_WEAK, Programs, host
 
 BITS = "sys/devices/platform/soc/soc:firmware/get_throttled"
 
@@ -16,7 +16,7 @@ BITS = "sys/devices/platform/soc/soc:firmware/get_throttled"
 def test_a_healthy_pi_4(tmp_path: Path) -> None:
     pi = host(tmp_path, PI_4)
     assert power_supply(pi)[:2] == (Level.OK, "no under-voltage")
-    assert throttling(pi)[:2] == (Level.OK, "not held back")
+    assert throttling(pi)[:2] == (Level.OK, "not throttled")
     assert temperature(pi)[:2] == (Level.OK, "48 °C")
 
 
@@ -34,27 +34,27 @@ def test_the_alarm_alone_is_enough(tmp_path: Path) -> None:
     assert "under-voltage now" in power_supply(host(tmp_path, PI_5_WEAK))[1]
 
 
-def test_a_pc_tells_nothing_and_nothing_is_wrong(tmp_path: Path) -> None:
+def test_a_pc_reports_nothing_and_nothing_is_wrong(tmp_path: Path) -> None:
     pc = host(tmp_path, PC)
-    assert power_supply(pc)[0] is Level.OK and "does not tell" in power_supply(pc)[1]
+    assert power_supply(pc)[0] is Level.OK and "does not report it" in power_supply(pc)[1]
     assert throttling(pc)[0] is Level.OK
     assert temperature(pc)[1] == "41 °C"  # the processor's, not the board's
 
 
 def test_nothing_at_all(tmp_path: Path) -> None:
     bare = host(tmp_path, {})
-    assert {look(bare)[0] for look in (power_supply, throttling, temperature)} == {Level.OK}
+    assert {run(bare)[0] for run in (power_supply, throttling, temperature)} == {Level.OK}
 
 
 @pytest.mark.parametrize(
     ("bits", "power", "held"),
     [
-        ("0", "no under-voltage", "not held back"),
-        ("1", "under-voltage now", "not held back"),
-        ("50000", "since the start", "was held back since the start: throttled"),
-        ("0x10000", "since the start", "not held back"),
-        ("20002", "no under-voltage", "held back now: clock limited"),
-        ("80008", "no under-voltage", "held back now: temperature limit"),
+        ("0", "no under-voltage", "not throttled"),
+        ("1", "under-voltage now", "not throttled"),
+        ("50000", "since the start", "was throttled since the start: throttled"),
+        ("0x10000", "since the start", "not throttled"),
+        ("20002", "no under-voltage", "throttled now: clock limited"),
+        ("80008", "no under-voltage", "throttled now: temperature limit"),
         ("e0000", "no under-voltage", "clock limited, throttled, temperature limit"),
     ],
 )
@@ -65,7 +65,7 @@ def test_the_firmwares_bits(tmp_path: Path, bits: str, power: str, held: str) ->
 
 @pytest.mark.parametrize("bits", ["", "nonsense", "0x", "123456789", "-1", "throttled=", "0 0"])
 def test_bits_that_cannot_be_read_are_not_known(tmp_path: Path, bits: str) -> None:
-    assert "does not tell" in throttling(host(tmp_path, PI_4 | {BITS: bits}))[1]
+    assert "does not report it" in throttling(host(tmp_path, PI_4 | {BITS: bits}))[1]
 
 
 def test_vcgencmd_is_asked_only_where_the_kernel_does_not_tell(tmp_path: Path) -> None:

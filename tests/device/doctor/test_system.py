@@ -1,4 +1,4 @@
-"""Clock, memory, disk, software, service: as computers made of files have them."""
+"""Clock, memory, disk, software and service of simulated computers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from device.doctor import system
 from device.doctor.clock import clock_source, wall_clock
-from device.doctor.finding import Level, Look
-from tests.hosts import PC, PI_4, host
+from device.doctor.finding import CheckResult, Level
+from tests.device.doctor.hosts import PC, PI_4, host
 
 SOURCE = "sys/devices/system/clocksource/clocksource0/current_clocksource"
 
@@ -38,8 +38,8 @@ def test_no_clock_source_known(tmp_path: Path) -> None:
         (PI_4, "", Level.OK, "timesyncd"),
         (PC, "yes", Level.OK, "from the network"),
         (PC, "no", Level.WARNING, "not set"),
-        (PC, None, Level.WARNING, "cannot be told"),
-        (PC, "maybe", Level.WARNING, "cannot be told"),
+        (PC, None, Level.WARNING, "unknown whether"),
+        (PC, "maybe", Level.WARNING, "unknown whether"),
     ],
 )
 def test_the_wall_clock(tmp_path: Path, files: dict[str, str], said: str | None, level: Level, words: str) -> None:
@@ -97,7 +97,7 @@ def test_the_software_of_this_environment() -> None:
     assert level is Level.OK and "numpy" in found and "Python 3." in found
 
 
-def without(*names: str) -> Look:
+def without(*names: str) -> CheckResult:
     def version(name: str) -> str:
         if name in names:
             raise PackageNotFoundError(name)

@@ -1,4 +1,4 @@
-"""The contract's numbers agree with each other and with what the towers are said to see."""
+"""The contract's numbers agree with each other and with the documented windows of the encoders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BlazeFace: anchors, decoding and overlaps with a scripted model; pictures with and without a face with the real."""
+"""BlazeFace: anchors, decoding and overlaps with a scripted model; frames with and without a face with the real one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from device.features.face import Face, FaceDetector, _anchors
 from device.features.model_download import face_model_path
 from device.litert import Floats, Model
 from device.records import RgbImage
-from train.synth.appearance import random_look
+from train.synth.appearance import random_appearance
 from train.synth.articulation import Mouth
 from train.synth.face import FaceRenderer, Pose
 
@@ -129,7 +129,7 @@ def test_beyond_the_picture_it_is_black() -> None:
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 2000), (2000, 1), (2, 8000), (3, 3)])
-def test_pictures_of_any_shape_are_looked_at(shape: tuple[int, int]) -> None:
+def test_frames_of_any_shape_are_searched(shape: tuple[int, int]) -> None:
     detector = ScriptedFaces()
     assert detector.detect(blank(shape[1], shape[0])) == []
     assert detector.detect(blank(shape[1], shape[0]), (5.0, 5.0, 9000.0)) == []
@@ -142,7 +142,7 @@ def detector() -> FaceDetector:
 
 @pytest.fixture(scope="module")
 def portrait() -> RgbImage:
-    look = random_look(np.random.default_rng(3), clean=True)
+    look = random_appearance(np.random.default_rng(3), clean=True)
     return FaceRenderer(look, 480, 360).frame(Mouth(jaw=0.3, gap=0.4), Pose())
 
 
@@ -198,7 +198,7 @@ def test_a_picture_of_another_size_has_the_same_face(detector: FaceDetector, por
 
 
 @needs_model
-def test_a_closer_look_finds_the_same_mouth(detector: FaceDetector, portrait: RgbImage) -> None:
+def test_a_closer_search_finds_the_same_mouth(detector: FaceDetector, portrait: RgbImage) -> None:
     (whole,) = detector.detect(portrait)
     x, y, w, h = whole.box
     for shift in (-15, 0, 15):

@@ -1,4 +1,4 @@
-"""Log-mel rows: the right band, the right tick, the same however the sound is cut, right on a clock that drifts."""
+"""Log-mel rows: the right band, the right tick, the same for any split of the audio, also on a drifting clock."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_gain_does_not_matter_once_the_prior_has_faded(gain: float) -> None:
     assert np.abs(loud[:10] - plain[:10]).max() > 0.1, "a stream begins at the level that it has"
 
 
-def test_a_microphones_colour_is_taken_off() -> None:
+def test_a_microphones_frequency_response_is_subtracted() -> None:
     samples = noise(25)
     coloured = (samples - 0.9 * np.concatenate([[0], samples[:-1]])).astype(np.float32)
     plain, other = (rows_of(chunks(x))[1][2000:].mean(0) for x in (samples, coloured))

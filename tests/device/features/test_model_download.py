@@ -1,4 +1,4 @@
-"""The fetched face model: pinned by hash, put in place whole or not at all, never silently wrong."""
+"""The downloaded face model: pinned by hash, stored atomically, and never silently wrong."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mouth crops: geometry on drawn pictures with known marks, and smoothing."""
+"""Mouth crops: geometry on drawn frames with known marks, and smoothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Crops on the 25 Hz grid: exact linear blends from any frame rate, and nothing across gaps, cuts and lost faces."""
+"""Crops on the 25 Hz grid: exact linear blends from any frame rate, none across gaps, cuts and lost faces."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def textured(level: float, contrast: float, seed: int = 0) -> npt.NDArray[np.uin
     return np.clip(level + contrast * pattern, 0, 255).astype(np.uint8)
 
 
-def test_light_and_contrast_are_taken_off() -> None:
+def test_brightness_and_contrast_are_normalized() -> None:
     dim, bright = (normalize(textured(*look)[None])[0] for look in ((60, 30), (160, 90)))
     assert np.corrcoef(dim.ravel(), bright.ravel())[0, 1] > 0.999
     for picture in (dim, bright):

@@ -1,4 +1,4 @@
-"""A part made smaller: the right pixels, averaged on a fixed grid, and where they came from."""
+"""A part of a frame, scaled down: the right pixels, averaged on a fixed grid, and their origin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with pictures and sound that do come: each finding after its time, none in what a real device gives."""
+"""Faults of arriving frames and audio: each detected in its time, and none with real devices."""
 
 from __future__ import annotations
 
@@ -173,13 +173,13 @@ def test_an_unexposed_second_is_not_black_yet(rng: Noise) -> None:
     assert seconds_until(monitor, shown(forever(lambda: noisy(rng)), 5, from_s=0.9)) is None
 
 
-def test_a_pause_begins_the_waiting_anew() -> None:
+def test_a_pause_restarts_the_wait() -> None:
     monitor = PictureMonitor()
     for start_s in (0, 10, 20):
         assert seconds_until(monitor, shown(forever(scene), 1.5, from_s=start_s)) is None
 
 
-def test_times_that_go_back_begin_the_waiting_anew() -> None:
+def test_times_that_go_back_restart_the_wait() -> None:
     monitor = PictureMonitor()
     for start_s in (100, 50, 0):
         assert seconds_until(monitor, shown(forever(scene), 1.5, from_s=start_s)) is None

@@ -1,4 +1,4 @@
-"""Small faces in tiles: no place is left out, a guess needs a closer look, and a large face costs no tile."""
+"""Small faces in tiles: the whole frame is searched, detections are confirmed, and a large face costs no tile."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from device.features.face import MIN_SCORE, Face, FaceDetector
-from device.features.tiles import TILE_PX, TILES_PER_LOOK, TileSearch, tiles_of
+from device.features.tiles import TILE_PX, TILES_PER_SEARCH, TileSearch, tiles_of
 from device.features.tracker import MouthTracker
 from device.pictures import Picture
 from device.records import NS_PER_MS, Frame
 from tests.device.features.test_tracker import face
 
-LEAST_FACE_PX = 60
+MIN_FACE_PX = 60
 PICTURE = np.zeros((1080, 1920, 3), np.uint8)
 
 
@@ -47,10 +47,10 @@ def test_a_small_face_lies_wholly_in_one_of_the_tiles(width: int, height: int, r
     if not tiles:
         assert max(width, height) < 1.5 * TILE_PX
         return
-    left, top = right * (width - LEAST_FACE_PX), down * (height - LEAST_FACE_PX)
+    left, top = right * (width - MIN_FACE_PX), down * (height - MIN_FACE_PX)
     assert any(
-        x - TILE_PX / 2 <= left and left + LEAST_FACE_PX <= x + TILE_PX / 2
-        and y - TILE_PX / 2 <= top and top + LEAST_FACE_PX <= y + TILE_PX / 2
+        x - TILE_PX / 2 <= left and left + MIN_FACE_PX <= x + TILE_PX / 2
+        and y - TILE_PX / 2 <= top and top + MIN_FACE_PX <= y + TILE_PX / 2
         for x, y, _ in tiles
     )  # fmt: skip
 
@@ -65,13 +65,13 @@ def test_a_face_of_60_pixels_is_found_within_three_seconds_and_followed(place: t
     assert TILE_PX not in detector.sides[-8:], "once it is found, it is followed"
 
 
-def test_a_guess_that_a_closer_look_does_not_confirm_is_no_face() -> None:
+def test_a_detection_that_a_closer_search_does_not_confirm_is_no_face() -> None:
     search = TileSearch(Detector(face(500, 300, size=25, score=0.55)))
-    assert not any(search.look(PICTURE) for _ in tiles_of(1920, 1080))
+    assert not any(search.search(PICTURE) for _ in tiles_of(1920, 1080))
 
 
-def test_a_look_costs_few_tiles_and_none_where_somebody_is_seen() -> None:
-    for faces, most in (((), TILES_PER_LOOK), ((face(900, 500, size=150),), 0)):
+def test_a_search_costs_few_tiles_and_none_while_a_face_is_tracked() -> None:
+    for faces, most in (((), TILES_PER_SEARCH), ((face(900, 500, size=150),), 0)):
         detector = Detector(*faces)
         tracker = MouthTracker(detector)
         looks = 0

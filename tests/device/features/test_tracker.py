@@ -1,4 +1,4 @@
-"""Following faces with a scripted detector: one or several of them, cuts, coming and going, how often is looked."""
+"""Tracking faces with a scripted detector: one or several, cuts, new and lost faces, the rate of detection."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_crops_come_as_soon_as_the_look_ahead_is_over() -> None:
 
 
 @pytest.mark.parametrize("step_ms", [16, 33, 40, 200])
-def test_the_detector_looks_a_few_times_a_second_near_the_last_face(step_ms: int) -> None:
+def test_the_detector_runs_a_few_times_a_second_near_the_last_face(step_ms: int) -> None:
     detector = ScriptedDetector(steady)
     play(steady, range(0, 3000, step_ms), MouthTracker(detector))
     gaps = np.diff(sorted(set(detector.looked_at_ms))) * NS_PER_MS
@@ -214,14 +214,14 @@ def test_a_jump_of_hours_keeps_what_was_before() -> None:
     assert len(out) == 30 and all(crop.crop is not None for crop in out)
 
 
-def test_each_of_two_faces_has_a_lane_and_its_own_crops() -> None:
+def test_each_of_two_faces_has_a_track_and_its_own_crops() -> None:
     for mouths in play_all(lambda _: [face(120), face(340, y=140)], at_25_hz(3000)):
         assert sorted(crop.face_id for crop in mouths) == [0, 1] and {crop.faces for crop in mouths} == {2}
         for crop in mouths:
             assert crop.crop is not None and centroid(crop.crop) == pytest.approx((MIDDLE, MIDDLE), abs=0.5)
 
 
-def test_who_comes_later_is_found_and_who_leaves_gives_the_lane_back() -> None:
+def test_a_later_face_is_found_and_a_lost_face_frees_its_track() -> None:
     def scene(t_ms: int) -> list[Face]:
         return [face(120), face(340)] if 2000 <= t_ms < 6000 else [face(120)]
 
@@ -232,7 +232,7 @@ def test_who_comes_later_is_found_and_who_leaves_gives_the_lane_back() -> None:
     assert by_ms[8960][0].faces == 1
 
 
-def test_when_the_first_one_leaves_the_other_keeps_the_lane() -> None:
+def test_when_the_first_face_leaves_the_other_keeps_its_track() -> None:
     def scene(t_ms: int) -> list[Face]:
         return [face(340)] if t_ms >= 3000 else [face(120, size=34), face(340)]
 

@@ -1,4 +1,4 @@
-"""Speech flags: on the right ticks however the sound is cut, none in silence, in place on a clock that drifts."""
+"""Speech flags: on the right ticks for any split of the audio, none in silence, right on a drifting clock."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The picture moved instead of the sound: nothing is cut, and captions, inside and beside, stay with the picture."""
+"""The video moved instead of the audio: nothing is cut, and captions, inside and beside, stay with the video."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copies with moved sound: flashes and clicks lie where they were asked to, and nothing else changes."""
+"""Copies with moved audio: flashes and clicks are where they should be, and nothing else changes."""
 
 from __future__ import annotations
 

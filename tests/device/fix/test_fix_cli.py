@@ -1,4 +1,4 @@
-"""`avdrift fix`: what a measurement asks for, what is refused, what is said; and the real command on a recording."""
+"""`avdrift fix`: what a measurement leads to, what is refused, what is printed; and the real command on a recording."""
 
 from __future__ import annotations
 

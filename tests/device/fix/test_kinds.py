@@ -1,4 +1,4 @@
-"""Kinds of recordings that copies of packets go wrong with: what they hold is kept and in its place, or named."""
+"""Kinds of recordings that are hard to copy by packets: their contents are kept in place, or listed."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ def test_a_cover_that_became_a_track_of_one_picture_is_a_cover_again(tmp_path: P
 @pytest.mark.parametrize(
     ("codec", "tag", "pix_fmt"), [("libx265", "hvc1", "yuv420p"), ("prores_ks", "apco", "yuv422p10le")]
 )
-def test_what_only_the_tag_tells_is_kept(tmp_path: Path, codec: str, tag: str, pix_fmt: str) -> None:
+def test_what_only_the_tag_says_is_kept(tmp_path: Path, codec: str, tag: str, pix_fmt: str) -> None:
     options = {"profile": "proxy"} if codec == "prores_ks" else {"x265-params": "log-level=none", "bf": "0"}
     plain = write(
         tmp_path / "plain.mov", Picture(codec, pix_fmt=pix_fmt, options=options, flashes_s=FLASHES_S), Sound()

@@ -1,4 +1,4 @@
-"""Plans: where sound belongs, and which plans there cannot be."""
+"""Plans: where audio belongs, and invalid plans."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What keeps a copy from being kept: streams, seconds, flags that are missing, and what measuring it again finds."""
+"""Why a copy is not kept: missing streams, seconds or flags, and the result of measuring it again."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_ten_milliseconds_may_be_left(good: Measured) -> None:
 @pytest.mark.parametrize(
     ("bad", "word"),
     [(measured(11.0), "+11 ms"), (measured(2.0, -70.0), "-70 ms"), (measured(0.0, sure=False), "not sure"),
-     (measured(0.0, drift_ppm=30.0), "by"), (measured(0.0, 5.0, sure=False), "0 to 300 s")],
+     (measured(0.0, drift_ppm=30.0), "by"), (measured(0.0, 5.0, sure=False), "0:00 to 5:00")],
 )  # fmt: skip
 def test_more_must_not_be_left(bad: Measured, word: str) -> None:
     left = what_is_left(bad)

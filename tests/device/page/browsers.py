@@ -1,4 +1,4 @@
-"""Debian's Chromium without a screen, driven by Selenium; and axe-core, where a copy of it is at hand."""
+"""Debian's headless Chromium, driven by Selenium; and axe-core, where a copy of it is available."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page that is served, for tests: on a free port, with a folder of its own, asked over real HTTP."""
+"""A served page for tests: on a free port, with its own folder, queried over real HTTP."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Showing:
     def __call__(self) -> None:
         seq = 0
         while self._on:
-            if self._page.view.wanted(time.monotonic_ns()):
+            if self._page.view.is_watched(time.monotonic_ns()):
                 seq += 1
                 shown(self._page, seq=seq)
             time.sleep(0.04)

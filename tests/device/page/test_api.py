@@ -1,4 +1,4 @@
-"""What programs get from the page: the daemon's own records, as openapi.json describes them."""
+"""The interface for programs: the daemon's own records, as openapi.json describes them."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def test_records_are_the_same_json_as_everywhere(served: Served) -> None:
     assert served.ask("/api/page").json["events"] == [EVENT.to_dict()]
 
 
-def test_the_limits_of_ones_own_follow_a_reload(served: Served) -> None:
-    served.page.take_limits(own_profile(50.0, -70.0))
+def test_own_limits_follow_a_reload(served: Served) -> None:
+    served.page.set_limits(own_profile(50.0, -70.0))
     assert served.ask("/api/page").json["profiles"]["own"]["detectable_late_ms"] == -70.0
 
 
@@ -145,10 +145,10 @@ def test_pictures_that_are_off_stay_on_the_device(
     assert page.ask("/api/picture.jpg").status == 404
 
 
-def test_nothing_is_put_while_nobody_looks_and_nothing_is_kept_after(served: Served) -> None:
+def test_nothing_is_stored_while_nobody_watches_nor_afterwards(served: Served) -> None:
     with served.stream() as stream:
         next(kind for kind, _ in events(stream) if kind == "live")
-        assert served.page.view.wanted(time.monotonic_ns()) and served.page.viewers == 1
+        assert served.page.view.is_watched(time.monotonic_ns()) and served.page.viewers == 1
     until(lambda: served.page.viewers == 0, "the client that has gone is noticed")
     until(lambda: served.page.view.frame is None, "the last picture is let go of")
 

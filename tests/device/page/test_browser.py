@@ -86,7 +86,7 @@ def test_a_token_that_is_deleted_locks_the_page_that_is_open(served: Served) -> 
 @pytest.mark.parametrize(
     ("language", "word", "direction", "advice", "button"),
     [
-        ("en", "Unacceptable", "· audio early", "The sound comes 124 ms before the picture.", "Calibrate"),
+        ("en", "Unacceptable", "· audio early", "The audio is 124 ms ahead of the video.", "Calibrate"),
         ("de", "Unzulässig", "· Ton zu früh", "Der Ton kommt 124 ms vor dem Bild.", "Kalibrieren"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_borderline_verdict_says_between_which_ones_and_fits(served: Served) -
         assert [line["message"] for line in driver.get_log("browser")] == []
 
 
-def test_the_history_tells_values_and_zooms_by_mouse_wheel_and_fingers(served: Served) -> None:
+def test_the_history_shows_values_and_zooms_by_mouse_wheel_and_fingers(served: Served) -> None:
     from selenium.webdriver import ActionChains
 
     for second in range(120):

@@ -1,4 +1,4 @@
-"""A bad day for the page: nothing holds up whoever measures, each trouble is named once, and the page comes back."""
+"""Faults of the page: none delays measuring, each is named once, and the page recovers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Measuring:
 
     def __init__(self, page: PageSink) -> None:
         self._page, self._on, self.slowest_s, self.given = page, True, 0.0, 0
-        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while self._on:
             begun_s = time.thread_time()
             self._page.report(replace(FULL, seq=self.given))
@@ -164,7 +164,7 @@ def _refused_connections(page: Served) -> int:
 def test_a_port_in_use_is_named_once_and_taken_when_it_is_free(
     serve: Callable[..., Served], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("device.page.sink._AGAIN_S", 0.1)
+    monkeypatch.setattr("device.page.sink._RETRY_S", 0.1)
     with socket.create_server(("127.0.0.1", free_port())) as other:
         port = int(other.getsockname()[1])
         page = serve(port=port)
@@ -213,7 +213,7 @@ def test_without_a_place_for_the_token_measuring_goes_on(tmp_path: Path, caplog:
     assert len([record for record in caplog.records if "no token for the page" in record.getMessage()]) == 1
 
 
-def test_a_token_that_is_deleted_shuts_out_who_had_it(served: Served) -> None:
+def test_deleting_the_token_ends_all_access_with_it(served: Served) -> None:
     before = served.token
     assert served.ask("/api/report", token=before).status == 200
     (served.state_dir / FILE).unlink()

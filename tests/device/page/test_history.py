@@ -1,4 +1,4 @@
-"""What is kept of what was measured: bounded, at most once in ten minutes, and read again."""
+"""The history: bounded, written at most once in ten minutes, and read again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from device.page.history import DAY_POINTS, FILE, MAX_BYTES, SAVE_EVERY_S, History, HistoryFile
@@ -79,11 +79,13 @@ def test_it_is_written_at_most_once_in_ten_minutes(tmp_path: Path) -> None:
     assert file.is_due()
 
 
+HUGE = f'{{"schema": 1, "rows": [[1, {10**400}, null, "measuring"]]}}'.encode()
 JSON = st.recursive(st.none() | st.integers() | st.floats() | st.text(max_size=9), st.lists, max_leaves=9)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=200) | JSON.map(lambda rows: json.dumps({"schema": 1, "rows": rows}).encode()))
+@example(HUGE)
 def test_what_no_daemon_wrote_is_no_history(tmp_path: Path, content: bytes) -> None:
     (tmp_path / FILE).write_bytes(content)
     assert HistoryFile(tmp_path).load(NOW_MS) == []

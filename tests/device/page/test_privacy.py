@@ -1,4 +1,4 @@
-"""Of what camera and microphone give, nothing reaches the disk or the log, however long somebody looks."""
+"""No frame and no audio reaches the disk or the log, however long somebody watches."""
 
 from __future__ import annotations
 

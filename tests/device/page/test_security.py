@@ -1,8 +1,9 @@
-"""Who gets in: tokens and cookies, names, origins, paths; what is refused is counted, and a token stands nowhere."""
+"""Access: tokens and cookies, host names, origins, paths; refusals are counted, and no token is written anywhere."""
 
 from __future__ import annotations
 
 import http.client
+import json
 import logging
 import socket
 import ssl
@@ -60,18 +61,18 @@ def test_a_token_that_others_may_read_or_that_is_a_link_is_refused(tmp_path: Pat
 
 def test_a_lost_token_is_made_again_and_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     token = Token(tmp_path / FILE)
-    before = token.now()
-    assert token.now() == before
+    before = token.current()
+    assert token.current() == before
     (tmp_path / FILE).unlink()
-    after = token.now()
-    assert after not in (None, before) and token.now() == after
+    after = token.current()
+    assert after not in (None, before) and token.current() == after
     assert len(caplog.records) == 1 and after not in caplog.text
 
 
 def test_without_a_token_nobody_gets_in_and_it_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
     token = Token(tmp_path / "file" / FILE)
-    assert token.now() is None and token.now() is None and len(caplog.records) == 1
+    assert token.current() is None and token.current() is None and len(caplog.records) == 1
 
 
 # What is shown
@@ -209,6 +210,13 @@ def test_the_network_is_open_for_a_while_and_then_no_more(tmp_path: Path) -> Non
 @pytest.mark.parametrize("content", ["", "[]", '{"boot_id": "x", "until_s": 9e300}', '{"until_s": null}', "\0" * 2000])
 def test_what_is_no_such_file_opens_nothing(tmp_path: Path, content: str) -> None:
     (tmp_path / "page-network.json").write_text(content)
+    assert open_s(tmp_path) == 0
+
+
+def test_a_number_of_400_digits_opens_nothing(tmp_path: Path) -> None:
+    open_for(tmp_path, 3600)
+    file = tmp_path / "page-network.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"until_s": 10**400}))
     assert open_s(tmp_path) == 0
 
 

@@ -1,4 +1,4 @@
-"""Each word that the daemon may say, and each text that the page asks for, stands in the table, in both languages."""
+"""Every word of the daemon and every text of the page is in the table, in both languages."""
 
 from __future__ import annotations
 

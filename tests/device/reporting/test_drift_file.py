@@ -1,4 +1,4 @@
-"""Drift over a restart: goes on where its times still mean something, begins anew elsewhere, and fakes nothing."""
+"""Drift over a restart: it continues if its times are still valid, and otherwise starts again."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from device.records import NS_PER_S, DriftClass
-from device.reporting.drift_file import DRIFT_FILE, KEPT_EVERY_S, Circumstances, DriftFile
-from device.sync.drift import Drift, DriftState, known, update
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
+from device.reporting.drift_file import DRIFT_FILE, SAVE_EVERY_S, Circumstances, DriftFile
+from device.sync.drift import Drift, DriftState, current_drift, update
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 NOW = Circumstances(boot_id="one", asleep_ns=5 * NS_PER_S, window_s=5.0)
 END_S = 1500
@@ -30,17 +30,17 @@ STATE, DRIFT = followed(DriftState(), 1000, END_S)
 
 
 def kept(folder: Path, state: DriftState = STATE) -> Path:
-    DriftFile(folder).keep(state, NOW, END_S * NS_PER_S, at_once=True)
+    DriftFile(folder).save(state, NOW, END_S * NS_PER_S, at_once=True)
     return folder
 
 
-def taken_up(folder: Path, now: Circumstances = NOW, now_s: float = END_S + 20) -> DriftState:
-    return DriftFile(folder).take_up(now, round(now_s * NS_PER_S))
+def restored(folder: Path, now: Circumstances = NOW, now_s: float = END_S + 20) -> DriftState:
+    return DriftFile(folder).restore(now, round(now_s * NS_PER_S))
 
 
 def test_drift_goes_on_as_if_there_had_been_no_restart(tmp_path: Path) -> None:
     assert DRIFT.kind is DriftClass.DRIFTING
-    state = taken_up(kept(tmp_path / "state" / "avdrift"))
+    state = restored(kept(tmp_path / "state" / "avdrift"))
     assert state == STATE
     assert followed(state, END_S + 20, END_S + 60) == followed(STATE, END_S + 20, END_S + 60)
 
@@ -55,32 +55,32 @@ def test_drift_goes_on_as_if_there_had_been_no_restart(tmp_path: Path) -> None:
     ],
     ids=["another boot", "suspended", "woken less", "another window"],
 )
-def test_in_other_circumstances_it_begins_anew(tmp_path: Path, now: Circumstances) -> None:
-    assert taken_up(kept(tmp_path), now) == DriftState()
+def test_in_other_circumstances_it_starts_again(tmp_path: Path, now: Circumstances) -> None:
+    assert restored(kept(tmp_path), now) == DriftState()
 
 
 def test_a_boot_that_nobody_knows_is_never_the_same(tmp_path: Path) -> None:
     nobody = replace(NOW, boot_id="unknown")
-    DriftFile(tmp_path).keep(STATE, nobody, 0, at_once=True)
-    assert taken_up(tmp_path, nobody) == DriftState()
+    DriftFile(tmp_path).save(STATE, nobody, 0, at_once=True)
+    assert restored(tmp_path, nobody) == DriftState()
 
 
 def test_times_that_have_not_come_yet_are_of_another_clock(tmp_path: Path) -> None:
-    assert taken_up(kept(tmp_path), now_s=END_S - 2) == DriftState()
+    assert restored(kept(tmp_path), now_s=END_S - 2) == DriftState()
 
 
 @pytest.mark.parametrize("later_s", [301, 86_400])
 def test_a_state_of_long_ago_fakes_no_drift_and_no_step(tmp_path: Path, later_s: int) -> None:
     """Meanwhile the offset went anywhere: that was neither this drift nor a step."""
-    state = taken_up(kept(tmp_path), now_s=END_S + later_s)
-    assert known(state, END_S + later_s) == Drift()
+    state = restored(kept(tmp_path), now_s=END_S + later_s)
+    assert current_drift(state, END_S + later_s) == Drift()
     for k in range(60):
         state, drift = update(state, END_S + later_s + k, -300.0 + k % 3, 4.0, window_s=5.0)
         assert drift == Drift()
 
 
 def test_a_step_while_avdrift_was_away_is_a_step(tmp_path: Path) -> None:
-    state, told = taken_up(kept(tmp_path)), []
+    state, told = restored(kept(tmp_path)), []
     for t_s in range(END_S + 20, END_S + 60):
         state, drift = update(state, float(t_s), 480.0 + t_s % 3, 4.0, window_s=5.0)
         told += [drift.step_ms] if drift.step_ms is not None else []
@@ -97,7 +97,7 @@ def changed(**values: Any) -> bytes:
 
 def test_the_test_writes_what_can_be_read(tmp_path: Path) -> None:
     (tmp_path / DRIFT_FILE).write_bytes(changed())
-    assert taken_up(tmp_path) == STATE
+    assert restored(tmp_path) == STATE
 
 
 @pytest.mark.parametrize(
@@ -111,25 +111,25 @@ def test_the_test_writes_what_can_be_read(tmp_path: Path) -> None:
         changed(slope_std_ms_per_s="large"), changed(slope_ms_per_s=None),
     ],
 )  # fmt: skip
-def test_what_is_damaged_is_said_and_begins_anew(
+def test_a_damaged_file_is_reported_and_starts_again(
     tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / DRIFT_FILE).write_bytes(content)
     with caplog.at_level(logging.WARNING):
-        assert taken_up(tmp_path) == DriftState()
+        assert restored(tmp_path) == DriftState()
     (line,) = caplog.messages
-    assert DRIFT_FILE in line and "begins anew" in line
+    assert DRIFT_FILE in line and "starts again" in line
 
 
 def test_no_file_is_no_damage(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    assert taken_up(tmp_path) == taken_up(tmp_path / "nowhere") == DriftState()
+    assert restored(tmp_path) == restored(tmp_path / "nowhere") == DriftState()
     assert not caplog.records
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (kept(tmp_path) / DRIFT_FILE).rename(tmp_path / "elsewhere")
     (tmp_path / DRIFT_FILE).symlink_to("elsewhere")
-    assert taken_up(tmp_path) == DriftState()
+    assert restored(tmp_path) == DriftState()
 
 
 @pytest.mark.parametrize("way", FAILURES)
@@ -138,12 +138,12 @@ def test_a_power_cut_or_a_full_disk_leaves_the_old_one_or_the_new_one(tmp_path: 
     kept(tmp_path)
     newer, _ = followed(STATE, END_S, END_S + 10)
     try:
-        DriftFile(tmp_path, FailingDisk(at, way)).keep(newer, NOW, END_S * NS_PER_S, at_once=True)
+        DriftFile(tmp_path, FailingDisk(at, way)).save(newer, NOW, END_S * NS_PER_S, at_once=True)
     except KilledHere:
         assert way.startswith("killed")
-    assert taken_up(tmp_path) in (STATE, newer)
+    assert restored(tmp_path) in (STATE, newer)
     kept(tmp_path, newer)
-    assert taken_up(tmp_path) == newer, "what was left lying about is in nobody's way"
+    assert restored(tmp_path) == newer, "what was left lying about is in nobody's way"
 
 
 # When it is written
@@ -161,13 +161,13 @@ def test_it_is_written_every_two_minutes_and_only_what_is_new(tmp_path: Path) ->
     disk = Written()
     file = DriftFile(tmp_path, disk)
     state = DriftState()
-    for t_s in range(1000, 1000 + 10 * round(KEPT_EVERY_S)):
+    for t_s in range(1000, 1000 + 10 * round(SAVE_EVERY_S)):
         state, _ = update(state, float(t_s), 80.0, 4.0, window_s=5.0)
         for _ in range(3):
-            file.keep(state, NOW, t_s * NS_PER_S)
+            file.save(state, NOW, t_s * NS_PER_S)
     assert disk.count == 9
-    file.keep(state, NOW, END_S * NS_PER_S, at_once=True)
-    file.keep(state, NOW, END_S * NS_PER_S, at_once=True)
+    file.save(state, NOW, END_S * NS_PER_S, at_once=True)
+    file.save(state, NOW, END_S * NS_PER_S, at_once=True)
     assert disk.count == 10
     assert (tmp_path / DRIFT_FILE).stat().st_size < 40_000
 
@@ -175,9 +175,9 @@ def test_it_is_written_every_two_minutes_and_only_what_is_new(tmp_path: Path) ->
 def test_what_was_forgotten_is_gone_at_once(tmp_path: Path) -> None:
     """A computer that was suspended, and crashes a second later."""
     file = DriftFile(tmp_path)
-    file.keep(STATE, NOW, 0, at_once=True)
-    file.keep(DriftState(), NOW, NS_PER_S)
-    assert taken_up(tmp_path) == DriftState()
+    file.save(STATE, NOW, 0, at_once=True)
+    file.save(DriftState(), NOW, NS_PER_S)
+    assert restored(tmp_path) == DriftState()
 
 
 def test_a_disk_that_refuses_is_said_once_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -186,9 +186,9 @@ def test_a_disk_that_refuses_is_said_once_and_tried_again(tmp_path: Path, caplog
     state = STATE
     for turn in range(3):
         state = replace(state)
-        file.keep(state, NOW, round(turn * KEPT_EVERY_S * NS_PER_S) + 1, at_once=True)
+        file.save(state, NOW, round(turn * SAVE_EVERY_S * NS_PER_S) + 1, at_once=True)
     (line,) = caplog.messages
     assert "cannot be written" in line
     (tmp_path / "file").unlink()
-    file.keep(state, NOW, round(9 * KEPT_EVERY_S * NS_PER_S), at_once=True)
-    assert taken_up(tmp_path / "file" / "state") == STATE
+    file.save(state, NOW, round(9 * SAVE_EVERY_S * NS_PER_S), at_once=True)
+    assert restored(tmp_path / "file" / "state") == STATE

@@ -1,4 +1,4 @@
-"""Events on their way: after their report, numbered, with its times."""
+"""Publishing events: after their report, numbered, with its times."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def of_models(after: str) -> Event:
     return Event(1, 7, "b", 1.0, 1, None, EventKind.MODEL, MEASURED.model, after, f"The models are {after}")
 
 
-def test_what_somebody_else_tells_is_numbered_with_the_rest() -> None:
+def test_events_from_elsewhere_are_numbered_with_the_rest() -> None:
     heard = Heard()
     announcer = EventPublisher(heard, RULES, Still(100.0))
     announcer.report(MEASURED)
@@ -133,7 +133,7 @@ def test_other_settings_hold_from_the_next_report_on() -> None:
     for report in swinging(10):
         announcer.report(report)
     assert heard.events == []
-    announcer.take_settings(RULES, PROFILES["ebu-r37"])
+    announcer.apply_settings(RULES, PROFILES["ebu-r37"])
     for report in swinging(4):
         announcer.report(replace(report, uptime_s=report.uptime_s + 100))
     assert len(heard.events) == 4

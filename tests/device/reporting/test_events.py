@@ -1,4 +1,4 @@
-"""Events: each change once, with before and after; none from noise, pauses, doubt, or reports that know nothing."""
+"""Events: each change once, with before and after; none from noise, pauses, uncertainty or unknown reports."""
 
 from __future__ import annotations
 

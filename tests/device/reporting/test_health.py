@@ -1,4 +1,4 @@
-"""Health: what the kernel says, and None for what it does not."""
+"""Health: values of the kernel, and None for unknown ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""device/reporting/model_record.py: counts that survive a restart, one for each models, and bad files harm nobody."""
+"""device/reporting/model_record.py: counts for each bundle that survive a restart and damaged files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device.cli import build_parser
 from device.commands.model import model_command
 from device.records import NS_PER_S, Reason, State
 from device.reporting.model_record import RECORD_FILE, ModelRecords, read_records
-from tests.trials import report
+from tests.models.trials import report
 
 OLD, NEW = "towers 1 0123456789ab", "towers 2 ba9876543210"
 
@@ -44,7 +44,7 @@ def test_counts_go_on_after_a_restart_and_each_models_have_their_own(
         records = ModelRecords(tmp_path)
         watch(records, OLD, State.MEASURING, seq=10 * seq, confidence=1.0)
         watch(records, NEW, State.UNCERTAIN, seq=10 * seq + 1)
-        records.keep()
+        records.save()
     assert [(each.model, each.numbers, each.heard) for each in read_records(tmp_path)] == [(OLD, 2, 2), (NEW, 0, 2)]
     assert model_command(build_parser().parse_args(["model", "report", "--json", "--store", str(tmp_path)])) == 0
     told = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -54,19 +54,30 @@ def test_counts_go_on_after_a_restart_and_each_models_have_their_own(
 
 
 @pytest.mark.parametrize(
-    "content", ["", "[]", "{}", '{"models": [{}]}', '{"models": [{"model": "a", "reports": 1}]}', "[" * 9999]
+    "content",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"models": [{}]}',
+        '{"models": [{"model": "a", "reports": 1}]}',
+        "[" * 9999,
+        '{"models": [{"model": "a", "reports": 1e999, "heard": 0, "numbers": 0}]}',
+        "[" + "9" * 400 + "]",
+        "7" * 2_000_000,
+    ],
 )
-def test_a_damaged_file_begins_to_count_anew(tmp_path: Path, content: str) -> None:
+def test_a_damaged_file_starts_the_count_again(tmp_path: Path, content: str) -> None:
     (tmp_path / RECORD_FILE).write_text(content)
     records = ModelRecords(tmp_path)
     assert records.current is None
     watch(records, OLD, State.MEASURING)
-    records.keep()
+    records.save()
     assert read_records(tmp_path)[0].numbers == 1
 
 
 def test_without_a_state_folder_nothing_is_written(tmp_path: Path) -> None:
     records = ModelRecords(None)
     watch(records, OLD, State.MEASURING)
-    records.keep()
+    records.save()
     assert records.current is not None and not list(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""Reports: the documented schema, and nothing said that is not known."""
+"""Reports: the documented schema, and nothing unknown reported as known."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.records import NS_PER_MS, NS_PER_S, Estimate, Report, State
 from device.reporting.reporter import Reporter
 from device.standards import own_profile
 from device.state.rig import Rig
-from device.sync.step_detector import SeenStep
+from device.sync.step_detector import DetectedStep
 from tests.scenes import REPORT_KEYS
 from tests.scripted.simclock import SimClock
 
@@ -138,13 +138,13 @@ def test_a_step_is_in_one_report_only() -> None:
     assert [report.drift_class for report in (reports[0], reports[-1])] == ["unknown", "stepped"]
 
 
-def test_a_step_that_the_evidence_shows_is_reported_and_begins_anew() -> None:
+def test_a_step_in_the_evidence_is_reported_and_starts_again() -> None:
     maker = reporter()
     assert not maker.has_level(10 * NS_PER_S)
     reports = [told(maker, 10 + k, 80.0) for k in range(30)]
     assert maker.has_level(40 * NS_PER_S) and not maker.has_level(70 * NS_PER_S)
     after = replace(result(State.MEASURING, -20.0), from_ns=38 * NS_PER_S, to_ns=40 * NS_PER_S)
-    report = maker.report(after, step=SeenStep(38 * NS_PER_S, -99.96))
+    report = maker.report(after, step=DetectedStep(38 * NS_PER_S, -99.96))
     assert (report.step_ms, report.drift_class) == (-100.0, "stepped") and reports[-1].drift_class == "unknown"
     assert [told(maker, 41 + k, -20.0).step_ms for k in range(60)] == [None] * 60, "nobody is told twice"
 
@@ -160,7 +160,7 @@ def test_drift_is_in_every_report_once_it_is_known() -> None:
     assert told(maker, 2000, 0.0, State.NO_FACE).drift_ppm is None, "of half an hour ago"
 
 
-def test_what_is_not_believed_feeds_neither_drift_nor_steps() -> None:
+def test_uncertain_reports_contribute_neither_to_drift_nor_to_steps() -> None:
     maker = reporter()
     for k in range(20):
         told(maker, 10 + k, 80.0)
@@ -183,7 +183,7 @@ def test_time_that_stands_still_or_goes_back_breaks_nothing() -> None:
 # The rig's own offset, faults, and what may change on the way
 
 
-def test_the_rigs_own_offset_is_taken_off_before_anything_is_said_of_it() -> None:
+def test_the_rigs_own_offset_is_subtracted_before_anything_else() -> None:
     maker = reporter()
     maker.rig = RIG
     report = maker.report(result(State.MEASURING, 10.0))

@@ -1,4 +1,4 @@
-"""When reports fall due: at the end of batches of evidence, at the interval asked for, and also without evidence."""
+"""When reports are due: at the end of batches of evidence, at the configured interval, and without evidence."""
 
 from __future__ import annotations
 

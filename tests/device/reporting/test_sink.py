@@ -1,4 +1,4 @@
-"""The hub gives everything to everyone, in order."""
+"""The hub passes everything to every sink, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Is the wall clock right? Against the kernel's real answer, a C compiler's idea of its form, and made-up answers."""
+"""Is the wall clock synchronized? The kernel's real answer, the layout of its structure, and made-up answers."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_what_the_greatest_error_means(monkeypatch: pytest.MonkeyPatch, timex: T
     assert clock_synced() is synced
 
 
-def test_where_the_kernel_may_not_be_asked_timesyncd_is_believed_and_else_nothing_is_known(
+def test_without_access_to_the_kernel_timesyncd_decides_otherwise_it_is_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     kernel_says(monkeypatch, None)

@@ -1,4 +1,4 @@
-"""Commands to a running daemon: carried out in its own thread, answered always, never the end of measuring."""
+"""Commands to a running daemon: run in its own thread, always answered, and never the end of measuring."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from device.records import NS_PER_MS, Command, State, Verb
 from device.runtime.command_handler import MAX_WAITING, MIN_INTERVAL_S
 from device.runtime.recalibration import LASTS_S
 from device.state.rig import Rig, load_rig, store_rig
-from tests.live import CAMERA, RASH, Live, Script, live
+from tests.device.runtime.live import CAMERA, RASH, Live, Script, live
+from tests.models.stores import versioned
 from tests.scenes import tiny_bundle
-from tests.stores import versioned
 
 
 class Asked:
@@ -45,7 +45,7 @@ def test_another_profile_counts_from_the_next_report_on() -> None:
         assert on.collector.reports[-1].profile == on.collector.infos[-1].profile == "ebu-r37"
 
 
-def test_a_reload_brings_limits_of_ones_own() -> None:
+def test_a_reload_sets_own_limits() -> None:
     with live() as on:
         on.clock.sleep(5)
         assert Asked(on, Verb.SET_PROFILE, profile="own", early_ms=900.0, late_ms=-900.0).result(2)["ok"]
@@ -58,14 +58,14 @@ def test_a_reload_brings_limits_of_ones_own() -> None:
 
 
 @pytest.mark.parametrize("args", [{}, {"profile": "loud"}, {"profile": 3.0}, {"profile": True}])
-def test_a_profile_that_is_none_is_refused(args: dict[str, Any]) -> None:
+def test_an_unknown_profile_is_refused(args: dict[str, Any]) -> None:
     with live() as on:
         found = Asked(on, Verb.SET_PROFILE, **args).result()
         assert not found["ok"] and "itu-r-bt1359" in found["error"]
         assert on.collector.infos[-1].profile == "itu-r-bt1359"
 
 
-def test_sources_are_opened_again_and_measured_anew() -> None:
+def test_sources_are_opened_again_and_measuring_starts_again() -> None:
     with live() as on:
         on.clock.sleep(6)
         found = Asked(on, Verb.RESTART_SOURCES).result()

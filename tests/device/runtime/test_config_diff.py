@@ -1,4 +1,4 @@
-"""Reloading: what a running daemon takes over, and what it says about the rest."""
+"""A reload: what a running daemon applies, and what needs a restart."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, Whole
+from device.config.constraints import Choice, Flag, IpAddressText, Names, PathText, Range, WholeNumber
 from device.config.section import allowed_of, is_live
 from device.config.settings import SECTIONS, Config
-from device.runtime.config_diff import Change, plan_reload, taken_over
+from device.runtime.config_diff import Change, applied_config, plan_reload
 
 # Written down a second time on purpose: a key becomes live only when somebody has built that.
 LIVE = {
@@ -35,7 +35,7 @@ def other_value(key: str) -> object:
             return next(word for word in names if word != found.default)
         case Choice(numbers):
             return next(number for number in numbers if number != found.default)
-        case Whole(low, high):
+        case WholeNumber(low, high):
             return low if found.default != low else high
         case IpAddressText():
             return "0.0.0.0"
@@ -72,7 +72,7 @@ def test_each_key_on_its_own(key: str) -> None:
     section, name = key.split(".")
     change = Change(key, getattr(getattr(Config(), section), name), getattr(getattr(new, section), name), key in LIVE)
     assert (taken, waiting) == (((change,), ()) if key in LIVE else ((), (change,)))
-    assert taken_over(Config(), new) == (new if key in LIVE else Config())
+    assert applied_config(Config(), new) == (new if key in LIVE else Config())
 
 
 def test_changes_are_reported_with_both_values() -> None:
@@ -88,7 +88,7 @@ def test_after_a_reload_only_what_waits_is_left_to_tell(keys: set[str]) -> None:
     new = Config()
     for key in keys:
         new = with_key(new, key, other_value(key))
-    in_use = taken_over(Config(), new)
+    in_use = applied_config(Config(), new)
     taken, waiting = plan_reload(in_use, new)
     assert taken == () and {change.key for change in waiting} == keys - LIVE
     assert plan_reload(Config(), in_use)[1] == ()

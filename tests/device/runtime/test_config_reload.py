@@ -1,4 +1,4 @@
-"""Reading the configuration again: what is taken over, what is said, and that a broken one changes nothing."""
+"""Reading the configuration again: what is applied, what is logged, and that an invalid one changes nothing."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "device")
 
 
-def test_what_can_be_taken_over_is_and_is_reported(
+def test_what_can_be_applied_is_applied_and_logged(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = STRICTER
     reloader.reload()
     assert file.taken == [(Config(), STRICTER)]
     assert said(caplog) == [
-        ("INFO", "taken over: measure.profile from 'itu-r-bt1359' to 'ebu-r37'"),
-        ("INFO", "taken over: events.min_s from 15.0 to 3"),
+        ("INFO", "applied: measure.profile from 'itu-r-bt1359' to 'ebu-r37'"),
+        ("INFO", "applied: events.min_s from 15.0 to 3"),
     ]
 
 
-def test_what_cannot_is_reported_and_left_and_told_again(
+def test_what_needs_a_restart_is_logged_at_each_reload(
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = replace(STRICTER, measure=MeasureSettings(profile="ebu-r37", window_s=7))
@@ -76,7 +76,7 @@ def test_what_cannot_is_reported_and_left_and_told_again(
     assert len(file.taken) == 1 and said(caplog)[3:] == [waiting]
     file.says = STRICTER
     reloader.reload()
-    assert said(caplog)[4:] == [("INFO", "the configuration is what it was")]
+    assert said(caplog)[4:] == [("INFO", "the configuration has not changed")]
 
 
 def test_a_broken_file_changes_nothing_and_all_its_problems_are_reported(
@@ -100,13 +100,13 @@ def test_asking_is_answered_from_another_thread_and_survives_what_nobody_thought
     file: File, reloader: Reloader, caplog: pytest.LogCaptureFixture
 ) -> None:
     file.says = RuntimeError("no")
-    reloader.ask()
+    reloader.request()
     file_was_read = threading.Event()
     for _ in range(600):
         if "reloading" in caplog.text:
             break
         file_was_read.wait(0.05)
     file.says = replace(Config(), log=LogSettings(level="debug"))
-    reloader.ask()
+    reloader.request()
     assert file.came.wait(30)
     assert file.taken[0][1].log.level == "debug"

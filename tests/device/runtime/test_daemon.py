@@ -1,4 +1,4 @@
-"""The daemon on recordings and on live sources: reports on time, losses counted, stops, stalls and failures told."""
+"""The daemon on recordings and on live sources: reports in time, counted losses, stops, stalls and failures."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from device.bundles.bundle import load_bundle
 from device.config.settings import MeasureSettings
 from device.errors import CaptureError, DeviceLostError, DeviceMissingError, UsageError
 from device.features.model_download import require_face_model
-from device.records import NS_PER_S, Chunk, Frame, State
+from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import ORPHAN_PATIENCE_S, Feed, RecordingFeed
+from device.runtime.inputs.source_thread import ORPHAN_TIMEOUT_S, Feed, RecordingFeed
 from device.state.rig import Rig
-from tests.live import (
+from tests.device.runtime.live import (
     CAMERA,
     MICROPHONE,
     RASH,
@@ -31,11 +31,12 @@ from tests.live import (
     Tape,
     after,
     chunk,
+    frames,
     live,
     talk,
     talking,
 )  # fmt: skip
-from tests.scenes import REPORT_KEYS, rash_bundle, talking_items, tiny_bundle
+from tests.scenes import REPORT_KEYS, overconfident_bundle, talking_items, tiny_bundle
 from tests.scripted.simclock import SimClock
 
 SLACK_S = 2.0  # for a machine that is busy with something else
@@ -130,7 +131,7 @@ def test_reports_begin_with_starting_and_count_one_face() -> None:
 def test_an_offset_is_a_number_in_measuring_only() -> None:
     collector = Collector()
     settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
-    Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector).run(
+    Daemon(load_bundle(overconfident_bundle()), require_face_model(), settings, collector).run(
         [Recording(talking_items()).feed()], realtime=False
     )
     assert State.MEASURING in collector.states
@@ -349,7 +350,7 @@ def test_models_that_fail_are_a_fault_and_tried_again() -> None:
                 raise RuntimeError("Invoke failed")
             return self._model(values)
 
-    whole = load_bundle(rash_bundle())
+    whole = load_bundle(overconfident_bundle())
     now_s = [0.0]
     failing: Any = Failing(whole.lips, lambda: now_s[0])
     with live(bundle=replace(whole, models=whole.models | {"lips": failing})) as on:
@@ -374,7 +375,7 @@ def stuck(on: Live, *, restarts_help: bool) -> None:
     analyzer.push, analyzer.reset = (lambda item: iter(())), mend
 
 
-def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_is_a_fault_and_is_restarted() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=True)
@@ -386,7 +387,7 @@ def test_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 5
 
 
-def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
+def test_the_heartbeat_stops_when_a_restarted_analysis_stalls_too() -> None:
     with live() as on:
         on.clock.sleep(8)
         stuck(on, restarts_help=False)
@@ -395,7 +396,7 @@ def test_the_heart_stops_when_the_analysis_gives_nothing_even_anew() -> None:
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 40
 
 
-def test_in_a_recording_too_an_analysis_that_gives_nothing_is_a_fault_and_begins_anew() -> None:
+def test_a_stalled_analysis_of_a_recording_is_a_fault_and_is_restarted() -> None:
     collector = Collector()
     made = daemon(collector)
     on = Live(cast(Any, None), made, collector, threading.current_thread(), [], [])
@@ -419,6 +420,22 @@ def longest_gap_s(beats_ns: list[int], to_ns: int) -> float:
     return max(b - a for a, b in pairwise([*beats_ns, to_ns])) / NS_PER_S
 
 
+def test_the_heart_beats_through_a_recording_at_real_time_pace_however_long() -> None:
+    chunks = [chunk(k * 20 * NS_PER_MS, k) for k in range(50 * 70)]
+    items = sorted([*frames(0, 25 * 70), *chunks], key=lambda item: item.t_ns)
+    with SimClock() as clock, clock.taking_part():
+        beats: list[int] = []
+        made = Daemon(
+            load_bundle(overconfident_bundle()), require_face_model(), RASH, Collector(), clock=clock,
+            heartbeat=lambda: beats.append(clock.now_ns()), asleep_ns=lambda: 0,
+        )  # fmt: skip
+        thread = clock.start(lambda: made.run([Recording(items).feed()], realtime=True), "daemon")
+        clock.sleep(65)
+        assert longest_gap_s(beats, clock.now_ns()) < 2
+        made.stop()
+        thread.join(60)
+
+
 @pytest.mark.parametrize("camera", [CAMERA, lambda clock: [MISSING], talking(Frame, LOST, for_s=0.5)])
 def test_the_heart_beats_while_it_measures_and_while_it_knows_why_it_cannot(camera: Script) -> None:
     with live(camera) as on:
@@ -438,7 +455,7 @@ def test_the_heart_stops_when_only_a_new_process_can_help() -> None:
         return [lambda: Hanging(clock, ()), MISSING]
 
     with live(hanging) as on:
-        on.clock.sleep(ORPHAN_PATIENCE_S + 10)
+        on.clock.sleep(ORPHAN_TIMEOUT_S + 10)
         assert longest_gap_s(on.beats, on.clock.now_ns()) < 2
         on.clock.sleep(20)
         assert (on.clock.now_ns() - on.beats[-1]) / NS_PER_S > 10
@@ -456,7 +473,7 @@ def test_the_heart_stops_when_nothing_comes_of_what_the_sources_give() -> None:
         def __call__(self, values: Any) -> Any:
             raise RuntimeError("Invoke failed")
 
-    whole = load_bundle(rash_bundle())
+    whole = load_bundle(overconfident_bundle())
     broken: Any = Broken(whole.lips)
     with live(bundle=replace(whole, models=whole.models | {"lips": broken})) as on:
         on.clock.sleep(60)
@@ -509,7 +526,7 @@ def offsets(found: Live) -> list[tuple[float, float]]:
     ]
 
 
-def test_the_offset_of_the_calibrated_rig_is_taken_off_and_its_uncertainty_added() -> None:
+def test_the_offset_of_the_calibrated_rig_is_subtracted_and_its_uncertainty_added() -> None:
     with live() as plain:
         plain.clock.sleep(8)
     with live(rig=RIG) as on:
@@ -534,7 +551,7 @@ def test_info_comes_first_and_again_when_the_devices_are_known() -> None:
     with live() as on:
         on.clock.sleep(5)
     first, last = on.collector.infos[0], on.collector.infos[-1]
-    assert (first.camera, first.microphone, first.model) == (None, None, load_bundle(rash_bundle()).label)
+    assert (first.camera, first.microphone, first.model) == (None, None, load_bundle(overconfident_bundle()).label)
     assert (last.camera, last.microphone) == ("the Frame", "the Chunk")
     assert len(on.collector.infos) <= 3
 

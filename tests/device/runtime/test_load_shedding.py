@@ -1,4 +1,4 @@
-"""Back-pressure: up when it is needed, down when it is not, and no flapping between the two."""
+"""Load shedding: up when necessary, down when possible, without oscillation."""
 
 from __future__ import annotations
 

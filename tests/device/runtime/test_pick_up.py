@@ -1,4 +1,4 @@
-"""New models in a daemon that runs: taken over without a gap, judged by its reports, and gone again when they fail."""
+"""New models in a running daemon: loaded without a gap, judged by its reports, and rolled back when they fail."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any, NoReturn
 import pytest
 
 from device.bundles.bundle import Bundle
-from device.bundles.rollout import LOOK_EVERY_S, Models
+from device.bundles.rollout import POLL_EVERY_S, Models
 from device.bundles.store import CURRENT, Store
 from device.bundles.trial import TrialState
 from device.bundles.trial_file import TrialFile
 from device.litert import Model
 from device.records import EventKind, State
-from device.sync.step_detector import StepWatch
-from tests.bundles import change_manifest, sign_off
-from tests.live import RASH, Live, live
+from device.sync.step_detector import StepDetector
+from tests.device.runtime.live import RASH, Live, live
+from tests.models.bundles import change_manifest, sign_off
+from tests.models.stores import versioned
+from tests.models.trials import SHORT
 from tests.scenes import talking_items
-from tests.stores import versioned
-from tests.trials import SHORT
 
 RASHLY = {"logit_scale": 200.0, "temperature": 0.01, "null_log_odds": -1e9, "zero_offset_ms": 0.0,
           "confidence": {"bias": 50.0}}  # fmt: skip
@@ -43,7 +43,7 @@ def on(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     """A daemon that measures with version 1."""
     talking_items()  # made by one thread
     # Made-up models that believe everything see steps everywhere, which is not what is asked of them here.
-    monkeypatch.setattr(StepWatch, "look", lambda self, calibration: None)
+    monkeypatch.setattr(StepDetector, "detect", lambda self, calibration: None)
     put(store, tmp_path, "1", calibration=RASHLY)
     often = replace(RASH, report_every_s=0.2)
     with (
@@ -61,10 +61,10 @@ def seen_s(on: Live) -> list[float]:
     return [seen.t_s for seen in (*drift.recent, *drift.filling)]
 
 
-def test_taken_over_without_a_gap_and_the_drift_goes_on(on: Live, store: Store, tmp_path: Path) -> None:
+def test_new_models_are_loaded_without_a_gap_and_the_drift_continues(on: Live, store: Store, tmp_path: Path) -> None:
     seen_before, before = seen_s(on), on.collector.reports[-1]
     new = put(store, tmp_path, "2", calibration=RASHLY)
-    on.clock.sleep(LOOK_EVERY_S + 2)
+    on.clock.sleep(POLL_EVERY_S + 2)
     assert on.collector.reports[-1].model == on.collector.infos[-1].model == new.label
     on.clock.sleep(8)
     reports = on.collector.reports[on.collector.reports.index(before) :]
@@ -99,7 +99,7 @@ def test_models_that_fail_on_what_comes_are_gone_at_once(
         return bundle
 
     monkeypatch.setattr(Store, "load", load)
-    on.clock.sleep(LOOK_EVERY_S + 12)
+    on.clock.sleep(POLL_EVERY_S + 12)
     assert old is not None and store.linked(CURRENT) == old.digest
     last = on.collector.reports[-1]
     assert (last.model, last.fault) == (old.label, None) and last.state in (State.MEASURING, State.UNCERTAIN)
@@ -114,7 +114,7 @@ def test_models_that_are_broken_are_never_measured_with(on: Live, store: Store, 
     new = put(store, tmp_path, "2")
     change_manifest(store.path_of(new.digest), lambda manifest: manifest.update(version="7"))
     sign_off(store.path_of(new.digest))
-    on.clock.sleep(LOOK_EVERY_S + 4)
+    on.clock.sleep(POLL_EVERY_S + 4)
     assert old is not None and store.linked(CURRENT) == old.digest
     assert {report.model for report in on.collector.reports} == {old.label}
     (event,) = (event for event in on.collector.events if "cannot be used" in event.about)

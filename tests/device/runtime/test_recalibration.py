@@ -1,4 +1,4 @@
-"""From half a minute of reports to a rig's own offset, or to a reason why not."""
+"""From half a minute of reports to a rig's own offset, or to a reason without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recordings with a still picture or without a sound: reports say so, and what can be measured is measured."""
+"""Recordings with frozen video or without audio: reports say so, and the rest is measured."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from device.config.settings import MeasureSettings
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Event, Frame, Health, Info, Report, State
 from device.runtime.daemon import Daemon
-from device.runtime.source_thread import RecordingFeed
-from tests.scenes import rash_bundle, talking_items
+from device.runtime.inputs.source_thread import RecordingFeed
+from tests.scenes import overconfident_bundle, talking_items
 
 HALF_NS = 4 * NS_PER_S
 Item = Frame | Chunk
@@ -55,7 +55,7 @@ class Collector:
 def replayed(items: Iterable[Item]) -> list[Report]:
     collector = Collector()
     settings = MeasureSettings(window_s=2.0, report_every_s=0.2)
-    daemon = Daemon(load_bundle(rash_bundle()), require_face_model(), settings, collector)
+    daemon = Daemon(load_bundle(overconfident_bundle()), require_face_model(), settings, collector)
     daemon.run([RecordingFeed("recording", lambda: Played(items))], realtime=False)
     return collector.reports
 

@@ -1,4 +1,4 @@
-"""What others may change is not trusted, and root leaves its rights before it touches another user's models."""
+"""Files that others may change are not trusted, and root drops its rights before it uses another user's models."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE
 from device.bundles.store import Store
-from device.commands.model import CONFIG_VARIABLE, STATE_VARIABLE, chosen_bundle, open_store
+from device.commands.options.models import CONFIG_VARIABLE, STATE_VARIABLE, chosen_bundle, open_store
 from device.errors import ModelSignatureError, ModelStoreError
 from device.state.ownership import check_ours
+from tests.models.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 from tests.scenes import ROOT
-from tests.stores import make_key, needs_ssh_keygen, signed, trust, versioned
 
 SERVICE = 65_534  # nobody
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
@@ -52,7 +52,7 @@ def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
 
 
 @needs_ssh_keygen
-def test_who_may_sign_for_the_service_stands_beside_its_configuration(
+def test_the_services_allowed_signers_are_beside_its_configuration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A key that the service itself has put into its state folder counts for nothing then."""

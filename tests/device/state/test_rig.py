@@ -1,4 +1,4 @@
-"""The stored rig: what is kept comes back, what is damaged is none and said once, a power cut leaves a whole one."""
+"""The stored rig: it survives a restart and a power cut, and a damaged one is ignored and logged once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from device.state.rig import (
     store_rig,
     undo_rig,
 )
-from tests.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
+from tests.models.stores import FAILURES, FailingDisk, KilledHere, RecordingDisk
 
 RIG = Rig(bias_ms=-23.4, bias_std_ms=1.2, made_unix_ms=1_790_000_000_000, camera="imx708", microphone="hw:CARD=USB")
 WHOLE = asdict(RIG)

@@ -1,4 +1,4 @@
-"""Whose lips fit the sound: rows of several faces, made with a known speaker, to one row."""
+"""Whose lips fit the audio: rows of several faces with a known speaker become one row."""
 
 from __future__ import annotations
 

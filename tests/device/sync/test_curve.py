@@ -1,4 +1,4 @@
-"""From synthetic embeddings of known offset to an estimate: sign, precision, what is missing, how far to believe it."""
+"""From synthetic embeddings with a known offset to an estimate: sign, precision, gaps, confidence."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_lips_that_are_too_few_to_compete_say_what_they_say_alone(lips: int) -> 
     np.testing.assert_allclose(with_rivals(parts), rows_of(parts), atol=1e-4)
 
 
-def test_rivals_keep_the_offset_and_only_near_ones_count() -> None:
+def test_temporal_negatives_keep_the_offset_and_only_near_ones_count() -> None:
     parts = pair(-37, noise=0.7)
     rows = with_rivals(parts)
     assert found(rows).offset_ms == pytest.approx(-370, abs=5)
@@ -175,7 +175,7 @@ def test_rivals_keep_the_offset_and_only_near_ones_count() -> None:
     np.testing.assert_allclose(part[25], rows[40], atol=1e-3)
 
 
-def test_faces_without_a_mouth_are_no_rivals() -> None:
+def test_faces_without_a_mouth_are_no_negatives() -> None:
     lips, lips_first, audio, audio_first = pair(20, noise=0.5)
     seen = np.ones(len(lips), np.bool_)
     seen[30:] = False
@@ -238,7 +238,7 @@ def test_a_best_point_at_the_end_of_the_range_is_marked(at: int, edge: bool) -> 
 
 
 @pytest.mark.parametrize("offset_ticks", [-130, 140])
-def test_an_offset_beyond_the_range_is_at_the_edge_or_not_believed(offset_ticks: int) -> None:
+def test_an_offset_beyond_the_range_is_at_the_edge_or_uncertain(offset_ticks: int) -> None:
     for seed in range(5):
         result = found(rows_of(pair(offset_ticks, seed=seed, noise=0.5)))
         assert result.at_edge or result.confidence < 0.5
@@ -270,7 +270,7 @@ def test_a_higher_bar_lowers_the_confidence() -> None:
 
 
 @pytest.mark.parametrize("lips", [25, 50, 250])
-def test_noise_is_hardly_ever_believed(lips: int) -> None:
+def test_noise_hardly_ever_gets_a_number(lips: int) -> None:
     """Strangers' lips and sound: of many tries none may reach what counts as measuring, and few come near it."""
     confidences = []
     for seed in range(60):
@@ -294,7 +294,7 @@ def test_a_mountain_of_evidence_is_still_a_probability() -> None:
     assert result.confidence == pytest.approx(1) and result.confidence <= 1
 
 
-def test_what_the_towers_answer_at_zero_is_taken_off() -> None:
+def test_the_zero_of_the_encoders_is_subtracted() -> None:
     plain, corrected = (found(peak(5)[None], Calibration(zero_offset_ms=zero)) for zero in (0.0, 12.5))
     assert corrected.offset_ms == pytest.approx(plain.offset_ms - 12.5)
 

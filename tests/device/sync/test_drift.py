@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from device.records import DriftClass
-from device.sync.drift import Drift, DriftState, known, update
+from device.sync.drift import Drift, DriftState, current_drift, update
 
 Series = list[tuple[float, float]]  # (t_s, offset_ms)
 
@@ -170,9 +170,9 @@ def test_repeated_times_are_ignored() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-1000.0, 301.0, 1e9])
-def test_a_jump_in_time_begins_anew(jump_s: float) -> None:
+def test_a_jump_in_time_starts_again(jump_s: float) -> None:
     state = kept(windows(11, 400, 8.0))
-    assert known(state).drift_ppm is not None
+    assert current_drift(state).drift_ppm is not None
     state, drift = update(state, 404.0 + jump_s, 80.0, 5.0, window_s=5)
     assert drift == Drift() and len(state.recent) == 1 and not state.blocks
 
@@ -186,9 +186,9 @@ def test_short_gaps_are_survived_and_a_step_in_one_is_seen() -> None:
 
 def test_a_drift_of_long_ago_is_not_today_s() -> None:
     state = kept(windows(13, 400, 8.0))
-    assert known(state, 500).drift_ppm is not None
-    assert known(state, 705) == known(state, 100) == Drift()
-    assert known(DriftState(), 5) == Drift()
+    assert current_drift(state, 500).drift_ppm is not None
+    assert current_drift(state, 705) == current_drift(state, 100) == Drift()
+    assert current_drift(DriftState(), 5) == Drift()
 
 
 @pytest.mark.parametrize("bad", [(float("nan"), 1.0, 1.0), (1.0, float("inf"), 1.0), (1.0, 1.0, float("nan"))])

@@ -1,4 +1,4 @@
-"""The evidence stream: one row for each lip tick, in order, however both sides are cut, and never waiting for ever."""
+"""The evidence stream: one row for each lip tick, in order, for any split of both inputs, without endless waits."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_row_waits_for_the_lips_that_compete_with_it_and_not_for_those_of_a_fa
     assert [row.tick for row in stream.push_faces([], ended=[0])] == list(range(40, 50))
 
 
-def test_lanes_that_nobody_began_or_that_ended_are_errors() -> None:
+def test_faces_that_have_not_begun_or_have_ended_are_errors() -> None:
     stream = EvidenceStream(SEARCH, Calibration(logit_scale=SCALE))
     with pytest.raises(KeyError, match="has not begun"):
         list(stream.push_faces([], ended=[1]))

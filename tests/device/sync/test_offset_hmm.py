@@ -1,4 +1,4 @@
-"""The filter with a memory: what it has seen lasts, a step and a slope move it, and nothing is sure of chance."""
+"""The recursive filter: evidence lasts, a step and a slope move the offset, and chance gives no confidence."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_slope_is_seen_within_twenty_seconds_and_the_offset_is_the_one_that_ho
     assert found.offset_ticks * 10 == pytest.approx((-50 if slope_ppm > 0 else 150) + slope_ppm * 1e-3 * 20, abs=20)
 
 
-def test_without_a_slope_none_is_seen() -> None:
+def test_without_a_slope_none_is_found() -> None:
     for seed in range(20):
         assert after(rows_for(80, 750, np.random.default_rng(seed))).moving < 0.9
 
@@ -117,6 +117,14 @@ def test_another_voice_erases_nothing_and_shows_in_what_is_heard() -> None:
     talk, other = rows_for(-80, 250, random), rows_for(None, 125, random)
     found = after(talk, other)
     assert found.heard < 0.5 and found.offset_ticks * 10 == pytest.approx(-80, abs=12)
+
+
+def test_only_evidence_that_fits_some_offset_counts_as_heard() -> None:
+    random = np.random.default_rng(4)
+    other_voice, own_voice = rows_for(None, 750, random), rows_for(70, 250, random)
+    assert after(own_voice).heard_s > 9.5
+    found = after(other_voice)
+    assert found.evidence_s == 15.0 and found.heard_s < 1.0
 
 
 def test_chance_is_never_sure() -> None:

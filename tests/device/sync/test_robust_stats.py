@@ -1,4 +1,4 @@
-"""Robust location and slope: right numbers in spite of wrong ones, and errors that are as large as they say."""
+"""Robust location and slope: right values in spite of outliers, with correct standard errors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def zs(resemblance: float, wrong: float, count: int = 30) -> Doubles:
 
 
 @pytest.mark.parametrize("wrong", [0.0, 0.2])
-def test_the_told_error_is_the_real_one(wrong: float) -> None:
+def test_the_standard_error_is_the_real_error(wrong: float) -> None:
     assert 0.6 < zs(0.0, wrong).std() < 1.25
 
 
@@ -77,7 +77,7 @@ def test_resembling_neighbours_widen_the_error() -> None:
     assert zs(0.4, 0.0).std() < 1.3, "1.5 where each point is counted as if it stood alone"
 
 
-def test_a_point_with_more_looks_counts_more() -> None:
+def test_a_point_with_more_observations_counts_more() -> None:
     t, y = np.arange(12.0), np.zeros(12)
     y[6:] += np.where(np.arange(6) % 2, 4.0, -4.0)
     looks = np.where(np.arange(12) < 6, 1.0, 0.01)

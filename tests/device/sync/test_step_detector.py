@@ -1,4 +1,4 @@
-"""Steps in evidence: seen in seconds, once, with their size; and never where there is none, or nothing to believe."""
+"""Steps in evidence: detected within seconds, once, with their size; and no false ones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from device.bundles.calibration import Calibration
 from device.sync.curve import TICK_MS
 from device.sync.evidence_stream import LipEvidence
-from device.sync.step_detector import SeenStep, StepWatch
+from device.sync.step_detector import DetectedStep, StepDetector
 
 SIZE, LIP_HZ = 201, 25
 CALIBRATION = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=0.0)
@@ -24,12 +24,12 @@ def rows(offsets_ms: list[float], seed: int = 1, evidence: float = 5.0) -> list[
     return made
 
 
-def seen(given: list[LipEvidence]) -> list[tuple[float, SeenStep]]:
+def seen(given: list[LipEvidence]) -> list[tuple[float, DetectedStep]]:
     """What is said, with the time in s at which it is: one look a second."""
-    watch, found = StepWatch(), []
+    watch, found = StepDetector(), []
     for row in given:
         watch.push(row)
-        if row.tick % LIP_HZ == 0 and (step := watch.look(CALIBRATION)):
+        if row.tick % LIP_HZ == 0 and (step := watch.detect(CALIBRATION)):
             found.append((row.tick / LIP_HZ, step))
     return found
 
@@ -69,21 +69,21 @@ def test_noise_and_nothing_have_no_steps() -> None:
     hum = random.normal(0, 0.5, (300 * LIP_HZ, SIZE)).astype(np.float32)
     assert not seen([LipEvidence(tick, row, True) for tick, row in enumerate(hum)])
     assert not seen([LipEvidence(tick, np.zeros(SIZE, np.float32), False) for tick in range(60 * LIP_HZ)])
-    assert StepWatch().look(CALIBRATION) is None
+    assert StepDetector().detect(CALIBRATION) is None
 
 
 def test_a_step_smaller_than_a_picture_is_left_to_the_reports() -> None:
     assert not seen(rows(stepping(90, 40, 12.0)))
 
 
-def test_what_is_at_the_end_of_the_search_range_is_not_believed() -> None:
+def test_a_step_to_the_end_of_the_search_range_is_not_reported() -> None:
     assert not seen(rows(stepping(90, 40, 1000.0)))
 
 
 def test_rows_are_not_changed_and_memory_is_bounded() -> None:
     given = rows([0.0] * LIP_HZ * 80)
     before = given[0].row.copy()
-    watch = StepWatch()
+    watch = StepDetector()
     for row in given:
         watch.push(row)
     assert (given[0].row == before).all() and len(watch._bins) == 300

@@ -1,4 +1,4 @@
-"""Timelines of made evidence: slope, steps, how sure, and what a long, empty or doubtful recording does."""
+"""Timelines of synthetic evidence: slope, steps, confidence, and long, empty or uncertain recordings."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_an_offset_at_the_end_of_the_search_range_is_not_sure() -> None:
     assert not told(curves([1000.0] * 100)).pieces[0].sure
 
 
-def test_the_towers_own_zero_is_taken_off() -> None:
+def test_the_encoders_zero_is_subtracted() -> None:
     calibration = Calibration(temperature=8.0, null_log_odds=4.0, zero_offset_ms=30.0)
     found = timeline(curves([50.0] * 60), 1.0, calibration, 0.95)
     assert found.pieces[0].offset_ms == pytest.approx(20, abs=8)

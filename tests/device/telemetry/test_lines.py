@@ -1,4 +1,4 @@
-"""Lines to readers that are slow, stuck, gone, or full: real pipes, sockets, files and disks."""
+"""Lines to readers that are slow, blocked, closed or full: real pipes, sockets, files and disks."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_line_that_was_torn_off_is_ended_before_the_next(pipe: tuple[int, int]
     assert writer.write("next") and drained(pipe[0]) == b"\nnext\n"
 
 
-def test_a_long_line_arrives_whole_where_somebody_reads(pipe: tuple[int, int]) -> None:
+def test_a_long_line_arrives_complete_if_somebody_reads(pipe: tuple[int, int]) -> None:
     found: list[bytes] = []
 
     def read() -> None:

@@ -1,4 +1,4 @@
-"""Reports and events in the log: each event, and no more reports than somebody wants to read."""
+"""Reports and events in the log: each event, and a limited number of reports."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from device.config.settings import LogSettings
 from device.records import Event, EventKind, Health, Info, Report, State
-from device.telemetry.log_sink import LogSink, worth_saying
-from device.telemetry.report_text import in_words
+from device.telemetry.log_sink import LogSink, is_worth_logging
+from device.telemetry.report_text import short_text
 from tests.device.telemetry.test_report_text import BLIND, MEASURED
 
 EVENT = Event(
@@ -30,7 +30,7 @@ def said(reports: Iterable[Report], how: str, every_s: float = 1.0) -> list[int]
     numbers = []
     for number, given in enumerate(reports):
         report = replace(given, uptime_s=number * every_s)
-        if worth_saying(report, last, how):
+        if is_worth_logging(report, last, how):
             last = report
             numbers.append(number)
     return numbers
@@ -83,8 +83,8 @@ def test_reports_are_logged_in_words_with_all_their_fields(caplog: pytest.LogCap
 
 
 def test_a_fault_is_named_beside_the_state() -> None:
-    assert in_words(BLIND) == "no face"
-    assert in_words(replace(BLIND, state=State.STALLED, fault="camera_lost")) == "stalled (camera lost)"
+    assert short_text(BLIND) == "no face"
+    assert short_text(replace(BLIND, state=State.STALLED, fault="camera_lost")) == "stalled (camera lost)"
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_what_is_running_is_logged_and_health_only_for_those_who_search(caplog: 
         sink.info(INFO)
         sink.info(replace(INFO, microphone="USB", bias_ms=None))
     assert logged(caplog) == [
-        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, bias +12.3 ms taken off"),
+        (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, bias +12.3 ms subtracted"),
         (logging.INFO, "avdrift 1.2, models small 1, limits ebu-r37, camera imx708, microphone USB"),
     ]
 
@@ -130,7 +130,7 @@ def test_other_settings_hold_from_the_next_report_on(caplog: pytest.LogCaptureFi
     sink = LogSink(LogSettings(reports="none"))
     with caplog.at_level(logging.INFO, "device"):
         sink.report(MEASURED)
-        sink.take_settings(LogSettings(reports="all"))
+        sink.apply_settings(LogSettings(reports="all"))
         sink.report(MEASURED)
         sink.close()
-    assert [message for _, message in logged(caplog)][1:] == ["measuring has ended"]
+    assert [message for _, message in logged(caplog)][1:] == ["measuring has stopped"]

@@ -1,4 +1,4 @@
-"""The log: lines for people, for programs and for the journal; levels; repeats; whatever is logged, it goes on."""
+"""The log: lines for people, for programs and for the journal; levels; repeats; and no record ends the daemon."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ class Rig:
     """A handler of its own, on a logger of its own, and what it has written."""
 
     def __init__(self, *, json: bool = False, journal: bool = True) -> None:
-        self.time, self.lines, self.takes = Time(), list[str](), True
+        self.time, self.lines, self.allows = Time(), list[str](), True
         settings = LogSettings(json=json)
         self.handler = LogHandler(self._write, Repeats(self.time.now_ns), settings, journal=journal)
         self.log = logging.Logger("device.capture.file")
         self.log.addHandler(self.handler)
 
     def _write(self, line: str) -> bool:
-        if self.takes:
+        if self.allows:
             self.lines.append(line)
-        return self.takes
+        return self.allows
 
     def pass_s(self, seconds: float) -> None:
         self.time.s += seconds
@@ -171,7 +171,7 @@ def test_at_the_end_what_was_held_back_is_reported(rig: Rig) -> None:
     assert rig.lines[-1].endswith("late (repeated 2 times)")
 
 
-def test_messages_that_somebody_invents_do_not_fill_the_memory(rig: Rig) -> None:
+def test_endless_different_messages_do_not_fill_the_memory(rig: Rig) -> None:
     for number in range(5000):
         rig.log.warning(f"invented {number}")
     assert len(rig.lines) == 5000 and len(rig.handler._repeats._seen) <= 500
@@ -182,14 +182,14 @@ def test_messages_that_somebody_invents_do_not_fill_the_memory(rig: Rig) -> None
 # Nobody listens
 
 
-def test_lost_lines_are_counted_and_told_of_when_somebody_listens_again(rig: Rig) -> None:
-    rig.takes = False
+def test_lost_lines_are_counted_and_reported_when_somebody_reads_again(rig: Rig) -> None:
+    rig.allows = False
     for number in range(5):
         rig.log.error(f"number {number}")
-    rig.takes = True
+    rig.allows = True
     rig.log.info("here again")
     assert rig.lines == [
-        "<4>device.telemetry.logging_setup: 5 lines of the log were lost, because nobody took them",
+        "<4>device.telemetry.logging_setup: 5 lines of the log were lost, because nobody read them",
         "<6>device.capture.file: here again",
     ]
     rig.log.info("and on")

@@ -1,4 +1,4 @@
-"""Metrics in a real file and over real HTTP: whole or not at all, whatever befalls folder, disk, port and clients."""
+"""Metrics in a real file and over real HTTP: written atomically, with failing folders, disks, ports and clients."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_rude_clients_cost_neither_threads_nor_lines(
         client.close()
 
 
-def test_slow_clients_neither_shut_others_out_nor_cost_a_thread_each(tmp_path: Path, rigs: Callable[..., Rig]) -> None:
+def test_slow_clients_neither_block_others_nor_cost_a_thread_each(tmp_path: Path, rigs: Callable[..., Rig]) -> None:
     port = free_port()
     rigs(tmp_path, listen=f"127.0.0.1:{port}")
     before = threading.active_count()

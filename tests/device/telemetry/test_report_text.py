@@ -1,4 +1,4 @@
-"""The log: JSON for programs, a line for people, and what a run amounted to."""
+"""Reports as text: JSON for programs, a line for people, and the summary of a run."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_summary_works_without_times_and_without_reports() -> None:
 def test_summary_speaks_of_losses_only_where_there_are_some() -> None:
     assert "dropped" not in summary_of((MEASURED, 0.0))
     lossy = replace(MEASURED, video_dropped=5, audio_dropped=9)
-    assert "dropped: 5 frames, 9 blocks of sound" in summary_of((MEASURED, 0.0), (lossy, 1.0))
+    assert "dropped: 5 frames, 9 blocks of audio" in summary_of((MEASURED, 0.0), (lossy, 1.0))
 
 
 def test_summary_of_a_long_run_stays_small() -> None:

@@ -1,4 +1,4 @@
-"""What systemd hears, through real sockets of the kind that it listens on: a file's and an abstract one."""
+"""Notifications to systemd through real sockets of both kinds: in the file system and abstract."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 from device.records import Direction, DriftClass, Report, State, Verdict
 from device.reporting.sink import Hub
-from device.telemetry.report_text import in_words
+from device.telemetry.report_text import short_text
 from device.telemetry.systemd import Notifier
 
 S = 1_000_000_000
@@ -208,6 +208,6 @@ def test_it_is_a_sink(systemd: tuple[Listener, dict[str, str]]) -> None:
 @pytest.mark.parametrize("state", list(State))
 def test_every_state_has_words_on_one_line(state: State) -> None:
     for report in (replace(BLIND, state=state, fault=None), replace(BLIND, state=state)):
-        words = in_words(report)
+        words = short_text(report)
         assert words.strip() == words and "\n" not in words and "_" not in words and "  " not in words
-    assert in_words(replace(BLIND, fault=None)) == "stalled"
+    assert short_text(replace(BLIND, fault=None)) == "stalled"

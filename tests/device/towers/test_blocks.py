@@ -1,4 +1,4 @@
-"""Blocks through a tower: the same embeddings however the ticks are cut, validity, jumps."""
+"""Blocks through an encoder: the same embeddings for any split of the ticks, validity, jumps."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from device.litert import Floats, Model
 from device.towers.blocks import BlockStream, Embeddings
-from tests.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_encoder, lip_encoder
+from tests.models.bundles import AUDIO_TICKS, EMBEDDING, LIP_TICKS, audio_encoder, lip_encoder
 
 WINDOW = 33
 AUDIO_MODEL = Model(audio_encoder(), name="audio")
@@ -94,7 +94,7 @@ def test_a_window_of_even_reach_is_placed_at_its_middle() -> None:
 
 @settings(max_examples=30)
 @given(st.integers(0, 300), st.integers(-50, 50), st.lists(st.integers(1, 30), max_size=20))
-def test_all_blocks_but_the_last_end_where_they_were_told_to(first: int, ends_at: int, pieces: list[int]) -> None:
+def test_all_blocks_but_the_last_end_where_requested(first: int, ends_at: int, pieces: list[int]) -> None:
     stream, tick, stride = BlockStream(AUDIO_MODEL, ends_at=ends_at), first, AUDIO_TICKS - WINDOW + 1
     for piece in pieces:
         for part in stream.push(tick, rows(piece), all_true(piece)):
@@ -117,7 +117,7 @@ def test_what_is_shorter_than_a_window_gives_nothing() -> None:
     assert not list(stream.push(5, rows(0), all_true(0)))
 
 
-def test_after_finish_the_stream_begins_anew() -> None:
+def test_after_finish_the_stream_starts_again() -> None:
     stream = BlockStream(AUDIO_MODEL)
     first = by_tick([*stream.push(0, rows(42), all_true(42)), *stream.finish()])
     again = by_tick([*stream.push(0, rows(42), all_true(42)), *stream.finish()])

@@ -1,4 +1,4 @@
-"""train/check/estimate.py: time and room grow with what there is to do, and the batches are those of the recipe."""
+"""train/check/estimate.py: time and space grow with the work, and the batches are those of the recipe."""
 
 from __future__ import annotations
 

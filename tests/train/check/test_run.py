@@ -1,8 +1,9 @@
-"""What `avdrift-train check` says of folders as people have them: everything at once, and nothing is lost."""
+"""`avdrift-train check` on folders as users have them: all problems at once, and no clip is lost."""
 
 from __future__ import annotations
 
 import csv
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -49,9 +50,22 @@ def test_a_folder_as_people_have_it(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_a_copy_under_another_name_and_a_hidden_folder_are_seen(tmp_path: Path) -> None:
+    (tmp_path / ".card").mkdir()
+    recordings.write(tmp_path / "a.mkv", duration_s=2.0)
+    shutil.copy(tmp_path / "a.mkv", tmp_path / ".card" / "b.mkv")
+    recordings.write(tmp_path / "c.mkv", duration_s=3.0)
+    rows = [("a.mkv", "a", "train", "x"), (".card/b.mkv", "b", "valid", "x"), ("c.mkv", "c", "valid", "x")]
+    write_table(tmp_path, *rows, header="file,speaker,split,corpus")
+    said: list[str] = []
+    found = check_clips(tmp_path, said.append)
+    assert len(found.usable) == 3
+    assert "row 3 (.card/b.mkv): the same recording as in row 2. Leave one of them out: a model knows" in said[-1]
+
+
 def test_faults_of_files_and_of_the_table_come_together(tmp_path: Path) -> None:
     recordings.write(tmp_path / "a.mkv", duration_s=2.0)
-    recordings.write(tmp_path / "b.mkv", duration_s=2.0)
+    shutil.copy(tmp_path / "a.mkv", tmp_path / "b.mkv")
     write_table(
         tmp_path, ("a.mkv", "a", "x", "15.32", ""), ("b.mkv", "", "x", "", ""), ("nothing.mkv", "c", "x", "", "")
     )
@@ -60,7 +74,8 @@ def test_faults_of_files_and_of_the_table_come_together(tmp_path: Path) -> None:
     text = str(caught.value)
     assert "3 faults" in text
     for words in ("row 2 (a.mkv): duration_s is 15.32, and the file lasts 2.", "row 3 (b.mkv): speaker is empty",
-                  "row 4 (nothing.mkv): cannot be read (No such file"):  # fmt: skip
+                  "row 4 (nothing.mkv): cannot be read (No such file",
+                  "row 3 (b.mkv): the same recording as in row 2"):  # fmt: skip
         assert words in text
 
 

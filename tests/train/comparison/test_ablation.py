@@ -1,4 +1,4 @@
-"""train/comparison/ablation.py: one change at a time, and a table that goes into a page."""
+"""train/comparison/ablation.py: one change at a time, and a table for a page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Perfect meters are right, zero is not, and all see the same windows."""
+"""Perfect estimators are right, zero is not, and all see the same windows."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_perfect_is_right_and_zero_is_at_chance(report: Report) -> None:
         assert (zero.figures[frames][2.0].rmse_frames or 0) > 3
 
 
-def test_another_zero_is_taken_off_by_the_clips_of_the_others(report: Report) -> None:
+def test_another_zero_is_subtracted_by_the_clips_of_the_others(report: Report) -> None:
     assert report.results[1].zero_ms == pytest.approx(70, abs=3)
     assert report.results[1].figures[25][2.0].within_frame == 1.0
     assert report.results[-1].zero_ms == 0.0

@@ -1,4 +1,4 @@
-"""train/comparison/data_curve.py: runs of a report in the order of the minutes that they were trained on."""
+"""train/comparison/data_curve.py: runs of a report in order of their minutes of training data."""
 
 from __future__ import annotations
 

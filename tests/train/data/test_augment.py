@@ -1,4 +1,4 @@
-"""train/data/augment.py: nothing moves in time, nothing is lost, and without an augmentation nothing changes."""
+"""train/data/augment.py: nothing moves in time, nothing is lost, and without augmentation nothing changes."""
 
 from __future__ import annotations
 

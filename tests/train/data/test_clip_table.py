@@ -1,4 +1,4 @@
-"""clips.csv as people write it: nothing is lost, and all that is wrong is said at once."""
+"""clips.csv as people write it: no row is lost, and all faults are reported at once."""
 
 from __future__ import annotations
 

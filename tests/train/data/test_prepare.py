@@ -1,4 +1,4 @@
-"""Clips to shards, whatever is wrong with some of them; and one front end for training and device."""
+"""From clips to shards, with broken clips among them; and one front end for training and device."""
 
 from __future__ import annotations
 
@@ -136,9 +136,9 @@ def test_only_what_changed_is_made_again(face: Path, tmp_path: Path, capfd: pyte
     files = ["anna/001.mkv", "bert/001.mp4"]
     write_table(tmp_path, files)
 
-    def made(**options: bool) -> tuple[list[str], str]:
+    def made(*, prune: bool = False) -> tuple[list[str], str]:
         before = {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
-        assert prepare(tmp_path, out, jobs=1, **options) == 0
+        assert prepare(tmp_path, out, jobs=1, prune=prune) == 0
         after = {path.name: path.stat().st_mtime_ns for path in out.glob("*")}
         return sorted(name for name in after if after[name] != before.get(name)), capfd.readouterr().out
 

@@ -1,4 +1,4 @@
-"""The confidence is the device's own, holds what it promises and believes nothing hopeless."""
+"""The confidence is the device's own, is calibrated, and is low for unmeasurable input."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ def test_confidence_of_huge_evidence_is_finite() -> None:
 
 
 def test_of_what_is_reported_nearly_all_is_right(hard: Fitted) -> None:
-    assert hard.windows > 200 and hard.hopeless_windows > 150
+    assert hard.windows > 200 and hard.unmeasurable_windows > 150
     assert hard.right_of_reported is not None and hard.right_of_reported >= 0.99
-    assert hard.hopeless_reported is not None and hard.hopeless_reported <= 0.01
+    assert hard.unmeasurable_reported is not None and hard.unmeasurable_reported <= 0.01
     assert 0.02 < hard.reported < 0.98  # neither everything nor nothing
 
 
@@ -64,7 +64,7 @@ def test_promises_hold_on_tracks_that_were_not_fitted(hard: Fitted) -> None:
         if bin_.windows > 60:
             assert bin_.right == pytest.approx(bin_.confidence, abs=0.2)
     assert judged.right[judged.reported[0]].mean() > 0.97
-    assert judged.reported[0, fresh.hopeless].mean() < 0.02
+    assert judged.reported[0, fresh.unmeasurable].mean() < 0.02
 
 
 def test_the_calibration_is_that_of_the_towers_scale(hard: Fitted) -> None:
@@ -87,11 +87,11 @@ def test_blind_towers_report_nearly_nothing() -> None:
     assert blind.reported < 0.01
 
 
-def test_hopeless_windows_are_marked_and_never_right() -> None:
+def test_unmeasurable_windows_are_marked_and_never_right() -> None:
     curves = collect(noisy_tracks(0.3, seconds=6), TRUTHS_MS, np.random.default_rng(0))
     right = judge(curves, 2.0, np.zeros(1)).right
-    assert right[~curves.hopeless].mean() > 0.95
-    assert curves.hopeless.any() and not right[curves.hopeless].any()
+    assert right[~curves.unmeasurable].mean() > 0.95
+    assert curves.unmeasurable.any() and not right[curves.unmeasurable].any()
     assert curves.summed.shape == (len(right), 201)
 
 

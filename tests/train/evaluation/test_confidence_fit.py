@@ -1,4 +1,4 @@
-"""The fitted confidence promises what holds, and is never less sure of a surer posterior."""
+"""The fitted confidence is calibrated, and rises with the posterior."""
 
 from __future__ import annotations
 

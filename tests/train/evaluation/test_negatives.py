@@ -1,4 +1,4 @@
-"""train/evaluation/negatives.py: hopeless input is what it says it is."""
+"""train/evaluation/negatives.py: unmeasurable input is what it claims to be."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from train.evaluation.negatives import cases, mismatched, still_embeddings
 from train.evaluation.tracks import track
 
 
-def test_lips_meet_only_the_sound_of_other_speakers() -> None:
+def test_lips_are_paired_only_with_the_audio_of_other_speakers() -> None:
     tracks = [make_track(seed=k, speaker="ab"[k % 2], seconds=5 + k) for k in range(4)]
     pairs = list(mismatched(tracks, np.random.default_rng(0)))
     assert len(pairs) == 8  # two others for each

@@ -1,4 +1,4 @@
-"""Known answers give known figures; blind towers score chance."""
+"""Known answers give known figures; blind encoders are at chance."""
 
 from __future__ import annotations
 
@@ -56,18 +56,18 @@ def test_always_zero_scores_about_chance_and_no_better_at_longer_windows(perfect
     assert all((r.zero.within_frame or 0) < 0.3 for r in perfect.rows)
 
 
-def test_perfect_towers_are_believed_and_hopeless_input_is_not(perfect: Evaluation) -> None:
+def test_perfect_encoders_get_numbers_and_unmeasurable_input_does_not(perfect: Evaluation) -> None:
     trusted = next(r.speech for r in perfect.rows if (r.window_s, r.search_frames) == (5, 25))
     assert (trusted.reported, trusted.right_of_reported) == (1.0, 1.0)
     assert trusted.rmse_of_reported_frames == trusted.rmse_frames
-    assert {h.kind for h in perfect.hopeless} == {
+    assert {h.kind for h in perfect.unmeasurable} == {
         "another speaker's voice",
         "still picture",
         "silence",
         "empty room",
         "music",
     }
-    assert all(h.windows and h.numbered == 0 for h in perfect.hopeless)
+    assert all(h.windows and h.numbered == 0 for h in perfect.unmeasurable)
 
 
 def test_shifting_ticks_and_slicing_for_real_agree(perfect: Evaluation) -> None:
@@ -140,7 +140,7 @@ def test_figures_by_hand() -> None:
     assert found.brier_score == pytest.approx((0.04**2 + 0.97**2 + 0.95**2) / 4)
     assert found.calibration_error == pytest.approx(abs(0.96 + 0.97 + 0.95 - 1) / 4)
     found = replace(found, mae_frames=None, std_ratio=None, rmse_of_reported_frames=None)
-    found = replace(found, brier_score=None, calibration_error=None)
+    found = replace(found, brier_score=None, calibration_error=None, speakers=0)
     assert found == Figures(4, 0.25, None, None, pytest.approx(7.5**0.5), 100.0, 0.5, 0.5)  # type: ignore[arg-type]
     assert figures([]) == Figures(0)
 
@@ -167,7 +167,7 @@ def test_the_interval_is_over_speakers_not_over_windows() -> None:
 def test_every_table_is_in_text_and_markdown(perfect: Evaluation) -> None:
     text, markdown = as_text(perfect), as_markdown(perfect)
     titles = [title for title, _, _ in tables(perfect)]
-    assert len(titles) == 6  # no table of silent windows, as there are none
+    assert len(titles) == 7  # no table of silent windows, as there are none
     assert all(title in text and f"## {title}" in markdown for title in titles)
     assert "| 2 | " in markdown and "100.0" in text
     assert all(line.count("|") in (0, *range(5, 12)) for line in markdown.splitlines())

@@ -1,4 +1,4 @@
-"""Joined recordings are what they say they are, and the figures count what they should."""
+"""Joined recordings have the given truth, and the figures count correctly."""
 
 from __future__ import annotations
 
@@ -61,6 +61,6 @@ def test_strangers_voices_are_never_right() -> None:
     assert found["by_turns"]["reports"] > found["speakers"]["reports"]
 
 
-def test_one_speaker_cannot_be_told_from_a_stranger() -> None:
+def test_one_speaker_is_not_enough() -> None:
     with pytest.raises(InputMissingError, match="two speakers"):
         report([(make_track(), 0.0)], CALIBRATION, window_s=5.0, rounds=1, seed=0)

@@ -1,4 +1,4 @@
-"""Offsets of clips whose offset was built in; windows sliced apart; models of a bundle as towers."""
+"""Offsets of clips with a built-in offset; sliced windows; the models of a bundle as encoders."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from device.bundles.calibration import Calibration
 from device.sync.curve import estimate
+from device.sync.offset_hmm import posterior_of
 from tests.train.made import blind_towers, make_clip, make_track, perfect_towers
 from train.evaluation.tracks import Window, accuracy, own_offset, track, window_curve, window_parts, windows
 
@@ -116,9 +117,23 @@ def test_only_windows_with_speech_count() -> None:
     assert np.isnan(accuracy([silent]))
 
 
-def test_another_clips_sound_is_not_believed() -> None:
+def test_another_clips_audio_gets_no_number() -> None:
     a, b = make_track(seed=1), make_track(seed=2)
     found = estimate(a.evidence(100, sound_of=b).sum(0), CALIBRATION)
     own = estimate(a.evidence(100).sum(0), CALIBRATION)
     assert found and own
     assert own.confidence > 0.99 > found.confidence
+
+
+def test_a_window_that_is_cut_out_answers_as_the_same_stretch_alone() -> None:
+    t = make_track(noise=1.5, offset_ticks=3)
+    kinds = {cut_out: list(windows(t, 30.0, window_s=0.6, search_ms=600, calibration=CALIBRATION, cut_out=cut_out,
+                                   random=np.random.default_rng(0), max_shift_ms=0.0))
+             for cut_out in (False, True)}  # fmt: skip
+    # 15 frames each: 11 lip windows, and the next one begins 15 lip windows later, or 11 if frames may be shared.
+    assert [len(kinds[cut_out]) for cut_out in (False, True)] == [len(t.lips) // 11, (len(t.lips) + 4) // 15]
+    part = slice(15, 26)
+    alone = replace(t, lips=t.lips[part], lips_valid=t.lips_valid[part], lips_first=t.lips_first + 15)
+    found = posterior_of(alone.evidence(60), CALIBRATION)
+    assert found is not None
+    assert kinds[True][1].error_ms == found.estimate(CALIBRATION).offset_ms - 30.0

@@ -1,4 +1,4 @@
-"""Short runs are judged on a few windows: what they have learnt is not what these tests ask."""
+"""Short runs are evaluated on a few windows, because these tests do not ask what they have learnt."""
 
 from __future__ import annotations
 

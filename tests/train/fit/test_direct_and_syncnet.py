@@ -1,4 +1,4 @@
-"""SyncNet and the direct network: shapes, losses by hand, batches whose truth is what was cut, and short runs."""
+"""SyncNet and the direct network: shapes, losses by hand, batches with the right truth, and short runs."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_the_longest_clips() -> None:
     assert longest(clips, 0) == clips
 
 
-def test_the_origins_form_takes_every_remedy() -> None:
+def test_the_concatenation_baseline_supports_every_improvement() -> None:
     origin = DirectConfig(form="linear", max_offset=3, stretches=2)
     for config in (
         replace(origin, differences=True), replace(origin, conv_layers=1, dense_layers=0),

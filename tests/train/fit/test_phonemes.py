@@ -1,4 +1,4 @@
-"""train/fit/phonemes.py: labels lie where the sound is, and batches hold what their labels say."""
+"""train/fit/phonemes.py: labels coincide with their sounds, and batches contain what their labels say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""train/fit/strategies.py: two workers on loopback, and two devices of one process, train one pair together."""
+"""train/fit/strategies.py: two workers on loopback, and two devices in one process, train one model together."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def test_a_group_has_a_batch_for_each_replica() -> None:
         '{"cluster": {"worker": ["a:1"]}, "task": {"type": "chief", "index": 0}}',
     ],
 )  # fmt: skip
-def test_a_cluster_that_is_none_is_exit_code_2(
+def test_an_invalid_cluster_is_exit_code_2(
     config: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     write_shard(make_clip("a", split="train"), tmp_path / "shards")

@@ -1,4 +1,4 @@
-"""A run of two steps; it resumes where it was, optimizer and all, and never leaves half a checkpoint."""
+"""A run of two steps: it resumes exactly, with its optimizer, and never leaves an incomplete checkpoint."""
 
 from __future__ import annotations
 
@@ -230,9 +230,9 @@ def test_jax_trains_the_same_pair_and_tensorflow_reads_it(
 
 @pytest.mark.slow
 def test_a_run_from_a_bundle_begins_as_it_and_trains_its_last_layers_alone(tmp_path: Path) -> None:
-    start = pytest.importorskip("train.fit.start")
+    start = pytest.importorskip("train.fit.from_bundle")
     pair = towers.build_model()
-    start.begin_as(pair, DEFAULT_BUNDLE, clips(), 0.7)
+    start.start_from(pair, DEFAULT_BUNDLE, clips(), 0.7)
     bundle = load_bundle(DEFAULT_BUNDLE)
     assert towers.keras_towers(pair).logit_scale == pytest.approx(bundle.calibration.logit_scale)
     clip = clips()[0]

@@ -1,4 +1,4 @@
-"""train/models/bundle_weights.py: the built-in towers, back in Keras, answer as the bundle does."""
+"""train/models/bundle_weights.py: the built-in encoders, back in Keras, give the same results as the bundle."""
 
 from __future__ import annotations
 

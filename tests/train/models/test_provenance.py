@@ -1,4 +1,4 @@
-"""train/models/provenance.py: what a run's folder says of where it comes from, and what of it goes into a manifest."""
+"""train/models/provenance.py: what a run's folder records of its sources, and what of it goes into a manifest."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_a_run_that_is_taken_up_again_says_so_and_what_changed(tmp_path: Path, s
     assert [session.get("changed") for session in sessions] == [None, [], ["config", "data"]]
 
 
-def test_a_run_that_begins_anew_forgets_the_former_one(tmp_path: Path, shards: Path) -> None:
+def test_a_run_that_starts_again_forgets_the_former_one(tmp_path: Path, shards: Path) -> None:
     pytest.importorskip("keras")
     (tmp_path / PROVENANCE).write_text("damaged")
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""train/models/towers.py: what each tower sees, and a loss that only looks at what may be looked at."""
+"""train/models/towers.py: the input of each encoder, and a loss that ignores invalid pairs."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def taught(logits: Reals, told: Reals, lips: Floats, audio: Floats) -> float:
     return float(array(towers.distillation_loss(*both, lips[None], audio[None])))
 
 
-def test_teaching_is_the_cross_entropy_of_belief_both_ways_among_what_counts() -> None:
+def test_distillation_is_the_cross_entropy_in_both_directions_over_valid_pairs() -> None:
     random = np.random.default_rng(3)
     logits, told = random.normal(0, 2, (2, N, M))
     lips, audio = np.ones(N, np.float32), np.ones(M, np.float32)

@@ -1,4 +1,4 @@
-"""Known offsets are found, what fits nothing is dropped, and the halves never share a speaker."""
+"""Known offsets are found, clips that fit nothing are dropped, and the halves never share a speaker."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> N
         "9": {"offset_ms": 0, "gain": 0, "dropped": True},
     }
     tracks = clean.tracks_by_halves(clips, [], config, tmp_path / "work")
-    with pytest.raises(InputFormatError, match="has not learnt"):  # from one batch
+    with pytest.raises(InputFormatError, match="have not learnt"):  # from one batch
         clean.clean(tracks, clean.Calibration(), tmp_path / "offsets.json", earlier=earlier)
     table = json.loads((tmp_path / "offsets.json").read_text())
     assert set(table) == {clip.name for clip in clips} | {"9"}
@@ -123,7 +123,7 @@ def test_both_halves_are_trained_and_measured_by_each_other(tmp_path: Path) -> N
     assert all((tmp_path / "work" / f"half{half}" / "last.weights.h5").is_file() for half in (0, 1))
 
 
-@pytest.mark.parametrize(("gain", "cause"), [(0.003, "has not learnt.*more batches"), (0.019, "fits their lips")])
+@pytest.mark.parametrize(("gain", "cause"), [(0.003, "have not learnt.*more batches"), (0.019, "fits their lips")])
 def test_who_drops_nearly_all_clips_says_why(gain: float, cause: str, tmp_path: Path) -> None:
     table = {f"{k}": {"offset_ms": 0.0, "gain": gain, "dropped": k > 0} for k in range(24)}
     with pytest.raises(InputFormatError, match=f"clean dropped 23 of 24 clips because .*{cause}"):

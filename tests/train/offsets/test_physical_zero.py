@@ -1,4 +1,4 @@
-"""A zero that was built in is found again, with an error that holds, among pairs that mean nothing."""
+"""A built-in zero is found, with a correct error, among unrelated pairs."""
 
 from __future__ import annotations
 
@@ -240,7 +240,7 @@ def test_the_zero_of_towers_goes_into_the_calibration(shards: Path, tmp_path: Pa
     assert json.loads(file.read_text())["zero_offset_ms"] == 0.0, "nothing is written where nothing was found"
 
 
-def test_a_calibration_that_is_none_is_noticed_before_the_work(shards: Path, tmp_path: Path) -> None:
+def test_an_invalid_calibration_is_noticed_before_the_work(shards: Path, tmp_path: Path) -> None:
     file = tmp_path / "calibration.json"
     file.write_text("{}")
     with pytest.raises(InputFormatError, match="not a calibration"):

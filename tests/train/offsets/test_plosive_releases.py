@@ -1,4 +1,4 @@
-"""Lips part and bursts sound when they do, between the ticks, and never where nothing does."""
+"""Lip openings and bursts are found at their times, between the ticks, and nowhere else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configuration of retrain: the shipped file, its ranges, and what is said of files that are wrong."""
+"""The configuration of retrain: the shipped file, its ranges, and the messages for invalid files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE, MANIFEST
-from device.config.constraints import Range, Whole
+from device.config.constraints import Range, WholeNumber
 from device.config.section import allowed_of
 from device.errors import UsageError
 from tests.scenes import ROOT
@@ -91,7 +91,7 @@ def test_training_sections_have_the_keys_and_ranges_of_a_training_run(section: s
     assert list(keys) == [key.name for key in expected]
     for key in expected:
         allowed = allowed_of(keys[key.name])
-        assert isinstance(allowed, Whole if isinstance(key.default, int) else Range)
+        assert isinstance(allowed, WholeNumber if isinstance(key.default, int) else Range)
         assert (allowed.low, allowed.high) == RANGES[key.name]
 
 

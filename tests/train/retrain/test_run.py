@@ -1,4 +1,4 @@
-"""`avdrift-train retrain`: its commands exist, faults show before hours of work, and it comes to an end."""
+"""`avdrift-train retrain`: its commands exist, faults show before hours of work, and it completes."""
 
 from __future__ import annotations
 
@@ -161,8 +161,8 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
         (None, "", 3, "clips.csv: no such file"),
         (("valid",), "", 3, "no usable clip of the split 'train'"),
         (("train",), "", 3, "no usable clip of the split 'valid'"),
-        (("train", "valid", "valid"), "", 3, "fit: 0.0 minutes to train on, 2 are the least"),
-        (("train", "valid"), '[recipe]\nkind = "train"\n', 3, "clean and fit: 0.0 minutes to train on, 30 are"),
+        (("train", "valid", "valid"), "", 3, "fit: 0.0 training minutes, at least 2 are needed"),
+        (("train", "valid"), '[recipe]\nkind = "train"\n', 3, "clean and fit: 0.0 training minutes, at least 30 are"),
         (("train", "valid"), f'{ANY}[folders]\nwork = "clips/0.mkv"\n', 2, "cannot be made"),
         (("train", "valid"), f'{ANY}[folders]\nwork = "/proc/nowhere"\n', 2, "/proc/nowhere: cannot be made"),
         (("train", "valid"), '[folders]\nclips = "elsewhere"\n', 3, "elsewhere/clips.csv: no such file"),
@@ -247,7 +247,7 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
     lines = list(last.values())
     assert list(last) == [name for name in STAGES if name not in ("clean", "zero-clips")]
     assert [("done before" in line) for line in lines[:4]] == [True, True, True, False]
-    assert "taken up again" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in out.splitlines()[-1]
+    assert "resumed" in lines[3] and str(tmp_path / "work" / "bundle" / "int8") in out.splitlines()[-1]
     assert (tmp_path / "work" / "gate" / "gate.txt").read_text() in out
     assert [json.loads(line)["epoch"] for line in (run / "log.jsonl").read_text().splitlines()] == [1, 2]
     assert [session["from_epoch"] for session in json.loads((run / PROVENANCE).read_text())["sessions"]] == [0, 1]

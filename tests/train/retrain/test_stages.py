@@ -1,4 +1,4 @@
-"""What is done is skipped, what differs is redone, what was interrupted goes on or begins anew."""
+"""Finished stages are skipped, changed ones are redone, and interrupted ones resume or start again."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_changed_input_file_redoes_its_stage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("resumes", "kept"), [(True, ["fail", "work"]), (False, ["work"])])
-def test_what_failed_goes_on_where_it_can_and_begins_anew_where_not(
+def test_a_failed_stage_resumes_if_it_can_and_otherwise_starts_again(
     resumes: bool, kept: list[str], tmp_path: Path
 ) -> None:
     with pytest.raises(InputFormatError) as caught:
@@ -105,7 +105,7 @@ def test_what_failed_goes_on_where_it_can_and_begins_anew_where_not(
     assert not (tmp_path / "two").exists()
     words = run(tmp_path, job(tmp_path, "one", resumes=resumes))
     assert runs(tmp_path, "one") == kept
-    assert ("taken up again" in words) == resumes
+    assert ("resumed" in words) == resumes
 
 
 def test_a_command_that_crashes_is_quoted(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_command_that_crashes_is_quoted(tmp_path: Path) -> None:
         run(tmp_path, job(tmp_path, "one", what="crash"))
 
 
-def test_a_command_that_somebody_ends_is_no_riddle(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. See whether memory ran out, and give"):
+def test_a_killed_command_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"stage one was ended by SIGKILL\. Check whether memory ran out, and give"):
         run(tmp_path, job(tmp_path, "one", what="kill"))
 
 
@@ -134,7 +134,7 @@ def test_a_damaged_mark_is_no_mark(content: str, tmp_path: Path) -> None:
     assert runs(tmp_path, "one") == ["work"] and json.loads((tmp_path / "one" / MARK).read_text())["done"]
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_of_another_program_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "one" / "thesis.tex").write_text("years of work")
     with pytest.raises(UsageError, match="left alone"):
@@ -190,7 +190,7 @@ def test_while_a_killed_one_leaves_a_command_behind_nobody_else_begins(tmp_path:
     for pid in left:
         os.kill(pid, signal.SIGKILL)
     until(lambda: not alive(tmp_path))
-    assert "taken up again" in run(tmp_path, job(tmp_path, "one"), job(tmp_path, "two", resumes=True))
+    assert "resumed" in run(tmp_path, job(tmp_path, "one"), job(tmp_path, "two", resumes=True))
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is seen of a retraining while it works: a line, and a page that can be read at any moment."""
+"""The display of a working retraining: a line, and a page that can be read at any moment."""
 
 from __future__ import annotations
 

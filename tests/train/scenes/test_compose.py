@@ -1,4 +1,4 @@
-"""Two people side by side and hopeless scenes, as made recordings of a synthetic clip."""
+"""Two people side by side and unmeasurable scenes, as recordings of a synthetic clip."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_pair_of_which_nothing_is_known_is_left_out(clips: Path) -> None:
     ("scene", "expected"),
     [("silence", Reason.NO_SPEECH), ("empty room", Reason.NO_FACE), ("photograph", Reason.VOICE_NOT_OF_THIS_FACE)],
 )
-def test_hopeless_scenes_are_what_they_are_called(clips: Path, scene: str, expected: Reason) -> None:
+def test_unmeasurable_scenes_are_what_they_are_called(clips: Path, scene: str, expected: Reason) -> None:
     words = judge_part(scene, clips / "a.mkv", [clips / "b.mkv"], DEFAULT_BUNDLE, 5.0, 0, part_s=12)
     assert len(words) >= 8 and set(words[5:]) == {expected.value}
 

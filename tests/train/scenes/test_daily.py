@@ -1,4 +1,4 @@
-"""What a user of the daemon meets: the figures count what they should."""
+"""`avdrift-train daily`: the figures count correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clips that are spoilt: what is done to them, and what is reported of them."""
+"""Degraded clips: how they are degraded, and what is reported of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from device.features.model_download import face_model_path
 from device.records import Frame
 from tests.scenes import talking
 from train.scenes.compose import SIDE_PX, Samples, read_clip, square
-from train.scenes.degraded import PICTURES, RATES, SOUNDS, WAYS, corruption, judge_clip
+from train.scenes.degraded import CORRUPTIONS, PICTURES, RATES, SOUNDS, corruption, judge_clip
 
 Clip = tuple[list[Frame], Samples]
 
@@ -56,11 +56,11 @@ def test_a_rate_leaves_pictures_out(clip: Clip) -> None:
 
 
 @needs_face_model
-def test_numbers_of_a_clip_are_right_and_a_spoilt_one_has_fewer() -> None:
+def test_a_clips_numbers_are_right_and_a_degraded_one_has_fewer() -> None:
     found = judge_clip(talking(), DEFAULT_BUNDLE, 5.0, 3, ("as it is", "picture of 60 px", "lower half hidden"))
     plain, small, hidden = found["as it is"], found["picture of 60 px"], found["lower half hidden"]
     assert plain["measuring"] == plain["right"] >= 4
     assert small["measuring"] == small["right"]
     assert hidden["measuring"] < plain["measuring"]
     assert hidden["reports"] == small["reports"] == plain["reports"]
-    assert set(found) <= set(WAYS)
+    assert set(found) <= set(CORRUPTIONS)

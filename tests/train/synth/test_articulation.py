@@ -1,4 +1,4 @@
-"""The mouth's movement: shut when it must be, open on time, and each sound felt before it is heard."""
+"""The mouth's movement: closed and open at the right times, and each sound prepared before it is heard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The drawn face: a face to the detector, a mouth that shows its opening, and nothing that moves by itself."""
+"""The drawn face: the detector finds it, the mouth shows its opening, and nothing moves by itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from device.errors import ModelError
 from device.features.face import FaceDetector
 from device.features.model_download import require_face_model
 from device.records import RgbImage
-from train.synth.appearance import Look, random_look
+from train.synth.appearance import Appearance, random_appearance
 from train.synth.articulation import Mouth
 from train.synth.face import FaceRenderer, Pose, paint_room
 from train.synth.head import CANVAS_H, CANVAS_W, bump, face_grid, half_width, paint_head, ramp, twin
@@ -25,13 +25,13 @@ REST = Mouth()
 POSES = (REST, Mouth(press=1.0), Mouth(0.9, 0.85), Mouth(0.15, 0.24, 0.8), Mouth(0.15, 0.17, -0.75, 1.0))
 
 
-def look_of(seed: int) -> Look:
-    return random_look(np.random.default_rng(seed))
+def appearance_of(seed: int) -> Appearance:
+    return random_appearance(np.random.default_rng(seed))
 
 
 @pytest.fixture(scope="module")
 def renderer() -> FaceRenderer:
-    return FaceRenderer(random_look(np.random.default_rng(20), clean=True), 320, 240)
+    return FaceRenderer(random_appearance(np.random.default_rng(20), clean=True), 320, 240)
 
 
 def around_mouth(renderer: FaceRenderer, picture: RgbImage, half: int = 22) -> RgbImage:
@@ -49,7 +49,7 @@ def test_frames_have_the_asked_size_and_are_reproducible(renderer: FaceRenderer)
     assert frame.shape == (240, 320, 3)
     assert frame.dtype == np.uint8
     assert np.array_equal(frame, renderer.frame(Mouth(0.5, 0.5), Pose(yaw=0.1)))
-    again = FaceRenderer(random_look(np.random.default_rng(20), clean=True), 320, 240)
+    again = FaceRenderer(random_appearance(np.random.default_rng(20), clean=True), 320, 240)
     assert np.array_equal(frame, again.frame(Mouth(0.5, 0.5), Pose(yaw=0.1)))
 
 
@@ -80,7 +80,7 @@ def test_a_blink_changes_only_the_eyes(renderer: FaceRenderer) -> None:
 @pytest.mark.parametrize("mouth", [*POSES, Mouth(0.12, 0.14, tuck=1.0), Mouth(0.2, 0.3, tongue=1.0)])
 def test_lip_edges_stay_in_order(mouth: Mouth) -> None:
     for seed in range(8):
-        look = look_of(seed)
+        look = appearance_of(seed)
         edges = lip_edges(look, mouth, np.arange(-30, 31, dtype=np.float32)[None, :])
         near = edges.inside > 0
         assert np.all((edges.upper_out <= edges.upper_in)[near])
@@ -89,19 +89,19 @@ def test_lip_edges_stay_in_order(mouth: Mouth) -> None:
 
 
 def test_rounding_narrows_and_spreading_widens() -> None:
-    x, look = np.zeros((1, 1), np.float32), look_of(0)
+    x, look = np.zeros((1, 1), np.float32), appearance_of(0)
     widths = [lip_edges(look, Mouth(wide=w, rounded=r), x).half_width for w, r in ((-0.7, 1.0), (0, 0), (0.8, 0))]
     assert widths[0] < 0.7 * widths[1] < widths[1] < widths[2]
 
 
 def test_aperture_is_zero_only_when_shut() -> None:
-    x, look = np.zeros((1, 1), np.float32), look_of(0)
+    x, look = np.zeros((1, 1), np.float32), appearance_of(0)
     assert lip_edges(look, Mouth(gap=0.0, wide=1.0), x).aperture == 0.0
     assert lip_edges(look, Mouth(gap=0.1), x).aperture == pytest.approx(4.2)
 
 
 def test_teeth_and_tongue_are_lighter_than_the_cavity() -> None:
-    look = replace(look_of(1), teeth_shown=8.0, gain=1.0)
+    look = replace(appearance_of(1), teeth_shown=8.0, gain=1.0)
     paint = lip_paint(look, np.ones((CANVAS_H, CANVAS_W), np.float32))
     patch = np.full((*paint.light.shape, 3), 150.0, np.float32)
     drawn = draw_mouth(patch, look, Mouth(0.8, 0.9), paint).mean(axis=2)
@@ -123,22 +123,22 @@ def test_the_mouth_point_follows_the_pose(renderer: FaceRenderer) -> None:
 
 
 def test_people_differ() -> None:
-    looks = [look_of(seed) for seed in range(40)]
+    looks = [appearance_of(seed) for seed in range(40)]
     assert len({look.hair_style for look in looks}) == 3
     assert 3 < sum(look.beard > 0 for look in looks) < 25
     assert np.std([look.skin[0] for look in looks]) > 25
     assert np.std([look.yaw for look in looks]) > 0.05
-    assert looks[3] == look_of(3)
+    assert looks[3] == appearance_of(3)
 
 
 def test_a_clean_look_has_neither_noise_nor_beard() -> None:
     for seed in range(20):
-        look = random_look(np.random.default_rng(seed), clean=True)
+        look = random_appearance(np.random.default_rng(seed), clean=True)
         assert (look.noise, look.blur_px, look.beard, look.gain) == (0.0, 0.0, 0.0, 1.0)
 
 
 def test_head_is_opaque_inside_and_clear_outside() -> None:
-    head = paint_head(look_of(2))
+    head = paint_head(appearance_of(2))
     x, y = face_grid()
     assert np.all(head.alpha[(np.abs(x) < 60) & (np.abs(y) < 100)] > 0.99)
     assert np.all(head.alpha[np.abs(x) > 190] == 0)
@@ -151,13 +151,13 @@ def test_helpers() -> None:
     assert bump(x, y, (10, 5), (3, 3)).max() == pytest.approx(1.0)
     assert twin(x, y, (50, 0), (5, 5))[260, [150, 250]] == pytest.approx([1.0, 1.0])
     assert ramp(np.array([-1.0, 0.0, 0.5, 1.0, 2.0]), 0.0, 1.0).tolist() == [0.0, 0.0, 0.5, 1.0, 1.0]
-    width = half_width(look_of(0), np.array([[-400.0, 0.0, 130.0, 400.0]], np.float32))[0]
+    width = half_width(appearance_of(0), np.array([[-400.0, 0.0, 130.0, 400.0]], np.float32))[0]
     assert width[0] < 0 < width[2] < width[1]
     assert width[3] < 0
 
 
 def test_room_fills_the_picture() -> None:
-    room = paint_room(look_of(5), 320, 240)
+    room = paint_room(appearance_of(5), 320, 240)
     assert room.shape == (240, 320, 3)
     assert room.std() > 3
 
@@ -188,7 +188,7 @@ def test_the_detector_accepts_every_face_and_finds_its_mouth() -> None:
     except ModelError as error:
         pytest.skip(str(error))
     for seed in range(12):
-        look = look_of(seed)
+        look = appearance_of(seed)
         person = FaceRenderer(look, 320, 240)
         for mouth in POSES:
             pose = Pose(look.yaw, look.pitch, look.roll)

@@ -1,4 +1,4 @@
-"""Sentences keep clear of changes, and what is seen is what is heard, moved by exactly the offset."""
+"""Sentences keep clear of changes, and the video is the audio's, shifted by exactly the offset."""
 
 from __future__ import annotations
 
@@ -171,14 +171,14 @@ def test_sentences_vary_and_fit_the_language() -> None:
 @needs_espeak
 @pytest.mark.parametrize("language", [*ENGLISH, *OTHERS])
 def test_every_language_can_be_spoken(language: str) -> None:
-    from train.synth.speech import speak
+    from train.synth.speech import synthesize
 
-    assert len(speak("4 517, 26.", Voice(language)).phonemes) > 12
+    assert len(synthesize("4 517, 26.", Voice(language)).phonemes) > 12
 
 
 @needs_espeak
 def test_every_variant_exists() -> None:
-    from train.synth.speech import speak
+    from train.synth.speech import synthesize
 
     for variant in VARIANTS:
-        assert speak("Oh.", Voice("en", variant)).duration_s > 0.1
+        assert synthesize("Oh.", Voice("en", variant)).duration_s > 0.1

@@ -1,4 +1,4 @@
-"""Rendered recordings, decoded again: sound and picture where the truth says, equal for equal seeds, clear errors."""
+"""Rendered recordings, decoded again: audio and video where the truth says, equal for equal seeds, clear errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 from device.errors import UsageError
-from train.synth.appearance import random_look
+from train.synth.appearance import random_appearance
 from train.synth.articulation import move_mouth
 from train.synth.plan import Truth, trimmed
 from train.synth.render import (
@@ -28,7 +28,7 @@ from train.synth.render import (
     main,
     render_clip,
 )
-from train.synth.speech import Voice, speak
+from train.synth.speech import Voice, synthesize
 from train.synth.text import SAMPLE
 
 pytestmark = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
@@ -56,7 +56,7 @@ def decode(path: Path) -> tuple[Pictures, npt.NDArray[np.float32], int, float]:
 
 def small(path: Path, seed: int = 3, **options: Any) -> Truth:
     defaults: dict[str, Any] = {"duration_s": 4.0, "size": (160, 120), "voice": Voice("en-us", "m3")}
-    look = random_look(np.random.default_rng(20), clean=True)
+    look = random_appearance(np.random.default_rng(20), clean=True)
     return render_clip(path, seed=seed, look=look, **{**defaults, **options})
 
 
@@ -65,7 +65,7 @@ def audio_delay_s(truth: Truth, samples: npt.NDArray[np.float32], rate_hz: int, 
     grid_hz = 48_000
     planned = np.zeros(int(truth.duration_s * grid_hz), np.float32)
     for sentence in truth.sentences:
-        spoken = trimmed(speak(sentence.text, truth.voice))
+        spoken = trimmed(synthesize(sentence.text, truth.voice))
         t_s = np.arange(int(spoken.duration_s * grid_hz)) / grid_hz
         begin = round(sentence.start_s * grid_hz)
         wave = np.interp(t_s, np.arange(len(spoken.samples)) / spoken.rate_hz, spoken.samples)

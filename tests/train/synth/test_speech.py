@@ -1,4 +1,4 @@
-"""Speech from espeak-ng: times that the waveform confirms, whatever the voice; the closure finder on made-up sound."""
+"""Speech from espeak-ng: the waveform confirms its times for every voice; the closure finder on synthetic audio."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from device.errors import UsageError
 from device.records import Samples
-from train.synth.speech import Phoneme, Utterance, Voice, measure_closures, open_espeak, speak
+from train.synth.speech import Phoneme, Utterance, Voice, measure_closures, open_espeak, synthesize
 
 needs_espeak = pytest.mark.skipif(ctypes.util.find_library("espeak-ng") is None, reason="espeak-ng is not installed")
 RATE_HZ = 22050
@@ -97,7 +97,7 @@ def test_a_phoneme_moves_with_its_closure() -> None:
 
 @pytest.fixture(scope="module", params=VOICES, ids=lambda voice: voice.name)
 def spoken(request: pytest.FixtureRequest) -> Utterance:
-    return speak(LABIALS, request.param)
+    return synthesize(LABIALS, request.param)
 
 
 def brightness(samples: Samples) -> npt.NDArray[np.float32]:
@@ -136,18 +136,18 @@ def test_every_lip_release_is_a_rise_in_the_waveform(spoken: Utterance) -> None:
 
 @needs_espeak
 def test_same_text_gives_same_sound_whatever_was_said_before() -> None:
-    first = speak(LABIALS, VOICES[1])
-    speak("Etwas ganz anderes.", VOICES[3])
-    again = speak(LABIALS, VOICES[1])
+    first = synthesize(LABIALS, VOICES[1])
+    synthesize("Etwas ganz anderes.", VOICES[3])
+    again = synthesize(LABIALS, VOICES[1])
     assert np.array_equal(first.samples, again.samples)
     assert first.phonemes == again.phonemes
 
 
 @needs_espeak
 def test_rate_and_pitch_reach_the_synthesiser() -> None:
-    slow, fast = speak(LABIALS, Voice(words_per_min=120)), speak(LABIALS, Voice(words_per_min=220))
+    slow, fast = synthesize(LABIALS, Voice(words_per_min=120)), synthesize(LABIALS, Voice(words_per_min=220))
     assert slow.duration_s > 1.3 * fast.duration_s
-    low, high = speak(LABIALS, Voice(pitch=20)), speak(LABIALS, Voice(pitch=80))
+    low, high = synthesize(LABIALS, Voice(pitch=20)), synthesize(LABIALS, Voice(pitch=80))
     assert not np.array_equal(low.samples, high.samples)
 
 
@@ -158,7 +158,7 @@ def test_rate_and_pitch_reach_the_synthesiser() -> None:
 )
 def test_what_cannot_be_said_is_a_clear_error(text: str, voice: Voice, words: str) -> None:
     with pytest.raises(UsageError, match=words) as caught:
-        speak(text, voice)
+        synthesize(text, voice)
     assert caught.value.exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""A picamera2 without a camera: a small object with what CameraSource uses of the module, as a test wants it to be."""
+"""A fake picamera2 without a camera: the parts of the module that CameraSource uses."""
 
 from __future__ import annotations
 

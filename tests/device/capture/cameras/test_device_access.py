@@ -1,4 +1,4 @@
-"""Is the process named that holds a camera, and the node that may not be opened?"""
+"""Errors name the process that uses a camera, and the node that may not be opened."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from device.capture.cameras.device_access import busy_error, closed_nodes, holders, nodes, permission_error, why
+from device.capture.cameras.device_access import (
+    access_error,
+    busy_error,
+    closed_nodes,
+    holders,
+    nodes,
+    permission_error,
+)
 from device.errors import DeviceBusyError, DeviceHungError, DevicePermissionError
 
 MINE = os.getpid()
@@ -56,7 +63,7 @@ def test_ourselves_where_there_is_nobody_else(tmp_path: Path, node: Path) -> Non
     assert isinstance(found, DeviceHungError) and "this process itself" in str(found)
 
 
-def test_processes_that_may_not_be_looked_into(tmp_path: Path, node: Path) -> None:
+def test_processes_that_may_not_be_inspected(tmp_path: Path, node: Path) -> None:
     proc = make_proc(tmp_path / "proc", {})
     (proc / "77").mkdir()  # no fd folder to read, as that of another user
     message = str(busy_error("camera", [node], proc))
@@ -116,11 +123,11 @@ BUSY = RuntimeError("Failed to acquire camera: Device or resource busy")
 )
 def test_what_lies_behind_an_error(tmp_path: Path, error: Exception, kind: type[Exception] | None) -> None:
     proc = make_proc(tmp_path / "proc", {})
-    found = why(error, "camera", [], proc)
+    found = access_error(error, "camera", [], proc)
     assert (type(found) if found else None) is kind
 
 
 def test_a_camera_that_cannot_be_configured_because_another_streams_from_it(tmp_path: Path, node: Path) -> None:
     proc = make_proc(tmp_path / "proc", {MINE: ("avdrift", [node]), 4: ("ffmpeg", [node])})
-    found = why(RuntimeError("Configuration failed: {'main': …}"), "camera", [node], proc)
+    found = access_error(RuntimeError("Configuration failed: {'main': …}"), "camera", [node], proc)
     assert isinstance(found, DeviceBusyError) and "ffmpeg (process 4)" in str(found)

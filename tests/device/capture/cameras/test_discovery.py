@@ -1,4 +1,4 @@
-"""Is every camera listed once, under the string that opens it?"""
+"""Every camera is listed once, under the name that opens it."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_a_camera_that_both_know_is_listed_once(machine: Machine) -> None:
     ]
 
 
-def test_a_camera_that_goes_while_it_is_looked_at(machine: Machine) -> None:
+def test_a_camera_that_is_unplugged_while_it_is_listed(machine: Machine) -> None:
     machine.add_usb(0)
     (machine.sys / "video0" / "name").unlink()
     assert found(machine) == []

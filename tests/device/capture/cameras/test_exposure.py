@@ -1,4 +1,4 @@
-"""Is a picture placed in the middle of its exposure, on the microphone's clock, and is a missing one counted?"""
+"""A frame's time is the middle of its exposure, on the microphone's clock; missing frames are counted."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_stamps_on_the_monotonic_clock_stay_as_they_are_before_and_after_a_suspe
     assert clock.monotonic_ns(NOW - 30 * NS_PER_MS, NOW, 8 * HOUR) == NOW - 30 * NS_PER_MS
 
 
-def test_stamps_on_the_boot_clock_are_found_out_and_each_suspend_is_taken_off() -> None:
+def test_stamps_on_the_boot_clock_are_detected_and_each_suspend_is_subtracted() -> None:
     clock = SensorClock()
     for suspended_ns in (0, 3 * NS_PER_S, HOUR, 9 * HOUR):
         stamp_ns = NOW + suspended_ns - 40 * NS_PER_MS
@@ -84,7 +84,7 @@ def test_the_boot_clock_is_never_behind() -> None:
 def missing(times_ms: list[float]) -> int:
     gaps = GapCounter()
     for t_ms in times_ms:
-        gaps.see(round(t_ms * NS_PER_MS))
+        gaps.observe(round(t_ms * NS_PER_MS))
     return gaps.missing
 
 

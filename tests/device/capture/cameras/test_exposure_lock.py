@@ -1,4 +1,4 @@
-"""Do exposure, white balance and focus settle, stay as they are, and settle again when the light changes?"""
+"""Exposure, white balance and focus settle, are locked, and settle again when the light changes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from device.capture.cameras.exposure_lock import MAX_EXPOSURE_US, Controls, Settling
+from device.capture.cameras.exposure_lock import MAX_EXPOSURE_US, Controls, ExposureLock
 from device.records import NS_PER_MS, NS_PER_S
 from tests.device.capture.cameras.fake_picamera2 import PI_LIMITS
 
@@ -18,7 +18,7 @@ class Scene:
     """Pictures at 25 a second, and what was set after each."""
 
     def __init__(self, limits: dict[str, tuple[Any, Any, Any]]) -> None:
-        self.settling = Settling(limits)
+        self.exposure_lock = ExposureLock(limits)
         self.t_ns = 7 * NS_PER_S
         self.set: list[Controls] = []
 
@@ -26,14 +26,14 @@ class Scene:
         """What is set during so many seconds of one brightness."""
         found = []
         for _ in range(round(seconds * 25)):
-            found.append(self.settling.see(self.t_ns, SEEN | metadata, brightness))
+            found.append(self.exposure_lock.observe(self.t_ns, SEEN | metadata, brightness))
             self.t_ns += 40 * NS_PER_MS
         return [controls for controls in found if controls]
 
 
 def test_the_automatics_run_first_then_their_values_are_held() -> None:
     scene = Scene(PI_LIMITS)
-    assert scene.settling.automatic()["AeEnable"] is True
+    assert scene.exposure_lock.automatic()["AeEnable"] is True
     assert scene.run(0.96) == []
     (held,) = scene.run(600)
     assert held["AeEnable"] is False and held["ExposureTime"] == 12_000 and held["AnalogueGain"] == 2.0
@@ -58,7 +58,7 @@ def test_it_waits_for_automatics_that_still_search_but_not_for_ever(searching: d
 
 def test_focus_is_held_where_there_is_a_lens_that_moves() -> None:
     scene = Scene(PI_LIMITS | FOCUS)
-    assert scene.settling.automatic()["AfMode"] == 2
+    assert scene.exposure_lock.automatic()["AfMode"] == 2
     (held,) = scene.run(5, LensPosition=1.7)
     assert held["AfMode"] == 0 and held["LensPosition"] == 1.7
 
@@ -95,9 +95,9 @@ def test_a_picture_out_of_focus_makes_it_settle_again() -> None:
     assert automatic["AfMode"] == 2 and held["LensPosition"] == 3.0
 
 
-def test_a_camera_that_tells_and_takes_nothing_is_left_alone() -> None:
+def test_a_camera_without_metadata_and_controls_is_left_alone() -> None:
     scene = Scene({"Brightness": (0, 255, 128)})
-    assert scene.settling.automatic() == {}
+    assert scene.exposure_lock.automatic() == {}
     assert scene.run(20) == [] == scene.run(20, 250.0)
 
 

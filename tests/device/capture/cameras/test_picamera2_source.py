@@ -1,4 +1,4 @@
-"""Does CameraSource place, pass on, count and give back pictures, and say which kind of trouble there is?"""
+"""CameraSource delivers, times and counts frames, returns their buffers, and names each failure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_frame_lies_in_the_middle_of_its_exposure() -> None:
     assert [frame.seq for frame in frames] == [0, 1, 2]
 
 
-def test_a_usb_camera_tells_nothing_of_its_sensor() -> None:
+def test_a_usb_camera_has_no_sensor_metadata() -> None:
     library = FakeLibrary(USB, limits={})
     library.properties = {"Model": "C270"}
     given = stamps(2)
@@ -221,7 +221,7 @@ def test_auto_is_the_only_one_and_each_can_be_named() -> None:
         assert library.camera.info == USB
 
 
-def test_a_camera_that_came_after_libcamera_first_looked() -> None:
+def test_a_camera_that_was_connected_after_libcameras_first_search() -> None:
     library = FakeLibrary()
     library.comes_late = [IMX219]
     with opened(library) as source:
@@ -327,7 +327,7 @@ def test_packages_of_the_system_that_do_not_fit_numpy(monkeypatch: pytest.Monkey
 
 
 def test_nothing_for_a_while_is_lost_and_says_whether_the_camera_is_still_there() -> None:
-    for stays, words in ((True, "no usable picture"), (False, "has gone")):
+    for stays, words in ((True, "no usable frame"), (False, "was disconnected")):
         library = FakeLibrary(IMX219)
         with CameraSource(library=library, lost_after_s=0.3) as source:
             frames = iter(source)

@@ -1,4 +1,4 @@
-"""Does each form of camera buffer become the same picture, with padded rows as well?"""
+"""Each form of camera buffer becomes the same frame, with padded rows too."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audio clock on simulated ones: which clock it is, small errors for hours, lost told from late."""
+"""The audio clock on simulated ones: which clock it is, small errors for hours, lost and late samples."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ import pytest
 from device.capture.microphones.audio_clock import AudioClock, Domain, Stamp, find_domain
 from device.capture.microphones.delay_locked_loop import SampleLoop
 from device.records import NS_PER_MS, NS_PER_S
-from tests.clocks import EPOCH_NS, RATE_HZ, START_NS, SUSPENDED_NS, Crystal, Times, errors_ms, jitter_ns, place, stamps
+from tests.device.capture.microphones.clocks import (
+    EPOCH_NS,
+    RATE_HZ,
+    START_NS,
+    SUSPENDED_NS,
+    Crystal,
+    Times,
+    errors_ms,
+    jitter_ns,
+    place,
+    stamps,
+)
 
 BLOCK_S = 0.02
 COUNT = round(RATE_HZ * BLOCK_S)

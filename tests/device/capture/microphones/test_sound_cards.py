@@ -1,4 +1,4 @@
-"""Sound cards as the kernel lists them: names that last, who holds them, and each reason for not opening one."""
+"""Sound cards as the kernel lists them: stable names, the process that uses one, and each reason for a failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from device.capture.microphones.sound_cards import Microphone, canonical, find_microphone, list_microphones
 from device.errors import DeviceBusyError, DeviceMissingError, DevicePermissionError, UsageError
-from tests.fake_pyaudio import add_card
+from tests.device.capture.microphones.fake_pyaudio import add_card
 
 
 def test_cards_that_record_are_listed_by_names_that_last(tmp_path: Path) -> None:
@@ -30,7 +30,7 @@ def test_without_sound_there_is_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gone", ["id", "pcm0c/info", "pcm0c/sub0"])
-def test_a_card_that_goes_while_it_is_looked_at_is_left_out_or_free(tmp_path: Path, gone: str) -> None:
+def test_a_card_that_is_unplugged_while_it_is_listed_is_left_out_or_free(tmp_path: Path, gone: str) -> None:
     add_card(tmp_path, 1, "Device", "USB")
     path = tmp_path / "proc/asound/card1" / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
@@ -59,7 +59,7 @@ def test_numbers_and_anything_else_are_refused(name: str) -> None:
 
 
 def test_auto_takes_the_only_one_and_lists_several(tmp_path: Path) -> None:
-    with pytest.raises(DeviceMissingError, match="nor is any other"):
+    with pytest.raises(DeviceMissingError, match="there is no other"):
         find_microphone("auto", tmp_path)
     add_card(tmp_path, 1, "Device", "USB PnP Sound Device")
     assert find_microphone("auto", tmp_path).device == "hw:CARD=Device,DEV=0"
@@ -70,7 +70,7 @@ def test_auto_takes_the_only_one_and_lists_several(tmp_path: Path) -> None:
 
 def test_a_card_that_is_not_there_yet_is_missing_whatever_else_is(tmp_path: Path) -> None:
     add_card(tmp_path, 1, "Webcam", "C920")
-    with pytest.raises(DeviceMissingError, match=r"hw:CARD=Device,DEV=0: not there; there are: hw:CARD=Webcam"):
+    with pytest.raises(DeviceMissingError, match=r"hw:CARD=Device,DEV=0: not connected; available: hw:CARD=Webcam"):
         find_microphone("hw:Device", tmp_path)
     with pytest.raises(DeviceMissingError):
         find_microphone("hw:CARD=Webcam,DEV=1", tmp_path)

@@ -1,4 +1,4 @@
-"""The microphone source on a scripted PyAudio: what it opens, what it gives, and each fault by its own name."""
+"""The microphone source on a scripted PyAudio: what it opens and delivers, and the name of each fault."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from device.errors import (
     UsageError,
 )
 from device.records import NS_PER_MS, NS_PER_S, Chunk
-from tests.clocks import EPOCH_NS, START_NS
-from tests.fake_pyaudio import Call, FakePyAudio, add_card, calls, device
+from tests.device.capture.microphones.clocks import EPOCH_NS, START_NS
+from tests.device.capture.microphones.fake_pyaudio import Call, FakePyAudio, add_card, calls, device
 
 RATE_HZ = 48_000
 HW = MicrophoneSettings("hw:CARD=Device,DEV=0")
@@ -278,7 +278,7 @@ def test_a_stream_that_stops_giving_is_lost(root: Path) -> None:
     fake = world(calls(noise(2)), stays_active=True)
     with (
         opened(fake, root, lost_after_s=0.05) as source,
-        pytest.raises(DeviceLostError, match=r"gave no sound for 0\.") as error,
+        pytest.raises(DeviceLostError, match=r"delivered no audio for 0\.") as error,
     ):
         list(source)
     assert "hw:CARD=Device,DEV=0" in str(error.value) and fake.running == 0

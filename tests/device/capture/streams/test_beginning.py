@@ -37,8 +37,8 @@ def both(beginning: Beginning, begin_ms: int, end_ms: int, *, at_ms: float = 1.0
             beginning.add(came(index, stamp_ms, at, size=size, key=stamp_ms % 1000 == 0), jumped=False)
 
 
-def begun(*, in_segments: bool = False) -> Beginning:
-    return Beginning((VIDEO, AUDIO), in_segments=in_segments)
+def begun(*, max_stored_ms: int = 60_000) -> Beginning:
+    return Beginning((VIDEO, AUDIO), max_stored_ns=max_stored_ms * NS_PER_MS)
 
 
 def test_it_takes_both_tracks_and_half_a_second() -> None:
@@ -61,15 +61,15 @@ def test_tracks_on_two_clocks_are_not_together_until_the_other_has_jumped_too() 
     assert beginning.enough and all((one.stamp_ns or 0) < 3000 * NS_PER_MS for one in beginning.packets)
 
 
-def test_what_a_server_has_stored_is_left_out_up_to_the_last_key_picture_but_not_in_segments() -> None:
-    for in_segments, first_ms in ((False, 7000), (True, 0)):
-        beginning = begun(in_segments=in_segments)
+def test_what_may_have_been_stored_is_left_out_up_to_a_key_picture() -> None:
+    for max_stored_ms, first_ms in ((60_000, 7000), (2500, 2000), (0, 0)):
+        beginning = begun(max_stored_ms=max_stored_ms)
         both(beginning, 0, 8000, at_ms=0.01)
         assert beginning.packets[0].stamp_ns == first_ms * NS_PER_MS
 
 
 def test_it_is_bounded() -> None:
-    beginning = begun(in_segments=True)
+    beginning = begun(max_stored_ms=0)
     both(beginning, 0, 4000, at_ms=0.0, size=MAX_BYTES // 50)
     assert beginning.enough, "it does not wait for half a second then"
     alone = begun()

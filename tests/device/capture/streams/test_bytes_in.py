@@ -1,4 +1,4 @@
-"""Pipes and files that grow: bytes as soon as there are some, an end in time, and nothing held up by closing."""
+"""Pipes and growing files: data as soon as there is some, an end in time, and a close that never blocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from device.capture.streams.bytes_in import GrowingFile, Pipe
 from device.capture.streams.inputs import FromGrowingFile
 from device.capture.streams.source import Stream
 from device.errors import InputMissingError
-from tests.flashes import film, watched
+from tests.streams.flashes import film, watched
 
 
 def test_a_pipe_gives_what_is_there_then_waits_then_ends() -> None:

@@ -1,18 +1,19 @@
-"""Senders that lie: bounded in time and memory, named, and nothing is read that should not be."""
+"""Hostile senders: bounded in time and memory, named, and without access to local files."""
 
 from __future__ import annotations
 
 import os
-import random
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from random import Random
 
 import av
 import pytest
@@ -20,11 +21,15 @@ import pytest
 from device.addresses import parse_address
 from device.capture.streams.inputs import FromAddress, FromPipe
 from device.capture.streams.source import Stream
-from device.errors import CaptureError, StreamError
+from device.errors import StreamError
+from device.records import Frame
 from tests.certificates import Authority
-from tests.flashes import PICTURE, SOUND, film
 from tests.recordings import Picture, write
-from tests.stream_servers import http, serving
+from tests.scenes import scene_folder
+from tests.scripted.streams.encoder import Trouble
+from tests.scripted.streams.worlds import Pipe
+from tests.streams.flashes import PICTURE, SOUND, film
+from tests.streams.stream_servers import http, serving
 
 ENOUGH = 100  # items
 WITHIN_S = 16.0  # connecting and looking at what comes take 7 s each, at most
@@ -61,6 +66,51 @@ def test_a_playlist_reaches_no_file_and_no_other_protocol(tmp_path: Path, place:
     (tmp_path / "served" / "secret.m3u8").write_text(text.format(place))
     with http(tmp_path / "served") as url:
         assert word_of(f"{url}/secret.m3u8") in ("refused", "missing")
+
+
+PLAYLISTS = {
+    "segment": "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\n{}\n",
+    "key": '#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI="{}"\n#EXTINF:2,\npart.ts\n',
+    "map": '#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MAP:URI="{}"\n#EXTINF:2,\npart.ts\n',
+    "master": "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1000\n{}\n",
+    "sound": '#EXTM3U\n#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID="a",NAME="a",URI="{}"\n'
+    '#EXT-X-STREAM-INF:BANDWIDTH=1000,AUDIO="a"\npart.m3u8\n',
+}
+
+
+@pytest.mark.parametrize("text", PLAYLISTS.values(), ids=PLAYLISTS)
+def test_no_part_of_a_playlist_opens_a_file(tmp_path: Path, text: str) -> None:
+    (tmp_path / "served").mkdir()
+    transport_stream(tmp_path / "served")
+    (tmp_path / "served" / "part.m3u8").write_text(PLAYLISTS["segment"].format("part.ts") + "#EXT-X-ENDLIST\n")
+    secret = tmp_path / "secret.m3u8"
+    os.mkfifo(secret)
+    (tmp_path / "served" / "list.m3u8").write_text(text.format(f"file://{secret}") + "#EXT-X-ENDLIST\n")
+    with http(tmp_path / "served") as url, nobody_reads(secret), suppress(StreamError):
+        Stream(FromAddress(parse_address(f"{url}/list.m3u8"))).open().close()
+
+
+@contextmanager
+def nobody_reads(pipe: Path) -> Iterator[None]:
+    """Fails if anybody opens this named pipe meanwhile."""
+    over, read = threading.Event(), threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.01):
+            try:
+                os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                read.set()
+            except OSError:
+                continue
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not read.is_set()
 
 
 @pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "not trusted"])
@@ -146,6 +196,15 @@ def test_whatever_a_server_sends_ends_in_time(say: Callable[[socket.socket], Non
         assert word_of(f"http://127.0.0.1:{port}/secret") in ("stalled", "refused", "missing")
 
 
+def nothing(peer: socket.socket) -> None:
+    peer.recv(1)
+
+
+def test_a_server_that_says_nothing_is_stalled_and_not_refused() -> None:
+    with talking(nothing) as port:
+        assert word_of(f"rtsp://127.0.0.1:{port}/secret") == "stalled"
+
+
 def test_nobody_there_and_nobody_of_that_name() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -153,16 +212,17 @@ def test_nobody_there_and_nobody_of_that_name() -> None:
         assert word_of(f"{scheme}://127.0.0.1:{port}/secret") == "missing"
 
 
+def fill(descriptor: int, content: bytes) -> None:
+    with suppress(BrokenPipeError), os.fdopen(descriptor, "wb") as out:
+        out.write(content)
+        time.sleep(1.5)  # what has ended before it begins is not decoded
+
+
 def from_bytes(content: bytes) -> int:
     """How many items come out of a pipe with it, until it ends; whatever is raised is one of ours."""
     reading, writing = os.pipe()
 
-    def fill() -> None:
-        with os.fdopen(writing, "wb") as out:
-            out.write(content)
-            time.sleep(1.5)  # what has ended before it begins is not decoded
-
-    threading.Thread(target=fill, daemon=True).start()
+    threading.Thread(target=fill, args=(writing, content), daemon=True).start()
     stream, given, began = Stream(FromPipe(reading)), 0, time.monotonic()
     while time.monotonic() - began < 60:
         try:
@@ -174,25 +234,51 @@ def from_bytes(content: bytes) -> int:
         except StreamError as error:
             if error.word == "ended" or given:
                 break
-        except CaptureError:
-            break
     os.close(reading)
     return given
 
 
-def test_pictures_of_any_size_are_refused(tmp_path: Path) -> None:
-    huge = Picture(width=4112, height=2320, options=PICTURE.options)
-    path = write(tmp_path / "huge.mkv", huge, SOUND, duration_s=0.6)
-    assert from_bytes(path.read_bytes()) == 0
+@cache
+def huge() -> Path:
+    """Pictures of more pixels than are taken."""
+    picture = Picture(width=4112, height=2320, options=PICTURE.options)
+    return write(scene_folder() / "huge.mkv", picture, SOUND, duration_s=0.6)
 
 
-def test_mutated_packets_raise_nothing_of_their_own(tmp_path: Path) -> None:
-    whole, chance = transport_stream(tmp_path).read_bytes(), random.Random(5)
-    contents = []
-    for _ in range(8):
-        content = bytearray(whole[: len(whole) // 6])
-        for _ in range(len(content) // 400):
-            content[chance.randrange(len(content))] = chance.randrange(256)
+def test_pictures_of_any_size_are_refused() -> None:
+    reading, writing = os.pipe()
+    threading.Thread(target=fill, args=(writing, huge().read_bytes()), daemon=True).start()
+    with pytest.raises(StreamError, match="4112x2320 cannot be used") as refused:
+        Stream(FromPipe(reading)).open()
+    os.close(reading)
+    assert refused.value.word == "refused"
+
+
+def test_pictures_that_grow_beyond_bounds_are_not_decoded() -> None:
+    def films(*, grown: bool = False) -> Path:
+        return huge() if grown else film()
+
+    films(grown=True)
+    with closing(Pipe(Random(1), films)) as world:
+        world.start()
+        threading.Timer(1.5, world.begin, (Trouble({"grown": True}),)).start()
+        with pytest.raises(StreamError) as named, Stream(world.input).open() as source:
+            assert all(item.rgb.shape[1] == PICTURE.width for item in source if isinstance(item, Frame))
+    assert named.value.word in ("incomplete", "stalled")
+
+
+@pytest.mark.parametrize("copies", [8, pytest.param(60, marks=pytest.mark.slow)])
+def test_mutated_packets_raise_nothing_of_their_own(tmp_path: Path, copies: int) -> None:
+    """60 copies have more than 10,000 mutated packets."""
+    whole, chance = transport_stream(tmp_path).read_bytes(), Random(5)
+    contents, mutated = [], 0
+    for _ in range(copies):
+        content = bytearray(whole[: len(whole) // 4])
+        places = {chance.randrange(len(content)) for _ in range(len(content) // 400)}
+        for place in places:
+            content[place] = chance.randrange(256)
+        mutated += len({place // 188 for place in places})
         contents.append(bytes(content))
-    with ThreadPoolExecutor(len(contents)) as pool:
+    assert mutated > 168 * copies
+    with ThreadPoolExecutor(8) as pool:
         assert sum(pool.map(from_bytes, contents)) > ENOUGH, "some of it is decoded"

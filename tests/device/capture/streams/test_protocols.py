@@ -1,4 +1,4 @@
-"""Each protocol with a real server on loopback: what is shown at once comes out at once, whatever the way between."""
+"""Each protocol with a real server on loopback: what is sent at the same time arrives with offset 0."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import pytest
 
 from device.addresses import parse_address, with_login
 from device.capture.streams.inputs import FromAddress
-from device.capture.streams.protocols import available, spoken_by_pyav
+from device.capture.streams.protocols import available, supported_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
-from tests import stream_servers as servers
-from tests.flashes import film, watched
+from tests.streams import stream_servers as servers
+from tests.streams.flashes import film, watched
 
 FLASHES = 3
 APART_MS = 3.0
@@ -47,7 +47,7 @@ def apart_ms(source: FromAddress) -> float:
 
 @servers.needs_ffmpeg
 def test_flash_and_click_come_together_over_each_protocol(tmp_path: Path) -> None:
-    ways = [servers.udp, servers.rtp, servers.rtmp, servers.srt, partial(servers.hls, folder=tmp_path)]
+    ways = [servers.udp, servers.rtp, servers.rtmp, servers.srt, servers.rist, partial(servers.hls, folder=tmp_path)]
 
     recording = film()
 
@@ -65,7 +65,7 @@ def test_rtsp_with_a_password(transport: str) -> None:
     """Nothing comes before both tracks have had a sender report: without one they would be off by any amount."""
     servers.needs_rtsp_server()
     with servers.rtsp(film(sound="pcm_s16le"), *servers.LOGIN) as url:
-        with pytest.raises(StreamError, match="another user name") as refused:
+        with pytest.raises(StreamError, match="refuses this user name") as refused:
             Stream(FromAddress(parse_address(url), transport)).open()
         assert refused.value.word == "permission" and "password_file" in refused.value.remedy
         source = FromAddress(with_login(parse_address(url), *servers.LOGIN), transport)
@@ -96,5 +96,5 @@ def test_the_passphrase_of_srt_is_in_no_process_list() -> None:
 
 
 def test_what_speaks_each_protocol_is_known() -> None:
-    assert spoken_by_pyav("rtsp") and not spoken_by_pyav("gopherx")
+    assert supported_by_pyav("rtsp") and not supported_by_pyav("gopherx")
     assert {"rtsp", "rtmp", "https", "udp"} <= {scheme for scheme, by in available().items() if by == "PyAV"}

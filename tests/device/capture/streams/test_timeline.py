@@ -1,4 +1,4 @@
-"""Stamps on the monotonic clock: in time, after the sender's clock, and never by when one packet happened to come."""
+"""Stamps on the monotonic clock: in time, on the sender's clock, and independent of a single packet's arrival."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ START_NS = 1000 * NS_PER_S
 EVERY_NS = 20 * NS_PER_MS
 
 
-def run(timeline: Timeline, seconds: float, way_ns: object, *, ppm: float = 0.0, from_s: float = 0.0) -> None:
-    """Packets whose sender's clock is off by ppm, and that take `way_ns(t_s)`."""
+def run(timeline: Timeline, seconds: float, transit_ns: object, *, ppm: float = 0.0, from_s: float = 0.0) -> None:
+    """Packets whose sender's clock is off by ppm, and that take `transit_ns(t_s)`."""
     for number in range(round(seconds * NS_PER_S / EVERY_NS)):
         t_ns = round(from_s * NS_PER_S) + number * EVERY_NS
-        timeline.see(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + way_ns(t_ns / NS_PER_S))  # type: ignore[operator]
+        timeline.observe(t_ns, START_NS + round(t_ns * (1 - ppm * 1e-6)) + transit_ns(t_ns / NS_PER_S))  # type: ignore[operator]
 
 
 def begun() -> Timeline:
@@ -44,19 +44,28 @@ def test_picture_and_sound_of_one_moment_stay_together() -> None:
     timeline = begun()
     for number in range(1000):
         before_ns = timeline.due_ns(0)
-        timeline.see(number * EVERY_NS, START_NS + number * EVERY_NS + number * NS_PER_MS)
+        timeline.observe(number * EVERY_NS, START_NS + number * EVERY_NS + number * NS_PER_MS)
         assert abs(timeline.due_ns(0) - before_ns) <= MAX_SLEW * (EVERY_NS + NS_PER_MS) + 1
 
 
 def test_a_network_that_stood_still_once_is_not_slow_and_one_that_is_late_again_and_again_is() -> None:
     timeline = begun()
-    run(timeline, 30, lambda t_s: round(max(3 - abs(t_s - 12), 0) * NS_PER_S))
+    run(timeline, 30, lambda t_s: round(max(15 - t_s, 0) * NS_PER_S) if t_s >= 12 else 0)
     assert not timeline.slow
     run(timeline, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=30)
-    assert timeline.slow and timeline.needed_way_ns >= 2 * LATE_NS
-    again = Timeline([(60 * NS_PER_S, START_NS + 60 * NS_PER_S)], timeline.needed_way_ns)
+    assert timeline.slow and timeline.needed_delay_ns >= 2 * LATE_NS
+    again = Timeline([(60 * NS_PER_S, START_NS + 60 * NS_PER_S)], timeline.needed_delay_ns)
     run(again, 30, lambda t_s: 2 * LATE_NS if t_s % 4 < 1 else 0, from_s=60)
     assert not again.slow
+
+
+def test_half_of_real_time_is_slow_within_five_seconds_and_a_segment_that_comes_late_is_not() -> None:
+    timeline = begun()
+    run(timeline, 2.4, lambda t_s: round(t_s * NS_PER_S))
+    assert timeline.slow, "4.8 s have passed"
+    timeline = begun()
+    run(timeline, 4.5, lambda t_s: round((6 - t_s) * NS_PER_S))
+    assert not timeline.slow
 
 
 @given(st.integers(-5000, 5000), st.integers(0, 5000))

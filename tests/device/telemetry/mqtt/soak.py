@@ -26,7 +26,7 @@ import psutil
 from device.telemetry.mqtt.connection import Phase
 from device.telemetry.mqtt.sink import MqttSink
 from tests.brokers import ROOT_TOPIC, Mosquitto, Read, Reader, event, health, report, settings, wait_until
-from tests.rough_network import Manner, Way
+from tests.device.telemetry.mqtt.rough_network import Manner, Way
 
 TICK_S = 0.2
 STEADY_S = 5.5  # a connection that held for so long counts as a success, and its loss as the first one

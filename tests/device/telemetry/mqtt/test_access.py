@@ -1,4 +1,4 @@
-"""Getting into a broker: names, passwords, certificates, and what each refusal is called in words."""
+"""Access to a broker: names, passwords, certificates, and a message for each refusal."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ def test_certificate_files_that_are_no_good(tmp_path: Path) -> None:
         (ConnectionRefusedError(111, "Connection refused"), False, "cannot be reached (Connection refused)"),
         (TimeoutError("timed out"), False, "cannot be reached (no answer)"),
         (OSError(113, os.strerror(113)), False, "cannot be reached (No route to host)"),
-        (socket.gaierror(-2, "Name or service not known"), False, "the name broker.lan leads nowhere (Name or"),
+        (socket.gaierror(-2, "Name or service not known"), False, "the name broker.lan cannot be resolved (Name or"),
         (ssl.SSLError(1, "[SSL: WRONG_VERSION_NUMBER] wrong version number"), True, "does not speak TLS"),
         (ssl.SSLError(1, "[SSL: TLSV13_ALERT_CERTIFICATE_REQUIRED] x"), True, "(certificate required)"),
-        (IndexError("index out of range"), False, "said something that is not MQTT 5"),
+        (IndexError("index out of range"), False, "sent something that is not MQTT 5"),
     ],
 )
 def test_what_goes_wrong_is_said_with_the_broker_and_a_remedy(error: Exception, refused: bool, words: str) -> None:

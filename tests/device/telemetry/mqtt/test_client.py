@@ -1,4 +1,4 @@
-"""What a rogue broker can make wait in the client's memory."""
+"""A rogue broker cannot fill the client's memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Commands from a broker that anybody may write to: right ones reach the daemon, all others get an answer."""
+"""Commands from an open broker: valid ones reach the daemon, all others get an answer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Rig:
         self.results.append((verb, json.loads(result)))
 
     def send(self, verb: str, payload: bytes | str = b"", *, retained: bool = False) -> None:
-        self.commands.take(verb, payload.encode() if isinstance(payload, str) else payload, retained=retained)
+        self.commands.handle(verb, payload.encode() if isinstance(payload, str) else payload, retained=retained)
 
     def only_result(self) -> dict[str, Any]:
         ((_, result),) = self.results
@@ -89,12 +89,12 @@ def test_a_result_that_is_no_json_is_said_to_be_none() -> None:
         ("Recalibrate", "", ("no such command",)),
         ("", "", ("no such command",)),
         ("recalibrate/result", "", ("no such command",)),
-        ("recalibrate", "press", ("no JSON",)),
-        ("recalibrate", b"\xff\xfe", ("no JSON", "utf-8")),
-        ("recalibrate", "[]", ("no object",)),
-        ("recalibrate", "null", ("no object",)),
-        ("recalibrate", '{"id": NaN}', ("NaN is no JSON",)),
-        ("recalibrate", "[" * 4000, ("no JSON",)),
+        ("recalibrate", "press", ("not JSON",)),
+        ("recalibrate", b"\xff\xfe", ("not JSON", "utf-8")),
+        ("recalibrate", "[]", ("not an object",)),
+        ("recalibrate", "null", ("not an object",)),
+        ("recalibrate", '{"id": NaN}', ("NaN is not JSON",)),
+        ("recalibrate", "[" * 4000, ("not JSON",)),
         ("recalibrate", '{"id": ' + "1" * 4080 + "}", ("no id",)),
         ("recalibrate", '{"id": true}', ("true is no id",)),
         ("recalibrate", '{"id": 1.5}', ("1.5 is no id",)),
@@ -129,8 +129,8 @@ def test_before_there_is_a_daemon_and_when_it_fails(caplog: pytest.LogCaptureFix
     rig.send("diagnostics")
     assert "failed (RuntimeError)" in rig.only_result()["error"] and "diagnostics" in caplog.text
     results: list[bytes] = []
-    Commands("all", lambda verb, result: results.append(result)).take("diagnostics", b"", retained=False)
-    assert b"nobody to carry it out yet" in results[0]
+    Commands("all", lambda verb, result: results.append(result)).handle("diagnostics", b"", retained=False)
+    assert b"avdrift is not ready yet" in results[0]
 
 
 def test_a_flood_is_answered_and_does_not_reach_the_daemon() -> None:

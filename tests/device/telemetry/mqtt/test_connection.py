@@ -1,4 +1,4 @@
-"""The connection's states and patience, and brokers that are none: rubbish, silence, lies about lengths."""
+"""The connection's states and timeouts, and servers that are no brokers: garbage, silence, wrong lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from device.telemetry.mqtt.outbox import Outbox
 from device.telemetry.mqtt.session import Presence, Wakeup
 from tests.brokers import FAST, free_port, needs_mosquitto, wait_until
 from tests.certificates import Authority
-from tests.rough_network import Babbler
+from tests.device.telemetry.mqtt.rough_network import Babbler
 
 TOPIC = "avdrift/stage/availability"
 WELCOME = bytes([0x20, 3, 0, 0, 0])  # CONNACK: accepted, no properties
@@ -93,7 +93,7 @@ def test_a_name_that_leads_nowhere() -> None:
     )
     connection.start()
     wait_until(lambda: connection.problem)
-    assert connection.problem and "leads nowhere" in connection.problem and connection.phase is not Phase.REFUSED
+    assert connection.problem and "cannot be resolved" in connection.problem and connection.phase is not Phase.REFUSED
     connection.stop()
 
 
@@ -215,7 +215,7 @@ def test_many_packets_in_one_piece_of_tls_are_all_heard_at_once(tmp_path: Path) 
 
 
 def test_a_broker_that_never_says_that_we_are_in_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_ANSWER_S", 0.2)
+    monkeypatch.setattr(session, "_CONNACK_TIMEOUT_S", 0.2)
     with Babbler(says(b"")) as broker, connected(broker.port) as connection:
         wait_until(lambda: broker.visits >= 2, "another attempt")
         assert "does not answer" in str(connection.problem)

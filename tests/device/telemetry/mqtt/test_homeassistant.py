@@ -153,7 +153,7 @@ def test_buttons_and_the_select_send_commands_that_are_taken() -> None:
     commands = Commands("all", lambda verb, result: results.append(result))
     commands.submit_to(lambda command: taken.append(command.verb.value))
     for topic, payload in sent.items():
-        commands.take(topic.removeprefix(TOPICS.command("")), payload.encode(), retained=False)
+        commands.handle(topic.removeprefix(TOPICS.command("")), payload.encode(), retained=False)
     assert not results and set(taken) == set(Verb) - {Verb.DIAGNOSTICS}
 
 

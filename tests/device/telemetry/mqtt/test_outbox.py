@@ -1,4 +1,4 @@
-"""What waits: order, bounds, counted loss, and that nothing is forgotten between sent and acknowledged."""
+"""The outbox: order, bounds, counted losses, and nothing lost between sending and acknowledgement."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from device.telemetry.mqtt.outbox import WINDOW, Kind, Message, Outbox
 def drained(outbox: Outbox, window: int = 1000) -> list[str]:
     """Takes, sends and has acknowledged everything; as `topic payload`."""
     gone = []
-    while message := outbox.take(window, 0.0):
+    while message := outbox.next_message(window, 0.0):
         gone.append(f"{message.topic} {message.payload.decode()}")
         outbox.sent(1, message, 0.0)
         outbox.acknowledged(1)
@@ -32,21 +32,28 @@ def test_events_go_in_their_order_after_what_is_retained_and_after_results() -> 
     outbox.result("r", b"yes")
     outbox.retain("state", b"1")
     assert drained(outbox) == ["state 1", "r yes", "e 1", "e 2"]
-    assert outbox.take(WINDOW, 0.0) is None and outbox.events_waiting == 0
+    assert outbox.next_message(WINDOW, 0.0) is None and outbox.events_waiting == 0
+
+
+def test_neither_a_flood_of_results_nor_a_queue_of_events_holds_the_other_back() -> None:
+    outbox = filled(1, 2, 3)
+    for number in b"1", b"2", b"3":
+        outbox.result("r", number)
+    assert drained(outbox) == ["r 1", "e 1", "r 2", "e 2", "r 3", "e 3"]
 
 
 def test_of_what_is_retained_only_the_newest_goes_and_one_at_a_time() -> None:
     outbox = Outbox(10)
     for number in range(5):
         outbox.retain("state", str(number).encode())
-    first = outbox.take(WINDOW, 0.0)
+    first = outbox.next_message(WINDOW, 0.0)
     assert first == Message("state", b"4", Kind.RETAINED)
     outbox.sent(7, first, 0.0)
     outbox.retain("state", b"5")
     outbox.retain("state", b"6")
     outbox.retain("health", b"h")
-    assert outbox.take(WINDOW, 0.0) == Message("health", b"h", Kind.RETAINED)
-    assert outbox.take(WINDOW, 0.0) is None, "a second state while one is on its way"
+    assert outbox.next_message(WINDOW, 0.0) == Message("health", b"h", Kind.RETAINED)
+    assert outbox.next_message(WINDOW, 0.0) is None, "a second state while one is on its way"
     outbox.acknowledged(7)
     assert drained(outbox) == ["state 6"]
 
@@ -56,9 +63,9 @@ def test_everything_retained_goes_again_when_asked_with_one_at_the_end() -> None
     for topic in ("here", "discovery", "state"):
         outbox.retain(topic, b"x")
     assert len(drained(outbox)) == 3
-    outbox.due_again(last="here")
+    outbox.publish_again(last="here")
     assert drained(outbox) == ["discovery x", "state x", "here x"]
-    outbox.due_again(last="nobody")
+    outbox.publish_again(last="nobody")
     assert len(drained(outbox)) == 3
 
 
@@ -71,7 +78,7 @@ def test_a_full_queue_loses_its_oldest_and_counts_them() -> None:
 def test_what_is_on_its_way_counts_as_waiting_and_is_not_dropped() -> None:
     outbox = filled(1, 2, 3, longest=3)
     for message_id in (1, 2):
-        message = outbox.take(WINDOW, 0.0)
+        message = outbox.next_message(WINDOW, 0.0)
         assert message
         outbox.sent(message_id, message, 0.0)
     outbox.event("e", b"4")
@@ -84,7 +91,7 @@ def test_a_lost_connection_brings_back_what_was_not_acknowledged_in_order() -> N
     outbox = filled(1, 2, 3, 4)
     outbox.result("r", b"a")
     for message_id in range(1, 5):
-        message = outbox.take(WINDOW, 0.0)
+        message = outbox.next_message(WINDOW, 0.0)
         assert message
         outbox.sent(message_id, message, 0.0)
     outbox.acknowledged(2)
@@ -96,19 +103,19 @@ def test_a_lost_connection_brings_back_what_was_not_acknowledged_in_order() -> N
 def test_no_more_than_the_window_is_on_its_way() -> None:
     outbox = filled(*range(50))
     for message_id in range(5):
-        message = outbox.take(5, 0.0)
+        message = outbox.next_message(5, 0.0)
         assert message
         outbox.sent(message_id, message, float(message_id))
-    assert outbox.take(5, 0.0) is None and outbox.oldest_sent_s() == 0.0
+    assert outbox.next_message(5, 0.0) is None and outbox.oldest_sent_s() == 0.0
     outbox.acknowledged(0)
-    assert outbox.take(5, 0.0) and outbox.oldest_sent_s() == 1.0
+    assert outbox.next_message(5, 0.0) and outbox.oldest_sent_s() == 1.0
 
 
-def refuse(outbox: Outbox, now_s: float = 0.0, *, rest: bool = True) -> Message:
-    message = outbox.take(WINDOW, now_s)
+def refuse(outbox: Outbox, now_s: float = 0.0, *, pause_topic: bool = True) -> Message:
+    message = outbox.next_message(WINDOW, now_s)
     assert message
     outbox.sent(1, message, now_s)
-    assert outbox.refused(1, now_s, rest=rest) == message
+    assert outbox.refused(1, now_s, pause_topic=pause_topic) == message
     return message
 
 
@@ -120,9 +127,9 @@ def test_a_refused_topic_rests_and_holds_up_no_other() -> None:
     assert (outbox.events_lost, outbox.events_waiting) == (1, 1)
     outbox.retain("state", b"newer")
     outbox.retain("info", b"i")
-    outbox.due_again(last="x")
+    outbox.publish_again(last="x")
     assert drained(outbox) == ["info i"]
-    message = outbox.take(WINDOW, 601.0)
+    message = outbox.next_message(WINDOW, 601.0)
     assert message == Message("state", b"newer", Kind.RETAINED)
     assert drained(outbox) == ["health h", "e 2"]
     assert outbox.refused(99, 0.0) is None and outbox.events_lost == 1
@@ -130,7 +137,7 @@ def test_a_refused_topic_rests_and_holds_up_no_other() -> None:
 
 def test_one_event_that_is_too_long_does_not_hold_up_the_next() -> None:
     outbox = filled(1, 2)
-    refuse(outbox, rest=False)
+    refuse(outbox, pause_topic=False)
     assert drained(outbox) == ["e 2"] and outbox.events_lost == 1
 
 
@@ -146,8 +153,8 @@ def test_at_the_end_only_one_topic_is_taken() -> None:
     outbox = filled(1)
     for topic in ("state", "here"):
         outbox.retain(topic, b"x")
-    message = outbox.take(WINDOW, 0.0, only="here")
-    assert message == Message("here", b"x", Kind.RETAINED) and outbox.take(WINDOW, 0.0, only="here") is None
+    message = outbox.next_message(WINDOW, 0.0, only="here")
+    assert message == Message("here", b"x", Kind.RETAINED) and outbox.next_message(WINDOW, 0.0, only="here") is None
     outbox.sent(1, message, 0.0)
     assert not outbox.is_done("here")
     outbox.acknowledged(1)
@@ -175,7 +182,7 @@ def test_every_event_is_delivered_waiting_or_counted(steps: list[str], longest: 
             made += 1
         elif step == "state":
             outbox.retain("state", b"s")
-        elif step == "take" and (message := outbox.take(window, 0.0)):
+        elif step == "take" and (message := outbox.next_message(window, 0.0)):
             message_id += 1
             outbox.sent(message_id, message, 0.0)
             on_its_way[message_id] = message
@@ -185,7 +192,7 @@ def test_every_event_is_delivered_waiting_or_counted(steps: list[str], longest: 
         elif on_its_way and step in ("ack", "ack last", "refuse"):
             chosen = max(on_its_way) if step == "ack last" else min(on_its_way)
             message = on_its_way.pop(chosen)
-            answer = outbox.refused(chosen, 0.0, rest=False) if step == "refuse" else outbox.acknowledged(chosen)
+            answer = outbox.refused(chosen, 0.0, pause_topic=False) if step == "refuse" else outbox.acknowledged(chosen)
             assert answer == message
             if message.kind is Kind.EVENT and step != "refuse":
                 delivered.add(int(message.payload))

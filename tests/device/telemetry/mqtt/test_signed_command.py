@@ -1,4 +1,4 @@
-"""Commands that are signed with a shared secret: who has it may change things, once, now, and on this device only."""
+"""Commands signed with a shared secret: valid once, now, and on this device only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Device:
 
     def hear(self, verb: str, content: object) -> dict[str, Any]:
         """The result of what comes in."""
-        self.commands.take(verb, json.dumps(content).encode(), retained=False)
+        self.commands.handle(verb, json.dumps(content).encode(), retained=False)
         return self.results[-1]
 
     def send(self, verb: str = "recalibrate", secret: bytes = SECRET, **changes: Any) -> dict[str, Any]:
@@ -75,11 +75,11 @@ def test_without_a_signature_only_what_changes_nothing_is_carried_out(tmp_path: 
         ({"session": "of the last start"}, "signed for the session"),
         ({"time_unix_s": NOW_S - TOLERANCE_S - 1}, "-61 s from now"),
         ({"time_unix_s": NOW_S + TOLERANCE_S + 1}, "+61 s from now"),
-        ({"time_unix_s": 10**400}, "no possible time_unix_s"),
-        ({"time_unix_s": True}, "no possible time_unix_s"),
-        ({"nonce": "short"}, "no possible nonce"),
-        ({"nonce": "x" * 65}, "no possible nonce"),
-        ({"payload": []}, "no possible payload"),
+        ({"time_unix_s": 10**400}, "invalid time_unix_s"),
+        ({"time_unix_s": True}, "invalid time_unix_s"),
+        ({"nonce": "short"}, "invalid nonce"),
+        ({"nonce": "x" * 65}, "invalid nonce"),
+        ({"payload": []}, "invalid payload"),
         ({"more": 1}, "exactly node"),
     ],
 )
@@ -131,7 +131,7 @@ def test_models_below_the_signed_ones_are_for_signed_commands_only(tmp_path: Pat
     assert device.send("model-rollback", payload={"allow_downgrade": True})["ok"]
     assert device.taken[0].args == {"allow_downgrade": True}
     results: list[bytes] = []
-    Commands("all", lambda _, result: results.append(result)).take(
+    Commands("all", lambda _, result: results.append(result)).handle(
         "model-rollback", b'{"allow_downgrade": true}', retained=False
     )
     assert b"for signed commands only" in results[0]
@@ -151,11 +151,11 @@ def test_a_secret_that_is_none_lets_nobody_in(tmp_path: Path, content: bytes | N
 def test_a_signed_command_where_there_is_no_secret_is_refused() -> None:
     results: list[bytes] = []
     commands = Commands("all", lambda _, result: results.append(result))
-    commands.take("recalibrate", json.dumps(signed(SECRET, "n", "recalibrate", "s", {})).encode(), retained=False)
+    commands.handle("recalibrate", json.dumps(signed(SECRET, "n", "recalibrate", "s", {})).encode(), retained=False)
     assert b"there is no secret here" in results[0]
 
 
 def test_the_secret_must_be_long_enough(tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(b"x" * 15)
-    with pytest.raises(TransportError, match="16 are the least"):
+    with pytest.raises(TransportError, match="at least 16 are needed"):
         signed_command.read_command_secret(tmp_path / "secret")

@@ -1,4 +1,4 @@
-"""The sink with a real mosquitto: what a reader sees, before, during and after what may happen to a broker."""
+"""The sink with a real mosquitto: what a reader sees before, during and after failures of a broker."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from tests.brokers import (
     wait_until,
 )
 from tests.certificates import Authority
-from tests.rough_network import Manner, Way
+from tests.device.telemetry.mqtt.rough_network import Manner, Way
 from tests.scenes import ROOT
 
 pytestmark = needs_mosquitto
@@ -110,7 +110,7 @@ def test_unknown_is_null_and_what_is_no_number_is_not_sent(
         sink.report(report(2, offset_ms=float("nan")))
         sink.report(report(3))
         wait_until(lambda: len(reader.of("state")) == 2)
-    assert json.loads(reader.of("state")[1])["seq"] == 3 and "no JSON" in caplog.text
+    assert json.loads(reader.of("state")[1])["seq"] == 3 and "not JSON" in caplog.text
 
 
 def test_topics_and_discovery_are_as_configured(broker: Mosquitto) -> None:
@@ -426,7 +426,7 @@ def test_brokers_certificates_that_are_no_good(
         assert sink.problem and words in sink.problem and f"127.0.0.1:{broker.port}" in sink.problem
 
 
-def test_plain_and_tls_that_meet_each_other(tmp_path: Path, broker: Mosquitto, authority: Authority) -> None:
+def test_plain_text_to_a_tls_port_and_the_reverse(tmp_path: Path, broker: Mosquitto, authority: Authority) -> None:
     with sink_on(broker.port, tls=True, ca_file=str(authority.certificate)) as sink:
         wait_until(lambda: sink.problem)
         assert "TLS" in str(sink.problem) or "cannot be reached" in str(sink.problem), sink.problem

@@ -1,4 +1,4 @@
-"""Recorders are spared: which reports become the topic `state`."""
+"""Which reports are published as `state`, to spare recorders."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from device.records import Report, State, Verdict
-from device.telemetry.mqtt.state_filter import SIGN_OF_LIFE_S, StateFilter
+from device.telemetry.mqtt.state_filter import MAX_SILENCE_S, StateFilter
 from tests.brokers import report
 
 REPORTS = [replace(report(seq), uptime_s=100.0 + seq + 0.01 * (seq % 3)) for seq in range(180)]
 
 
 def taken(made: StateFilter, reports: list[Report]) -> list[int]:
-    return [each.seq for each in reports if made.takes(each)]
+    return [each.seq for each in reports if made.admits(each)]
 
 
 def test_by_default_every_report_goes() -> None:
@@ -33,7 +33,7 @@ def test_only_changes_and_a_sign_of_life() -> None:
                *(replace(each, offset_ms=-80.0) for each in REPORTS[40:50]),
                *(replace(each, state=State.UNCERTAIN, offset_ms=None) for each in REPORTS[50:])]  # fmt: skip
     assert taken(made, changed) == [0, 20, 40, 50, 110, 170]
-    assert made.longest_s == SIGN_OF_LIFE_S
+    assert made.longest_s == MAX_SILENCE_S
 
 
 def test_after_a_restart_the_first_report_goes() -> None:
