@@ -34,7 +34,7 @@ _CREEP_PRICE = 4.0
 _MIN_STEP_MS = 25.0
 _MIN_NOISE_MS = 3.0
 _BROAD_FROM_S = 10.0
-_MAX_STD_PPM = 50.0
+_MAX_STD_PPM, _CLEAR_SIGMA = 50.0, 5.0  # a larger error is taken for a slope that is clear despite of it
 _SIGMA = 3.0  # less than the daemon's, because the test is made once
 _SLOPE_GRID_STD_PPM = 150.0  # of a slope found only on the filter's grid
 
@@ -237,9 +237,10 @@ def _common_slope(pieces: list[Doubles]) -> tuple[float | None, float | None]:
         return None, None
     slopes, stds = np.array(known).T
     std = float(1 / np.sqrt((stds**-2).sum()))
-    if std * PPM_PER_MS_PER_S > _MAX_STD_PPM:
+    slope = float((slopes * stds**-2).sum() * std**2)
+    if std * PPM_PER_MS_PER_S > _MAX_STD_PPM and abs(slope) < _CLEAR_SIGMA * std:
         return None, None
-    return float((slopes * stds**-2).sum() * std**2), std
+    return slope, std
 
 
 def _piece(

@@ -55,6 +55,14 @@ def test_drift_alone_is_no_step() -> None:
     assert not found.steps and len(found.pieces) == 1 and found.drift_class is DriftClass.DRIFTING
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_fast_drift_is_clear_within_a_minute_or_so(seed: int) -> None:
+    """Film at 24 instead of 23.976 frames a second runs by 60 ms a minute."""
+    found = told(curves(moving(90, -1000.0), seed))
+    assert found.drift_class is DriftClass.DRIFTING and found.drift_ppm == pytest.approx(-1000, abs=200)
+    assert told(curves(moving(90, 0.0), seed)).drift_ppm is None, "its error says nothing"
+
+
 def test_a_short_recording_has_an_offset_and_no_drift() -> None:
     found = told(curves([40.0] * 20))
     assert found.drift_ppm is found.drift_std_ppm is None and found.drift_class is DriftClass.UNKNOWN
