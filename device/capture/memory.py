@@ -25,23 +25,29 @@ DEFAULT_MEMORY_MB = 400.0  # the limit of the service, too
 
 _STATUS = Path("/proc/self/status")
 _MB, _KB = 1 << 20, 1 << 10
+_LEAST_ROOM = 32 * _MB
 
 
 @contextmanager
 def memory_bound(limit_mb: float, file: str | Path) -> Iterator[None]:
-    """Limit this process's memory, if it uses less now; a MemoryError within becomes an InputFormatError of the file.
+    """Limit this process's memory; a MemoryError within becomes an InputFormatError of the file.
 
-    Raises UsageError for an impossible limit.
+    A process that already uses more stays without a limit. Raises UsageError for an impossible limit.
     """
     if not MEMORY_MB.allows(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
+    room = round(limit_mb * _MB) - _kilobytes("VmRSS") * _KB
+    if room < 0:
+        yield
+        return
     if resource is None:
         yield
         return
+    used = _kilobytes("VmData") * _KB
     before, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    used, resident = _kilobytes("VmData") * _KB, _kilobytes("VmRSS") * _KB
-    # Memory that is reserved but not yet touched, such as thread stacks, does not count.
-    limit = used + max(round(limit_mb * _MB) - resident, 0)
+    # Memory that is reserved but not yet touched, such as thread stacks, does not count. The least is for the stacks of
+    # threads to come: without, one cannot take its first step, for which the starting thread waits for ever.
+    limit = used + max(room, _LEAST_ROOM)
     if hard != resource.RLIM_INFINITY:
         limit = min(limit, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
+import threading
 from fractions import Fraction
 from pathlib import Path
 
@@ -74,11 +75,20 @@ def test_a_small_file_that_would_take_a_lot_takes_no_more_than_is_allowed(
 
 def test_the_bound_ends_with_what_it_is_for() -> None:
     before = resource.getrlimit(resource.RLIMIT_DATA)
-    with pytest.raises(InputFormatError, match=r"talk\.mkv: .*--max-memory"), memory_bound(200, "talk.mkv"):
+    with pytest.raises(InputFormatError, match=r"talk\.mkv: .*--max-memory"), memory_bound(100_000, "talk.mkv"):
         assert not has_room_for(1 << 40)
         np.ones(1 << 40)
     assert resource.getrlimit(resource.RLIMIT_DATA) == before
     assert has_room_for(1 << 40) or before[0] != resource.RLIM_INFINITY
+
+
+def test_a_process_that_already_uses_more_can_still_start_threads() -> None:
+    taken = np.ones(256 * 1024**2, np.uint8)
+    with memory_bound(200, "talk.mkv"):
+        thread = threading.Thread(target=lambda: None)
+        thread.start()
+        thread.join()
+    assert len(taken)
 
 
 @pytest.mark.parametrize("limit_mb", [0.0, 199.0, float("nan"), float("inf"), -1.0])
