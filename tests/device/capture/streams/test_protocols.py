@@ -26,13 +26,13 @@ START_WITHIN_S = 20.0
 
 
 def opened(source: FromAddress) -> StreamSource:
-    """As soon as its server has started."""
+    """As soon as its server has started and sends what can be decoded; the daemon tries again as well."""
     until = time.monotonic() + START_WITHIN_S
     while True:
         try:
             return Stream(source).open()
         except StreamError as error:
-            if error.word != "missing" or time.monotonic() > until:
+            if error.word not in ("missing", "refused") or time.monotonic() > until:
                 raise
             time.sleep(0.2)
 
