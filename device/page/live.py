@@ -15,7 +15,7 @@ from device.records import NS_PER_S, SeenFace
 from device.reporting.live_view import LiveView
 
 EVERY_S = 0.2
-_WIDTH_PX, _QUALITY = 320, 60
+_WIDTH_PX, _QUALITY = 240, 60
 _OLD_NS = 2 * NS_PER_S
 _CLIPPED = 0.985
 _FLOOR_DB = -90.0
@@ -86,7 +86,7 @@ def curve(view: LiveView) -> dict[str, Any] | None:
 def jpeg(picture: Picture) -> bytes:
     """An image in grey, made smaller: enough for aiming a camera, at little more than half the cost of colour."""
     height, width = picture.shape[:2]
-    factor = -(-width // _WIDTH_PX)  # a whole factor costs least
+    factor = max(1, round(width / _WIDTH_PX))  # a whole factor costs least
     small = luma(picture)
     if factor > 1:
         size = max(1, width // factor), max(1, height // factor)
