@@ -36,11 +36,11 @@ def memory_bound(limit_mb: float, file: str | Path) -> Iterator[None]:
     """
     if not MEMORY_MB.allows(limit_mb):
         raise UsageError(f"{limit_mb:g} MB is not possible", where="--max-memory", remedy=f"Give {MEMORY_MB} MB")
-    room = round(limit_mb * _MB) - _kilobytes("VmRSS") * _KB
-    if room < 0:
+    if resource is None:
         yield
         return
-    if resource is None:
+    room = round(limit_mb * _MB) - _kilobytes("VmRSS") * _KB
+    if room < 0:
         yield
         return
     used = _kilobytes("VmData") * _KB
