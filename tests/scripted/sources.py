@@ -14,13 +14,12 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from types import TracebackType
-from typing import Self
 
 import cv2
 import numpy as np
 
 from device.capture.file import FileSource
+from device.capture.source import Closing
 from device.errors import DeviceBusyError, DeviceLostError
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Frame, RgbImage, Samples
 from tests.scenes import ROOT
@@ -142,7 +141,7 @@ class Device:
             self._holder = None
 
 
-class Session:
+class Session(Closing):
     """The open device: a Source that can be closed from another thread."""
 
     def __init__(self, device: Device) -> None:
@@ -151,14 +150,6 @@ class Session:
         self._closed = False
         self.finished = False
         self.device, self.dropped, self.rate_ppm = None, 0, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         with self._changed:

@@ -9,8 +9,7 @@ import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +17,7 @@ import pytest
 from device.calibrate.bias import MODEL_ZERO_STD_MS, PERSON_STD_MS, from_pattern
 from device.calibrate.cli import calibrate_command
 from device.calibrate.gather import Live, recorded
+from device.capture.source import Closing
 from device.cli import main
 from device.config.settings import Config
 from device.doctor.models import SAMPLE
@@ -163,7 +163,7 @@ class Together:
             self._moved.wait_for(lambda: min(self._at_ns.values()) > t_ns - NS_PER_S / 10 or t_ns == math.inf, 30)
 
 
-class Scripted:
+class Scripted(Closing):
     """A live source: its items, then an error, or silence until it is closed."""
 
     def __init__(
@@ -178,14 +178,6 @@ class Scripted:
         self._together.join(self)
         self.closed = threading.Event()
         self.dropped, self.rate_ppm = 0, None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.closed.set()
