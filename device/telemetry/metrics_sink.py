@@ -135,9 +135,9 @@ class MetricsSink:
     def _serve(self) -> None:
         assert self._listen is not None
         server = _Server(self._listen, self.text)
-        threading.Thread(target=server.serve_forever, args=[0.2], name="metrics-http", daemon=True).start()
         self._server = server
         _log.info("metrics at http://%s", server.shown)
+        threading.Thread(target=server.serve_forever, args=[0.2], name="metrics-http", daemon=True).start()
 
 
 class _Server(ThreadingMixIn, HTTPServer):

@@ -251,6 +251,7 @@ def test_rude_clients_cost_neither_threads_nor_lines(
 ) -> None:
     port = free_port()
     rig = rigs(tmp_path, listen=f"127.0.0.1:{port}")
+    assert asked(port)[0] == 200  # so its address has been logged
     before = threading.active_count()
     clients = []
     for said in (
