@@ -122,6 +122,8 @@ def turns_of_both(count: int, share: float) -> list[Turn]:
         with daemon_process(seconds, state_dir) as process:
             daemon = Daemon(process, members)
             while not daemon.reports:
+                if process.poll() is not None:
+                    raise SystemExit("the daemon has ended")
                 time.sleep(0.1)
             begin_s = time.monotonic() + START_S
             time.sleep(START_S - SETTLE_S)
