@@ -192,7 +192,8 @@ def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
 
 def _rooms(a: Augmentation, random: np.random.Generator) -> list[Floats]:
     """Impulse responses; short and long decays are equally frequent on a logarithmic scale."""
-    decays_s = np.exp(random.uniform(*np.log(a.reverb_s), _ROOMS))
+    shortest, longest = np.log(a.reverb_s)
+    decays_s = np.exp(random.uniform(shortest, longest, _ROOMS))
     return [impulse_response(random, float(decay_s), random.uniform(*a.reverb_db)) for decay_s in decays_s]
 
 

@@ -27,16 +27,11 @@ JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
 SEEDS_APART = 1_000_003  # between workers, whose batches must differ
 
 
-def describe_run(
-    out: Path, clips: list[Clip], config: Any, before: Mapping[str, Any] | None = None, **more: Any
-) -> None:
-    """Describe the data and configuration in the folder of a run. `config` is a dataclass; `more` is saved with it.
-
-    before: the data of the training whose weights this one starts with, as `training_data` describes it.
-    """
+def describe_run(out: Path, data: Mapping[str, Any], config: Any, **more: Any) -> None:
+    """Describe a run in its folder: its `training_data`, and its configuration, a dataclass, with `more`."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config) | more, indent=1), encoding="utf-8")
-    (out / "data.json").write_text(json.dumps({**(before or {}), **training_data(clips)}, indent=1), encoding="utf-8")
+    (out / "data.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def resumes(out: Path) -> bool:

@@ -10,12 +10,13 @@ each embedding with its target, the loss compares how well embeddings of differe
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
 from keras import ops
 
 from device.bundles.bundle import MANIFEST, load_bundle
@@ -23,12 +24,12 @@ from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from train.data.augment import PREROLL_TICKS, Augmentation, SoundAugmenter
 from train.data.shards import HOP_SAMPLES, Clip, Floats
 from train.fit.config import RoomConfig
-from train.fit.loop import describe_run, train
+from train.fit.loop import describe_run, train, training_data
 from train.fit.towers import validate
 from train.models.bundle_weights import model_of_bundle
 from train.models.load import load_model
 from train.models.run_files import WATCHED
-from train.models.towers import AudioEncoder, TwoTowerModel, build_model, keras_towers
+from train.models.towers import AudioEncoder, TwoTowerModel, keras_towers, with_weights
 
 _TICKS = 240  # of embeddings in a stretch
 _SPEED_SHARE, _LOG_SPEED = 0.3, 0.15
@@ -48,7 +49,8 @@ class RoomStudent(TwoTowerModel):
         teacher = AudioEncoder()
         teacher(np.zeros((1, FRONT_END.audio_window_ticks, FRONT_END.mel_bands), np.float32))
         teacher.set_weights(model.audio.get_weights())
-        self._teacher = lambda rows: teacher(rows, training=False)  # a function, as in `learn_from`
+        # A function, as in `learn_from`.
+        self._teacher: Callable[[Any], Any] = lambda rows: teacher(rows, training=False)
         self.log_scale.trainable = False
         self.lips.trainable = self.shape_head.trainable = False
 
@@ -83,7 +85,7 @@ class RoomBatches:
     """Endless batches `(x,)` for `RoomStudent`: rows of audio as recorded, and of the same audio in rooms and noise."""
 
     def __init__(self, clips: list[Clip], *, size: int, seed: int, augmentation: Augmentation) -> None:
-        spoken: dict[str, list[Floats]] = {}
+        spoken: dict[str, list[npt.NDArray[np.int16]]] = {}
         for clip in clips:
             spoken.setdefault(clip.speaker, []).append(clip.samples)
         self._spoken = list(spoken.values())
@@ -107,7 +109,7 @@ class RoomBatches:
                 stretch[: int(random.integers(PREROLL_TICKS + 1))] = False
             yield ({"clean": self._clean.rows(clean, inside), "rows": self._degraded.rows(degraded, inside)},)
 
-    def _stretch(self, clips: list[Floats], count: int) -> Floats:
+    def _stretch(self, clips: list[npt.NDArray[np.int16]], count: int) -> Floats:
         """Audio of one speaker, from a random place on; clips as short as a word are joined."""
         random, speed = self._random, 1.0
         if random.random() < _SPEED_SHARE:
@@ -129,14 +131,14 @@ def fit_rooms(clips: list[Clip], validation: list[Clip], out: Path, config: Room
     start: a finished run of towers, or a bundle. Raises ModelError.
     """
     keras.utils.set_random_seed(config.seed)
-    model = build_model(kind=RoomStudent)
+    model = with_weights(RoomStudent())
     if (start / MANIFEST).is_file():
         model.start_from(model_of_bundle(start, clips))
-        data = load_bundle(start).manifest.get("training", {}).get("data")
+        data = load_bundle(start).manifest.get("training", {}).get("data") or {}
     else:
         model.start_from(load_model(start))
         data = json.loads((start / "data.json").read_text(encoding="utf-8"))
-    describe_run(out, clips, config, data, start=start.name)
+    describe_run(out, data | training_data(clips), config, start=start.name)
     steps = config.epochs * config.steps_per_epoch
     schedule = keras.optimizers.schedules.CosineDecay(
         1e-5,

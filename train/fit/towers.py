@@ -23,7 +23,7 @@ from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
 from train.files import write_atomically
 from train.fit.config import FitConfig
-from train.fit.loop import SEEDS_APART, describe_run, train
+from train.fit.loop import SEEDS_APART, describe_run, train, training_data
 from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.strategies import Workers
 from train.models.bundle_weights import model_of_bundle
@@ -73,7 +73,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     if workers.is_chief:
         names = {"teachers": [run.name for run in teachers]} if teachers else {}
-        describe_run(out, clips, config, replicas=workers.replicas, **names)
+        describe_run(out, training_data(clips), config, replicas=workers.replicas, **names)
     with workers.scope():
         return _fit(clips, validation, out, config, workers, teachers, start, tensorboard)
 

@@ -253,9 +253,13 @@ def _cross_entropy(target: Any, logits: Any, axis: int, min_mass: float = 1.0) -
 Model = TypeVar("Model", bound=TwoTowerModel)
 
 
-def build_model(dropout: float = 0.0, shape_weight: float = 0.0, kind: type[Model] = TwoTowerModel) -> Model:  # type: ignore[assignment]
+def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
     """A two-tower model with initialized weights."""
-    model = kind(dropout=dropout, shape_weight=shape_weight)
+    return with_weights(TwoTowerModel(dropout=dropout, shape_weight=shape_weight))
+
+
+def with_weights(model: Model) -> Model:
+    """The model after its first call, which builds its layers."""
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
     model({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),
