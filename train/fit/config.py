@@ -49,4 +49,5 @@ class RoomConfig:
     warmup_steps: int = setting(50, "Batches until the learning rate peaks; fewer than all batches.")
     reverb_share: float = setting(0.7, "Share of stretches in a simulated room.")
     reverb_db: float = setting(12.0, "Highest level of the reverberation relative to the direct sound.")
+    learnt_share: float = setting(0.75, "Share of the learnt weights in the result; the rest are those of the start.")
     seed: int = setting(1, "Random seed of rooms, batches and augmentation.")

@@ -24,6 +24,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "data_share": (1e-3, 1),
     "window_ticks": (8, 250), "max_offset": (1, 25), "conv_layers": (1, 5), "dense_layers": (0, 5),
     "clips": (0, 1_000_000), "none_share": (0, 0.5), "reverb_share": (0, 1), "reverb_db": (-12, 20),
+    "learnt_share": (0, 1),
 }  # fmt: skip
 
 

@@ -3,14 +3,17 @@
 The encoder learns to give the same embeddings for audio in a simulated room as it gave, before, for the audio as
 recorded. The lip encoder and the zero stay as they are, so this needs neither video nor the clips' offsets, and a batch
 takes a tenth of the time of one of `fit`.
-Source: Li et al., "Large-Scale Domain Adaptation via Teacher-Student Learning", Interspeech 2017. Besides the cosine of
-each embedding with its target, the loss compares how well embeddings of different times are told apart.
+Sources: Li et al., "Large-Scale Domain Adaptation via Teacher-Student Learning", Interspeech 2017. Besides the cosine
+of each embedding with its target, the loss compares how well embeddings of different times are told apart. The result
+is a mean of the learnt weights and those of the start, which loses nothing on clean audio: Wortsman et al., "Robust
+Fine-Tuning of Zero-Shot Models", CVPR 2022.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +51,19 @@ class RoomStudent(TwoTowerModel):
         self.set_weights(model.get_weights())
         teacher = AudioEncoder()
         teacher(np.zeros((1, FRONT_END.audio_window_ticks, FRONT_END.mel_bands), np.float32))
-        teacher.set_weights(model.audio.get_weights())
+        self._start = model.audio.get_weights()
+        teacher.set_weights(self._start)
         # A function, as in `learn_from`.
         self._teacher: Callable[[Any], Any] = lambda rows: teacher(rows, training=False)
         self.log_scale.trainable = False
         self.lips.trainable = self.shape_head.trainable = False
+
+    def blend(self, learnt_share: float) -> None:
+        """Replace the audio encoder's weights by a mean of the learnt ones and those of the start."""
+        learnt = self.audio.get_weights()
+        self.audio.set_weights([
+            learnt_share * new + (1 - learnt_share) * old for new, old in zip(learnt, self._start, strict=True)
+        ])  # fmt: skip
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> dict[str, Any]:
         """Embeddings [batch, windows, size] of audio in a room, and those to reach; or, with crops, all as usual."""
@@ -160,5 +171,8 @@ def fit_rooms(clips: list[Clip], validation: list[Clip], out: Path, config: Room
         last = validation and epoch == config.epochs
         return validate(keras_towers(model), validation, out=out / WATCHED) if last else {}
 
-    train(model, batches, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge)
+    train(
+        model, batches, out, epochs=config.epochs, steps_per_epoch=config.steps_per_epoch, judge=judge,
+        finish=partial(model.blend, config.learnt_share),
+    )  # fmt: skip
     return model
