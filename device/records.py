@@ -7,7 +7,7 @@ An offset is how far the audio is ahead of the video: positive is audio early, n
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -120,7 +120,7 @@ class PublishedRecord:
     """Base of the records that leave avdrift, as JSON objects whose keys are the field names."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return {field.name: getattr(self, field.name) for field in fields(self)}  # asdict() would copy each value
 
 
 @dataclass(frozen=True, slots=True)

@@ -113,6 +113,11 @@ class Analyzer:
         flags = self._speech_flags(from_ns, to_ns)
         return float(flags.mean()) if len(flags) else None
 
+    def is_speech(self, from_ns: int, to_ns: int) -> bool | None:
+        """Whether there was any speech; None where there was no audio."""
+        flags = self._spoken.between(*_ticks(from_ns, to_ns))
+        return bool(flags.any()) if len(flags) else None
+
     def low_frame_rate(self, from_ns: int, to_ns: int) -> bool:
         """Whether a face is in view, but frames come too seldom to read its lips."""
         return bool(self.faces) and self.frame_pace.is_slow(from_ns, to_ns)
@@ -122,8 +127,7 @@ class Analyzer:
         return int(self._speech_flags(from_ns, to_ns).sum()) * AUDIO_TICK_NS
 
     def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
-        first, end = (-(-t_ns // AUDIO_TICK_NS) for t_ns in (from_ns, to_ns))
-        return widen(self._spoken.between(first, end))
+        return widen(self._spoken.between(*_ticks(from_ns, to_ns)))
 
     def _push_sound(self, chunk: Chunk) -> Iterator[LipEvidence]:
         self._spoken.add(*self._speech.push(chunk))
@@ -152,3 +156,8 @@ class Analyzer:
         self._evidence.begin(crop.face_id, -(-crop.t_ns // LIP_TICK_NS))
         self._lips[crop.face_id] = LipGrid(), lips
         return self._lips[crop.face_id]
+
+
+def _ticks(from_ns: int, to_ns: int) -> tuple[int, int]:
+    """The audio ticks from the first time to before the second."""
+    return -(-from_ns // AUDIO_TICK_NS), -(-to_ns // AUDIO_TICK_NS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from device.clock import Clock
 from device.page.access import COOKIE, cookie_of
@@ -176,8 +177,8 @@ class PageApp:
         first = [message(kind, record.to_dict()) for kind, record in known.items() if record is not None]
         assert request.client is not None
         peer = (request.client.host, request.client.port)
-        lines = self._streams.lines(peer, first, live="live" in request.query_params)
-        return StreamingResponse(lines, media_type="text/event-stream")
+        live = "live" in request.query_params
+        return _Stream(lambda receive, send: self._streams.serve(peer, first, receive, send, live=live))
 
     async def _command(self, request: Request) -> Response:
         """As over MQTT: the body is the payload, the response is the result."""
@@ -221,6 +222,17 @@ class PageApp:
         assert isinstance(error, HTTPException)
         assert request.client is not None
         return self.guard.refuse(error.status_code, "path", "there is no such page", request.client.host)
+
+
+class _Stream(Response):
+    """A response that goes on until its client disconnects."""
+
+    def __init__(self, serve: Callable[[Receive, Send], Awaitable[None]]) -> None:
+        super().__init__()
+        self._serve = serve
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._serve(receive, send)
 
 
 def _record(record: Any) -> Response:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from device.clock import Clock
-from device.pictures import Picture, gray_of_luma, luma
+from device.pictures import Bytes, Picture, gray_of_luma, luma
 from device.records import NS_PER_S, SeenFace
 from device.reporting.live_view import LiveView
 
@@ -57,7 +57,7 @@ class LiveMessages:
         if not samples:
             return {"rms_db": None, "peak_db": None, "clipped": None}
         joined = np.concatenate(samples)
-        peak, power = float(np.abs(joined).max()), float(np.dot(joined, joined)) / len(joined)
+        peak, power = cv2.norm(joined, cv2.NORM_INF), cv2.norm(joined, cv2.NORM_L2SQR) / len(joined)
         return {"rms_db": _db(math.sqrt(power)), "peak_db": _db(peak), "clipped": peak >= _CLIPPED}
 
     def _rate(self, now_ns: int) -> float | None:
@@ -85,13 +85,23 @@ def curve(view: LiveView) -> dict[str, Any] | None:
 
 def jpeg(picture: Picture) -> bytes:
     """An image in grey, made smaller: enough for aiming a camera, at little more than half the cost of colour."""
-    height, width = picture.shape[:2]
-    factor = max(1, round(width / _WIDTH_PX))  # a whole factor costs least
-    small = luma(picture)
-    if factor > 1:
-        size = max(1, width // factor), max(1, height // factor)
-        small = np.asarray(cv2.resize(small, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return bytes(cv2.imencode(".jpg", gray_of_luma(picture, small), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
+    small = gray_of_luma(picture, _smaller(luma(picture)))
+    return bytes(cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1])
+
+
+def _smaller(gray: Bytes) -> Bytes:
+    """At most _WIDTH_PX wide. Halving is vectorized: it and one small step cost a fifth of averaging in one step."""
+    height, width = gray.shape
+    while width >= 2 * _WIDTH_PX and height > 1:
+        height, width = height // 2, width // 2
+        gray = _resized(gray, width, height, cv2.INTER_AREA)
+    if width > _WIDTH_PX:
+        gray = _resized(gray, _WIDTH_PX, max(1, round(height * _WIDTH_PX / width)), cv2.INTER_LINEAR)
+    return gray
+
+
+def _resized(gray: Bytes, width: int, height: int, method: int) -> Bytes:
+    return np.asarray(cv2.resize(gray, (width, height), interpolation=method), np.uint8)
 
 
 def _face(face: SeenFace, width: int, height: int) -> dict[str, Any]:

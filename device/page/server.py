@@ -23,6 +23,7 @@ from device.page.connections import Connections, listen
 _BACKLOG = 64
 _HANDSHAKE_S, _SHUTDOWN_TIMEOUT_S = 5.0, 0.3
 _MAX_HEAD_BYTES = 16_384
+_MAX_UNREAD_BYTES = 262_144  # of a response: ten seconds of the live view
 
 
 def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
@@ -38,6 +39,12 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
         remedy = "Give cert_file and key_file under [page] as readable PEM files, the key without a password"
         raise TransportError(f"no certificate ({reason})", where=str(cert_file), remedy=remedy) from error
     return context
+
+
+class _Protocol(H11Protocol):
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=_MAX_UNREAD_BYTES)
 
 
 class PageServer:
@@ -62,7 +69,7 @@ class PageServer:
         self.leave()
         loop = asyncio.get_running_loop()
         self._listening = await loop.create_server(
-            lambda: H11Protocol(self._config, self._state, {}),
+            lambda: _Protocol(self._config, self._state, {}),
             sock=listen(address, port, self._connections),
             ssl=self._context,
             backlog=_BACKLOG,

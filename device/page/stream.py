@@ -1,7 +1,8 @@
 """Server-sent events: the daemon's records and the live view, to a few clients at once.
 
-Each client has a short queue: a client that does not read is disconnected, without delaying others. Images and levels
-are made once for all, five times a second, only while a client asks for them.
+A client that does not read is disconnected, without delaying others. Images and levels are made once for all, five
+times a second, only while a client asks for them. Messages are sent at once, not by a task for each client, because
+each wake-up of a task costs a small computer as much as a message.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
+
+from starlette.types import Receive, Send
 
 from device.clock import Clock
 from device.page.connections import Connections, Peer
@@ -20,18 +23,29 @@ from device.records import NS_PER_S
 from device.reporting.live_view import LiveView
 
 MAX_CLIENTS = 8
-_MAX_WAITING = 64
 _WATCHED_FOR_NS = 2 * NS_PER_S
 _MAX_SHARE = 0.06  # of a core, for images: a slower computer shows fewer of them
 RETRY = b"retry: 2000\n\n"
 PING = b": still here\n\n"
+_HEADERS = [(b"content-type", b"text/event-stream; charset=utf-8")]
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 @dataclass(eq=False)
 class _Client:
     peer: Peer
     live: bool
-    waiting: asyncio.Queue[bytes] = field(default_factory=lambda: asyncio.Queue(_MAX_WAITING))
+    send: Send
+
+    def write(self, payload: bytes) -> bool:
+        """Send without waiting; False if the client has not read so much that this is impossible."""
+        sending = self.send({"type": "http.response.body", "body": payload, "more_body": True})
+        try:
+            sending.send(None)  # type: ignore[attr-defined]  # uvicorn's is a coroutine that waits only for that
+        except StopIteration:
+            return True
+        sending.close()  # type: ignore[attr-defined]
+        return False
 
 
 class Streams:
@@ -41,7 +55,7 @@ class Streams:
         self._view, self._clock, self._connections = view, clock, connections
         self._messages = LiveMessages(view, clock, pictures)
         self._clients: set[_Client] = set()
-        self._ticking: asyncio.Task[None] | None = None
+        self._ticking = False
         self._curve_ns = 0
 
     def __len__(self) -> int:
@@ -53,51 +67,54 @@ class Streams:
 
     def publish(self, kind: str, content: dict[str, Any]) -> None:
         """Send an event to every client."""
-        self._put(message(kind, content), live=False)
+        self._put(message(kind, content), self._clients)
 
     def ping(self) -> None:
-        """Detect disconnected clients while there is nothing to send."""
-        self._put(PING, live=False)
+        """Detect disconnected clients of which nothing is heard while there is nothing to send."""
+        self._put(PING, [client for client in self._clients if not client.live])
 
-    async def lines(self, peer: Peer, first: list[bytes], *, live: bool) -> AsyncIterator[bytes]:
-        """The data for one client, until it disconnects."""
-        client = _Client(peer, live)
+    async def serve(self, peer: Peer, first: list[bytes], receive: Receive, send: Send, *, live: bool) -> None:
+        """Respond to one client until it disconnects."""
+        client = _Client(peer, live, send)
+        await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
         self._clients.add(client)
-        if live and (self._ticking is None or self._ticking.done()):
-            self._ticking = asyncio.create_task(self._tick())
         try:
-            yield RETRY + b"".join(first)
-            while client in self._clients:
-                self._connections.begin(peer)  # the last part was sent
-                waiting = [await client.waiting.get()]
-                while not client.waiting.empty():  # sending costs more than joining
-                    waiting.append(client.waiting.get_nowait())
-                yield b"".join(waiting)
+            self._put(RETRY + b"".join(first), [client])
+            if live and not self._ticking:
+                self._tick(asyncio.get_running_loop().time())
+            while (await receive())["type"] != "http.disconnect":
+                pass
         finally:
             self._clients.discard(client)
 
-    def _put(self, payload: bytes, *, live: bool) -> None:
-        for client in list(self._clients):
-            if live and not client.live:
-                continue
-            try:
-                client.waiting.put_nowait(payload)
-            except asyncio.QueueFull:
+    def _put(self, payload: bytes, clients: Iterable[_Client]) -> None:
+        for client in list(clients):
+            if client.write(payload):
+                self._connections.begin(client.peer)
+            else:
                 self._clients.discard(client)
                 self._connections.drop(client.peer)
 
-    async def _tick(self) -> None:
-        while any(client.live for client in self._clients):
-            begun_s = time.thread_time()
-            self._view.watch_until(self._clock.now_ns() + _WATCHED_FOR_NS)
-            self._put(message("live", self._messages.next()), live=True)
-            found = self._view.curve
-            if found is not None and found.put_ns != self._curve_ns and (content := curve(self._view)):
-                self._curve_ns = found.put_ns
-                self._put(message("curve", content), live=True)
-            await asyncio.sleep(max(EVERY_S, (time.thread_time() - begun_s) / _MAX_SHARE))
+    def _tick(self, due_s: float) -> None:
+        """Send a live message and what is new of the curve, now and then every 0.2 s."""
+        self._ticking = False
+        clients = [client for client in self._clients if client.live]
+        if not clients:
+            return
+        begun_s = time.thread_time()
+        self._view.watch_until(self._clock.now_ns() + _WATCHED_FOR_NS)
+        payload = message("live", self._messages.next())
+        found = self._view.curve
+        if found is not None and found.put_ns != self._curve_ns and (content := curve(self._view)):
+            self._curve_ns = found.put_ns
+            payload += message("curve", content)
+        self._put(payload, clients)
+        loop = asyncio.get_running_loop()
+        next_s = max(due_s + max(EVERY_S, (time.thread_time() - begun_s) / _MAX_SHARE), loop.time())
+        loop.call_at(next_s, self._tick, next_s)
+        self._ticking = True
 
 
 def message(kind: str, content: dict[str, Any]) -> bytes:
     """One event in the HTML standard's event stream format."""
-    return f"event: {kind}\ndata: {json.dumps(content, separators=(',', ':'), allow_nan=False)}\n\n".encode()
+    return f"event: {kind}\ndata: {_encode(content)}\n\n".encode()

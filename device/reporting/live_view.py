@@ -7,7 +7,6 @@ of its own and does all the work. Nothing here waits, and nothing is kept while 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,10 +65,9 @@ class LiveView:
         self._until_ns = 0
         self._clear()
 
-    def pop_chunks(self) -> Iterator[Chunk]:
+    def pop_chunks(self) -> list[Chunk]:
         """The audio since the last call, at most two seconds."""
-        while self._chunks:
-            yield self._chunks.popleft()
+        return [self._chunks.popleft() for _ in range(len(self._chunks))]
 
     # For the measuring thread
 

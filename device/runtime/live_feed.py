@@ -29,8 +29,8 @@ class LiveFeed:
             self._audio_to_ns = item.t_ns
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + _SCENE_EVERY_NS
-            ratio = analyzer.speech_ratio(self._audio_to_ns - _SPEECH_NS, self._audio_to_ns)
-            self._view.scene = Scene(now_ns, analyzer.seen, None if ratio is None else ratio > 0)
+            speech = analyzer.is_speech(self._audio_to_ns - _SPEECH_NS, self._audio_to_ns)
+            self._view.scene = Scene(now_ns, analyzer.seen, speech)
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
         """Put the curves behind the current report, on the scale of its offset."""

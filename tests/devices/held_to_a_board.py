@@ -87,38 +87,43 @@ class Scripted(Closing):
         time.sleep(60)  # the daemon is stopped before
 
 
+def recorded() -> tuple[list[npt.NDArray[np.uint8]], list[Samples]]:
+    """The sample's frames as a camera's, and its audio as blocks, as long as the frames."""
+    pictures: list[npt.NDArray[np.uint8]] = []
+    heard: list[Samples] = []
+    for item in FileSource(SAMPLE):
+        if isinstance(item, Frame):
+            large = cv2.resize(item.rgb, (640, 480))
+            pictures.append(np.asarray(cv2.cvtColor(large, cv2.COLOR_RGB2YUV_I420), np.uint8))
+        else:
+            heard.append(item.samples)
+    count, blocks = 16_000 * CHUNK_MS // 1000, len(pictures) * 40 // CHUNK_MS
+    whole = np.concatenate([*heard, np.zeros(count * blocks, np.float32)])
+    return pictures, [whole[k * count : (k + 1) * count] for k in range(blocks)]
+
+
 def measure(seconds: float, state_dir: Path | None) -> None:
     """In a process of its own: the daemon on scripted live sources, its reports as lines of JSON.
 
     With a state folder it also shows the page, at the port in the file `port` there.
     """
     cv2.setNumThreads(1)
-    pictures: list[npt.NDArray[np.uint8]] = []
-    heard: list[Samples] = []
-    for item in FileSource(SAMPLE):
-        if item.t_ns > seconds * NS_PER_S:
-            break
-        if isinstance(item, Frame):
-            large = cv2.resize(item.rgb, (640, 480))
-            pictures.append(np.asarray(cv2.cvtColor(large, cv2.COLOR_RGB2YUV_I420), np.uint8))
-        else:
-            heard.append(item.samples)
-    count = 16_000 * CHUNK_MS // 1000
-    whole = np.concatenate(heard)
-    sounds = [whole[k : k + count] for k in range(0, len(whole) - count, count)]
+    pictures, sounds = recorded()
     begin_ns = time.monotonic_ns() + NS_PER_S
 
     def picture(k: int, t_ns: int) -> Frame:
-        found = to_picture(pictures[k].ravel(), "YUV420", (640, 480), 640)
+        found = to_picture(pictures[k % len(pictures)].ravel(), "YUV420", (640, 480), 640)
         assert found is not None
         return Frame(k, t_ns, found)
 
     def sound(k: int, t_ns: int) -> Chunk:
-        return Chunk(k, t_ns - CHUNK_MS * NS_PER_MS, 16_000, sounds[k])
+        return Chunk(k, t_ns - CHUNK_MS * NS_PER_MS, 16_000, sounds[k % len(sounds)])
 
+    frame_times_s = [k / 25 for k in range(int(seconds * 25))]
+    chunk_times_s = [(k + 1) * CHUNK_MS / 1000 for k in range(int(seconds * 1000) // CHUNK_MS)]
     feeds = [
-        Feed("camera", lambda: Scripted([k / 25 for k in range(len(pictures))], picture, begin_ns)),
-        Feed("microphone", lambda: Scripted([(k + 1) * CHUNK_MS / 1000 for k in range(len(sounds))], sound, begin_ns)),
+        Feed("camera", lambda: Scripted(frame_times_s, picture, begin_ns)),
+        Feed("microphone", lambda: Scripted(chunk_times_s, sound, begin_ns)),
     ]
     sinks: list[Sink] = [Lines(sys.stdout.fileno(), as_json=True)]
     page = None
@@ -170,31 +175,25 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def kind_threads_s(pid: int) -> float:
-    """Processor time of its threads that have made themselves kinder than the rest: the page's."""
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    used_s = 0.0
-    for thread in Path(f"/proc/{pid}/task").iterdir():
-        if os.getpriority(os.PRIO_PROCESS, int(thread.name)) > own:
-            used_s += int((thread / "schedstat").read_text(encoding="ascii").split()[0]) / NS_PER_S
-    return used_s
-
-
 def resident_mb(pid: int) -> float:
     """Memory that a process holds."""
     pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
-def run(seconds: float, share: float, state_dir: Path | None = None) -> dict[str, float]:
-    """The daemon held to `share` of a core from its first report on; what it used and how late its reports came."""
+def daemon_process(seconds: float, state_dir: Path | None = None) -> subprocess.Popen[str]:
+    """The daemon of `measure` in a process of its own."""
     command = [sys.executable, "-m", "tests.devices.held_to_a_board", "--measure", "--seconds", str(seconds)]
     command += ["--state-dir", str(state_dir)] if state_dir else []
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    daemon = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def run(seconds: float, share: float) -> dict[str, float]:
+    """The daemon held to `share` of a core from its first report on; what it used and how late its reports came."""
+    daemon = daemon_process(seconds)
     with held_to(share) as members, daemon:
         assert daemon.stdout
-        begin_s = used_s = kind_s = 0.0
+        begin_s = used_s = 0.0
         lines: list[dict[str, Any]] = []
         for line in daemon.stdout:
             if not line.startswith("{"):
@@ -202,17 +201,15 @@ def run(seconds: float, share: float, state_dir: Path | None = None) -> dict[str
             if not lines:
                 members.write_text(str(daemon.pid))
                 begin_s, used_s = time.monotonic(), cpu_s(daemon.pid)
-                kind_s = kind_threads_s(daemon.pid)
             lines.append(json.loads(line))
             end_s, last_s = time.monotonic(), cpu_s(daemon.pid)
-            memory_mb, last_kind_s = resident_mb(daemon.pid), kind_threads_s(daemon.pid)
+            memory_mb = resident_mb(daemon.pid)
         daemon.wait()
     latencies_ms = [report["latency_ms"] or math.inf for report in lines if report["offset_ms"]] or [math.inf]
     return {
         "reports": len(lines),
         "measuring": sum(report["state"] == "measuring" for report in lines),
         "cpu_ms_per_s": (last_s - used_s) / (end_s - begin_s) * 1000,
-        "page_ms_per_s": round((last_kind_s - kind_s) / (end_s - begin_s) * 1000, 2),
         "latency_median_ms": median(latencies_ms),
         "latency_worst_ms": max(latencies_ms),
         "memory_mb": memory_mb,

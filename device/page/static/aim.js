@@ -13,6 +13,7 @@ const at = (id) => document.getElementById(id);
 let bitmap = null;
 let peak = { db: FLOOR_DB, ms: 0 };
 let clippedMs = -CLIPPED_MS;
+let heardMs = -HELD_MS;
 
 export async function show(live, pictures) {
   sound(live);
@@ -71,6 +72,8 @@ function caption(context, said, x, y) {
 
 function sound(live) {
   const now = performance.now();
+  if (live.rms_db !== null) heardMs = now;
+  else if (now - heardMs < HELD_MS) return; // its audio is only late
   const db = Math.max(live.rms_db ?? FLOOR_DB, FLOOR_DB);
   const top = Math.max(live.peak_db ?? FLOOR_DB, FLOOR_DB);
   if (top >= peak.db) peak = { db: top, ms: now };

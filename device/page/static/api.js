@@ -26,12 +26,13 @@ export async function logIn() {
   await ask("/api/login", { method: "POST", headers: { Authorization: `Bearer ${token}` } });
 }
 
-/** Have each event of these kinds given to its handler, for ever, until the server refuses. */
-export function follow(handlers, { opened, lost, refused }) {
-  const source = new EventSource("/api/events?live=1");
+/** Have each event of these kinds given to its handler, until the server refuses or the returned stream is closed. */
+export function follow(handlers, { opened, lost, refused, live }) {
+  const source = new EventSource(live ? "/api/events?live=1" : "/api/events");
   for (const [kind, handle] of Object.entries(handlers)) {
     source.addEventListener(kind, (event) => handle(JSON.parse(event.data)));
   }
   source.onopen = opened;
   source.onerror = () => (source.readyState === EventSource.CLOSED ? refused() : lost());
+  return source;
 }

@@ -19,6 +19,8 @@ function say(key) {
 
 let page = null;
 let missed = false; // something of what came, so that it must be loaded again
+let left = false; // the browser shows another page, and may return to this one
+let stream = null;
 
 const limits = (report) => page.profiles[report.profile];
 
@@ -66,7 +68,19 @@ async function start() {
     if (explain(error, withToken)) setTimeout(start, TRY_AGAIN_MS);
     return;
   }
-  follow(handlers, { opened, lost, refused });
+  connect();
+}
+
+/** Follow the daemon from now on; without images while the page is hidden, so that the daemon makes none. */
+function connect() {
+  stream?.close();
+  stream = follow(handlers, { opened, lost, refused, live: !document.hidden });
+}
+
+function reconnect() {
+  if (!page || left) return;
+  missed = true;
+  connect();
 }
 
 async function opened() {
@@ -101,4 +115,13 @@ translate();
 addEventListener("resize", redraw);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", redraw);
 addEventListener("hashchange", () => location.hash && location.reload());
+document.addEventListener("visibilitychange", reconnect);
+addEventListener("pagehide", () => {
+  left = true;
+  stream?.close();
+});
+addEventListener("pageshow", (event) => {
+  left = false;
+  if (event.persisted) reconnect();
+});
 start();

@@ -239,6 +239,24 @@ def test_a_daemon_that_comes_back_is_followed_again(serve: Callable[..., Served]
         until(lambda: text(driver, "number") == "+55" and text(driver, "connection") == "Live", "it is live again", 40)
 
 
+def test_a_page_that_is_not_looked_at_costs_no_images(served: Served) -> None:
+    def watched() -> bool:
+        return served.page.view.is_watched(time.monotonic_ns())
+
+    with browser(768, 1024) as driver:
+        opened(driver, served)
+        driver.get("about:blank")
+        until(lambda: served.page.viewers == 0 and not watched(), "who goes to another page is no viewer")
+        driver.back()
+        until(lambda: text(driver, "connection") == "Live" and watched(), "who comes back is one again")
+        page, other = driver.current_window_handle, driver.switch_to.new_window
+        other("tab")
+        until(lambda: served.page.viewers == 1 and not watched(), "a hidden page follows without images")
+        driver.close()
+        driver.switch_to.window(page)
+        until(watched, "it is looked at again")
+
+
 # On the sample
 
 
@@ -291,7 +309,7 @@ def test_the_sample_in_three_sizes(sample: str, width: int, height: int, languag
         assert text(driver, "word") and text(driver, "direction") and text(driver, "dropped").isdecimal()
         assert float(driver.find_element("id", "level").get_attribute("aria-valuenow")) > -60
         assert text(driver, "drift-value")
-        assert "0.4.1" in text(driver, "facts") and text(driver, "buttons") and text(driver, "event-list")
+        assert "0.5.0" in text(driver, "facts") and text(driver, "buttons") and text(driver, "event-list")
         page = "document.documentElement"
         bottom = "document.getElementById('curve').getBoundingClientRect().bottom"
         sides = driver.execute_script(f"return [{page}.scrollWidth, {page}.clientWidth, {bottom}]")
