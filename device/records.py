@@ -275,7 +275,8 @@ class Verb(StrEnum):
 class Command:
     """A request.
 
-    `reply` always gets exactly one answer: `verb`, `ok`, `error` (None or words), and the requested data.
+    `reply` gets exactly one answer once the command is queued: `verb`, `ok`, `error` (None or words), and the requested
+    data.
     """
 
     verb: Verb

@@ -81,13 +81,14 @@ class Operator:
         self._recalibrating: tuple[Command, Recalibration] | None = None
 
     def submit(self, command: Command, *, limited: bool = True) -> None:
-        """Queue a command, or answer `busy` at once. Internal commands, such as a reload, are not limited."""
+        """Queue a command. Internal commands, such as a reload, are not limited.
+
+        Raises UsageError if avdrift is busy; `reply` is then not called.
+        """
         with self._lock:
-            busy = self._busy(command.verb) if limited else None
-            if busy is None:
-                self._waiting.append(command)
-        if busy is not None:
-            _refuse(command, f"busy: {busy}", "Send it again later")
+            if limited and (busy := self._busy(command.verb)):
+                raise _refusal(command.verb, f"busy: {busy}", "Send it again later")
+            self._waiting.append(command)
 
     def _busy(self, verb: Verb) -> str | None:
         now_ns, last_ns = self._clock.now_ns(), self._accepted_ns.get(verb)

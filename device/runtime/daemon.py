@@ -98,7 +98,7 @@ class Daemon:
         self._stopped = True
 
     def submit(self, command: Command, *, limited: bool = True) -> None:
-        """Queue a command, unless there are too many; safe from any thread."""
+        """Queue a command; safe from any thread. Raises UsageError if there are too many."""
         self._operator.submit(command, limited=limited)
 
     def run(self, feeds: Sequence[Feed | RecordingFeed], *, realtime: bool = True) -> None:

@@ -33,7 +33,7 @@ class Disk:
     """
 
     def make_folder(self, path: Path) -> None:
-        path.mkdir()
+        path.mkdir(0o755)  # not for its group to write, although Debian 13 has an umask of 002
 
     def write_file(self, path: Path, content: bytes) -> None:
         """Write a new file; its content is on disk when this returns."""

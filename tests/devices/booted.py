@@ -1,11 +1,11 @@
 """The service in a real, booted Debian: installed, broken in every way that can be arranged, upgraded, removed.
 
-    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,ca-certificates,python3 bookworm TREE
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,ca-certificates,python3 SUITE TREE
     python -m tests.devices.booted TREE...      # as root; see tests.devices.nspawn
 
-The tree must reach Debian's archive and the registry of Python packages. There is no camera and no microphone in a
-container, so that a recording stands in for them. Prints one line per check, with the times measured; the exit code is
-the number of failures.
+SUITE is bookworm or trixie. The tree must reach the archive of Debian and the registry of Python packages. No container
+has a camera or a microphone, so that a recording stands in for them. Prints one line per check, with the times
+measured; the exit code is the number of failures.
 """
 
 from __future__ import annotations

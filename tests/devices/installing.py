@@ -128,7 +128,7 @@ def _ours(m: Machine) -> list[str]:
     """Files that neither Debian's packages nor a running system have made."""
     packaged = set(m.run("bash", "-c", "sort -u /var/lib/dpkg/info/*.list").stdout.splitlines())
     aside = re.compile(  # with what deploying.py installs for its user pi
-        r"srv|root|home/pi|etc/(rc[0-6S]\.d/|hosts\.(allow|deny)|sudoers\.d/pi)|run|tmp|var/(tmp|log|cache)|var/lib/(apt|dpkg|systemd|dbus|ucf|private|python)|.*__pycache__|dev"
+        r"srv|root|home/pi|etc/(rc[0-6S]\.d/|hosts\.(allow|deny)|sudoers\.d/pi)|run|tmp|var/(tmp|log|cache)|var/lib/(apt|dpkg|systemd|dbus|ucf|private|python|wtmpdb)|.*__pycache__|dev"
         r"|etc/(machine-id|apt/|ld\.so\.cache|resolv\.conf|passwd-?|group-?|shadow-?|gshadow-?|subuid-?|subgid-?|mailcap|\.pwd\.lock"
         r"|\.updated|alternatives|ssl|ssh|ca-certificates.*)|var/\.updated|usr/share/(info|mime|applications)|usr/lib/udev"
     )

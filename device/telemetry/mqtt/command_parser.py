@@ -43,14 +43,17 @@ class Commands:
     """Takes requests from one thread, their results from any. Never raises and never blocks."""
 
     def __init__(
-        self, setting: str, publish: Callable[[str, bytes], None], now_s: Callable[[], float] = time.monotonic,
+        self, setting: str, publish: Callable[[str, bytes], None],
+        publish_refusal: Callable[[str, bytes], None] | None = None, now_s: Callable[[], float] = time.monotonic,
         verifier: Verifier | None = None,
     ) -> None:  # fmt: skip
         """`setting` is a key of ALLOWED; `publish` takes the verb and its result as JSON.
 
+        publish_refusal: the same for requests that the daemon did not accept; by default `publish`.
         verifier: checks the signatures of commands that change something; None if none are required.
         """
         self._setting, self._publish, self._now_s, self._verifier = setting, publish, now_s, verifier
+        self._publish_refusal = publish_refusal or publish
         self._submit: Callable[[Command], None] | None = None
         self._lock = threading.Lock()
         self._open: dict[object, float] = {}  # requests without a result yet, and since when
@@ -81,12 +84,10 @@ class Commands:
                 raise _wrong("not signed, and commands_secret_file is set under [mqtt]", verb, remedy)
             self._hand_over(known, _arguments(known, content, signed=signed), request_id)
         except AvdriftError as error:
-            self._answer(verb, request_id, {"ok": False, "error": str(error)})
+            self._refuse(verb, request_id, str(error))
         except Exception as error:  # an internal error must not cost the connection
             _LOG.exception("command %s", formatted(verb))
-            self._answer(
-                verb, request_id, {"ok": False, "error": f"{formatted(verb)}: failed ({type(error).__name__})"}
-            )
+            self._refuse(verb, request_id, f"{formatted(verb)}: failed ({type(error).__name__})")
 
     def _opened(self, verb: str, content: dict[str, Any]) -> dict[str, Any]:
         if self._verifier is None:
@@ -114,16 +115,29 @@ class Commands:
             if first:
                 self._answer(verb, request_id, result)
 
-        self._submit(Command(verb, args, reply))
+        try:
+            self._submit(Command(verb, args, reply))
+        except BaseException:
+            with self._lock:
+                self._open.pop(request, None)
+            raise
+
+    def _refuse(self, verb: str, request_id: str | int | None, error: str) -> None:
+        self._publish_refusal(*_encoded(verb, request_id, {"ok": False, "error": error}))
 
     def _answer(self, verb: str, request_id: str | int | None, result: dict[str, object]) -> None:
-        known = verb if _VERB.fullmatch(verb) else UNKNOWN
-        head: dict[str, object] = {"verb": known} | ({"id": request_id} if request_id is not None else {})
-        try:
-            text = json.dumps(head | {"ok": False, "error": None} | result | head, default=str, allow_nan=False)
-        except (TypeError, ValueError, RecursionError) as error:
-            text = json.dumps(head | {"ok": False, "error": f"{known}: the result cannot be written ({error})"})
-        self._publish(known, text.encode())
+        self._publish(*_encoded(verb, request_id, result))
+
+
+def _encoded(verb: str, request_id: str | int | None, result: dict[str, object]) -> tuple[str, bytes]:
+    """The verb for the topic, and the result as JSON."""
+    known = verb if _VERB.fullmatch(verb) else UNKNOWN
+    head: dict[str, object] = {"verb": known} | ({"id": request_id} if request_id is not None else {})
+    try:
+        text = json.dumps(head | {"ok": False, "error": None} | result | head, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        text = json.dumps(head | {"ok": False, "error": f"{known}: the result cannot be written ({error})"})
+    return known, text.encode()
 
 
 def _wrong(what: str, verb: str, remedy: str) -> UsageError:

@@ -16,14 +16,15 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 WINDOW = 20  # messages in flight: the limit of a broker that does not announce one
-_MAX_RESULTS = 64
+_MAX_RESULTS = 64  # and as many refusals
 _REFUSED_PAUSE_S = 600.0
 
 
 class Kind(Enum):
     RETAINED = auto()
     EVENT = auto()
-    RESULT = auto()  # of a command
+    RESULT = auto()  # of a command that was accepted
+    REFUSAL = auto()  # of one that was not
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,10 @@ class Outbox:
         self._max_events = max_events
         self._retained: dict[str, bytes] = {}
         self._due: dict[str, None] = {}  # topics of `_retained`, in sending order
-        self._results: deque[Message] = deque(maxlen=_MAX_RESULTS)
-        self._result_was_last = False
         self._events: deque[Message] = deque()
+        # Apart from each other: no flood of commands that are refused costs another command its result.
+        answers = {kind: deque[Message](maxlen=_MAX_RESULTS) for kind in (Kind.RESULT, Kind.REFUSAL)}
+        self._queues = answers | {Kind.EVENT: self._events}  # the one that waited longest first
         self._sent: dict[int, _Sent] = {}  # by message id, in sending order
         self._events_lost = 0
         self._paused: dict[str, float] = {}  # refused topics, and until when they pause
@@ -89,7 +91,12 @@ class Outbox:
     def result(self, topic: str, payload: bytes) -> None:
         """Queue the result of a command; if full, it replaces the oldest, whose requester has long stopped waiting."""
         with self._lock:
-            self._results.append(Message(topic, payload, Kind.RESULT))
+            self._queues[Kind.RESULT].append(Message(topic, payload, Kind.RESULT))
+
+    def refusal(self, topic: str, payload: bytes) -> None:
+        """Queue the result of a refused command; if full, it replaces the oldest refusal."""
+        with self._lock:
+            self._queues[Kind.REFUSAL].append(Message(topic, payload, Kind.REFUSAL))
 
     def publish_again(self, last: str) -> None:
         """Send all retained messages again, `last` as the last."""
@@ -109,11 +116,10 @@ class Outbox:
                 if topic not in going and topic not in self._paused and only in (None, topic):
                     del self._due[topic]
                     return Message(topic, self._retained[topic], Kind.RETAINED)
-            # In turn: a flood of results must not hold events back, nor many events a result.
-            queues = (self._events, self._results) if self._result_was_last else (self._results, self._events)
-            for queue in () if only else queues:
+            # In turn: a flood of refusals must not hold events back, nor many events a result.
+            for kind, queue in () if only else self._queues.items():
                 if queue and queue[0].topic not in self._paused:
-                    self._result_was_last = queue is self._results
+                    self._queues[kind] = self._queues.pop(kind)  # to the end
                     return queue.popleft()
             return None
 
@@ -136,7 +142,7 @@ class Outbox:
                 return None
             if sent.message.kind is Kind.EVENT:
                 self._events_lost += 1
-            if pause_topic and sent.message.kind is not Kind.RESULT:
+            if pause_topic and sent.message.kind not in (Kind.RESULT, Kind.REFUSAL):
                 self._paused[sent.message.topic] = now_s + _REFUSED_PAUSE_S
             return sent.message
 
@@ -154,9 +160,8 @@ class Outbox:
         """Messages in flight wait again, ahead of all others of their kind."""
         with self._lock:
             for sent in reversed(self._sent.values()):
-                if sent.message.kind is Kind.EVENT:
-                    self._events.appendleft(sent.message)
-                elif sent.message.kind is Kind.RESULT and len(self._results) < _MAX_RESULTS:
-                    self._results.appendleft(sent.message)
+                queue = self._queues.get(sent.message.kind)
+                if queue is not None and len(queue) != queue.maxlen:
+                    queue.appendleft(sent.message)
             self._sent.clear()
             self._trim()

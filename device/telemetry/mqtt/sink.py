@@ -51,7 +51,7 @@ class MqttSink:
         self._outbox = Outbox(int(settings.queue_events))
         secret = command_secret_file(settings, folder)
         self._verifier = Verifier(node, secret) if secret and settings.commands == "all" else None
-        self._commands = Commands(settings.commands, self._result, verifier=self._verifier)
+        self._commands = Commands(settings.commands, self._result, self._refusal, verifier=self._verifier)
         self._allowed = ALLOWED[settings.commands]
         self._presence = Presence(self.topics.availability)
         self._birth: threading.Timer | None = None
@@ -87,7 +87,7 @@ class MqttSink:
         return self._outbox.events_waiting
 
     def submit_to(self, submit: Callable[[Command], None]) -> None:
-        """Set the handler of commands; `submit` must not block."""
+        """Set the handler of commands; `submit` must not block, and raises UsageError for what it refuses."""
         self._commands.submit_to(submit)
 
     def report(self, report: Report) -> None:
@@ -150,5 +150,10 @@ class MqttSink:
 
     def _result(self, verb: str, result: bytes) -> None:
         self._outbox.result(self.topics.result(verb), result)
+        if self._connection:
+            self._connection.wake()
+
+    def _refusal(self, verb: str, result: bytes) -> None:
+        self._outbox.refusal(self.topics.result(verb), result)
         if self._connection:
             self._connection.wake()

@@ -12,6 +12,7 @@ import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.store import CURRENT, Store
+from device.errors import UsageError
 from device.records import NS_PER_MS, Command, State, Verb
 from device.runtime.command_handler import MAX_WAITING, MIN_INTERVAL_S
 from device.runtime.recalibration import LASTS_S
@@ -21,12 +22,20 @@ from tests.models.stores import versioned
 from tests.scenes import tiny_bundle
 
 
+def submit(on: Live, command: Command) -> None:
+    """What is refused is answered too, as by who sends commands."""
+    try:
+        on.daemon.submit(command)
+    except UsageError as error:
+        command.reply({"verb": command.verb.value, "ok": False, "error": str(error)})
+
+
 class Asked:
     """One command and what became of it."""
 
     def __init__(self, on: Live, verb: Verb, **args: Any) -> None:
         self._on, self.results = on, list[dict[str, object]]()
-        on.daemon.submit(Command(verb, args, self.results.append))
+        submit(on, Command(verb, args, self.results.append))
 
     def result(self, within_s: float = 1.0) -> dict[str, Any]:
         self._on.clock.sleep(within_s)
@@ -235,7 +244,7 @@ def test_a_flood_of_commands_costs_no_report_and_each_is_answered(verb: Verb, tm
         on.clock.sleep(5)
         for _ in range(300):
             for _ in range(20):
-                on.daemon.submit(Command(verb, {"profile": "ebu-r37"}, results.append))
+                submit(on, Command(verb, {"profile": "ebu-r37"}, results.append))
             on.clock.sleep(0.02)
         on.clock.sleep(LASTS_S + 2 if verb is Verb.RECALIBRATE else 2)
         times_s = [report.uptime_s for report in on.collector.reports]
@@ -252,7 +261,7 @@ def test_only_so_many_commands_wait() -> None:
         results: list[dict[str, object]] = []
         for _ in range(4):
             for verb in Verb:
-                on.daemon.submit(Command(verb, {"profile": "ebu-r37"}, results.append))
+                submit(on, Command(verb, {"profile": "ebu-r37"}, results.append))
             on.clock.sleep(max(MIN_INTERVAL_S.values()))
     assert len(results) == 4 * len(Verb) - MAX_WAITING
     assert all("commands are waiting" in str(found["error"]) for found in results)

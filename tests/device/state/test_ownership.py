@@ -36,6 +36,19 @@ def test_a_store_that_others_may_write_is_refused(tmp_path: Path, name: str, mod
         assert "chmod go-w" in caught.value.remedy
 
 
+def test_a_store_is_its_owners_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        store = Store(tmp_path / "new" / "state")
+        for version in "2", "3":
+            store.activate(store.install(versioned(tmp_path / version, version), allow_unsigned=True).digest)
+        store.rollback()
+    finally:
+        os.umask(before)
+    made = [path for path in (tmp_path / "new").rglob("*") if not path.is_symlink()]
+    assert made and not [path for path in made if path.stat().st_mode & 0o022]
+
+
 @needs_ssh_keygen
 def test_signers_that_others_may_write_are_refused(tmp_path: Path) -> None:
     key = make_key(tmp_path / "key")

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from device.errors import UsageError
 from device.records import Command, Verb
 from device.telemetry.mqtt.command_parser import MAX_BYTES, UNKNOWN, Commands
 
@@ -18,14 +19,19 @@ class Rig:
 
     def __init__(self, setting: str = "all") -> None:
         self.results: list[tuple[str, dict[str, Any]]] = []
+        self.refused: list[dict[str, Any]] = []
         self.taken: list[Command] = []
         self.now_s = 0.0
-        self.commands = Commands(setting, self._publish, lambda: self.now_s)
+        self.commands = Commands(setting, self._publish, self._publish_refusal, lambda: self.now_s)
         self.commands.submit_to(self.taken.append)
 
     def _publish(self, verb: str, result: bytes) -> None:
         assert len(result) < 2000
         self.results.append((verb, json.loads(result)))
+
+    def _publish_refusal(self, verb: str, result: bytes) -> None:
+        self._publish(verb, result)
+        self.refused.append(self.results[-1][1])
 
     def send(self, verb: str, payload: bytes | str = b"", *, retained: bool = False) -> None:
         self.commands.handle(verb, payload.encode() if isinstance(payload, str) else payload, retained=retained)
@@ -131,6 +137,23 @@ def test_before_there_is_a_daemon_and_when_it_fails(caplog: pytest.LogCaptureFix
     results: list[bytes] = []
     Commands("all", lambda verb, result: results.append(result)).handle("diagnostics", b"", retained=False)
     assert b"avdrift is not ready yet" in results[0]
+
+
+def test_what_the_daemon_refuses_is_a_refusal_and_blocks_no_other() -> None:
+    rig = Rig()
+
+    def refuse(command: Command) -> None:
+        raise UsageError("busy", where=command.verb.value, remedy="Send it again later")
+
+    rig.commands.submit_to(refuse)
+    for number in range(20):
+        rig.send("diagnostics", json.dumps({"id": number}))
+    assert [result["id"] for result in rig.refused] == list(range(20))
+    assert all("busy" in result["error"] for result in rig.refused)
+    rig.commands.submit_to(rig.taken.append)
+    rig.send("diagnostics", '{"id": 20}')
+    rig.taken[0].reply({"ok": False, "error": "it did not work"})
+    assert rig.results[-1][1]["id"] == 20 and len(rig.refused) == 20, "a result, although it says no"
 
 
 def test_a_flood_is_answered_and_does_not_reach_the_daemon() -> None:

@@ -42,6 +42,28 @@ def test_neither_a_flood_of_results_nor_a_queue_of_events_holds_the_other_back()
     assert drained(outbox) == ["r 1", "e 1", "r 2", "e 2", "r 3", "e 3"]
 
 
+def test_a_flood_of_refusals_costs_no_result_and_holds_nothing_back() -> None:
+    outbox = filled(1, 2, 3)
+    outbox.result("r", b"yes")
+    for number in range(1000):
+        outbox.refusal("r", b"busy %d" % number)
+    gone = drained(outbox)
+    assert gone[:6] == ["r yes", "r busy 936", "e 1", "r busy 937", "e 2", "r busy 938"]
+    assert len(gone) == 1 + 3 + 64 and gone[-1] == "r busy 999"
+
+
+def test_when_the_connection_is_lost_a_result_in_flight_waits_again_beside_a_flood() -> None:
+    outbox = Outbox(5)
+    outbox.result("r", b"yes")
+    message = outbox.next_message(WINDOW, 0.0)
+    assert message is not None
+    outbox.sent(1, message, 0.0)
+    for _ in range(1000):
+        outbox.refusal("r", b"busy")
+    outbox.connection_lost()
+    assert "r yes" in drained(outbox)
+
+
 def test_of_what_is_retained_only_the_newest_goes_and_one_at_a_time() -> None:
     outbox = Outbox(10)
     for number in range(5):
