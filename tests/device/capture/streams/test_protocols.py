@@ -72,6 +72,14 @@ def test_rtsp_with_a_password(transport: str) -> None:
         assert abs(apart_ms(source)) < APART_MS
 
 
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_begins_with_the_sender_reports_and_not_with_the_next_key_frame(transport: str) -> None:
+    """Which may be many seconds away; in this film, there is none."""
+    servers.needs_rtsp_server()
+    with servers.rtsp(film(sound="pcm_s16le", one_key=True)) as url:
+        assert abs(apart_ms(FromAddress(parse_address(url), transport))) < APART_MS
+
+
 def test_without_sender_reports_nothing_is_given() -> None:
     servers.needs_rtsp_server()
     with servers.rtsp(film(sound="pcm_s16le"), reports=False) as url, opened(FromAddress(parse_address(url))) as items:

@@ -137,16 +137,17 @@ def test_a_live_source_that_ends_without_a_word_is_lost() -> None:
         assert on.until_fault("camera_lost") < 1.2
 
 
-def test_pauses_double_up_to_two_seconds() -> None:
+@pytest.mark.parametrize(("longest_s", "pauses_s"), [(2, [0.25, 0.5, 1, 2, 2, 2, 2]), (1, [0.25, 0.5, *[1] * 9])])
+def test_pauses_double_up_to_the_longest(longest_s: float, pauses_s: list[float]) -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [error(DeviceMissingError)])
-        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener, longest_s), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(10)
         reader.stop()
         clock.sleep(1)
-        assert np.diff(opener.times_ns) / NS_PER_S == pytest.approx([0.25, 0.5, 1, 2, 2, 2, 2])
-        assert reader.reopened == 7 and reader.ended
+        assert np.diff(opener.times_ns) / NS_PER_S == pytest.approx(pauses_s)
+        assert reader.reopened == len(pauses_s) and reader.ended
 
 
 def test_after_a_while_of_health_the_pauses_are_short_again() -> None:
