@@ -7,10 +7,9 @@ Conventions
 
 Method
     A session starts when both tracks are present and related. Video from before that is decoded, as later frames refer
-    to it, but never delivered. The session ends when that becomes doubtful: at a jump of the
-    stamps, or when an encoder restarts with another size or rate. It then ends by StreamError, and the next session
-    continues with the same connection. All other errors (nothing arrives, the sender ends, nothing can be decoded) end
-    the connection too.
+    to it, but never delivered. A session ends when the relation becomes doubtful: at a jump of the stamps, or when an
+    encoder restarts with another size or rate. It then ends by StreamError, and the next session continues with the
+    same connection. All other errors (nothing arrives, the sender ends, nothing can be decoded) end the connection too.
     When decoding is late, frames up to the next key frame are dropped and counted.
 """
 
