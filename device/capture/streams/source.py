@@ -131,6 +131,7 @@ class StreamSource(Closing):
             if self._should_decode(arrived, late_ns=now_ns - due_ns):
                 for item in self._decoded(arrived):
                     self._delivered_ns[type(item)], self._reached_ns[type(item)] = time.monotonic_ns(), item.t_ns
+                    self.behind_ns = max(self._delivered_ns[type(item)] - due_ns, 0)
                     if isinstance(item, Frame):
                         self.dropped, self._left_out = self.dropped + self._left_out, 0
                     yield replace(item, t_ns=item.t_ns + timeline.base_ns)

@@ -254,7 +254,7 @@ class Reader:
         for item in source:
             now_ns, times = self._clock.now_ns(), stamps[type(item)]
             epoch, whole = times.epoch, usable(item)
-            good = whole and times.accept(item.t_ns, now_ns)
+            good = whole and times.accept(item.t_ns, now_ns - source.behind_ns)
             with self._changed:
                 if not self._in_charge(generation) or self._restarting or self._woken:
                     break

@@ -228,6 +228,26 @@ def test_a_leap_of_the_times_begins_a_session(size_ms: int) -> None:
         assert on.queue.video_dropped == 1
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_source_that_was_behind_and_catches_up_has_not_leapt_if_it_tells(tells: bool) -> None:
+    """As where a processor was busy and frames are dropped up to a key frame: the times are right, only late."""
+
+    class Behind(Tape):
+        def __iter__(self) -> Iterator[Item]:
+            begun_ns = self._clock.now_ns()
+            for number, given in enumerate(frames(begun_ns, 1000)):
+                if 10 <= number < 30:
+                    continue
+                late_ns = 900 * NS_PER_MS if number < 10 else 0
+                self._wait((given.t_ns + late_ns - self._clock.now_ns()) / NS_PER_S)
+                self.behind_ns = late_ns if tells else 0
+                yield given
+
+    with bench(lambda clock: Opener(clock, [lambda: Behind(clock, ())])) as on:
+        on.pass_s(4)
+        assert (on.reader.jumps == 0) is tells
+
+
 @pytest.mark.parametrize("size_ms", [-3_600_000, 3_600_000])
 def test_times_of_another_age_are_a_fault_and_the_source_is_opened_again(size_ms: int) -> None:
     def script(clock: SimClock) -> Opener:
