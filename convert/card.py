@@ -230,6 +230,10 @@ def _made(training: Mapping[str, Any]) -> Iterator[str]:
         yield "It was distilled from the mean of these trainings, starting from the first: " + "; ".join(
             f"{each['run']}, seed {each.get('seed', 'unknown')}, weights `{each['sha256']}`" for each in teachers
         ) + "."  # fmt: skip
+    if start := provenance.get("start"):
+        bundle = "bundle {name} {version}, manifest"
+        of_it = (bundle if "version" in start else "run {run}, weights").format(**start)
+        yield f"It started with the weights of another training: {of_it} `{start['sha256']}`."
     if "versions" in provenance:
         versions = ", ".join(f"{name} {value}" for name, value in provenance["versions"].items() if value is not None)
         when = ""

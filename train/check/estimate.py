@@ -24,6 +24,7 @@ _SYNTH_BATCHES_PER_S = 0.7
 _JUDGE_BATCHES_PER_S = 0.8  # of validation clips, over all stages that evaluate
 _BUNDLE_BATCHES = 220
 _FROZEN_COST = 0.35  # of a batch whose encoders are frozen
+_ROOM_COST = 0.15  # of a batch of the audio encoder alone
 _BENCHMARK_FRAMES = 960
 _PREPARE_COST = 2.0  # relative to measuring, whose time the survey knows
 
@@ -64,7 +65,9 @@ def batches_of(recipe: str, values: Mapping[str, Mapping[str, Any]]) -> int:
         adapt = values["adapt"]
         return round(of(adapt) * _FROZEN_COST * adapt["frames_per_batch"] / _BENCHMARK_FRAMES)
     teachers = int(values["student"]["teachers"])
-    total = of(values["fit"]) * max(teachers, 1) + (2 * of(values["clean"]) if values["clean"]["use"] else 0)
+    rooms = values["rooms"]
+    total = of(rooms) * _ROOM_COST * rooms["use"]
+    total += of(values["fit"]) * max(teachers, 1) + (2 * of(values["clean"]) if values["clean"]["use"] else 0)
     return round(total + (1.5 * of(values["student"]) if teachers else 0))
 
 
@@ -80,7 +83,7 @@ def estimate(
     seconds = batch_s * (batches + _BUNDLE_BATCHES + _JUDGE_BATCHES_PER_S * 60 * found.sides["valid"].minutes)
     seconds += batch_s * _SYNTH_BATCHES_PER_S * synth_s
     seconds += _PREPARE_COST * (found.decode_s_per_s or 0) * (clips_s + synth_s) / jobs
-    runs = 1 if recipe == ADAPT else 3 + int(values["student"]["teachers"])
+    runs = 1 if recipe == ADAPT else 4 + int(values["student"]["teachers"])
     disk = _SHARD_BYTES_PER_S * (clips_s + synth_s) + _RECORDING_BYTES_PER_S * synth_s + _RUN_BYTES * runs
     there = next(folder for folder in (work, *work.absolute().parents) if folder.exists())
     return Estimate(batch_s, batches, seconds / 60, round(disk), shutil.disk_usage(there).free)

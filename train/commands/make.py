@@ -16,14 +16,15 @@ from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
 from train.commands.shared import require_beam, shards_parser
 from train.files import check_parent, make_folder
-from train.fit.options import add_fit_options, fit_config
+from train.fit.config import RoomConfig
+from train.fit.options import add_fit_options, add_options_of, config_of, fit_config
 from train.models.backend import make_deterministic, require_keras, require_tensorboard
 from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:
     from train.data.shards import Clip
 
-_TRAINING = ("fit", "clean")
+_TRAINING = ("fit", "clean", "rooms")
 
 
 def add_make_commands(
@@ -62,10 +63,7 @@ def add_make_commands(
     fit.add_argument("--model", choices=tuple(KINDS), default="towers", help="its options follow (default: towers)")
     fit.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
     fit.add_argument("--offsets", type=Path, metavar="OFFSETS.json", help="what clean wrote")
-    fit.add_argument(
-        "--source", type=Path, action="append", default=[], metavar="FILE",
-        help="a file that the shards came from, such as clips.csv, for the hashes in provenance.json",
-    )  # fmt: skip
+    _add_source(fit)
     fit.add_argument(
         "--strategy", choices=("none", "mirrored", "multiworker"), default="none",
         help="mirrored: all GPUs of this machine; multiworker: the cluster in TF_CONFIG (default: none)",
@@ -78,7 +76,17 @@ def add_make_commands(
         "--from-bundle", type=Path, metavar="BUNDLE", help="start from these models, and train the last layers"
     )
     fit.add_argument("--tensorboard", type=Path, metavar="DIR", help="folder for TensorBoard logs, of towers only")
+    rooms = commands.add_parser(
+        "rooms", parents=[shards], help="make the audio encoder of finished models robust to rooms and noise"
+    )
+    rooms.set_defaults(work_of=_rooms)
+    rooms.add_argument("--out", type=Path, required=True, metavar="RUN", help="folder for checkpoints and log")
+    rooms.add_argument(
+        "--start", type=Path, required=True, metavar="RUN|BUNDLE", help="a finished run of towers, or a bundle"
+    )
+    _add_source(rooms)
     if command in _TRAINING:
+        add_options_of(RoomConfig, rooms)
         add_fit_options(clean)
         add_fit_options(fit, model=model if model in KINDS else "towers")
 
@@ -91,6 +99,13 @@ def add_make_commands(
     ablation.add_argument("--steps", type=int, default=400, metavar="N", help="batches of each run (default: 400)")
     ablation.add_argument("--page", type=Path, metavar="FILE.md", help="put the table into this page too")
     ablation.add_argument("--stretches", type=int, default=16, metavar="N", help="windows per batch (default: 16)")
+
+
+def _add_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--source", type=Path, action="append", default=[], metavar="FILE",
+        help="a file that the shards came from, such as clips.csv, for the hashes in provenance.json",
+    )  # fmt: skip
 
 
 def _prepare(options: argparse.Namespace) -> int:
@@ -175,6 +190,23 @@ def _fit(options: argparse.Namespace) -> int:
     recording = recorded(options.out, config, options.shards, options.offsets, options.source, options.teacher)
     with recording if together.is_chief else nullcontext():
         fit(train, validation, options.out, config, *more)
+    return 0
+
+
+def _rooms(options: argparse.Namespace) -> int:
+    config = config_of(options, RoomConfig)
+    require_keras()
+    if options.out.resolve() == options.start.resolve():
+        what, remedy = "a run cannot start as itself", "Give another folder as --out"
+        raise UsageError(what, where=str(options.out), remedy=remedy)
+    make_folder(options.out)
+    make_deterministic()
+    train, validation = _splits(options.shards)
+    from train.fit.rooms import fit_rooms
+    from train.models.provenance import recorded
+
+    with recorded(options.out, config, options.shards, None, options.source, start=options.start):
+        fit_rooms(train, validation, options.out, config, options.start)
     return 0
 
 

@@ -16,6 +16,7 @@ from device.features.logmel import LevelTracker, log_mel
 from device.features.mouth_grid import normalize
 from device.records import NS_PER_S
 from train.data.landmarks import MIRRORED
+from train.data.rooms import convolve, impulse_response
 
 Floats = npt.NDArray[np.float32]
 Crops = npt.NDArray[np.uint8]
@@ -23,7 +24,7 @@ Crops = npt.NDArray[np.uint8]
 MARGIN_PX = 8  # of prepared crops on each side
 PREROLL_TICKS = 150  # audio before a stretch, for the running mean
 _HOP = AUDIO_RATE_HZ * AUDIO_TICK_NS // NS_PER_S
-_NOISES, _ROOMS = 64, 32
+_NOISES, _ROOMS = 64, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Augmentation:
     babble_share: float = 0.25
     reverb_share: float = 0.2
     reverb_s: tuple[float, float] = (0.1, 0.6)  # until it has decayed by 60 dB
+    reverb_db: tuple[float, float] = (-12.0, 0.0)  # relative to the direct sound
+    band_share: float = 0.0  # of stretches without their lowest and highest frequencies, as from a telephone
     colour_db: float = 6.0
     log_tract: float = 0.12  # of the length of the vocal tract: formants higher or lower
     mask_share: float = 0.5
@@ -111,7 +114,7 @@ class SoundAugmenter:
     ) -> None:
         self._augmentation, self._random, self._voices = augmentation, random, voices
         self._noises = [_coloured_noise(random, 10 * AUDIO_RATE_HZ) for _ in range(_NOISES)] if augmentation else []
-        self._rooms = [_room(random, augmentation.reverb_s) for _ in range(_ROOMS)] if augmentation else []
+        self._rooms = _rooms(augmentation, random) if augmentation else []
 
     def samples(self, samples: Floats) -> Floats:
         """One stretch of audio in another room, with other sounds, at another level."""
@@ -119,10 +122,9 @@ class SoundAugmenter:
         if a is None:
             return samples
         if random.random() < a.reverb_share:
-            room = self._rooms[int(random.integers(len(self._rooms)))]
-            size = 1 << (len(samples) + len(room) - 1).bit_length()
-            wet = np.fft.irfft(np.fft.rfft(samples, size) * np.fft.rfft(room, size), size)
-            samples = wet[: len(samples)].astype(np.float32)
+            samples = convolve(samples, self._rooms[int(random.integers(len(self._rooms)))])
+        if random.random() < a.band_share:
+            samples = _band_limited(samples, random)
         level = float(np.sqrt(np.mean(samples**2))) + 1e-4
         if random.random() < a.noise_share:
             noise = self._noises[int(random.integers(len(self._noises)))]
@@ -188,11 +190,17 @@ def _coloured_noise(random: np.random.Generator, count: int) -> Floats:
     return np.asarray(noise / (np.sqrt(np.mean(noise**2)) + 1e-9), np.float32)
 
 
-def _room(random: np.random.Generator, reverb_s: tuple[float, float]) -> Floats:
-    """A room's impulse response: the direct sound first, undelayed, then decaying reflections."""
-    decay_s = random.uniform(*reverb_s)
-    t_s = np.arange(round(decay_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
-    tail = random.standard_normal(len(t_s)) * np.exp(-6.9 * t_s / decay_s) * (t_s > 0.003)
-    tail *= 10 ** (random.uniform(-12, 0) / 20) / (np.sqrt((tail**2).sum()) + 1e-9)
-    tail[0] = 1.0
-    return tail.astype(np.float32)
+def _rooms(a: Augmentation, random: np.random.Generator) -> list[Floats]:
+    """Impulse responses; short and long decays are equally frequent on a logarithmic scale."""
+    shortest, longest = np.log(a.reverb_s)
+    decays_s = np.exp(random.uniform(shortest, longest, _ROOMS))
+    return [impulse_response(random, float(decay_s), random.uniform(*a.reverb_db)) for decay_s in decays_s]
+
+
+def _band_limited(samples: Floats, random: np.random.Generator) -> Floats:
+    """With the lowest and highest frequencies taken away by Butterworth filters of zero phase."""
+    low_hz, high_hz = random.uniform(50, 400), random.uniform(3000, 7500)
+    size = 1 << (len(samples) - 1).bit_length()
+    hz = np.maximum(np.fft.rfftfreq(size, 1 / AUDIO_RATE_HZ), 1)
+    gain = 1 / np.sqrt((1 + (low_hz / hz) ** 8) * (1 + (hz / high_hz) ** 16))
+    return np.fft.irfft(np.fft.rfft(samples, size) * gain, size)[: len(samples)].astype(np.float32)

@@ -12,7 +12,7 @@ from train.data.shards import Clip
 from train.fit.config import FitConfig
 from train.fit.direct_batches import concat_batches, correlation_batches, judge_concat, judge_correlation, longest
 from train.fit.direct_init import initialize
-from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
+from train.fit.loop import JIT_COMPILE, describe_run, resumes, train, training_data
 from train.models.direct import ConcatNet, CorrelationNet, DirectConfig, build_direct
 
 
@@ -21,7 +21,7 @@ def fit_direct(
 ) -> ConcatNet | CorrelationNet:
     """Train, checkpointing after each epoch into `out`; resumes from the last checkpoint there."""
     clips = longest(clips, config.clips)
-    describe_run(out, clips, config)
+    describe_run(out, training_data(clips), config)
     keras.utils.set_random_seed(config.seed)
     model = build_direct(config)
     steps = config.epochs * config.steps_per_epoch

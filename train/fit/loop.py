@@ -27,11 +27,11 @@ JIT_COMPILE: Any = False if keras.backend.backend() == "tensorflow" else "auto"
 SEEDS_APART = 1_000_003  # between workers, whose batches must differ
 
 
-def describe_run(out: Path, clips: list[Clip], config: Any, **more: Any) -> None:
-    """Describe the data and configuration in the folder of a run. `config` is a dataclass; `more` is saved with it."""
+def describe_run(out: Path, data: Mapping[str, Any], config: Any, **more: Any) -> None:
+    """Describe a run in its folder: its `training_data`, and its configuration, a dataclass, with `more`."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "config.json").write_text(json.dumps(asdict(config) | more, indent=1), encoding="utf-8")
-    (out / "data.json").write_text(json.dumps(training_data(clips), indent=1), encoding="utf-8")
+    (out / "data.json").write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def resumes(out: Path) -> bool:
@@ -89,13 +89,15 @@ def train(
     model: keras.Model, batches: Callable[[int], Iterator[Any]], out: Path, *, epochs: int, steps_per_epoch: int,
     judge: Callable[[int], Mapping[str, float]], pretraining: Callable[[Iterator[Any]], None] | None = None,
     workers: Workers | None = None, callbacks: Sequence[keras.callbacks.Callback] = (),
+    finish: Callable[[], None] | None = None,
 ) -> None:  # fmt: skip
     """Train a compiled model, checkpointing after each epoch into `out`; resumes from the checkpoint found there.
 
     batches: endless batches for the epoch of that number; 0 is for `pretraining`, which comes before the first epoch
     and gets them in groups of one per replica. judge: figures for the log after the epoch of that number. Each epoch
     has batches and random numbers of its own, so an interrupted run ends with the same result as an uninterrupted one.
-    callbacks: Keras callbacks, called at the end of each epoch.
+    callbacks: Keras callbacks, called at the end of each epoch. finish: called after the last batch of all, before the
+    last checkpoint.
     With several `workers`, each calls this with the same arguments, and the first one writes.
     """
     workers = workers or Workers()
@@ -124,6 +126,8 @@ def train(
                 before=(epoch - 1) * steps_per_epoch, quiet=not workers.is_chief,
             )  # fmt: skip
             losses = [step(next(source))["loss"] for _ in steps]
+        if finish and epoch == epochs:
+            finish()
         figures = {
             "epoch": epoch,
             "loss": round(float(np.mean(losses)), 4),

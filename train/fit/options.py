@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from device.errors import UsageError
 from train.models.backend import require_keras
 from train.models.kinds import KINDS, named
+
+Config = TypeVar("Config", bound=Any)
 
 # Lowest and highest sensible value; the defaults are those of the configuration itself.
 RANGES: dict[str, tuple[float, float]] = {
@@ -21,7 +23,8 @@ RANGES: dict[str, tuple[float, float]] = {
     "stretches": (1, 1000), "lip_ticks": (8, 1000), "margin": (1e-3, 1e3), "input_px": (48, 512),
     "data_share": (1e-3, 1),
     "window_ticks": (8, 250), "max_offset": (1, 25), "conv_layers": (1, 5), "dense_layers": (0, 5),
-    "clips": (0, 1_000_000), "none_share": (0, 0.5),
+    "clips": (0, 1_000_000), "none_share": (0, 0.5), "reverb_share": (0, 1), "reverb_db": (-12, 20),
+    "learnt_share": (0, 1),
 }  # fmt: skip
 
 
@@ -32,11 +35,16 @@ def config_class(model: str) -> type[Any]:
 
 
 def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") -> None:
-    """Add one option per field. Raises UsageError without Keras, which the defaults need."""
+    """Add the options of the training of a kind of model. Raises UsageError without Keras, which the defaults need."""
     require_keras()
+    add_options_of(config_class(model), *parsers)
+
+
+def add_options_of(config: type[Any], *parsers: argparse.ArgumentParser) -> None:
+    """Add one option per field of a configuration."""
     for parser in parsers:
         group = parser.add_argument_group("training")
-        for field in fields(config_class(model)):
+        for field in fields(config):
             if not field.init:
                 continue
             assert field.default is not MISSING
@@ -52,7 +60,11 @@ def add_fit_options(*parsers: argparse.ArgumentParser, model: str = "towers") ->
 
 def fit_config(options: argparse.Namespace, model: str = "towers") -> Any:
     """The options as the model's configuration. Raises UsageError naming every invalid value."""
-    config = config_class(model)
+    return config_of(options, config_class(model))
+
+
+def config_of(options: argparse.Namespace, config: type[Config]) -> Config:
+    """The options as a configuration. Raises UsageError naming every invalid value."""
     values: dict[str, Any] = {field.name: getattr(options, field.name) for field in fields(config) if field.init}
     wrong = [
         f"--{name.replace('_', '-')} is {values[name]:g}, allowed is {low:g} to {high:g}"

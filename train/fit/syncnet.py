@@ -13,7 +13,7 @@ import numpy as np
 from train.data.augment import Augmentation
 from train.data.batches import Batches
 from train.data.shards import Clip
-from train.fit.loop import JIT_COMPILE, describe_run, resumes, train
+from train.fit.loop import JIT_COMPILE, describe_run, resumes, train, training_data
 from train.models.load import load_weights
 from train.models.syncnet import SyncNet, SyncNetConfig, build_syncnet, distances
 
@@ -66,7 +66,7 @@ def hits(model: SyncNet, batches: list[Any]) -> float:
 def fit_syncnet(clips: list[Clip], validation: list[Clip], out: Path, config: SyncNetConfig) -> SyncNet:
     """Train, checkpointing after each epoch into `out`; resumes from the last checkpoint there."""
     clips = share_of(clips, config.data_share)
-    describe_run(out, clips, config)
+    describe_run(out, training_data(clips), config)
     keras.utils.set_random_seed(config.seed)
     warm = config.start and not resumes(out)
     model = load_weights(Path(config.start), lambda: build_syncnet(config)) if warm else build_syncnet(config)

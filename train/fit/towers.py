@@ -13,6 +13,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import layers
 
 from device.bundles.calibration import Calibration
 from train.data.augment import Augmentation
@@ -22,10 +23,10 @@ from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
 from train.files import write_atomically
 from train.fit.config import FitConfig
-from train.fit.from_bundle import start_from
-from train.fit.loop import SEEDS_APART, describe_run, train
+from train.fit.loop import SEEDS_APART, describe_run, train, training_data
 from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.strategies import Workers
+from train.models.bundle_weights import model_of_bundle
 from train.models.encoders import Towers
 from train.models.load import load_model
 from train.models.run_files import WATCHED
@@ -72,7 +73,7 @@ def fit(
     out.mkdir(parents=True, exist_ok=True)
     if workers.is_chief:
         names = {"teachers": [run.name for run in teachers]} if teachers else {}
-        describe_run(out, clips, config, replicas=workers.replicas, **names)
+        describe_run(out, training_data(clips), config, replicas=workers.replicas, **names)
     with workers.scope():
         return _fit(clips, validation, out, config, workers, teachers, start, tensorboard)
 
@@ -131,6 +132,22 @@ def _fit(
         pretraining=None if start else pretraining, workers=workers, callbacks=_callbacks(tensorboard),
     )  # fmt: skip
     return model
+
+
+def start_from(model: TwoTowerModel, bundle: Path, clips: list[Clip], teacher_share: float) -> None:
+    """Initialize a model from a bundle, with the bundle as its teacher and only its last layers trainable.
+
+    The encoders of frames and of spectra stay unchanged, and so do all statistics: a few minutes of clips hold too few
+    faces and voices to learn them again. Raises ModelError.
+    """
+    model.learn_from([model_of_bundle(bundle, clips)], teacher_share)
+    model.shape_weight = 0.0  # their head is new, and what it would teach is frozen
+    for frozen in (model.lips.frames, model.audio.spectrum, model.shape_head):
+        frozen.trainable = False
+    # Normalization keeps using its statistics.
+    for network in (model.lips.windows, model.audio.windows):
+        for layer in network.layers:
+            layer.trainable = not isinstance(layer, layers.BatchNormalization)
 
 
 def _callbacks(tensorboard: Path | None) -> list[keras.callbacks.Callback]:

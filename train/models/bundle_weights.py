@@ -20,13 +20,28 @@ from device.bundles.bundle import load_bundle
 from device.bundles.model_kinds import AUDIO, LIPS
 from device.errors import ModelContractError
 from device.features.contract import FRONT_END
-from train.models.towers import TwoTowerModel
+from train.data.batches import Batches
+from train.data.shards import Clip
+from train.models.towers import LONG_TICKS, TwoTowerModel, build_model
 
 Floats = npt.NDArray[np.float32]
 Weights = tuple[Floats, Floats]  # kernel as stored, [out, …], and bias
 
 _STORED = {schema.TensorType.INT8: np.int8, schema.TensorType.INT32: np.int32, schema.TensorType.FLOAT32: np.float32}
 _WEIGHTED = (schema.BuiltinOperator.CONV_2D, schema.BuiltinOperator.FULLY_CONNECTED)
+
+
+_STRETCHES = 16
+
+
+def model_of_bundle(bundle: Path, clips: list[Clip]) -> TwoTowerModel:
+    """A bundle's towers in Keras; the clips provide the statistics of normalization. Raises ModelError."""
+    found = build_model()
+    x, _ = next(iter(Batches(clips, lip_ticks=LONG_TICKS, batch_size=_STRETCHES, seed=0, augmentation=None)))
+    take_weights(found, bundle, x["crops"], x["rows"])
+    scale = load_bundle(bundle).calibration.logit_scale
+    found.log_scale.assign(np.float32(np.log(scale)))
+    return found
 
 
 def stored_weights(content: bytes) -> list[Weights]:

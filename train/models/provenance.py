@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from device import __version__
+from device.bundles.bundle import MANIFEST
 from train.files import hash_of_hashes, sha256, write_atomically
 from train.models.run_files import CHECKPOINT, PROVENANCE, STATE
 
@@ -28,12 +29,13 @@ _GIT_TIMEOUT_S = 20
 @contextmanager
 def recorded(
     run: Path, config: Any, shards: Sequence[Path], offsets: Path | None, sources: Sequence[Path],
-    teachers: Sequence[Path] = (),
+    teachers: Sequence[Path] = (), start: Path | None = None,
 ) -> Iterator[None]:  # fmt: skip
     """Record the provenance in `run` while the block trains it; each call is one session of it.
 
-    `sources` are files that the shards came from, `teachers` the runs that it learns from. Raises InputMissingError if
-    a file cannot be read.
+    `sources` are files that the shards came from, `teachers` the runs that it learns from, `start` the run or bundle
+    whose weights it starts with and whose data it therefore has seen. Raises InputMissingError if a file cannot be
+    read.
     """
     now = {
         "schema": _SCHEMA, "config": asdict(config), "seed": config.seed, "versions": versions(),
@@ -42,11 +44,13 @@ def recorded(
     }  # fmt: skip
     if teachers:
         now["teachers"] = [_teacher(teacher) for teacher in teachers]
+    if start:
+        now["start"] = _start(start)
     path = run / PROVENANCE
     before = _read(path) if (run / STATE).is_file() else {}
     session: dict[str, Any] = {"from_epoch": _epochs(run), "began": _utc(), "ended": None}
     if before:
-        kept = ("config", "versions", "machine", "data", "teachers")
+        kept = ("config", "versions", "machine", "data", "teachers", "start")
         session["changed"] = [key for key in kept if before.get(key) != now.get(key)]
     sessions = [*before.get("sessions", []), session]
     write_atomically(path, now | {"sessions": sessions})
@@ -59,6 +63,16 @@ def _teacher(run: Path) -> dict[str, Any]:
     """A summary of a run: its weights and everything except its own data, which are in its own provenance."""
     of_it = {key: value for key, value in _read(run / PROVENANCE).items() if key in ("config", "seed", "sessions")}
     return {"run": run.name, "sha256": sha256(run / CHECKPOINT)} | of_it
+
+
+def _start(folder: Path) -> dict[str, Any]:
+    """A finished run or a bundle: its hash, and its own provenance."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return {"run": folder.name, "sha256": sha256(folder / CHECKPOINT)} | summary(_read(folder / PROVENANCE))
+    found = _read(manifest)
+    label = {key: found.get(key) for key in ("name", "version")}
+    return label | {"sha256": sha256(manifest)} | ((found.get("training") or {}).get("provenance") or {})
 
 
 def versions() -> dict[str, str | bool | None]:

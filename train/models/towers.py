@@ -8,7 +8,7 @@ Written with `keras.ops`: trains on any Keras backend.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
@@ -250,9 +250,16 @@ def _cross_entropy(target: Any, logits: Any, axis: int, min_mass: float = 1.0) -
     return ops.sum(entropy * weight) / ops.maximum(ops.sum(weight), 1.0)
 
 
+Model = TypeVar("Model", bound=TwoTowerModel)
+
+
 def build_model(dropout: float = 0.0, shape_weight: float = 0.0) -> TwoTowerModel:
     """A two-tower model with initialized weights."""
-    model = TwoTowerModel(dropout=dropout, shape_weight=shape_weight)
+    return with_weights(TwoTowerModel(dropout=dropout, shape_weight=shape_weight))
+
+
+def with_weights(model: Model) -> Model:
+    """The model after its first call, which builds its layers."""
     rows = AUDIO_TICKS_PER_LIP_TICK * (LONG_TICKS - 2 * LIP_REACH - 1) + 1 + 2 * AUDIO_REACH
     size = FRONT_END.crop_px
     model({"crops": np.zeros((1, LONG_TICKS, size, size), np.float32),

@@ -3,7 +3,8 @@
 prepare      decode the clips                        clean        find each clip's own offset
 synth        render synthetic faces                  zero-clips   all of them onto one physical zero
 fit, fit-2 … train models, each with another seed    student      one model learns their mean output
-adapt        instead of the three: start as a bundle's models, and train their last layers
+rooms        its audio encoder learns rooms and noise
+adapt        instead of these: start as a bundle's models, and train their last layers
 calibrate    its confidence, on clips it never saw   zero-towers  its zero
 evaluate     its quality                             gate         the new models beside the old ones
 bundle       TFLite, parity, manifest and model card
@@ -103,7 +104,13 @@ def _from_scratch(
         yield trained(name, {**values["fit"], "seed": (values["fit"]["seed"] + n) % (MAX_SEED + 1)})
     if count:
         yield trained("student", {key: value for key, value in values["student"].items() if key != "teachers"}, runs)
-    yield from _calibrated(recipe, work, "student" if count else "fit")
+    last = "student" if count else "fit"
+    if values["rooms"]["use"]:
+        settings = {key: value for key, value in values["rooms"].items() if key != "use"}
+        command = _of(_TRAIN, "rooms", *data, start=work / last, out=work / "rooms", **settings)
+        yield Stage("rooms", command, settings, [table], [*after, last], resumes=True)
+        last = "rooms"
+    yield from _calibrated(recipe, work, last)
 
 
 def _calibrated(recipe: Recipe, work: Path, last: str) -> Iterator[Stage]:

@@ -2,7 +2,7 @@
 
 With as many clips, the defaults make the built-in bundle. `train/default.toml` lists them all and is printed by `python
 -m train.retrain.recipe`. `train/adapt.toml` and `train/corpus.toml` are those of the two other recipes.
-Keys of [clean], [fit] and [student] are those of a training run, and so are their ranges.
+Keys of [clean], [fit], [student] and [rooms] are those of a training run, and so are their ranges.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from device.config.constraints import Names, PathText, Range, Text, WholeNumber
 from device.config.section import Section, allowed_of, annotated, flag, number, text
 from device.config.toml_reader import Form, read_form, require_correct
 from train.check.minimum import ADAPT, AUTO, CORPUS, FROM_SCRATCH
-from train.fit.config import FitConfig
+from train.fit.config import FitConfig, RoomConfig
 from train.fit.options import RANGES
 
 RECIPE_VERSION = 1
@@ -64,9 +64,10 @@ _TEACHING = ("teacher_share",)
 
 
 def _training_section(
-    name: str, about: str, *first: tuple[str, Any, Any], without: Sequence[str] = _TEACHING, **defaults: float
-) -> type[Section]:
-    """A section with keys of its own and those of FitConfig, except for some."""
+    name: str, about: str, *first: tuple[str, Any, Any], config: type[Any] = FitConfig,
+    without: Sequence[str] = _TEACHING, **defaults: float
+) -> type[Section]:  # fmt: skip
+    """A section with keys of its own and those of a training's configuration, except for some."""
 
     def clashes(cls: type[Section], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         steps = values["epochs"] * values["steps_per_epoch"]
@@ -74,7 +75,7 @@ def _training_section(
             yield "warmup_steps", f"less than all steps together, which are {steps}"
 
     keys = list(first)
-    for key in fields(FitConfig):
+    for key in fields(config):
         if key.name in without:
             continue
         low, high = RANGES[key.name]
@@ -109,6 +110,11 @@ StudentSettings = _training_section(
     "The final model: it starts from the first of several trainings, and is distilled from the mean of all.",
     ("teachers", int, number(2, WholeNumber(0, 20), "Trainings as in [fit], each with the next seed. 0: only one.")),
     without=_PRETRAINING, epochs=6, learning_rate=7e-4, warmup_steps=100,
+)  # fmt: skip
+RoomSettings = _training_section(
+    "RoomSettings",
+    "After the training: the audio encoder learns to hear in rooms and noise as it hears clean audio.",
+    ("use", bool, flag(True, "false: leave it as it is.")), config=RoomConfig,
 )  # fmt: skip
 
 
@@ -160,6 +166,7 @@ SECTIONS: dict[str, type[Section]] = {
     "zero": ZeroSettings,
     "fit": FitSettings,
     "student": StudentSettings,
+    "rooms": RoomSettings,
     "adapt": AdaptSettings,
     "evaluate": EvaluateSettings,
     "bundle": BundleSettings,
@@ -199,7 +206,7 @@ _ABOUT = {
     ADAPT: ["Recipe adapt, for minutes of clips of one room, camera or language: the built-in models learn them."],
     CORPUS: ["Recipe corpus, for many hours of clips: prepared and trained on by several machines."],
 }
-_LEFT_OUT = {AUTO: (), ADAPT: ("fit", "student", "zero", "corpus"), CORPUS: ("adapt",)}
+_LEFT_OUT = {AUTO: (), ADAPT: ("fit", "student", "rooms", "zero", "corpus"), CORPUS: ("adapt",)}
 
 
 def recipe_text(kind: str) -> str:

@@ -27,9 +27,10 @@ def survey(minutes: float) -> Survey:
 def test_batches_are_those_of_all_trainings(values: dict[str, dict[str, Any]]) -> None:
     fit = 2600 + (600 + 600) / 2
     clean, student = 640 + 400 / 2, 600
-    assert batches_of(FROM_SCRATCH, values) == 2 * fit + 2 * clean + 1.5 * student
+    rooms = 0.15 * 2400
+    assert batches_of(FROM_SCRATCH, values) == 2 * fit + 2 * clean + 1.5 * student + rooms
     values["student"]["teachers"] = 0
-    values["clean"]["use"] = False
+    values["clean"]["use"] = values["rooms"]["use"] = False
     assert batches_of(FROM_SCRATCH, values) == fit
     assert batches_of(ADAPT, values) < 150, "its encoders learn nothing, and its batches are small"
 

@@ -230,9 +230,8 @@ def test_jax_trains_the_same_pair_and_tensorflow_reads_it(
 
 @pytest.mark.slow
 def test_a_run_from_a_bundle_begins_as_it_and_trains_its_last_layers_alone(tmp_path: Path) -> None:
-    start = pytest.importorskip("train.fit.from_bundle")
     pair = towers.build_model()
-    start.start_from(pair, DEFAULT_BUNDLE, clips(), 0.7)
+    fit_module.start_from(pair, DEFAULT_BUNDLE, clips(), 0.7)
     bundle = load_bundle(DEFAULT_BUNDLE)
     assert towers.keras_towers(pair).logit_scale == pytest.approx(bundle.calibration.logit_scale)
     clip = clips()[0]

@@ -8,6 +8,7 @@ import sys
 import tomllib
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from device.config.constraints import Range, WholeNumber
 from device.config.section import allowed_of
 from device.errors import UsageError
 from tests.scenes import ROOT
-from train.fit.config import FitConfig
+from train.fit.config import FitConfig, RoomConfig
 from train.fit.options import RANGES
 from train.retrain.recipe import RECIPE_VERSION, SECTIONS, read_recipe, recipe_text
 
@@ -78,16 +79,19 @@ def test_the_defaults_are_what_the_built_in_bundle_was_made_with(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("section", "left_out"),
+    ("section", "config", "left_out"),
     [
-        ("clean", {"teacher_share"}),
-        ("fit", {"teacher_share"}),
-        ("student", {"phone_steps", "phone_voices", "shape_steps"}),
+        ("clean", FitConfig, {"teacher_share"}),
+        ("fit", FitConfig, {"teacher_share"}),
+        ("student", FitConfig, {"phone_steps", "phone_voices", "shape_steps"}),
+        ("rooms", RoomConfig, set()),
     ],
 )
-def test_training_sections_have_the_keys_and_ranges_of_a_training_run(section: str, left_out: set[str]) -> None:
+def test_training_sections_have_the_keys_and_ranges_of_a_training_run(
+    section: str, config: Any, left_out: set[str]
+) -> None:
     keys = {key.name: key for key in fields(SECTIONS[section]) if key.name not in ("use", "teachers")}
-    expected = [key for key in fields(FitConfig) if key.name not in left_out]
+    expected = [key for key in fields(config) if key.name not in left_out]
     assert list(keys) == [key.name for key in expected]
     for key in expected:
         allowed = allowed_of(keys[key.name])

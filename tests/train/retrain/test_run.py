@@ -48,6 +48,11 @@ epochs = 1
 steps_per_epoch = 4
 frames_per_batch = 240
 warmup_steps = 1
+[rooms]
+epochs = 1
+steps_per_epoch = 2
+stretches = 2
+warmup_steps = 1
 [bundle]
 name = "tiny"
 version = "7"
@@ -56,8 +61,8 @@ max_loss = 1.0
 """
 ANY = "[recipe]\nignore_minimum = true\n"
 STAGES = [
-    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "calibrate",
-    "zero-towers", "evaluate", "gate", "bundle",
+    "prepare", "synth", "prepare-synth", "clean", "zero-clips", "fit", "fit-2", "student", "rooms",
+    "calibrate", "zero-towers", "evaluate", "gate", "bundle",
 ]  # fmt: skip
 
 
@@ -122,6 +127,7 @@ def test_stages_read_from_stages_before_them(tmp_path: Path) -> None:
         ("[clean]\nuse = false\n", ["clean", "zero-clips"], None, "zero-towers"),
         ("[zero]\nuse = false\n", ["zero-clips", "zero-towers"], "clean/offsets.json", "calibrate"),
         ("[student]\nteachers = 0\n", ["fit-2", "student"], "zero-clips/offsets.json", "zero-towers"),
+        ("[rooms]\nuse = false\n", ["rooms"], "zero-clips/offsets.json", "zero-towers"),
     ],
 )
 def test_what_is_not_wanted_is_left_out(
@@ -150,9 +156,10 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
     student = found["student"]
     assert words(student, "--teacher") == [str(work / name) for name in names]
     assert words(student, "--teacher-share") == ["0.5"] and set(names) <= set(student.after)
+    assert words(found["rooms"], "--start") == [str(work / "student")] and "student" in found["rooms"].after
     for name in ("calibrate", "zero-towers", "evaluate", "gate"):
-        assert words(found[name], "--run") == [str(work / "student")] and "student" in found[name].after
-    assert str(work / "student") in found["bundle"].command
+        assert words(found[name], "--run") == [str(work / "rooms")] and "rooms" in found[name].after
+    assert str(work / "rooms") in found["bundle"].command
 
 
 @pytest.mark.parametrize(
