@@ -43,16 +43,26 @@ def card_of(
     strangers: the number of validation speakers who were not trained on, and of all; None if unknown.
     """
     found = asdict(texts)
-    terms, config = found.pop("terms"), training.get("config") or {}
+    terms = found.pop("terms")
     found["measured_on"] = found["measured_on"] or _measured_on(strangers)
     found["may_fail"] = [*(limits(_measured(evaluation)) if evaluation else ()), *found["may_fail"], NOT_MEASURED]
     corpora = {
         name: {"terms": terms.get(name, _NOT_STATED), **figures}
         for name, figures in (training.get("data") or {}).items()
     }
-    taught_by = [teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for key in keys)]
+    configs = [training.get("config") or {}, *_earlier_configs(training.get("provenance") or {})]
+    taught_by = [
+        teacher for teacher, keys in _TEACHERS.items() if any(config.get(key) for config in configs for key in keys)
+    ]
     measured = evaluation and _measured(evaluation)
     return {"schema": CARD_SCHEMA, **found, "taught_by": taught_by, "corpora": corpora, "measured": measured}
+
+
+def _earlier_configs(provenance: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Of the trainings that this one learned from or started with."""
+    for earlier in [*(provenance.get("teachers") or []), *([provenance["start"]] if "start" in provenance else [])]:
+        yield earlier.get("config") or {}
+        yield from _earlier_configs(earlier)
 
 
 def _measured_on(strangers: tuple[int, int] | None) -> str:
@@ -134,14 +144,14 @@ def write_card(
     path = bundle / MANIFEST
     manifest = json.loads(path.read_text(encoding="utf-8"))
     training = manifest.get("training") or {}
+    if provenance is not None:
+        training = training | {"provenance": dict(provenance)}
     card, before = card_of(texts, training, evaluation), manifest.get("card") or {}
     if evaluation is None and (measured := before.get("measured")):
         card["measured"] = measured
         card["may_fail"] = [*limits(measured), *card["may_fail"]]
     if not texts.measured_on and before.get("measured_on"):
         card["measured_on"] = before["measured_on"]
-    if provenance is not None:
-        training = training | {"provenance": dict(provenance)}
     write_json(path, manifest | {"training": training, "card": card})
     path.with_name(MANIFEST + ".sig").unlink(missing_ok=True)
 

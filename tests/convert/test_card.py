@@ -61,8 +61,10 @@ def test_a_regenerated_card_has_the_figures_and_names_nobody(
     before = load_bundle(bundle)
     texts = tmp_path / "texts.toml"
     texts.write_text(DEFAULT_CARD.read_text() + '"made up" = "ours"\n')
-    taught = [{"run": "fit", "seed": 1, "sha256": "ab12"}, {"run": "of somebody", "sha256": "cd34"}]
-    told = {"note": "Made before it was recorded.", "teachers": taught}
+    spoken = {"run": "fit", "seed": 1, "sha256": "ab12", "config": {"phone_steps": 5}}
+    start = {"run": "student", "sha256": "ef56", "teachers": [spoken]}
+    taught = [{"run": "fit-2", "sha256": "cd34"}]
+    told = {"note": "Made before it was recorded.", "teachers": taught, "start": start}
     (tmp_path / "provenance.json").write_text(json.dumps(told))
     options = ["--texts", str(texts), "--evaluation", str(evaluation), "--provenance", f"{tmp_path}/provenance.json"]
     (bundle / f"{MANIFEST}.sig").write_text("for the manifest before")
@@ -76,7 +78,9 @@ def test_a_regenerated_card_has_the_figures_and_names_nobody(
     assert after.manifest["card"]["measured"]["truth"] == "a table of offsets that another model made"
     for words in (
         "# Model card: tiny 7", "| made up | 2 | 2 | 0.1 | ours |", "| music | 1 | 7 | 0.0 |", "Made before it was",
-        "fit, seed 1, weights `ab12`; of somebody, seed unknown, weights `cd34`.",
+        "fit-2, seed unknown, weights `cd34`.",
+        "started with the weights of another training: run student, weights `ef56`",
+        "It was also trained with espeak-ng's voices, for phonemes",
         "| 1000 | 2 | 9 | 87.5 | one speaker | 6 | 50.0 | 100.0 |", *read_card().must_not,
     ):  # fmt: skip
         assert words in shown

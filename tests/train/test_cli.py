@@ -13,7 +13,7 @@ import pytest
 from device.bundles.bundle import DEFAULT_BUNDLE
 from device.bundles.calibration import Calibration
 from device.features.model_download import SHARE_VARIABLE
-from tests.train.made import make_clip, write_shard
+from tests.train.made import make_clip, perfect_towers, write_shard
 from train.cli import build_parser, main
 from train.models.load import read_calibration
 
@@ -208,8 +208,6 @@ def test_a_calibration_is_read_at_the_scale_of_the_towers(tmp_path: Path) -> Non
 def test_an_invalid_calibration_is_exit_code_3(
     content: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.train.made import perfect_towers
-
     monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), Calibration(), "made"))
     (tmp_path / "c.json").write_text(content)
     assert main(["evaluate", str(tmp_path), "--calibration", str(tmp_path / "c.json")]) == 3
@@ -219,8 +217,6 @@ def test_an_invalid_calibration_is_exit_code_3(
 def test_evaluate_prints_tables_or_json_and_writes_all_files(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.train.made import perfect_towers
-
     calibration = Calibration(logit_scale=8.0, temperature=2.0)
     monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), calibration, "made 1.0"))
     for k in range(2):
@@ -245,14 +241,31 @@ def test_evaluate_prints_tables_or_json_and_writes_all_files(
 def test_trust_judges_joined_clips(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.train.made import perfect_towers
-
     calibration = Calibration(logit_scale=8.0, temperature=2.0)
     monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), calibration, "made 1.0"))
     for k in range(2):
         write_shard(make_clip(f"{k}", seconds=12, seed=k, speaker=f"{k}"), tmp_path / "shards")
     assert main(["trust", str(tmp_path / "shards"), "--rounds", "1"]) == 0
     assert json.loads(capsys.readouterr().out)["speakers"]["measuring"] > 0
+
+
+def test_clips_in_a_room_are_evaluated_against_their_offset_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibration = Calibration(logit_scale=8.0, temperature=2.0)
+    monkeypatch.setattr("train.models.load.towers_of_bundle", lambda _: (perfect_towers(), calibration, "made 1.0"))
+    write_shard(make_clip(seconds=12, offset_ticks=12), tmp_path / "shards")
+    shards = str(tmp_path / "shards")
+
+    def right(*options: str) -> float:
+        assert main(["evaluate", shards, "--json", *options]) == 0
+        found = json.loads(capsys.readouterr().out.splitlines()[-1])
+        assert ("without the room" in found["truth"]) == bool(options)
+        return float(found["rows"][0]["speech"]["within_frame"])
+
+    assert right() > right("--room", "1", "20"), "letters of 10 ms run into each other"
+    assert main(["evaluate", shards, "--room", "0", "6"]) == 2
+    assert "--room: not a room" in capsys.readouterr().err
 
 
 def test_fit_calibrate_and_evaluate_one_after_another(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

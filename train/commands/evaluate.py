@@ -17,11 +17,13 @@ from train.commands.shared import shards_parser
 from train.files import check_parent, make_folder, write_all
 
 if TYPE_CHECKING:
+    from train.data.shards import Clip
     from train.models.encoders import Towers
 
 _MIN_TRUTH_CONFIDENCE = 0.3
 _MIN_SURE_SHARE = 0.2  # share of the clips on which models must be sure, or they have learnt nothing
 _SURE_TRUTH = 0.95  # the truth for single windows and reports must be right
+_MAX_DECAY_S = 10.0
 
 
 def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +54,10 @@ def add_judge_commands(commands: argparse._SubParsersAction[argparse.ArgumentPar
     evaluate.add_argument(
         "--offsets", type=Path, metavar="FILE.json", help="use offsets measured by another model as the truth"
     )
+    evaluate.add_argument(
+        "--room", type=float, nargs=2, metavar=("DECAY_S", "LEVEL_DB"),
+        help="in simulated rooms: seconds to a decay of 60 dB, and reverberation relative to the direct sound",
+    )  # fmt: skip
     evaluate.add_argument("--out", type=Path, metavar="DIR", help="also write tables and plots there")
     evaluate.add_argument("--seed", type=int, default=0, help="random seed of the shifts")
     evaluate.add_argument("--json", action="store_true", help="print JSON instead of tables")
@@ -159,16 +165,26 @@ def _evaluate(options: argparse.Namespace) -> int:
     from train.data.shards import load_split
     from train.evaluation.protocol import evaluate
     from train.evaluation.tables import as_markdown, as_text
+    from train.evaluation.tracks import sure_tracks, track
     from train.offsets.table import read_offsets
 
     offsets_ms = read_offsets(options.offsets) if options.offsets else None
     if options.out is not None:
         make_folder(options.out)
+    if options.room and not (0 < options.room[0] <= _MAX_DECAY_S and -60 <= options.room[1] <= 60):
+        remedy = f"Give more than 0 and at most {_MAX_DECAY_S:g} s, and -60 to 60 dB"
+        raise UsageError("not a room", where="--room", remedy=remedy)
     towers, calibration, model = _calibrated_towers(options)
+    clips, truth = load_split(options.shards, options.split), str(options.offsets)
+    if options.room:
+        if offsets_ms is None:
+            sure = sure_tracks((track(clip, towers) for clip in clips), calibration, _SURE_TRUTH)
+            offsets_ms, truth = {t.clip.name: offset_ms for t, offset_ms in sure}, "these towers without the room"
+        decay_s, level_db = options.room
+        clips = [_in_room(clip, decay_s, level_db, options.seed) for clip in clips]
     found = evaluate(
-        load_split(options.shards, options.split), towers, calibration, model=model, offsets_ms=offsets_ms,
-        offsets_name=str(options.offsets), seed=options.seed,
-    )  # fmt: skip
+        clips, towers, calibration, model=model, offsets_ms=offsets_ms, offsets_name=truth, seed=options.seed
+    )
     as_json = json.dumps(found.to_dict(), allow_nan=False, ensure_ascii=False)
     print(as_json if options.json else as_text(found))
     if options.out is not None:
@@ -177,6 +193,18 @@ def _evaluate(options: argparse.Namespace) -> int:
         write_all(options.out / "evaluation", json=as_json, md=as_markdown(found), txt=as_text(found))
         save(found, options.out)
     return 0
+
+
+def _in_room(clip: Clip, decay_s: float, level_db: float, seed: int) -> Clip:
+    """The clip as a microphone far from the speaker records it; each clip in a room of its own."""
+    import numpy as np
+
+    from train.data.rooms import convolve, impulse_response
+
+    random = np.random.default_rng([seed, len(clip.samples)])
+    heard = convolve(clip.samples.astype(np.float32), impulse_response(random, decay_s, level_db))
+    loudest = max(float(np.abs(heard).max(initial=0.0)), 1.0)
+    return replace(clip, samples=np.rint(heard * min(32767 / loudest, 1.0)).astype(np.int16))
 
 
 def _zero(options: argparse.Namespace) -> int:

@@ -291,7 +291,7 @@ def test_the_sample_in_three_sizes(sample: str, width: int, height: int, languag
         assert text(driver, "word") and text(driver, "direction") and text(driver, "dropped").isdecimal()
         assert float(driver.find_element("id", "level").get_attribute("aria-valuenow")) > -60
         assert text(driver, "drift-value")
-        assert "0.4.1" in text(driver, "facts") and text(driver, "buttons") and text(driver, "event-list")
+        assert "0.5.0" in text(driver, "facts") and text(driver, "buttons") and text(driver, "event-list")
         page = "document.documentElement"
         bottom = "document.getElementById('curve').getBoundingClientRect().bottom"
         sides = driver.execute_script(f"return [{page}.scrollWidth, {page}.clientWidth, {bottom}]")

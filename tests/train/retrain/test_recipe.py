@@ -67,7 +67,9 @@ def test_the_shipped_file_says_every_default_and_explains_every_key() -> None:
 def test_the_defaults_are_what_the_built_in_bundle_was_made_with(tmp_path: Path) -> None:
     manifest = json.loads((DEFAULT_BUNDLE / MANIFEST).read_text(encoding="utf-8"))
     values = read_recipe(written(tmp_path, "")).values
-    made, teachers = manifest["training"]["config"], manifest["training"]["provenance"]["teachers"]
+    rooms = manifest["training"]["provenance"]
+    made, teachers = rooms["start"]["config"], rooms["start"]["teachers"]
+    assert {key: value for key, value in values["rooms"].items() if key != "use"} == rooms["config"]
     student = {key: value for key, value in values["student"].items() if key != "teachers"}
     assert student == {key: made[key] for key in student}
     assert values["student"]["teachers"] == len(teachers)
