@@ -106,8 +106,7 @@ lock: $(TEST_SET) ## write requirements/ from pyproject.toml (UPGRADE=1: with th
 outdated: $(TEST_SET) ## print which locked packages are behind
 	@PYTHON=$(PY) tools/outdated.sh
 
-# mutmut is no part of the locked set: nothing else needs it.
-mutants: setup-test ## how many of 200 random mutants of the core the tests kill (needs mutmut)
+mutants: setup-test ## how many of 200 random mutants of the core the tests kill
 	@$(PY) -m tests.mutants --show
 
 release: $(TEST_SET) ## wheel, source, lists of packages, notes and checksums of a tagged version, in dist/

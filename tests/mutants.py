@@ -18,13 +18,16 @@ ROOT = Path(__file__).resolve().parents[1]
 _MUTMUT = Path(sys.executable).with_name("mutmut")
 # The first call makes all mutants and learns which tests call what. It has to run some: of a function that has two.
 _A_FEW = "device.towers.macs.x__touch_buffers*"
+_LAST_CHARACTERS = 4000
 _KILLED = {"killed", "timeout", "segfault"}
 
 
 def mutmut(*arguments: str) -> str:
     """What the command prints, its progress included."""
     alone = os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}  # mutants run side by side
-    done = subprocess.run([_MUTMUT, *arguments], cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run([_MUTMUT, *arguments], cwd=ROOT, env=alone, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:  # mostly a test that fails without any mutant
+        sys.exit(f"{done.stdout[-_LAST_CHARACTERS:]}\navdrift: mutmut {arguments[0]} has failed, see above")
     return done.stdout
 
 

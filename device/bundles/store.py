@@ -1,8 +1,8 @@
 """The model store on the device: `models/<digest>/` under a state folder, with atomic links `current` and `previous`.
 
 A bundle is verified at its source, copied into a hidden folder, verified there, and only then renamed to its digest.
-A link changes by renaming a new one over it. So at any power cut `current` is the complete old bundle or the complete
-new one. What a killed command has left behind begins with a dot and is removed by the next one.
+Links change atomically (`device.state.locked_folder`). So at any power cut `current` is the complete old bundle or the
+complete new one.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from device.bundles.gate import require_gate
 from device.bundles.version import version_key
 from device.errors import ModelContractError, ModelCorruptError, ModelError, ModelMissingError, ModelStoreError
 from device.state.disk import Disk, read_plain
+from device.state.locked_folder import LockedFolder
 from device.state.ownership import check_ours
 
 CURRENT, PREVIOUS = "current", "previous"
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _PREFIX = re.compile(r"[0-9a-f]{6,64}")
-_LOCK = ".lock"
 MAX_FILE_BYTES = 1 << 28
 _CHOOSE = "Choose one of `avdrift model list` with `avdrift model activate DIGEST`"
 
@@ -80,6 +80,7 @@ class Store:
         self.signers = signers or folder / signature.SIGNERS
         self._models = folder / "models"
         self._disk = disk or Disk()
+        self._locked = LockedFolder(self._models, self._disk)
 
     def path_of(self, digest: str) -> Path:
         return self._models / digest
@@ -177,7 +178,7 @@ class Store:
                 self._disk.replace(target, self._models / f".broken-{given.digest}")
             self._disk.replace(copy, target)
             self._disk.sync_folder(self._models)
-            self._sweep()
+            self._locked.sweep()
         return given
 
     def activate(self, digest: str, *, allow_downgrade: bool = False) -> Bundle:
@@ -192,8 +193,8 @@ class Store:
                 self._refuse_downgrade(bundle, self.path_of(digest))
             if self.named(CURRENT) != digest:
                 if old is not None:  # a broken one is not worth going back to
-                    self._point(PREVIOUS, old.digest)
-                self._point(CURRENT, digest)
+                    self._locked.point(PREVIOUS, old.digest)
+                self._locked.point(CURRENT, digest)
         return bundle
 
     def rollback(self, *, allow_downgrade: bool = True) -> Bundle | None:
@@ -210,15 +211,15 @@ class Store:
                     raise ModelMissingError(what, where=str(self._models / PREVIOUS), remedy=_CHOOSE)
                 if not allow_downgrade:
                     self._refuse_below_signed(DEFAULT_BUNDLE)
-                self._point(PREVIOUS, old.digest)
-                self._unlink_current()
+                self._locked.point(PREVIOUS, old.digest)
+                self._locked.unlink(CURRENT)
                 return None
             bundle = self.load(target)
             if not allow_downgrade:
                 self._refuse_below_signed(self.path_of(target))
-            self._point(CURRENT, target)
+            self._locked.point(CURRENT, target)
             if old is not None:
-                self._point(PREVIOUS, old.digest)
+                self._locked.point(PREVIOUS, old.digest)
         return bundle
 
     def fall_back(self, failed: Activation, to: str | None) -> None:
@@ -230,13 +231,9 @@ class Store:
             if self.activation() == failed:
                 bundle = self._loaded(to) if to is not None and to != failed.digest else None
                 if bundle is not None:
-                    self._point(CURRENT, bundle.digest)
+                    self._locked.point(CURRENT, bundle.digest)
                 else:
-                    self._unlink_current()
-
-    def _unlink_current(self) -> None:
-        self._disk.remove(self._models / CURRENT)
-        self._disk.sync_folder(self._models)
+                    self._locked.unlink(CURRENT)
 
     def _digests(self) -> list[str]:
         try:
@@ -301,47 +298,21 @@ class Store:
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
-        """Hold the lock, remove leftovers before the change and after a failure, and translate errors of the disk."""
+        """Hold the lock, and translate errors of the disk."""
         try:
-            self._make_folders()
+            self._disk.make_folders(self._models)
             self.check()
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(self._models / _LOCK, flags, 0o644), "rb") as lock:
-                self._lock(lock.fileno())
-                self._sweep()
-                try:
-                    yield
-                except (OSError, ModelError):
-                    with contextlib.suppress(OSError):  # keep the first failure; the next change cleans up
-                        self._sweep()
-                    raise
+            with self._locked.changing():
+                yield
+        except BlockingIOError as error:
+            what = "another avdrift model command is running"
+            raise ModelStoreError(what, where=str(self._models), remedy="Wait for it, and try again") from error
         except OSError as error:
             raise ModelStoreError(
                 f"the disk refuses ({error.strerror}); the models in use have not changed",
                 where=str(error.filename or self._models),
                 remedy="Free some space, or run this as the store's owner, and try again",
             ) from error
-
-    def _lock(self, descriptor: int) -> None:
-        import fcntl  # POSIX only, like the store
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            what = "another avdrift model command is running"
-            raise ModelStoreError(what, where=str(self._models), remedy="Wait for it, and try again") from error
-
-    def _make_folders(self) -> None:
-        missing = [folder for folder in (self._models, *self._models.parents) if not folder.exists()]
-        for folder in reversed(missing):
-            with contextlib.suppress(FileExistsError):  # another command was faster
-                self._disk.make_folder(folder)
-            self._disk.sync_folder(folder.parent)
-
-    def _sweep(self) -> None:
-        for path in sorted(self._models.iterdir()):
-            if path.name.startswith(".") and path.name != _LOCK:
-                self._disk.remove(path)
 
     def _copy(self, source: Path, given: Bundle, *, allow_unsigned: bool) -> Path:
         """Copy the known files and nothing else, durably, and verify the copy."""
@@ -359,9 +330,3 @@ class Store:
         # The same digest means the given bundle, which has been tried and accepted.
         verify_bundle(copy, self.signers, allow_unsigned=allow_unsigned, accept_worse=True, trusted=True)
         return copy
-
-    def _point(self, link: str, digest: str) -> None:
-        made = self._models / f".{link}"
-        self._disk.symlink(made, digest)
-        self._disk.replace(made, self._models / link)
-        self._disk.sync_folder(self._models)

@@ -44,6 +44,11 @@ class LiveSource(Source[Item_co], Protocol):
         """The rate error of the device's own clock, where it has one and the error is known."""
         ...
 
+    @property
+    def behind_ns(self) -> int:
+        """How much later than usual, for reasons of this process alone, the last item was delivered."""
+        ...
+
     def close(self) -> None:
         """End the iteration soon; safe from any thread and any number of times."""
         ...
@@ -51,6 +56,8 @@ class LiveSource(Source[Item_co], Protocol):
 
 class Closing:
     """Common behaviour of sources: open when made, closed by `with`."""
+
+    behind_ns = 0
 
     def __enter__(self) -> Self:
         return self

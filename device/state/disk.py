@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import stat
@@ -53,7 +54,8 @@ class Disk:
     def make_folders(self, path: Path) -> None:
         """Create a folder and its missing parents."""
         for each in reversed([each for each in (path, *path.parents) if not each.exists()]):
-            self.make_folder(each)
+            with contextlib.suppress(FileExistsError):  # another process was faster
+                self.make_folder(each)
             self.sync_folder(each.parent)
 
     def write_atomically(self, path: Path, content: bytes) -> None:

@@ -17,6 +17,7 @@ from tests.scenes import scene_folder
 FILM_S = 20.0
 TIMES_S = [0.4 + second for second in range(int(FILM_S))]
 PICTURE = Picture(flashes_s=TIMES_S, options={"preset": "ultrafast", "g": "25"})
+_ONE_KEY = {"preset": "veryfast", "g": "1000", "sc_threshold": "0", "bf": "2"}
 SOUND = Sound(clicks_s=TIMES_S, layout="mono")
 _NEAR_NS = NS_PER_S // 2
 
@@ -30,17 +31,19 @@ def film(
     rate_hz: int = SOUND.rate_hz,
     fast_samples: float = 1.0,
     sound: str = "aac",
+    one_key: bool = False,
 ) -> Path:
     """Matroska with a key picture each second.
 
     aspect: of a pixel. fast_samples: how many samples there are for each that the rate says. sound: `aac`, or
-    `pcm_s16le`, which has no delay of its own.
+    `pcm_s16le`, which has no delay of its own. one_key: the first picture is the only one, and others are sent out of
+    order.
     """
-    shape = f"{scale}-{aspect.numerator}-{aspect.denominator}"
+    shape = f"{scale}-{aspect.numerator}-{aspect.denominator}{'-one-key' * one_key}"
     path = scene_folder() / f"flashes-{shape}-{codec}-{rate_hz}-{fast_samples:.3f}-{sound}.mkv"
     picture = replace(
         PICTURE, width=scale * PICTURE.width, height=scale * PICTURE.height, aspect=aspect, codec=codec,
-        options=PICTURE.options if codec == "libx264" else {"g": "25"},
+        options=_ONE_KEY if one_key else PICTURE.options if codec == "libx264" else {"g": "25"},
     )  # fmt: skip
     clicks_s = [time_s * fast_samples for time_s in TIMES_S]
     return write(path, picture, replace(SOUND, codec=sound, rate_hz=rate_hz, clicks_s=clicks_s), duration_s=FILM_S)

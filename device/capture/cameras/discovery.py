@@ -72,7 +72,7 @@ def open_camera(settings: CameraSettings, library: Any = None) -> CameraSource |
 
 def _kind(identity: str) -> Connection:
     # On a Raspberry Pi libcamera names a camera by its path in the device tree; USB ones end in -vendor:product.
-    if re.search(r"usb|-[0-9a-f]{4}:[0-9a-f]{4}$", identity, re.IGNORECASE):
+    if re.search(r"usb|-[0-9a-f]{4}:[0-9a-f]{4}$", identity):
         return "usb"
     return "csi" if identity.startswith("/base/") else "virtual"
 

@@ -26,8 +26,11 @@ class Beginning:
         self._newest_ns: dict[int, int] = {}
         self._bytes = 0
 
-    def add(self, arrived: Arrived, *, jumped: bool) -> None:
-        """Take the next packet. Packets before a jump of the stamps are on another clock."""
+    def add(self, arrived: Arrived, *, jumped: bool) -> list[Arrived]:
+        """Take the next packet; return those that the session will start after.
+
+        Packets before a jump of the stamps are on another clock.
+        """
         if jumped:
             self._newest_ns.clear()
             self._first = None
@@ -38,8 +41,11 @@ class Beginning:
             self._clear()
         self.packets.append(arrived)
         self._bytes += arrived.packet.size
+        left_out = []
         while not self.together and (self._bytes > MAX_BYTES or self._gathered_ns > GATHER_NS):
-            self._bytes -= self.packets.popleft().packet.size
+            left_out.append(self.packets.popleft())
+            self._bytes -= left_out[-1].packet.size
+        return left_out
 
     @property
     def complete(self) -> bool:

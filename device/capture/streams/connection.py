@@ -87,11 +87,16 @@ class Connection:
         """Whether nothing more will come, except for the waiting packets."""
         return self._end is not None or self.closing
 
+    @property
+    def _gives(self) -> bool:
+        """Whether a waiting packet counts. Live, a loss must not be known only after the delay."""
+        return bool(self._waiting) and not self.closing and (self._end is None or self._opened.plays_out)
+
     def receive(self, within_s: float) -> Arrived | None:
         """The next packet; None if none comes in time. Raises the error that ended the stream."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self.ended, within_s)
-            if self._waiting and not self.closing:
+            if self._gives:
                 arrived = self._waiting.popleft()
                 self._waiting_bytes -= arrived.packet.size + OBJECT_BYTES
                 self._changed.notify_all()

@@ -48,6 +48,7 @@ class Opened:
     close: Callable[[], None]
     is_live: Callable[[], bool] = lambda: True  # whether new data is live rather than stored earlier
     over: Callable[[], bool] = lambda: False  # whether nothing can ever come again
+    plays_out: bool = True  # whether what came before the end still counts: a server may send faster than real time
 
 
 class StreamInput(Protocol):
@@ -92,7 +93,7 @@ class FromAddress:
         if supported_by_pyav(scheme):
             timeout = (OPEN_WITHIN_S, SEGMENT_WITHIN_S if self._in_segments else READ_WITHIN_S)
             container = _opened(self.name, lambda: _av_open(self.address.url, options, timeout=timeout))
-            return Opened(container, _nothing)
+            return Opened(container, _nothing, plays_out=self._in_segments)
         if scheme not in supported_by_ffmpeg():
             what = f"neither PyAV nor an ffmpeg program here supports {scheme}://"
             raise StreamError(what, where=self.name, remedy="Install it: sudo apt install ffmpeg", word="missing")
@@ -126,7 +127,7 @@ class FromAddress:
         except StreamError:
             close()
             raise
-        return Opened(container, close)
+        return Opened(container, close, plays_out=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ Conventions
     Items are delivered when they are due, never earlier: data that a sender stores, or an HLS segment holds, waits.
 
 Method
-    A session starts when both tracks are present and related. It ends when that becomes doubtful: at a jump of the
-    stamps, or when an encoder restarts with another size or rate. It then ends by StreamError, and the next session
-    continues with the same connection. All other errors (nothing arrives, the sender ends, nothing can be decoded) end
-    the connection too.
+    A session starts when both tracks are present and related. Video from before that is decoded, as later frames refer
+    to it, but never delivered. A session ends when the relation becomes doubtful: at a jump of the stamps, or when an
+    encoder restarts with another size or rate. It then ends by StreamError, and the next session continues with the
+    same connection. All other errors (nothing arrives, the sender ends, nothing can be decoded) end the connection too.
     When decoding is late, frames up to the next key frame are dropped and counted.
 """
 
@@ -40,6 +40,7 @@ BEGIN_WITHIN_NS = 3 * NS_PER_S
 SILENT_AFTER_NS = 3 * NS_PER_S  # of one track
 FIRST_ITEM_WITHIN_NS = 10 * NS_PER_S  # a decoder may have to wait for a key frame
 _STRAY_NS = 2 * NS_PER_S  # between a frame and the packet that it came from
+_AWAY_S = 3600  # from any stamp that may come
 _POLL_S = 0.25
 _REST_OF_BEFORE = 2  # packets that a demuxer still held when nothing came any more
 _FAILING_WEIGHT, _FAILING_SHARE = 0.05, 0.8  # per packet; reached within 1.3 s at 25 a second
@@ -130,6 +131,7 @@ class StreamSource(Closing):
             if self._should_decode(arrived, late_ns=now_ns - due_ns):
                 for item in self._decoded(arrived):
                     self._delivered_ns[type(item)], self._reached_ns[type(item)] = time.monotonic_ns(), item.t_ns
+                    self.behind_ns = max(self._delivered_ns[type(item)] - due_ns, 0)
                     if isinstance(item, Frame):
                         self.dropped, self._left_out = self.dropped + self._left_out, 0
                     yield replace(item, t_ns=item.t_ns + timeline.base_ns)
@@ -149,10 +151,22 @@ class StreamSource(Closing):
             if arrived is not None and not arrived.live:
                 begun_ns = now_ns
             elif arrived is not None and arrived.related:
-                beginning.add(arrived, jumped=self._jumped(arrived) is not None)
+                for left_out in beginning.add(arrived, jumped=self._jumped(arrived) is not None):
+                    self._prime(left_out)
+            elif arrived is not None:
+                self._prime(arrived)
             if now_ns - begun_ns > BEGIN_WITHIN_NS and not beginning.together:
                 raise self._unrelated(beginning)
         return beginning.packets
+
+    def _prime(self, arrived: Arrived) -> None:
+        """Decode a frame without delivering it: later ones refer to it, and the next key frame may be seconds away."""
+        packet = arrived.packet
+        if packet.stream is self._connection.video and packet.time_base:
+            away = round(_AWAY_S / packet.time_base)  # makes it stale, even if the decoder gives it later
+            packet.pts, packet.dts = (packet.pts or 0) - away, (packet.dts or 0) - away
+            for _ in self._decoded(arrived):
+                continue
 
     def _unrelated(self, beginning: Beginning) -> StreamError:
         if beginning.complete:

@@ -48,10 +48,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A live source, and how to reopen it. Faults are named after `part`."""
+    """A live source, and how to reopen it. Faults are named after `part`.
+
+    longest_pause_s: between two attempts to reopen it; pauses grow up to this.
+    """
 
     part: str
     open: Callable[[], LiveSource[Frame | Chunk]]
+    longest_pause_s: float = LONGEST_PAUSE_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +215,7 @@ class Reader:
                 break
             self.reopened += 1
             self._restarting = False
-            pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+            pause_s = min(2 * pause_s, feed.longest_pause_s)
         self._end(generation)
 
     def _read(self, feed: Feed, generation: int) -> str:
@@ -250,7 +254,7 @@ class Reader:
         for item in source:
             now_ns, times = self._clock.now_ns(), stamps[type(item)]
             epoch, whole = times.epoch, usable(item)
-            good = whole and times.accept(item.t_ns, now_ns)
+            good = whole and times.accept(item.t_ns, now_ns - source.behind_ns)
             with self._changed:
                 if not self._in_charge(generation) or self._restarting or self._woken:
                     break

@@ -19,6 +19,7 @@ from device.runtime.inputs.source_thread import Feed, RecordingFeed
 STANDARD_INPUT = "-"
 CREDENTIAL = "source-password"
 _MAX_PASSWORD_BYTES = 4096
+_STREAM_PAUSE_S = 1.0  # an attempt costs a server little, and one that is back should be measured soon
 
 
 def live_feeds(config: Config) -> tuple[Feed, ...]:
@@ -44,7 +45,7 @@ def recording_feed(source: FileSource) -> RecordingFeed:
 
 def stream_feed(source: StreamInput) -> Feed:
     """Video and audio from one sender."""
-    return Feed("stream", Stream(source).open)
+    return Feed("stream", Stream(source).open, _STREAM_PAUSE_S)
 
 
 def address_input(settings: SourceSettings, folder: Path) -> StreamInput:

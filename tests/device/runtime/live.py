@@ -60,7 +60,7 @@ class Tape:
         self._clock, self._items, self._then, self._silent = clock, items, then, silent
         self._changed = threading.Condition()
         self.device, self.closed, self.left = device, False, False
-        self.dropped, self.rate_ppm = 0, None
+        self.dropped, self.rate_ppm, self.behind_ns = 0, None, 0
 
     def __enter__(self) -> Self:
         return self

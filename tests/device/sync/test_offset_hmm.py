@@ -55,7 +55,7 @@ def test_the_true_offset_is_found_and_the_probabilities_are_ones(offset_ms: int,
     found = after(rows_for(offset_ms, 75, np.random.default_rng(seed)))
     assert found.offset_ticks * 10 == pytest.approx(offset_ms, abs=20)
     assert found.near > 0.98 and found.heard > 0.9 and not found.at_edge
-    assert 0 <= found.moving <= 1 and found.evidence_s == 3.0
+    assert 0 <= found.moving <= 1 and found.evidence_s == 3.0 and 2.0 <= found.heard_s <= 3.0
 
 
 @pytest.mark.parametrize("pause", [25, 250, 25 * 20])

@@ -63,6 +63,20 @@ def test_a_fast_drift_is_clear_within_a_minute_or_so(seed: int) -> None:
     assert told(curves(moving(90, 0.0), seed)).drift_ppm is None, "its error says nothing"
 
 
+@pytest.mark.parametrize("drift_ppm", [-3700.0, 3700.0])
+def test_a_slope_that_is_known_is_taken_off_and_put_back(drift_ppm: float) -> None:
+    """It moves the offset across the blocks of ten seconds, which a line through them is too coarse for."""
+    offsets_ms = moving(120, drift_ppm, (50, 200.0))
+    found = timeline(curves(offsets_ms), 1.0, CALIBRATION, 0.95, slope_ppm=drift_ppm)
+    assert found.drift_class is DriftClass.DRIFTING and found.drift_ppm == pytest.approx(drift_ppm, rel=0.05)
+    assert found.drift_std_ppm is not None and found.drift_std_ppm >= 100, "it is from a coarse grid"
+    (step,) = found.steps
+    assert step.t_s == pytest.approx(50, abs=1) and step.step_ms == pytest.approx(200, abs=12)
+    first, second = found.pieces
+    for piece, t_s in ((first, 0), (first, 49), (second, 50), (second, 119)):
+        assert found.offset_ms(piece, t_s) == pytest.approx(offsets_ms[t_s], abs=15)
+
+
 def test_a_short_recording_has_an_offset_and_no_drift() -> None:
     found = told(curves([40.0] * 20))
     assert found.drift_ppm is found.drift_std_ppm is None and found.drift_class is DriftClass.UNKNOWN

@@ -24,6 +24,13 @@ def test_cards_that_record_are_listed_by_names_that_last(tmp_path: Path) -> None
     ]
 
 
+def test_a_card_that_does_not_say_what_it_is_has_a_name_all_the_same(tmp_path: Path) -> None:
+    add_card(tmp_path, 1, "Device", "USB")
+    for about, name in (("id: Mic In\n", "USB: Mic In"), ("", "USB: capture")):
+        (tmp_path / "proc/asound/card1/pcm0c/info").write_text(about)
+        assert [one.name for one in list_microphones(tmp_path)] == [name]
+
+
 def test_without_sound_there_is_nothing(tmp_path: Path) -> None:
     assert list_microphones(tmp_path) == []
     assert isinstance(list_microphones(), list)  # on this very machine

@@ -43,9 +43,12 @@ def begun(*, max_stored_ms: int = 60_000) -> Beginning:
 
 def test_it_takes_both_tracks_and_half_a_second() -> None:
     beginning = begun()
+    left_out = []
     for at_ms in range(0, 5000, 40):
-        beginning.add(came(VIDEO, at_ms, at_ms), jumped=False)
+        left_out += beginning.add(came(VIDEO, at_ms, at_ms), jumped=False)
     assert not beginning.complete and not beginning.enough
+    kept = [*left_out, *beginning.packets]
+    assert [one.stamp_ns for one in kept] == [at_ms * NS_PER_MS for at_ms in range(0, 5000, 40)], "none may be lost"
     both(beginning, 5000, 5000 + GATHER_NS // NS_PER_MS + 41)
     assert beginning.enough
 

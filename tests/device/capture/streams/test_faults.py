@@ -19,7 +19,7 @@ from device.capture.streams import inputs
 from device.capture.streams.connection import Connection
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
-from device.records import Frame
+from device.records import NS_PER_S, Frame
 from tests.scripted.faults import Fault
 from tests.scripted.streams.encoder import WRAP_S, Trouble
 from tests.scripted.streams.faults import DATAGRAMS, LANES, TRACKS, Kind, make
@@ -170,6 +170,21 @@ def test_pixels_of_another_shape_are_seen_as_such() -> None:
             shape = next(frames(source)).rgb.shape
             source.close()
             assert shape == (PICTURE.height, pytest.approx(PICTURE.width * 4 / 3, abs=2), 3)
+
+
+def test_what_is_delivered_late_says_by_how_much() -> None:
+    """So that catching up is not taken for a leap of the stamps."""
+    with closing(Pipe(Random(1), film)) as world:
+        world.start()
+        lags_s: list[float] = []
+        with Stream(world.input).open() as source:
+            for number, frame in enumerate(frames(source)):
+                lags_s.append((time.monotonic_ns() - source.behind_ns - frame.t_ns) / NS_PER_S)
+                if number == 10:
+                    time.sleep(0.8)
+                if number == 50:
+                    source.close()
+        assert max(lags_s) - min(lags_s) < 0.2
 
 
 def frames(source: StreamSource) -> Iterator[Frame]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -13,10 +13,12 @@ from statistics import median
 import pytest
 
 from device.addresses import parse_address, with_login
+from device.capture.streams.connection import Connection
 from device.capture.streams.inputs import FromAddress
 from device.capture.streams.protocols import available, supported_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
+from device.records import NS_PER_S
 from tests.streams import stream_servers as servers
 from tests.streams.flashes import film, watched
 
@@ -70,6 +72,31 @@ def test_rtsp_with_a_password(transport: str) -> None:
         assert refused.value.word == "permission" and "password_file" in refused.value.remedy
         source = FromAddress(with_login(parse_address(url), *servers.LOGIN), transport)
         assert abs(apart_ms(source)) < APART_MS
+
+
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_begins_with_the_sender_reports_and_not_with_the_next_key_frame(transport: str) -> None:
+    """Which may be many seconds away; in this film, there is none."""
+    servers.needs_rtsp_server()
+    with servers.rtsp(film(sound="pcm_s16le", one_key=True)) as url:
+        assert abs(apart_ms(FromAddress(parse_address(url), transport))) < APART_MS
+
+
+def test_the_loss_of_a_live_stream_is_known_before_its_delay_has_passed() -> None:
+    """It may be delayed by seconds after the processor was busy."""
+    servers.needs_rtsp_server()
+    with ExitStack() as server:
+        url = server.enter_context(servers.rtsp(film(sound="pcm_s16le")))
+        connection = Connection(FromAddress(parse_address(url)))
+        connection.transit_ns = time.monotonic_ns() + NS_PER_S  # stamps begin at about 0
+        with StreamSource(connection) as source:
+            items = iter(source)
+            given = [next(items)]
+            server.close()
+            with pytest.raises(StreamError) as lost:
+                given.extend(items)
+        assert lost.value.word == "lost" and source.delay_ns > 2 * NS_PER_S
+        assert given[-1].t_ns - given[0].t_ns < NS_PER_S
 
 
 def test_without_sender_reports_nothing_is_given() -> None:

@@ -137,16 +137,17 @@ def test_a_live_source_that_ends_without_a_word_is_lost() -> None:
         assert on.until_fault("camera_lost") < 1.2
 
 
-def test_pauses_double_up_to_two_seconds() -> None:
+@pytest.mark.parametrize(("longest_s", "pauses_s"), [(2, [0.25, 0.5, 1, 2, 2, 2, 2]), (1, [0.25, 0.5, *[1] * 9])])
+def test_pauses_double_up_to_the_longest(longest_s: float, pauses_s: list[float]) -> None:
     with SimClock() as clock, clock.taking_part():
         opener = Opener(clock, [error(DeviceMissingError)])
-        reader = Reader(Feed("camera", opener), InputQueue(clock, drop_oldest=True), clock)
+        reader = Reader(Feed("camera", opener, longest_s), InputQueue(clock, drop_oldest=True), clock)
         reader.start()
         clock.sleep(10)
         reader.stop()
         clock.sleep(1)
-        assert np.diff(opener.times_ns) / NS_PER_S == pytest.approx([0.25, 0.5, 1, 2, 2, 2, 2])
-        assert reader.reopened == 7 and reader.ended
+        assert np.diff(opener.times_ns) / NS_PER_S == pytest.approx(pauses_s)
+        assert reader.reopened == len(pauses_s) and reader.ended
 
 
 def test_after_a_while_of_health_the_pauses_are_short_again() -> None:
@@ -225,6 +226,26 @@ def test_a_leap_of_the_times_begins_a_session(size_ms: int) -> None:
         assert (on.reader.session, on.reader.jumps, on.reader.fault) == (1, 1, None)
         assert {session for _, session in on.taken()} == {0, 1}
         assert on.queue.video_dropped == 1
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_source_that_was_behind_and_catches_up_has_not_leapt_if_it_tells(tells: bool) -> None:
+    """As where a processor was busy and frames are dropped up to a key frame: the times are right, only late."""
+
+    class Behind(Tape):
+        def __iter__(self) -> Iterator[Item]:
+            begun_ns = self._clock.now_ns()
+            for number, given in enumerate(frames(begun_ns, 1000)):
+                if 10 <= number < 30:
+                    continue
+                late_ns = 900 * NS_PER_MS if number < 10 else 0
+                self._wait((given.t_ns + late_ns - self._clock.now_ns()) / NS_PER_S)
+                self.behind_ns = late_ns if tells else 0
+                yield given
+
+    with bench(lambda clock: Opener(clock, [lambda: Behind(clock, ())])) as on:
+        on.pass_s(4)
+        assert (on.reader.jumps == 0) is tells
 
 
 @pytest.mark.parametrize("size_ms", [-3_600_000, 3_600_000])
