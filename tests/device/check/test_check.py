@@ -97,7 +97,7 @@ def test_the_page_is_whole_and_asks_for_nothing_from_elsewhere(run: Run) -> None
 
 
 def test_exit_codes(tmp_path: Path, capsys: Shown) -> None:
-    file = str(cut(tmp_path / "detectable.mkv", early_ms=80.0))
+    file = str(cut(tmp_path / "detectable.mkv", early_ms=67.0))
     assert main(["check", file, "--limits", "120", "-120"]) == 0
     assert "1 file: 1 passed" in capsys.readouterr().out
     assert main(["check", file, "--fail-on", "detectable", "--jobs", "1"]) == 1
