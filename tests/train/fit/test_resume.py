@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from device.bundles.bundle import DEFAULT_BUNDLE
 from tests.scenes import ROOT
 from tests.train.made import make_clip, write_shard
 from train.models.run_files import CHECKPOINT
@@ -34,9 +35,17 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def fit(shards: Path, run: Path, kill_after: int = 1000) -> int:
-    command = [sys.executable, "-c", KILLER, str(kill_after), "fit", str(shards), "--out", str(run), *OPTIONS]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=600).returncode
+COMMANDS = {
+    "fit": OPTIONS,
+    "rooms": ["--start", str(DEFAULT_BUNDLE), "--epochs", "3", "--steps-per-epoch", "2", "--stretches", "2",
+              "--warmup-steps", "1"],
+}  # fmt: skip
+
+
+def train(command: str, shards: Path, run: Path, kill_after: int = 1000) -> int:
+    arguments = [command, str(shards), "--out", str(run), *COMMANDS[command]]
+    killed = [sys.executable, "-c", KILLER, str(kill_after), *arguments]
+    return subprocess.run(killed, cwd=ROOT, capture_output=True, timeout=600).returncode
 
 
 def losses_of(run: Path) -> dict[int, float]:
@@ -46,13 +55,16 @@ def losses_of(run: Path) -> dict[int, float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kill_after", [2, 4])  # between the checkpoint of an epoch and its state
-def test_a_killed_training_ends_as_one_that_was_not(tmp_path: Path, kill_after: int) -> None:
+@pytest.mark.parametrize(
+    ("command", "kill_after"),
+    [("fit", 2), ("fit", 4), ("rooms", 4), ("rooms", 6)],  # between the checkpoint of an epoch and its state
+)
+def test_a_killed_training_ends_as_one_that_was_not(command: str, kill_after: int, tmp_path: Path) -> None:
     for k in range(3):
         write_shard(make_clip(f"{k}", seconds=3, seed=k, speaker=f"{k}", split="train"), tmp_path / "shards")
-    assert fit(tmp_path / "shards", tmp_path / "whole") == 0
-    assert fit(tmp_path / "shards", tmp_path / "killed", kill_after) == -9
-    assert fit(tmp_path / "shards", tmp_path / "killed") == 0
+    assert train(command, tmp_path / "shards", tmp_path / "whole") == 0
+    assert train(command, tmp_path / "shards", tmp_path / "killed", kill_after) == -9
+    assert train(command, tmp_path / "shards", tmp_path / "killed") == 0
     assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "killed")
     whole, killed = ((tmp_path / run / CHECKPOINT).read_bytes() for run in ("whole", "killed"))
     assert whole == killed

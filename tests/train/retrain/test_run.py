@@ -279,4 +279,4 @@ def test_from_a_folder_of_recordings_to_a_bundle_killed_in_between(
     assert json.loads(capsys.readouterr().out)["speech_s"] > 4
 
     assert main(["retrain", str(recipe)]) == 0
-    assert capsys.readouterr().out.count("done before") == 11
+    assert capsys.readouterr().out.count("done before") == len(last)
