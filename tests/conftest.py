@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -19,6 +20,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         "TF_NUM_INTEROP_THREADS",
     ):  # fmt: skip
         os.environ.setdefault(threads, "1")
+
+# A shell ignores SIGINT in what it runs in the background, and the programs that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Their files take longest, so they go first: no worker is left alone with them at the end.
 _FIRST = ("tests/train/", "tests/convert/")

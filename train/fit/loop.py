@@ -52,6 +52,18 @@ def training_data(clips: list[Clip]) -> dict[str, dict[str, float]]:
     return corpora
 
 
+def optimizer_of(config: Any) -> keras.optimizers.Optimizer:
+    """AdamW with a configuration's learning rate: it rises for `warmup_steps` batches and then falls as a cosine."""
+    schedule = keras.optimizers.schedules.CosineDecay(
+        1e-5,
+        config.epochs * config.steps_per_epoch - config.warmup_steps,
+        alpha=0.01,
+        warmup_target=config.learning_rate,
+        warmup_steps=config.warmup_steps,
+    )
+    return keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0)
+
+
 def prefetch(batches: Iterator[Any], depth: int = 4) -> tuple[Iterator[Any], threading.Event]:
     """The same batches, made ahead in a thread; set the event to end it."""
     queue: Queue[Any] = Queue(depth)

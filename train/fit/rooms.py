@@ -27,7 +27,7 @@ from device.features.contract import AUDIO_RATE_HZ, FRONT_END
 from train.data.augment import PREROLL_TICKS, Augmentation, SoundAugmenter
 from train.data.shards import HOP_SAMPLES, Clip, Floats
 from train.fit.config import RoomConfig
-from train.fit.loop import describe_run, train, training_data
+from train.fit.loop import describe_run, optimizer_of, train, training_data
 from train.fit.towers import validate
 from train.models.bundle_weights import model_of_bundle
 from train.models.load import load_model
@@ -150,15 +150,7 @@ def fit_rooms(clips: list[Clip], validation: list[Clip], out: Path, config: Room
         model.start_from(load_model(start))
         data = json.loads((start / "data.json").read_text(encoding="utf-8"))
     describe_run(out, data | training_data(clips), config, start=start.name)
-    steps = config.epochs * config.steps_per_epoch
-    schedule = keras.optimizers.schedules.CosineDecay(
-        1e-5,
-        steps - config.warmup_steps,
-        alpha=0.01,
-        warmup_target=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-    )
-    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    model.compile(optimizer=optimizer_of(config))
     augmentation = Augmentation(
         reverb_share=config.reverb_share, reverb_s=_REVERB_S, reverb_db=(_MIN_REVERB_DB, config.reverb_db),
         band_share=_BAND_SHARE,

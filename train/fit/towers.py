@@ -23,7 +23,7 @@ from train.evaluation.tracks import accuracy, own_offset, track, windows
 from train.evaluation.worst import watched
 from train.files import write_atomically
 from train.fit.config import FitConfig
-from train.fit.loop import SEEDS_APART, describe_run, train, training_data
+from train.fit.loop import SEEDS_APART, describe_run, optimizer_of, train, training_data
 from train.fit.pretraining import pretrain_phonemes, pretrain_shapes
 from train.fit.strategies import Workers
 from train.models.bundle_weights import model_of_bundle
@@ -88,15 +88,7 @@ def _fit(
         model.learn_from([load_model(run) for run in teachers], config.teacher_share)
     if start:
         start_from(model, start, clips, config.teacher_share)
-    steps = config.epochs * config.steps_per_epoch
-    schedule = keras.optimizers.schedules.CosineDecay(
-        1e-5,
-        steps - config.warmup_steps,
-        alpha=0.01,
-        warmup_target=config.learning_rate,
-        warmup_steps=config.warmup_steps,
-    )
-    model.compile(optimizer=keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=1.0))
+    model.compile(optimizer=optimizer_of(config))
     augmentation = Augmentation(
         speed_share=config.speed_share, log_tract=config.log_tract,
         mask_share=config.mask_share, erase_share=config.erase_share,
