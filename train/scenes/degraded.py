@@ -26,6 +26,7 @@ from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
 from device.records import NS_PER_MS, Frame, RgbImage
 from train.data.clip_table import read_rows
+from train.data.rooms import convolve
 from train.scenes.compose import SIDE_PX, Samples, loaded, read_clip, reports, square, tally, with_sound, word_of
 
 Random = np.random.Generator
@@ -77,8 +78,7 @@ def _reverberant(samples: Samples, random: Random, *, rt60_s: float) -> Samples:
     t = np.arange(round(rt60_s * AUDIO_RATE_HZ)) / AUDIO_RATE_HZ
     tail = 0.06 * random.standard_normal(len(t)) * np.exp(-6.9 * t / rt60_s)
     tail[0] = 1.0
-    length = len(samples) + len(tail)
-    heard = np.fft.irfft(np.fft.rfft(samples, length) * np.fft.rfft(tail, length), length)[: len(samples)]
+    heard = convolve(samples, tail.astype(np.float32))
     return (heard / max(np.abs(heard).max(), 1)).astype(np.float32)
 
 
