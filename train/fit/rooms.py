@@ -11,7 +11,6 @@ Fine-Tuning of Zero-Shot Models", CVPR 2022.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -31,7 +30,7 @@ from train.fit.loop import describe_run, optimizer_of, train, training_data
 from train.fit.towers import validate
 from train.models.bundle_weights import model_of_bundle
 from train.models.load import load_model
-from train.models.run_files import WATCHED
+from train.models.run_files import WATCHED, run_data
 from train.models.towers import AudioEncoder, TwoTowerModel, keras_towers, with_weights
 
 _TICKS = 240  # of embeddings in a stretch
@@ -148,7 +147,7 @@ def fit_rooms(clips: list[Clip], validation: list[Clip], out: Path, config: Room
         data = load_bundle(start).manifest.get("training", {}).get("data") or {}
     else:
         model.start_from(load_model(start))
-        data = json.loads((start / "data.json").read_text(encoding="utf-8"))
+        data = run_data(start)
     describe_run(out, data | training_data(clips), config, start=start.name)
     model.compile(optimizer=optimizer_of(config))
     augmentation = Augmentation(

@@ -20,6 +20,16 @@ def run_config(run: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
+def run_data(run: Path) -> dict[str, Any]:
+    """What it was trained on, by corpus; empty if that is not recorded. Raises ModelCorruptError."""
+    path = run / "data.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        remedy = "Give the folder that fit wrote"
+        raise ModelCorruptError(f"cannot be read ({error})", where=str(path), remedy=remedy) from error
+
+
 def run_kind(run: Path) -> str:
     """The kind of model that a run trains; by default a two-tower model."""
     try:

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from device.bundles.bundle import DEFAULT_BUNDLE
+from device.errors import ModelCorruptError
 from tests.train.made import make_clip
 from train.data.augment import Augmentation
 from train.data.shards import Clip
 from train.fit.config import RoomConfig
 from train.models.load import load_model
-from train.models.run_files import CHECKPOINT
+from train.models.run_files import CHECKPOINT, run_data
 
 keras = pytest.importorskip("keras")
 rooms = pytest.importorskip("train.fit.rooms")
@@ -33,6 +34,14 @@ def test_the_loss_is_zero_for_what_is_heard_as_before_and_grows_with_the_angle()
     other = np.roll(target, 1, axis=1)
     losses = [float(rooms.room_loss((1 - part) * target + part * other, target, 10.0)) for part in (0.0, 0.1, 0.3, 1.0)]
     assert losses[0] == pytest.approx(0, abs=1e-5) and losses == sorted(losses)
+
+
+def test_a_run_need_not_say_what_it_was_trained_on_but_says_nothing_damaged(tmp_path: Path) -> None:
+    assert run_data(tmp_path) == {}
+    for damaged in ("{", "3", "[" * 100_000):
+        (tmp_path / "data.json").write_text(damaged)
+        with pytest.raises(ModelCorruptError, match=r"data\.json: cannot be read"):
+            run_data(tmp_path)
 
 
 def test_batches_are_clean_audio_and_the_same_in_rooms_with_short_clips_joined() -> None:
