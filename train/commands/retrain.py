@@ -96,8 +96,10 @@ def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
 
 
 def _print_harvest(out: Path, count: int) -> None:
-    print(f"{count} clips in {out}; what was dropped, and why: {out / 'dropped.csv'}")
-    print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
+    clips = f"{count} clip{'s' * (count != 1)}" if count else "no clip"
+    print(f"{clips} in {out}; what was dropped, and why: {out / 'dropped.csv'}")
+    if count:
+        print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
 
 
 def _retrain(options: argparse.Namespace) -> int:
