@@ -45,6 +45,8 @@ def check_clips(folder: Path, log: Log) -> Checked:
     for split in (TRAIN, VALID):
         if split not in {head.row.split for head in heads.clips}:
             remedy = "Put some speakers into `train` and others into `valid`"
+            if len({row.speaker for row in usable}) == 1:
+                remedy = "All clips are of one speaker: record others, or correct the column speaker"
             if heads.unusable:
                 remedy = listed("These cannot be used:", heads.unusable)
             raise InputFormatError(f"no usable clip of the split {split!r}", where=where, remedy=remedy)

@@ -92,6 +92,14 @@ def test_recordings_that_the_table_forgets_are_named(tmp_path: Path) -> None:
     assert said[-1] == "1 recording is not in the table: c.mkv"
 
 
+def test_one_speaker_cannot_be_split(tmp_path: Path) -> None:
+    """As `harvest` leaves one recording of several people."""
+    recordings.write(tmp_path / "a.mkv", duration_s=2.0)
+    write_table(tmp_path, ("a.mkv", "talk.mp4", "x", "", ""))
+    with pytest.raises(InputFormatError, match="All clips are of one speaker: record others, or correct the column"):
+        check_clips(tmp_path, lambda _: None)
+
+
 def test_a_copy_under_another_name_and_a_hidden_folder_are_seen(tmp_path: Path) -> None:
     (tmp_path / ".card").mkdir()
     recordings.write(tmp_path / "a.mkv", duration_s=2.0)
