@@ -10,8 +10,9 @@ from pathlib import Path
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.gate import gate_problem
 from device.errors import InputFormatError, UsageError
-from train.commands.shared import require_beam, shards_parser
+from train.commands.shared import shards_parser
 from train.files import make_folder, sha256, write_all
+from train.models.backend import require_beam
 from train.models.run_files import CHECKPOINT
 
 _MAX_HOURS = 30.0

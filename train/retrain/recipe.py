@@ -7,6 +7,7 @@ Keys of [clean], [fit], [student] and [rooms] are those of a training run, and s
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -156,6 +157,13 @@ class CorpusSettings(Section):
 
     beam: str = text("", Text(2000), "Options of Beam, such as --runner FlinkRunner. Empty: its local runner.")
     strategy: str = text("none", Names(("none", "mirrored", "multiworker")), "As avdrift-train fit --strategy.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        try:
+            shlex.split(str(values["beam"]))
+        except ValueError:
+            yield "beam", "options as on a command line, with closed quotation marks"
 
 
 SECTIONS: dict[str, type[Section]] = {
