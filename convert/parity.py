@@ -19,7 +19,6 @@ WINDOWS_S = (0.6, 1.0, 2.0, 5.0)
 _REPEATS = 10  # each clip is sliced by several random shifts, because validation clips are few
 _SEARCH_TICKS, _MAX_SHIFT_TICKS = 100, 60
 _RIGHT_MS = 40.0
-_LOST_BY_CHANCE = 2  # windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +47,9 @@ class Parity:
 
     @property
     def telling_loss(self) -> tuple[str, float]:
-        """The same among the lengths of which more than two windows are lost: of few windows, one is a large share."""
+        """The same among the lengths that lose more than one window with all its shifts: of few, one is a large share."""
         lost = {length: share - self.accuracy[length] for length, share in self.reference_accuracy.items()}
-        told = {each: loss for each, loss in lost.items() if round(loss * self.windows[each]) > _LOST_BY_CHANCE}
+        told = {each: loss for each, loss in lost.items() if round(loss * self.windows[each]) > _REPEATS}
         return max(told.items(), key=lambda item: item[1], default=(self.worst_loss[0], 0.0))
 
 

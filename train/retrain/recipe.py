@@ -142,7 +142,7 @@ class BundleSettings(Section):
     version: str = text("0.5.0", Text(40), "Version of the models. Must increase, otherwise devices refuse them.")
     examples: int = number(300, WholeNumber(1, 100_000), "Number of clip segments that set the scales of int8.")
     max_loss: float = number(
-        0.005, Range(0, 1), "Share of windows that a number format may lose against float32; two may always be lost."
+        0.005, Range(0, 1), "Share of windows that a number format may lose against float32; one may always be lost."
     )
     card: str = text("", PathText(), "File with texts for the model card, such as terms. Empty: the built-in one.")
 
