@@ -199,7 +199,7 @@ def _answer(whole: WholeRecording, track: Timeline, speech_ns: int, calibration:
     sure = [piece for piece in track.pieces if piece.sure]
     if not sure:
         _, reason, best = judge(whole.posterior(), 1.0, 1.0, calibration)
-        if any(piece.broad for piece in track.pieces):
+        if whole.echo or any(piece.broad for piece in track.pieces):
             return _Answer(State.UNCERTAIN, Reason.AMBIGUOUS)
         confidence = min(best.confidence, MEASURING_CONFIDENCE) if best else None  # no piece covers the end
         return _Answer(State.UNCERTAIN, reason or Reason.AMBIGUOUS, confidence=confidence)

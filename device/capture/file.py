@@ -112,7 +112,7 @@ class FileSource(Closing):
         found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
         if abs(pace := self._chunks.rate_error) > TELLING_RATE_ERROR:
             share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
-            found.append(f"the sound's time stamps take {share} time than its samples")
+            found.append(f"the audio's time stamps take {share} time than its samples")
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
 
     @property
@@ -183,7 +183,7 @@ class FileSource(Closing):
 
     def _check_end(self) -> None:
         self._trouble += Counter()  # drops the zeros
-        for track, name in ((self._frames, "picture"), (self._chunks, "sound")):
+        for track, name in ((self._frames, "video"), (self._chunks, "audio")):
             if track.seq == 0:
                 what = f"the {name} track is empty or none of it can be decoded"
                 raise InputFormatError(what, where=str(self.path), remedy=f"{RECORD_AGAIN}, or check it with ffprobe.")

@@ -391,7 +391,7 @@ def test_missing_tracks(tmp_path: Path) -> None:
 
 def test_declared_track_without_content(tmp_path: Path) -> None:
     empty = Picture(times_s=())
-    assert "picture" in str(complain(write(tmp_path / "a.mkv", empty, Sound("flac"))))
+    assert "video" in str(complain(write(tmp_path / "a.mkv", empty, Sound("flac"))))
 
 
 def test_playlist_does_not_reach_the_network(tmp_path: Path) -> None:
