@@ -4,7 +4,7 @@ Conventions
     All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
     stream may begin at 1.4 s, a track may begin below zero): only the relation of the two tracks matters.
     A frame's time is its time stamp, because no file says where in it the exposure lay.
-    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 20 ms.
+    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 100 ms.
 
 Known residuals (measured with a simultaneous flash and click)
     0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
@@ -48,7 +48,8 @@ MAX_FAILURES_IN_A_ROW = 250
 MISSING_END_S = 0.5
 TELLING_RATE_ERROR = 0.002  # cheap but healthy clocks stay below
 
-_BURST_ITEMS, _BURST_BYTES = 75, 16_000_000  # a second of 25 fps and 20 ms chunks
+_CHUNK_MS = 100  # nobody waits for a recording's, and a chunk costs as much however short it is
+_BURST_ITEMS, _BURST_BYTES = 35, 16_000_000  # a second of 25 fps and 100 ms chunks
 
 T = TypeVar("T")
 
@@ -87,7 +88,7 @@ class FileSource(Closing):
         self.video_rate_hz: float | None = float(rate) if rate else None
         aspect = self._video.sample_aspect_ratio
         self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
-        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel)
+        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel, chunk_ms=_CHUNK_MS)
         self._joints = Joints(self._container.format.name, self.stream_indexes)
         self._read = False
 
