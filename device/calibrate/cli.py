@@ -20,6 +20,7 @@ from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import require_face_model
+from device.printable import shown_name
 from device.records import NS_PER_MS, Chunk, Frame
 from device.runtime.inputs.source_thread import Feed
 from device.runtime.inputs.sources import live_feeds
@@ -77,7 +78,7 @@ def pattern_command(options: argparse.Namespace) -> int:
     command = player() if options.show else None
     if command is None or not options.file.is_file():
         count = write_film(options.file, options.seconds, options.fps)
-        print(f"{options.file}: {options.seconds:g} s with {count} flashes, each with its beep", flush=True)
+        print(f"{shown_name(options.file)}: {options.seconds:g} s with {count} flashes, each with its beep", flush=True)
     if command is not None:
         show(command, options.file)
     return 0

@@ -21,7 +21,7 @@ from device.commands.reading_progress import reading_progress
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model
-from device.printable import minutes
+from device.printable import minutes, shown_error, shown_name
 from device.records import DriftClass, Reason
 
 _WORTH_MENDING_MS = 10.0
@@ -58,11 +58,11 @@ def measure_command(options: argparse.Namespace) -> int:
             if isinstance(error, UsageError):
                 raise
             # One bad file must not keep the others from being measured.
-            print(f"avdrift: {error}", file=sys.stderr)
+            print(f"avdrift: {shown_error(error)}", file=sys.stderr)
             exit_code = exit_code or error.exit_code
             continue
         if found.damaged:
-            print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
+            print(f"avdrift: {shown_name(file)}: damaged: {found.damaged}", file=sys.stderr)
         if options.json:
             print(json.dumps(found.result, allow_nan=False), flush=True)
         else:
@@ -80,7 +80,7 @@ def _print_measured(measured: Measured) -> None:
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
-        print(f"{name or str(found['file']) + ':'} {offset}, {row['state']}{confidence}")
+        print(f"{name or shown_name(found['file']) + ':'} {offset}, {row['state']}{confidence}")
     if found["reason"]:
         print(f"  {_REASONS[found['reason']]}")
     if measured.why or found["audio_channel"]:

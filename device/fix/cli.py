@@ -24,7 +24,7 @@ from device.fix.copy import Copied, copy_moved, preview
 from device.fix.plan import Move, Plan
 from device.fix.target import check_target
 from device.fix.verify import Verified, span_of, verify, what_is_left
-from device.printable import minutes
+from device.printable import minutes, printable
 from device.records import DriftClass, State
 
 _MAX_OFFSET_MS = 60_000.0
@@ -181,7 +181,7 @@ def _summary(found: Measured | None) -> dict[str, Any] | None:
 
 
 def _print(result: dict[str, Any], options: argparse.Namespace, lines: list[str]) -> None:
-    print(json.dumps(result, allow_nan=False) if options.json else "\n".join(lines))
+    print(json.dumps(result, allow_nan=False) if options.json else "\n".join(map(printable, lines)))
 
 
 def _words(result: dict[str, Any]) -> list[str]:
