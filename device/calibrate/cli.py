@@ -46,8 +46,7 @@ _ABOUT_CALIBRATE = (
 )
 
 
-def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `pattern` and `calibrate`."""
+def add_pattern_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     film = commands.add_parser("pattern", help="write a film that flashes and beeps", description=_ABOUT_PATTERN)
     film.add_argument("file", metavar="FILE", type=Path, help="a new film; its suffix chooses the container")
     film.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, metavar="N", help="default: %(default)g")
@@ -57,6 +56,8 @@ def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     )  # fmt: skip
     film.add_argument("--show", action="store_true", help="play it full screen; an existing film is only played")
 
+
+def add_calibrate_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     found = commands.add_parser(
         "calibrate", help="measure the rig's own offset and store it", description=_ABOUT_CALIBRATE
     )

@@ -11,12 +11,13 @@ from typing import Any
 from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
-from device.bundles.model_kinds import MEASURING
+from device.bundles.model_kinds import MEASURING, TOWERS
 from device.capture.memory import memory_bound
-from device.commands.options.limits import chosen_limits
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
 from device.commands.options.models import chosen_bundle
-from device.commands.options.timeline_files import check_timeline_files
-from device.commands.options.tracks import track_choice
+from device.commands.options.timeline_files import add_timeline_files, check_timeline_files
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
@@ -37,6 +38,23 @@ _REASONS = {
     Reason.SHORT: "the recording is too short: give one with two seconds or more of speech",
     Reason.OFFSET_VARIES: "no single offset holds for the whole recording: see its pieces and its drift",
 }
+
+
+def add_measure_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
+) -> None:
+    measured = commands.add_parser("measure", parents=parents, help="measure the offset of recordings")
+    measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")
+    measured.add_argument(
+        "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
+        help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
+    )  # fmt: skip
+    add_track_options(measured)
+    measured.add_argument("--window", type=float, metavar="S", help="also measure each consecutive window of S seconds")
+    add_limit_options(measured)
+    add_timeline_files(measured)
+    add_memory_option(measured)
+    measured.add_argument("--json", action="store_true", help="print one JSON object per file")
 
 
 def measure_command(options: argparse.Namespace) -> int:
