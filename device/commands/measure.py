@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
+from device.analysis.video_selection import select_tracks
 from device.bundles.model_kinds import MEASURING, TOWERS
 from device.capture.memory import memory_bound
 from device.commands.options.limits import add_limit_options, chosen_limits
@@ -70,7 +70,7 @@ def measure_command(options: argparse.Namespace) -> int:
             with memory_bound(options.max_memory_mb, file), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, audio=select_audio(Path(file), asked), on_read=read,
+                    limits=limits, audio=select_tracks(Path(file), asked, face_model), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
@@ -101,6 +101,8 @@ def _print_measured(measured: Measured) -> None:
         print(f"{name or shown_name(found['file']) + ':'} {offset}, {row['state']}{confidence}")
     if found["reason"]:
         print(f"  {_REASONS[found['reason']]}")
+    if measured.video_why:
+        print(f"  measured: {found['video_track']}, as {measured.video_why}")
     if measured.why or found["audio_channel"]:
         channel = f", channel {found['audio_channel']}" if found["audio_channel"] else ""
         print(f"  measured: {found['audio_track']}{channel}" + (f", as {measured.why}" if measured.why else ""))

@@ -8,8 +8,9 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.analysis.audio_selection import SelectedAudio, select_audio
+from device.analysis.audio_selection import SelectedAudio
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
+from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
 from device.capture.memory import memory_bound
 from device.clock import SystemClock
@@ -70,7 +71,7 @@ def replay_command(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Profile) -> _Seen:
     speed = options.speed or ("realtime" if options.page else "max")
     bundle = chosen_bundle(options.bundle, options.store)
-    audio = select_audio(Path(options.file), track_choice(options))
+    audio = select_tracks(Path(options.file), track_choice(options), require_face_model())
     page = None
     if options.page:
         page = page_sink(

@@ -9,6 +9,7 @@ from typing import Any
 
 from device.analysis.audio_selection import SelectedAudio, requested_audio, select_audio
 from device.analysis.measure import Measured, measure_timeline
+from device.analysis.video_selection import select_tracks
 from device.capture.container import choice_of
 from device.capture.file import FileSource
 from device.capture.memory import memory_bound
@@ -62,7 +63,12 @@ def fix_command(options: argparse.Namespace) -> int:
 
 
 def _fix(options: argparse.Namespace) -> int:
-    audio = select_audio(options.file, track_choice(options))  # rejects files that are not recordings before measuring
+    is_given = options.offset is not None or options.drift is not None
+    # rejects files that are not recordings before measuring
+    if is_given:
+        audio = select_audio(options.file, track_choice(options))
+    else:
+        audio = select_tracks(options.file, track_choice(options), require_face_model())
     with FileSource(options.file, which=audio.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
@@ -70,7 +76,7 @@ def _fix(options: argparse.Namespace) -> int:
     if move_picture:
         for given, made in beside(options.file, options.out):
             check_target(given, made, options.force)
-    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, audio)
+    found = None if is_given else _measured(options.file, options, audio)
     plan = plan_for(found) if found is not None else _given(options)
     result: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
