@@ -49,7 +49,7 @@ MISSING_END_S = 0.5
 TELLING_RATE_ERROR = 0.002  # cheap but healthy clocks stay below
 
 _CHUNK_MS = 100  # nobody waits for a recording's, and a chunk costs as much however short it is
-_BURST_ITEMS, _BURST_BYTES = 35, 16_000_000  # a second of 25 fps and 100 ms chunks
+_BURST_ITEMS, _BURST_BYTES = 70, 16_000_000  # two seconds of 25 fps and 100 ms chunks
 
 T = TypeVar("T")
 
@@ -203,10 +203,10 @@ class FileSource(Closing):
 
 
 def in_bursts(items: Iterable[Frame | Chunk]) -> Iterator[Frame | Chunk]:
-    """The same items, read about a second ahead at a time.
+    """The same items, read about two seconds ahead at a time.
 
-    A decoder and the networks evict each other from a processor's caches: alternating once a second instead of per item
-    saves an eighth of the processor time.
+    A decoder and the networks evict each other from a processor's caches: alternating every other second instead of per
+    item saves an eighth of the processor time.
     """
     burst: list[Frame | Chunk] = []
     held_bytes = 0
