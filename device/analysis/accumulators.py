@@ -23,13 +23,19 @@ class Segment:
 
     def __init__(self, analyzer: Analyzer, from_ns: int) -> None:
         self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature)
-        self.from_ns, self.to_ns, self.ticks, self.faces = from_ns, from_ns, 0, 0
+        self.from_ns, self.to_ns, self.ticks, self.faces, self._echoes = from_ns, from_ns, 0, 0, 0
 
     def add(self, row: LipEvidence) -> None:
         self._filter.push(row)
         self.to_ns = row.t_ns + _LIP_REACH_NS + LIP_TICK_NS
         self.ticks += 1
         self.faces += row.face
+        self._echoes += row.echo
+
+    @property
+    def echo(self) -> bool:
+        """Whether most of it has a strong echo."""
+        return 2 * self._echoes > self.ticks
 
     def posterior(self) -> Posterior | None:
         """The posterior at its end."""
@@ -65,6 +71,7 @@ class Windows:
         state, reason, best = judge(
             current.posterior(), current.faces / current.ticks, self._analyzer.speech_ratio(*span_ns),
             self._analyzer.calibration, low_frame_rate=self._analyzer.low_frame_rate(*span_ns),
+            echo=current.echo,
         )  # fmt: skip
         self.found.append(
             {

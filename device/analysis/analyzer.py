@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from device.analysis.echo import EchoDetector
 from device.analysis.frame_pace import FramePace
 from device.bundles.bundle import Bundle
 from device.config.settings import DEFAULT_SEARCH_MS, SEARCH_MS
@@ -61,6 +62,7 @@ class Analyzer:
         self._audio = BlockStream(bundle.audio)
         self._evidence = EvidenceStream(self.reach_ticks, bundle.calibration, score_of(bundle))
         self._sound = ChunkJoiner()
+        self._echo = EchoDetector()
         self._spoken = SpeechMemory(_KEPT_SPEECH_TICKS)
         self.set_load(self._load)
 
@@ -79,6 +81,9 @@ class Analyzer:
 
     def push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         """Take the next frame or chunk and yield the evidence that it completes."""
+        yield from self._without_echo(self._push(item))
+
+    def _push(self, item: Frame | Chunk) -> Iterator[LipEvidence]:
         if isinstance(item, Frame):
             self.frame_pace.add(item.t_ns)
             for mouths in self._mouth.push(item):
@@ -89,6 +94,9 @@ class Analyzer:
 
     def finish(self) -> Iterator[LipEvidence]:
         """Yield the remaining evidence after the source has ended."""
+        yield from self._without_echo(self._finish())
+
+    def _finish(self) -> Iterator[LipEvidence]:
         for chunk in self._sound.finish():
             yield from self._push_sound(chunk)
         for mouths in self._mouth.finish():
@@ -129,8 +137,14 @@ class Analyzer:
     def _speech_flags(self, from_ns: int, to_ns: int) -> npt.NDArray[np.bool_]:
         return widen(self._spoken.between(*_ticks(from_ns, to_ns)))
 
+    def _without_echo(self, rows: Iterable[LipEvidence]) -> Iterator[LipEvidence]:
+        """Blank the evidence in an echo. Evidence waits for later audio, so an echo is known by then."""
+        for row in rows:
+            yield LipEvidence(row.tick, np.zeros_like(row.row), row.face, echo=True) if self._echo.on else row
+
     def _push_sound(self, chunk: Chunk) -> Iterator[LipEvidence]:
         self._spoken.add(*self._speech.push(chunk))
+        self._echo.push(chunk)
         tick, rows = self._mel.push(chunk)
         for part in self._audio.push(tick, rows, np.ones(len(rows), np.bool_)):
             yield from self._evidence.push_audio(part)

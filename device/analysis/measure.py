@@ -23,7 +23,7 @@ from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
-from device.capture.file import FileSource, in_bursts
+from device.capture.file import LONG_CHUNK_MS, FileSource, in_bursts
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
@@ -79,7 +79,7 @@ def measure_timeline(
     bins = Bins(size, 0)
     begin_ns = end_ns = None
     audio = audio or select_tracks(path, AS_PLAYED, face_model)
-    with FileSource(path, which=audio.which) as source:
+    with FileSource(path, which=audio.which, chunk_ms=LONG_CHUNK_MS) as source:
         for item in in_bursts(source):
             if whole is None and isinstance(item, Frame):
                 whole = WholeRecording(analyzer, item.t_ns)
@@ -203,7 +203,7 @@ def _answer(whole: WholeRecording, track: Timeline, speech_ns: int, calibration:
     sure = [piece for piece in track.pieces if piece.sure]
     if not sure:
         _, reason, best = judge(whole.posterior(), 1.0, 1.0, calibration)
-        if any(piece.broad for piece in track.pieces):
+        if whole.echo or any(piece.broad for piece in track.pieces):
             return _Answer(State.UNCERTAIN, Reason.AMBIGUOUS)
         confidence = min(best.confidence, MEASURING_CONFIDENCE) if best else None  # no piece covers the end
         return _Answer(State.UNCERTAIN, reason or Reason.AMBIGUOUS, confidence=confidence)

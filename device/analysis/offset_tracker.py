@@ -54,12 +54,13 @@ class WindowResult:
 def judge(
     posterior: Posterior | None, face_ratio: float, speech_ratio: float | None, calibration: Calibration, *,
     remembered: bool = False, least_confidence: float = MEASURING_CONFIDENCE, low_frame_rate: bool = False,
+    echo: bool = False,
 ) -> tuple[State, Reason | None, Estimate | None]:  # fmt: skip
     """Decide from a posterior and the recent input which offset may be reported, and otherwise why not.
 
     remembered: a face with speech came recently enough that the offset cannot have stepped since; an offset then stays
     valid although no speaker is visible now. least_confidence: what an offset needs to be reported. low_frame_rate: why
-    no lips were seen.
+    no lips were seen. echo: two offsets are true.
     """
     best = posterior.estimate(calibration) if posterior else None
     absent = None
@@ -67,6 +68,8 @@ def judge(
         absent = (State.UNCERTAIN, Reason.LOW_FRAME_RATE) if low_frame_rate else (State.NO_FACE, Reason.NO_FACE)
     elif speech_ratio is None or speech_ratio < MIN_SPEECH_RATIO:
         absent = State.NO_SPEECH, Reason.NO_SPEECH
+    if echo and not absent:
+        return State.UNCERTAIN, Reason.AMBIGUOUS, best
     if posterior is None or best is None:
         state, reason = absent or (State.UNCERTAIN, Reason.TOO_LITTLE_SPEECH)
         return state, reason, None
@@ -150,6 +153,7 @@ class OffsetTracker:
             remembered=remembered,
             least_confidence=least_confidence(posterior),
             low_frame_rate=self._analyzer.low_frame_rate(from_ns, to_ns),
+            echo=self._rows[-1].echo,
         )
         # A drifting offset smears the evidence as well.
         settled = reason is None and posterior is not None and posterior.evidence_s >= _BROAD_FROM_S

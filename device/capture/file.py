@@ -4,7 +4,7 @@ Conventions
     All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
     stream may begin at 1.4 s, a track may begin below zero): only the relation of the two tracks matters.
     A frame's time is its time stamp, because no file says where in it the exposure lay.
-    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 100 ms.
+    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 20 ms, or of another length.
 
 Known residuals (measured with a simultaneous flash and click)
     0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
@@ -37,10 +37,11 @@ from device.capture.container import (
 from device.capture.joints import Joints
 from device.capture.memory import has_room_for, too_much
 from device.capture.source import Closing
-from device.capture.tracks import GAP, AudioTrack, VideoTrack
+from device.capture.tracks import CHUNK_MS, GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
+LONG_CHUNK_MS = 100  # where nobody waits for it: a chunk costs as much however short it is
 DEFAULT_MAX_HEIGHT = 1080  # high enough to read a face of 60 pixels
 MAX_WAITING_BYTES = 32_000_000  # each for packets, and for frames and chunks
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
@@ -48,7 +49,6 @@ MAX_FAILURES_IN_A_ROW = 250
 MISSING_END_S = 0.5
 TELLING_RATE_ERROR = 0.002  # cheap but healthy clocks stay below
 
-_CHUNK_MS = 100  # nobody waits for a recording's, and a chunk costs as much however short it is
 _BURST_ITEMS, _BURST_BYTES = 70, 16_000_000  # two seconds of 25 fps and 100 ms chunks
 
 T = TypeVar("T")
@@ -61,6 +61,7 @@ class FileSource(Closing):
     max_height: frames are scaled down until their shorter side has at most this many pixels; None means 1080.
     threads: decoder threads; with more than one, several frames are decoded at once.
     which: the tracks and the channel, where not those that a player would take.
+    chunk_ms: the length of the chunks.
     Errors: raises InputMissingError, InputFormatError or InputTrackError on opening, or at the end if only decoding
     shows that a track is empty. Neither damage in the middle (see `damaged`) nor recordings joined end to end (see
     `joints_s`) are errors.
@@ -68,7 +69,7 @@ class FileSource(Closing):
 
     def __init__(
         self, path: str | Path, *, max_height: int | None = None, audio_rate_hz: int = 16_000, threads: int = 1,
-        which: TrackChoice = AS_PLAYED,
+        which: TrackChoice = AS_PLAYED, chunk_ms: int = CHUNK_MS,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         self._trouble: Counter[str] = Counter()
@@ -88,7 +89,7 @@ class FileSource(Closing):
         self.video_rate_hz: float | None = float(rate) if rate else None
         aspect = self._video.sample_aspect_ratio
         self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
-        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel, chunk_ms=_CHUNK_MS)
+        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel, chunk_ms=chunk_ms)
         self._joints = Joints(self._container.format.name, self.stream_indexes)
         self._read = False
 
@@ -113,7 +114,7 @@ class FileSource(Closing):
         found = [f"{count} × {what}" for what, count in trouble.items() if count > 0]
         if abs(pace := self._chunks.rate_error) > TELLING_RATE_ERROR:
             share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
-            found.append(f"the sound's time stamps take {share} time than its samples")
+            found.append(f"the audio's time stamps take {share} time than its samples")
         return "; ".join([*found, *([self._missing] if self._missing else [])]) or None
 
     @property
@@ -184,7 +185,7 @@ class FileSource(Closing):
 
     def _check_end(self) -> None:
         self._trouble += Counter()  # drops the zeros
-        for track, name in ((self._frames, "picture"), (self._chunks, "sound")):
+        for track, name in ((self._frames, "video"), (self._chunks, "audio")):
             if track.seq == 0:
                 what = f"the {name} track is empty or none of it can be decoded"
                 raise InputFormatError(what, where=str(self.path), remedy=f"{RECORD_AGAIN}, or check it with ffprobe.")

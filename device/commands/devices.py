@@ -125,7 +125,7 @@ def _paired(found: list[list[Found]], pairs: Callable[[], list[Stick]]) -> tuple
     ]
     audio = [replace(one, pair=stick.camera) if (stick := microphones.get(one.device)) else one for one in found[1]]
     slow = [
-        f"{stick.camera} lists no mode with 25 pictures a second: too few to read lips from"
+        f"{stick.camera} lists no mode with 25 frames per second: too few to read lips from"
         for stick in sticks
         if stick.mode is None
     ]

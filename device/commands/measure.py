@@ -29,12 +29,12 @@ _WORTH_MENDING_MS = 10.0
 _REASONS = {
     Reason.NO_FACE: "nobody's face is visible for long enough: show one from the front, well lit, at least 60 pixels"
     " wide, or try another --video-track",
-    Reason.NO_SPEECH: "nobody speaks for long enough in the sound that was measured",
+    Reason.NO_SPEECH: "nobody speaks for long enough in the audio that was measured",
     Reason.TOO_LITTLE_SPEECH: "too little speech with a visible face: some seconds more are needed",
-    Reason.VOICE_NOT_OF_THIS_FACE: "the voice does not fit the face: somebody else speaks, or the sound is dubbed",
+    Reason.VOICE_NOT_OF_THIS_FACE: "the voice does not fit the face: somebody else speaks, or the audio is dubbed",
     Reason.BEYOND_SEARCH_RANGE: "the best offset is at the end of what was searched: give a larger --search-ms",
-    Reason.AMBIGUOUS: "several offsets fit about as well",
-    Reason.LOW_FRAME_RATE: "too few frames a second to read lips from: record at 12 or more, better 25",
+    Reason.AMBIGUOUS: "several offsets fit about as well, as in an echo about as loud as the voice",
+    Reason.LOW_FRAME_RATE: "too few frames per second to read lips from: record at 12 or more, better 25",
     Reason.SHORT: "the recording is too short: give one with two seconds or more of speech",
     Reason.OFFSET_VARIES: "no single offset holds for the whole recording: see its pieces and its drift",
 }

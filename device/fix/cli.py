@@ -29,6 +29,7 @@ from device.printable import minutes, printable
 from device.records import DriftClass, State
 
 _MAX_OFFSET_MS = 60_000.0
+_OLD_TRACKS = {"sound": "audio", "picture": "video"}  # earlier names, still accepted
 
 
 def add_fix_command(
@@ -46,8 +47,8 @@ def add_fix_command(
         "--drift", type=float, metavar="PPM", help="use this drift too; --offset is then the offset at the beginning"
     )
     fix.add_argument(
-        "--move", choices=("sound", "picture"), default="sound",
-        help="sound moves the track that was measured (default); picture moves picture and captions against all sound",
+        "--move", choices=("audio", "video"), default="audio", type=lambda word: _OLD_TRACKS.get(word, word),
+        help="audio moves the track that was measured (default); video moves video and captions against all audio",
     )  # fmt: skip
     add_track_options(fix)
     add_memory_option(fix)
@@ -72,7 +73,7 @@ def _fix(options: argparse.Namespace) -> int:
     with FileSource(options.file, which=audio.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
-    move_picture = options.move == "picture"
+    move_picture = options.move == "video"
     if move_picture:
         for given, made in beside(options.file, options.out):
             check_target(given, made, options.force)
@@ -124,7 +125,7 @@ def _write(
         verified = verify(options.file, options.out, made, plan, copied, measured=again, **streams)
 
     copied = copy_moved(
-        options.file, options.out, plan, force=options.force, move_picture=options.move == "picture",
+        options.file, options.out, plan, force=options.force, move_picture=options.move == "video",
         check=None if options.no_verify else check, **streams,
     )  # fmt: skip
     return copied, verified
@@ -195,16 +196,16 @@ def _words(result: dict[str, Any]) -> list[str]:
     for move in result["moves"]:
         drift = f", and {move['drift_ppm']:+.1f} ppm" if move["drift_ppm"] else ""
         since = f"from {minutes(move['from_s'], 1)} on " if len(result["moves"]) > 1 else ""
-        done = "taken off" if result["verified"] else "moved by that" if written else "would be taken off"
-        lines.append(f"{since}the sound was {_early_or_late(move['offset_ms'])}{drift}: {done}")
+        done = "corrected" if result["verified"] else "moved by that" if written else "would be corrected"
+        lines.append(f"{since}the audio was {_early_or_late(move['offset_ms'])}{drift}: {done}")
     if result["after"] is not None:
         lines.append(f"measured again: {_spread(result['after'])}")
     shifted = result["sound"] == "shifted"
-    how = "its time stamps moved, nothing coded again" if shifted else f"coded again as {result['sound']}"
-    lines.append(f"{result['out']}: video copied unchanged, sound {how}" + ("" if written else "; nothing was written"))
-    lines += [f"{path}: captions, moved with the picture" for path in result["captions"]]
+    how = "moved by its time stamps, nothing re-encoded" if shifted else f"re-encoded as {result['sound']}"
+    lines.append(f"{result['out']}: video copied unchanged, audio {how}" + ("" if written else "; nothing was written"))
+    lines += [f"{path}: captions, moved with the video" for path in result["captions"]]
     if result["cut_ms"]:
-        lines.append(f"{result['cut_ms']} ms of the sound were cut off, which would have begun before everything else")
+        lines.append(f"{result['cut_ms']} ms of audio were cut off, which would have begun before everything else")
     if result["damaged_packets"]:
         lines.append(f"{result['damaged_packets']} damaged packets were left out")
     lines += [f"{what} was left out: this container cannot hold it" for what in result["left_out"]]

@@ -135,8 +135,8 @@ class _Copy:
     def _let_wait(self) -> None:
         """Nothing is cut: the track that is early begins later."""
         if self._shift_ms is None:
-            what = "the picture cannot be moved where drift or steps need the sound coded again, nor in AVI and MXF"
-            raise UsageError(what, where="--move", remedy="Leave out --move picture")
+            what = "the video cannot be moved in AVI and MXF, nor where drift or steps need the audio re-encoded"
+            raise UsageError(what, where="--move", remedy="Leave out --move video")
         self.copied.all_sound = True
         self.copied.picture_later_s = max(-self._shift_ms / 1000, 0.0)
         self._shift_ms = max(self._shift_ms, 0.0)
@@ -221,7 +221,7 @@ class _Copy:
         return InputFormatError(what, where=str(self._source), remedy=remedy)
 
     def _cannot_hold(self, stream: Stream) -> AvdriftError:
-        kind, codec = ("picture" if stream.index == self._video.index else "sound"), stream.codec_context.name
+        kind, codec = stream.type, stream.codec_context.name
         ending = Path(self._out.name).suffix
         what = f"cannot be copied into {ending}, which cannot hold this {kind} ({codec})"
         like = self._source.suffix.lower()

@@ -111,7 +111,7 @@ def differences(before: Inventory, after: Inventory, plan: Plan, copied: Copied,
     found = Differences()
     moved_s = picture_moved_s(before, after, copied)
     if moved_s is None:
-        found.wrong.append("the picture is missing")
+        found.wrong.append("the video is missing")
         return found
     for index, track in before.tracks.items():
         if index not in copied.kept:
@@ -175,7 +175,7 @@ def _out_of_place(track: Track, after: Inventory, plan: Plan, moved_s: float, co
     pcm = track.codec.startswith("pcm_")  # each container splits it into blocks of its own
     wanted_s, is_s = (plan.to_s(track.end_s), copy.end_s) if pcm else (plan.to_s(track.last_s), copy.last_s)
     off_s = is_s - (wanted_s + moved_s)
-    return [f"the sound lies {1000 * off_s:+.0f} ms from where it belongs"] if abs(off_s) > _CLOSE_S else []
+    return [f"the audio lies {1000 * off_s:+.0f} ms from where it belongs"] if abs(off_s) > _CLOSE_S else []
 
 
 def _compare_rest(before: Inventory, after: Inventory, found: Differences, copied: Copied, *, audio_index: int) -> None:
@@ -189,7 +189,7 @@ def _compare_rest(before: Inventory, after: Inventory, found: Differences, copie
     if after.pictures < before.pictures - left_out:
         found.wrong.append("a cover or an attachment is missing")
     if before.played_audio_index == audio_index and after.played_audio_index != copied.audio_index:
-        gone.append("which sound is played first")
+        gone.append("which audio is played first")
     (found.wrong if copied.same_container else found.lost).extend(gone)
 
 

@@ -205,7 +205,7 @@ def _encoder(codec: str, supported: set[str] | None, *, exact: bool) -> str:
         held = "opus" if encoder == "libopus" else known
         if (supported is None or held in supported) and _can_write(encoder):
             return encoder
-    raise ValueError(f"no way to code sound like {codec} for it")
+    raise ValueError(f"no way to encode audio like {codec} for it")
 
 
 def _can_write(encoder: str) -> bool:

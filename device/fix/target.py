@@ -111,6 +111,6 @@ def open_target(made: Path | InMemory, target: Path, given: InputContainer) -> O
         raise _write_error(error, target) from None
     if out.format.name in _SOUND_IN_PICTURES:
         out.close()
-        what = f"cannot be written ({out.format.long_name} has no way to move sound against the picture)"
+        what = f"cannot be written ({out.format.long_name} has no way to move audio against video)"
         raise UsageError(what, where=str(target), remedy="Give a name that ends in .mov or .mkv")
     return out

@@ -46,7 +46,7 @@ def verify(
         lies = (source, audio_index), (made, copied.audio_index)
         off_s = out_of_place_s(*lies, places(plan, before.tracks[audio_index], moved_s))
         if off_s is not None and abs(off_s) > _CLOSE_S:
-            found.wrong.append(f"the sound lies {1000 * off_s:+.0f} ms from where it belongs")
+            found.wrong.append(f"the audio lies {1000 * off_s:+.0f} ms from where it belongs")
     if found.wrong:
         what = f"the copy was not kept: {'; '.join(found.wrong)}"
         raise InputFormatError(what, where=str(target), remedy=try_another(target))

@@ -35,11 +35,12 @@ _Lip: TypeAlias = tuple[int, Floats, bool]  # tick, embedding, whether a mouth w
 
 @dataclass(frozen=True, slots=True)
 class LipEvidence:
-    """The evidence of one lip tick for each candidate offset; all zero without a mouth or without audio."""
+    """The evidence of one lip tick for each candidate offset; all zero without a mouth or audio, or in an echo."""
 
     tick: int
     row: npt.NDArray[np.float32]
     face: bool
+    echo: bool = False
 
     @property
     def t_ns(self) -> int:

@@ -196,7 +196,7 @@ MAX_MODULES = 12
 
 
 def test_no_folder_has_more_modules_than_one_takes_in_at_a_glance() -> None:
-    folders = Counter(path.parent for path in sources(*PACKAGES, "tools") if path.name != "__init__.py")
+    folders = Counter(path.parent for path in sources(*PACKAGES, "tests", "tools") if path.name != "__init__.py")
     assert not {str(folder.relative_to(ROOT)): count for folder, count in folders.items() if count > MAX_MODULES}
 
 

@@ -1,6 +1,6 @@
 """The unit: what it promises, that systemd takes every line of it, and how tight its sandbox is; and the installer.
 
-Whether it works is shown by tests/devices/booted.py, which needs root and a Debian tree.
+Whether it works is shown by tests/booted/run.py, which needs root and a Debian tree.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Mode:
     rate_hz: float
 
     def __str__(self) -> str:
-        return f"{self.width_px}x{self.height_px} {self.form} at {self.rate_hz:g} pictures a second"
+        return f"{self.width_px}x{self.height_px} {self.form} at {self.rate_hz:g} frames per second"
 
 
 def modes(node: Path, ioctl: Ioctl | None = None) -> list[Mode]:

@@ -172,7 +172,7 @@ class StreamSource(Closing):
         if beginning.complete:
             return self._ended("jumped", "the time stamps of video and audio are far apart")
         if len(beginning.packets) > _REST_OF_BEFORE:
-            return self._ended("incomplete", "its picture or its sound is missing")
+            return self._ended("incomplete", "its video or its audio is missing")
         if beginning.packets or time.monotonic_ns() - self._arrived_ns > BEGIN_WITHIN_NS:
             return self._stalled()
         what = "no RTCP sender reports yet, without which video and audio cannot be aligned"
@@ -252,7 +252,7 @@ class StreamSource(Closing):
         silent_ns = now_ns - max(self._delivered_ns.values(), default=begun_ns)
         if silent_ns > LATE_NS and now_ns - self._arrived_ns > SILENT_AFTER_NS:
             raise self._stalled()
-        for kind, name in ((Frame, "picture"), (Chunk, "sound")):
+        for kind, name in ((Frame, "video"), (Chunk, "audio")):
             delivered_ns = self._delivered_ns.get(kind)
             silent_ns = now_ns - (begun_ns if delivered_ns is None else delivered_ns)
             if silent_ns > (FIRST_ITEM_WITHIN_NS if delivered_ns is None else SILENT_AFTER_NS):
@@ -275,7 +275,7 @@ class StreamSource(Closing):
         if abs(pace) > TELLING_RATE_ERROR and not self._trouble["pace"]:
             self._trouble["pace"] += 1
             share = f"{abs(pace):.1%} {'less' if pace < 0 else 'more'}"
-            _log.warning("%s: the sound's time stamps take %s time than its samples", self.device, share)
+            _log.warning("%s: the audio's time stamps take %s time than its samples", self.device, share)
 
     def _ended(self, word: str, what: str, remedy: str = _REMEDY) -> StreamError:
         return StreamError(what, where=self._connection.name, remedy=remedy, word=word)

@@ -13,11 +13,11 @@ _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]+)*\Z")
 def add_track_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--audio-track", type=_number_or_language, metavar="N|LANG",
-        help="which sound, by number or language (default: what a player takes, unless nobody speaks in it)",
+        help="which audio, by number or language (default: what a player takes, unless nobody speaks in it)",
     )  # fmt: skip
     parser.add_argument(
         "--video-track", type=_number, metavar="N",
-        help="which picture, by number (default: what a player takes, unless nobody is seen in it)",
+        help="which video, by number (default: what a player takes, unless nobody is seen in it)",
     )  # fmt: skip
     parser.add_argument("--channel", type=_number, metavar="N", help="use one audio channel instead of a mix of all")
 

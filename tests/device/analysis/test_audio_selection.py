@@ -85,8 +85,8 @@ def test_another_track_is_taken_where_nobody_speaks_in_the_first(tmp_path: Path,
     path = recorded(tmp_path / "in.mkv", [sound], [voice], languages=("deu", "eng"))
     heard = select_audio(path, AS_PLAYED)
     assert heard.which == TrackChoice(1, 2, None)
-    assert heard.track == "sound 2 (eng)" and heard.others == ("sound 1 (deu)",)
-    assert heard.why == "nobody speaks in sound 1 (deu)"
+    assert heard.track == "audio 2 (eng)" and heard.others == ("audio 1 (deu)",)
+    assert heard.why == "nobody speaks in audio 1 (deu)"
 
 
 @pytest.mark.parametrize("left_over", [0.0, 0.02])

@@ -1,4 +1,4 @@
-"""Which of several picture tracks is measured: a player's, or the first with a face."""
+"""Which of several video tracks is measured: a player's, or the first with a face."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACE, SLIDES = True, False
 
 
 def recorded(path: Path, *tracks: bool) -> Path:
-    """The talking face with its sound, and pictures of slides beside it; the first track is the default."""
+    """The talking face with its audio, and video of slides beside it; the first track is the default."""
     with av.open(str(talking())) as given, av.open(str(path), "w") as made:
         sound = made.add_stream_from_template(given.streams.audio[0], opaque=True)
         pictures: list[av.VideoStream] = []
@@ -56,8 +56,8 @@ def test_a_track_with_a_face_is_taken_where_a_players_has_none(tmp_path: Path) -
     path = recorded(tmp_path / "in.mkv", SLIDES, FACE)
     chosen = select_tracks(path, AS_PLAYED, require_face_model())
     assert chosen.which == TrackChoice(2, 1, None)
-    assert (chosen.video, chosen.other_videos) == ("picture 2", ("picture 1",))
-    assert chosen.video_why == "nobody's face is visible in picture 1"
+    assert (chosen.video, chosen.other_videos) == ("video 2", ("video 1",))
+    assert chosen.video_why == "nobody's face is visible in video 1"
 
 
 @pytest.mark.parametrize("tracks", [(FACE, SLIDES), (SLIDES, SLIDES), (FACE,)])
@@ -74,8 +74,8 @@ def test_a_track_that_was_asked_for_stays(tmp_path: Path) -> None:
 def test_the_command_says_which_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = recorded(tmp_path / "in.mkv", SLIDES, FACE)
     assert main(["measure", str(path), "--bundle", str(tiny_bundle())]) == 0
-    assert "  measured: picture 2, as nobody's face is visible in picture 1\n" in capsys.readouterr().out
+    assert "  measured: video 2, as nobody's face is visible in video 1\n" in capsys.readouterr().out
     assert main(["measure", str(path), "--json", "--bundle", str(tiny_bundle())]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["video_track"] == "picture 2" and found["other_video_tracks"] == ["picture 1"]
+    assert found["video_track"] == "video 2" and found["other_video_tracks"] == ["video 1"]
     assert found["reason"] != "no_face"

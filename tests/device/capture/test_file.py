@@ -150,7 +150,7 @@ def test_rounding_to_milliseconds_is_no_other_pace(tmp_path: Path) -> None:
         _, chunks, damaged = read(path)
         assert damaged is None
         expected_ns = np.cumsum([0] + [len(c.samples) * NS_PER_S // 16_000 for c in chunks[:-1]])
-        assert np.ptp((np.array([c.t_ns for c in chunks]) - expected_ns)[10:]) < 0.6 * NS_PER_MS
+        assert np.ptp((np.array([c.t_ns for c in chunks]) - expected_ns)[50:]) < 0.6 * NS_PER_MS
 
 
 def test_items_come_in_order_of_time_and_are_numbered(tmp_path: Path) -> None:
@@ -234,7 +234,7 @@ def test_file_source_is_a_source_and_is_read_once(tmp_path: Path) -> None:
 def test_one_track_far_ahead_of_the_other_is_delivered_whole(tmp_path: Path) -> None:
     path = write(tmp_path / "a.ts", sound=Sound("aac"), audio_first=True)
     frames, chunks, _ = read(path)
-    assert len(frames) == 75 and len(chunks) > 28
+    assert len(frames) == 75 and len(chunks) > 140
 
 
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
@@ -260,7 +260,7 @@ def test_truncated_file_gives_what_is_there(tmp_path: Path, name: str) -> None:
     video = "mpeg4" if name == "a.avi" else "libx264"
     path = truncate(write(tmp_path / name, Picture(video, noise=True), Sound(codec)), 0.5)
     frames, chunks, damaged = read(path)
-    assert 20 < len(frames) < 60 and 8 < len(chunks) < 24
+    assert 20 < len(frames) < 60 and 40 < len(chunks) < 120
     if name == "a.mkv":  # only its header declares how long the file should have been
         assert damaged is not None and "of the 3.0 s" in damaged
 
@@ -268,7 +268,7 @@ def test_truncated_file_gives_what_is_there(tmp_path: Path, name: str) -> None:
 def test_truncated_mp4_with_its_index_in_front(tmp_path: Path) -> None:
     path = write(tmp_path / "a.mp4", Picture(noise=True), options={"movflags": "+faststart"})
     frames, chunks, damaged = read(truncate(path, 0.5))
-    assert 15 < len(frames) < 65 and len(chunks) > 8
+    assert 15 < len(frames) < 65 and len(chunks) > 40
     assert damaged is not None
 
 
@@ -302,7 +302,7 @@ def test_a_stream_that_appears_in_the_middle_ends_nothing(tmp_path: Path) -> Non
     path = tmp_path / "a.flv"
     path.write_bytes(first + second[13:])  # its tags, of which the sound's are of another codec
     frames, chunks, _ = read(path)
-    assert len(frames) > 70 and len(chunks) > 28
+    assert len(frames) > 70 and len(chunks) > 140
 
 
 def test_a_whole_file_is_not_damaged_when_reading_stops_early(tmp_path: Path) -> None:
@@ -391,7 +391,7 @@ def test_missing_tracks(tmp_path: Path) -> None:
 
 def test_declared_track_without_content(tmp_path: Path) -> None:
     empty = Picture(times_s=())
-    assert "picture" in str(complain(write(tmp_path / "a.mkv", empty, Sound("flac"))))
+    assert "video" in str(complain(write(tmp_path / "a.mkv", empty, Sound("flac"))))
 
 
 def test_playlist_does_not_reach_the_network(tmp_path: Path) -> None:

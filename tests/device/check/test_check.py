@@ -108,7 +108,7 @@ def test_tracks_can_be_chosen(tmp_path: Path, capsys: Shown) -> None:
     file = str(cut(tmp_path / "a.mkv", early_ms=0.0))
     assert main(["check", file, "--audio-track", "1", "--channel", "1", "--video-track", "1"]) == 0
     assert main(["check", file, "--audio-track", "2"]) == 3
-    assert "has no 2 for --audio-track; it has sound 1" in capsys.readouterr().out
+    assert "has no 2 for --audio-track; it has audio 1" in capsys.readouterr().out
 
 
 def test_own_limits_come_from_a_configuration_too(tmp_path: Path, capsys: Shown) -> None:

@@ -28,7 +28,7 @@ def measured(mildest: str | None, severest: str | None = None, **more: Any) -> d
         "offset_ms": 50.0, "offset_std_ms": 3.0, "state": "measuring", "reason": None, "confidence": 0.99,
         "verdict": verdict, "verdict_range": mildest and [mildest, severest], "profile": "ebu-r37", "steps": [],
         "pieces": [PIECE], "drift_class": "steady", "drift_ppm": None, "drift_std_ppm": None, "duration_s": 9.0,
-        "speech_s": 8.0, "audio_track": "sound 1", "damaged": None,
+        "speech_s": 8.0, "audio_track": "audio 1", "damaged": None,
     }  # fmt: skip
     return found | more
 

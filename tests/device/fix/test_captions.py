@@ -33,7 +33,7 @@ def first_s(path: Path, kind: str) -> float:
 def test_whichever_is_early_waits_and_captions_go_with_the_picture(tmp_path: Path, offset_ms: int) -> None:
     source, out = two_tracks(tmp_path / "in.mkv", "mkv"), tmp_path / "out.mkv"
     (tmp_path / "in.en.srt").write_text(SRT)
-    assert fix(source, out, "--offset", offset_ms, "--move", "picture", "--audio-track", 2) == 0
+    assert fix(source, out, "--offset", offset_ms, "--move", "video", "--audio-track", 2) == 0
     after, before = delays_ms(out), delays_ms(source)
     assert [late - early for late, early in zip(after, before, strict=True)] == pytest.approx([offset_ms] * 4, abs=1.5)
     waits_s = 0.12 if offset_ms < 0 else 0.0
@@ -54,14 +54,14 @@ def test_captions_that_exist_are_not_overwritten(tmp_path: Path) -> None:
     source = two_tracks(tmp_path / "in.mkv", "mkv")
     for name in ("in.srt", "out.srt"):
         (tmp_path / name).write_text(SRT)
-    assert fix(source, tmp_path / "out.mkv", "--offset", -120, "--move", "picture") == 2
+    assert fix(source, tmp_path / "out.mkv", "--offset", -120, "--move", "video") == 2
     assert not (tmp_path / "out.mkv").exists() and (tmp_path / "out.srt").read_text() == SRT
     assert fix(source, tmp_path / "out.mkv", "--offset", -120, "--move", "picture", "--force") == 0
     assert (tmp_path / "out.srt").read_text() != SRT == (tmp_path / "in.srt").read_text()
 
 
 def test_the_picture_cannot_move_where_sound_is_coded_again(tmp_path: Path) -> None:
-    assert fix(recording("mkv"), tmp_path / "out.mkv", "--drift", 100, "--move", "picture") == 2
+    assert fix(recording("mkv"), tmp_path / "out.mkv", "--drift", 100, "--move", "video") == 2
     assert not list(tmp_path.iterdir())
 
 

@@ -72,7 +72,7 @@ def test_given_numbers_need_no_measurement(tmp_path: Path, capsys: pytest.Captur
 def test_what_was_done_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fix(recording("mkv"), tmp_path / "out.mkv", "--drift", "500") == 0
     said = capsys.readouterr().out
-    assert "+500.0 ppm" in said and "coded again as flac" in said and "out.mkv" in said
+    assert "+500.0 ppm" in said and "re-encoded as flac" in said and "out.mkv" in said
 
 
 @pytest.mark.parametrize("option", [("--offset", "nan"), ("--offset", "1e9"), ("--drift", "9000"), ("--drift", "nan")])
@@ -96,7 +96,7 @@ def test_what_is_no_recording_is_an_input_error(tmp_path: Path) -> None:
 def test_a_dry_run_says_what_would_be_done(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fix(recording("mkv"), tmp_path / "out.mp4", "--drift", "500", "--dry-run") == 0
     said = capsys.readouterr().out
-    assert "would be taken off" in said and "coded again as flac" in said and "nothing was written" in said
+    assert "would be corrected" in said and "re-encoded as flac" in said and "nothing was written" in said
     assert not list(tmp_path.iterdir())
     assert fix(recording("mkv"), tmp_path / "out.jpeg2", "--offset", "5", "--dry-run") == 2
     assert fix(recording("mkv"), tmp_path / "out.ts", "--offset", "5", "--dry-run") == 3
@@ -105,9 +105,9 @@ def test_a_dry_run_says_what_would_be_done(tmp_path: Path, capsys: pytest.Captur
 def test_taken_off_is_said_only_of_what_was_looked_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert fix(recording("mkv"), tmp_path / "a.mkv", "--offset", "-40") == 0
     said = capsys.readouterr().out
-    assert "40.0 ms late: taken off" in said and "40 ms of the sound were cut off" in said
+    assert "40.0 ms late: corrected" in said and "40 ms of audio were cut off" in said
     assert fix(recording("mkv"), tmp_path / "b.mkv", "--offset", "-40", "--no-verify") == 0
-    assert "taken off" not in capsys.readouterr().out
+    assert "corrected" not in capsys.readouterr().out
 
 
 def test_nothing_is_measured_where_the_copy_cannot_be_written(

@@ -107,7 +107,7 @@ def test_a_shift_is_exact_where_time_stamps_are_coarse(tmp_path: Path, ending: s
 
 @pytest.mark.parametrize("name", ["out.dv", "out.gxf"])
 def test_containers_that_cannot_move_sound_are_refused_by_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UsageError, match=r"no way to move sound.*\.mov or \.mkv"):
+    with pytest.raises(UsageError, match=r"no way to move audio.*\.mov or \.mkv"):
         copied(recording("mov"), tmp_path / name, EARLY)
     assert not list(tmp_path.iterdir())
 
@@ -278,7 +278,7 @@ def test_dv_is_sent_to_a_container_that_moves_sound(tmp_path: Path) -> None:
 
 def test_a_picture_that_a_container_cannot_hold_is_named(tmp_path: Path) -> None:
     source = write(tmp_path / "in.wmv", Picture("wmv2", flashes_s=FLASHES_S), Sound("libmp3lame", clicks_s=FLASHES_S))
-    with pytest.raises(InputFormatError, match=r"\.mkv, which cannot hold this picture \(wmv2\).*OUT\.wmv"):
+    with pytest.raises(InputFormatError, match=r"\.mkv, which cannot hold this video \(wmv2\).*OUT\.wmv"):
         fixed(source, tmp_path / "out.mkv", EARLY)
     fixed(source, tmp_path / "out.wmv", EARLY)
     assert moved_ms(source, tmp_path / "out.wmv") == pytest.approx([80.0] * 4, abs=2)

@@ -18,8 +18,8 @@ from device.records import State
 from device.sync.timeline import Piece, Timeline
 from tests.device.fix.test_copy import DRIFT, EARLY, UP, delays_ms, recording
 
-PICTURE = Track("picture 1", "video", "h264", Disposition.default, "", "", 250, 0, 0.0, 10.0, 9.96)
-SOUND = Track("sound 1", "audio", "aac", Disposition.comment, "Talk", "eng", 470, 0, 0.0, 10.0, 9.98)
+PICTURE = Track("video 1", "video", "h264", Disposition.default, "", "", 250, 0, 0.0, 10.0, 9.96)
+SOUND = Track("audio 1", "audio", "aac", Disposition.comment, "Talk", "eng", 470, 0, 0.0, 10.0, 9.98)
 CAPTIONS = Track("subtitle 1", "subtitle", "srt", Disposition.forced, "", "fra", 3, 0, 1.0, 9.0, 8.0)
 BEFORE = Inventory({0: PICTURE, 1: SOUND, 2: CAPTIONS}, 2, 1, {"title": "A talk"}, 1)
 MOVED = replace(SOUND, begin_s=0.08, end_s=10.08, last_s=10.06)
@@ -51,20 +51,20 @@ def test_a_clock_that_begins_elsewhere_is_right_too() -> None:
     ("after", "word"),
     [
         (replace(AFTER, tracks={0: PICTURE, 1: MOVED}), "subtitle 1 is missing"),
-        (replace(AFTER, tracks={1: MOVED, 2: CAPTIONS}), "picture is missing"),
-        (with_track(0, replace(PICTURE, packets=200)), "50 packets of picture 1 are missing"),
-        (with_track(0, replace(PICTURE, hidden=125)), "125 packets of picture 1"),
-        (with_track(1, replace(MOVED, end_s=8.08)), "2.0 s of sound 1 are missing"),
-        (with_track(1, replace(MOVED, begin_s=3.08)), "3.0 s of sound 1 are missing"),
+        (replace(AFTER, tracks={1: MOVED, 2: CAPTIONS}), "video is missing"),
+        (with_track(0, replace(PICTURE, packets=200)), "50 packets of video 1 are missing"),
+        (with_track(0, replace(PICTURE, hidden=125)), "125 packets of video 1"),
+        (with_track(1, replace(MOVED, end_s=8.08)), "2.0 s of audio 1 are missing"),
+        (with_track(1, replace(MOVED, begin_s=3.08)), "3.0 s of audio 1 are missing"),
         (with_track(1, replace(MOVED, last_s=SOUND.last_s)), "lies -80 ms from where it belongs"),
-        (with_track(1, replace(MOVED, flags=Disposition(0))), "flag `comment` of sound 1"),
-        (with_track(1, replace(MOVED, title="")), "title of sound 1"),
-        (with_track(1, replace(MOVED, language="")), "language of sound 1"),
+        (with_track(1, replace(MOVED, flags=Disposition(0))), "flag `comment` of audio 1"),
+        (with_track(1, replace(MOVED, title="")), "title of audio 1"),
+        (with_track(1, replace(MOVED, language="")), "language of audio 1"),
         (with_track(2, replace(CAPTIONS, flags=Disposition(0))), "flag `forced` of subtitle 1"),
         (replace(AFTER, chapters=1), "1 of 2 chapters"),
         (replace(AFTER, pictures=0), "cover or an attachment"),
         (replace(AFTER, words={}), "title"),
-        (replace(AFTER, played_audio_index=3), "which sound is played first"),
+        (replace(AFTER, played_audio_index=3), "which audio is played first"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip

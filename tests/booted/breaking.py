@@ -6,8 +6,8 @@ import re
 import signal
 import time
 
-from tests.devices.nspawn import Machine, wait_until
-from tests.devices.service import (
+from tests.booted.nspawn import Machine, wait_until
+from tests.booted.service import (
     CONFIG,
     DROP_IN,
     LIMIT_S,

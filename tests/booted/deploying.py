@@ -10,8 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from device.bundles.bundle import DEFAULT_BUNDLE
-from tests.devices.nspawn import Machine
-from tests.devices.service import STATE, journal, measuring, pid
+from tests.booted.nspawn import Machine
+from tests.booted.service import STATE, journal, measuring, pid
 from tests.models.bundles import change_manifest
 from tests.models.stores import make_key, signed
 from tests.ssh_devices import free_port

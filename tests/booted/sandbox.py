@@ -8,8 +8,8 @@ import shutil
 import stat
 from pathlib import Path
 
-from tests.devices.nspawn import Machine
-from tests.devices.service import STATE, shown
+from tests.booted.nspawn import Machine
+from tests.booted.service import STATE, shown
 
 
 def check_hardened(m: Machine) -> str:

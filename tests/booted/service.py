@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 
-from tests.devices.nspawn import Machine, wait_until
+from tests.booted.nspawn import Machine, wait_until
 
 CLONE = "/srv/avdrift"
 RECORDING = "/srv/talking.mkv"

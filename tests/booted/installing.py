@@ -6,8 +6,8 @@ import hashlib
 import re
 import time
 
-from tests.devices.nspawn import Machine, wait_until
-from tests.devices.service import CLONE, CONFIG, NUMBER, RELEASES, SETTINGS, STATE, measuring, pid, shown, within_limit
+from tests.booted.nspawn import Machine, wait_until
+from tests.booted.service import CLONE, CONFIG, NUMBER, RELEASES, SETTINGS, STATE, measuring, pid, shown, within_limit
 
 
 def offer_picamera2(m: Machine) -> None:

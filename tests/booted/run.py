@@ -1,7 +1,7 @@
 """The service in a real, booted Debian: installed, broken in every way that can be arranged, upgraded, removed.
 
     debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,udev,ca-certificates,python3 SUITE TREE
-    python -m tests.devices.booted TREE...      # as root; see tests.devices.nspawn
+    python -m tests.booted.run TREE...      # as root; see tests.booted.nspawn
 
 SUITE is bookworm or trixie. The tree must reach the archive of Debian and the registry of Python packages. No container
 has a camera or a microphone, so that a recording stands in for them. Prints one line per check, with the times
@@ -18,9 +18,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.devices import breaking, deploying, installing, sandbox
-from tests.devices.nspawn import Machine
-from tests.devices.service import CLONE, CONFIG, NUMBER, RECORDING, SETTINGS, journal, measuring, pid, settle, shown
+from tests.booted import breaking, deploying, installing, sandbox
+from tests.booted.nspawn import Machine
+from tests.booted.service import CLONE, CONFIG, NUMBER, RECORDING, SETTINGS, journal, measuring, pid, settle, shown
 from tests.scenes import looped
 
 
