@@ -4,7 +4,7 @@ Conventions
     All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
     stream may begin at 1.4 s, a track may begin below zero): only the relation of the two tracks matters.
     A frame's time is its time stamp, because no file says where in it the exposure lay.
-    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 20 ms, or of another length.
+    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks, of 20 ms by default.
 
 Known residuals (measured with a simultaneous flash and click)
     0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
