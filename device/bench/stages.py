@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from device.analysis.analyzer import Analyzer, search_ticks
+from device.analysis.echo import EchoDetector
 from device.analysis.offset_tracker import OffsetTracker
 from device.bundles.bundle import Bundle
 from device.bundles.model_kinds import AUDIO, HEAD, LIPS
@@ -80,9 +81,10 @@ class Chain:
             pass
 
     def features(self) -> list[Ticks]:
-        mel, speech, sound, parts = LogMelStream(), SpeechStream(), ChunkJoiner(), list[Ticks]()
+        mel, speech, echo, sound, parts = LogMelStream(), SpeechStream(), EchoDetector(), ChunkJoiner(), list[Ticks]()
         for chunk in chain(chain.from_iterable(map(sound.push, self._chunks)), sound.finish()):
             speech.push(chunk)
+            echo.push(chunk)
             tick, rows = mel.push(chunk)
             parts.append((tick, rows, np.ones(len(rows), np.bool_)))
         return parts
