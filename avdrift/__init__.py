@@ -116,6 +116,8 @@ class Measurement:
     damaged: str | None  # what is wrong with the file, in words
     verdict_range: tuple[Verdict, Verdict] | None  # the mildest and the severest within the error bar
     zero_std_ms: float  # uncertainty of the models' zero
+    video_track: str  # the measured track
+    other_video_tracks: tuple[str, ...]
     windows: tuple[Window, ...] = ()  # with `--window`, or `window_s`
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,6 +149,7 @@ def measure(
         "steps": tuple(_record(Step, step) for step in found["steps"]),
         "pieces": tuple(_record(Piece, piece) for piece in found["pieces"]),
         "other_audio_tracks": tuple(found["other_audio_tracks"]),
+        "other_video_tracks": tuple(found["other_video_tracks"]),
         "joints_s": tuple(found["joints_s"]),
         "windows": tuple(_record(Window, window) for window in found.get("windows", ())),
     }

@@ -1,45 +1,160 @@
-"""The command `avdrift`. Exit codes: 0 done, 2 usage, 3 capture or input file, 4 model, 5 transport."""
+"""The command `avdrift`. Exit codes: 0 done, 2 usage, 3 capture or input file, 4 model, 5 transport.
+
+Each command is imported only if it is called: all of them take longer to load than a short recording to measure.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import cv2
 
 from device import __version__
-from device.bundles.bundle import DEFAULT_BUNDLE, DIRECT_BUNDLE
-from device.bundles.model_kinds import DIRECT, MEASURING, TOWERS
-from device.calibrate.cli import add_calibrate_commands, calibrate_command, pattern_command
-from device.check.cli import add_check_command, check_command
-from device.commands.check_config import check_config_command
-from device.commands.command import add_command_command, command_command
-from device.commands.devices import add_devices_command, devices_command
 from device.commands.guard import guarded
-from device.commands.measure import measure_command
-from device.commands.model import add_model_commands, model_command
-from device.commands.options.limits import add_limit_options
-from device.commands.options.memory import add_memory_option
 from device.commands.options.models import add_store_option
-from device.commands.options.timeline_files import add_timeline_files
-from device.commands.options.tracks import add_track_options
-from device.commands.page import add_page_command, page_command
-from device.commands.replay import replay_command
-from device.commands.run import add_run_options, run_command
-from device.config.file import DEFAULT_FILE
 from device.config.settings import DEFAULT_SEARCH_MS
-from device.doctor.cli import add_doctor_command, doctor_command
-from device.errors import UsageError
-from device.features.model_download import fetch_face_model
-from device.fix.cli import add_fix_command, fix_command
-from device.standards import PROFILE_NAMES
 
-_BUILT_IN = {TOWERS.name: DEFAULT_BUNDLE, DIRECT.name: DIRECT_BUNDLE}
+_Work: TypeAlias = Callable[[argparse.Namespace], int]
 
 
-def build_parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True, slots=True)
+class _Parsers:
+    """Where commands are added, and the options that several of them share."""
+
+    commands: argparse._SubParsersAction[argparse.ArgumentParser]
+    bundle: argparse.ArgumentParser
+    search: argparse.ArgumentParser
+    daemon: argparse.ArgumentParser
+
+
+def _run(to: _Parsers) -> _Work:
+    from device.commands.options.limits import add_limit_options
+    from device.commands.run import add_run_options, run_command
+    from device.standards import PROFILE_NAMES
+
+    parents = [to.bundle, to.search, to.daemon]
+    run = to.commands.add_parser("run", parents=parents, help="measure and report until stopped")
+    add_run_options(run)
+    add_limit_options(run, PROFILE_NAMES)
+    return run_command
+
+
+def _replay(to: _Parsers) -> _Work:
+    from device.commands.replay import add_replay_command, replay_command
+
+    add_replay_command(to.commands, [to.bundle, to.search, to.daemon])
+    return replay_command
+
+
+def _measure(to: _Parsers) -> _Work:
+    from device.commands.measure import add_measure_command, measure_command
+
+    add_measure_command(to.commands, [to.bundle, to.search])
+    return measure_command
+
+
+def _fix(to: _Parsers) -> _Work:
+    from device.fix.cli import add_fix_command, fix_command
+
+    add_fix_command(to.commands, [to.bundle, to.search])
+    return fix_command
+
+
+def _check(to: _Parsers) -> _Work:
+    from device.check.cli import add_check_command, check_command
+
+    add_check_command(to.commands, [to.bundle, to.search])
+    return check_command
+
+
+def _bench(to: _Parsers) -> _Work:
+    from device.bench.cli import add_bench_command, bench_command
+
+    add_bench_command(to.commands)
+    return bench_command
+
+
+def _devices(to: _Parsers) -> _Work:
+    from device.commands.devices import add_devices_command, devices_command
+
+    add_devices_command(to.commands)
+    return devices_command
+
+
+def _doctor(to: _Parsers) -> _Work:
+    from device.doctor.cli import add_doctor_command, doctor_command
+
+    add_doctor_command(to.commands)
+    return doctor_command
+
+
+def _page(to: _Parsers) -> _Work:
+    from device.commands.page import add_page_command, page_command
+
+    add_page_command(to.commands)
+    return page_command
+
+
+def _pattern(to: _Parsers) -> _Work:
+    from device.calibrate.cli import add_pattern_command, pattern_command
+
+    add_pattern_command(to.commands)
+    return pattern_command
+
+
+def _calibrate(to: _Parsers) -> _Work:
+    from device.calibrate.cli import add_calibrate_command, calibrate_command
+
+    add_calibrate_command(to.commands)
+    return calibrate_command
+
+
+def _model(to: _Parsers) -> _Work:
+    from device.commands.model import add_model_commands, model_command
+
+    add_model_commands(to.commands)
+    return model_command
+
+
+def _command(to: _Parsers) -> _Work:
+    from device.commands.command import add_command_command, command_command
+
+    add_command_command(to.commands)
+    return command_command
+
+
+def _check_config(to: _Parsers) -> _Work:
+    from device.commands.check_config import add_check_config_command, check_config_command
+
+    add_check_config_command(to.commands)
+    return check_config_command
+
+
+def _fetch_face(to: _Parsers) -> _Work:
+    from device.features.model_download import fetch_face_model
+
+    def work(options: argparse.Namespace) -> int:
+        print(fetch_face_model())
+        return 0
+
+    to.commands.add_parser("fetch-face", help="fetch the model of the face detector, which is not part of avdrift")
+    return work
+
+
+_COMMANDS: dict[str, Callable[[_Parsers], _Work]] = {
+    "run": _run, "replay": _replay, "measure": _measure, "fix": _fix, "check": _check, "bench": _bench,
+    "devices": _devices, "doctor": _doctor, "page": _page, "pattern": _pattern, "calibrate": _calibrate,
+    "model": _model, "command": _command, "check-config": _check_config, "fetch-face": _fetch_face,
+}  # fmt: skip
+
+
+def build_parser(command: str | None = None) -> argparse.ArgumentParser:
+    """The parser: of this command alone, or of all if there is none of this name."""
     parser = argparse.ArgumentParser(
         prog="avdrift", description="Measures by how many milliseconds audio and video are apart."
     )
@@ -60,93 +175,24 @@ def build_parser() -> argparse.ArgumentParser:
     )
     daemon.add_argument("--every", dest="report_every_s", type=float, metavar="S", help="seconds between reports")
 
-    run = commands.add_parser("run", parents=[bundle, search, daemon], help="measure and report until stopped")
-    add_run_options(run)
-    add_limit_options(run, PROFILE_NAMES)
-    replay = commands.add_parser("replay", parents=[bundle, search, daemon], help="run the whole daemon on a recording")
-    replay.add_argument("file", metavar="FILE", help="a recording")
-    replay.add_argument("--speed", choices=("max", "realtime"), help="default: max; with --page: realtime")
-    replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
-    add_limit_options(replay)
-    add_track_options(replay)
-    add_timeline_files(replay)
-    add_memory_option(replay)
-    replay.add_argument("--json", action="store_true", help="print one JSON report per line, as live")
-    measured = commands.add_parser("measure", parents=[bundle, search], help="measure the offset of recordings")
-    measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")
-    measured.add_argument(
-        "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
-        help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
-    )  # fmt: skip
-    add_track_options(measured)
-    measured.add_argument("--window", type=float, metavar="S", help="also measure each consecutive window of S seconds")
-    add_limit_options(measured)
-    add_timeline_files(measured)
-    add_memory_option(measured)
-    measured.add_argument("--json", action="store_true", help="print one JSON object per file")
-    add_fix_command(commands, [bundle, search])
-    add_check_command(commands, [bundle, search])
-    bench = commands.add_parser("bench", help="measure what each stage costs on this computer, beside SyncNet")
-    bench.add_argument("--bundle", type=Path, help="folder with the models (default: the built-in ones of --model)")
-    bench.add_argument("--model", choices=list(_BUILT_IN), default=TOWERS.name, help="default: towers")
-    bench.add_argument("--source", metavar="FILE", help="the recording to work on (default: the built-in sample)")
-    bench.add_argument(
-        "--streams", type=int, metavar="N", help="test instead whether this computer carries N streams in real time"
-    )
-    bench.add_argument("--json", action="store_true", help="print one JSON object")
-    add_devices_command(commands)
-    add_doctor_command(commands)
-    add_page_command(commands)
-    add_calibrate_commands(commands)
-    add_model_commands(commands)
-    add_command_command(commands)
-    checked = commands.add_parser("check-config", help="name every problem of a configuration file")
-    checked.add_argument(
-        "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
-    )
-    checked.add_argument("--json", action="store_true", help="print one JSON object")
-    checked.add_argument(
-        "--migrate", action="store_true", help="write an older file in the current format, as FILE.new"
-    )
-    commands.add_parser("fetch-face", help="fetch the model of the face detector, which is not part of avdrift")
+    parsers = _Parsers(commands, bundle, search, daemon)
+    for name in [command] if command in _COMMANDS else _COMMANDS:
+        work = _COMMANDS[name](parsers)
+        commands.choices[name].set_defaults(work=work)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; return the exit code."""
     cv2.setNumThreads(1)  # images are small: threads cost more than they gain
-    return guarded("avdrift", lambda: _run(argv))
+    return guarded("avdrift", lambda: _work(sys.argv[1:] if argv is None else argv))
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    options = build_parser().parse_args(argv)
-    commands = {
-        "run": run_command, "replay": replay_command, "measure": measure_command, "bench": _bench,
-        "check-config": check_config_command, "fetch-face": _fetch_face, "model": model_command,
-        "devices": devices_command, "doctor": doctor_command, "pattern": pattern_command,
-        "calibrate": calibrate_command, "fix": fix_command, "command": command_command, "page": page_command,
-        "check": check_command,
-    }  # fmt: skip
-    return commands[options.command](options)
-
-
-def _bench(options: argparse.Namespace) -> int:
-    from device.bench.pipeline import SAMPLE, bench  # its SyncNet needs LiteRT's schema, which the daemon does not
-    from device.bench.streams import MAX_STREAMS, bench_streams
-
-    if options.streams is not None:
-        if not 1 <= options.streams <= MAX_STREAMS:
-            remedy = f"Give 1 to {MAX_STREAMS}"
-            raise UsageError(f"{options.streams} streams cannot be tried", where="--streams", remedy=remedy)
-        bench_streams(options.streams, Path(options.source or SAMPLE), as_json=options.json)
-        return 0
-    bench(options.bundle or _BUILT_IN[options.model], options.source, as_json=options.json)
-    return 0
-
-
-def _fetch_face(options: argparse.Namespace) -> int:
-    print(fetch_face_model())
-    return 0
+def _work(arguments: Sequence[str]) -> int:
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    options = build_parser(command).parse_args(arguments)
+    work: _Work = options.work
+    return work(options)
 
 
 if __name__ == "__main__":

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Iterable
 from typing import TextIO
+
+from device.errors import AvdriftError
 
 
 def printable(text: str, keep: str = "") -> str:
@@ -13,6 +16,16 @@ def printable(text: str, keep: str = "") -> str:
     Control characters, changes of writing direction and surrogates are not printable; spaces are.
     """
     return text if text.isprintable() else "".join(c if c in keep or _is_printable(c) else repr(c)[1:-1] for c in text)
+
+
+def shown_name(file: str | os.PathLike[str]) -> str:
+    """A name on one line, whatever bytes are in it: escapes what is not UTF-8 or not printable."""
+    return printable(os.fsencode(file).decode("utf-8", "backslashreplace"))
+
+
+def shown_error(error: AvdriftError) -> str:
+    """Its message, whose place may be the name of a file."""
+    return printable(error.where) + str(error)[len(error.where) :]
 
 
 def minutes(t_s: float, decimals: int = 0) -> str:

@@ -121,9 +121,9 @@ class Analyzer:
         flags = self._speech_flags(from_ns, to_ns)
         return float(flags.mean()) if len(flags) else None
 
-    def is_speech(self, from_ns: int, to_ns: int) -> bool | None:
-        """Whether there was any speech; None where there was no audio."""
-        flags = self._spoken.between(*_ticks(from_ns, to_ns))
+    def spoke_within(self, duration_ns: int) -> bool | None:
+        """Whether there is any speech at the end of the audio so far; None before any audio."""
+        flags = self._spoken.newest(duration_ns // AUDIO_TICK_NS)
         return bool(flags.any()) if len(flags) else None
 
     def low_frame_rate(self, from_ns: int, to_ns: int) -> bool:

@@ -19,7 +19,15 @@ import numpy as np
 from av.audio.codeccontext import AudioCodecContext
 from av.stream import Stream
 
-from device.capture.container import TrackChoice, called, choice_of, choose_tracks, demuxed, open_recording
+from device.capture.container import (
+    TrackChoice,
+    called,
+    choice_of,
+    choose_tracks,
+    demuxed,
+    open_recording,
+    picture_tracks,
+)
 from device.capture.joints import Packet
 from device.capture.tracks import AudioTrack, planes_of
 from device.features.contract import AUDIO_RATE_HZ
@@ -37,12 +45,15 @@ _CHUNKS_OF_A_SECOND = 50
 
 @dataclass(frozen=True, slots=True)
 class SelectedAudio:
-    """Which audio to read, and what to tell the user about it."""
+    """Which audio to read beside which video, and what to tell the user about both."""
 
     which: TrackChoice
     track: str  # a name for people
+    video: str
     others: tuple[str, ...] = ()
+    other_videos: tuple[str, ...] = ()
     why: str | None = None  # why it is not what a player would take; None where it is
+    video_why: str | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +107,7 @@ def select_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
     """Choose the tracks and the channel to read. Raises CaptureError."""
     with open_recording(path) as container:  # stream objects cannot be used after closing
         video, played = (stream.index for stream in choose_tracks(container, path, requested))
+        pictures = {stream.index: called(stream) for stream in picture_tracks(container)}
         sounds = [stream for stream in container.streams.audio if _has_decoder(stream)]
         names = {stream.index: called(stream) for stream in sounds}
         channels = {stream.index: min(stream.codec_context.channels, _MAX_CHANNELS) for stream in sounds}
@@ -114,7 +126,9 @@ def select_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
                 chosen, channel = best
                 why = "its channels cancel each other, or nobody speaks in all of them together"
     which = choice_of(path, video_index=video, audio_index=chosen, channel=channel)
-    return SelectedAudio(which, names[chosen], tuple(name for index, name in names.items() if index != chosen), why)
+    others = tuple(name for index, name in names.items() if index != chosen)
+    other_videos = tuple(name for index, name in pictures.items() if index != video)
+    return SelectedAudio(which, names[chosen], pictures[video], others, other_videos, why)
 
 
 def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | None:
@@ -128,9 +142,10 @@ def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | N
 def requested_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
     """Choose without probing: the requested tracks, otherwise those that a player would take."""
     with open_recording(path) as container:
-        _, audio = choose_tracks(container, path, requested)
+        video, audio = choose_tracks(container, path, requested)
         others = tuple(called(stream) for stream in container.streams.audio if stream.index != audio.index)
-        return SelectedAudio(requested, called(audio), others)
+        other_videos = tuple(called(stream) for stream in picture_tracks(container) if stream.index != video.index)
+        return SelectedAudio(requested, called(audio), called(video), others, other_videos)
 
 
 def _probe(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Probe]:

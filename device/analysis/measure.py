@@ -12,17 +12,18 @@ import numpy as np
 
 from device.analysis.accumulators import SpeechTime, WholeRecording, Windows, rounded
 from device.analysis.analyzer import Analyzer
-from device.analysis.audio_selection import SelectedAudio, select_audio
+from device.analysis.audio_selection import SelectedAudio
 from device.analysis.offset_tracker import (
     MEASURING_CONFIDENCE,
     MIN_FACE_RATIO,
     MIN_SPEECH_RATIO,
     judge,
 )
+from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
 from device.bundles.calibration import Calibration
 from device.capture.container import AS_PLAYED
-from device.capture.file import FileSource, in_bursts
+from device.capture.file import LONG_CHUNK_MS, FileSource, in_bursts
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import UsageError
 from device.features.contract import FRONT_END, LIP_TICK_NS
@@ -47,6 +48,7 @@ class Measured:
     damaged: str | None
     why: str | None = None  # why another track or a single channel was measured, not what a player would take
     limits: Profile = PROFILES[DEFAULT_PROFILE]
+    video_why: str | None = None
 
 
 def measure(
@@ -64,7 +66,7 @@ def measure_timeline(
 ) -> Measured:  # fmt: skip
     """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 
-    limits: those of the profile, where it is not a standard one. audio: which audio to read. on_read: called with the
+    limits: those of the profile, where it is not a standard one. audio: which tracks to read. on_read: called with the
     number of seconds read so far.
     """
     if window_s is not None and not 0.2 <= window_s <= MAX_WINDOW_S:
@@ -76,8 +78,8 @@ def measure_timeline(
     windows: Windows | None = None
     bins = Bins(size, 0)
     begin_ns = end_ns = None
-    audio = audio or select_audio(path, AS_PLAYED)
-    with FileSource(path, which=audio.which) as source:
+    audio = audio or select_tracks(path, AS_PLAYED, face_model)
+    with FileSource(path, which=audio.which, chunk_ms=LONG_CHUNK_MS) as source:
         for item in in_bursts(source):
             if whole is None and isinstance(item, Frame):
                 whole = WholeRecording(analyzer, item.t_ns)
@@ -130,10 +132,12 @@ def measure_timeline(
         "damaged": damaged,
         "verdict_range": judged.ends,
         "zero_std_ms": zero_std_ms,
+        "video_track": audio.video,
+        "other_video_tracks": list(audio.other_videos),
     }
     if windows:
         result["windows"] = [w | {"verdict": _window_verdict(w, limits, zero_std_ms).verdict} for w in windows.found]
-    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, audio.why, limits)
+    return Measured(result, track, whole.from_ns / NS_PER_S, damaged, audio.why, limits, audio.video_why)
 
 
 def _std_ms(std_ms: float, sound_error_ms: float) -> float:

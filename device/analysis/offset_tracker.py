@@ -103,6 +103,7 @@ class OffsetTracker:
         self._rows: deque[LipEvidence] = deque()
         self._filter = OffsetFilter(analyzer.reach_ticks, analyzer.calibration.temperature, step_every_s=step_every_s)
         self._evidence_ns: int | None = None
+        self._sum: Floats | None = None
         self._faded = np.zeros(2 * analyzer.reach_ticks + 1, np.float32)  # evidence of the last quarter minute
         self._remembered_ns = round(-np.log(MEASURING_CONFIDENCE) * step_every_s * NS_PER_S)
 
@@ -113,6 +114,7 @@ class OffsetTracker:
             self._evidence_ns = row.t_ns if self._analyzer.speech_ratio(*around) else self._evidence_ns
         self._faded += row.row - self._faded / _FADING_ROWS
         self._rows.append(row)
+        self._sum = None
         while self._rows[0].t_ns <= row.t_ns - self._length_ns:
             self._rows.popleft()
 
@@ -129,6 +131,7 @@ class OffsetTracker:
 
     def forget_before(self, t_ns: int) -> None:
         """Evidence before a step belongs to another offset, so `level` must not include it."""
+        self._sum = None
         while self._rows and self._rows[0].t_ns < t_ns:
             self._rows.popleft()
 
@@ -168,8 +171,13 @@ class OffsetTracker:
         """For each candidate, the window's evidence (nats) and its probability; None before any evidence."""
         if not self._rows:
             return None
-        return np.sum([row.row for row in self._rows], axis=0), self._filter.mass.astype(np.float32)
+        return self._evidence(), self._filter.mass.astype(np.float32)
+
+    def _evidence(self) -> Floats:
+        """The sum of the window's rows."""
+        if self._sum is None:
+            self._sum = np.sum([row.row for row in self._rows], axis=0)
+        return self._sum
 
     def _level(self, posterior: Posterior) -> Estimate | None:
-        rows = np.sum([row.row for row in self._rows], axis=0)
-        return estimate_near(rows, posterior.offset_ticks, self._analyzer.calibration)
+        return estimate_near(self._evidence(), posterior.offset_ticks, self._analyzer.calibration)

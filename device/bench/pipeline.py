@@ -23,7 +23,7 @@ from device.bench.syncnet import measure_syncnet
 from device.bench.timing import MS_PER_S, CostReport, StageCost, best_of, format_costs
 from device.bundles.bundle import Bundle, load_bundle
 from device.bundles.model_kinds import MEASURING
-from device.capture.file import FileSource, in_bursts
+from device.capture.file import LONG_CHUNK_MS, FileSource, in_bursts
 from device.errors import InputFormatError
 from device.features.model_download import require_face_model
 from device.records import NS_PER_S, Chunk, Frame
@@ -97,7 +97,7 @@ def measure_pipeline(
     """Cost of every stage. Raises CaptureError if the stretch shows no face, because half of the stages would idle."""
     cv2.setNumThreads(1)
     bundle, face_model = load_bundle(bundle_folder, MEASURING), require_face_model()
-    with FileSource(source) as opened:
+    with FileSource(source, chunk_ms=LONG_CHUNK_MS) as opened:
         items = list(_stretch(opened, stretch_s))
     length_s = _length_s(items)
     chain = Chain(bundle, bundle_folder, face_model, items)
@@ -110,7 +110,7 @@ def measure_pipeline(
         return best_of(work, repeat, min_time_s).median_s * MS_PER_S / length_s
 
     def decode() -> None:
-        with FileSource(source) as again:
+        with FileSource(source, chunk_ms=LONG_CHUNK_MS) as again:
             for _ in _stretch(again, stretch_s):
                 pass
 
@@ -149,7 +149,7 @@ def _length_s(items: list[Frame | Chunk]) -> float:
 def _run_whole(bundle: Bundle, face_model: Path, source: Path, stretch_s: float) -> None:
     analyzer = Analyzer(bundle, face_model)
     reports = EverySecond(analyzer)
-    with FileSource(source) as opened:
+    with FileSource(source, chunk_ms=LONG_CHUNK_MS) as opened:
         for item in in_bursts(_stretch(opened, stretch_s)):
             reports.add(analyzer.push(item))
         reports.add(analyzer.finish())

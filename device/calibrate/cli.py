@@ -20,6 +20,7 @@ from device.config.file import DEFAULT_FILE, load_config
 from device.config.settings import Config
 from device.errors import UsageError
 from device.features.model_download import require_face_model
+from device.printable import shown_name
 from device.records import NS_PER_MS, Chunk, Frame
 from device.runtime.inputs.source_thread import Feed
 from device.runtime.inputs.sources import live_feeds
@@ -45,8 +46,7 @@ _ABOUT_CALIBRATE = (
 )
 
 
-def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `pattern` and `calibrate`."""
+def add_pattern_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     film = commands.add_parser("pattern", help="write a film that flashes and beeps", description=_ABOUT_PATTERN)
     film.add_argument("file", metavar="FILE", type=Path, help="a new film; its suffix chooses the container")
     film.add_argument("--seconds", type=float, default=DEFAULT_SECONDS, metavar="N", help="default: %(default)g")
@@ -56,6 +56,8 @@ def add_calibrate_commands(commands: argparse._SubParsersAction[argparse.Argumen
     )  # fmt: skip
     film.add_argument("--show", action="store_true", help="play it full screen; an existing film is only played")
 
+
+def add_calibrate_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     found = commands.add_parser(
         "calibrate", help="measure the rig's own offset and store it", description=_ABOUT_CALIBRATE
     )
@@ -77,7 +79,7 @@ def pattern_command(options: argparse.Namespace) -> int:
     command = player() if options.show else None
     if command is None or not options.file.is_file():
         count = write_film(options.file, options.seconds, options.fps)
-        print(f"{options.file}: {options.seconds:g} s with {count} flashes, each with its beep", flush=True)
+        print(f"{shown_name(options.file)}: {options.seconds:g} s with {count} flashes, each with its beep", flush=True)
     if command is not None:
         show(command, options.file)
     return 0

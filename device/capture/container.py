@@ -134,7 +134,7 @@ def declared_length_s(stream: Stream) -> float | None:
 
 def called(stream: Stream) -> str:
     """The name of a track in messages: `audio 2 (ger, "Comment")`."""
-    same = [s for s in stream.container.streams if s.type == stream.type]
+    same = [s for s in stream.container.streams if s.type == stream.type and is_cover(s) == is_cover(stream)]
     words = [stream.language or "", f'"{title}"' if (title := stream.metadata.get("title")) else ""]
     words = [word for word in words if word and word != "und"]
     return f"{stream.type} {same.index(stream) + 1}" + (f" ({', '.join(words)})" if words else "")

@@ -4,7 +4,7 @@ Conventions
     All times are presentation time stamps of the file in integer ns. The file's own origin is kept (an MPEG transport
     stream may begin at 1.4 s, a track may begin below zero): only the relation of the two tracks matters.
     A frame's time is its time stamp, because no file says where in it the exposure lay.
-    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks of 20 ms.
+    Frames keep their order and spacing, at a constant rate or not. Audio comes in chunks, of 20 ms by default.
 
 Known residuals (measured with a simultaneous flash and click)
     0.0 ms in Matroska, MP4, MOV and AVI with FLAC, PCM, AAC or MP3; 0.5 ms for Opus in Matroska, whose pre-skip of
@@ -37,10 +37,11 @@ from device.capture.container import (
 from device.capture.joints import Joints
 from device.capture.memory import has_room_for, too_much
 from device.capture.source import Closing
-from device.capture.tracks import GAP, AudioTrack, VideoTrack
+from device.capture.tracks import CHUNK_MS, GAP, AudioTrack, VideoTrack
 from device.errors import CaptureError, InputFormatError
 from device.records import NS_PER_S, Chunk, Frame
 
+LONG_CHUNK_MS = 100  # where nobody waits for it: a chunk costs as much however short it is
 DEFAULT_MAX_HEIGHT = 1080  # high enough to read a face of 60 pixels
 MAX_WAITING_BYTES = 32_000_000  # each for packets, and for frames and chunks
 OBJECT_BYTES = 500  # what the smallest packet or chunk costs in Python
@@ -48,7 +49,7 @@ MAX_FAILURES_IN_A_ROW = 250
 MISSING_END_S = 0.5
 TELLING_RATE_ERROR = 0.002  # cheap but healthy clocks stay below
 
-_BURST_ITEMS, _BURST_BYTES = 75, 16_000_000  # a second of 25 fps and 20 ms chunks
+_BURST_ITEMS, _BURST_BYTES = 70, 16_000_000  # two seconds of 25 fps and 100 ms chunks
 
 T = TypeVar("T")
 
@@ -60,6 +61,7 @@ class FileSource(Closing):
     max_height: frames are scaled down until their shorter side has at most this many pixels; None means 1080.
     threads: decoder threads; with more than one, several frames are decoded at once.
     which: the tracks and the channel, where not those that a player would take.
+    chunk_ms: the length of the chunks.
     Errors: raises InputMissingError, InputFormatError or InputTrackError on opening, or at the end if only decoding
     shows that a track is empty. Neither damage in the middle (see `damaged`) nor recordings joined end to end (see
     `joints_s`) are errors.
@@ -67,7 +69,7 @@ class FileSource(Closing):
 
     def __init__(
         self, path: str | Path, *, max_height: int | None = None, audio_rate_hz: int = 16_000, threads: int = 1,
-        which: TrackChoice = AS_PLAYED,
+        which: TrackChoice = AS_PLAYED, chunk_ms: int = CHUNK_MS,
     ) -> None:  # fmt: skip
         self.path = Path(path)
         self._trouble: Counter[str] = Counter()
@@ -87,7 +89,7 @@ class FileSource(Closing):
         self.video_rate_hz: float | None = float(rate) if rate else None
         aspect = self._video.sample_aspect_ratio
         self._frames = VideoTrack(self.video_rate_hz, aspect, max_height or DEFAULT_MAX_HEIGHT, self._trouble)
-        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel)
+        self._chunks = AudioTrack(audio_rate_hz, self._trouble, channel=which.channel, chunk_ms=chunk_ms)
         self._joints = Joints(self._container.format.name, self.stream_indexes)
         self._read = False
 
@@ -202,10 +204,10 @@ class FileSource(Closing):
 
 
 def in_bursts(items: Iterable[Frame | Chunk]) -> Iterator[Frame | Chunk]:
-    """The same items, read about a second ahead at a time.
+    """The same items, read about two seconds ahead at a time.
 
-    A decoder and the networks evict each other from a processor's caches: alternating once a second instead of per item
-    saves an eighth of the processor time.
+    A decoder and the networks evict each other from a processor's caches: alternating every other second instead of per
+    item saves an eighth of the processor time.
     """
     burst: list[Frame | Chunk] = []
     held_bytes = 0

@@ -38,7 +38,7 @@ class _Track:
     begin_s: float = 0.0  # where video or audio begins after the jump
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Times:
     """The times of one packet, in s. Plain floats, because PyAV makes a fraction on each access to the time base."""
 
@@ -79,7 +79,8 @@ class Joints:
                 elif self._buffer_bytes > _WAIT_BYTES or any((t.new_s or 0) - t.begin_s > _WAIT_S for t in jumped):
                     yield from self._keep_times()
             else:
-                yield from self._release(self._moved_s)  # held because of a stray stamp
+                if self._buffer:
+                    yield from self._release(self._moved_s)  # held because of a stray stamp
                 yield self._emit(packet, times, self._moved_s)
         yield from self._join() if all(track.new_count for track in self._tracks.values()) else self._keep_times()
 

@@ -132,9 +132,12 @@ class RateWatch:
 class AudioTrack:
     """Decoded audio in, mono float32 chunks at `rate_hz` out; libswresample compensates its own delay."""
 
-    def __init__(self, rate_hz: int, trouble: Counter[str], *, channel: int | None = None) -> None:
+    def __init__(
+        self, rate_hz: int, trouble: Counter[str], *, channel: int | None = None, chunk_ms: int = CHUNK_MS
+    ) -> None:
         """`channel`, counted from 1, is used instead of a mix of all."""
         self._rate_hz, self._trouble, self.channel = rate_hz, trouble, channel
+        self._chunk_samples = rate_hz * chunk_ms // 1000
         self._clock = SampleClock()
         self._resampler: av.AudioResampler | None = None
         self._format: tuple[int, str, str] | None = None
@@ -200,9 +203,9 @@ class AudioTrack:
         yield from self.flush()
         self._clock.restart(stamp_ns, self._source_hz(form))
         self._format, self._run_count, self._runs = form, 0, self._runs + 1
-        size = self._rate_hz * CHUNK_MS // 1000
         # Without the limit, a float downmix of two equal channels comes out 3 dB too loud.
         options = {"rematrix_maxval": "1"}
+        size = self._chunk_samples
         self._resampler = av.AudioResampler("flt", "mono", self._rate_hz, frame_size=size, options=options)
 
     def _resample(self, frame: av.AudioFrame | None) -> Iterator[Chunk]:

@@ -10,9 +10,9 @@ from pathlib import Path
 from string import Template
 
 from device import __version__
-from device.check.row import Row, Rules, ends_ms, offset_text, shown_name
+from device.check.row import Row, Rules, ends_ms, offset_text
 from device.check.tables import cannot_write, totals, worst_first
-from device.printable import printable
+from device.printable import printable, shown_name
 from device.records import Verdict
 from device.standards import Profile, severity
 

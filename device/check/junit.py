@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.check.row import Result, Row, Rules, offset_text, shown_name
+from device.check.row import Result, Row, Rules, offset_text
 from device.check.tables import cannot_write
 from device.errors import UsageError
-from device.printable import printable
+from device.printable import printable, shown_name
 
 if TYPE_CHECKING:
     from junitparser import TestCase

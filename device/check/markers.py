@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from device.capture.container import open_recording, picture_tracks
-from device.check.row import Row, shown_name
+from device.check.row import Row
 from device.check.tables import cannot_write
 from device.errors import UsageError
+from device.printable import shown_name
 
 if TYPE_CHECKING:
     from opentimelineio.opentime import RationalTime

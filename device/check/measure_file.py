@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import is_sure
+from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
 from device.capture.memory import DEFAULT_MEMORY_MB, memory_bound
 from device.check.row import Row, Rules, identity_of, judged, unreadable
@@ -36,7 +36,7 @@ def measure_file(models: Models, rules: Rules, file: str, *, max_memory_mb: floa
         with memory_bound(max_memory_mb, file):
             found = measure_timeline(
                 Path(file), bundle, face_model, search_ms=rules.search_ms, profile=rules.profile, limits=rules.limits,
-                audio=select_audio(Path(file), rules.tracks),
+                audio=select_tracks(Path(file), rules.tracks, face_model),
             )  # fmt: skip
     except CaptureError as error:
         return unreadable(file, f"{error.what}. {error.remedy}", time.monotonic() - began_s)

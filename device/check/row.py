@@ -10,7 +10,6 @@ from enum import StrEnum
 from typing import Any
 
 from device.capture.container import AS_PLAYED, TrackChoice
-from device.printable import printable
 from device.records import DriftClass, Verdict
 from device.standards import Profile, severity
 
@@ -117,8 +116,3 @@ def identity_of(file: str) -> dict[str, Any]:
         status = os.stat(file)  # noqa: PTH116 - text, which keeps bytes that are no UTF-8
         identity |= {"size": status.st_size, "changed_ns": status.st_mtime_ns}
     return identity
-
-
-def shown_name(file: str) -> str:
-    """A name on one line, whatever bytes are in it: escapes what is not UTF-8 or not printable."""
-    return printable(os.fsencode(file).decode("utf-8", "backslashreplace"))

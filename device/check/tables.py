@@ -10,9 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from device.check.row import Result, Row, offset_text, shown_name
+from device.check.row import Result, Row, offset_text
 from device.errors import UsageError
-from device.printable import printable
+from device.printable import printable, shown_name
 
 COLUMNS = (
     "file", "result", "problem", "verdict", "state", "reason", "offset_ms", "offset_std_ms", "confidence", "drift_ppm",

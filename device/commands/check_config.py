@@ -5,9 +5,21 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import asdict
+from pathlib import Path
 
-from device.config.file import older_version, read_config, write_migrated
+from device.config.file import DEFAULT_FILE, older_version, read_config, write_migrated
 from device.errors import UsageError
+
+
+def add_check_config_command(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    checked = commands.add_parser("check-config", help="name every problem of a configuration file")
+    checked.add_argument(
+        "file", metavar="FILE", type=Path, nargs="?", default=DEFAULT_FILE, help="default: %(default)s"
+    )
+    checked.add_argument("--json", action="store_true", help="print one JSON object")
+    checked.add_argument(
+        "--migrate", action="store_true", help="write an older file in the current format, as FILE.new"
+    )
 
 
 def check_config_command(options: argparse.Namespace) -> int:

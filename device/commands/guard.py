@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TextIO, cast
 
 from device.errors import AvdriftError, TransportError
-from device.printable import PrintableStream
+from device.printable import PrintableStream, shown_error
 from device.telemetry.lines import ERROR_MARK, is_journal
 
 _STDERR = 2
@@ -68,7 +68,7 @@ def _print(name: str, error: AvdriftError) -> int:
     # In the journal, each of its lines is marked as an error.
     mark = ERROR_MARK if is_journal(_STDERR) else ""
     with suppress(OSError):
-        print(mark + f"{name}: {error}".replace("\n", f"\n{mark}"), file=sys.stderr, flush=True)
+        print(mark + f"{name}: {shown_error(error)}".replace("\n", f"\n{mark}"), file=sys.stderr, flush=True)
     return error.exit_code
 
 

@@ -8,20 +8,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from device.analysis.audio_selection import select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.plot import write_csv, write_plot
-from device.bundles.model_kinds import MEASURING
+from device.analysis.video_selection import select_tracks
+from device.bundles.model_kinds import MEASURING, TOWERS
 from device.capture.memory import memory_bound
-from device.commands.options.limits import chosen_limits
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
 from device.commands.options.models import chosen_bundle
-from device.commands.options.timeline_files import check_timeline_files
-from device.commands.options.tracks import track_choice
+from device.commands.options.timeline_files import add_timeline_files, check_timeline_files
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
 from device.config.settings import DEFAULT_SEARCH_MS
 from device.errors import AvdriftError, UsageError
 from device.features.model_download import require_face_model
-from device.printable import minutes
+from device.printable import minutes, shown_error, shown_name
 from device.records import DriftClass, Reason
 
 _WORTH_MENDING_MS = 10.0
@@ -39,6 +40,23 @@ _REASONS = {
 }
 
 
+def add_measure_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
+) -> None:
+    measured = commands.add_parser("measure", parents=parents, help="measure the offset of recordings")
+    measured.add_argument("files", metavar="FILE", nargs="+", help="a recording")
+    measured.add_argument(
+        "--model", choices=[kind.name for kind in MEASURING], default=TOWERS.name,
+        help="kind of the models, of which there are built-in ones; only towers are installed (default: towers)",
+    )  # fmt: skip
+    add_track_options(measured)
+    measured.add_argument("--window", type=float, metavar="S", help="also measure each consecutive window of S seconds")
+    add_limit_options(measured)
+    add_timeline_files(measured)
+    add_memory_option(measured)
+    measured.add_argument("--json", action="store_true", help="print one JSON object per file")
+
+
 def measure_command(options: argparse.Namespace) -> int:
     if (options.csv or options.plot) and len(options.files) > 1:
         raise UsageError("are for one recording at a time", where="--csv and --plot", remedy="Give one FILE")
@@ -52,17 +70,17 @@ def measure_command(options: argparse.Namespace) -> int:
             with memory_bound(options.max_memory_mb, file), reading_progress(Path(file)) as read:
                 found = measure_timeline(
                     Path(file), bundle, face_model, window_s=options.window, search_ms=search_ms, profile=profile,
-                    limits=limits, audio=select_audio(Path(file), asked), on_read=read,
+                    limits=limits, audio=select_tracks(Path(file), asked, face_model), on_read=read,
                 )  # fmt: skip
         except AvdriftError as error:
             if isinstance(error, UsageError):
                 raise
             # One bad file must not keep the others from being measured.
-            print(f"avdrift: {error}", file=sys.stderr)
+            print(f"avdrift: {shown_error(error)}", file=sys.stderr)
             exit_code = exit_code or error.exit_code
             continue
         if found.damaged:
-            print(f"avdrift: {file}: damaged: {found.damaged}", file=sys.stderr)
+            print(f"avdrift: {shown_name(file)}: damaged: {found.damaged}", file=sys.stderr)
         if options.json:
             print(json.dumps(found.result, allow_nan=False), flush=True)
         else:
@@ -80,9 +98,11 @@ def _print_measured(measured: Measured) -> None:
     for name, row in rows:
         offset = f"{row['offset_ms']:+.0f} ms" if row["offset_ms"] is not None else "no offset"
         confidence = f", confidence {row['confidence']:.2f}" if row["confidence"] is not None else ""
-        print(f"{name or str(found['file']) + ':'} {offset}, {row['state']}{confidence}")
+        print(f"{name or shown_name(found['file']) + ':'} {offset}, {row['state']}{confidence}")
     if found["reason"]:
         print(f"  {_REASONS[found['reason']]}")
+    if measured.video_why:
+        print(f"  measured: {found['video_track']}, as {measured.video_why}")
     if measured.why or found["audio_channel"]:
         channel = f", channel {found['audio_channel']}" if found["audio_channel"] else ""
         print(f"  measured: {found['audio_track']}{channel}" + (f", as {measured.why}" if measured.why else ""))

@@ -8,16 +8,18 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.analysis.audio_selection import SelectedAudio, select_audio
+from device.analysis.audio_selection import SelectedAudio
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
+from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
 from device.capture.memory import memory_bound
 from device.clock import SystemClock
-from device.commands.options.limits import chosen_limits
+from device.commands.options.limits import add_limit_options, chosen_limits
+from device.commands.options.memory import add_memory_option
 from device.commands.options.models import chosen_bundle, default_store
 from device.commands.options.overrides import overridden_settings
-from device.commands.options.timeline_files import check_timeline_files
-from device.commands.options.tracks import track_choice
+from device.commands.options.timeline_files import add_timeline_files, check_timeline_files
+from device.commands.options.tracks import add_track_options, track_choice
 from device.commands.reading_progress import reading_progress
 from device.commands.recording import run_recording
 from device.commands.served_page import print_address, serve_until_closed
@@ -38,6 +40,20 @@ if TYPE_CHECKING:
 _STDOUT, _STDERR = 1, 2
 
 
+def add_replay_command(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser], parents: list[argparse.ArgumentParser]
+) -> None:
+    replay = commands.add_parser("replay", parents=parents, help="run the whole daemon on a recording")
+    replay.add_argument("file", metavar="FILE", help="a recording")
+    replay.add_argument("--speed", choices=("max", "realtime"), help="default: max; with --page: realtime")
+    replay.add_argument("--page", action="store_true", help="show it in a browser, and print the page's address")
+    add_limit_options(replay)
+    add_track_options(replay)
+    add_timeline_files(replay)
+    add_memory_option(replay)
+    replay.add_argument("--json", action="store_true", help="print one JSON report per line, as live")
+
+
 def replay_command(options: argparse.Namespace) -> int:
     check_timeline_files(options)
     settings, (_, limits) = overridden_settings(options, MeasureSettings()), chosen_limits(options)
@@ -55,7 +71,7 @@ def replay_command(options: argparse.Namespace) -> int:
 def _replay(options: argparse.Namespace, settings: MeasureSettings, limits: Profile) -> _Seen:
     speed = options.speed or ("realtime" if options.page else "max")
     bundle = chosen_bundle(options.bundle, options.store)
-    audio = select_audio(Path(options.file), track_choice(options))
+    audio = select_tracks(Path(options.file), track_choice(options), require_face_model())
     page = None
     if options.page:
         page = page_sink(

@@ -102,7 +102,9 @@ class LogMelStream:
         count = max((len(self._samples) - start - width) // hop + 1, 0)
         rows = np.empty((0, FRONT_END.mel_bands), np.float32)
         if count:
-            windows = np.lib.stride_tricks.sliding_window_view(self._samples[start:], width)[: count * hop : hop]
+            # a view of overlapping windows; NumPy's functions for that take longer than the transform
+            size = self._samples.itemsize
+            windows = np.ndarray((count, width), np.float32, self._samples, start * size, (hop * size, size))
             rows = self._level(log_mel(windows))
         spent = min(max(start + count * hop - _HISTORY_SAMPLES, 0), len(self._samples))
         self._samples = self._samples[spent:]

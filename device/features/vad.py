@@ -68,6 +68,8 @@ class SpeechMemory:
 
     def add(self, first: int, flags: npt.NDArray[np.bool_]) -> None:
         """Add flags of ticks after all earlier ones."""
+        if first > self._end:  # the ticks in between are silent
+            self._flags[np.arange(max(self._end, first - len(self._flags)), first) % len(self._flags)] = False
         ticks = first + np.arange(len(flags))
         at = ticks % len(self._flags)
         self._tick_of[at], self._flags[at] = ticks, flags
@@ -78,6 +80,11 @@ class SpeechMemory:
         ticks = np.arange(max(first, self._end - len(self._flags)), min(end, self._end))
         at = ticks % len(self._flags)
         return self._flags[at][self._tick_of[at] == ticks]
+
+    def newest(self, ticks: int) -> npt.NDArray[np.bool_]:
+        """The flags of the last ticks, none before any were added; unknown ones are silent. Cheaper than `between`."""
+        wanted = ticks if self._end >= 0 else 0
+        return self._flags.take(np.arange(self._end - wanted, self._end), mode="wrap")
 
 
 def widen(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from device.analysis.audio_selection import SelectedAudio, requested_audio, select_audio
 from device.analysis.measure import Measured, measure_timeline
+from device.analysis.video_selection import select_tracks
 from device.capture.container import choice_of
 from device.capture.file import FileSource
 from device.capture.memory import memory_bound
@@ -24,7 +25,7 @@ from device.fix.copy import Copied, copy_moved, preview
 from device.fix.plan import Move, Plan
 from device.fix.target import check_target
 from device.fix.verify import Verified, span_of, verify, what_is_left
-from device.printable import minutes
+from device.printable import minutes, printable
 from device.records import DriftClass, State
 
 _MAX_OFFSET_MS = 60_000.0
@@ -63,7 +64,12 @@ def fix_command(options: argparse.Namespace) -> int:
 
 
 def _fix(options: argparse.Namespace) -> int:
-    audio = select_audio(options.file, track_choice(options))  # rejects files that are not recordings before measuring
+    is_given = options.offset is not None or options.drift is not None
+    # rejects files that are not recordings before measuring
+    if is_given:
+        audio = select_audio(options.file, track_choice(options))
+    else:
+        audio = select_tracks(options.file, track_choice(options), require_face_model())
     with FileSource(options.file, which=audio.which) as source:
         video_index, audio_index = source.stream_indexes
     check_target(options.file, options.out, options.force)
@@ -71,7 +77,7 @@ def _fix(options: argparse.Namespace) -> int:
     if move_picture:
         for given, made in beside(options.file, options.out):
             check_target(given, made, options.force)
-    found = None if options.offset is not None or options.drift is not None else _measured(options.file, options, audio)
+    found = None if is_given else _measured(options.file, options, audio)
     plan = plan_for(found) if found is not None else _given(options)
     result: dict[str, Any] = {
         "file": str(options.file), "out": str(options.out),
@@ -182,7 +188,7 @@ def _summary(found: Measured | None) -> dict[str, Any] | None:
 
 
 def _print(result: dict[str, Any], options: argparse.Namespace, lines: list[str]) -> None:
-    print(json.dumps(result, allow_nan=False) if options.json else "\n".join(lines))
+    print(json.dumps(result, allow_nan=False) if options.json else "\n".join(map(printable, lines)))
 
 
 def _words(result: dict[str, Any]) -> list[str]:

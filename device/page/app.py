@@ -178,7 +178,10 @@ class PageApp:
         assert request.client is not None
         peer = (request.client.host, request.client.port)
         live = "live" in request.query_params
-        return _Stream(lambda receive, send: self._streams.serve(peer, first, receive, send, live=live))
+        if request.method == "HEAD":
+            return Response(media_type="text/event-stream")
+        scope = request.scope
+        return _Stream(lambda receive, send: self._streams.serve(scope, peer, first, receive, send, live=live))
 
     async def _command(self, request: Request) -> Response:
         """As over MQTT: the body is the payload, the response is the result."""

@@ -15,7 +15,7 @@ from device.records import NS_PER_S, SeenFace
 from device.reporting.live_view import LiveView
 
 EVERY_S = 0.2
-_WIDTH_PX, _QUALITY = 240, 60
+_MAX_WIDTH_PX, _QUALITY = 360, 60
 _OLD_NS = 2 * NS_PER_S
 _CLIPPED = 0.985
 _FLOOR_DB = -90.0
@@ -90,18 +90,13 @@ def jpeg(picture: Picture) -> bytes:
 
 
 def _smaller(gray: Bytes) -> Bytes:
-    """At most _WIDTH_PX wide. Halving is vectorized: it and one small step cost a fifth of averaging in one step."""
+    """Halved until it is at most _MAX_WIDTH_PX wide: only halving is vectorized: it saves more than fewer pixels do."""
     height, width = gray.shape
-    while width >= 2 * _WIDTH_PX and height > 1:
+    while width > _MAX_WIDTH_PX and height > 1:
         height, width = height // 2, width // 2
-        gray = _resized(gray, width, height, cv2.INTER_AREA)
-    if width > _WIDTH_PX:
-        gray = _resized(gray, _WIDTH_PX, max(1, round(height * _WIDTH_PX / width)), cv2.INTER_LINEAR)
+        even = gray[: 2 * height, : 2 * width]
+        gray = np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
     return gray
-
-
-def _resized(gray: Bytes, width: int, height: int, method: int) -> Bytes:
-    return np.asarray(cv2.resize(gray, (width, height), interpolation=method), np.uint8)
 
 
 def _face(face: SeenFace, width: int, height: int) -> dict[str, Any]:

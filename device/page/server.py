@@ -23,7 +23,7 @@ from device.page.connections import Connections, listen
 _BACKLOG = 64
 _HANDSHAKE_S, _SHUTDOWN_TIMEOUT_S = 5.0, 0.3
 _MAX_HEAD_BYTES = 16_384
-_MAX_UNREAD_BYTES = 262_144  # of a response: ten seconds of the live view
+TRANSPORT = "transport"  # of a request's connection, in its state
 
 
 def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
@@ -44,7 +44,7 @@ def tls_context(cert_file: Path, key_file: Path) -> ssl.SSLContext:
 class _Protocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        transport.set_write_buffer_limits(high=_MAX_UNREAD_BYTES)
+        self.app_state = {TRANSPORT: transport}
 
 
 class PageServer:

@@ -123,10 +123,8 @@ class PageSink:
 
     def _handle(self, kind: str, record: Report | Event | Health | Info) -> None:
         self._state.update(record)
-        loop, streams = self._loop, self._streams
-        if loop is not None and streams is not None and len(streams):
-            with suppress(RuntimeError):  # the loop has ended
-                loop.call_soon_threadsafe(lambda: streams.publish(kind, record.to_dict()))
+        if self._streams is not None:
+            self._streams.publish(kind, record)
 
     def _run(self) -> None:
         with suppress(OSError):  # the lower priority is optional
@@ -142,7 +140,7 @@ class PageSink:
         self._loop = asyncio.get_running_loop()
         connections = Connections(self._limits)
         names = own_names(self._settings.name)
-        self._streams = Streams(self.view, self._clock, connections, self._settings.pictures)
+        self._streams = Streams(self.view, self._clock, connections, self._settings.pictures, self._loop)
         self._app = PageApp(
             self._state, self.view, self._streams, self._clock, self._page_info, connections, self._token.current,
             lambda: self._submit, names, self._limits,

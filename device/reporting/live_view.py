@@ -43,7 +43,7 @@ class LiveView:
     """Slots between one writing and one reading thread. Each slot is replaced as a whole, so none needs a lock."""
 
     def __init__(self) -> None:
-        self._until_ns = 0
+        self.until_ns = 0  # nobody watches from then on
         self._chunks: deque[Chunk] = deque(maxlen=_MAX_CHUNKS)
         self._clear()
 
@@ -58,11 +58,11 @@ class LiveView:
 
     def watch_until(self, until_ns: int) -> None:
         """Keep everything that is put until then."""
-        self._until_ns = until_ns
+        self.until_ns = until_ns
 
     def leave(self) -> None:
         """Nobody watches any more."""
-        self._until_ns = 0
+        self.until_ns = 0
         self._clear()
 
     def pop_chunks(self) -> list[Chunk]:
@@ -72,7 +72,7 @@ class LiveView:
     # For the measuring thread
 
     def is_watched(self, now_ns: int) -> bool:
-        return now_ns < self._until_ns
+        return now_ns < self.until_ns
 
     def put(self, item: Frame | Chunk, now_ns: int) -> None:
         if isinstance(item, Frame):

@@ -18,19 +18,17 @@ class LiveFeed:
 
     def __init__(self, view: LiveView) -> None:
         self._view = view
-        self._next_ns = self._audio_to_ns = 0
+        self._next_ns = 0
 
     def item(self, item: Frame | Chunk, analyzer: Analyzer, now_ns: int) -> None:
         """Put an item that the analyzer has taken."""
-        if not self._view.is_watched(now_ns):
+        view = self._view
+        if now_ns >= view.until_ns:  # not by a call: there are 75 items a second
             return
-        self._view.put(item, now_ns)
-        if isinstance(item, Chunk):
-            self._audio_to_ns = item.t_ns
+        view.put(item, now_ns)
         if now_ns >= self._next_ns:
             self._next_ns = now_ns + _SCENE_EVERY_NS
-            speech = analyzer.is_speech(self._audio_to_ns - _SPEECH_NS, self._audio_to_ns)
-            self._view.scene = Scene(now_ns, analyzer.seen, speech)
+            view.scene = Scene(now_ns, analyzer.seen, analyzer.spoke_within(_SPEECH_NS))
 
     def curves(self, analyzer: Analyzer, tracker: OffsetTracker, rig: Rig | None, now_ns: int) -> None:
         """Put the curves behind the current report, on the scale of its offset."""

@@ -98,10 +98,12 @@ class OffsetFilter:
         self._step: int | None = None  # number of the incomplete step
         self._evidence_rows = 0
         self._heard_rows = 0
+        self._posterior: Posterior | None = None  # once it has been asked for
         self._due = 0  # steps for which creep and jumps have not been applied yet
 
     def push(self, row: LipEvidence) -> None:
         """Add the row of the next tick; ticks may be missing."""
+        self._posterior = None
         step = row.tick // STEP_ROWS
         if self._step is not None and step > self._step:
             self.flush()
@@ -115,12 +117,14 @@ class OffsetFilter:
     def flush(self) -> None:
         """Count the rows of the incomplete step now."""
         if self._rows:
+            self._posterior = None
             self._predict(1)
             self._update(self._sum, self._rows)
             self._sum[:], self._rows = 0, 0
 
     def push_sum(self, curve: Floats, rows: int) -> None:
         """Add the sum of many rows at once: coarser and cheaper than one by one."""
+        self._posterior = None
         self._predict(max(rows // STEP_ROWS, 1))
         self._update(curve, rows)
         self._evidence_rows += rows if curve.any() else 0
@@ -183,6 +187,11 @@ class OffsetFilter:
         """The posterior after the last complete step; None before any evidence."""
         if not self._evidence_rows:
             return None
+        if self._posterior is None:
+            self._posterior = self._compute_posterior()
+        return self._posterior
+
+    def _compute_posterior(self) -> Posterior:
         mass = self.mass
         best, position, near = densest(mass)
         share = mass[near] / mass[near].sum()

@@ -166,7 +166,7 @@ def test_measure_for_programs_has_exactly_the_documented_keys(capsys: pytest.Cap
     keys = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
     keys += ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
     keys += ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
-    keys += ["verdict_range", "zero_std_ms"]
+    keys += ["verdict_range", "zero_std_ms", "video_track", "other_video_tracks"]
     assert list(found) == keys
     assert found["file"] == str(talking())
     assert main(["measure", str(talking()), "--json", "--window", "2", "--bundle", str(tiny_bundle())]) == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import shutil
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from device.bench.pipeline import SAMPLE
 from device.cli import main
 from device.commands.options.models import STATE_VARIABLE
 from device.printable import PrintableStream, minutes, printable
@@ -42,6 +44,18 @@ def test_a_stream_takes_whatever_it_is_given(encoding: str) -> None:
     print("µ 日 \udc80 \x1b[2J", file=stream, flush=True)  # type: ignore[call-overload]
     under.seek(0)
     assert under.read().endswith("\\udc80 \\x1b[2J\n")
+
+
+def test_a_name_with_a_line_break_takes_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, bad = (tmp_path / name for name in ("two\nlines.mkv", "no\nrecording"))
+    shutil.copy(SAMPLE, good)
+    bad.write_bytes(b"no recording")
+    assert main(["measure", str(bad), str(good)]) == 3
+    out, err = capsys.readouterr()
+    assert err.startswith(f"avdrift: {tmp_path}/no\\nrecording: not a recording") and len(err.splitlines()) == 1
+    assert out.startswith(f"{tmp_path}/two\\nlines.mkv: ")
+    assert main(["fix", str(bad), str(tmp_path / "out.mkv")]) == 3
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

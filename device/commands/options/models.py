@@ -12,6 +12,7 @@ from device.bundles.model_kinds import TOWERS, Kind
 from device.bundles.signature import SIGNERS
 from device.bundles.store import Store
 from device.errors import ModelError, ModelStoreError
+from device.printable import shown_error
 from device.state.ownership import check_ours
 
 STATE_VARIABLE, CONFIG_VARIABLE = "STATE_DIRECTORY", "CONFIGURATION_DIRECTORY"  # set by systemd
@@ -65,7 +66,7 @@ def chosen_bundle(given: Path | None, store: Path | None, kinds: tuple[Kind, ...
     try:
         current = open_store(store).load_current()
     except ModelError as error:
-        print(f"avdrift: {error}", file=sys.stderr)
+        print(f"avdrift: {shown_error(error)}", file=sys.stderr)
         current = load_bundle(DEFAULT_BUNDLE)
         print(f"avdrift: measuring with the built-in models instead: {current.label}", file=sys.stderr)
     return current or load_bundle(DEFAULT_BUNDLE)

@@ -15,7 +15,10 @@ def add_track_options(parser: argparse.ArgumentParser) -> None:
         "--audio-track", type=_number_or_language, metavar="N|LANG",
         help="which audio, by number or language (default: what a player takes, unless nobody speaks in it)",
     )  # fmt: skip
-    parser.add_argument("--video-track", type=_number, metavar="N", help="video track to use, by number")
+    parser.add_argument(
+        "--video-track", type=_number, metavar="N",
+        help="which video, by number (default: what a player takes, unless nobody is seen in it)",
+    )  # fmt: skip
     parser.add_argument("--channel", type=_number, metavar="N", help="use one audio channel instead of a mix of all")
 
 

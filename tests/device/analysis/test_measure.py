@@ -27,7 +27,7 @@ from tests.scenes import TALK_S, looped, overconfident_bundle, silent, talking, 
 KEYS = ["file", "state", "offset_ms", "offset_std_ms", "confidence", "duration_s", "speech_s"]
 MORE_KEYS = ["drift_ppm", "drift_std_ppm", "drift_class", "steps", "pieces", "verdict", "profile"]
 READ_KEYS = ["reason", "audio_track", "audio_channel", "other_audio_tracks", "joints_s", "damaged"]
-ERROR_KEYS = ["verdict_range", "zero_std_ms"]
+ERROR_KEYS = ["verdict_range", "zero_std_ms", "video_track", "other_video_tracks"]
 WINDOW_KEYS = ["t_s", "offset_ms", "confidence", "state", "offset_std_ms", "reason", "verdict"]
 
 

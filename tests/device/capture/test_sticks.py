@@ -113,7 +113,7 @@ def test_a_stick_that_is_too_slow_is_a_note(capsys: pytest.CaptureFixture[str]) 
     found = stick_devices(None)
     assert devices_command(argparse.Namespace(json=True), lambda: found) == 0
     told = json.loads(capsys.readouterr().out)
-    assert "lists no mode with 25 pictures" in told["notes"][0] and told["cameras"][0]["pair"] == "hw:CARD=MS2109,DEV=0"
+    assert "lists no mode with 25 frames" in told["notes"][0] and told["cameras"][0]["pair"] == "hw:CARD=MS2109,DEV=0"
 
 
 def test_without_sysfs_the_devices_are_listed_all_the_same() -> None:

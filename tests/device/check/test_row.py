@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from device.check.row import FailOn, Result, Row, Rules, judged, offset_text, row_from, shown_name
+from device.check.row import FailOn, Result, Row, Rules, judged, offset_text, row_from
+from device.printable import shown_name
 from device.standards import PROFILES
 
 RULES = Rules("ebu-r37", PROFILES["ebu-r37"], (FailOn.UNACCEPTABLE,), 1200.0, "tiny 1 abc")

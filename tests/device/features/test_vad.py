@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from device.features.vad import SpeechStream, widen
+from device.features.vad import SpeechMemory, SpeechStream, widen
 from device.records import NS_PER_MS, NS_PER_S, Chunk, Samples
 
 RATE = 16_000
@@ -111,3 +111,14 @@ def test_widen_keeps_the_length(count: int) -> None:
     assert len(widen(np.zeros(count, np.bool_))) == count
     assert not widen(np.zeros(count, np.bool_)).any()
     assert widen(np.ones(count, np.bool_)).all()
+
+
+def test_the_newest_flags_are_those_before_the_end_with_silence_where_nothing_was_known() -> None:
+    memory = SpeechMemory(10)
+    assert memory.newest(4).tolist() == []
+    memory.add(6, np.ones(7, np.bool_))  # to 13: round the end of the memory
+    assert memory.newest(9).tolist() == [False] * 2 + [True] * 7
+    memory.add(15, np.array([True]))
+    assert memory.newest(5).tolist() == [True, True, False, False, True]
+    memory.add(1015, np.array([True]))
+    assert memory.newest(5).tolist() == [False] * 4 + [True]

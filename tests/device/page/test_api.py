@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +19,11 @@ import pytest
 
 import device.page
 from device.page.history import HOUR_COLUMNS
+from device.page.live import jpeg
 from device.page.stream import MAX_CLIENTS
 from device.records import Command, Event, Health, Info, Report, Verb
 from device.standards import own_profile
-from tests.device.page.served import Served, Showing, events, until
+from tests.device.page.served import PATIENCE_S, Served, Showing, events, until
 from tests.device.telemetry.test_log_sink import EVENT, INFO
 from tests.device.telemetry.test_metrics import FULL, HEALTH
 
@@ -101,7 +103,17 @@ def test_the_hour_as_a_table(served: Served) -> None:
 def test_a_picture_is_small_and_comes_only_when_asked_for(served: Served) -> None:
     assert served.page.view.frame is None
     picture = cv2.imdecode(np.frombuffer(served.ask("/api/picture.jpg").body, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None and picture.shape == (180, 240, 3)
+    assert picture is not None and picture.shape == (240, 320, 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "smaller"), [((480, 640), (240, 320)), ((1081, 1921), (135, 240)), ((6, 361), (3, 180))]
+)
+def test_a_picture_is_halved_until_a_phone_is_wide_enough_for_it(
+    size: tuple[int, int], smaller: tuple[int, int]
+) -> None:
+    picture = cv2.imdecode(np.frombuffer(jpeg(np.full((*size, 3), 90, np.uint8)), np.uint8), cv2.IMREAD_GRAYSCALE)
+    assert picture is not None and picture.shape == smaller and abs(int(picture[1, 1]) - 90) <= 2
 
 
 def test_the_stream_begins_with_what_is_known_and_goes_on_live(served: Served) -> None:
@@ -127,6 +139,31 @@ def test_new_records_come_over_the_stream(served: Served) -> None:
         served.page.event(replace(EVENT, seq=9))
         found = [(kind, content["seq"]) for kind, content in (next(coming), next(coming))]
     assert found == [("report", 8), ("event", 9)]
+
+
+def test_new_records_come_beside_what_is_live(served: Served) -> None:
+    with served.stream() as stream:
+        coming = events(stream)
+        next(kind for kind, _ in coming if kind == "live")
+        served.page.report(replace(FULL, seq=8))
+        assert next(content["seq"] for kind, content in coming if kind == "report") == 8
+        assert next(kind for kind, _ in coming if kind == "live")
+
+
+def test_an_old_client_gets_the_stream_without_chunks(served: Served) -> None:
+    request = f"GET /api/events HTTP/1.0\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {served.token}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", served.port), PATIENCE_S) as client:
+        client.sendall(request.encode())
+        got = b""
+        while b"event: report" not in got:
+            got += client.recv(65_536)
+    head, _, body = got.partition(b"\r\n\r\n")
+    assert b"chunked" not in head.lower() and body.startswith(b"retry: 2000\n\nevent: info\n")
+
+
+def test_the_head_of_the_stream_comes_without_it(served: Served) -> None:
+    answer = served.ask("/api/events", "HEAD")
+    assert answer.status == 200 and answer.headers["content-type"].startswith("text/event-stream") and not answer.body
 
 
 @pytest.mark.parametrize(("pictures", "faces", "picture"), [("boxes", 1, False), ("off", 0, False)])

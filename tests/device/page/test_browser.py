@@ -302,12 +302,12 @@ def test_the_sample_in_three_sizes(sample: str, width: int, height: int, languag
         driver.get(sample)
         until(lambda: re.fullmatch(r"[+−]\d+", text(driver, "number")), "a number", 40)
         until(lambda: driver.find_element("id", "speech").get_attribute("data-on") == "true", "the speech lamp")
+        until(lambda: float(driver.find_element("id", "level").get_attribute("aria-valuenow")) > -60, "a sound")
         until(lambda: re.fullmatch(r"\d+[.,]\d", text(driver, "rate")) or text(driver, "rate") == "25", "the rate")
         until(lambda: colours(driver, "picture") > 100, "a picture, in gray")
         until(lambda: colours(driver, "curve-plot") > 5, "the curve")
         assert colours(driver, "history-plot") > 5
         assert text(driver, "word") and text(driver, "direction") and text(driver, "dropped").isdecimal()
-        assert float(driver.find_element("id", "level").get_attribute("aria-valuenow")) > -60
         assert text(driver, "drift-value")
         assert "0.5.0" in text(driver, "facts") and text(driver, "buttons") and text(driver, "event-list")
         page = "document.documentElement"
