@@ -9,6 +9,7 @@ import shlex
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -113,24 +114,24 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1e6:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1000000")
-    return value
+    return _number(text, 0, 1e6)
 
 
 def _count(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
+    if not (text.isascii() and text.isdigit() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
 
 
 def _share(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not from 0 to 1")
-    return value
+    return _number(text, 0, 1)
+
+
+def _number(text: str, low: float, high: float) -> float:
+    with suppress(ValueError):
+        if low <= float(text) <= high:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from {low:.0f} to {high:.0f}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -189,7 +190,8 @@ def _sign(options: argparse.Namespace) -> int:
 
 def _deploy(options: argparse.Namespace) -> int:
     hosts, turn = read_hosts(options.hosts, options.inventory), threading.Lock()
-    command = SERVICE if options.service else options.remote
+    access = Access(SERVICE if options.service else options.remote, options.key, options.ssh_config)
+    access.require_files()
     job = plan(
         options.bundle, allow_unsigned=options.allow_unsigned, allow_downgrade=options.allow_downgrade,
         accept_worse=options.accept_worse, timeout_s=options.timeout, dry_run=options.dry_run,
@@ -199,7 +201,6 @@ def _deploy(options: argparse.Namespace) -> int:
         with turn:
             print(f"{host}: {words}", file=sys.stderr, flush=True)
 
-    access = Access(command, options.key, options.ssh_config)
     if options.canary:
         outcomes = deploy_by_canary(hosts, options.canary, job, access, report)
     else:

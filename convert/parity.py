@@ -45,6 +45,13 @@ class Parity:
         losses = {length: share - self.accuracy[length] for length, share in self.reference_accuracy.items()}
         return max(losses.items(), key=lambda item: item[1])
 
+    @property
+    def telling_loss(self) -> tuple[str, float]:
+        """The same among lengths that lose more than one window with all its shifts: of few, one is a large share."""
+        lost = {length: share - self.accuracy[length] for length, share in self.reference_accuracy.items()}
+        told = {each: loss for each, loss in lost.items() if round(loss * self.windows[each]) > _REPEATS}
+        return max(told.items(), key=lambda item: item[1], default=(self.worst_loss[0], 0.0))
+
 
 def compare(before: Sequence[Track], after: Sequence[Track], calibration: Calibration) -> Parity:
     """Compare two formats on the same clips and shifts; the truth is each clip's own offset in the first format.

@@ -43,7 +43,7 @@ def dequantize(values: npt.NDArray[Any], scale: float, zero_point: int) -> Float
     return ((values.astype(np.float32) - zero_point) * scale).astype(np.float32)
 
 
-_greeted = threading.Event()
+_greeted, _greeting = threading.Event(), threading.Lock()
 
 
 @contextmanager
@@ -55,7 +55,18 @@ def _without_greeting() -> Iterator[None]:
     if _greeted.is_set():
         yield
         return
-    _greeted.set()
+    with _greeting:  # other threads wait, or one of theirs would be the first
+        if _greeted.is_set():
+            yield
+            return
+        with _without_stderr():
+            yield
+        _greeted.set()
+
+
+@contextmanager
+def _without_stderr() -> Iterator[None]:
+    """Nothing that this process writes on standard error is seen."""
     kept = None
     try:
         sys.stderr.flush()

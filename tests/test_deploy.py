@@ -395,6 +395,28 @@ def test_what_is_no_host(host: str, made: Path, tmp_path: Path, capsys: Shown) -
     assert "not a host" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", ["--key", "--ssh-config"])
+def test_a_file_for_ssh_that_is_not_there(option: str, made: Path, tmp_path: Path, capsys: Shown) -> None:
+    """By itself, ssh only warns of a missing key, and tries others."""
+    assert main(["deploy", "pi", "--bundle", str(made / "2"), option, str(tmp_path / "nothing")]) == 2
+    assert f"{option} {tmp_path}/nothing: no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--canary", "some", "'some' is not a whole number above 0"),
+        ("--canary", "0", "'0' is not a whole number above 0"),
+        ("--timeout", "soon", "'soon' is not a number from 0 to 1000000"),
+        ("--timeout", "nan", "'nan' is not a number"),
+    ],
+)
+def test_what_is_no_number(option: str, value: str, words: str, capsys: Shown) -> None:
+    with pytest.raises(SystemExit):
+        main(["deploy", "pi", "--bundle", "b", option, value])
+    assert f"argument {option}: {words}" in capsys.readouterr().err
+
+
 def test_no_host_and_no_inventory(made: Path, tmp_path: Path, capsys: Shown) -> None:
     assert main(["deploy", "--bundle", str(made / "2")]) == 2
     assert main(["deploy", "--bundle", str(made / "2"), "--inventory", str(tmp_path / "none")]) == 2

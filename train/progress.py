@@ -29,7 +29,7 @@ class Progress:
     done: int
     total: int
     passed_s: float
-    before: int = 0  # done by an earlier call
+    before: int = 0  # done before the time began
 
     def __str__(self) -> str:
         return f"{self.what}: {self.done} of {self.total}{self._left()}"
@@ -50,7 +50,10 @@ def duration(seconds: float) -> str:
 def with_progress(
     items: Iterable[Item], what: str, total: int, unit: str, *, before: int = 0, quiet: bool = False
 ) -> Iterator[Item]:
-    """Yield the items while showing the progress; `before` of the total were done by an earlier call."""
+    """Yield the items while showing the progress; `before` of the total were done by an earlier call.
+
+    The time left is that of the pace after the first item, which may take far longer: graphs are built, models loaded.
+    """
     if quiet:
         yield from items
         return
@@ -63,7 +66,9 @@ def with_progress(
     for done, item in enumerate(items, before + 1):
         yield item
         now_s = time.monotonic()
-        found = Progress(what, done, total, now_s - began_s, before)
+        if done == before + 1:
+            began_s = now_s
+        found = Progress(what, done, total, now_s - began_s, before + 1)
         if now_s - lined_s >= LINE_EVERY_S:
             lined_s = now_s
             print(found, file=sys.stderr, flush=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from convert.deployment.deploy import Job, Outcome, deploy
+from convert.deployment.deploy import INSTALLING, Job, Outcome, deploy
 from convert.deployment.remote import Access, Remote
 from device.bundles.trial import TrialState
 from device.errors import AvdriftError, ModelError, UsageError
@@ -23,14 +23,22 @@ def deploy_by_canary(
 ) -> list[Outcome]:
     """The outcome of each host, in order. Raises UsageError if there is no verdict to wait for."""
     if not 0 < count < len(hosts):
-        what, remedy = f"{count} of {len(hosts)} hosts", f"Give 1 to {max(len(hosts) - 1, 1)}"
-        raise UsageError(what, where="--canary", remedy=remedy)
+        fewer = "Leave it out" if len(hosts) == 1 else f"Give 1 to {len(hosts) - 1}" if len(hosts) > 2 else "Give 1"
+        what = f"{count} of {len(hosts)} host{'s' * (len(hosts) > 1)}, which leaves none for later"
+        raise UsageError(what, where="--canary", remedy=f"{fewer}, or name more hosts")
     if not job.timeout_s:
         raise UsageError("leaves no time for the trials", where="--timeout 0", remedy="Give a longer --timeout")
-    first = deploy_to(hosts[:count], job, access, report)
+    touched = set[str]()
+
+    def noted(host: str, words: str) -> None:
+        if words == INSTALLING:
+            touched.add(host)
+        report(host, words)
+
+    first = deploy_to(hosts[:count], job, access, noted)
     if job.dry_run or all(each.result == TrialState.PASSED for each in first):
         return [*first, *deploy_to(hosts[count:], job, access, report)]
-    ended = [_back(each, job, access, report) for each in first]
+    ended = [_back(each, job, access, report) if each.host in touched else each for each in first]
     failed = ", ".join(each.host for each in first if each.result != TrialState.PASSED)
     about = f"not started: {failed} did not pass the trial"
     return [*ended, *(Outcome(host, UNTOUCHED, about, ModelError.exit_code) for host in hosts[count:])]

@@ -25,6 +25,7 @@ TIMEOUT_S = 900.0  # for the verdict
 _MAX_AT_ONCE = 16
 _POLL_S = 10.0  # each query costs a small device a second or more of computing
 _START_S = 20.0  # a service that has just died may be restarting
+INSTALLING = "installing"  # reported before a device may change its models
 _FAILED, _INSTALLED, _REPLACED, _PLANNED = "failed", "installed", "replaced", "would install"
 
 
@@ -131,7 +132,7 @@ def _install(remote: Remote, job: Job, report: Callable[[str], None]) -> None:
     try:
         report("copying")
         remote.copy(job.folder, f"{folder}/bundle")
-        report("installing")
+        report(INSTALLING)
         remote.avdrift("model", "install", "--activate", "--json", *job.options, f"{folder}/bundle")
     finally:
         remote.remove_folder(folder)

@@ -6,6 +6,7 @@ avdrift; avdrift opens no port there.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -46,6 +47,13 @@ class Access:
     command: tuple[str, ...] = ("avdrift",)
     key: Path | None = None  # None: ssh's own choice
     config: Path | None = None  # of ssh; None: the user's own
+
+    def require_files(self) -> None:
+        """Raises UsageError if a file for ssh is not there: ssh would only warn, and try without the key."""
+        for option, file in (("--key", self.key), ("--ssh-config", self.config)):
+            if file is not None and not os.access(file, os.R_OK):
+                what = "cannot be read" if file.exists() else "no such file"
+                raise UsageError(what, where=f"{option} {file}", remedy="Check the path")
 
     def ssh(self) -> list[str]:
         """The command up to the host."""
@@ -145,7 +153,7 @@ class Remote:
         """Run words there; ssh passes its arguments to a shell there, so they are quoted."""
         done = self._run([*self._access.ssh(), "--", self.host, shlex.join(words)], timeout_s)
         if done.returncode == _SSH_FAILED:
-            raise self._error(f"ssh: {_last_line(done.stderr)}", f"Try: ssh {self.host}")
+            raise self._error(f"ssh: {_last_line(done.stderr).removeprefix('ssh: ')}", f"Try: ssh {self.host}")
         return done
 
     def _run(self, command: list[str], timeout_s: float) -> subprocess.CompletedProcess[str]:

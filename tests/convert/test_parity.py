@@ -152,6 +152,15 @@ def test_a_loss_at_any_length_counts() -> None:
     assert Parity({}, {}, {"1": 0.9}, {"1": 0.95}).worst_loss[1] == pytest.approx(-0.05)
 
 
+@pytest.mark.parametrize(("lost", "told"), [(1, 0.0), (10, 0.0), (11, 11 / 320), (-1, 0.0)])
+def test_of_few_windows_one_with_all_its_shifts_may_be_lost(lost: int, told: float) -> None:
+    """As with a minute of validation clips: 32 windows of 2 s, each with ten shifts."""
+    found = Parity({}, {"1": 2000, "2": 320}, {"1": 0.9, "2": 0.9}, {"1": 0.9, "2": round(0.9 - lost / 320, 6)})
+    assert found.telling_loss[1] == pytest.approx(told, abs=1e-6)
+    many = Parity({}, {"1": 2000, "2": 320}, {"1": 0.9, "2": 0.9}, {"1": 0.89, "2": 0.88})
+    assert many.telling_loss[0] == "1" and many.telling_loss[1] == pytest.approx(0.01)
+
+
 def test_cosines_of_single_windows() -> None:
     a = np.tile(np.array([[1.0, 0.0]], np.float32), (1000, 1))
     b = a.copy()

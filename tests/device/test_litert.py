@@ -158,3 +158,23 @@ import os; os.write(2, b"still there")
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == "still there"
+
+
+def test_nor_does_it_when_many_threads_load_models_at_once() -> None:
+    code = """
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from device.features.model_download import require_face_model
+from device.litert import Model
+content, together = require_face_model().read_bytes(), Barrier(8)
+sys.setswitchinterval(1e-6)
+def load(number):
+    together.wait()
+    return Model(content, name="face detector")
+with ThreadPoolExecutor(8) as pool:
+    assert len(list(pool.map(load, range(8)))) == 8
+"""
+    for _ in range(3):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stderr == ""

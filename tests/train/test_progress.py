@@ -32,7 +32,18 @@ def test_the_file_says_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert next(items) == 1 and read(file) is not None
     assert list(items) == [2]
     found = read(file)
-    assert found is not None and (found.what, found.done, found.total, found.before) == ("clips", 10, 10, 7)
+    assert found is not None and (found.what, found.done, found.total, found.before) == ("clips", 10, 10, 8)
+
+
+def test_the_first_item_does_not_count_for_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the first batch of a training, during which TensorFlow builds its graph."""
+    clock_s, told = iter([0.0, 100.0, 101.0, 102.0]), list[str]()
+    monkeypatch.setattr("train.progress.time.monotonic", lambda: next(clock_s))
+    monkeypatch.setattr(progress, "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr("builtins.print", lambda found, **_: told.append(str(found)))
+    work = with_progress(range(3), "batches", 150, "batch")
+    assert list(work) == [0, 1, 2]
+    assert told == ["batches: 1 of 150", "batches: 2 of 150, 2 min 28 s left", "batches: 3 of 150, 2 min 27 s left"]
 
 
 def test_a_disk_that_refuses_does_not_end_the_work(

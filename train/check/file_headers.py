@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 
 from device.capture.container import AS_PLAYED, choose_tracks, declared_length_s, open_recording
 from device.capture.file import FileSource
-from device.errors import AvdriftError, InputMissingError
+from device.errors import AvdriftError
 from device.features.face import FaceDetector
 from device.features.model_download import require_face_model
 from device.records import Frame
+from train.check.paths import remedy_for
 from train.data.clip_table import ClipRow, Fault
 
 MIN_CLIP_S = 1.1  # the length of the shortest training stretch
@@ -47,8 +47,11 @@ class Heads:
     examined: int  # clips in which a face was searched for
 
 
-def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
-    """Check all clips, and the faces of at most 200, evenly chosen. Raises ModelError without the detector."""
+def read_heads(folder: Path, rows: Sequence[ClipRow], present: Collection[str]) -> Heads:
+    """Check all clips, and the faces of at most 200, evenly chosen. Raises ModelError without the detector.
+
+    present: the folder's recordings, to say what a wrong path may mean.
+    """
     model = require_face_model()
     step = max(-(-len(rows) // _MAX_FACES), 1)
 
@@ -60,7 +63,10 @@ def read_heads(folder: Path, rows: Sequence[ClipRow]) -> Heads:
         found = list(pool.map(read_head, enumerate(rows)))
     clips = tuple(head for head in found if isinstance(head, Head))
     wrong = [fault for fault in found if isinstance(fault, Fault)]
-    faults = [fault for fault in wrong if _is_of_table(folder, fault)]
+    faults = [
+        replace(fault, remedy=remedy_for(folder, fault.row.file, present))
+        for fault in wrong if _is_of_table(folder, fault)
+    ]  # fmt: skip
     faults += [fault for head in clips for fault in _duration_faults(head)]
     unusable = [fault for fault in wrong if not _is_of_table(folder, fault)]
     return Heads(clips, tuple(faults), tuple(unusable), len(range(0, len(rows), step)))
@@ -82,10 +88,6 @@ def _head(folder: Path, row: ClipRow, detector: FaceDetector | None) -> Head | F
         if length_s and length_s < MIN_CLIP_S:
             return Fault(row, f"lasts less than {MIN_CLIP_S:g} s", "Leave it out, or give a longer one")
         return head if detector is None else _with_face(head, path, detector)
-    except InputMissingError as error:
-        near = get_close_matches(path.name, [p.name for p in path.parent.glob("*")], n=1)
-        hint = f"Did you mean {near[0]}?" if near else "Correct the path, which is relative to clips.csv"
-        return Fault(row, error.what, hint)
     except AvdriftError as error:
         return Fault(row, error.what, error.remedy.removesuffix("."))
 

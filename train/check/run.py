@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.errors import InputFormatError
 from train.check.copies import copies
 from train.check.file_headers import read_heads
-from train.check.minimum import chosen_recipe
+from train.check.paths import recordings_in, unnamed
 from train.check.survey import Survey, lines, survey
 from train.data.clip_table import TABLE, TRAIN, VALID, ClipRow, Fault, counted, is_below, listed, read_table
 
@@ -34,16 +34,19 @@ def check_clips(folder: Path, log: Log) -> Checked:
     """
     table, where = read_table(folder), str(folder / TABLE)
     below = {row.file: row for row in table.rows if is_below(row.file)}
-    heads = read_heads(folder, list(below.values()))
+    present = recordings_in(folder)
+    heads = read_heads(folder, list(below.values()), present)
     faults = sorted([*table.faults, *heads.faults], key=lambda fault: fault.row.number)
     usable = tuple(head.row for head in heads.clips)
-    same = copies(folder, usable)
+    notes = list(_notes(heads.unusable, copies(folder, usable), unnamed(table.rows, present)))
     if faults:
-        remedy = listed("Correct this:", [*faults, *heads.unusable, *same])
+        remedy = "\n".join([listed("Correct this:", faults), *notes])
         raise InputFormatError(counted(faults), where=where, remedy=remedy)
     for split in (TRAIN, VALID):
         if split not in {head.row.split for head in heads.clips}:
             remedy = "Put some speakers into `train` and others into `valid`"
+            if len({row.speaker for row in usable}) == 1:
+                remedy = "All clips are of one speaker: record others, or correct the column speaker"
             if heads.unusable:
                 remedy = listed("These cannot be used:", heads.unusable)
             raise InputFormatError(f"no usable clip of the split {split!r}", where=where, remedy=remedy)
@@ -52,13 +55,17 @@ def check_clips(folder: Path, log: Log) -> Checked:
         log(line)
     if not table.has_split:
         log(f"the split was made by speaker; valid: {', '.join(found.speakers[VALID])}")
-    if heads.unusable:
-        log(listed(f"{len(heads.unusable)} clips cannot be used and are left out:", heads.unusable))
-    if same:
-        log(listed("These are there twice:", same))
+    for note in notes:
+        log(note)
     return Checked(table.rows, usable, heads.unusable, found)
 
 
-def recipe_for(kind: str, found: Survey) -> str:
-    """The recipe that `kind` means here."""
-    return chosen_recipe(kind, found.minutes(TRAIN))
+def _notes(unusable: Sequence[Fault], same: Sequence[Fault], unnamed_files: str) -> Iterator[str]:
+    """What does not keep the work from beginning."""
+    if unusable:
+        clips = f"{len(unusable)} clips" if len(unusable) > 1 else "1 clip"
+        yield listed(f"{clips} cannot be used and will be left out:", unusable)
+    if same:
+        yield listed("These are there twice:", same)
+    if unnamed_files:
+        yield unnamed_files

@@ -14,11 +14,11 @@ from device.bundles.calibration import Calibration
 from device.bundles.model_kinds import MEASURING
 from device.errors import InputMissingError, UsageError
 from device.features.model_download import require_face_model
-from train.commands.shared import require_beam, shards_parser
+from train.commands.shared import shards_parser
 from train.files import check_parent, make_folder
 from train.fit.config import RoomConfig
 from train.fit.options import add_fit_options, add_options_of, config_of, fit_config
-from train.models.backend import make_deterministic, require_keras, require_tensorboard
+from train.models.backend import make_deterministic, require_beam, require_keras, require_tensorboard
 from train.models.kinds import KINDS, named
 
 if TYPE_CHECKING:

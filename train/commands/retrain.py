@@ -10,8 +10,9 @@ from pathlib import Path
 from device.bundles.bundle import DEFAULT_BUNDLE, load_bundle
 from device.bundles.gate import gate_problem
 from device.errors import InputFormatError, UsageError
-from train.commands.shared import require_beam, shards_parser
+from train.commands.shared import shards_parser
 from train.files import make_folder, sha256, write_all
+from train.models.backend import require_beam
 from train.models.run_files import CHECKPOINT
 
 _MAX_HOURS = 30.0
@@ -96,8 +97,10 @@ def harvest_with_beam(options: argparse.Namespace, of_beam: list[str]) -> int:
 
 
 def _print_harvest(out: Path, count: int) -> None:
-    print(f"{count} clips in {out}; what was dropped, and why: {out / 'dropped.csv'}")
-    print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
+    clips = f"{count} clip{'s' * (count != 1)}" if count else "no clip"
+    print(f"{clips} in {out}; what was dropped, and why: {out / 'dropped.csv'}")
+    if count:
+        print(f"next: fill in licence and correct speaker in {out / 'clips.csv'}, then avdrift-train check {out}")
 
 
 def _retrain(options: argparse.Namespace) -> int:

@@ -15,10 +15,11 @@ import io
 import posixpath
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from device.errors import InputFormatError, InputMissingError
 
@@ -93,16 +94,20 @@ def read_table(folder: Path) -> ClipTable:
         faults += _speakers_in_both(rows)
     else:
         rows = with_splits(rows)
+    faults += _spellings(rows)
     return ClipTable(tuple(rows), (*faults, *_repeated(rows)), has_split)
 
 
 def read_cells(table: Path) -> list[tuple[int, Cells]]:
     """The number of each row and its cells by column, unchecked. Raises InputMissingError, InputFormatError."""
+    if not table.parent.is_dir():
+        what = "not a folder" if table.parent.exists() else "no such folder"
+        raise InputMissingError(what, where=str(table.parent), remedy=f"Give the folder that holds {TABLE}")
     if not table.is_file():
         raise InputMissingError("no such file", where=str(table), remedy=_WRITE)
     try:
-        return _parsed(_text(table.read_bytes()), table)
-    except (OSError, UnicodeError, csv.Error) as error:
+        return list(_parsed(_text(table.read_bytes()), table))
+    except (OSError, ValueError) as error:
         remedy = f"{_WRITE} (in a spreadsheet: save as CSV UTF-8)"
         raise InputFormatError(f"cannot be read ({error})", where=str(table), remedy=remedy) from error
 
@@ -154,21 +159,45 @@ def _places(rows: Sequence[ClipRow]) -> str:
 
 
 def _text(content: bytes) -> str:
-    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return content.decode("utf-16" if wide else "utf-8-sig")
+    """Raises ValueError with the row. The first letters of a table without a byte-order mark are ASCII."""
+    encoding = "UTF-8"
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "UTF-16"
+    elif b"\0" in content[:2]:
+        encoding = "UTF-16BE" if content.startswith(b"\0") else "UTF-16LE"
+    try:
+        return content.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        row = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"row {row} is not {encoding}") from error
 
 
-def _parsed(text: str, table: Path) -> list[tuple[int, Cells]]:
+def _parsed(text: str, table: Path) -> Iterator[tuple[int, Cells]]:
+    """All rows that are not empty. Raises ValueError, InputFormatError."""
     header = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=max(_DELIMITERS, key=header.count), strict=True)
-    names = [name.strip().lower() for name in reader.fieldnames or []]
+    names = [name.strip().lower() for name in _read(lambda: reader.fieldnames, 1) or []]
     missing = [name for name in _COLUMNS if name not in names]
     twice = sorted({name for name in names if name and names.count(name) > 1})
     if missing or twice:
         what = f"no column {', '.join(missing)}" if missing else f"two columns {', '.join(twice)}"
         raise InputFormatError(f"{what}; it has {', '.join(names)[:200] or 'none'}", where=str(table), remedy=_WRITE)
     reader.fieldnames = names
-    return [(reader.line_num, cells) for cells in reader]
+    while (cells := _read(lambda: next(reader, None), reader.line_num + 1)) is not None:
+        if any(map(_filled, cells.values())):  # spreadsheets write rows of separators below the table
+            yield reader.line_num, cells
+
+
+def _read(part: Callable[[], Any], row: int) -> Any:
+    """A part of the table that begins in a row. Raises ValueError."""
+    try:
+        return part()
+    except csv.Error as error:
+        raise ValueError(f"row {row}: {error}; check its quotation marks") from error
+
+
+def _filled(cell: str | list[str] | None) -> bool:
+    return any(map(str.strip, cell)) if isinstance(cell, list) else bool((cell or "").strip())
 
 
 def _row(cells: Cells, number: int) -> tuple[ClipRow, list[Fault]]:
@@ -178,11 +207,12 @@ def _row(cells: Cells, number: int) -> tuple[ClipRow, list[Fault]]:
     row = ClipRow(file, values["speaker"], values.get("split", ""), values["corpus"], number,
                   language=values.get("language", ""), kind=values.get("kind", ""))  # fmt: skip
     wrong = []
-    if None in cells:
+    if _filled(cells.get(None)):
         wrong.append(("more cells than columns", "Put cells that contain the separator into double quotes"))
     wrong += [(f"{name} is empty", "Fill it in") for name in _COLUMNS if not values[name]]
     if file and not is_below(file):
-        wrong.append(("not a file below this folder", "Give its path relative to clips.csv"))
+        what = "an absolute path" if file.startswith("/") else "not a file below this folder"
+        wrong.append((what, f"Give its path relative to {TABLE}"))
     try:
         row = replace(row, duration_s=_seconds(values.get("duration_s", "")))
     except ValueError:
@@ -209,9 +239,9 @@ def _split_faults(row: ClipRow) -> Iterator[Fault]:
     if row.split in SPLITS:
         return
     near = get_close_matches(row.split.lower(), SPLITS, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Write {TRAIN} or {VALID}"
     what = f"split is {row.split[:40]!r}" if row.split else "split is empty, and other rows have one"
-    yield Fault(row, what, f"{hint}, or leave the whole column out")
+    remedy = f"Write {TRAIN} or {VALID}, or leave the whole column out"
+    yield Fault(row, what, f"Did you mean {near[0]}?" if near else remedy)
 
 
 def _speakers_in_both(rows: Sequence[ClipRow]) -> Iterator[Fault]:
@@ -223,11 +253,26 @@ def _speakers_in_both(rows: Sequence[ClipRow]) -> Iterator[Fault]:
             yield Fault(row, what, "Put all clips of a speaker into one: a model knows those it learnt from too well")
 
 
+def _spellings(rows: Sequence[ClipRow]) -> Iterator[Fault]:
+    """Speakers whose names differ by capitals or spaces only: one person, who might be in both splits."""
+    seen: dict[str, ClipRow] = {}
+    for row in filter(lambda row: row.speaker, rows):
+        first = seen.setdefault(" ".join(alike(row.speaker).split()), row)
+        if first.speaker != row.speaker:
+            what = f"the speaker {row.speaker!r} is hard to tell from {first.speaker!r} in row {first.number}"
+            yield Fault(row, what, "Always write the same person in the same way")
+
+
+def alike(name: str) -> str:
+    """The same for names that some file systems, or people, take for one."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _repeated(rows: Sequence[ClipRow]) -> Iterator[Fault]:
     """Files that are listed twice, and those whose shards would collide on some file systems."""
     seen: dict[str, ClipRow] = {}
     for row in filter(lambda row: row.file, rows):
-        first = seen.setdefault(unicodedata.normalize("NFC", shard_name(row.file)).casefold(), row)
+        first = seen.setdefault(alike(shard_name(row.file)), row)
         if first is not row:
             same = first.file == row.file
             what = f"the same file as in row {first.number}" if same else f"hard to tell from {first.file!r}"

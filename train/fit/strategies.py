@@ -99,15 +99,22 @@ def workers(name: str) -> Workers:
     Must be called before TensorFlow has run anything. Raises UsageError for a TF_CONFIG without a cluster, and for
     another backend than TensorFlow.
     """
+    index = require_strategy(name)
     if name == "none":
         return Workers()
-    require_tensorflow(f"--strategy {name}")
     import tensorflow as tf
 
     if name == "mirrored":
         return Workers(tf.distribute.MirroredStrategy())
-    index = _worker_index(os.environ.get("TF_CONFIG", ""))
     return Workers(tf.distribute.MultiWorkerMirroredStrategy(), index)
+
+
+def require_strategy(name: str) -> int:
+    """The index of this worker, without waiting for the others. Raises UsageError as `workers` does."""
+    if name == "none":
+        return 0
+    require_tensorflow(f"--strategy {name}")
+    return _worker_index(os.environ.get("TF_CONFIG", "")) if name == "multiworker" else 0
 
 
 def _worker_index(config: str) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from dataclasses import asdict
@@ -21,6 +22,7 @@ from typing import Any
 import cv2
 
 from device.bundles.bundle import Bundle, load_bundle
+from device.check.find import ENDINGS, find
 from device.check.pool import Lost, each
 from device.errors import AvdriftError, InputMissingError, UsageError
 from device.features.model_download import require_face_model
@@ -31,7 +33,6 @@ from train.harvest.stretches import Part
 from train.progress import with_progress
 
 DONE, DROPPED = "harvest.jsonl", "dropped.csv"
-_ENDINGS = {".avi", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ts", ".webm", ".wmv"}
 _MEASURED = ("file", "duration_s", "source", "source_from_s", "offset_ms")
 _COLUMNS = ("file", "speaker", "corpus", "duration_s", "language", "licence", "source", "source_from_s", "offset_ms")
 
@@ -66,11 +67,17 @@ def list_recordings(folder: Path, out: Path) -> list[Path]:
     if out.resolve().is_relative_to(folder.resolve()):
         remedy = "Choose another place, or its clips would be harvested again"
         raise UsageError("lies in the folder that is harvested", where=str(out), remedy=remedy)
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _ENDINGS and path.is_file())
-    if not found:
-        remedy = f"Known endings: {', '.join(sorted(_ENDINGS))}"
+    if not folder.is_dir():
+        what = "not a folder" if folder.exists() else "no such folder"
+        raise InputMissingError(what, where=str(folder), remedy="Give the folder that holds the recordings")
+    found = find([folder], recursive=True)
+    for place, why in found.unreadable_folders.items():
+        print(f"left out: {place}: {why}", file=sys.stderr)
+    recordings = [path for path in map(Path, found.files) if path.is_file()]
+    if not recordings:
+        remedy = f"Known endings: {', '.join(sorted(ENDINGS))}"
         raise InputMissingError("no recordings", where=str(folder), remedy=remedy)
-    return found
+    return recordings
 
 
 def harvest_recording(folder: Path, out: Path, bundle: Path, source: str) -> dict[str, Any]:

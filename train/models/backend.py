@@ -26,6 +26,15 @@ def require_tensorflow(where: str) -> None:
         raise UsageError(f"needs TensorFlow, and Keras runs on {backend} here", where=where, remedy=remedy)
 
 
+def require_beam() -> None:
+    """Raises UsageError if Apache Beam is not installed."""
+    try:
+        import apache_beam  # noqa: F401
+    except ImportError as error:
+        remedy = "Install avdrift with it: pip install 'avdrift[beam]'"
+        raise UsageError(f"Apache Beam cannot be imported ({error})", where="--beam", remedy=remedy) from error
+
+
 def require_tensorboard() -> None:
     """Raises UsageError if TensorBoard's package is not installed, which Keras' callback needs."""
     if find_spec("tensorboard") is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from train.check.estimate import estimate, line, seconds_a_batch
 from train.check.minimum import AUTO, NEEDS, advice, chosen_recipe, shortages
 from train.check.run import Checked, Log, check_clips
 from train.data.clip_table import TABLE, TRAIN
+from train.models.backend import require_beam
 from train.retrain.recipe import FORM
 
 
@@ -31,6 +33,18 @@ def require_enough(clips: Path, values: Mapping[str, Mapping[str, Any]], report:
         remedy = "\n  ".join(["What is missing, by stage (or set [recipe] ignore_minimum = true):", *missing])
         raise InputFormatError(f"too little for the recipe {recipe!r}", where=str(clips / TABLE), remedy=remedy)
     return found, recipe
+
+
+def require_corpus(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError if the recipe corpus cannot begin: no Apache Beam, wrong options of it, or no cluster."""
+    require_beam()
+    from device.check.beam import beam_options
+
+    beam_options(shlex.split(settings["beam"]))
+    if settings["strategy"] != "none":
+        from train.fit.strategies import require_strategy  # loads Keras
+
+        require_strategy(settings["strategy"])
 
 
 def enough_for(found: Checked, kind: str, report: Log) -> tuple[str, list[str]]:

@@ -13,6 +13,7 @@ bundle       TFLite, parity, manifest and model card
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def stages_of(recipe: Recipe, kind: str, work: Path, inputs: list[Path]) -> Iter
     shards, after, sources = [work / "prepare"], ["prepare"], [recipe.file, inputs[0]]
     command = _of(_TRAIN, "prepare", clips, work / "prepare")
     if kind == CORPUS:
-        command += ["--beam", *values["corpus"]["beam"].split()]
+        command += ["--beam", *shlex.split(values["corpus"]["beam"])]
     else:
         command += [*_of(jobs=jobs), "--prune"]
     yield Stage("prepare", command, form, inputs, resumes=True, incremental=kind != CORPUS)

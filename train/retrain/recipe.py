@@ -7,6 +7,7 @@ Keys of [clean], [fit], [student] and [rooms] are those of a training run, and s
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, make_dataclass
@@ -140,7 +141,9 @@ class BundleSettings(Section):
     name: str = text("avdrift-towers", Text(100), "Name of the models.")
     version: str = text("0.5.0", Text(40), "Version of the models. Must increase, otherwise devices refuse them.")
     examples: int = number(300, WholeNumber(1, 100_000), "Number of clip segments that set the scales of int8.")
-    max_loss: float = number(0.005, Range(0, 1), "Share of windows that a number format may lose against float32.")
+    max_loss: float = number(
+        0.005, Range(0, 1), "Share of windows that a number format may lose against float32; one may always be lost."
+    )
     card: str = text("", PathText(), "File with texts for the model card, such as terms. Empty: the built-in one.")
 
     @classmethod
@@ -156,6 +159,13 @@ class CorpusSettings(Section):
 
     beam: str = text("", Text(2000), "Options of Beam, such as --runner FlinkRunner. Empty: its local runner.")
     strategy: str = text("none", Names(("none", "mirrored", "multiworker")), "As avdrift-train fit --strategy.")
+
+    @classmethod
+    def clashes(cls, values: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+        try:
+            shlex.split(str(values["beam"]))
+        except ValueError:
+            yield "beam", "options as on a command line, with closed quotation marks"
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from train.check.minimum import CORPUS
 from train.check.run import Checked
 from train.data.clip_table import TABLE
 from train.files import make_folder
 from train.model_card import read_card
-from train.retrain.check import print_estimate, require_enough
+from train.retrain.check import print_estimate, require_corpus, require_enough
 from train.retrain.plan import stages_of
 from train.retrain.recipe import Recipe, read_recipe
 from train.retrain.report import REPORT
@@ -52,7 +53,10 @@ def dry_run(file: Path) -> None:
 def _checked(recipe: Recipe) -> tuple[Checked, str]:
     if recipe.values["bundle"]["card"]:
         read_card(recipe.path("bundle", "card"))  # fail now, with a message, not after hours of work
-    return require_enough(recipe.path("folders", "clips"), recipe.values, log_line)
+    found, kind = require_enough(recipe.path("folders", "clips"), recipe.values, log_line)
+    if kind == CORPUS:
+        require_corpus(recipe.values["corpus"])
+    return found, kind
 
 
 def inputs_of(clips: Path, found: Checked) -> list[Path]:

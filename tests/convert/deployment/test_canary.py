@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 
 from convert.deployment.canary import BACK, UNTOUCHED, deploy_by_canary
-from convert.deployment.deploy import Job, Outcome
+from convert.deployment.deploy import INSTALLING, Job, Outcome
 from convert.deployment.remote import Access
 from device.bundles.bundle import load_bundle
 from device.bundles.trial import TrialState
@@ -38,11 +38,15 @@ def ssh(folder: Path, digest: str) -> Access:
 class Fleet:
     """Deploys to nobody; each host comes out as it is told."""
 
-    def __init__(self, **results: str) -> None:
-        self.results, self.calls = results, list[list[str]]()
+    def __init__(self, unreachable: Sequence[str] = (), **results: str) -> None:
+        self.results, self.unreachable, self.calls = results, unreachable, list[list[str]]()
 
-    def __call__(self, hosts: Sequence[str], job: Job, access: Access, report: object) -> list[Outcome]:
+    def __call__(
+        self, hosts: Sequence[str], job: Job, access: Access, report: Callable[[str, str], None]
+    ) -> list[Outcome]:
         self.calls.append(list(hosts))
+        for host in hosts:
+            report(host, "connecting" if host in self.unreachable else INSTALLING)
         results = [self.results.get(host, TrialState.PASSED.value) for host in hosts]
         codes = [0 if each == TrialState.PASSED else 4 for each in results]
         return [Outcome(host, each, "about", code) for host, each, code in zip(hosts, results, codes, strict=True)]
@@ -78,10 +82,23 @@ def test_a_device_that_uses_other_models_again_is_not_rolled_back(
     assert found[0].result == TrialState.FELL_BACK and "rollback" not in (tmp_path / "told").read_text()
 
 
-@pytest.mark.parametrize("count", [0, 4, 9])
-def test_some_are_canaries_and_some_are_not(count: int, job: Job) -> None:
-    with pytest.raises(UsageError, match="--canary"):
-        deploy_by_canary(HOSTS, count, job, Access(), lambda *_: None, Fleet())
+def test_a_host_that_was_never_reached_needs_no_rollback(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    access = ssh(tmp_path, job.bundle.digest)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    found = deploy_by_canary(HOSTS, 2, job, access, lambda *_: None, Fleet(unreachable=["a"], a="failed"))
+    assert [each.result for each in found] == ["failed", BACK, UNTOUCHED, UNTOUCHED] and found[0].about == "about"
+    assert (tmp_path / "told").read_text().count("model rollback") == 1
+
+
+@pytest.mark.parametrize(
+    ("hosts", "count", "remedy"),
+    [(HOSTS, 0, "Give 1 to 3"), (HOSTS, 4, "Give 1 to 3"), (HOSTS[:2], 5, "Give 1, or"), (["a"], 1, "Leave it out")],
+)
+def test_some_are_canaries_and_some_are_not(hosts: list[str], count: int, remedy: str, job: Job) -> None:
+    with pytest.raises(UsageError, match=rf"--canary: {count} of {len(hosts)} host.*{remedy}"):
+        deploy_by_canary(hosts, count, job, Access(), lambda *_: None, Fleet())
 
 
 def test_a_canary_needs_a_verdict(job: Job) -> None:

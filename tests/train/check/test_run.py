@@ -50,6 +50,56 @@ def test_a_folder_as_people_have_it(tmp_path: Path) -> None:
         assert words in text
 
 
+def test_every_kind_of_fault_at_once_has_its_row_and_its_remedy(tmp_path: Path) -> None:
+    """As from Windows, macOS and a phone, with what people leave in folders; semicolons, CRLF, UTF-16, empty rows."""
+    for folder in ("anna", "Ольга", "x"):
+        (tmp_path / folder).mkdir()
+        recordings.write(tmp_path / folder / "001.mkv", duration_s=2.0)
+    recordings.write(tmp_path / "mu\u0308ller.mkv", duration_s=2.5)
+    (tmp_path / "x" / "empty.mp4").touch()
+    (tmp_path / "x" / "loop").symlink_to("..")
+    (tmp_path / "x" / "self.mkv").symlink_to("self.mkv")
+    (tmp_path / "x" / "folder.mkv").mkdir()
+    rows = [
+        ("anna/001.mkv", "anna", "train"), ("Ольга\\001.mkv", "Ольга", "train"), ("m\u00fcller.mkv", "müller", "train"),
+        ("x/empty.mp4", "x", "train"), ("x/loop", "x", "train"), ("x/loop/x/001.mkv", "x", "train"),
+        ("x/self.mkv", "x", "train"), ("x/folder.mkv", "x", "train"), ("/x/001.mkv", "x", "train"),
+        ("ANNA/001.mkv", "Anna", "valid"), ("x/010.mkv", "x", "train"), ("001.mkv", "y", "valid"),
+    ]  # fmt: skip
+    lines = ["file;speaker;split;corpus", *(f"{file};{speaker};{split};c" for file, speaker, split in rows), ";;;", ""]
+    (tmp_path / "clips.csv").write_bytes("\r\n".join(lines).encode("utf-16"))
+    with pytest.raises(InputFormatError) as caught:
+        check_clips(tmp_path, lambda _: None)
+    said = str(caught.value).splitlines()
+    for words in (
+        ("row 3", "Write / between folders"), ("row 4", "Rename the file", "macOS"), ("row 5", "the file is empty"),
+        ("row 6", "row 9", "not a file. Correct the path"), ("row 8", "symbolic links"), ("row 10", "an absolute path"),
+        ("row 11", "'Anna' is hard to tell from 'anna' in row 2"), ("row 11", "Did you mean anna/001.mkv?"),
+        ("row 12", "Did you mean x/001.mkv?"), ("row 13", "Did you mean anna/001.mkv?"),
+        ("3 recordings are not in the table", "mu\u0308ller.mkv, x/001.mkv", "Ольга/001.mkv"),
+    ):  # fmt: skip
+        assert any(all(word in line for word in words) for line in said), (words, said)
+    assert "11 faults" in said[0] and not any("row 14" in line for line in said)
+
+
+def test_recordings_that_the_table_forgets_are_named(tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        recordings.write(tmp_path / f"{name}.mkv", duration_s=2.0 + 0.1 * ord(name) % 1)
+    rows = [("a.mkv", "a", "train", "x"), ("b.mkv", "b", "valid", "x")]
+    write_table(tmp_path, *rows, header="file,speaker,split,corpus")
+    said: list[str] = []
+    check_clips(tmp_path, said.append)
+    assert said[-1] == "1 recording is not in the table: c.mkv"
+
+
+def test_one_speaker_cannot_be_split(tmp_path: Path) -> None:
+    """As `harvest` leaves one recording of several people."""
+    recordings.write(tmp_path / "a.mkv", duration_s=2.0)
+    write_table(tmp_path, ("a.mkv", "talk.mp4", "x", "", ""))
+    with pytest.raises(InputFormatError, match="All clips are of one speaker: record others, or correct the column"):
+        check_clips(tmp_path, lambda _: None)
+
+
 def test_a_copy_under_another_name_and_a_hidden_folder_are_seen(tmp_path: Path) -> None:
     (tmp_path / ".card").mkdir()
     recordings.write(tmp_path / "a.mkv", duration_s=2.0)

@@ -26,7 +26,7 @@ def faults(folder: Path, rows: str) -> list[str]:
     return [line.strip() for line in str(caught.value).splitlines()[1:]]
 
 
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("separator", [",", ";", "\t"])
 def test_what_spreadsheets_write_is_read(tmp_path: Path, encoding: str, separator: str) -> None:
     rows = [("File", "Speaker", "Split", "Corpus", "duration_s"),
@@ -36,6 +36,29 @@ def test_what_spreadsheets_write_is_read(tmp_path: Path, encoding: str, separato
     first, second = read_rows(table(tmp_path, text.encode(encoding)))
     assert (first.file, first.speaker, first.split, first.duration_s) == (rows[1][0], "Анна К", "train", 1.5)
     assert (second.file, second.corpus, second.duration_s, second.number) == ("b;,\t.mkv", "büro", None, 3)
+
+
+def test_a_second_byte_order_mark_and_empty_rows_do_not_matter(tmp_path: Path) -> None:
+    """As iconv leaves it of a table with a mark, and spreadsheets write cells that were emptied."""
+    text = f"\ufeff{HEADER}a.mkv,a,train,c\n,,,\n , ,,,\n\nb.mkv,b,valid,c,,\n"
+    rows = read_rows(table(tmp_path, text.encode("utf-16")))
+    assert [(row.file, row.number) for row in rows] == [("a.mkv", 2), ("b.mkv", 6)]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [((HEADER + "a.mkv,a,train,c\nmüller.mkv,b,valid,c\n").encode("latin-1"), "row 3 is not UTF-8"),
+     ((HEADER + 'a.mkv,a,train,c\nb.mkv,"b,valid,c\n').encode(), "row 3: .*quotation marks")],
+)  # fmt: skip
+def test_what_cannot_be_read_has_its_row(tmp_path: Path, content: bytes, words: str) -> None:
+    with pytest.raises(InputFormatError, match=words):
+        read_rows(table(tmp_path, content))
+
+
+def test_a_speaker_is_spelled_in_one_way(tmp_path: Path) -> None:
+    said = faults(tmp_path, "a.mkv,anna k,train,x\nb.mkv,Anna  K,valid,x\nc.mkv,bert,valid,x\n")
+    assert said == ["row 3 (b.mkv): the speaker 'Anna  K' is hard to tell from 'anna k' in row 2. "
+                    "Always write the same person in the same way"]  # fmt: skip
 
 
 def test_decimal_commas_of_a_german_spreadsheet(tmp_path: Path) -> None:
@@ -78,6 +101,13 @@ def test_durations_are_positive_seconds(tmp_path: Path, value: str) -> None:
 def test_a_table_that_says_too_little_is_refused(tmp_path: Path, content: str | bytes) -> None:
     with pytest.raises(InputFormatError, match=r"clips\.csv"):
         read_rows(table(tmp_path, content))
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputMissingError, match=r"nothing: no such folder\. Give the folder that holds clips\.csv"):
+        read_rows(tmp_path / "nothing")
+    with pytest.raises(InputMissingError, match=r"clips\.csv: not a folder"):
+        read_rows(table(tmp_path, HEADER) / "clips.csv")
 
 
 def test_a_folder_without_its_table_is_refused(tmp_path: Path) -> None:

@@ -69,7 +69,42 @@ def test_folders_that_cannot_be_harvested(tmp_path: Path) -> None:
         list_recordings(tmp_path, tmp_path.parent / "out")
     with pytest.raises(UsageError, match="lies in the folder"):
         list_recordings(tmp_path, tmp_path / "out")
+    with pytest.raises(InputMissingError, match="nothing: no such folder"):
+        list_recordings(tmp_path / "nothing", tmp_path.parent / "out")
+    (tmp_path / "talk.mp4").touch()
+    with pytest.raises(InputMissingError, match=r"talk\.mp4: not a folder"):
+        list_recordings(tmp_path / "talk.mp4", tmp_path.parent / "out")
     assert main(["harvest", str(tmp_path), str(tmp_path.parent / "out"), "--max-hours", "0"]) == 2
+
+
+def test_every_recording_is_found_once(tmp_path: Path) -> None:
+    """A phone's and a camcorder's endings; not what macOS leaves beside them, nor a loop of links."""
+    for name in ("PHONE.3GP", "b/clip.MTS", "b/._clip.MTS", "b/notes.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "b" / "loop").symlink_to("..")
+    (tmp_path / "self.mkv").symlink_to("self.mkv")
+    found = list_recordings(tmp_path, tmp_path.parent / "out")
+    assert {path.relative_to(tmp_path).as_posix() for path in found} == {"PHONE.3GP", "b/clip.MTS"}
+
+
+def test_a_table_whose_licence_column_was_deleted_gets_it_back(tmp_path: Path) -> None:
+    kept = [{"file": "talk.mkv", "from_s": 4.0, "to_s": 8.0, "offset_ms": 12.5}]
+    line = {"source": "talk.mkv", "kept": kept, "dropped": []}
+    (tmp_path / "clips.csv").write_text("speaker;file;corpus\r\nAnna;talk.mkv;talks\r\n", encoding="utf-8-sig")
+    write_tables(tmp_path, [line], "harvest")
+    with (tmp_path / "clips.csv").open(newline="", encoding="utf-8") as table:
+        (row,) = csv.DictReader(table)
+    assert (row["speaker"], row["corpus"], row["licence"]) == ("Anna", "talks", "")
+
+
+def test_no_clip_is_no_reason_to_fill_in_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("train.harvest.run.harvest", lambda *_, **__: 0)
+    assert main(["harvest", str(tmp_path), str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("no clip in") and "dropped.csv" in shown and "next" not in shown
 
 
 def test_what_a_spreadsheet_made_of_the_table_stays(tmp_path: Path) -> None:

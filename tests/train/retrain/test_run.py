@@ -165,14 +165,14 @@ def test_a_student_learns_from_trainings_that_differ_in_their_seed_alone(tmp_pat
 @pytest.mark.parametrize(
     ("splits", "text", "code", "message"),
     [
-        (None, "", 3, "clips.csv: no such file"),
+        (None, "", 3, "clips: no such folder. Give the folder that holds clips.csv"),
         (("valid",), "", 3, "no usable clip of the split 'train'"),
         (("train",), "", 3, "no usable clip of the split 'valid'"),
         (("train", "valid", "valid"), "", 3, "fit: 0.0 training minutes, at least 2 are needed"),
         (("train", "valid"), '[recipe]\nkind = "train"\n', 3, "clean and fit: 0.0 training minutes, at least 30 are"),
         (("train", "valid"), f'{ANY}[folders]\nwork = "clips/0.mkv"\n', 2, "cannot be made"),
         (("train", "valid"), f'{ANY}[folders]\nwork = "/proc/nowhere"\n', 2, "/proc/nowhere: cannot be made"),
-        (("train", "valid"), '[folders]\nclips = "elsewhere"\n', 3, "elsewhere/clips.csv: no such file"),
+        (("train", "valid"), '[folders]\nclips = "elsewhere"\n', 3, "elsewhere: no such folder"),
         (("train", "valid"), '[bundle]\ncard = "no.toml"\n', 2, "no.toml"),
         (("train", "valid"), "[fit]\nepochs = 0\n", 2, "fit.epochs: found 0; allowed: a whole number from 1 to"),
     ],
@@ -186,6 +186,35 @@ def test_faults_show_before_anything_is_made(
     assert main(["retrain", str(config(tmp_path, text))]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "work").exists()
+
+
+CORPUS = '[recipe]\nkind = "corpus"\nignore_minimum = true\n[corpus]\n'
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [('beam = "--no_such_option=1"', "unknown: --no_such_option"), ('strategy = "multiworker"', "TF_CONFIG names no"),
+     ("beam = \"--runner 'Direct\"", "with closed quotation marks")],
+)  # fmt: skip
+def test_what_the_recipe_corpus_lacks_shows_before_anything_is_made(
+    settings: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in ("apache_beam", "tensorflow"):
+        pytest.importorskip(module)
+    table(tmp_path / "clips", "train", "valid")
+    for options in ([], ["--dry-run"]):
+        assert main(["retrain", str(config(tmp_path, f"{CORPUS}{settings}\n")), *options]) == 2
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "work").exists()
+
+
+def test_the_recipe_corpus_without_beam_says_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    table(tmp_path / "clips", "train", "valid")
+    assert main(["retrain", str(config(tmp_path, CORPUS)), "--dry-run"]) == 2
+    assert "pip install 'avdrift[beam]'" in capsys.readouterr().err
 
 
 def test_a_recording_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
