@@ -91,6 +91,12 @@ def test_sound_at_a_rate_that_nobody_records_at(tmp_path: Path, rate_hz: int) ->
     assert f"{rate_hz} Hz" in error and "ffmpeg" in error
 
 
+def test_how_sound_of_an_odd_rate_can_be_converted(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", Picture(), Sound("pcm_s16le", 2_000, "mono"))
+    with pytest.raises(InputFormatError, match=r"2000 Hz.*-ar 48000"):
+        FileSource(path)
+
+
 @pytest.mark.parametrize("channels", [9, 64])
 def test_channels_that_cannot_be_mixed(tmp_path: Path, channels: int) -> None:
     path = made(tmp_path / "a.mkv", (64, 48), layout=f"{channels}C")

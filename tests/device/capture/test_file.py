@@ -13,6 +13,7 @@ import av
 import numpy as np
 import pytest
 
+from device.capture.container import TrackChoice
 from device.capture.file import FileSource
 from device.capture.source import RecordingSource
 from device.capture.tracks import RateWatch, SampleClock
@@ -387,6 +388,12 @@ def test_missing_tracks(tmp_path: Path) -> None:
     assert type(silent) is InputTrackError and "audio" in str(silent)
     blind = complain(write(tmp_path / "blind.mp4", picture=None))
     assert type(blind) is InputTrackError and "video" in str(blind)
+
+
+def test_a_track_that_is_not_there_is_told_which_there_are(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.mkv", Picture(), Sound("flac"))
+    with pytest.raises(InputTrackError, match="no deu for --audio-track; it has audio 1"):
+        FileSource(path, which=TrackChoice(audio="deu"))
 
 
 def test_declared_track_without_content(tmp_path: Path) -> None:

@@ -146,3 +146,30 @@ def test_a_step_is_no_pace() -> None:
     for k in range(60):
         watch.observe(k * 0.1, 0.0 if k < 30 else 0.03)
     assert watch.slope() is None
+
+
+@pytest.mark.parametrize(("early", "late", "is_told"), [(0.006, 0.014, True), (0.002, 0.018, False)])
+def test_a_pace_may_change_a_little(early: float, late: float, is_told: bool) -> None:
+    watch = RateWatch()
+    for k in range(60):
+        watch.observe(k * 0.1, k * 0.1 * early + max(k - 30, 0) * 0.1 * (late - early))
+    assert (watch.slope() is not None) == is_told
+
+
+def test_noise_is_no_pace() -> None:
+    noise_s = np.random.default_rng(0).normal(0, 0.02, 60)
+    watch = RateWatch()
+    for k, late_s in enumerate(noise_s):
+        watch.observe(k * 0.1, float(late_s) + k * 0.0002)
+    assert watch.slope() is None
+
+
+def test_a_track_knows_where_it_begins_and_ends() -> None:
+    video, audio = VideoTrack(25.0, None, 48, Counter()), AudioTrack(RATE_HZ, Counter())
+    for k in range(50):
+        list(video.feed(picture(1000 + 40 * k)))
+        list(audio.feed(block(1000 + 20 * k)))
+    list(video.flush())
+    list(audio.flush())
+    assert video.end_ns == 3 * NS_PER_S
+    assert (audio.begin_ns, audio.end_ns) == (NS_PER_S, 2 * NS_PER_S)

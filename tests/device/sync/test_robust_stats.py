@@ -83,3 +83,9 @@ def test_a_point_with_more_observations_counts_more() -> None:
     looks = np.where(np.arange(12) < 6, 1.0, 0.01)
     found = line(t, y, looks, 1.0)
     assert found is not None and abs(found.slope) < 0.05
+
+
+def test_points_of_the_same_time_have_no_slope_between_them() -> None:
+    t = np.repeat(np.arange(10.0), 2)
+    found = line(t, 3.0 * t, np.ones(20), 1e-3)
+    assert found is not None and found.slope == pytest.approx(3.0)

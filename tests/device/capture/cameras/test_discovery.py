@@ -131,7 +131,7 @@ def test_auto_takes_the_only_one_and_asks_where_there_are_two() -> None:
         assert source.device == "libcamera:" + USB["Id"]
     with pytest.raises(DeviceMissingError, match="there are 2 cameras") as caught:
         open_camera(CameraSettings(), FakeLibrary(IMX219, USB))
-    assert "libcamera:" + USB["Id"] in str(caught.value)
+    assert f"libcamera:{IMX219['Id']}, libcamera:{USB['Id']}" in str(caught.value)
 
 
 def test_no_camera_at_all_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

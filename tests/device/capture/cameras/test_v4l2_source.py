@@ -9,6 +9,7 @@ import errno
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -184,6 +185,16 @@ def test_each_failure_to_open_is_its_own_error(error: Exception, kind: type[Capt
     with pytest.raises(kind, match=words) as caught:
         V4l2Source(SETTINGS, opener=opener)
     assert "/dev/video7" in str(caught.value)
+
+
+@pytest.mark.parametrize(("form", "asked"), [("mjpeg", "mjpeg"), ("raw", "yuyv422"), ("auto", None)])
+def test_the_camera_is_asked_for_the_format_of_the_settings(form: str, asked: str | None) -> None:
+    def opener(*path: Any, **given: Any) -> Any:
+        assert given["options"].get("input_format") == asked
+        raise FileNotFoundError
+
+    with pytest.raises(DeviceMissingError):
+        V4l2Source(replace(SETTINGS, format=form), opener=opener)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import pytest
 from device.addresses import parse_address, with_login
 from device.capture.streams.connection import Connection
 from device.capture.streams.inputs import FromAddress
-from device.capture.streams.protocols import available, supported_by_pyav
+from device.capture.streams.protocols import available, options_for, supported_by_pyav
 from device.capture.streams.source import Stream, StreamSource
 from device.errors import StreamError
 from device.records import NS_PER_S
@@ -125,3 +125,21 @@ def test_the_passphrase_of_srt_is_in_no_process_list() -> None:
 def test_what_speaks_each_protocol_is_known() -> None:
     assert supported_by_pyav("rtsp") and not supported_by_pyav("gopherx")
     assert {"rtsp", "rtmp", "https", "udp"} <= {scheme for scheme, by in available().items() if by == "PyAV"}
+
+
+CA_FILE = Path("/etc/ssl/own.pem")
+
+
+@pytest.mark.parametrize("scheme", ["rtsp", "rtsps"])
+@pytest.mark.parametrize("transport", ["tcp", "udp"])
+def test_rtsp_goes_by_the_transport_that_is_wanted(scheme: str, transport: str) -> None:
+    rtsp, udp = parse_address(f"{scheme}://camera/1"), parse_address("udp://:5000")
+    assert options_for(rtsp, transport=transport, ca_file=None)["rtsp_transport"] == transport
+    assert "rtsp_transport" not in options_for(udp, transport=transport, ca_file=None)
+
+
+def test_a_certificate_authority_is_for_what_checks_certificates() -> None:
+    https, udp = parse_address("https://page/1.m3u8"), parse_address("udp://:5000")
+    assert options_for(https, transport="tcp", ca_file=CA_FILE)["ca_file"] == str(CA_FILE)
+    assert "ca_file" not in options_for(https, transport="tcp", ca_file=None)
+    assert "ca_file" not in options_for(udp, transport="tcp", ca_file=CA_FILE)
