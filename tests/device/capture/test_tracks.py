@@ -160,7 +160,7 @@ def test_noise_is_no_pace() -> None:
     noise_s = np.random.default_rng(0).normal(0, 0.02, 60)
     watch = RateWatch()
     for k, late_s in enumerate(noise_s):
-        watch.observe(k * 0.1, float(late_s) + k * 0.0002)
+        watch.observe(k * 0.1, 0.1 + float(late_s) + k * 0.0002)
     assert watch.slope() is None
 
 

@@ -189,12 +189,15 @@ def test_each_failure_to_open_is_its_own_error(error: Exception, kind: type[Capt
 
 @pytest.mark.parametrize(("form", "asked"), [("mjpeg", "mjpeg"), ("raw", "yuyv422"), ("auto", None)])
 def test_the_camera_is_asked_for_the_format_of_the_settings(form: str, asked: str | None) -> None:
+    options: dict[str, str] = {}
+
     def opener(*path: Any, **given: Any) -> Any:
-        assert given["options"].get("input_format") == asked
+        options.update(given["options"])
         raise FileNotFoundError
 
     with pytest.raises(DeviceMissingError):
         V4l2Source(replace(SETTINGS, format=form), opener=opener)
+    assert options.get("input_format") == asked
 
 
 @pytest.mark.parametrize(
