@@ -20,6 +20,8 @@ from typing import Generic, TypeVar
 
 import cv2
 
+from device.processes import end_with_parent
+
 Job = TypeVar("Job")
 Answer = TypeVar("Answer")
 
@@ -116,15 +118,8 @@ def each(
 
 def _prepare_process() -> None:
     """Prepare a worker before its first job."""
-    threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
+    end_with_parent()
     cv2.setNumThreads(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # messages of libraries would disturb the progress bar
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(_PREFERRED_VICTIM, encoding="ascii")
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -8,11 +8,8 @@ there is an offset where none is right.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from device.analysis.offset_tracker import WindowResult
 from device.errors import InputMissingError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
+from device.processes import worker_pool
 from device.records import NS_PER_MS, NS_PER_S, State
 from train.data.clip_table import read_rows
 from train.evaluation.tracks import TOLERANCE_MS
@@ -98,7 +96,7 @@ def daily(clips: Path, bundle: Path, *, split: str, window_s: float, seed: int =
     for row in rows:
         others = [other for other in rows if other.speaker != row.speaker]
         pairs += [(row, others[int(k)]) for k in random.permutation(len(others))[:_VOICES]]
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         talking = [pool.submit(judge_talk, clips / row.file, bundle, window_s, seed + k) for k, row in enumerate(rows)]
         strange = [
             pool.submit(judge_strangers, clips / face.file, clips / voice.file, bundle, window_s)

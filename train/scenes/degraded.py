@@ -7,13 +7,10 @@ that reported offsets are right.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from tqdm import tqdm
 from device.analysis.measure import measure
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
+from device.processes import worker_pool
 from device.records import NS_PER_MS, Frame, RgbImage
 from train.data.clip_table import read_rows
 from train.data.rooms import convolve
@@ -154,7 +152,7 @@ def degraded(
     files = [clips / row.file for row in read_rows(clips) if row.split == split]
     if most is not None:
         files = [files[int(k)] for k in np.random.default_rng(seed).permutation(len(files))[:most]]
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         waiting = [pool.submit(judge_clip, file, bundle, window_s, seed + k) for k, file in enumerate(files)]
         found = [part for task in tqdm(waiting, desc="clips", disable=None) if (part := task.result())]
     sums = {

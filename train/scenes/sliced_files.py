@@ -8,14 +8,11 @@ original clip. Clips on which it is not sure are left out.
 from __future__ import annotations
 
 import json
-import os
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +28,7 @@ from device.capture.file import FileSource
 from device.errors import AvdriftError, InputFormatError
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
+from device.processes import worker_pool
 from device.records import NS_PER_S, Chunk, Frame, State
 from train.data.clip_table import read_rows
 from train.data.clips import join
@@ -153,7 +151,7 @@ def check(
     ]  # fmt: skip
     windows: list[SlicedWindow] = []
     left_out = 0
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         for result in tqdm(pool.map(_check_job, work), total=len(work), unit="clip", desc="sliced", disable=None):
             if isinstance(result, str):
                 left_out += 1

@@ -7,12 +7,9 @@ clip's own offset, as found with that speaker alone.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from tqdm import tqdm
 from device.analysis.measure import measure
 from device.features.contract import AUDIO_RATE_HZ
 from device.features.model_download import require_face_model
+from device.processes import worker_pool
 from device.records import NS_PER_MS, Frame
 from train.data.clip_table import read_rows
 from train.scenes.compose import loaded, read_clip, reports, square, tally, with_sound
@@ -85,7 +83,7 @@ def two_speakers(
 ) -> dict[str, Any]:
     """All scenes and their sums. Raises AvdriftError for a folder without clips."""
     todo = scenes(clips, split, seed)
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         waiting = [pool.submit(judge_scene, scene, bundle, window_s) for scene in todo]
         found = [task.result() for task in tqdm(waiting, desc="scenes", disable=None)]
     judged = [scene for scene in found if "both" in scene]

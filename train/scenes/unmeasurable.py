@@ -7,12 +7,9 @@ which scenes are mistaken for others.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from device.features.contract import AUDIO_RATE_HZ
+from device.processes import worker_pool
 from device.records import NS_PER_S, Frame, RgbImage, State
 from train.data.clip_table import read_rows
 from train.fit.phonemes import talks
@@ -148,7 +146,7 @@ def unmeasurable(
         seen = files[int(random.integers(len(files)))]
         others = [file for file in files if speaker_of[file] != speaker_of[seen]]
         todo.append((list(SCENES)[k % len(SCENES)], seen, others, bundle, window_s, seed + k, part_s))
-    with ProcessPoolExecutor(jobs or os.cpu_count(), mp_context=get_context("spawn")) as pool:
+    with worker_pool(jobs) as pool:
         waiting = [pool.submit(judge_part, *part) for part in todo]
         found = [task.result() for task in tqdm(waiting, desc="minutes", disable=None)]
     table = {}

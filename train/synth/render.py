@@ -12,10 +12,8 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from multiprocessing import get_context
 from pathlib import Path
 
 import av
@@ -24,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from device.errors import AvdriftError, UsageError
+from device.processes import worker_pool
 from device.records import Samples
 from train.progress import with_progress
 from train.synth.appearance import Appearance, random_appearance
@@ -219,8 +218,7 @@ def render_clips(folder: Path, *, clips: int, seed: int, duration_s: float, jobs
         with (folder / "clips.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, CSV_COLUMNS)
             writer.writeheader()
-            # Spawned, not forked: espeak-ng and OpenCV hold threads that a forked process would wait for in vain.
-            with ProcessPoolExecutor(max_workers=jobs, mp_context=get_context("spawn")) as pool:
+            with worker_pool(jobs) as pool:
                 tasks = [pool.submit(_render_numbered, folder, index, seed, duration_s) for index in range(clips)]
                 for task in with_progress(tasks, "faces", len(tasks), "clip"):
                     writer.writerow(task.result())
