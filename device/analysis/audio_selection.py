@@ -44,7 +44,7 @@ _CHUNKS_OF_A_SECOND = 50
 
 
 @dataclass(frozen=True, slots=True)
-class SelectedAudio:
+class SelectedTracks:
     """Which audio to read beside which video, and what to tell the user about both."""
 
     which: TrackChoice
@@ -103,7 +103,7 @@ class _Probe:
         return bool(np.mean(self.flags) >= _MIN_SPEECH and quiet >= _MIN_QUIET)
 
 
-def select_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
+def select_audio(path: Path, requested: TrackChoice) -> SelectedTracks:
     """Choose the tracks and the channel to read. Raises CaptureError."""
     with open_recording(path) as container:  # stream objects cannot be used after closing
         video, played = (stream.index for stream in choose_tracks(container, path, requested))
@@ -128,7 +128,7 @@ def select_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
     which = choice_of(path, video_index=video, audio_index=chosen, channel=channel)
     others = tuple(name for index, name in names.items() if index != chosen)
     other_videos = tuple(name for index, name in pictures.items() if index != video)
-    return SelectedAudio(which, names[chosen], pictures[video], others, other_videos, why)
+    return SelectedTracks(which, names[chosen], pictures[video], others, other_videos, why)
 
 
 def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | None:
@@ -139,13 +139,13 @@ def _one_channel(path: Path, keys: list[tuple[int, int]]) -> tuple[int, int] | N
     return max((key for key in keys if probes[key].is_speech), key=lambda key: probes[key].speech_s, default=None)
 
 
-def requested_audio(path: Path, requested: TrackChoice) -> SelectedAudio:
+def requested_audio(path: Path, requested: TrackChoice) -> SelectedTracks:
     """Choose without probing: the requested tracks, otherwise those that a player would take."""
     with open_recording(path) as container:
         video, audio = choose_tracks(container, path, requested)
         others = tuple(called(stream) for stream in container.streams.audio if stream.index != audio.index)
         other_videos = tuple(called(stream) for stream in picture_tracks(container) if stream.index != video.index)
-        return SelectedAudio(requested, called(audio), called(video), others, other_videos)
+        return SelectedTracks(requested, called(audio), called(video), others, other_videos)
 
 
 def _probe(path: Path, keys: Sequence[tuple[int, int | None]], first: int) -> dict[tuple[int, int | None], _Probe]:

@@ -12,7 +12,7 @@ import numpy as np
 
 from device.analysis.accumulators import SpeechTime, WholeRecording, Windows, rounded
 from device.analysis.analyzer import Analyzer
-from device.analysis.audio_selection import SelectedAudio
+from device.analysis.audio_selection import SelectedTracks
 from device.analysis.offset_tracker import (
     MEASURING_CONFIDENCE,
     MIN_FACE_RATIO,
@@ -62,7 +62,7 @@ def measure(
 def measure_timeline(
     path: Path, bundle: Bundle, face_model: Path, *, window_s: float | None = None,
     search_ms: float = DEFAULT_SEARCH_MS, profile: str = DEFAULT_PROFILE, limits: Profile | None = None,
-    audio: SelectedAudio | None = None, on_read: Callable[[float], None] = lambda read_s: None,
+    audio: SelectedTracks | None = None, on_read: Callable[[float], None] = lambda read_s: None,
 ) -> Measured:  # fmt: skip
     """Measure a recording and return the result with its timeline. Raises UsageError, CaptureError.
 

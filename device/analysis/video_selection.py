@@ -13,8 +13,8 @@ from pathlib import Path
 
 import av
 
-from device.analysis.audio_selection import SelectedAudio, select_audio
-from device.capture.container import TrackChoice, called, choose_tracks, demuxed, open_recording, picture_tracks
+from device.analysis.audio_selection import SelectedTracks, select_audio
+from device.capture.container import TrackChoice, choose_tracks, demuxed, open_recording, picture_tracks
 from device.capture.decoded_pictures import PictureMaker
 from device.capture.file import DEFAULT_MAX_HEIGHT
 from device.features.face import FaceDetector
@@ -26,22 +26,23 @@ _ENOUGH = 3  # with a face: slides may show one now and then
 _SKIPPED_FRAMES = 24  # between looks, where the length of the recording is unknown
 
 
-def select_tracks(path: Path, requested: TrackChoice, face_model: Path) -> SelectedAudio:
-    """Choose the video, then the audio and its channel. Raises CaptureError."""
+def select_tracks(path: Path, requested: TrackChoice, face_model: Path) -> SelectedTracks:
+    """Choose the video, the audio and its channel. Raises CaptureError."""
+    selected = select_audio(path, requested)
+    if requested.video is not None or not selected.other_videos:
+        return selected
     with open_recording(path) as container:
         played = choose_tracks(container, path, requested)[0].index
-        names = {stream.index: called(stream) for stream in picture_tracks(container)}
-    why = None
-    if requested.video is None and len(names) > 1:
-        detector = FaceDetector(face_model)
-        faces = {played: _looks_with_a_face(path, played, detector)}
-        if faces[played] < _ENOUGH:
-            faces |= {index: _looks_with_a_face(path, index, detector) for index in names if index != played}
-        chosen = max(faces, key=lambda index: faces[index])
-        if chosen != played:
-            why = f"nobody's face is visible in {names[played]}"
-            requested = replace(requested, video=list(names).index(chosen) + 1)
-    return replace(select_audio(path, requested), video_why=why)
+        indexes = [stream.index for stream in picture_tracks(container)]
+    detector = FaceDetector(face_model)
+    faces = {played: _looks_with_a_face(path, played, detector)}
+    if faces[played] < _ENOUGH:
+        faces |= {index: _looks_with_a_face(path, index, detector) for index in indexes if index != played}
+    chosen = max(faces, key=lambda index: faces[index])
+    if chosen == played:
+        return selected
+    requested = replace(requested, video=indexes.index(chosen) + 1)
+    return replace(select_audio(path, requested), video_why=f"nobody's face is visible in {selected.video}")
 
 
 def _looks_with_a_face(path: Path, index: int, detector: FaceDetector) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from device.analysis.audio_selection import SelectedAudio
+from device.analysis.audio_selection import SelectedTracks
 from device.analysis.video_selection import select_tracks
 from device.capture.container import AS_PLAYED
 from device.capture.file import FileSource
@@ -15,7 +15,7 @@ from device.runtime.daemon import Daemon
 from device.runtime.inputs.sources import recording_feed
 
 
-def run_recording(daemon: Daemon, file: str, *, realtime: bool, audio: SelectedAudio | None = None) -> None:
+def run_recording(daemon: Daemon, file: str, *, realtime: bool, audio: SelectedTracks | None = None) -> None:
     """Run a recording to its end and report any damage in it."""
     audio = audio or select_tracks(Path(file), AS_PLAYED, require_face_model())
     if audio.video_why:

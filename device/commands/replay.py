@@ -8,7 +8,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from device.analysis.audio_selection import SelectedAudio
+from device.analysis.audio_selection import SelectedTracks
 from device.analysis.plot import Drawing, Moment, draw, short_name, write_table
 from device.analysis.video_selection import select_tracks
 from device.bundles.bundle import Bundle
@@ -118,7 +118,7 @@ class _Seen:
 
 
 def _follow(
-    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, audio: SelectedAudio, page: PageSink | None,
+    settings: MeasureSettings, limits: Profile, bundle: Bundle, file: str, audio: SelectedTracks, page: PageSink | None,
     seen: _Seen, *, realtime: bool, as_lines: bool,
 ) -> None:  # fmt: skip
     """Run the daemon on a recording."""

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from device.analysis.audio_selection import SelectedAudio, requested_audio, select_audio
+from device.analysis.audio_selection import SelectedTracks, requested_audio, select_audio
 from device.analysis.measure import Measured, measure_timeline
 from device.analysis.video_selection import select_tracks
 from device.capture.container import choice_of
@@ -109,7 +109,7 @@ def _fix(options: argparse.Namespace) -> int:
 
 
 def _write(
-    options: argparse.Namespace, plan: Plan, found: Measured | None, audio: SelectedAudio, streams: dict[str, int]
+    options: argparse.Namespace, plan: Plan, found: Measured | None, audio: SelectedTracks, streams: dict[str, int]
 ) -> tuple[Copied, Verified | None]:
     verified: Verified | None = None
 
@@ -155,7 +155,7 @@ def _given(options: argparse.Namespace) -> Plan:
         raise UsageError(f"{drift_ppm:g} ppm is not possible", where="--drift", remedy="Give -5000 to 5000") from None
 
 
-def _measured(file: Path, options: argparse.Namespace, audio: SelectedAudio) -> Measured:
+def _measured(file: Path, options: argparse.Namespace, audio: SelectedTracks) -> Measured:
     search_ms = DEFAULT_SEARCH_MS if options.search_ms is None else options.search_ms
     bundle = chosen_bundle(options.bundle, options.store)
     with reading_progress(file) as read:
